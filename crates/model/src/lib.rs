@@ -1,0 +1,11 @@
+//! What may the proxy be told, is it valid, and what does it decide for a request?
+//!
+//! Everything here is pure: no I/O, no clock, no async, no global state. The same code runs in the data plane,
+//! in Node and as WebAssembly in a browser, so a decision shown by a tool is the decision the proxy takes.
+//!
+//! - [`resources`]: the typed resources ([`Listener`](resources::Listener), [`RouteTable`](resources::RouteTable),
+//!   [`Cluster`](resources::Cluster), [`Endpoints`](resources::Endpoints)) and their JSON form.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod resources;

@@ -1,0 +1,180 @@
+//! Where requests may go and how.
+
+use serde::{Deserialize, Serialize};
+
+use super::values::{Duration, Name, Pem};
+
+/// A group of servers that answer alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cluster {
+    /// Unique name.
+    pub name: Name,
+    /// Where its endpoints come from. Default: the [`Endpoints`](super::Endpoints) resource of the same name.
+    #[serde(default)]
+    pub discovery: Discovery,
+    /// What is spoken to its servers.
+    #[serde(default)]
+    pub protocol: UpstreamProtocol,
+    /// TLS to originate. Absent: plaintext.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ClientTls>,
+    /// Who is chosen.
+    #[serde(default)]
+    pub balancer: Balancer,
+    /// Over how long a new endpoint's share grows to full. Default 0s: at once.
+    #[serde(default)]
+    pub slow_start: Duration,
+    /// Bounds of what this cluster may hold.
+    #[serde(default)]
+    pub limits: ClusterLimits,
+    /// Deadlines towards its servers.
+    #[serde(default)]
+    pub timeouts: ClusterTimeouts,
+}
+
+impl Cluster {
+    /// A plaintext HTTP/1 cluster with every default.
+    pub fn new(name: impl Into<Name>) -> Self {
+        Self {
+            name: name.into(),
+            discovery: Discovery::default(),
+            protocol: UpstreamProtocol::default(),
+            tls: None,
+            balancer: Balancer::default(),
+            slow_start: Duration::default(),
+            limits: ClusterLimits::default(),
+            timeouts: ClusterTimeouts::default(),
+        }
+    }
+}
+
+/// Where a cluster's endpoints come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Discovery {
+    /// From the `Endpoints` resource with the cluster's name, whoever writes it.
+    #[default]
+    Endpoints,
+    /// From A and AAAA records, looked up again when their TTL ends.
+    Dns {
+        /// The name to look up.
+        host: String,
+        /// The port of every address.
+        port: u16,
+    },
+    /// From SRV records: their targets, ports, priorities and weights.
+    DnsSrv {
+        /// The name to look up, e.g. `_http._tcp.site.internal`.
+        name: String,
+    },
+}
+
+/// What is spoken to a cluster's servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UpstreamProtocol {
+    /// As the client speaks: HTTP/2 requests go out as HTTP/2 where the server agrees by ALPN, else HTTP/1.1.
+    /// In plaintext this is HTTP/1.1, save for gRPC, which is always HTTP/2. The default, since it is safe with every server.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, with prior knowledge in plaintext.
+    Http2,
+}
+
+/// TLS towards a cluster's servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClientTls {
+    /// The name sent as SNI and verified in the certificate. Default: the cluster's DNS name; required where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Roots to trust. Default: those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub roots: Option<Pem>,
+    /// The certificate chain to show when the server asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Pem>,
+    /// The key of `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Pem>,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Balancer {
+    /// The better of two at random by peak-sensitive moving average latency times load. The default: it routes around slowness by itself.
+    #[default]
+    Ewma,
+    /// The less loaded of two at random.
+    LeastRequest,
+    /// In turn, by weight.
+    RoundRobin,
+    /// At random, by weight.
+    Random,
+    /// Consistent hashing on a ring; needs a route `hashKey`.
+    RingHash {
+        /// Points on the ring, 1,024 to 8,388,608. Default 1,024 times the endpoints, within bounds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ring_size: Option<u32>,
+    },
+    /// Consistent hashing by Maglev's table; needs a route `hashKey`.
+    Maglev {
+        /// Slots of the table, a prime. Default 65,537.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        table_size: Option<u32>,
+    },
+}
+
+/// Bounds of a cluster, over all data threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClusterLimits {
+    /// Open connections. Default 1024: far above a healthy pool, low enough to spare a stalled server.
+    pub connections: u32,
+    /// Requests waiting for a connection. Default 1024. More get 503 `upstream_overflow`.
+    pub pending_requests: u32,
+    /// Requests in flight. Default 16,384.
+    pub requests: u32,
+    /// Idle connections kept for each endpoint and thread. Default 100.
+    pub idle_connections: u32,
+    /// HTTP/2 streams on one connection before another is opened, at most what the server allows. Default 100.
+    pub streams_per_connection: u32,
+}
+
+impl Default for ClusterLimits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            pending_requests: 1024,
+            requests: 16_384,
+            idle_connections: 100,
+            streams_per_connection: 100,
+        }
+    }
+}
+
+/// Deadlines towards a cluster's servers. `0s` switches one off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ClusterTimeouts {
+    /// To connect, TLS included, for one try. Default 2s: two lost SYNs in a data centre.
+    pub connect: Duration,
+    /// An unused pooled connection is closed after this. Default 30s, below the 60s at which common servers hang up.
+    pub idle: Duration,
+    /// A pooled connection takes no new request after this age. Default 0s: never.
+    pub max_connection_age: Duration,
+}
+
+impl Default for ClusterTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            idle: Duration::from_secs(30),
+            max_connection_age: Duration::default(),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Where connections are accepted and what is allowed on them.
+
+use serde::{Deserialize, Serialize};
+
+use super::route::{HostPattern, WeightedCluster};
+use super::values::{Address, Duration, IpNet, Name, Pem};
+
+/// One socket that accepts connections.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Listener {
+    /// Unique name, a metric label.
+    pub name: Name,
+    /// Where to listen.
+    pub address: Address,
+    /// Which way traffic flows through it.
+    #[serde(default)]
+    pub direction: Direction,
+    /// What may be spoken on it.
+    #[serde(default)]
+    pub protocol: ListenerProtocol,
+    /// TLS to terminate. Absent: a ClientHello is passed through (see `sni`) or refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
+    /// The route table for HTTP requests. Absent: HTTP goes to `tcp` as plain bytes, or is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Name>,
+    /// Where streams go that are not HTTP. Several targets are drawn by weight. Empty: such streams are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tcp: Vec<WeightedCluster>,
+    /// TLS streams passed through unopened, chosen by server name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sni: Vec<SniRoute>,
+    /// Bounds of what it may hold.
+    #[serde(default)]
+    pub limits: ListenerLimits,
+    /// Deadlines towards its clients.
+    #[serde(default)]
+    pub timeouts: ListenerTimeouts,
+    /// Networks whose `forwarded`, `x-forwarded-*` and `x-request-id` headers are believed. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_networks: Vec<IpNet>,
+    /// The pseudonym sent in `via`. Absent, the default: no `via` is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// Whether absolute-form requests and CONNECT are served as a forward proxy, for names the route table knows. Default false.
+    #[serde(default)]
+    pub forward_proxy: bool,
+    /// What to do with `%2f`, `%5c` and `%00` in a path.
+    #[serde(default)]
+    pub escaped_slashes: EscapedSlashes,
+    /// Lines for finished requests and streams. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_log: Option<AccessLog>,
+}
+
+impl Listener {
+    /// A listener with every default.
+    pub fn new(name: impl Into<Name>, address: Address) -> Self {
+        Self {
+            name: name.into(),
+            address,
+            direction: Direction::default(),
+            protocol: ListenerProtocol::default(),
+            tls: None,
+            routes: None,
+            tcp: Vec::new(),
+            sni: Vec::new(),
+            limits: ListenerLimits::default(),
+            timeouts: ListenerTimeouts::default(),
+            trusted_networks: Vec::new(),
+            via: None,
+            forward_proxy: false,
+            escaped_slashes: EscapedSlashes::default(),
+            access_log: None,
+        }
+    }
+}
+
+/// Which way traffic flows through a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// Towards the workload beside this proxy.
+    Inbound,
+    /// From the workload beside this proxy.
+    Outbound,
+    /// From outside the mesh into it, or standing alone. The default.
+    #[default]
+    Gateway,
+}
+
+/// What may be spoken on a listener, after TLS where TLS is terminated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ListenerProtocol {
+    /// Detected from the first bytes. The default.
+    #[default]
+    Auto,
+    /// HTTP/1.0 and HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+    /// Any bytes; nothing is detected, so server-speaks-first protocols start at once.
+    Tcp,
+    /// TLS that is not terminated here.
+    TlsPassthrough,
+}
+
+/// TLS terminated by a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServerTls {
+    /// Certificates to choose from by SNI, by the DNS names in them; the first serves clients that send none or another name.
+    pub certificates: Vec<CertificateAndKey>,
+    /// Whether clients must show a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<ClientCertificates>,
+    /// The oldest version spoken. Default 1.2: 1.3 alone locks out clients that are still in use.
+    #[serde(default)]
+    pub minimum_version: TlsVersion,
+    /// Protocols offered by ALPN, in order. Default `h2`, `http/1.1`, as far as the listener's protocol allows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alpn: Vec<String>,
+}
+
+/// A certificate chain and its key. Files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CertificateAndKey {
+    /// Chain, leaf first.
+    pub certificate: Pem,
+    /// Private key: PKCS#8, SEC1 or PKCS#1.
+    pub key: Pem,
+}
+
+/// Client certificates asked for by a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientCertificates {
+    /// Roots that sign the clients.
+    pub roots: Pem,
+    /// Whether a client without a certificate is let in. Default false: one that asks means it.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// A TLS version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// Where TLS streams of some server names go, unopened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SniRoute {
+    /// Server names; the most specific wins over all routes. `*` takes every name, and clients that send none.
+    pub hosts: Vec<HostPattern>,
+    /// Targets, drawn by weight.
+    pub to: Vec<WeightedCluster>,
+}
+
+/// What to do with escaped characters that servers disagree about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EscapedSlashes {
+    /// Answer 400. The default: a server behind may read `%2f` as `/` and pass a rule that this proxy did not.
+    #[default]
+    Reject,
+    /// Forward them as they are; `%00` is refused all the same.
+    Keep,
+}
+
+/// Lines for finished requests and streams, JSON, one a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AccessLog {
+    /// The share that is written, above 0 to 1. Default 1. Responses made by the proxy itself are always written.
+    pub sample: f64,
+    /// The file to append to. Default: standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self { sample: 1.0, path: None }
+    }
+}
+
+/// Bounds of a listener. Reaching one is counted and answered, and never grows memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ListenerLimits {
+    /// Open connections, over all threads. Default 65,536. Above it the accept queue waits.
+    pub connections: u32,
+    /// Bytes of a request head, names and values and framing. Default 65,536, what browsers' worst cookies need. 431 above.
+    pub header_bytes: u32,
+    /// Header fields of a request. Default 128. 431 above.
+    pub header_count: u32,
+    /// HTTP/2 streams open at once on a connection. Default 100, RFC 9113's least for good parallelism.
+    pub streams: u32,
+    /// Requests on a connection before it is closed. Default 0: no bound.
+    pub requests_per_connection: u32,
+    /// Bytes of a request body. Default 0: no bound, bodies are streamed. 413 above.
+    pub request_body_bytes: u64,
+    /// Bytes of each body buffer, per direction. Default 262,144.
+    pub buffer_bytes: u32,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 65_536,
+            header_bytes: 65_536,
+            header_count: 128,
+            streams: 100,
+            requests_per_connection: 0,
+            request_body_bytes: 0,
+            buffer_bytes: 262_144,
+        }
+    }
+}
+
+/// Deadlines towards a listener's clients. `0s` switches one off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ListenerTimeouts {
+    /// From a connection's or a request's first byte to the end of the request head; also the wait for a first byte. Default 10s. 408 after.
+    pub header: Duration,
+    /// For a TLS handshake. Default 10s.
+    pub handshake: Duration,
+    /// From the request's head to the response's end. Default 0s: none; a route's `timeout` says otherwise.
+    pub request: Duration,
+    /// A kept-alive connection without a request. Default 60s.
+    pub idle: Duration,
+    /// A body or an HTTP/2 stream on which nothing moves. Default 60s.
+    pub stream_idle: Duration,
+    /// A TCP stream or upgraded connection on which nothing moves. Default 1h: databases and consoles are quiet for long.
+    pub tcp_idle: Duration,
+    /// A connection is drained after this age. Default 0s: never.
+    pub max_connection_age: Duration,
+    /// How long streams may go on when a connection, listener or proxy is drained. Default 30s.
+    pub drain: Duration,
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            request: Duration::default(),
+            idle: Duration::from_secs(60),
+            stream_idle: Duration::from_secs(60),
+            tcp_idle: Duration::from_secs(3600),
+            max_connection_age: Duration::default(),
+            drain: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The small values that resources are made of: addresses, durations, networks and weights.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use ipnet::IpNet;
+
+/// Where something listens or answers: `127.0.0.1:8080`, `[::1]:8080`, `:8080` (all addresses, dual stack) or
+/// `unix:/run/app.sock`. Port 0 asks the system for a free port (listeners only).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// An IP address and port.
+    Ip(SocketAddr),
+    /// The path of a Unix stream socket.
+    Unix(Box<str>),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            // 107 bytes is what sun_path holds before its final NUL on Linux; macOS holds 103.
+            return match path.len() {
+                1..=107 if !path.contains('\0') => Ok(Self::Unix(path.into())),
+                _ => Err("expected unix:PATH with a path of 1 to 107 bytes".into()),
+            };
+        }
+        if let Some(port) = text.strip_prefix(':') {
+            return match port.parse() {
+                Ok(port) => Ok(Self::Ip(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))),
+                Err(_) => Err(format!("`{port}` is not a port: expected 0 to 65535")),
+            };
+        }
+        if let Some(port) = text.strip_prefix("localhost:") {
+            return match port.parse() {
+                Ok(port) => Ok(Self::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))),
+                Err(_) => Err(format!("`{port}` is not a port: expected 0 to 65535")),
+            };
+        }
+        match text.parse() {
+            Ok(address) => Ok(Self::Ip(address)),
+            Err(_) if text.parse::<IpAddr>().is_ok() => Err("the port is missing: expected IP:PORT".into()),
+            Err(_) => Err("expected IP:PORT, [IPv6]:PORT, localhost:PORT, :PORT or unix:PATH".into()),
+        }
+    }
+}
+
+/// A span of time, written `250ms`, `2s`, `1.5s`, `5m`, `1h` or `0s`. Resolution: one millisecond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Duration(pub std::time::Duration);
+
+impl Duration {
+    /// The longest span accepted: a day. Longer deadlines hide mistakes (a value meant in milliseconds).
+    pub const MAX: Self = Self::from_secs(24 * 60 * 60);
+
+    /// A span of whole seconds.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(std::time::Duration::from_secs(seconds))
+    }
+
+    /// A span of whole milliseconds.
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(std::time::Duration::from_millis(milliseconds))
+    }
+
+    /// The span, or `None` when it is zero: zero switches a deadline off.
+    pub fn enabled(self) -> Option<std::time::Duration> {
+        (!self.0.is_zero()).then_some(self.0)
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        match ms {
+            0 => f.write_str("0s"),
+            _ if ms.is_multiple_of(3_600_000) => write!(f, "{}h", ms / 3_600_000),
+            _ if ms.is_multiple_of(60_000) => write!(f, "{}m", ms / 60_000),
+            _ if ms.is_multiple_of(1000) => write!(f, "{}s", ms / 1000),
+            _ => write!(f, "{ms}ms"),
+        }
+    }
+}
+
+impl FromStr for Duration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const EXPECTED: &str = "expected a duration such as 250ms, 2s, 1.5s, 5m or 1h, at most 24h";
+        let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or(EXPECTED)?;
+        let (number, unit) = text.split_at(unit_at);
+        let ms_per_unit = match unit {
+            "ms" => 1.0,
+            "s" => 1000.0,
+            "m" => 60_000.0,
+            "h" => 3_600_000.0,
+            _ => return Err(EXPECTED.into()),
+        };
+        if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+            return Err(EXPECTED.into());
+        }
+        let number: f64 = number.parse().map_err(|_| EXPECTED)?;
+        let ms = (number * ms_per_unit).round();
+        if ms > Self::MAX.0.as_millis() as f64 {
+            return Err(EXPECTED.into());
+        }
+        Ok(Self::from_millis(ms as u64))
+    }
+}
+
+/// The name a listener, route table or cluster is known by: 1 to 253 printable ASCII characters without spaces
+/// or quotes, so that it can stand in a metric label, a log line and a command.
+pub type Name = String;
+
+/// A PEM file's path, or PEM text itself (recognised by `-----BEGIN`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Pem(pub String);
+
+impl Pem {
+    /// The path to read, or `None` when the value is the PEM text.
+    pub fn path(&self) -> Option<&str> {
+        (!self.0.trim_start().starts_with("-----BEGIN")).then_some(self.0.as_str())
+    }
+}
+
+/// Serde by the type's text form (`Display` and `FromStr`).
+macro_rules! serde_as_text {
+    ($($type:ty),+) => {$(
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )+};
+}
+pub(crate) use serde_as_text;
+
+serde_as_text!(Address, Duration);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_round_trip() {
+        for text in ["127.0.0.1:80", "[::1]:8080", "[::]:0", "unix:/run/app.sock"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        assert_eq!(":80".parse::<Address>().unwrap().to_string(), "[::]:80");
+        for text in ["", "80", "1.2.3.4", "example.test:80", "1.2.3.4:70000", "unix:", "::1"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_round_trip() {
+        for text in ["0s", "250ms", "2s", "5m", "24h", "1500ms"] {
+            assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
+        }
+        assert_eq!("1.5s".parse::<Duration>().unwrap(), Duration::from_millis(1500));
+        for text in ["", "5", "s", "-1s", "1e3s", "1 s", "25h", "5d", "1.2.3s", "NaNs", "9999999999999999999999h"] {
+            assert!(text.parse::<Duration>().is_err(), "{text}");
+        }
+    }
+}
