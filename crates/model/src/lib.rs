@@ -5,7 +5,9 @@
 //!
 //! - [`resources`]: the typed resources ([`Listener`](resources::Listener), [`RouteTable`](resources::RouteTable),
 //!   [`Cluster`](resources::Cluster), [`Endpoints`](resources::Endpoints)) and their JSON form.
+//! - [`errors`]: why the proxy answered by itself: status, `grpc-status`, `proxy-status`, metric label in one list.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod errors;
 pub mod resources;

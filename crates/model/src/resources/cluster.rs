@@ -51,7 +51,12 @@ impl Cluster {
 
 /// Where a cluster's endpoints come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum Discovery {
     /// From the `Endpoints` resource with the cluster's name, whoever writes it.
     #[default]
@@ -104,7 +109,12 @@ pub struct ClientTls {
 
 /// How an endpoint is chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum Balancer {
     /// The better of two at random by peak-sensitive moving average latency times load. The default: it routes around slowness by itself.
     #[default]

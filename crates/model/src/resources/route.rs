@@ -68,11 +68,18 @@ impl FromStr for HostPattern {
         if name.is_empty()
             || name.len() > 253
             || (!address && (!name.bytes().all(name_like) || name.split('.').any(str::is_empty)))
-            || (address && name.get(1..name.len() - 1).is_none_or(|ip| ip.parse::<std::net::Ipv6Addr>().is_err()))
+            || (address
+                && name
+                    .get(1..name.len() - 1)
+                    .is_none_or(|ip| ip.parse::<std::net::Ipv6Addr>().is_err()))
         {
             return Err(EXPECTED.into());
         }
-        Ok(if wildcard { Self::Suffix(format!(".{name}").into()) } else { Self::Exact(name.into()) })
+        Ok(if wildcard {
+            Self::Suffix(format!(".{name}").into())
+        } else {
+            Self::Exact(name.into())
+        })
     }
 }
 
@@ -126,7 +133,12 @@ pub struct RouteMatch {
 
 /// A condition on the path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    content = "value",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
 pub enum PathMatch {
     /// This very path.
     Exact(String),
@@ -154,7 +166,12 @@ pub struct ValueMatch {
 
 /// What a value must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    content = "value",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
 pub enum ValueCondition {
     /// There.
     #[default]
@@ -228,7 +245,12 @@ pub struct HeaderValue {
 
 /// Which path is sent on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    content = "value",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
 pub enum PathRewrite {
     /// This path, whatever came.
     Full(String),
@@ -238,7 +260,12 @@ pub enum PathRewrite {
 
 /// Which host is sent on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    content = "value",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
 pub enum HostRewrite {
     /// As it came. The default: servers build links and cookies from it.
     #[default]
@@ -251,7 +278,12 @@ pub enum HostRewrite {
 
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum Action {
     /// To one of these clusters, drawn by weight.
     Forward {
@@ -278,7 +310,10 @@ pub struct WeightedCluster {
 impl WeightedCluster {
     /// All traffic to one cluster.
     pub fn all(cluster: impl Into<Name>) -> Vec<Self> {
-        vec![Self { cluster: cluster.into(), weight: default_weight() }]
+        vec![Self {
+            cluster: cluster.into(),
+            weight: default_weight(),
+        }]
     }
 }
 
@@ -340,7 +375,12 @@ pub struct RouteTimeouts {
 
 /// What consistent hashing hashes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    content = "value",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
 pub enum HashKey {
     /// A request header's value.
     Header(String),
