@@ -6,8 +6,16 @@
 //! - [`resources`]: the typed resources ([`Listener`](resources::Listener), [`RouteTable`](resources::RouteTable),
 //!   [`Cluster`](resources::Cluster), [`Endpoints`](resources::Endpoints)) and their JSON form.
 //! - [`errors`]: why the proxy answered by itself: status, `grpc-status`, `proxy-status`, metric label in one list.
+//! - [`route`]: which route takes a request; [`filter`]: what changes on the way.
+//! - [`issue`]: what is wrong with a resource, and where.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod errors;
+pub mod filter;
+mod hosts;
+pub mod issue;
+mod pattern;
 pub mod resources;
+pub mod route;
+mod syntax;
