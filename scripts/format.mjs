@@ -12,5 +12,7 @@ await main(async () => {
   for (const path of cargoManifests) {
     await must('cargo', ['fmt', '--all', '--manifest-path', path], { cwd: root, env: cargoEnv });
   }
-  await must(process.execPath, [join(root, 'node_modules', 'oxfmt', 'bin', 'oxfmt'), ...scriptFiles], { cwd: root });
+  await must(process.execPath, [join(root, 'node_modules', 'oxfmt', 'bin', 'oxfmt'), ...scriptFiles], {
+    cwd: root,
+  });
 });

@@ -56,9 +56,13 @@ const steps = [
   },
   { part: 'lint', name: 'licences and bans', check: () => node('scripts/licences.mjs') },
   { part: 'types', name: 'types', check: ensureTests },
-  { part: 'lint', name: 'clippy', check: () => cargo('clippy', ...inBuild, '--all-targets', '--', '-D', 'warnings') },
+  {
+    part: 'lint',
+    name: 'clippy',
+    check: () => cargo('clippy', ...inBuild, '--all-targets', '--', '-D', 'warnings'),
+  },
   { part: 'rust', name: 'Rust tests', suite: rustTests },
-  { part: 'wasm', name: 'WebAssembly build', check: ensureWasm },
+  { part: 'wasm', name: 'WebAssembly', check: ensureWasm },
   { part: 'ava', name: 'native core for the tests', check: () => ensureNative(PROFILE) },
   { part: 'ava', name: 'tests in Node', suite: avaTests },
 ];
@@ -74,6 +78,7 @@ async function rustTests() {
 
 async function avaTests(files) {
   await ensureTests();
+  await ensureWasm();
   const counter = new TapCounter();
   const onLine = (line) => counter.line(line) && say(line);
   const ava = join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
@@ -85,11 +90,13 @@ async function avaTests(files) {
 /** What the arguments ask for: the steps, and the test files when only some are wanted. */
 function selection(args) {
   const parts = new Set(steps.map((step) => step.part));
-  const files = args.filter((arg) => /\.test\.ts$/.test(arg));
+  const files = args.filter((arg) => arg.endsWith('.test.ts'));
   const wanted = args.filter((arg) => !files.includes(arg));
   const unknown = wanted.filter((arg) => !parts.has(arg));
   if (unknown.length > 0) {
-    throw new Failure(`no part is called ${unknown.join(', ')}: choose from ${[...parts].join(', ')} or name test files`);
+    throw new Failure(
+      `no part is called ${unknown.join(', ')}: choose from ${[...parts].join(', ')} or name test files`,
+    );
   }
   if (files.length > 0) wanted.push('ava');
   return { files, chosen: wanted.length === 0 ? steps : steps.filter((step) => wanted.includes(step.part)) };

@@ -10,13 +10,32 @@
 // Every `ensure...` makes its artefact if it is missing or stale and does nothing otherwise; it may be called by
 // several commands at once. Nothing here imports a package: it all runs on a clone without node_modules.
 
-import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { withLock } from './lock.mjs';
 import { must, step } from './run.mjs';
 import { hashOf, lookOf, Stamp } from './stamp.mjs';
-import { addonPath, bindingPath, cargoEnv, needCargo, platformName, root, rustcVersion, sidecarPath } from './toolchain.mjs';
+import {
+  addonPath,
+  bindingPath,
+  cargoEnv,
+  needCargo,
+  platformName,
+  root,
+  rustcVersion,
+  sidecarPath,
+} from './toolchain.mjs';
 
 const build = join(root, '.build');
 const dist = join(root, 'dist');
@@ -93,7 +112,14 @@ async function placeAddon(profile) {
   });
 }
 
-const typescriptInputs = ['package.json', 'package-lock.json', 'tsconfig.base.json', 'tsconfig.src.json', 'tsconfig.cjs.json', 'src'];
+const typescriptInputs = [
+  'package.json',
+  'package-lock.json',
+  'tsconfig.base.json',
+  'tsconfig.src.json',
+  'tsconfig.cjs.json',
+  'src',
+];
 
 /** `dist/`: modules with their types, and the CommonJS bundle of the same sources. */
 export async function ensureTypeScript() {
@@ -154,8 +180,17 @@ export async function ensureTests() {
 export async function ensureWasm() {
   await ensurePackages();
   needCargo();
-  const inputs = ['Cargo.toml', 'Cargo.lock', 'package-lock.json', 'scripts/wasm.mjs', 'crates/model', 'bindings/wasm'];
-  const stamp = new Stamp(stampFile('wasm'), hashOf(root, inputs, [rustcVersion()]), [join(dist, 'wasm', 'index.js')]);
+  const inputs = [
+    'Cargo.toml',
+    'Cargo.lock',
+    'package-lock.json',
+    'scripts/wasm.mjs',
+    'crates/model',
+    'bindings/wasm',
+  ];
+  const stamp = new Stamp(stampFile('wasm'), hashOf(root, inputs, [rustcVersion()]), [
+    join(dist, 'wasm', 'index.js'),
+  ]);
   await ensure(stamp, 'WebAssembly', () =>
     must(process.execPath, [join(root, 'scripts', 'wasm.mjs')], { cwd: root, env: cargoEnv }),
   );

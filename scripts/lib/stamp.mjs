@@ -27,7 +27,10 @@ export function hashOf(root, paths, facts = []) {
   const hash = createHash('sha256');
   for (const fact of facts) hash.update(`${fact}\0`);
   for (const file of paths.flatMap((path) => files(join(root, path)))) {
-    hash.update(`${relative(root, file)}\0`).update(readFileSync(file)).update('\0');
+    hash
+      .update(`${relative(root, file)}\0`)
+      .update(readFileSync(file))
+      .update('\0');
   }
   return hash.digest('hex');
 }
@@ -54,7 +57,10 @@ export class Stamp {
   isFresh() {
     try {
       const kept = JSON.parse(readFileSync(this.#file, 'utf8'));
-      return kept.hash === this.#hash && this.#outputs.every((path) => lookOf(path) && lookOf(path) === kept.outputs[path]);
+      return (
+        kept.hash === this.#hash &&
+        this.#outputs.every((path) => lookOf(path) && lookOf(path) === kept.outputs[path])
+      );
     } catch {
       return false; // No stamp, or not one of ours: make the artefact.
     }

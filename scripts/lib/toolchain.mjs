@@ -32,7 +32,9 @@ export const cargoEnv = {
 
 /** Whether cargo can be run at all. */
 export function hasCargo() {
-  return cargoEnv.PATH.split(delimiter).some((folder) => folder && existsSync(join(folder, `cargo${executable}`)));
+  return cargoEnv.PATH.split(delimiter).some(
+    (folder) => folder && existsSync(join(folder, `cargo${executable}`)),
+  );
 }
 
 /** Refuses to go on without Rust, and says what to install. */
@@ -64,7 +66,8 @@ export function sidecarPath(name) {
 
 /** The shared library cargo makes from `bindings/node`. */
 export function bindingPath(name) {
-  const file = { darwin: 'libmesh_node.dylib', win32: 'mesh_node.dll' }[process.platform] ?? 'libmesh_node.so';
+  const file =
+    { darwin: 'libmesh_node.dylib', win32: 'mesh_node.dll' }[process.platform] ?? 'libmesh_node.so';
   return join(targetDir, name, file);
 }
 
