@@ -1,7 +1,7 @@
 //! How are regular expressions bounded?
 //!
-//! Patterns run over bytes, in time linear in the input, and must match the whole value. They are ASCII patterns over
-//! bytes (`.` takes any byte but a newline, `\d` is `[0-9]`), so that no value is undecodable and none slips past a
+//! Patterns run over bytes, in time linear in the input, and must match the whole value. Classes are ASCII and take
+//! bytes (`.` is any byte but a newline, `\d` is `[0-9]`), so that no value is undecodable and none slips past a
 //! condition by being malformed UTF-8.
 
 use regex::bytes::{Regex, RegexBuilder};

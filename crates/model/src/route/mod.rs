@@ -21,6 +21,8 @@ mod compiled;
 mod conditions;
 mod keys;
 mod paths;
+#[cfg(test)]
+mod property_tests;
 mod query;
 mod regexes;
 mod templates;
