@@ -1,21 +1,25 @@
 // How do two of our commands, started in the same tree at the same time, keep out of each other's builds?
 //
-// A folder is the lock (making one is atomic), its file names the owner. A lock whose owner has died is taken over.
+// A folder is the lock (making one is atomic), its file names the owner. A lock whose owner has died, or that is
+// older than any build can take (its owner's number may belong to another process by now), is taken over.
 
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { say } from './run.mjs';
+import { LIMIT_MINUTES, say } from './run.mjs';
 
 const POLL_MS = 200;
 
 /** Runs `work` while holding the lock at `folder`. */
 export async function withLock(folder, work) {
   await take(folder);
+  const release = () => rmSync(folder, { recursive: true, force: true });
+  process.once('exit', release);
   try {
     return await work();
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    process.off('exit', release);
+    release();
   }
 }
 
@@ -39,6 +43,7 @@ async function take(folder) {
 
 function isAlive(owner) {
   try {
+    if (Date.now() - statSync(owner).mtimeMs > LIMIT_MINUTES * 60_000) return false;
     process.kill(Number(readFileSync(owner, 'utf8')), 0);
     return true;
   } catch (error) {

@@ -8,7 +8,7 @@ import { constants } from 'node:os';
 import { createInterface } from 'node:readline';
 
 /** The longest any one step may take: a cold release build on two slow cores stays well below it. */
-const LIMIT_MINUTES = 45;
+export const LIMIT_MINUTES = 45;
 
 /** An error whose message is meant for the person at the terminal: printed without a stack. */
 export class Failure extends Error {}
