@@ -3,7 +3,7 @@
 //     package-lock.json ──────────────> node_modules/            npm ci
 //     crates/, bindings/node/ ────────> target/<profile>/        cargo build (sidecar and addon, one invocation)
 //     target/<profile>/libmesh_node ──> dist/native/*.node       copy
-//     src/ ───────────────────────────> dist/                    tsc, one CommonJS bundle by esbuild
+//     src/ ───────────────────────────> dist/                    tsc, the JSON Schema, a CommonJS bundle by esbuild
 //     test/ ──────────────────────────> .build/test/             tsc
 //     crates/model, bindings/wasm/ ───> dist/wasm/               scripts/wasm.mjs
 //
@@ -121,14 +121,20 @@ const typescriptInputs = [
   'src',
 ];
 
-/** `dist/`: modules with their types, and the CommonJS bundle of the same sources. */
+/** `dist/`: modules with their types, the JSON Schema made by one of them, and the CommonJS bundle of the same. */
 export async function ensureTypeScript() {
   await ensurePackages();
-  const outputs = [join(dist, 'index.js'), join(dist, 'index.cjs'), join(dist, 'cjs', 'index.d.ts')];
+  const outputs = [
+    join(dist, 'index.js'),
+    join(dist, 'index.cjs'),
+    join(dist, 'cjs', 'index.d.ts'),
+    join(dist, 'schema.json'),
+  ];
   const stamp = new Stamp(stampFile('typescript'), hashOf(root, typescriptInputs), outputs);
   await ensure(stamp, 'TypeScript', async () => {
     clearTypeScript();
     await tsc('-b', 'tsconfig.src.json');
+    await must(process.execPath, [join(dist, 'config', 'generate.js')], { cwd: root });
     await bundleCommonJs();
   });
 }
