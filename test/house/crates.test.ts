@@ -16,7 +16,7 @@ interface Crate {
 /** What each crate may know of ours. A crate that is not here has not been thought about. */
 const ARROWS: Record<string, string[]> = {
   'mesh-model': [],
-  'mesh-http1': [],
+  'mesh-http1': ['mesh-model'],
   'mesh-identity': ['mesh-model'],
   'mesh-store': ['mesh-model'],
   'mesh-xds': ['mesh-identity', 'mesh-model', 'mesh-store'],
@@ -41,7 +41,6 @@ const ARROWS: Record<string, string[]> = {
     'mesh-xds',
   ],
   'mesh-wasm': ['mesh-model'],
-  'mesh-wasm-pack': [],
 };
 
 /** Sockets, clocks, randomness and the runtimes around them: not for crates that only decide. */
