@@ -161,15 +161,15 @@ impl IssueCode {
 pub(crate) struct Problem {
     pub(crate) code: IssueCode,
     pub(crate) message: String,
-    pub(crate) expected: Option<&'static str>,
+    pub(crate) expected: Option<String>,
 }
 
 impl Problem {
-    pub(crate) fn new(code: IssueCode, message: impl Into<String>, expected: &'static str) -> Self {
+    pub(crate) fn new(code: IssueCode, message: impl Into<String>, expected: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
-            expected: Some(expected),
+            expected: Some(expected.into()),
         }
     }
 
@@ -237,7 +237,7 @@ impl Issues {
             path: at.steps(),
             code: problem.code,
             message: problem.message,
-            expected: problem.expected.map(str::to_owned),
+            expected: problem.expected,
             position: None,
         });
     }

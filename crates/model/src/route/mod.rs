@@ -32,6 +32,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use compiled::CompiledRoute;
+pub(crate) use compiled::no_weight;
 pub(crate) use conditions::Condition;
 pub use keys::stable_hash;
 pub(crate) use templates::Template;
