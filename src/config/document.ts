@@ -9,12 +9,14 @@ import {
   LineCounter,
   type Node,
   type Pair,
+  type YAMLError,
   isAlias,
   isMap,
   isNode,
   isScalar,
   isSeq,
   parseDocument,
+  visit,
 } from 'yaml';
 import type { Path } from './path.js';
 
@@ -24,6 +26,9 @@ export const MAX_BYTES = 16 * 1024 * 1024;
 const MAX_DEPTH = 64;
 /** Ten times what 10,000 rich routes hold. */
 const MAX_VALUES = 2_000_000;
+
+/** More of one kind are not told. */
+const MAX_PROBLEMS = 100;
 
 /** A place in a text; both count from 1. */
 export interface Position {
@@ -59,6 +64,7 @@ export class SourceDocument {
     const problems = independent([...this.#document.errors, ...this.#document.warnings]).map((error) =>
       this.#problem(error, text),
     );
+    problems.push(...this.#brokenAliases(text));
     if (problems.length === 0) {
       try {
         // Values are counted below, which also stops a bomb made of values that are not aliases.
@@ -98,6 +104,27 @@ export class SourceDocument {
     return { line, column: col };
   }
 
+  /** Aliases of nothing; mostly they were not meant as aliases. */
+  #brokenAliases(text: string): ReadProblem[] {
+    const anchors = new Set<string>();
+    const broken: ReadProblem[] = [];
+    visit(this.#document, (_, node) => {
+      if (isAlias(node)) {
+        if (anchors.has(node.source) || !node.range || broken.length >= MAX_PROBLEMS) return;
+        const position = this.#position(node.range[0]);
+        const suggestion = syntaxAdvice('alias', text.split('\n', position.line).at(-1) ?? '');
+        broken.push({
+          message: `*${node.source} refers to nothing`,
+          position,
+          ...(suggestion && { suggestion }),
+        });
+      } else if (isNode(node) && node.anchor) {
+        anchors.add(node.anchor);
+      }
+    });
+    return broken;
+  }
+
   #problem(error: YAMLError, text: string): ReadProblem {
     const position = this.#position(error.pos[0]);
     const suggestion = syntaxAdvice(error.message, text.split('\n', position.line).at(-1) ?? '');
@@ -107,8 +134,8 @@ export class SourceDocument {
 
 /** One wrong character makes the parser stumble over the rest of the file: only the first fall is told. */
 function independent(errors: readonly YAMLError[]): YAMLError[] {
-  const first = errors.findIndex(({ code }) => code === 'UNEXPECTED_TOKEN');
-  return errors.filter(({ code }, index) => first === -1 || index <= first || code === 'DUPLICATE_KEY');
+  const first = errors.findIndex(({ code }) => code !== 'DUPLICATE_KEY');
+  return errors.filter(({ code }, index) => index === first || code === 'DUPLICATE_KEY');
 }
 
 function pairAt(node: Node | null, step: string | number): Pick<Pair, 'key' | 'value'> | undefined {
@@ -125,6 +152,8 @@ function plainMessage({ code, message, pos }: YAMLError, text: string): string {
   if (code === 'DUPLICATE_KEY') return 'this key stands twice';
   if (code === 'MULTIPLE_DOCS') return 'expected one document, found a second after ---';
   if (code === 'TAB_AS_INDENT') return 'expected spaces, found a tab';
+  if (code === 'NON_STRING_KEY') return 'expected a text as the key';
+  if (message.startsWith('Maximum call stack')) return `expected at most ${MAX_DEPTH} levels`;
   const [token] = /^\S{0,20}/.exec(text.slice(pos[0])) ?? [''];
   if (code === 'UNEXPECTED_TOKEN') return `this is not YAML: ${token || 'the end'} can't stand here`;
   return message.replace(/\n[^]*$/, '').replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
@@ -145,17 +174,17 @@ function syntaxAdvice(message: string, line: string): string | undefined {
 /** Refuses a value that is too deep or too large, cycles included. */
 export function excessOf(value: unknown): ReadProblem | undefined {
   let left = MAX_VALUES;
-  const visit = (current: unknown, depth: number): string | undefined => {
+  const measure = (current: unknown, depth: number): string | undefined => {
     left -= 1;
     if (left < 0) return `expected at most ${MAX_VALUES.toLocaleString('en')} values, aliases followed`;
     if (typeof current !== 'object' || current === null) return undefined;
     if (depth === MAX_DEPTH) return `expected at most ${MAX_DEPTH} levels`;
     for (const child of Object.values(current)) {
-      const problem = visit(child, depth + 1);
+      const problem = measure(child, depth + 1);
       if (problem) return problem;
     }
     return undefined;
   };
-  const message = visit(value, 0);
+  const message = measure(value, 0);
   return message === undefined ? undefined : { message };
 }

@@ -127,6 +127,8 @@ function advice(issue: ZodIssue, expected: string): string | undefined {
       return `write ${/^(yes|on)$/i.test(issue.input)}: YAML 1.2 knows only true and false`;
     }
   }
+  if (expected.startsWith('a list of ') && typeof issue.input === 'string')
+    return `write [${shown(issue.input)}]`;
   const isText = format !== undefined || /^(text|1\.)/.test(expected);
   if (isText && (typeof issue.input === 'number' || typeof issue.input === 'boolean')) {
     return `write it in quotes: '${issue.input}'`;

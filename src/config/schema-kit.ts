@@ -86,7 +86,10 @@ function checkOf({ keys, amount }: Choice): z.core.$ZodCheck<object> {
     (value) =>
       counts.includes(keys.filter((key) => (value as Record<string, unknown>)[key] !== undefined).length),
     {
-      error: `expected ${amount} of ${keys.join(', ')}`,
+      error:
+        amount === 'all or none'
+          ? `expected ${keys.join(' and ')} together`
+          : `expected ${amount} of ${keys.join(', ')}`,
       // Also when other keys have mistakes: all are told at once.
       when: ({ value }) => typeof value === 'object' && value !== null && !Array.isArray(value),
     },

@@ -35,7 +35,7 @@ const weightedTarget = part('WeightedTarget', 'A cluster or address and its shar
 });
 
 export const targets = documented(
-  z.union([text(formats.target), z.array(z.union([text(formats.target), weightedTarget]))], {
+  z.union([text(formats.target), weightedTarget, z.array(z.union([text(formats.target), weightedTarget]))], {
     error: `expected ${formats.target.expected}`,
   }),
   {

@@ -87,7 +87,7 @@ export interface ClientCertificatesConfig {
 }
 
 /** Where to: the name of a cluster, an address (`127.0.0.1:3000`, `site.internal:80`, `unix:/run/app.sock`) that stands for a cluster by itself, or a list of these from which one is drawn by weight. */
-export type TargetsConfig = string | (string | WeightedTargetConfig)[];
+export type TargetsConfig = string | WeightedTargetConfig | (string | WeightedTargetConfig)[];
 
 /** A cluster or address and its share of the requests. */
 export interface WeightedTargetConfig {

@@ -1,0 +1,172 @@
+/**
+ * When does a configuration file say something new?
+ *
+ * Editors write in place, others write beside and rename, and mounted ConfigMaps swap a link to a folder. So the
+ * folder is watched and not the file, a burst of events waits until it is over, only content counts (by hash), and a
+ * slow look at the file catches what no event told, on network file systems for one.
+ *
+ * Invariants: a value that was not taken yet is replaced by the next one, so a slow reader gets the newest and memory
+ * stays bounded; after `stop()` nothing is left that would keep the process alive.
+ */
+
+import { type FSWatcher, watch } from 'node:fs';
+import { realpath } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { ConfigError } from '../errors.js';
+import { type LoadedConfig, parseConfig, readConfig } from './load.js';
+
+/** What a watched file came to. */
+export type ConfigChange =
+  /** A new configuration. */
+  | { readonly config: LoadedConfig; readonly error?: undefined }
+  /** A content that is refused; what was good before still is. */
+  | { readonly error: ConfigError; readonly config?: undefined };
+
+/** How to watch. */
+export interface WatchOptions {
+  /** What is known already: it is not told again. Absent: the first look tells what is there. */
+  since?: LoadedConfig;
+  /** Ends the watch. */
+  signal?: AbortSignal;
+  /** How long a burst of events may go on, in milliseconds. Default 100, more than an editor takes to save. */
+  debounceMs?: number;
+  /** How often to look without being told, in milliseconds. Default 5000. */
+  pollMs?: number;
+}
+
+/** The changes of one file, newest first to come: `for await (const change of watchConfig(file))`. */
+export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, AsyncDisposable {
+  readonly #file: string;
+  readonly #debounceMs: number;
+  readonly #poll: NodeJS.Timeout;
+  readonly #signal: AbortSignal | undefined;
+  readonly #folders = new Map<string, FSWatcher>();
+  #settle: NodeJS.Timeout | undefined;
+  /** What was told last: the hash of a configuration or the text of an error. */
+  #told: string | undefined;
+  #looking: Promise<void> = Promise.resolve();
+  #pending: ConfigChange | undefined;
+  #waiting: ((result: IteratorResult<ConfigChange, undefined>) => void)[] = [];
+  #stopped = false;
+
+  constructor(file: string, options: WatchOptions = {}) {
+    this.#file = file;
+    this.#debounceMs = options.debounceMs ?? 100;
+    this.#told = options.since?.hash;
+    this.#poll = setInterval(() => this.#look(), options.pollMs ?? 5000);
+    this.#signal = options.signal;
+    if (this.#signal?.aborted) this.stop();
+    else this.#signal?.addEventListener('abort', this.stop);
+    // After the watchers stand, so that nothing falls between.
+    this.#look();
+  }
+
+  /** The next change; done after `stop()`. */
+  next(): Promise<IteratorResult<ConfigChange, undefined>> {
+    const value = this.#pending;
+    this.#pending = undefined;
+    if (value) return Promise.resolve({ value, done: false });
+    if (this.#stopped) return Promise.resolve({ value: undefined, done: true });
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+    });
+  }
+
+  /** Ends the watch; whoever waits for a change is told that there is none. */
+  readonly stop = (): void => {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    clearInterval(this.#poll);
+    clearTimeout(this.#settle);
+    this.#signal?.removeEventListener('abort', this.stop);
+    for (const watcher of this.#folders.values()) watcher.close();
+    this.#folders.clear();
+    this.#pending = undefined;
+    for (const resolve of this.#waiting.splice(0)) resolve({ value: undefined, done: true });
+  };
+
+  return(): Promise<IteratorResult<ConfigChange, undefined>> {
+    this.stop();
+    return Promise.resolve({ value: undefined, done: true });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  /** Stops, and waits for a look that is under way. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.stop();
+    await this.#looking;
+  }
+
+  /** One look after the other: an older content must not be told after a newer one. */
+  #look(): void {
+    this.#looking = this.#looking.then(() => this.#lookNow());
+  }
+
+  async #lookNow(): Promise<void> {
+    await this.#watchFolders();
+    if (this.#stopped) return;
+    let change: ConfigChange;
+    try {
+      change = { config: parseConfig(await readConfig(this.#file), { file: this.#file }) };
+    } catch (error) {
+      // A defect of ours is no reason to stop serving: it is told like a bad file.
+      change = { error: error instanceof ConfigError ? error : unexpected(error) };
+    }
+    const told = change.config?.hash ?? change.error?.pretty();
+    if (this.#stopped || told === this.#told) return;
+    this.#told = told;
+    const waiting = this.#waiting.shift();
+    if (waiting) waiting({ value: change, done: false });
+    else this.#pending = change;
+  }
+
+  /** The folder of the name, and the folder of the file behind it when the name is a link. */
+  async #watchFolders(): Promise<void> {
+    const file = await realpath(this.#file).catch(() => this.#file);
+    if (this.#stopped) return;
+    const wanted = new Set([dirname(this.#file), dirname(file)]);
+    for (const [folder, watcher] of this.#folders) {
+      if (wanted.has(folder)) continue;
+      watcher.close();
+      this.#folders.delete(folder);
+    }
+    for (const folder of wanted) {
+      if (!this.#folders.has(folder)) this.#watchFolder(folder);
+    }
+  }
+
+  #watchFolder(folder: string): void {
+    try {
+      const watcher = watch(folder, () => this.#onEvent());
+      // The folder went away; the next look tries again.
+      watcher.on('error', () => {
+        watcher.close();
+        this.#folders.delete(folder);
+      });
+      this.#folders.set(folder, watcher);
+    } catch {
+      // There is no such folder, or the system has no watches left: the slow look remains.
+    }
+  }
+
+  #onEvent(): void {
+    if (this.#stopped || this.#settle) return;
+    this.#settle = setTimeout(() => {
+      this.#settle = undefined;
+      this.#look();
+    }, this.#debounceMs);
+  }
+}
+
+function unexpected(error: unknown): ConfigError {
+  const message = error instanceof Error ? error.message : String(error);
+  return new ConfigError([{ code: 'unreadable', field: '', message }]);
+}
+
+/** Watches a configuration file until `stop()`, `break` or the signal. */
+export function watchConfig(file: string, options?: WatchOptions): ConfigWatcher {
+  return new ConfigWatcher(file, options);
+}
