@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::filter::CompiledEdits;
 use crate::issue::{At, IssueCode, Issues, Problem, shown};
 use crate::resources::{
-    Action, GrpcMatch, PathMatch, Redirect, Respond, Route, RouteMatch, RouteTable, VirtualHost,
+    Action, GrpcMatch, HashKey, PathMatch, Redirect, Respond, Route, RouteMatch, RouteTable, VirtualHost,
     WeightedCluster,
 };
 
@@ -34,6 +34,8 @@ pub struct CompiledRoute {
     pub(super) rank: u32,
     pub(super) pattern: PathPattern,
     conditions: Conditions,
+    /// The route's hash keys, names of headers in lower case.
+    hash_keys: Box<[HashKey]>,
     /// Running sums of the clusters' weights.
     sums: Box<[u64]>,
 }
@@ -143,6 +145,7 @@ impl CompiledRoute {
             rank: 0,
             pattern,
             conditions,
+            hash_keys: route.hash_key.iter().map(lower_case).collect(),
             sums: Box::default(),
         };
         let mut sum = 0;
@@ -200,8 +203,7 @@ impl CompiledRoute {
     /// The same request gives the same number in every process.
     #[inline]
     pub fn hash_key(&self, request: &impl RequestView, source: Option<IpAddr>) -> Option<u64> {
-        self.route
-            .hash_key
+        self.hash_keys
             .iter()
             .find_map(|key| keys::hash(key, request, source))
     }
@@ -223,6 +225,13 @@ impl CompiledRoute {
             usize::MAX - conditions.query.len(),
             self.id,
         )
+    }
+}
+
+fn lower_case(key: &HashKey) -> HashKey {
+    match key {
+        HashKey::Header(name) => HashKey::Header(name.to_ascii_lowercase()),
+        other => other.clone(),
     }
 }
 

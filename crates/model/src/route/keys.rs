@@ -7,17 +7,9 @@ use crate::resources::HashKey;
 use super::RequestView;
 use super::query;
 
-/// The number of one key, or `None` when the request has no such thing.
+/// The number of one key, or `None` when the request has no such thing. Names of headers are in lower case.
 pub(super) fn hash(key: &HashKey, request: &impl RequestView, source: Option<IpAddr>) -> Option<u64> {
     match key {
-        HashKey::Header(name) if name.bytes().any(|b| b.is_ascii_uppercase()) => {
-            let name = name.to_ascii_lowercase();
-            let hash = request
-                .header(&name)
-                .next()
-                .map(|value| stable_hash(value.iter().copied()));
-            hash
-        }
         HashKey::Header(name) => request
             .header(name)
             .next()

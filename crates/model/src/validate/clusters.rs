@@ -101,15 +101,13 @@ fn balancer(balancer: &Balancer, at: &At<'_>, issues: &mut Issues) {
         }
         Balancer::Maglev {
             table_size: Some(size),
-        } => {
-            if !(2..=MAX_TABLE).contains(size) || !is_prime(*size) {
-                let message = format!("{size} slots would not be filled evenly");
-                let expected = format!("a prime such as 65537, at most {MAX_TABLE}");
-                issues.add(
-                    &at.key("tableSize"),
-                    Problem::new(IssueCode::OutOfRange, message, expected),
-                );
-            }
+        } if !(2..=MAX_TABLE).contains(size) || !is_prime(*size) => {
+            let message = format!("{size} slots would not be filled evenly");
+            let expected = format!("a prime such as 65537, at most {MAX_TABLE}");
+            issues.add(
+                &at.key("tableSize"),
+                Problem::new(IssueCode::OutOfRange, message, expected),
+            );
         }
         _ => {}
     }

@@ -14,6 +14,8 @@ mod listeners;
 mod routes;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wrong_values;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
