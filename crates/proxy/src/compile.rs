@@ -1,0 +1,214 @@
+//! How does a snapshot become a plan?
+//!
+//! What did not change is taken over from the plan before, so the cost follows the change. Runs on the control thread.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mesh_model::issue::Issue;
+use mesh_model::resources::{Address, Cluster, Discovery, Endpoints, Health, Listener, RouteTable};
+use mesh_model::route::RouteIndex;
+use mesh_model::sni::SniIndex;
+use mesh_store::Snapshot;
+
+use crate::balance::{EndpointRegistry, Member, Picker};
+use crate::clock::Nanos;
+use crate::plan::{ListenerPlan, Plan, Routes};
+use crate::telemetry::Telemetry;
+use crate::tls::{ServerTls, target_tls};
+use crate::upstream::cluster::ClusterPlan;
+
+/// An endpoint that discovery found by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Where it answers.
+    pub address: Address,
+    /// Its share.
+    pub weight: u32,
+    /// Lower is preferred.
+    pub priority: u32,
+}
+
+/// What discovery found, by cluster.
+pub type Discovered = HashMap<Arc<str>, Arc<Vec<Resolved>>>;
+
+/// What plans are made of, beside the snapshot.
+pub struct Compiler {
+    /// The proxy's numbers.
+    pub telemetry: Arc<Telemetry>,
+    /// What is known of endpoints.
+    pub registry: EndpointRegistry,
+    last: Last,
+}
+
+/// What the last plan was made of.
+#[derive(Default)]
+struct Last {
+    snapshot: Arc<Snapshot>,
+    discovered: Discovered,
+    routes: HashMap<Arc<str>, Arc<Routes>>,
+}
+
+/// A plan that may still be dropped.
+pub struct Draft {
+    /// The plan.
+    pub plan: Plan,
+    last: Last,
+}
+
+impl Compiler {
+    /// A compiler that has made nothing yet.
+    pub fn new(telemetry: Arc<Telemetry>) -> Self {
+        Self { telemetry, registry: EndpointRegistry::default(), last: Last::default() }
+    }
+
+    /// Makes a plan. Nothing is kept until [`Compiler::accept`].
+    ///
+    /// # Errors
+    /// Problems that only show when files are read: certificates, keys, roots.
+    pub fn draft(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        discovered: &Discovered,
+        before: &Plan,
+        now: Nanos,
+    ) -> Result<Draft, Vec<Issue>> {
+        let mut issues = Vec::new();
+        let mut plan = Plan { version: snapshot.version, ..Plan::default() };
+        let mut routes = HashMap::new();
+        for (name, table) in &*snapshot.route_tables {
+            let old = self.last.routes.get(name).filter(|_| same(self.last.snapshot.route_tables.get(name), Some(table)));
+            match old.cloned().map_or_else(|| self.routes(table), Ok) {
+                Ok(compiled) => {
+                    routes.insert(Arc::clone(name), compiled);
+                }
+                Err(found) => issues.extend(found),
+            }
+        }
+        for (name, cluster) in &*snapshot.clusters {
+            let endpoints = snapshot.endpoints.get(name);
+            let found = discovered.get(name);
+            let old = before.clusters.get(name);
+            let unchanged = same(self.last.snapshot.clusters.get(name), Some(cluster))
+                && same(self.last.snapshot.endpoints.get(name), endpoints)
+                && same(self.last.discovered.get(name), found);
+            let compiled = match old {
+                Some(old) if unchanged => Ok(Arc::clone(old)),
+                _ => self.cluster(name, cluster, endpoints, found, old, now),
+            };
+            match compiled {
+                Ok(compiled) => {
+                    plan.clusters.insert(Arc::clone(name), compiled);
+                }
+                Err(found) => issues.extend(found),
+            }
+        }
+        for (at, (name, listener)) in snapshot.listeners.iter().enumerate() {
+            let old = before.listeners.get(name);
+            let table = listener.routes.as_ref().and_then(|table| routes.get(table.as_str()));
+            let unchanged = old.is_some_and(|old| {
+                Arc::ptr_eq(&old.resource, listener) && same(old.routes.as_ref(), table)
+            });
+            let compiled = match old {
+                Some(old) if unchanged => Ok(Arc::clone(old)),
+                _ => self.listener(at, listener, table, old),
+            };
+            match compiled {
+                Ok(compiled) => {
+                    plan.listeners.insert(Arc::clone(name), compiled);
+                }
+                Err(found) => issues.extend(found),
+            }
+        }
+        if !issues.is_empty() {
+            return Err(issues);
+        }
+        let last = Last { snapshot: Arc::clone(snapshot), discovered: discovered.clone(), routes };
+        Ok(Draft { plan, last })
+    }
+
+    /// Takes a draft as what the next one is compared with.
+    pub fn accept(&mut self, draft: Draft) -> Arc<Plan> {
+        self.last = draft.last;
+        self.telemetry.retain_listeners(|name| draft.plan.listeners.contains_key(name));
+        self.telemetry.retain_clusters(|name| draft.plan.clusters.contains_key(name));
+        self.registry.sweep();
+        Arc::new(draft.plan)
+    }
+
+    fn routes(&self, table: &RouteTable) -> Result<Arc<Routes>, Vec<Issue>> {
+        let index = RouteIndex::compile(table)?;
+        let labels = index.routes().iter().map(|route| self.telemetry.label(&route.name)).collect();
+        Ok(Arc::new(Routes { index, labels }))
+    }
+
+    fn listener(
+        &self,
+        at: usize,
+        listener: &Arc<Listener>,
+        routes: Option<&Arc<Routes>>,
+        old: Option<&Arc<ListenerPlan>>,
+    ) -> Result<Arc<ListenerPlan>, Vec<Issue>> {
+        let sni = if listener.sni.is_empty() { None } else { Some(SniIndex::compile(&listener.sni)?) };
+        let tls = match (&listener.tls, old.and_then(|old| Some((old.resource.tls.as_ref()?, old.tls.as_ref()?)))) {
+            (Some(tls), Some((before, compiled))) if tls == before => Some(Arc::clone(compiled)),
+            (Some(tls), _) => Some(Arc::new(ServerTls::load(tls, listener.protocol, &format!("listeners[{at}].tls"))?)),
+            (None, _) => None,
+        };
+        let shared = old.map_or_else(Arc::default, |old| Arc::clone(&old.shared));
+        let label = self.telemetry.label(&listener.name);
+        Ok(Arc::new(ListenerPlan::new(Arc::clone(listener), label, routes.cloned(), sni, tls, shared)))
+    }
+
+    fn cluster(
+        &self,
+        name: &str,
+        cluster: &Arc<Cluster>,
+        endpoints: Option<&Arc<Endpoints>>,
+        found: Option<&Arc<Vec<Resolved>>>,
+        old: Option<&Arc<ClusterPlan>>,
+        now: Nanos,
+    ) -> Result<Arc<ClusterPlan>, Vec<Issue>> {
+        let member = |address: &Address, weight, priority, locality_weight, zone: &Arc<str>| Member {
+            endpoint: self.registry.get_or_create(name, address, None, now),
+            weight,
+            priority,
+            locality_weight,
+            zone: Arc::clone(zone),
+        };
+        let mut members = Vec::new();
+        if cluster.discovery == Discovery::Endpoints {
+            for locality in endpoints.iter().flat_map(|endpoints| &endpoints.localities) {
+                let zone: Arc<str> = locality.zone.as_str().into();
+                for endpoint in locality.endpoints.iter().filter(|e| e.health == Health::Healthy) {
+                    members.push(member(&endpoint.address, endpoint.weight, locality.priority, locality.weight, &zone));
+                }
+            }
+        } else {
+            let zone: Arc<str> = "".into();
+            for resolved in found.iter().flat_map(|found| found.iter()) {
+                members.push(member(&resolved.address, resolved.weight, resolved.priority, 1, &zone));
+            }
+        }
+        let tls = match old {
+            Some(old) if old.resource.tls == cluster.tls && old.resource.protocol == cluster.protocol => old.tls.clone(),
+            _ => target_tls(cluster)?,
+        };
+        Ok(Arc::new(ClusterPlan {
+            label: self.telemetry.label(name),
+            picker: Arc::new(Picker::new(&cluster.balancer, cluster.slow_start.0, members)),
+            tls,
+            shared: old.map_or_else(Arc::default, |old| Arc::clone(&old.shared)),
+            resource: Arc::clone(cluster),
+        }))
+    }
+}
+
+/// Whether two shared things are the same one.
+fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    }
+}

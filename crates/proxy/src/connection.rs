@@ -1,0 +1,412 @@
+//! What becomes of a connection from its first byte to its last?
+//!
+//! ```text
+//!   accept ─> (TLS) ─> what does it speak? ─┬─> HTTP/1 ─> exchange, exchange, ... ─> upgrade ─> tunnel
+//!                                           ├─> HTTP/2 ─> an exchange a stream
+//!                                           ├─> TLS by server name ─> tunnel
+//!                                           └─> anything ─> tunnel to the TCP target
+//! ```
+//!
+//! Nothing is guessed early: a partial request line, preface or ClientHello waits until the header timeout. On a
+//! listener with a TCP target, [`SILENCE`] without a byte makes the proxy call the target; should the server speak
+//! first, the stream is TCP; should the client speak first after all, its bytes are looked at as ever.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use mesh_model::errors::Reason;
+use mesh_model::resources::{ListenerProtocol, WeightedCluster};
+use mesh_model::route::pick_cluster;
+
+use crate::balance::{Outcome as Verdict, Tried};
+use crate::clock::{NEVER, after};
+use crate::detect::{Detected, detect};
+use crate::exchange::Peer;
+use crate::exchange::attempt::{connect_endpoint, until};
+use crate::http1;
+use crate::io::Net;
+use crate::io::Stream;
+use crate::io::wire::{Filled, ReadSize, Wire};
+use crate::plan::{ListenerPermit, ListenerPlan};
+use crate::telemetry::{Finished, Handshake, Label, Protocol};
+use crate::thread::{Drain, Listener, Thread};
+use crate::timer::Deadline;
+use crate::tls::sniff::{Hello, client_hello};
+use crate::tunnel::{Bounds, tunnel};
+use crate::upstream::pool::Pooled;
+
+/// How long a client may be silent before the TCP target is called: long enough that a client that speaks first is
+/// seldom misjudged, short enough that nobody notices.
+pub const SILENCE: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// A client's connection, with all that its engines need.
+pub struct Connection<N: Net> {
+    /// The data thread.
+    pub thread: Rc<Thread<N>>,
+    /// The listener it came through.
+    pub listener: Rc<Listener>,
+    /// The client.
+    pub peer: Peer,
+    /// Wakes this connection's task in time.
+    pub deadline: Deadline,
+    /// The stream.
+    pub wire: Wire<N::Stream>,
+    /// When it was accepted.
+    pub opened: u64,
+    /// Counts it as open until it is dropped.
+    pub permit: ListenerPermit,
+}
+
+/// What the first bytes lead to.
+enum Next<N: Net> {
+    Http1(Connection<N>),
+    Http2(Connection<N>),
+    Over(Option<Reason>),
+}
+
+/// Serves a connection to its end.
+pub async fn serve<N: Net>(
+    thread: Rc<Thread<N>>,
+    listener: Rc<Listener>,
+    stream: N::Stream,
+    ip: Option<IpAddr>,
+    permit: ListenerPermit,
+) {
+    let connection = Connection {
+        deadline: thread.timers.deadline(),
+        wire: Wire::new(stream, Rc::clone(&thread.buffers)),
+        opened: thread.now(),
+        peer: Peer {
+            ip,
+            text: ip.map_or_else(|| "unknown".into(), |ip| ip.to_canonical().to_string().into()),
+            scheme: "http",
+        },
+        thread,
+        listener,
+        permit,
+    };
+    let plan = connection.listener.plan();
+    let stats = connection.thread.telemetry.listener(&plan.label);
+    stats.accepted();
+    // Boxed, since it is short: what an idle connection keeps is the HTTP/1 engine's few words.
+    let reason = match Box::pin(begin(connection)).await {
+        Next::Http1(connection) => http1::connection::serve(connection).await,
+        Next::Http2(connection) => Box::pin(crate::http2::server::serve(connection)).await,
+        Next::Over(reason) => reason,
+    };
+    stats.closed(reason);
+}
+
+async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
+    let plan = connection.listener.plan();
+    if let Some(tls) = &plan.tls {
+        if plan.sni.is_some() {
+            match passes_through(&mut connection, &plan).await {
+                Ok(Some(targets)) => return Next::Over(stream(&mut connection, &plan, &targets).await),
+                Ok(None) => {}
+                Err(reason) => return Next::Over(Some(reason)),
+            }
+        }
+        connection = match handshake(connection, &plan, tls.config()).await {
+            Ok(connection) => connection,
+            Err(reason) => return Next::Over(Some(reason)),
+        };
+        match connection.wire.io.alpn() {
+            Some(b"h2") => return Next::Http2(connection),
+            Some(b"http/1.1") => return Next::Http1(connection),
+            _ => {}
+        }
+    }
+    match plan.resource.protocol {
+        ListenerProtocol::Http1 => Next::Http1(connection),
+        ListenerProtocol::Http2 => Next::Http2(connection),
+        ListenerProtocol::Tcp => Next::Over(stream(&mut connection, &plan, &plan.resource.tcp).await),
+        ListenerProtocol::TlsPassthrough => Next::Over(pass_through(&mut connection, &plan).await),
+        ListenerProtocol::Auto if plan.routes.is_none() && plan.sni.is_none() => {
+            Next::Over(stream(&mut connection, &plan, &plan.resource.tcp).await)
+        }
+        ListenerProtocol::Auto => by_first_bytes(connection, &plan).await,
+    }
+}
+
+async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
+    let tcp = &plan.resource.tcp;
+    let stats = connection.thread.telemetry.listener(&plan.label);
+    if !tcp.is_empty() && connection.wire.unread().is_empty() {
+        let at = after(connection.thread.now(), Some(SILENCE));
+        match first_byte(&mut connection, at).await {
+            FirstByte::Came => {}
+            FirstByte::Ended => return Next::Over(None),
+            FirstByte::Silence => match server_first(&mut connection, plan).await {
+                ServerFirst::ClientSpoke => {}
+                ServerFirst::Over(reason) => return Next::Over(reason),
+            },
+        }
+    }
+    let most = plan.http1.head_bytes;
+    let at = after(connection.thread.now(), plan.timeouts.header).min(connection.listener.drain_deadline());
+    loop {
+        let detected = detect(connection.wire.unread(), most);
+        match detected {
+            Detected::Undecided => {}
+            Detected::Http1 if plan.routes.is_some() => {
+                stats.detected(Protocol::Http1);
+                return Next::Http1(connection);
+            }
+            Detected::Http2 if plan.routes.is_some() => {
+                stats.detected(Protocol::Http2);
+                return Next::Http2(connection);
+            }
+            Detected::Tls if plan.sni.is_some() && plan.tls.is_none() => {
+                stats.detected(Protocol::Tls);
+                return Next::Over(pass_through(&mut connection, plan).await);
+            }
+            _ if !tcp.is_empty() => {
+                stats.detected(Protocol::Tcp);
+                return Next::Over(stream(&mut connection, plan, tcp).await);
+            }
+            Detected::Tls => return Next::Over(Some(Reason::TlsNotConfigured)),
+            // The HTTP/1 engine says what is wrong with it.
+            _ if plan.routes.is_some() => return Next::Http1(connection),
+            _ => return Next::Over(Some(Reason::NotHttp)),
+        }
+        match fill(&mut connection, at, most).await {
+            Ok(Filled::Bytes(_)) => {}
+            Ok(Filled::End) if connection.wire.unread().is_empty() => return Next::Over(None),
+            Ok(_) if !tcp.is_empty() => return Next::Over(stream(&mut connection, plan, tcp).await),
+            Ok(_) | Err(_) if plan.routes.is_some() => return Next::Http1(connection),
+            Ok(_) => return Next::Over(Some(Reason::NotHttp)),
+            Err(reason) => return Next::Over(Some(reason)),
+        }
+    }
+}
+
+/// Reads more, by a deadline, into a buffer that may grow to `most`.
+async fn fill<N: Net>(connection: &mut Connection<N>, at: u64, most: usize) -> Result<Filled, Reason> {
+    let Connection { wire, deadline, .. } = connection;
+    deadline.set(at);
+    let filled = until(deadline, poll_fn(|cx| wire.poll_fill(cx, ReadSize::Small))).await;
+    match filled {
+        Some(Ok(Filled::Full)) if wire.grow(most) => Ok(Filled::Bytes(0)),
+        Some(Ok(filled)) => Ok(filled),
+        Some(Err(_)) => Err(Reason::ClientClosed),
+        None => Err(Reason::HeaderTimeout),
+    }
+}
+
+enum FirstByte {
+    Came,
+    Ended,
+    Silence,
+}
+
+async fn first_byte<N: Net>(connection: &mut Connection<N>, at: u64) -> FirstByte {
+    let Connection { wire, deadline, .. } = connection;
+    deadline.set(at);
+    match until(deadline, poll_fn(|cx| wire.poll_readable(cx))).await {
+        Some(Ok(())) => FirstByte::Came,
+        Some(Err(_)) => FirstByte::Ended,
+        None => FirstByte::Silence,
+    }
+}
+
+enum ServerFirst {
+    ClientSpoke,
+    Over(Option<Reason>),
+}
+
+/// Calls the TCP target and sees who speaks first.
+async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst {
+    let mut server = match dial(connection, &plan.resource.tcp).await {
+        Ok(server) => server,
+        Err(reason) => return ServerFirst::Over(Some(reason)),
+    };
+    let idle = after(connection.thread.now(), plan.timeouts.tcp_idle).min(connection.listener.drain_deadline());
+    let Connection { wire, deadline, .. } = &mut *connection;
+    deadline.set(idle);
+    let client_spoke = until(
+        deadline,
+        poll_fn(|cx| {
+            if server.pooled.wire.poll_readable(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            wire.poll_readable(cx).map(|_| true)
+        }),
+    )
+    .await;
+    match client_spoke {
+        Some(true) => ServerFirst::ClientSpoke,
+        Some(false) => {
+            connection.thread.telemetry.listener(&plan.label).detected(Protocol::Tcp);
+            ServerFirst::Over(relay(connection, plan, server).await)
+        }
+        None => ServerFirst::Over(Some(Reason::IdleTimeout)),
+    }
+}
+
+/// The targets of a TLS stream that is to be passed through; `None` when it is to be terminated here.
+async fn passes_through<N: Net>(
+    connection: &mut Connection<N>,
+    plan: &ListenerPlan,
+) -> Result<Option<Vec<WeightedCluster>>, Reason> {
+    let Some(sni) = &plan.sni else { return Ok(None) };
+    let at = after(connection.thread.now(), plan.timeouts.handshake).min(connection.listener.drain_deadline());
+    loop {
+        match client_hello(connection.wire.unread()) {
+            Hello::ServerName(name) => return Ok(sni.find(name.as_deref()).map(<[_]>::to_vec)),
+            Hello::Invalid => return Err(Reason::TlsHandshakeFailed),
+            Hello::Incomplete => {}
+        }
+        match fill(connection, at, plan.http1.head_bytes).await {
+            Ok(Filled::Bytes(_)) => {}
+            Ok(_) => return Err(Reason::TlsHandshakeFailed),
+            Err(Reason::HeaderTimeout) => return Err(Reason::TlsHandshakeTimeout),
+            Err(reason) => return Err(reason),
+        }
+    }
+}
+
+async fn pass_through<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> Option<Reason> {
+    match passes_through(connection, plan).await {
+        Ok(Some(targets)) => stream(connection, plan, &targets).await,
+        Ok(None) if !plan.resource.tcp.is_empty() => stream(connection, plan, &plan.resource.tcp).await,
+        Ok(None) => Some(Reason::SniUnknown),
+        Err(reason) => Some(reason),
+    }
+}
+
+async fn handshake<N: Net>(
+    connection: Connection<N>,
+    plan: &ListenerPlan,
+    config: Arc<rustls::ServerConfig>,
+) -> Result<Connection<N>, Reason> {
+    let Connection { thread, listener, mut peer, deadline, mut wire, opened, permit } = connection;
+    let stats = thread.telemetry.listener(&plan.label);
+    let started = thread.now();
+    deadline.set(after(started, plan.timeouts.handshake).min(listener.drain_deadline()));
+    let prefix = wire.take_unread();
+    let accepted = until(&deadline, thread.net.accept_tls(wire.into_io(), prefix, config)).await;
+    stats.handshake(match &accepted {
+        Some(Ok(_)) => Handshake::Done(thread.now() - started),
+        _ => Handshake::Failed,
+    });
+    let stream = match accepted {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => {
+            let no_certificate = error
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+                .is_some_and(|e| matches!(e, rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)));
+            return Err(if no_certificate { Reason::ClientCertificate } else { Reason::TlsHandshakeFailed });
+        }
+        None => return Err(Reason::TlsHandshakeTimeout),
+    };
+    peer.scheme = "https";
+    let wire = Wire::new(stream, Rc::clone(&thread.buffers));
+    Ok(Connection { thread, listener, peer, deadline, wire, opened, permit })
+}
+
+/// A server for a stream of bytes.
+struct Dialled<S> {
+    pooled: Pooled<S>,
+    in_flight: crate::balance::InFlight,
+    cluster: Label,
+}
+
+/// Connects to one of these clusters, trying other endpoints when one can't be reached.
+async fn dial<N: Net>(connection: &Connection<N>, to: &[WeightedCluster]) -> Result<Dialled<N::Stream>, Reason> {
+    let thread = &connection.thread;
+    let target = pick_cluster(to, thread.random()).ok_or(Reason::ClusterUnknown)?;
+    let cluster = thread.cluster(&target.cluster).ok_or(Reason::ClusterUnknown)?;
+    let plan = cluster.plan();
+    let mut tried = Tried::default();
+    let mut last = None;
+    for _ in 0..3 {
+        let now = thread.now();
+        let picked = plan.pick(now, &mut thread.rng.borrow_mut(), None, &tried);
+        let (index, endpoint) = match picked {
+            Ok(picked) => (picked.index, Arc::clone(picked.endpoint)),
+            Err(reason) => return Err(last.unwrap_or(reason)),
+        };
+        let in_flight = endpoint.start(now);
+        let not_after = connection.listener.drain_deadline();
+        match connect_endpoint(thread, &connection.deadline, &plan, &endpoint, not_after).await {
+            Ok(pooled) => {
+                return Ok(Dialled { pooled, in_flight, cluster: plan.label.clone() });
+            }
+            Err(reason) => last = Some(reason),
+        }
+        tried.insert(index);
+    }
+    Err(last.unwrap_or(Reason::NoEndpoints))
+}
+
+/// Passes a stream to one of these clusters.
+async fn stream<N: Net>(
+    connection: &mut Connection<N>,
+    plan: &ListenerPlan,
+    to: &[WeightedCluster],
+) -> Option<Reason> {
+    match dial(connection, to).await {
+        Ok(server) => relay(connection, plan, server).await,
+        Err(reason) => {
+            connection.wire.io.reset_on_drop();
+            Some(reason)
+        }
+    }
+}
+
+async fn relay<N: Net>(
+    connection: &mut Connection<N>,
+    plan: &ListenerPlan,
+    server: Dialled<N::Stream>,
+) -> Option<Reason> {
+    let Dialled { mut pooled, in_flight, cluster } = server;
+    let reason = pass(connection, plan, &mut pooled, &cluster, Protocol::Tcp).await;
+    let now = connection.thread.now();
+    in_flight.finish(now, if reason == Some(Reason::UpstreamIncomplete) { Verdict::Failure } else { Verdict::Cancelled });
+    reason
+}
+
+/// Runs a tunnel between a client and a server and counts what passed.
+pub async fn pass<N: Net>(
+    connection: &mut Connection<N>,
+    plan: &ListenerPlan,
+    server: &mut Pooled<N::Stream>,
+    cluster: &Label,
+    protocol: Protocol,
+) -> Option<Reason> {
+    let Connection { thread, listener, deadline, wire, .. } = connection;
+    let bounds = Bounds {
+        deadline,
+        idle: plan.timeouts.tcp_idle,
+        drain: &|| listener.drain_deadline(),
+        now: &|| thread.now(),
+    };
+    let started = thread.now();
+    let none = thread.telemetry.shared().none();
+    let stats = thread.telemetry.route(&plan.label, none, cluster, protocol);
+    stats.started();
+    let ended = tunnel(wire, &mut server.wire, &bounds).await;
+    stats.received(ended.sent);
+    stats.sent(ended.received);
+    stats.finished(&Finished {
+        status: None,
+        grpc_status: None,
+        reason: ended.reason,
+        duration: thread.now() - started,
+        retries: 0,
+    });
+    ended.reason
+}
+
+impl<N: Net> Connection<N> {
+    /// Whether the connection is to end after its next response: it drains, or is old.
+    pub fn is_leaving(&self, plan: &ListenerPlan, now: u64) -> bool {
+        self.listener.drain() != Drain::No
+            || after(self.opened, plan.timeouts.max_connection_age) <= now && self.opened != NEVER
+    }
+}

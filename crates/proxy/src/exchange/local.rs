@@ -1,0 +1,88 @@
+//! What does the proxy say when it answers itself?
+
+use mesh_model::errors::Reason;
+use mesh_model::filter::redirect_location;
+use mesh_model::resources::{Redirect, Respond};
+
+use super::message::{Downstream, LocalResponse};
+
+/// The name in `proxy-status` (RFC 9209 section 2).
+const NAME: &str = "mesh";
+
+/// The `proxy-status` field for a reason. `detail` is one of our own tokens, never the peer's bytes.
+pub fn proxy_status(reason: Reason, detail: Option<&str>) -> String {
+    let mut field = format!("{NAME}; error={}; details=\"{}", reason.proxy_status_error(), reason.as_str());
+    if let Some(detail) = detail {
+        field.push_str(": ");
+        field.push_str(detail);
+    }
+    field.push('"');
+    field
+}
+
+/// The short text for a reason, with the detail where there is one.
+pub fn text(reason: Reason, detail: Option<&str>) -> String {
+    match detail {
+        Some(detail) => format!("{} ({})\n", reason.text(), detail.replace('_', " ")),
+        None => format!("{}\n", reason.text()),
+    }
+}
+
+/// Answers with a reason: status, `proxy-status`, short text; gRPC callers get `grpc-status` and `grpc-message`.
+pub fn refuse<D: Downstream>(down: &mut D, reason: Reason, detail: Option<&str>) {
+    let grpc = down.request().is_grpc();
+    let status = proxy_status(reason, detail);
+    let text = text(reason, detail);
+    let response = if grpc {
+        LocalResponse {
+            status: 200,
+            fields: &[("proxy-status", &status)],
+            content_type: "application/grpc",
+            body: b"",
+            grpc: Some((reason.grpc_status(), text.trim_end())),
+        }
+    } else {
+        LocalResponse {
+            status: reason.status(),
+            fields: &[("proxy-status", &status)],
+            content_type: "text/plain; charset=utf-8",
+            body: text.as_bytes(),
+            grpc: None,
+        }
+    };
+    down.respond(&response);
+}
+
+/// Answers as a route says.
+pub fn respond<D: Downstream>(down: &mut D, respond: &Respond) {
+    down.respond(&LocalResponse {
+        status: respond.status,
+        fields: &[],
+        content_type: &respond.content_type,
+        body: respond.body.as_bytes(),
+        grpc: None,
+    });
+}
+
+/// Sends the client elsewhere.
+pub fn redirect<D: Downstream>(down: &mut D, redirect: &Redirect, location: &str) {
+    down.respond(&LocalResponse {
+        status: redirect.status,
+        fields: &[("location", location)],
+        content_type: "text/plain; charset=utf-8",
+        body: b"",
+        grpc: None,
+    });
+}
+
+/// Where a redirect points, for a request.
+pub fn location(
+    to: &Redirect,
+    scheme: &str,
+    host: &[u8],
+    path: &[u8],
+    query: &[u8],
+    prefix_len: usize,
+) -> String {
+    redirect_location(to, scheme, host, path, query, prefix_len)
+}

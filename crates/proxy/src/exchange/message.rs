@@ -1,0 +1,267 @@
+//! What is a request or a response, whichever version of HTTP carries it?
+//!
+//! An exchange moves one request up and one response down. It sees both connections through the traits here, so one
+//! pump serves HTTP/1 and HTTP/2 on either side. Payload stays where it was read: a source shows it as a slice, a sink
+//! takes what it can.
+//!
+//! ```text
+//!   client ── Downstream (Source) ──> pump ──> Upstream (Sink) ── server
+//!   client <─ Downstream (Sink) ───── pump <── Upstream (Source) ─ server
+//! ```
+
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use mesh_http1::{RequestHead, ResponseHead};
+use mesh_model::filter::CompiledEdits;
+
+/// Why a side of an exchange can't go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection failed.
+    Io(io::ErrorKind),
+    /// The connection ended in the middle of a message.
+    Truncated,
+    /// The peer broke the rules of its protocol.
+    Protocol(&'static str),
+    /// A head or its trailers were larger than allowed.
+    TooLarge(&'static str),
+    /// The peer took this stream back (HTTP/2 `RST_STREAM`), with its code.
+    Reset(h2::Reason),
+    /// The peer never looked at this request and says so (HTTP/2 `REFUSED_STREAM` or `GOAWAY`): it may be sent again.
+    Refused,
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.kind())
+    }
+}
+
+/// What a source has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Bytes, to be seen with [`Source::payload`].
+    Data,
+    /// No more; trailers can be taken.
+    End,
+}
+
+/// How long a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// There is none.
+    None,
+    /// This many bytes.
+    Known(u64),
+    /// It ends when it ends.
+    Unknown,
+}
+
+/// Fields after a body.
+#[derive(Debug, Default)]
+pub enum Trailers {
+    /// None.
+    #[default]
+    None,
+    /// HTTP/1 field lines, checked, without those that may not be trailers.
+    Lines(Vec<u8>),
+    /// HTTP/2 fields.
+    Map(HeaderMap),
+}
+
+impl Trailers {
+    /// As HTTP/1 field lines.
+    pub fn into_lines(self) -> Vec<u8> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Lines(lines) => lines,
+            Self::Map(map) => {
+                let mut lines = Vec::new();
+                for (name, value) in &map {
+                    lines.extend_from_slice(name.as_str().as_bytes());
+                    lines.extend_from_slice(b": ");
+                    lines.extend_from_slice(value.as_bytes());
+                    lines.extend_from_slice(b"\r\n");
+                }
+                lines
+            }
+        }
+    }
+
+    /// As HTTP/2 fields; `None` when there are none.
+    pub fn into_map(self) -> Option<HeaderMap> {
+        match self {
+            Self::None => None,
+            Self::Lines(lines) => {
+                let mut map = HeaderMap::new();
+                for line in lines.split(|b| *b == b'\n') {
+                    let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+                    let (name, value) = line.split_at(colon);
+                    let value = value.get(1..).unwrap_or_default().trim_ascii();
+                    if let (Ok(name), Ok(value)) =
+                        (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value))
+                    {
+                        map.append(name, value);
+                    }
+                }
+                (!map.is_empty()).then_some(map)
+            }
+            Self::Map(map) => Some(map),
+        }
+    }
+}
+
+/// The side that payload comes from.
+pub trait Source {
+    /// Waits for payload or its end.
+    fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Result<Payload, Fault>>;
+
+    /// The payload that is there.
+    fn payload(&self) -> &[u8];
+
+    /// Marks payload as taken.
+    fn advance(&mut self, n: usize);
+
+    /// Takes up to `max` bytes of payload as shared bytes. Sources that own such bytes give them without a copy.
+    fn take_bytes(&mut self, max: usize) -> Bytes {
+        let payload = self.payload();
+        let bytes = Bytes::copy_from_slice(payload.get(..max).unwrap_or(payload));
+        self.advance(bytes.len());
+        bytes
+    }
+
+    /// The trailers, once, after the end.
+    fn take_trailers(&mut self) -> Trailers;
+
+    /// How long the body is.
+    fn length(&self) -> Length;
+}
+
+/// The side that payload goes to.
+pub trait Sink {
+    /// Takes some payload from `source`, at least a byte of it.
+    fn poll_send<S: Source>(&mut self, cx: &mut Context<'_>, source: &mut S) -> Poll<Result<(), Fault>>;
+
+    /// Marks the end of the body. Called once.
+    fn finish(&mut self, trailers: Trailers) -> Result<(), Fault>;
+
+    /// Sends all that is held back.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
+}
+
+/// A request head as it came.
+#[derive(Clone, Copy)]
+pub enum RequestRef<'a> {
+    /// In the bytes of an HTTP/1 head.
+    Http1 {
+        /// The bytes that the head's spans point into.
+        bytes: &'a [u8],
+        /// The parsed head.
+        head: &'a RequestHead,
+    },
+    /// As HTTP/2 fields.
+    Http2(&'a http::request::Parts),
+}
+
+/// A response head as it came.
+#[derive(Clone, Copy)]
+pub enum ResponseRef<'a> {
+    /// In the bytes of an HTTP/1 head.
+    Http1 {
+        /// The bytes that the head's spans point into.
+        bytes: &'a [u8],
+        /// The parsed head.
+        head: &'a ResponseHead,
+    },
+    /// As HTTP/2 fields.
+    Http2(&'a http::response::Parts),
+}
+
+impl ResponseRef<'_> {
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Http1 { head, .. } => head.status,
+            Self::Http2(parts) => parts.status.as_u16(),
+        }
+    }
+}
+
+/// What a server's answer to a request begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadKind {
+    /// A 1xx other than 101; another head follows.
+    Informational,
+    /// The response.
+    Final,
+    /// The connection leaves HTTP: 101, or 2xx to CONNECT.
+    Tunnel,
+}
+
+/// The client's side of an exchange: its request comes from here, its response goes here.
+pub trait Downstream: Source + Sink {
+    /// The request.
+    fn request(&self) -> RequestRef<'_>;
+
+    /// Begins the response with a head that came from a server.
+    fn start_response(&mut self, response: ResponseRef<'_>, length: Length, edits: &ResponseEdits<'_>);
+
+    /// Passes on a 1xx head.
+    fn informational(&mut self, response: ResponseRef<'_>);
+
+    /// Queues a whole response made by the proxy. Only before [`Downstream::start_response`].
+    fn respond(&mut self, response: &LocalResponse<'_>);
+
+    /// Whether a response was begun.
+    fn started(&self) -> bool;
+
+    /// Ready when the client is seen to have gone or to have said that it sends nothing more. Asked only after the
+    /// request's end.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone>;
+}
+
+/// How a client went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It no longer wants the response.
+    Cancelled,
+    /// It sends nothing more, and may still be reading.
+    HalfClosed,
+}
+
+/// The server's side of an exchange.
+pub trait Upstream: Source + Sink {
+    /// Waits for the next head; [`Upstream::response`] then shows it.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<HeadKind, Fault>>;
+
+    /// The head that came last.
+    fn response(&self) -> ResponseRef<'_>;
+
+    /// Says that the head was used; it can't be seen any more.
+    fn head_passed(&mut self);
+}
+
+/// What is changed in a response that passes.
+pub struct ResponseEdits<'a> {
+    /// The route's changes.
+    pub headers: &'a CompiledEdits,
+    /// The pseudonym for `via`.
+    pub via: Option<&'a str>,
+}
+
+/// A response made by the proxy.
+pub struct LocalResponse<'a> {
+    /// The status code. gRPC callers get 200 and a `grpc-status` instead.
+    pub status: u16,
+    /// Fields besides `content-length` and `content-type`.
+    pub fields: &'a [(&'a str, &'a str)],
+    /// The body's type.
+    pub content_type: &'a str,
+    /// The body.
+    pub body: &'a [u8],
+    /// `grpc-status` and `grpc-message` for gRPC callers.
+    pub grpc: Option<(u32, &'a str)>,
+}

@@ -1,0 +1,235 @@
+//! How do a request and its response pass each other?
+//!
+//! Both directions run at once: a server may answer before it has read the request, and a client may go on sending
+//! while it is answered. The pump is a state machine over the two sides; it holds no bytes itself.
+//!
+//! Invariants: payload is taken from a source only when the sink took it; a head and the payload that is there with it
+//! leave in one write; once a side has failed nothing more is asked of it.
+
+use std::task::{Context, Poll, ready};
+
+use super::message::{Downstream, Fault, Gone, HeadKind, Payload, ResponseEdits, Sink, Source, Upstream};
+
+/// How a pump ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The response is complete, and so is the request unless [`Pump::request_complete`] says otherwise.
+    Complete,
+    /// The connections leave HTTP.
+    Tunnel,
+    /// The client failed or left.
+    Downstream(Fault),
+    /// The client took its request back.
+    Cancelled,
+    /// The server failed.
+    Upstream(Fault),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// Payload may come.
+    Open,
+    /// The end was given to the sink, which still holds some back.
+    Flushing,
+    Done,
+    /// The sink failed. What its peer said before may still be worth reading.
+    Broken(Fault),
+}
+
+/// One request and one response on their way.
+pub struct Pump {
+    request: Flow,
+    response: Flow,
+    head: bool,
+    tunnel: bool,
+    /// Counts everything that moved.
+    progress: u32,
+    request_payload: u64,
+    response_payload: u64,
+    half_closed: bool,
+}
+
+/// Which side of a copy failed.
+enum Side {
+    Source(Fault),
+    Sink(Fault),
+}
+
+impl Default for Pump {
+    fn default() -> Self {
+        Self {
+            request: Flow::Open,
+            response: Flow::Open,
+            head: false,
+            tunnel: false,
+            progress: 0,
+            request_payload: 0,
+            response_payload: 0,
+            half_closed: false,
+        }
+    }
+}
+
+impl Pump {
+    /// Whether the whole request went out.
+    pub fn request_complete(&self) -> bool {
+        self.request == Flow::Done
+    }
+
+    /// A number that changes whenever something moved.
+    pub fn progress(&self) -> u32 {
+        self.progress
+    }
+
+    /// Payload of the request that went out. While it is zero, the request can be sent again.
+    pub fn request_payload(&self) -> u64 {
+        self.request_payload
+    }
+
+    /// Payload of the response that went to the client.
+    pub fn response_payload(&self) -> u64 {
+        self.response_payload
+    }
+
+    /// Whether the client ended its side after its request.
+    pub fn half_closed(&self) -> bool {
+        self.half_closed
+    }
+
+    /// Whether what is missing is the client's doing: it does not send its request, or does not read.
+    pub fn waits_for_client(&self) -> bool {
+        matches!(self.request, Flow::Open) || matches!(self.response, Flow::Flushing)
+    }
+
+    /// Moves what can be moved.
+    pub fn poll<D: Downstream, U: Upstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+        up: &mut U,
+        edits: &ResponseEdits<'_>,
+    ) -> Poll<End> {
+        if let Poll::Ready(end) = self.poll_request(cx, down, up) {
+            return Poll::Ready(end);
+        }
+        if let Poll::Ready(end) = self.poll_response(cx, down, up, edits) {
+            return Poll::Ready(end);
+        }
+        if matches!(self.request, Flow::Done | Flow::Broken(_)) && !self.half_closed {
+            match down.poll_gone(cx) {
+                Poll::Ready(Gone::Cancelled) => return Poll::Ready(End::Cancelled),
+                Poll::Ready(Gone::HalfClosed) => {
+                    self.half_closed = true;
+                    self.progress = self.progress.wrapping_add(1);
+                }
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_request<D: Downstream, U: Upstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+        up: &mut U,
+    ) -> Poll<End> {
+        if !matches!(self.request, Flow::Open | Flow::Flushing) {
+            return Poll::Pending;
+        }
+        let before = self.request_payload;
+        match copy(cx, down, up, &mut self.request, &mut self.request_payload) {
+            Poll::Ready(Ok(())) => self.progress = self.progress.wrapping_add(1),
+            Poll::Ready(Err(Side::Source(fault))) => return Poll::Ready(End::Downstream(fault)),
+            Poll::Ready(Err(Side::Sink(fault))) => self.request = Flow::Broken(fault),
+            Poll::Pending if self.request_payload != before => self.progress = self.progress.wrapping_add(1),
+            Poll::Pending => {}
+        }
+        Poll::Pending
+    }
+
+    fn poll_response<D: Downstream, U: Upstream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut D,
+        up: &mut U,
+        edits: &ResponseEdits<'_>,
+    ) -> Poll<End> {
+        while !self.head {
+            match ready!(up.poll_head(cx)) {
+                Ok(HeadKind::Informational) => {
+                    down.informational(up.response());
+                    up.head_passed();
+                    if let Poll::Ready(Err(fault)) = down.poll_flush(cx) {
+                        return Poll::Ready(End::Downstream(fault));
+                    }
+                }
+                Ok(kind) => {
+                    down.start_response(up.response(), up.length(), edits);
+                    up.head_passed();
+                    self.head = true;
+                    self.tunnel = kind == HeadKind::Tunnel;
+                    if self.tunnel {
+                        self.response = Flow::Flushing;
+                    }
+                }
+                Err(fault) => return Poll::Ready(End::Upstream(self.upstream_fault(fault))),
+            }
+            self.progress = self.progress.wrapping_add(1);
+        }
+        let before = self.response_payload;
+        let copied = copy(cx, up, down, &mut self.response, &mut self.response_payload);
+        if self.response_payload != before {
+            self.progress = self.progress.wrapping_add(1);
+        }
+        Poll::Ready(match ready!(copied) {
+            Ok(()) if self.tunnel => End::Tunnel,
+            Ok(()) => End::Complete,
+            Err(Side::Source(fault)) => End::Upstream(self.upstream_fault(fault)),
+            Err(Side::Sink(fault)) => End::Downstream(fault),
+        })
+    }
+
+    /// When the request could not be written and no response came, the write's failure is the story.
+    fn upstream_fault(&self, fault: Fault) -> Fault {
+        match (self.request, fault) {
+            (Flow::Broken(first), Fault::Truncated) => first,
+            _ => fault,
+        }
+    }
+}
+
+/// Copies one direction until its end.
+fn copy<A: Source, B: Sink>(
+    cx: &mut Context<'_>,
+    source: &mut A,
+    sink: &mut B,
+    flow: &mut Flow,
+    copied: &mut u64,
+) -> Poll<Result<(), Side>> {
+    while *flow == Flow::Open {
+        match source.poll_payload(cx) {
+            Poll::Ready(Ok(Payload::Data)) => {
+                let before = source.payload().len();
+                let sent = sink.poll_send(cx, source);
+                *copied += before.saturating_sub(source.payload().len()) as u64;
+                ready!(sent).map_err(Side::Sink)?;
+            }
+            Poll::Ready(Ok(Payload::End)) => {
+                sink.finish(source.take_trailers()).map_err(Side::Sink)?;
+                *flow = Flow::Flushing;
+            }
+            Poll::Ready(Err(fault)) => return Poll::Ready(Err(Side::Source(fault))),
+            Poll::Pending => {
+                // Nothing more for now: what is held back must not wait for it.
+                ready!(sink.poll_flush(cx)).map_err(Side::Sink)?;
+                return Poll::Pending;
+            }
+        }
+    }
+    if *flow == Flow::Flushing {
+        ready!(sink.poll_flush(cx)).map_err(Side::Sink)?;
+        *flow = Flow::Done;
+    }
+    Poll::Ready(Ok(()))
+}

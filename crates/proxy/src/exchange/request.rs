@@ -1,0 +1,209 @@
+//! What can be asked of a request, whichever version of HTTP carried it.
+
+use std::time::Duration;
+
+use mesh_http1::path::{PathClass, classify_path, normalise_path};
+use mesh_http1::{Known, Target};
+use mesh_model::resources::EscapedSlashes;
+use mesh_model::route::RequestView;
+
+use super::message::RequestRef;
+
+/// What a request asks for beyond a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// Nothing.
+    Plain,
+    /// To switch protocols (HTTP/1 `Upgrade`, HTTP/2 extended CONNECT).
+    Upgrade,
+    /// A tunnel.
+    Connect,
+}
+
+/// Why a path is refused: one of our own tokens.
+pub struct PathError(pub &'static str);
+
+impl<'a> RequestRef<'a> {
+    /// The method.
+    pub fn method(&self) -> &'a [u8] {
+        match self {
+            Self::Http1 { bytes, head } => head.method_span.of(bytes),
+            Self::Http2(parts) => parts.method.as_str().as_bytes(),
+        }
+    }
+
+    /// The authority; empty when there is none.
+    pub fn authority(&self) -> &'a [u8] {
+        match self {
+            Self::Http1 { bytes, head } => head.host.map_or(b"", |span| span.of(bytes)),
+            Self::Http2(parts) => match parts.uri.authority() {
+                Some(authority) => authority.as_str().as_bytes(),
+                None => parts.headers.get(http::header::HOST).map_or(b"", |host| host.as_bytes()),
+            },
+        }
+    }
+
+    /// Path and query as they came; `*` for the server itself; empty for CONNECT.
+    pub fn path_and_query(&self) -> &'a [u8] {
+        match self {
+            Self::Http1 { bytes, head } => match head.target {
+                Target::Origin { path, query } | Target::Absolute { path, query, .. } => {
+                    let end = query.map_or(path.end, |query| query.end);
+                    mesh_http1::Span { start: path.start, end }.of(bytes)
+                }
+                Target::Authority(_) => b"",
+                Target::Asterisk => b"*",
+            },
+            Self::Http2(parts) => parts.uri.path_and_query().map_or(b"", |pq| pq.as_str().as_bytes()),
+        }
+    }
+
+    /// Whether the target names a server (absolute-form), as clients send to forward proxies.
+    pub fn is_absolute(&self) -> bool {
+        matches!(self, Self::Http1 { head, .. } if matches!(head.target, Target::Absolute { .. }))
+    }
+
+    /// What is asked for beyond a response.
+    pub fn kind(&self) -> RequestKind {
+        match self {
+            Self::Http1 { head, .. } if matches!(head.target, Target::Authority(_)) => RequestKind::Connect,
+            Self::Http1 { head, .. } if head.upgrade.is_some() => RequestKind::Upgrade,
+            Self::Http2(parts) if parts.extensions.get::<h2::ext::Protocol>().is_some() => RequestKind::Upgrade,
+            Self::Http2(parts) if parts.method == http::Method::CONNECT => RequestKind::Connect,
+            _ => RequestKind::Plain,
+        }
+    }
+
+    /// The protocol to switch to.
+    pub fn upgrade(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Http1 { bytes, head } => head.upgrade.map(|span| span.of(bytes)),
+            Self::Http2(parts) => {
+                parts.extensions.get::<h2::ext::Protocol>().map(|protocol| protocol.as_str().as_bytes())
+            }
+        }
+    }
+
+    /// How long a gRPC caller waits (`grpc-timeout`).
+    pub fn grpc_timeout(&self) -> Option<Duration> {
+        self.value(Known::GrpcTimeout, "grpc-timeout").and_then(parse_grpc_timeout)
+    }
+}
+
+/// `TimeoutValue TimeoutUnit` of gRPC's HTTP/2 protocol: 1 to 8 digits and one of `H M S m u n`.
+fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let n = digits.iter().fold(0u64, |n, digit| n * 10 + u64::from(digit - b'0'));
+    Some(match unit {
+        b'H' => Duration::from_secs(n * 3600),
+        b'M' => Duration::from_secs(n * 60),
+        b'S' => Duration::from_secs(n),
+        b'm' => Duration::from_millis(n),
+        b'u' => Duration::from_micros(n),
+        b'n' => Duration::from_nanos(n),
+        _ => return None,
+    })
+}
+
+/// A request as routing sees it: the path is in its normal form, and what is routed is what is forwarded.
+pub struct View<'a> {
+    request: RequestRef<'a>,
+    /// The authority.
+    pub host: &'a [u8],
+    /// The path, normal.
+    pub path: &'a [u8],
+    /// The query, as it came.
+    pub query: &'a [u8],
+    /// Whether there is a `?`.
+    pub has_query: bool,
+    /// Whether the path differs from what came.
+    pub changed: bool,
+}
+
+impl<'a> View<'a> {
+    /// Looks at a request. `normal` takes the normal form when the path is not in it already.
+    pub fn new(
+        request: RequestRef<'a>,
+        slashes: EscapedSlashes,
+        normal: &'a mut Vec<u8>,
+    ) -> Result<Self, PathError> {
+        let whole = request.path_and_query();
+        let mark = whole.iter().position(|b| *b == b'?');
+        let (path, query) = match mark {
+            Some(mark) => (
+                whole.get(..mark).unwrap_or_default(),
+                whole.get(mark + 1..).unwrap_or_default(),
+            ),
+            None => (whole, &b""[..]),
+        };
+        let mut view = Self {
+            request,
+            host: request.authority(),
+            path,
+            query,
+            has_query: mark.is_some(),
+            changed: false,
+        };
+        if path.starts_with(b"/") && classify_path(path) == PathClass::Special {
+            normalise_path(path, slashes == EscapedSlashes::Keep, normal).map_err(|e| PathError(e.as_str()))?;
+            view.changed = normal != path;
+            view.path = normal;
+        }
+        Ok(view)
+    }
+}
+
+impl RequestView for View<'_> {
+    fn host(&self) -> &[u8] {
+        self.host
+    }
+
+    fn method(&self) -> &[u8] {
+        self.request.method()
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path
+    }
+
+    fn query(&self) -> &[u8] {
+        self.query
+    }
+
+    fn header<'v>(&'v self, name: &'v str) -> impl Iterator<Item = &'v [u8]> {
+        let (fields, map) = match self.request {
+            RequestRef::Http1 { bytes, head } => (Some((bytes, head)), None),
+            RequestRef::Http2(parts) => (None, Some(parts.headers.get_all(name))),
+        };
+        let http1 = fields.into_iter().flat_map(move |(bytes, head)| {
+            head.fields
+                .iter()
+                .filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
+                .map(move |field| field.value.of(bytes))
+        });
+        let http2 = map.into_iter().flat_map(|values| values.into_iter().map(|value| value.as_bytes()));
+        http1.chain(http2)
+    }
+
+    fn is_grpc(&self) -> bool {
+        self.request.is_grpc()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts_follow_the_specification() {
+        assert_eq!(parse_grpc_timeout(b"1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(parse_grpc_timeout(b"99999999m"), Some(Duration::from_millis(99_999_999)));
+        assert_eq!(parse_grpc_timeout(b"100u"), Some(Duration::from_micros(100)));
+        for bad in [&b""[..], b"S", b"1", b"123456789S", b"-1S", b"1x", b"1 S"] {
+            assert_eq!(parse_grpc_timeout(bad), None);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! One client's HTTP/1 connection: requests one after the other, with no buffer held between them.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use mesh_http1::{HeadError, Parsed};
+use mesh_model::errors::Reason;
+
+use super::server::{Finished, ServerExchange, write_refusal};
+use crate::clock::{NEVER, Nanos, after};
+use crate::connection::{Connection, pass};
+use crate::exchange::attempt::until;
+use crate::exchange::message::Sink;
+use crate::exchange::{Context, Outcome, exchange, local};
+use crate::io::Net;
+use crate::io::socket::poll_discard;
+use crate::io::wire::{Filled, ReadSize};
+use crate::plan::ListenerPlan;
+use crate::telemetry::{Finished as Counted, Label, Limit, Protocol};
+use crate::thread::Drain;
+use crate::upstream::pool::Pooled;
+
+/// How long a connection keeps its working memory between requests. Busy clients come back sooner, so that they cost
+/// no allocation; idle ones hold a few hundred bytes.
+const WARM: std::time::Duration = std::time::Duration::from_secs(1);
+/// Bytes that are read and thrown away after the last response, so that it is not lost to a reset.
+const LINGER_BYTES: usize = 256 * 1024;
+/// How long that may take.
+const LINGER_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What a busy period ended with.
+enum Rest<N: Net> {
+    /// Nothing came for a while.
+    Idle(Connection<N>, Nanos),
+    /// The connection is over.
+    Over(Option<Reason>),
+}
+
+/// Serves requests until the connection ends.
+pub async fn serve<N: Net>(mut connection: Connection<N>) -> Option<Reason> {
+    let mut first = true;
+    let mut idle_since = connection.opened;
+    loop {
+        if let Err(reason) = idle(&mut connection, first, idle_since).await {
+            return reason;
+        }
+        match Box::pin(busy(connection)).await {
+            Rest::Idle(back, since) => (connection, idle_since, first) = (back, since, false),
+            Rest::Over(reason) => return reason,
+        }
+    }
+}
+
+/// Waits for a request's first byte. `Err` ends the connection.
+async fn idle<N: Net>(connection: &mut Connection<N>, first: bool, since: Nanos) -> Result<(), Option<Reason>> {
+    let plan = connection.listener.plan();
+    let age = after(connection.opened, plan.timeouts.max_connection_age);
+    let span = if first { plan.timeouts.header } else { plan.timeouts.idle };
+    let at = after(since, span);
+    let Connection { wire, listener, deadline, .. } = connection;
+    deadline.set(at.min(age));
+    poll_fn(|cx| {
+        if wire.poll_readable(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        // Nobody waits for an answer here: an idle connection leaves at once.
+        if matches!(listener.drain(), Drain::Until(_)) {
+            return Poll::Ready(Err(Some(Reason::Draining)));
+        }
+        deadline.poll(cx).map(|()| {
+            Err(Some(match (first, at <= age) {
+                (true, _) => Reason::HeaderTimeout,
+                (false, true) => Reason::IdleTimeout,
+                (false, false) => Reason::MaxConnectionAge,
+            }))
+        })
+    })
+    .await
+}
+
+/// Serves requests as long as they keep coming.
+async fn busy<N: Net>(mut connection: Connection<N>) -> Rest<N> {
+    let mut served = 0u32;
+    loop {
+        let plan = connection.listener.plan();
+        let head = match read_head(&mut connection, &plan).await {
+            Ok(Some(head)) => head,
+            Ok(None) => return Rest::Over(None),
+            Err(refusal) => return Rest::Over(Some(refuse(connection, &plan, refusal).await)),
+        };
+        served += 1;
+        let started = connection.thread.now();
+        let Connection { thread, listener, peer, deadline, wire, opened, permit } = connection;
+        let received = wire.bytes_read - wire.unread().len() as u64;
+        let sent = wire.bytes_written;
+        let mut down = ServerExchange::new(wire, head, thread.buffers.clone(), &plan.http1);
+        let most = plan.resource.limits.requests_per_connection;
+        let aged = after(opened, plan.timeouts.max_connection_age) <= started;
+        if listener.drain() != Drain::No || aged || (most > 0 && served >= most) {
+            down.close_after();
+        }
+        let context = Context {
+            thread: &thread,
+            listener: &listener,
+            plan: &plan,
+            peer: &peer,
+            deadline: &deadline,
+            started,
+            protocol: Protocol::Http1,
+        };
+        let mut outcome = exchange(&context, &mut down).await;
+        let flushed = flush(&mut down, &context).await;
+        let now = thread.now();
+        let totals = Totals {
+            received: down.wire.bytes_read - received,
+            sent: down.wire.bytes_written - sent,
+            duration: now - started,
+        };
+        if !flushed && outcome.reason.is_none() {
+            outcome.reason = Some(Reason::ClientClosed);
+        }
+        report(&outcome, &totals);
+        let failed = !flushed || !down.is_finished() && outcome.tunnel.is_none();
+        let Finished { wire, head, reusable } = down.finish_exchange();
+        thread.put_request_head(head);
+        connection = Connection { thread, listener, peer, deadline, wire, opened, permit };
+        if let Some(server) = outcome.tunnel {
+            let cluster = outcome.cluster.unwrap_or_else(|| connection.thread.telemetry.shared().none().clone());
+            return Rest::Over(upgraded(connection, &plan, server, cluster).await);
+        }
+        if failed {
+            return Rest::Over(outcome.reason);
+        }
+        if !reusable {
+            linger(connection).await;
+            return Rest::Over(outcome.reason);
+        }
+        if !warm(&mut connection, now).await {
+            return Rest::Idle(connection, now);
+        }
+    }
+}
+
+/// Waits a little for the next request.
+async fn warm<N: Net>(connection: &mut Connection<N>, now: Nanos) -> bool {
+    let Connection { wire, deadline, listener, .. } = connection;
+    deadline.set(after(now, Some(WARM)));
+    poll_fn(|cx| {
+        if wire.poll_readable(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if matches!(listener.drain(), Drain::Until(_)) {
+            return Poll::Ready(false);
+        }
+        deadline.poll(cx).map(|()| false)
+    })
+    .await
+}
+
+/// Why a head was not taken.
+struct Refusal {
+    reason: Reason,
+    detail: Option<&'static str>,
+    /// Whether the client gets an answer: one that sent nothing, or is gone, gets none.
+    answer: bool,
+}
+
+/// Reads and parses a head. `None` when the client ended the connection between two requests.
+async fn read_head<N: Net>(
+    connection: &mut Connection<N>,
+    plan: &ListenerPlan,
+) -> Result<Option<Box<mesh_http1::RequestHead>>, Refusal> {
+    let Connection { thread, wire, deadline, listener, .. } = connection;
+    let mut head = thread.request_head();
+    let mut armed = false;
+    loop {
+        if !wire.unread().is_empty() {
+            match head.parse(wire.unread(), &plan.http1) {
+                Ok(Parsed::Complete) => return Ok(Some(head)),
+                Ok(Parsed::Partial) => {}
+                Err(error) => return Err(Refusal { reason: reason(&error), detail: Some(error.as_str()), answer: true }),
+            }
+        }
+        if !armed && !wire.unread().is_empty() {
+            armed = true;
+            let at = after(thread.now(), plan.timeouts.header);
+            deadline.set(at.min(listener.drain_deadline()));
+        }
+        let begun = !wire.unread().is_empty();
+        match until(deadline, poll_fn(|cx| wire.poll_fill(cx, ReadSize::Small))).await {
+            Some(Ok(Filled::Bytes(_))) => {}
+            Some(Ok(Filled::End)) if !begun => return Ok(None),
+            Some(Ok(Filled::End)) => {
+                return Err(Refusal { reason: Reason::ClientClosed, detail: None, answer: false });
+            }
+            Some(Ok(Filled::Full)) => {
+                if !wire.grow(plan.http1.head_bytes) {
+                    return Err(Refusal { reason: Reason::HeadTooLarge, detail: None, answer: true });
+                }
+            }
+            Some(Err(_)) if !begun => return Ok(None),
+            Some(Err(_)) => return Err(Refusal { reason: Reason::ClientClosed, detail: None, answer: false }),
+            None => return Err(Refusal { reason: Reason::HeaderTimeout, detail: None, answer: begun }),
+        }
+    }
+}
+
+fn reason(error: &HeadError) -> Reason {
+    match error {
+        HeadError::TooLarge => Reason::HeadTooLarge,
+        HeadError::TooManyFields => Reason::TooManyHeaders,
+        HeadError::ExpectationFailed => Reason::ExpectationFailed,
+        _ => Reason::BadRequest,
+    }
+}
+
+/// Answers bytes that are no request, and closes.
+async fn refuse<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, refusal: Refusal) -> Reason {
+    let Refusal { reason, detail, answer } = refusal;
+    let none = connection.thread.telemetry.shared().none();
+    let stats = connection.thread.telemetry.route(&plan.label, none, none, Protocol::Http1);
+    stats.started();
+    stats.finished(&Counted {
+        status: Some(reason.status()),
+        grpc_status: None,
+        reason: Some(reason),
+        duration: 0,
+        retries: 0,
+    });
+    let limit = match reason {
+        Reason::HeadTooLarge => Some(Limit::HeaderBytes),
+        Reason::TooManyHeaders => Some(Limit::HeaderCount),
+        _ => None,
+    };
+    if let Some(limit) = limit {
+        connection.thread.telemetry.listener(&plan.label).limit_hit(limit);
+    }
+    if answer {
+        let status = local::proxy_status(reason, detail);
+        let body = local::text(reason, detail);
+        write_refusal(connection.wire.out(), reason.status(), &status, &body);
+        linger(connection).await;
+    }
+    reason
+}
+
+/// Sends what is queued; false when the client is gone or does not read.
+async fn flush<N: Net>(down: &mut ServerExchange<N::Stream>, context: &Context<'_, N>) -> bool {
+    if down.wire.pending() == 0 {
+        return true;
+    }
+    let at = after(context.thread.now(), context.plan.timeouts.stream_idle);
+    context.deadline.set(at.min(context.listener.drain_deadline()));
+    matches!(until(context.deadline, poll_fn(|cx| down.poll_flush(cx))).await, Some(Ok(())))
+}
+
+/// Ends the connection so that the client sees its response.
+async fn linger<N: Net>(connection: Connection<N>) {
+    let Connection { thread, mut wire, deadline, .. } = connection;
+    deadline.set(after(thread.now(), Some(LINGER_TIME)));
+    let _ = until(
+        &deadline,
+        poll_fn(|cx| match wire.poll_flush(cx) {
+            Poll::Ready(Ok(())) => wire.poll_shutdown(cx),
+            other => other,
+        }),
+    )
+    .await;
+    let mut scratch = thread.buffers.small();
+    let mut budget = LINGER_BYTES;
+    let _ = until(&deadline, poll_fn(|cx| poll_discard(&mut wire.io, cx, &mut scratch, &mut budget))).await;
+    thread.buffers.put(scratch);
+    deadline.set(NEVER);
+}
+
+/// The connection left HTTP.
+async fn upgraded<N: Net>(
+    mut connection: Connection<N>,
+    plan: &ListenerPlan,
+    mut server: Pooled<N::Stream>,
+    cluster: Label,
+) -> Option<Reason> {
+    pass(&mut connection, plan, &mut server, &cluster, Protocol::Tcp).await
+}
+
+/// What an exchange moved.
+struct Totals {
+    received: u64,
+    sent: u64,
+    duration: Nanos,
+}
+
+fn report<S>(outcome: &Outcome<S>, totals: &Totals) {
+    let stats = &outcome.stats;
+    stats.received(totals.received);
+    stats.sent(totals.sent);
+    stats.finished(&Counted {
+        status: Some(match (outcome.status, outcome.reason) {
+            (0, Some(reason)) => reason.status(),
+            (status, _) => status,
+        }),
+        grpc_status: None,
+        reason: outcome.reason,
+        duration: totals.duration,
+        retries: outcome.retries,
+    });
+}

@@ -1,0 +1,300 @@
+//! The client's side of an HTTP/1 exchange.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use mesh_http1::{BodyEncoder, BodyKind, HeadWriter, Limits, Method, Persistence, RequestHead, Version};
+
+use mesh_model::filter::CompiledEdits;
+
+use super::body::{BodyReader, BodyWriter};
+use crate::buffer::Buffers;
+use crate::exchange::message::{
+    Downstream, Fault, Gone, Length, LocalResponse, Payload, RequestRef, ResponseEdits, ResponseRef, Sink, Source, Trailers,
+};
+use crate::io::Stream;
+use crate::io::wire::{Filled, ReadSize, Wire};
+
+/// One request and its response on a client's connection.
+pub struct ServerExchange<S> {
+    /// The connection.
+    pub wire: Wire<S>,
+    head: Box<RequestHead>,
+    /// The buffer that the head's spans point into, and where the head starts in it.
+    bytes: Vec<u8>,
+    at: usize,
+    buffers: Rc<Buffers>,
+    body: BodyReader,
+    writer: BodyWriter,
+    started: bool,
+    finished: bool,
+    /// The connection is closed after this exchange.
+    close: bool,
+    /// The client ended its side.
+    gone: bool,
+}
+
+/// What is left when an exchange is over.
+pub struct Finished<S> {
+    /// The connection.
+    pub wire: Wire<S>,
+    /// The head, to be used again.
+    pub head: Box<RequestHead>,
+    /// Whether another request may follow.
+    pub reusable: bool,
+}
+
+impl<S: Stream> ServerExchange<S> {
+    /// An exchange for the request whose parsed head lies at the front of the wire's unread bytes.
+    pub fn new(mut wire: Wire<S>, head: Box<RequestHead>, buffers: Rc<Buffers>, limits: &Limits) -> Self {
+        let body = BodyReader::new(head.body, limits);
+        let (bytes, at) = wire.detach(head.head_len);
+        let close = head.persistence == Persistence::Close;
+        Self {
+            wire,
+            head,
+            bytes,
+            at,
+            buffers,
+            body,
+            writer: BodyWriter::new(BodyEncoder::None),
+            started: false,
+            finished: false,
+            close,
+            gone: false,
+        }
+    }
+
+    /// The parsed head.
+    pub fn head(&self) -> &RequestHead {
+        &self.head
+    }
+
+    /// The bytes that the head's spans point into.
+    pub fn head_bytes(&self) -> &[u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    /// Announces with the response that the connection ends after it.
+    pub fn close_after(&mut self) {
+        self.close = true;
+    }
+
+    /// Whether the request's body has been read to its end.
+    pub fn request_done(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// Whether a whole response was queued.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Ends the exchange.
+    pub fn finish_exchange(mut self) -> Finished<S> {
+        let reusable =
+            self.finished && !self.close && self.body.is_done() && !self.writer.ends_with_connection();
+        self.buffers.put(std::mem::take(&mut self.bytes));
+        Finished { wire: self.wire, head: self.head, reusable }
+    }
+
+    fn framing(&mut self, status: u16, length: Length) -> BodyEncoder {
+        let bodiless = status == 204 || status == 304 || status < 200;
+        match length {
+            _ if bodiless || self.head.method == Method::Head => BodyEncoder::None,
+            Length::None => BodyEncoder::Fixed(0),
+            Length::Known(n) => BodyEncoder::Fixed(n),
+            Length::Unknown if self.head.version == Version::Http11 => BodyEncoder::Chunked,
+            Length::Unknown => {
+                self.close = true;
+                BodyEncoder::UntilClose
+            }
+        }
+    }
+
+    /// Writes the fields that frame the body and the connection.
+    fn write_framing(
+        head: &mut HeadWriter<'_>,
+        status: u16,
+        length: Length,
+        encoder: &BodyEncoder,
+        close: bool,
+        version: Version,
+    ) {
+        match (encoder, length) {
+            (BodyEncoder::Chunked, _) => head.field(b"Transfer-Encoding", b"chunked"),
+            // RFC 9110 section 8.6: no length with 1xx and 204; with HEAD and 304 it is what a GET would have had.
+            (_, Length::Known(n)) if status >= 200 && status != 204 => head.content_length(n),
+            (BodyEncoder::Fixed(n), _) => head.content_length(*n),
+            _ => {}
+        }
+        match (close, version) {
+            (true, _) => head.field(b"Connection", b"close"),
+            (false, Version::Http10) => head.field(b"Connection", b"keep-alive"),
+            (false, Version::Http11) => {}
+        }
+    }
+}
+
+impl<S: Stream> Source for ServerExchange<S> {
+    fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Result<Payload, Fault>> {
+        self.body.poll_payload(&mut self.wire, cx)
+    }
+
+    fn payload(&self) -> &[u8] {
+        self.body.payload(&self.wire)
+    }
+
+    fn advance(&mut self, n: usize) {
+        self.body.advance(&mut self.wire, n);
+    }
+
+    fn take_trailers(&mut self) -> Trailers {
+        self.body.take_trailers()
+    }
+
+    fn length(&self) -> Length {
+        length(self.body.kind())
+    }
+}
+
+/// A body's length as the exchange sees it.
+pub fn length(kind: BodyKind) -> Length {
+    match kind {
+        BodyKind::None => Length::None,
+        BodyKind::Fixed(n) => Length::Known(n),
+        BodyKind::Chunked | BodyKind::UntilClose => Length::Unknown,
+    }
+}
+
+impl<S: Stream> Sink for ServerExchange<S> {
+    fn poll_send<B: Source>(&mut self, cx: &mut Context<'_>, source: &mut B) -> Poll<Result<(), Fault>> {
+        let n = ready!(self.writer.poll_send(&mut self.wire, cx, source.payload()))?;
+        source.advance(n);
+        Poll::Ready(Ok(()))
+    }
+
+    fn finish(&mut self, trailers: Trailers) -> Result<(), Fault> {
+        self.writer.finish(&mut self.wire, trailers)?;
+        self.finished = true;
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        self.wire.poll_flush(cx).map_err(Fault::from)
+    }
+}
+
+impl<S: Stream> Downstream for ServerExchange<S> {
+    fn request(&self) -> RequestRef<'_> {
+        RequestRef::Http1 { bytes: self.head_bytes(), head: &self.head }
+    }
+
+    fn start_response(&mut self, response: ResponseRef<'_>, length: Length, edits: &ResponseEdits<'_>) {
+        let status = response.status();
+        let encoder = self.framing(status, length);
+        let mut head = HeadWriter::new(self.wire.out());
+        head.status_line(status, reason(response));
+        response.write_http1(edits, &mut head);
+        if status == 101 {
+            head.field(b"Connection", b"upgrade");
+            head.field(b"Upgrade", upgrade_token(response));
+        } else {
+            Self::write_framing(&mut head, status, length, &encoder, self.close, self.head.version);
+        }
+        head.end();
+        self.writer = BodyWriter::new(encoder);
+        self.started = true;
+    }
+
+    fn informational(&mut self, response: ResponseRef<'_>) {
+        // RFC 9110 section 15.2: not to HTTP/1.0 clients.
+        if self.head.version == Version::Http10 {
+            return;
+        }
+        let edits = ResponseEdits { headers: &CompiledEdits::default(), via: None };
+        let mut head = HeadWriter::new(self.wire.out());
+        head.status_line(response.status(), reason(response));
+        response.write_http1(&edits, &mut head);
+        head.end();
+    }
+
+    fn respond(&mut self, response: &LocalResponse<'_>) {
+        let status = if response.grpc.is_some() { 200 } else { response.status };
+        let known = Length::Known(response.body.len() as u64);
+        // The request's body may still be on its way; a client that is answered early must not be left in doubt.
+        self.close |= !self.body.is_done();
+        let encoder = self.framing(status, known);
+        let close = self.close;
+        let version = self.head.version;
+        let mut head = HeadWriter::new(self.wire.out());
+        head.status_line(status, b"");
+        for (name, value) in response.fields {
+            head.field(name.as_bytes(), value.as_bytes());
+        }
+        if !response.body.is_empty() || response.grpc.is_some() {
+            head.field(b"content-type", response.content_type.as_bytes());
+        }
+        if let Some((code, message)) = response.grpc {
+            head.field(b"grpc-status", code.to_string().as_bytes());
+            head.field(b"grpc-message", message.as_bytes());
+        }
+        Self::write_framing(&mut head, status, known, &encoder, close, version);
+        head.end();
+        if !matches!(encoder, BodyEncoder::None) {
+            self.wire.out().extend_from_slice(response.body);
+        }
+        self.writer = BodyWriter::new(BodyEncoder::None);
+        self.started = true;
+        self.finished = true;
+    }
+
+    fn started(&self) -> bool {
+        self.started
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        // The next request may come early; it waits in the buffer, and so does the news of an end behind it.
+        if self.gone || !self.wire.unread().is_empty() {
+            return Poll::Pending;
+        }
+        ready!(self.wire.poll_readable(cx)).ok();
+        match ready!(self.wire.poll_fill(cx, ReadSize::Small)) {
+            Ok(Filled::End) => {
+                self.gone = true;
+                self.close = true;
+                Poll::Ready(Gone::HalfClosed)
+            }
+            Ok(_) => Poll::Pending,
+            Err(_) => Poll::Ready(Gone::Cancelled),
+        }
+    }
+}
+
+fn reason<'a>(response: ResponseRef<'a>) -> &'a [u8] {
+    match response {
+        ResponseRef::Http1 { bytes, head } => head.reason.of(bytes),
+        ResponseRef::Http2(_) => b"",
+    }
+}
+
+fn upgrade_token<'a>(response: ResponseRef<'a>) -> &'a [u8] {
+    match response {
+        ResponseRef::Http1 { bytes, head } => {
+            head.field(mesh_http1::Known::Upgrade).map_or(b"", |field| field.value.of(bytes))
+        }
+        ResponseRef::Http2(_) => b"",
+    }
+}
+
+/// A whole response for bytes that are no request, so that there is no exchange.
+pub fn write_refusal(out: &mut Vec<u8>, status: u16, proxy_status: &str, body: &str) {
+    let mut head = HeadWriter::new(out);
+    head.status_line(status, b"");
+    head.field(b"proxy-status", proxy_status.as_bytes());
+    head.field(b"content-type", b"text/plain; charset=utf-8");
+    head.content_length(body.len() as u64);
+    head.field(b"Connection", b"close");
+    head.end();
+    out.extend_from_slice(body.as_bytes());
+}

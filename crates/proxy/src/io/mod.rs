@@ -1,0 +1,47 @@
+//! The seam: what the data plane asks of a network.
+//!
+//! Exchange, pool, tunnel and drain are written over [`Net`] and [`Stream`] and are monomorphised. Sockets appear in
+//! [`socket`] only, so the same state machines run over a network that a test makes up.
+
+pub mod socket;
+pub mod wire;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::clock::Clock;
+use crate::upstream::ConnectError;
+use crate::upstream::target::Target;
+
+/// A byte stream that can wait for bytes without holding a buffer for them.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Ready when a read would give bytes, the end or an error.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Makes the coming drop a reset (RST) instead of an orderly end.
+    fn reset_on_drop(&mut self);
+
+    /// The protocol agreed by ALPN, if TLS was spoken.
+    fn alpn(&self) -> Option<&[u8]>;
+}
+
+/// What connections are made with.
+pub trait Net: Clock {
+    /// The streams of this network.
+    type Stream: Stream;
+
+    /// Connects to a server, TLS included where the target asks for it. The caller keeps the deadline.
+    fn connect(&self, target: &Target) -> impl Future<Output = Result<Self::Stream, ConnectError>>;
+
+    /// Terminates TLS on a stream of which `prefix` was read already. The caller keeps the deadline.
+    fn accept_tls(
+        &self,
+        stream: Self::Stream,
+        prefix: Vec<u8>,
+        config: Arc<rustls::ServerConfig>,
+    ) -> impl Future<Output = io::Result<Self::Stream>>;
+}

@@ -1,0 +1,157 @@
+//! What is in force: a snapshot of the resources, compiled for the data threads.
+//!
+//! A plan is immutable and shared. Everything that can be worked out once is worked out when it is made: route
+//! indexes, deadlines as spans, limits of the codec, TLS configurations. A request holds the parts it began with.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use mesh_http1::Limits;
+use mesh_model::resources::{IpNet, Listener};
+use mesh_model::route::RouteIndex;
+use mesh_model::sni::SniIndex;
+
+use crate::telemetry::Label;
+use crate::tls::ServerTls;
+use crate::upstream::cluster::ClusterPlan;
+
+/// Resources by name.
+pub type ByName<T> = HashMap<Arc<str>, Arc<T>, RandomState>;
+
+/// Everything that is in force.
+#[derive(Default)]
+pub struct Plan {
+    /// The snapshot's version.
+    pub version: u64,
+    /// Listeners by name.
+    pub listeners: ByName<ListenerPlan>,
+    /// Clusters by name.
+    pub clusters: ByName<ClusterPlan>,
+}
+
+/// A route table, compiled.
+pub struct Routes {
+    /// What finds a request's route.
+    pub index: RouteIndex,
+    /// The routes' names as they stand in metrics, by the routes' numbers.
+    pub labels: Vec<Label>,
+}
+
+/// A listener, compiled.
+pub struct ListenerPlan {
+    /// The name.
+    pub name: Arc<str>,
+    /// The name, as it stands in metrics.
+    pub label: Label,
+    /// The resource.
+    pub resource: Arc<Listener>,
+    /// The routes for HTTP requests.
+    pub routes: Option<Arc<Routes>>,
+    /// Routes for TLS streams that are passed through.
+    pub sni: Option<SniIndex>,
+    /// TLS to terminate.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Bounds of heads and bodies.
+    pub http1: Limits,
+    /// What all threads count together; outlives the plan.
+    pub shared: Arc<ListenerShared>,
+}
+
+/// A listener's deadlines; `None` is off.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a request's head and for the first byte.
+    pub header: Option<Duration>,
+    /// For a TLS handshake.
+    pub handshake: Option<Duration>,
+    /// For a whole exchange.
+    pub request: Option<Duration>,
+    /// Between requests.
+    pub idle: Option<Duration>,
+    /// For a stream on which nothing moves.
+    pub stream_idle: Option<Duration>,
+    /// For a TCP stream on which nothing moves.
+    pub tcp_idle: Option<Duration>,
+    /// A connection's age.
+    pub max_connection_age: Option<Duration>,
+}
+
+/// What all threads count together for a listener.
+#[derive(Default)]
+pub struct ListenerShared {
+    connections: AtomicU32,
+}
+
+/// An open connection of a listener, counted until it is dropped.
+pub struct ListenerPermit(Arc<ListenerShared>);
+
+impl Drop for ListenerPermit {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl ListenerShared {
+    /// Counts one more connection, unless there are `most`.
+    pub fn connection(self: &Arc<Self>, most: u32) -> Option<ListenerPermit> {
+        if self.connections.fetch_add(1, Relaxed) >= most {
+            self.connections.fetch_sub(1, Relaxed);
+            return None;
+        }
+        Some(ListenerPermit(Arc::clone(self)))
+    }
+
+    /// Open connections, over all threads.
+    pub fn open_connections(&self) -> u32 {
+        self.connections.load(Relaxed)
+    }
+}
+
+impl ListenerPlan {
+    /// Compiles what does not depend on other resources.
+    pub fn new(
+        resource: Arc<Listener>,
+        label: Label,
+        routes: Option<Arc<Routes>>,
+        sni: Option<SniIndex>,
+        tls: Option<Arc<ServerTls>>,
+        shared: Arc<ListenerShared>,
+    ) -> Self {
+        let t = resource.timeouts;
+        Self {
+            name: resource.name.as_str().into(),
+            label,
+            routes,
+            sni,
+            tls,
+            timeouts: Timeouts {
+                header: t.header.enabled(),
+                handshake: t.handshake.enabled(),
+                request: t.request.enabled(),
+                idle: t.idle.enabled(),
+                stream_idle: t.stream_idle.enabled(),
+                tcp_idle: t.tcp_idle.enabled(),
+                max_connection_age: t.max_connection_age.enabled(),
+            },
+            http1: Limits {
+                head_bytes: resource.limits.header_bytes as usize,
+                fields: resource.limits.header_count as usize,
+                ..Limits::default()
+            },
+            shared,
+            resource,
+        }
+    }
+
+    /// Whether what this client says of its way here is believed.
+    pub fn trusts(&self, client: Option<IpAddr>) -> bool {
+        let client = client.map(|ip| ip.to_canonical());
+        client.is_some_and(|ip| self.resource.trusted_networks.iter().any(|net: &IpNet| net.contains(&ip)))
+    }
+}

@@ -1,0 +1,510 @@
+//! Which blocks of one kind are there, and how does a thread come by its own?
+//!
+//! A family holds, for each label set, the blocks of all data threads. A thread makes its block at first use; only
+//! then it takes the family's lock. From there on it finds it in a map of its own.
+//!
+//! ```text
+//!   thread 0: LocalFamily ── key ──> Rc<Own<B>> ──┐
+//!   thread 1: LocalFamily ── key ──> Rc<Own<B>> ─┐│      Arc<Slot<B>>
+//!   Family: key ──> Entry { labels, slots: [ ────┘┘ ] } ──> scrape adds them up
+//! ```
+//!
+//! Bounded: at most `bound` label sets. What would be one more is counted under the label set `other`, and how often
+//! that happened. A label set that an update made superfluous is *retired*: it stays until its last counts were
+//! scraped and nothing of it is active; of those at most [`RETIRED_KEPT`] are kept, for where nobody scrapes.
+//!
+//! Invariant: a slot out of the family is marked `detached`. Its thread sees the mark at the next use and brings the
+//! slot back with all its counts, so that a label set that returns goes on from where it was.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::counter::SharedCounter;
+use super::labels::Label;
+use super::stats::Block;
+
+/// How many retired label sets wait for a scrape.
+pub(super) const RETIRED_KEPT: usize = 1000;
+
+/// A thread's map is swept for slots that left the family when it is at least this long.
+const LEAST_SWEEP: usize = 64;
+
+/// Labels that tell the blocks of a family apart.
+pub trait LabelSet: Clone + Send + 'static {
+    /// The numbers of the labels.
+    type Key: Copy + Eq + Hash + Send + fmt::Debug;
+
+    /// The key of these labels.
+    fn key(&self) -> Self::Key;
+}
+
+/// A block's place. Aligned, so that threads don't share a cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Slot<B> {
+    cells: B,
+    detached: AtomicBool,
+    thread: usize,
+}
+
+/// A block of cells that this thread, and no other, may write.
+#[derive(Debug)]
+pub struct Own<B> {
+    slot: Arc<Slot<B>>,
+    not_send: PhantomData<Rc<()>>,
+}
+
+impl<B> Deref for Own<B> {
+    type Target = B;
+
+    #[inline]
+    fn deref(&self) -> &B {
+        &self.slot.cells
+    }
+}
+
+#[derive(Debug)]
+struct Entry<L, B> {
+    labels: L,
+    slots: Vec<Arc<Slot<B>>>,
+    /// When it was retired, as a count of retirements.
+    retired: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Entries<L: LabelSet, B> {
+    by_key: HashMap<L::Key, Entry<L, B>>,
+    retirements: u64,
+}
+
+/// Whether a reading is the one that retired label sets wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// It is kept by whoever asked: what is retired has been seen.
+    Scrape,
+    /// Somebody looks.
+    Look,
+}
+
+/// All blocks of one kind.
+#[derive(Debug)]
+pub(super) struct Family<L: LabelSet, B> {
+    entries: Mutex<Entries<L, B>>,
+    bound: usize,
+    /// A label set was refused since one was last dropped: don't even ask.
+    full: AtomicBool,
+    overflows: SharedCounter,
+}
+
+impl<L: LabelSet, B: Block> Family<L, B> {
+    /// A family of at most `bound` label sets, those called `other` not counted.
+    pub(super) fn new(bound: usize) -> Self {
+        let entries = Entries {
+            by_key: HashMap::new(),
+            retirements: 0,
+        };
+        Self {
+            entries: Mutex::new(entries),
+            bound,
+            full: AtomicBool::new(false),
+            overflows: SharedCounter::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries<L, B>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a slot into the family, unless that needs a label set more than `bound`.
+    fn attach(&self, labels: &L, slot: &Arc<Slot<B>>, bound: usize) -> bool {
+        let mut entries = self.lock();
+        let count = entries.by_key.len();
+        let entry = match entries.by_key.entry(labels.key()) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(_) if count >= bound => {
+                self.full.store(true, Relaxed);
+                return false;
+            }
+            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(Entry {
+                labels: labels.clone(),
+                slots: Vec::new(),
+                retired: None,
+            }),
+        };
+        slot.detached.store(false, Relaxed);
+        entry.slots.push(Arc::clone(slot));
+        true
+    }
+
+    /// Retires the label sets that `keep` refuses, and brings back those that it takes.
+    pub(super) fn retire(&self, keep: impl Fn(&L) -> bool) {
+        let mut entries = self.lock();
+        let mut retirements = entries.retirements;
+        let mut retired = Vec::new();
+        for (key, entry) in &mut entries.by_key {
+            if keep(&entry.labels) {
+                entry.retired = None;
+                continue;
+            }
+            let at = *entry.retired.get_or_insert_with(|| {
+                retirements += 1;
+                retirements
+            });
+            retired.push((at, *key));
+        }
+        entries.retirements = retirements;
+        if retired.len() > RETIRED_KEPT {
+            let surplus = retired.len() - RETIRED_KEPT;
+            retired.sort_unstable_by_key(|(at, _)| *at);
+            let doomed = retired.iter().take(surplus).map(|(_, key)| *key).collect();
+            self.drop_idle(&mut entries, doomed);
+        }
+    }
+
+    /// The totals of every label set, over all threads. `each` sees a thread's number with its block.
+    pub(super) fn collect(&self, reading: Reading, mut each: impl FnMut(usize, &B)) -> Vec<(L, B::Totals)> {
+        // The lock is held to copy pointers, not while adding up.
+        let copied: Vec<_> = {
+            let entries = self.lock();
+            let all = entries.by_key.values();
+            all.map(|entry| (entry.labels.clone(), entry.slots.clone(), entry.retired.is_some()))
+                .collect()
+        };
+        let mut seen = Vec::new();
+        let totals = copied
+            .into_iter()
+            .map(|(labels, slots, retired)| {
+                let mut totals = B::Totals::default();
+                for slot in &slots {
+                    slot.cells.add_to(&mut totals);
+                    each(slot.thread, &slot.cells);
+                }
+                if retired {
+                    seen.push(labels.key());
+                }
+                (labels, totals)
+            })
+            .collect();
+        if reading == Reading::Scrape && !seen.is_empty() {
+            self.drop_idle(&mut self.lock(), seen);
+        }
+        totals
+    }
+
+    /// Takes label sets out that are retired and of which nothing is active.
+    fn drop_idle(&self, entries: &mut Entries<L, B>, keys: Vec<L::Key>) {
+        for key in keys {
+            let idle = entries.by_key.get(&key).is_some_and(|entry| {
+                entry.retired.is_some() && !entry.slots.iter().any(|slot| slot.cells.is_busy())
+            });
+            if idle && let Some(entry) = entries.by_key.remove(&key) {
+                for slot in entry.slots {
+                    slot.detached.store(true, Relaxed);
+                }
+                self.full.store(false, Relaxed);
+            }
+        }
+    }
+
+    /// How often a label set was refused and its use counted under `other`.
+    pub(super) fn overflows(&self) -> u64 {
+        self.overflows.get()
+    }
+}
+
+/// One thread's blocks of a family.
+#[derive(Debug)]
+pub(super) struct LocalFamily<L: LabelSet, B> {
+    thread: usize,
+    family: Arc<Family<L, B>>,
+    own: RefCell<OwnMap<L, B>>,
+    sweep_at: Cell<usize>,
+}
+
+/// Keys are numbers that this process makes, so a fast hash is safe.
+type OwnMap<L, B> = HashMap<<L as LabelSet>::Key, Rc<Own<B>>, foldhash::fast::RandomState>;
+
+impl<L: LabelSet, B: Block> LocalFamily<L, B> {
+    /// The blocks of data thread number `thread`.
+    pub(super) fn new(family: Arc<Family<L, B>>, thread: usize) -> Self {
+        Self {
+            thread,
+            family,
+            own: RefCell::default(),
+            sweep_at: Cell::new(LEAST_SWEEP),
+        }
+    }
+
+    /// This thread's block for a key. `labels` and `other` are asked only when there is none yet.
+    #[inline]
+    pub(super) fn get(
+        &self,
+        key: L::Key,
+        labels: impl FnOnce() -> L,
+        other: impl FnOnce() -> L,
+    ) -> Rc<Own<B>> {
+        match self.attached(key) {
+            Some(own) => own,
+            None => self.attach(&labels(), other),
+        }
+    }
+
+    #[inline]
+    fn attached(&self, key: L::Key) -> Option<Rc<Own<B>>> {
+        let own = self.own.borrow();
+        own.get(&key)
+            .filter(|own| !own.slot.detached.load(Relaxed))
+            .map(Rc::clone)
+    }
+
+    #[cold]
+    fn attach(&self, labels: &L, other: impl FnOnce() -> L) -> Rc<Own<B>> {
+        if !self.family.full.load(Relaxed)
+            && let Some(own) = self.attach_within(labels, self.family.bound)
+        {
+            return own;
+        }
+        self.family.overflows.increment();
+        let other = other();
+        match self.attached(other.key()) {
+            Some(own) => own,
+            // There is no bound that can refuse this one; the block counts even if it were.
+            None => self
+                .attach_within(&other, usize::MAX)
+                .unwrap_or_else(|| self.new_block()),
+        }
+    }
+
+    fn attach_within(&self, labels: &L, bound: usize) -> Option<Rc<Own<B>>> {
+        let key = labels.key();
+        let before = self.own.borrow().get(&key).map(Rc::clone);
+        let own = before.unwrap_or_else(|| self.new_block());
+        if !self.family.attach(labels, &own.slot, bound) {
+            return None;
+        }
+        let mut all = self.own.borrow_mut();
+        if all.len() >= self.sweep_at.get() {
+            all.retain(|_, own| !own.slot.detached.load(Relaxed));
+            self.sweep_at.set(LEAST_SWEEP.max(all.len() * 2));
+        }
+        all.insert(key, Rc::clone(&own));
+        Some(own)
+    }
+
+    fn new_block(&self) -> Rc<Own<B>> {
+        let slot = Slot {
+            cells: B::default(),
+            detached: AtomicBool::new(false),
+            thread: self.thread,
+        };
+        Rc::new(Own {
+            slot: Arc::new(slot),
+            not_send: PhantomData,
+        })
+    }
+}
+
+impl LabelSet for Label {
+    type Key = u64;
+
+    fn key(&self) -> u64 {
+        self.id()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::labels::Interner;
+    use super::super::stats::{ListenerStats, ListenerTotals};
+    use super::*;
+
+    type Shared = Arc<Family<Label, ListenerStats>>;
+    type Local = LocalFamily<Label, ListenerStats>;
+
+    fn family(bound: usize) -> (Shared, Interner) {
+        (Arc::new(Family::new(bound)), Interner::default())
+    }
+
+    fn get(local: &Local, names: &Interner, name: &str) -> Rc<Own<ListenerStats>> {
+        let label = names.label(name);
+        local.get(label.id(), || label.clone(), || names.label("other"))
+    }
+
+    fn counts(family: &Shared, reading: Reading) -> Vec<(String, u64)> {
+        let all = family.collect(reading, |_, _| ());
+        let mut counts: Vec<_> = all
+            .into_iter()
+            .map(|(label, totals): (Label, ListenerTotals)| (label.as_str().to_owned(), totals.accepted))
+            .collect();
+        counts.sort();
+        counts
+    }
+
+    fn expect(counts: &[(String, u64)], expected: &[(&str, u64)]) {
+        let counts: Vec<_> = counts
+            .iter()
+            .map(|(name, count)| (name.as_str(), *count))
+            .collect();
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn a_thread_gets_one_block_for_each_label_set() {
+        let (family, names) = family(10);
+        let local = Local::new(Arc::clone(&family), 0);
+        let first = get(&local, &names, "web");
+        assert!(Rc::ptr_eq(&first, &get(&local, &names, "web")));
+        assert!(!Rc::ptr_eq(&first, &get(&local, &names, "api")));
+    }
+
+    #[test]
+    fn blocks_of_all_threads_are_added_up_while_they_count() {
+        const EACH: u64 = 50_000;
+        let (family, names) = family(10);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (family, names) = (Arc::clone(&family), &names);
+                scope.spawn(move || {
+                    let local = Local::new(family, thread);
+                    for _ in 0..EACH {
+                        get(&local, names, "web").accepted();
+                    }
+                });
+            }
+            let mut before = 0;
+            while before < 4 * EACH {
+                let now = counts(&family, Reading::Scrape)
+                    .first()
+                    .map_or(0, |(_, count)| *count);
+                assert!(now >= before, "{now} after {before}");
+                before = now;
+            }
+        });
+        let mut threads = Vec::new();
+        let all = family.collect(Reading::Look, |thread, _| threads.push(thread));
+        threads.sort_unstable();
+        assert_eq!((all.len(), all[0].1.accepted), (1, 4 * EACH));
+        assert_eq!(threads, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn one_label_set_too_many_is_counted_under_other() {
+        let (family, names) = family(2);
+        let (one, two) = (
+            Local::new(Arc::clone(&family), 0),
+            Local::new(Arc::clone(&family), 1),
+        );
+        for name in ["a", "b", "c", "d", "c"] {
+            get(&one, &names, name).accepted();
+        }
+        get(&two, &names, "e").accepted();
+        expect(
+            &counts(&family, Reading::Look),
+            &[("a", 1), ("b", 1), ("other", 4)],
+        );
+        assert_eq!(family.overflows(), 4);
+        assert_eq!(
+            one.own.borrow().len(),
+            3,
+            "what was refused leaves nothing behind"
+        );
+    }
+
+    #[test]
+    fn a_full_family_takes_what_every_thread_has() {
+        let (family, names) = family(2);
+        for thread in 0..3 {
+            let local = Local::new(Arc::clone(&family), thread);
+            for name in ["a", "b"] {
+                get(&local, &names, name).accepted();
+            }
+        }
+        expect(&counts(&family, Reading::Look), &[("a", 3), ("b", 3)]);
+        assert_eq!(family.overflows(), 0);
+    }
+
+    #[test]
+    fn retired_label_sets_go_after_a_scrape_and_make_room() {
+        let (family, names) = family(2);
+        let local = Local::new(Arc::clone(&family), 0);
+        for name in ["a", "b", "c"] {
+            let stats = get(&local, &names, name);
+            stats.accepted();
+            stats.closed(None);
+        }
+        family.retire(|label| label.as_str() == "a");
+        let all = [("a", 1), ("b", 1), ("other", 1)];
+        expect(&counts(&family, Reading::Look), &all);
+        expect(&counts(&family, Reading::Scrape), &all);
+        expect(&counts(&family, Reading::Scrape), &[("a", 1)]);
+        get(&local, &names, "c").accepted();
+        expect(&counts(&family, Reading::Look), &[("a", 1), ("c", 1)]);
+    }
+
+    #[test]
+    fn what_is_active_is_not_dropped() {
+        let (family, names) = family(2);
+        let local = Local::new(Arc::clone(&family), 0);
+        let stats = get(&local, &names, "a");
+        stats.accepted();
+        family.retire(|_| false);
+        for _ in 0..3 {
+            expect(&counts(&family, Reading::Scrape), &[("a", 1)]);
+        }
+        stats.closed(None);
+        counts(&family, Reading::Scrape);
+        expect(&counts(&family, Reading::Scrape), &[]);
+    }
+
+    #[test]
+    fn a_label_set_that_returns_goes_on_counting() {
+        let (family, names) = family(2);
+        let local = Local::new(Arc::clone(&family), 0);
+        let stats = get(&local, &names, "a");
+        stats.accepted();
+        stats.closed(None);
+        family.retire(|_| false);
+        counts(&family, Reading::Scrape);
+        expect(&counts(&family, Reading::Look), &[]);
+
+        get(&local, &names, "a").accepted();
+        expect(&counts(&family, Reading::Scrape), &[("a", 2)]);
+        expect(&counts(&family, Reading::Scrape), &[("a", 2)]);
+    }
+
+    #[test]
+    fn a_label_set_kept_by_a_later_update_is_no_longer_retired() {
+        let (family, names) = family(2);
+        let local = Local::new(Arc::clone(&family), 0);
+        get(&local, &names, "a");
+        family.retire(|_| false);
+        family.retire(|_| true);
+        counts(&family, Reading::Scrape);
+        expect(&counts(&family, Reading::Scrape), &[("a", 0)]);
+    }
+
+    #[test]
+    fn without_scrapes_the_oldest_retired_go() {
+        let (family, names) = family(usize::MAX);
+        let local = Local::new(Arc::clone(&family), 0);
+        get(&local, &names, "first");
+        family.retire(|_| false);
+        for at in 0..RETIRED_KEPT {
+            get(&local, &names, &format!("r{at}"));
+        }
+        family.retire(|_| false);
+        let left = counts(&family, Reading::Look);
+        assert_eq!(left.len(), RETIRED_KEPT);
+        assert!(left.iter().all(|(name, _)| name != "first"));
+        // The thread forgets them too, at the latest when its map would grow.
+        (0..2 * RETIRED_KEPT).for_each(|at| drop(get(&local, &names, &format!("s{at}"))));
+        assert!(!local.own.borrow().contains_key(&names.label("first").id()));
+    }
+}

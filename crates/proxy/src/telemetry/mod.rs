@@ -1,0 +1,34 @@
+//! What did the proxy do, how long did it take, and what does it cost?
+//!
+//! ```text
+//!   data thread 0 ── ThreadTelemetry ── blocks of cells ──┐
+//!   data thread 1 ── ThreadTelemetry ── blocks of cells ──┤ read by the control thread
+//!                                                         v
+//!                     Telemetry ── look() / scrape() ──> Report ──> prometheus::render, json::render
+//!
+//!   data thread ── access_log::Queue ── bytes ──> writer thread ──> file or standard output
+//! ```
+//!
+//! Invariants: counting costs a data thread plain loads and stores, never a lock; merging, rendering and writing run
+//! elsewhere; everything that grows is bounded, and what the bound refuses is counted.
+
+pub mod access_log;
+pub mod counter;
+pub mod family;
+pub mod histogram;
+pub mod json;
+pub mod labels;
+pub mod process;
+pub mod prometheus;
+pub mod registry;
+pub mod report;
+pub mod stats;
+
+pub use family::Own;
+pub use labels::{Class, Label, Limit, Protocol};
+pub use registry::{RouteLabels, Telemetry, TelemetryOptions, ThreadTelemetry};
+pub use report::{EndpointSample, EndpointState, Report};
+pub use stats::{ClusterStats, Finished, Handshake, ListenerStats, RouteStats};
+
+/// A span of time in nanoseconds.
+pub type Nanos = u64;

@@ -1,0 +1,405 @@
+//! Who owns the numbers of one proxy?
+//!
+//! [`Telemetry`] does, one for each proxy, shared by all its threads. Each data thread has a [`ThreadTelemetry`], which
+//! hands out the blocks that this thread writes. The control thread retires what an update removed and makes
+//! [`Report`]s, which the renderers turn into text.
+//!
+//! Invariants: a data thread takes a lock only at the first use of a label set; what is kept is bounded by
+//! [`TelemetryOptions`]; a report costs the data threads nothing.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::access_log::LogStats;
+use super::counter::SharedCounter;
+use super::family::{Family, LabelSet, LocalFamily, Own, Reading};
+use super::labels::{Interner, Label, Protocol};
+use super::process::{ProcessStats, Task};
+use super::report::{ControlReport, EndpointSample, Report, ThreadReport, imbalance};
+use super::stats::{Block, ClusterStats, ListenerStats, ListenerTotals, RouteStats};
+
+/// Which requests are counted together.
+#[derive(Clone, Debug)]
+pub struct RouteLabels {
+    /// The listener that accepted the connection.
+    pub listener: Label,
+    /// The route that took the request, or [`Telemetry::none`].
+    pub route: Label,
+    /// The cluster it went to, or [`Telemetry::none`].
+    pub cluster: Label,
+    /// What was spoken with the client.
+    pub protocol: Protocol,
+}
+
+impl LabelSet for RouteLabels {
+    type Key = (u64, u64, u64, Protocol);
+
+    fn key(&self) -> Self::Key {
+        (
+            self.listener.id(),
+            self.route.id(),
+            self.cluster.id(),
+            self.protocol,
+        )
+    }
+}
+
+/// The bounds of what is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct TelemetryOptions {
+    /// Label sets of each kind (routes, listeners, clusters, endpoints). Default 10,000: 12 MB a thread when all are in use, and
+    /// about what one Prometheus target should have.
+    pub label_sets: usize,
+}
+
+impl Default for TelemetryOptions {
+    fn default() -> Self {
+        Self { label_sets: 10_000 }
+    }
+}
+
+/// What the control thread counts. Any thread may.
+#[derive(Debug, Default)]
+pub struct ControlStats {
+    /// Configurations that went live.
+    pub updates_applied: SharedCounter,
+    /// Configurations that were refused.
+    pub updates_refused: SharedCounter,
+    /// Panics that were caught.
+    pub panics: SharedCounter,
+}
+
+/// The names under which what exceeds the bound, or has no name, is counted.
+const OTHER: &str = "other";
+const NONE: &str = "none";
+
+/// All numbers of one proxy.
+#[derive(Debug)]
+pub struct Telemetry {
+    names: Interner,
+    other: Label,
+    none: Label,
+    routes: Arc<Family<RouteLabels, RouteStats>>,
+    listeners: Arc<Family<Label, ListenerStats>>,
+    clusters: Arc<Family<Label, ClusterStats>>,
+    threads: Mutex<Vec<DataThread>>,
+    control: ControlStats,
+    log: Arc<LogStats>,
+    options: TelemetryOptions,
+}
+
+#[derive(Debug)]
+struct DataThread {
+    number: usize,
+    task: Option<Task>,
+    /// Its CPU time at the last scrape: imbalance is about now, not about all the years before.
+    cpu_before: Duration,
+}
+
+impl Telemetry {
+    /// Nothing counted yet.
+    pub fn new(options: TelemetryOptions) -> Self {
+        let names = Interner::default();
+        Self {
+            other: names.label(OTHER),
+            none: names.label(NONE),
+            names,
+            routes: Arc::new(Family::new(options.label_sets)),
+            listeners: Arc::new(Family::new(options.label_sets)),
+            clusters: Arc::new(Family::new(options.label_sets)),
+            threads: Mutex::default(),
+            control: ControlStats::default(),
+            log: Arc::default(),
+            options,
+        }
+    }
+
+    /// Interns a name. For where configurations are compiled: it takes a lock.
+    pub fn label(&self, name: &str) -> Label {
+        self.names.label(name)
+    }
+
+    /// The label `none`, for what has no route or no cluster.
+    pub fn none(&self) -> &Label {
+        &self.none
+    }
+
+    /// The counters of the control thread.
+    pub fn control(&self) -> &ControlStats {
+        &self.control
+    }
+
+    /// The counters of the access log, to be given to it.
+    pub fn log(&self) -> &Arc<LogStats> {
+        &self.log
+    }
+
+    /// Retires the label sets of routes that `keep` refuses: they are forgotten after their next scrape, as soon as
+    /// nothing of them is active. For after an update.
+    pub fn retain_routes(&self, keep: impl Fn(&RouteLabels) -> bool) {
+        self.routes.retire(keep);
+    }
+
+    /// The same for listeners.
+    pub fn retain_listeners(&self, keep: impl Fn(&str) -> bool) {
+        self.listeners.retire(|label| keep(label.as_str()));
+    }
+
+    /// The same for clusters.
+    pub fn retain_clusters(&self, keep: impl Fn(&str) -> bool) {
+        self.clusters.retire(|label| keep(label.as_str()));
+    }
+
+    /// All numbers, for a scraper that keeps them: what is retired was seen, and imbalance is measured anew from here.
+    ///
+    /// `endpoints` is what the balancers know at this moment. Reads `/proc`: not for a data thread.
+    pub fn scrape(&self, endpoints: Vec<EndpointSample>) -> Report {
+        self.read(Reading::Scrape, endpoints)
+    }
+
+    /// All numbers, for somebody who looks. Changes nothing. Reads `/proc`: not for a data thread.
+    pub fn look(&self, endpoints: Vec<EndpointSample>) -> Report {
+        self.read(Reading::Look, endpoints)
+    }
+
+    fn read(&self, reading: Reading, mut endpoints: Vec<EndpointSample>) -> Report {
+        let mut open = Vec::new();
+        let mut routes = self.routes.collect(reading, |_, _| ());
+        let mut clusters = self.clusters.collect(reading, |_, _| ());
+        let mut listeners = self.listeners.collect(reading, |thread, block| {
+            let mut totals = ListenerTotals::default();
+            block.add_to(&mut totals);
+            open.push((thread, totals.active()));
+        });
+        routes.sort_by(|(a, _), (b, _)| a.texts().cmp(&b.texts()));
+        listeners.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        clusters.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        endpoints.sort_by(|a, b| (&a.cluster, &a.address).cmp(&(&b.cluster, &b.address)));
+        let endpoints_omitted = endpoints.len().saturating_sub(self.options.label_sets) as u64;
+        endpoints.truncate(self.options.label_sets);
+        let (threads, imbalance) = self.read_threads(reading, &open);
+        let overflows = [
+            self.routes.overflows(),
+            self.listeners.overflows(),
+            self.clusters.overflows(),
+        ];
+        Report {
+            routes,
+            listeners,
+            clusters,
+            endpoints,
+            endpoints_omitted,
+            threads,
+            imbalance,
+            overflows: overflows
+                .iter()
+                .fold(0, |sum: u64, count| sum.wrapping_add(*count)),
+            control: ControlReport {
+                updates_applied: self.control.updates_applied.get(),
+                updates_refused: self.control.updates_refused.get(),
+                panics: self.control.panics.get(),
+            },
+            log: self.log.read(),
+            process: ProcessStats::read(),
+        }
+    }
+
+    fn read_threads(&self, reading: Reading, open: &[(usize, u64)]) -> (Vec<ThreadReport>, f64) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reports = Vec::with_capacity(threads.len());
+        let mut recent = Vec::with_capacity(threads.len());
+        for thread in threads.iter_mut() {
+            let cpu = thread.task.as_ref().and_then(Task::cpu);
+            recent.push(cpu.map(|cpu| cpu.saturating_sub(thread.cpu_before)));
+            if let Some(cpu) = cpu
+                && reading == Reading::Scrape
+            {
+                thread.cpu_before = cpu;
+            }
+            let own = open.iter().filter(|(number, _)| *number == thread.number);
+            reports.push(ThreadReport {
+                number: thread.number,
+                cpu,
+                connections: own.map(|(_, count)| count).sum(),
+            });
+        }
+        let imbalance = imbalance(&reports, &recent);
+        (reports, imbalance)
+    }
+}
+
+impl RouteLabels {
+    pub(super) fn texts(&self) -> [&str; 4] {
+        [
+            self.listener.as_str(),
+            self.route.as_str(),
+            self.cluster.as_str(),
+            self.protocol.as_str(),
+        ]
+    }
+}
+
+/// The numbers that one data thread writes. Stays on its thread, usually in an `Rc`.
+#[derive(Debug)]
+pub struct ThreadTelemetry {
+    shared: Arc<Telemetry>,
+    routes: LocalFamily<RouteLabels, RouteStats>,
+    listeners: LocalFamily<Label, ListenerStats>,
+    clusters: LocalFamily<Label, ClusterStats>,
+}
+
+impl ThreadTelemetry {
+    /// The numbers of the calling thread, data thread number `number`, counted from 0.
+    pub fn new(shared: Arc<Telemetry>, number: usize) -> Self {
+        let mut threads = shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let task = Task::current();
+        threads.push(DataThread {
+            number,
+            cpu_before: task.as_ref().and_then(Task::cpu).unwrap_or_default(),
+            task,
+        });
+        drop(threads);
+        Self {
+            routes: LocalFamily::new(Arc::clone(&shared.routes), number),
+            listeners: LocalFamily::new(Arc::clone(&shared.listeners), number),
+            clusters: LocalFamily::new(Arc::clone(&shared.clusters), number),
+            shared,
+        }
+    }
+
+    /// The numbers of all threads.
+    pub fn shared(&self) -> &Arc<Telemetry> {
+        &self.shared
+    }
+
+    /// This thread's block for requests of these labels. A hash look-up once it is there.
+    #[inline]
+    pub fn route(
+        &self,
+        listener: &Label,
+        route: &Label,
+        cluster: &Label,
+        protocol: Protocol,
+    ) -> Rc<Own<RouteStats>> {
+        let labels = || RouteLabels {
+            listener: listener.clone(),
+            route: route.clone(),
+            cluster: cluster.clone(),
+            protocol,
+        };
+        let other = || {
+            let other = &self.shared.other;
+            RouteLabels {
+                listener: other.clone(),
+                route: other.clone(),
+                cluster: other.clone(),
+                protocol,
+            }
+        };
+        let key = (listener.id(), route.id(), cluster.id(), protocol);
+        self.routes.get(key, labels, other)
+    }
+
+    /// This thread's block for a listener.
+    pub fn listener(&self, name: &Label) -> Rc<Own<ListenerStats>> {
+        let other = || self.shared.other.clone();
+        self.listeners.get(name.id(), || name.clone(), other)
+    }
+
+    /// This thread's block for a cluster.
+    pub fn cluster(&self, name: &Label) -> Rc<Own<ClusterStats>> {
+        let other = || self.shared.other.clone();
+        self.clusters.get(name.id(), || name.clone(), other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_report_over_all_threads() {
+        let shared = Arc::new(Telemetry::new(TelemetryOptions::default()));
+        let (web, site) = (shared.label("web"), shared.label("site"));
+        std::thread::scope(|scope| {
+            for number in 0..3 {
+                let (shared, web, site) = (Arc::clone(&shared), &web, &site);
+                scope.spawn(move || {
+                    let thread = ThreadTelemetry::new(shared, number);
+                    let none = thread.shared().none().clone();
+                    thread.listener(web).accepted();
+                    thread.cluster(site).pool_hit();
+                    thread.route(web, web, site, Protocol::Http1).started();
+                    thread.route(web, &none, &none, Protocol::Http2).started();
+                });
+            }
+        });
+        let report = shared.look(Vec::new());
+        let routes: Vec<_> = report
+            .routes
+            .iter()
+            .map(|(labels, totals)| (labels.texts(), totals.requests))
+            .collect();
+        let expected = [
+            (["web", "none", "none", "http2"], 3),
+            (["web", "web", "site", "http1"], 3),
+        ];
+        assert_eq!(routes, expected);
+        assert_eq!(report.listeners[0].1.active(), 3);
+        assert_eq!(report.clusters[0].1.pool_hits, 3);
+        let connections: Vec<_> = report.threads.iter().map(|thread| thread.connections).collect();
+        assert_eq!(connections, [1, 1, 1]);
+    }
+
+    #[test]
+    fn an_update_forgets_what_is_no_longer_configured() {
+        let shared = Arc::new(Telemetry::new(TelemetryOptions::default()));
+        let thread = ThreadTelemetry::new(Arc::clone(&shared), 0);
+        for name in ["old", "new"] {
+            let label = shared.label(name);
+            thread.listener(&label);
+            thread.cluster(&label);
+            thread.route(&label, &label, &label, Protocol::Tcp);
+        }
+        shared.retain_routes(|labels| labels.route.as_str() == "new");
+        shared.retain_listeners(|name| name == "new");
+        shared.retain_clusters(|name| name == "new");
+        let sizes = |report: Report| (report.routes.len(), report.listeners.len(), report.clusters.len());
+        assert_eq!(sizes(shared.look(Vec::new())), (2, 2, 2));
+        assert_eq!(
+            sizes(shared.scrape(Vec::new())),
+            (2, 2, 2),
+            "the last counts are seen"
+        );
+        let report = shared.scrape(Vec::new());
+        assert_eq!(report.routes[0].0.route.as_str(), "new");
+        assert_eq!(sizes(report), (1, 1, 1));
+    }
+
+    #[test]
+    fn what_exceeds_the_bound_keeps_its_protocol() {
+        let shared = Arc::new(Telemetry::new(TelemetryOptions { label_sets: 1 }));
+        let thread = ThreadTelemetry::new(Arc::clone(&shared), 0);
+        let names: Vec<_> = ["a", "b", "c"].iter().map(|name| shared.label(name)).collect();
+        for name in &names {
+            thread.route(name, name, name, Protocol::Grpc).started();
+        }
+        thread
+            .route(&names[1], &names[1], &names[1], Protocol::Tcp)
+            .started();
+        let report = shared.look(Vec::new());
+        let routes: Vec<_> = report
+            .routes
+            .iter()
+            .map(|(labels, totals)| (labels.texts(), totals.requests))
+            .collect();
+        let expected = [
+            (["a", "a", "a", "grpc"], 1),
+            (["other", "other", "other", "grpc"], 2),
+            (["other", "other", "other", "tcp"], 1),
+        ];
+        assert_eq!(routes, expected);
+        assert_eq!(report.overflows, 3);
+    }
+}

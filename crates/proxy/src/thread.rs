@@ -1,0 +1,215 @@
+//! What does a data thread own?
+//!
+//! Everything here belongs to one thread and is never locked: its deadlines, buffers, connections, the plan it works
+//! by. The control thread sends it plans and sockets; see [`crate::worker`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use mesh_http1::{RequestHead, ResponseHead};
+
+use crate::balance::Rng;
+use crate::buffer::Buffers;
+use crate::clock::{NEVER, Nanos};
+use crate::io::Net;
+use crate::plan::{ListenerPlan, Plan};
+use crate::telemetry::ThreadTelemetry;
+use crate::timer::Timers;
+use crate::upstream::cluster::Cluster;
+
+/// Parsed heads kept for the next request.
+const KEPT_HEADS: usize = 256;
+
+/// A data thread's own things.
+pub struct Thread<N: Net> {
+    /// Sockets and time.
+    pub net: N,
+    /// Deadlines.
+    pub timers: Rc<Timers>,
+    /// Buffers.
+    pub buffers: Rc<Buffers>,
+    /// Randomness.
+    pub rng: RefCell<Rng>,
+    /// What this thread counts.
+    pub telemetry: ThreadTelemetry,
+    plan: RefCell<Arc<Plan>>,
+    clusters: RefCell<HashMap<Arc<str>, Rc<Cluster<N::Stream>>, RandomState>>,
+    listeners: RefCell<HashMap<Arc<str>, Rc<Listener>, RandomState>>,
+    request_heads: RefCell<Vec<Box<RequestHead>>>,
+    response_heads: RefCell<Vec<Box<ResponseHead>>>,
+    /// Open client connections.
+    pub connections: Cell<usize>,
+}
+
+/// A listener on one thread, shared by its connections.
+pub struct Listener {
+    plan: RefCell<Arc<ListenerPlan>>,
+    drain: Cell<Drain>,
+}
+
+/// How far a listener is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// It serves.
+    No,
+    /// It still accepts, and asks clients to go elsewhere after their next response.
+    LameDuck,
+    /// It accepts no more; idle connections close, others end their work by this time.
+    Until(Nanos),
+}
+
+impl Listener {
+    /// A listener that serves.
+    pub fn new(plan: Arc<ListenerPlan>) -> Rc<Self> {
+        Rc::new(Self { plan: RefCell::new(plan), drain: Cell::new(Drain::No) })
+    }
+
+    /// The plan in force.
+    pub fn plan(&self) -> Arc<ListenerPlan> {
+        Arc::clone(&self.plan.borrow())
+    }
+
+    /// Whether and until when it drains.
+    pub fn drain(&self) -> Drain {
+        self.drain.get()
+    }
+
+    /// When work in flight must be over.
+    pub fn drain_deadline(&self) -> Nanos {
+        match self.drain.get() {
+            Drain::Until(at) => at,
+            Drain::No | Drain::LameDuck => NEVER,
+        }
+    }
+
+    /// Begins or hastens its end.
+    pub fn set_drain(&self, drain: Drain) {
+        self.drain.set(drain);
+    }
+}
+
+impl<N: Net> Thread<N> {
+    /// A thread with nothing to do yet.
+    pub fn new(net: N, telemetry: ThreadTelemetry, seed: u64) -> Rc<Self> {
+        Rc::new(Self {
+            net,
+            timers: Timers::new(),
+            buffers: Buffers::new(),
+            rng: RefCell::new(Rng::from_seed(seed)),
+            telemetry,
+            plan: RefCell::default(),
+            clusters: RefCell::default(),
+            listeners: RefCell::default(),
+            request_heads: RefCell::default(),
+            response_heads: RefCell::default(),
+            connections: Cell::new(0),
+        })
+    }
+
+    /// The time.
+    pub fn now(&self) -> Nanos {
+        self.net.now()
+    }
+
+    /// Random bits.
+    pub fn random(&self) -> u64 {
+        self.rng.borrow_mut().next_u64()
+    }
+
+    /// Takes a new plan: clusters and listeners that stay keep their connections.
+    pub fn update(&self, plan: Arc<Plan>) {
+        self.clusters.borrow_mut().retain(|name, cluster| match plan.clusters.get(name) {
+            Some(new) => {
+                if !Arc::ptr_eq(new, &cluster.plan()) {
+                    cluster.update(Arc::clone(new));
+                }
+                true
+            }
+            None => false,
+        });
+        for (name, listener) in &*self.listeners.borrow() {
+            if let Some(new) = plan.listeners.get(name) {
+                *listener.plan.borrow_mut() = Arc::clone(new);
+            }
+        }
+        *self.plan.borrow_mut() = plan;
+    }
+
+    /// The version of the plan in force.
+    pub fn version(&self) -> u64 {
+        self.plan.borrow().version
+    }
+
+    /// A cluster by name.
+    pub fn cluster(&self, name: &str) -> Option<Rc<Cluster<N::Stream>>> {
+        if let Some(cluster) = self.clusters.borrow().get(name) {
+            return Some(Rc::clone(cluster));
+        }
+        let plan = self.plan.borrow();
+        let (name, plan) = plan.clusters.get_key_value(name)?;
+        let cluster = Cluster::new(Arc::clone(plan));
+        self.clusters.borrow_mut().insert(Arc::clone(name), Rc::clone(&cluster));
+        Some(cluster)
+    }
+
+    /// The listener of this name, made from the plan when it is new.
+    pub fn listener(&self, name: &Arc<str>) -> Option<Rc<Listener>> {
+        if let Some(listener) = self.listeners.borrow().get(name) {
+            return Some(Rc::clone(listener));
+        }
+        let listener = Listener::new(Arc::clone(self.plan.borrow().listeners.get(name)?));
+        self.listeners.borrow_mut().insert(Arc::clone(name), Rc::clone(&listener));
+        Some(listener)
+    }
+
+    /// Takes a listener out; its connections hold on to it. A new one may have the same name.
+    pub fn remove_listener(&self, name: &str) -> Option<Rc<Listener>> {
+        self.listeners.borrow_mut().remove(name)
+    }
+
+    /// All listeners.
+    pub fn listeners(&self) -> Vec<Rc<Listener>> {
+        self.listeners.borrow().values().cloned().collect()
+    }
+
+    /// What must happen about once a second.
+    pub fn tick(&self) {
+        let now = self.now();
+        let clusters: Vec<_> = self.clusters.borrow().values().cloned().collect();
+        for cluster in clusters {
+            cluster.sweep(now);
+        }
+        self.buffers.trim();
+        self.request_heads.borrow_mut().shrink_to(0);
+        self.response_heads.borrow_mut().shrink_to(0);
+    }
+
+    /// A request head to parse into.
+    pub fn request_head(&self) -> Box<RequestHead> {
+        self.request_heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a request head back.
+    pub fn put_request_head(&self, head: Box<RequestHead>) {
+        let mut heads = self.request_heads.borrow_mut();
+        if heads.len() < KEPT_HEADS {
+            heads.push(head);
+        }
+    }
+
+    /// A response head to parse into.
+    pub fn response_head(&self) -> Box<ResponseHead> {
+        self.response_heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a response head back.
+    pub fn put_response_head(&self, head: Box<ResponseHead>) {
+        let mut heads = self.response_heads.borrow_mut();
+        if heads.len() < KEPT_HEADS {
+            heads.push(head);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! How can every connection have deadlines when setting one must cost nothing?
+//!
+//! Deadlines move with every request and are hardly ever reached. So a connection owns one [`Deadline`]: moving it
+//! later is a store into a cell. A heap holds, for each deadline, the earliest time at which somebody must look; when
+//! that time comes the deadline is read again and, if it has moved, waits on. Only a deadline that moves *before* the
+//! time already waited for touches the heap.
+//!
+//! Invariants: a deadline that is not [`NEVER`] has an entry in the heap at or before it; an entry whose key is gone or
+//! reused is skipped (its generation differs).
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use slab::Slab;
+
+use crate::clock::{NEVER, Nanos};
+
+/// A thread's deadlines.
+#[derive(Default)]
+pub struct Timers {
+    inner: RefCell<Inner>,
+    /// The earliest time in the heap; read by the driver.
+    next: Cell<Option<Nanos>>,
+    /// The time that was last said.
+    time: Cell<Nanos>,
+    /// The driver, woken when `next` moves earlier.
+    driver: RefCell<Option<Waker>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    slots: Slab<Slot>,
+    heap: BinaryHeap<Reverse<Entry>>,
+    generations: u32,
+}
+
+struct Slot {
+    at: Nanos,
+    /// The earliest heap entry of this slot.
+    armed: Nanos,
+    generation: u32,
+    waker: Option<Waker>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    at: Nanos,
+    key: u32,
+    generation: u32,
+}
+
+impl Timers {
+    /// No deadlines.
+    pub fn new() -> Rc<Self> {
+        Rc::default()
+    }
+
+    /// A new deadline that is [`NEVER`].
+    pub fn deadline(self: &Rc<Self>) -> Deadline {
+        let mut inner = self.inner.borrow_mut();
+        inner.generations = inner.generations.wrapping_add(1);
+        let generation = inner.generations;
+        let key = inner.slots.insert(Slot { at: NEVER, armed: NEVER, generation, waker: None });
+        // A thread holds far fewer than 2^32 connections: descriptors are ints.
+        Deadline { timers: Rc::clone(self), key: key as u32 }
+    }
+
+    /// When [`Timers::advance`] must be called next.
+    pub fn next(&self) -> Option<Nanos> {
+        self.next.get()
+    }
+
+    /// Registers who calls [`Timers::advance`]; it is woken when the next deadline comes nearer.
+    pub fn register_driver(&self, cx: &Context<'_>) {
+        *self.driver.borrow_mut() = Some(cx.waker().clone());
+    }
+
+    /// Wakes the owners of all deadlines that are due.
+    pub fn advance(&self, now: Nanos) {
+        self.time.set(now);
+        let mut due = Vec::new();
+        {
+            let inner = &mut *self.inner.borrow_mut();
+            while let Some(Reverse(entry)) = inner.heap.peek() {
+                if entry.at > now {
+                    break;
+                }
+                let Some(Reverse(entry)) = inner.heap.pop() else { break };
+                let Some(slot) = inner.slots.get_mut(entry.key as usize) else { continue };
+                if slot.generation != entry.generation || slot.armed != entry.at {
+                    continue;
+                }
+                slot.armed = NEVER;
+                if slot.at <= now {
+                    due.extend(slot.waker.take());
+                } else if slot.at != NEVER {
+                    slot.armed = slot.at;
+                    inner.heap.push(Reverse(Entry { at: slot.at, ..entry }));
+                }
+            }
+            self.next.set(inner.heap.peek().map(|entry| entry.0.at));
+        }
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes every owner, so that each looks at the state of the world again. Used by drain.
+    pub fn wake_all(&self) {
+        let wakers: Vec<_> =
+            self.inner.borrow_mut().slots.iter_mut().filter_map(|(_, slot)| slot.waker.take()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// One deadline, owned by a connection or a stream.
+pub struct Deadline {
+    timers: Rc<Timers>,
+    key: u32,
+}
+
+impl Deadline {
+    /// Moves the deadline. Later than before costs a store.
+    pub fn set(&self, at: Nanos) {
+        let mut inner = self.timers.inner.borrow_mut();
+        let inner = &mut *inner;
+        let Some(slot) = inner.slots.get_mut(self.key as usize) else { return };
+        slot.at = at;
+        if at < slot.armed {
+            slot.armed = at;
+            inner.heap.push(Reverse(Entry { at, key: self.key, generation: slot.generation }));
+            if self.timers.next.get().is_none_or(|next| at < next) {
+                self.timers.next.set(Some(at));
+                if let Some(driver) = &*self.timers.driver.borrow() {
+                    driver.wake_by_ref();
+                }
+            }
+        }
+    }
+
+    /// When it is due.
+    pub fn at(&self) -> Nanos {
+        self.timers.inner.borrow().slots.get(self.key as usize).map_or(NEVER, |slot| slot.at)
+    }
+
+    /// Registers the task to be woken at the deadline (or by [`Timers::wake_all`]).
+    pub fn register(&self, cx: &Context<'_>) {
+        if let Some(slot) = self.timers.inner.borrow_mut().slots.get_mut(self.key as usize) {
+            match &mut slot.waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+        }
+    }
+
+    /// Whether the deadline has passed, by the time that was last said to [`Timers::advance`], so that no clock is read;
+    /// registers the task when not.
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.at() <= self.timers.time.get() {
+            return Poll::Ready(());
+        }
+        self.register(cx);
+        Poll::Pending
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.timers.inner.borrow_mut().slots.try_remove(self.key as usize);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Count(AtomicU32);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn counter() -> (Arc<Count>, Waker) {
+        let count = Arc::new(Count(AtomicU32::new(0)));
+        (Arc::clone(&count), Waker::from(count))
+    }
+
+    #[test]
+    fn wakes_at_the_deadline_and_not_before() {
+        let timers = Timers::new();
+        let deadline = timers.deadline();
+        let (count, waker) = counter();
+        let cx = Context::from_waker(&waker);
+        deadline.set(100);
+        assert!(deadline.poll(&cx).is_pending());
+        timers.advance(99);
+        assert_eq!(count.0.load(Relaxed), 0);
+        timers.advance(100);
+        assert_eq!(count.0.load(Relaxed), 1);
+        assert!(deadline.poll(&cx).is_ready());
+    }
+
+    #[test]
+    fn a_later_deadline_is_found_lazily() {
+        let timers = Timers::new();
+        let deadline = timers.deadline();
+        let (count, waker) = counter();
+        let cx = Context::from_waker(&waker);
+        deadline.set(100);
+        deadline.register(&cx);
+        deadline.set(300);
+        assert_eq!(timers.next(), Some(100));
+        timers.advance(100);
+        assert_eq!((count.0.load(Relaxed), timers.next()), (0, Some(300)));
+        deadline.set(200);
+        assert_eq!(timers.next(), Some(200));
+        timers.advance(250);
+        assert_eq!(count.0.load(Relaxed), 1);
+        timers.advance(400);
+        assert_eq!(count.0.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn a_dropped_deadline_wakes_nobody_even_when_its_slot_is_reused() {
+        let timers = Timers::new();
+        let (count, waker) = counter();
+        let cx = Context::from_waker(&waker);
+        let old = timers.deadline();
+        old.set(100);
+        drop(old);
+        let new = timers.deadline();
+        new.register(&cx);
+        new.set(1000);
+        timers.advance(500);
+        assert_eq!(count.0.load(Relaxed), 0);
+        timers.advance(1000);
+        assert_eq!(count.0.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn never_switches_a_deadline_off() {
+        let timers = Timers::new();
+        let (count, waker) = counter();
+        let cx = Context::from_waker(&waker);
+        let deadline = timers.deadline();
+        deadline.set(10);
+        deadline.register(&cx);
+        deadline.set(NEVER);
+        timers.advance(20);
+        assert_eq!((count.0.load(Relaxed), timers.next()), (0, None));
+        timers.wake_all();
+        assert_eq!(count.0.load(Relaxed), 1);
+    }
+}

@@ -1,0 +1,187 @@
+//! A cluster as one data thread sees it: who is chosen, which connections are there, and what may not grow further.
+//!
+//! What decides (limits, in-flight counts, latencies, ejections) is shared by all threads in [`ClusterShared`] and in
+//! the endpoints' states; connections belong to a thread.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use foldhash::fast::RandomState;
+use mesh_model::errors::Reason;
+use mesh_model::resources::Cluster as ClusterResource;
+
+use super::pool::{Pool, Pooled};
+use super::target::{Target, TargetTls};
+use crate::balance::{EndpointState, PickError, Picked, Picker, Rng, Tried};
+use crate::clock::{NEVER, Nanos, nanos};
+use crate::io::Stream;
+use crate::telemetry::Label;
+
+/// A cluster, compiled: immutable, shared by all threads, replaced when the resource or its endpoints change.
+pub struct ClusterPlan {
+    /// The name, as it stands in metrics.
+    pub label: Label,
+    /// The resource.
+    pub resource: Arc<ClusterResource>,
+    /// Who can be chosen.
+    pub picker: Arc<Picker>,
+    /// TLS to originate.
+    pub tls: Option<TargetTls>,
+    /// What is counted over all threads; outlives the plan.
+    pub shared: Arc<ClusterShared>,
+}
+
+/// What all threads count together for a cluster.
+#[derive(Default)]
+pub struct ClusterShared {
+    connections: AtomicU32,
+    requests: AtomicU32,
+    pending: AtomicU32,
+}
+
+/// Counts something up to a bound; `None` at the bound. Dropping gives it back.
+macro_rules! permit {
+    ($(#[$doc:meta])* $name:ident, $field:ident, $take:ident) => {
+        $(#[$doc])*
+        pub struct $name(Arc<ClusterShared>);
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                self.0.$field.fetch_sub(1, Relaxed);
+            }
+        }
+
+        impl ClusterShared {
+            /// Counts one more, unless there are `most`.
+            pub fn $take(self: &Arc<Self>, most: u32) -> Option<$name> {
+                if self.$field.fetch_add(1, Relaxed) >= most {
+                    self.$field.fetch_sub(1, Relaxed);
+                    return None;
+                }
+                Some($name(Arc::clone(self)))
+            }
+        }
+    };
+}
+
+permit!(
+    /// An open connection.
+    ConnectionPermit, connections, connection
+);
+permit!(
+    /// A request in flight.
+    RequestPermit, requests, request
+);
+permit!(
+    /// A request that waits for a connection.
+    PendingPermit, pending, pending
+);
+
+impl ClusterShared {
+    /// Open connections, over all threads.
+    pub fn open_connections(&self) -> u32 {
+        self.connections.load(Relaxed)
+    }
+}
+
+/// A cluster on one thread.
+pub struct Cluster<S> {
+    plan: RefCell<Arc<ClusterPlan>>,
+    /// By endpoint. The endpoint is held, so that its address is nobody else's key.
+    pools: RefCell<HashMap<usize, (Arc<EndpointState>, Pool<S>), RandomState>>,
+    /// HTTP/2 connections, by endpoint.
+    pub http2: crate::http2::client::Connections,
+}
+
+impl<S: Stream> Cluster<S> {
+    /// A cluster without connections.
+    pub fn new(plan: Arc<ClusterPlan>) -> Rc<Self> {
+        Rc::new(Self { plan: RefCell::new(plan), pools: RefCell::default(), http2: Default::default() })
+    }
+
+    /// The plan in force.
+    pub fn plan(&self) -> Arc<ClusterPlan> {
+        Arc::clone(&self.plan.borrow())
+    }
+
+    /// Takes a new plan. Connections to endpoints that stay are kept, unless what is spoken to them changed.
+    pub fn update(&self, plan: Arc<ClusterPlan>) {
+        let old = self.plan.replace(Arc::clone(&plan));
+        let same_wire = old.resource.protocol == plan.resource.protocol
+            && old.resource.tls == plan.resource.tls
+            && match (&old.tls, &plan.tls) {
+                (None, None) => true,
+                (Some(old), Some(new)) => Arc::ptr_eq(&old.config, &new.config) && old.server_name == new.server_name,
+                _ => false,
+            };
+        let stays = |endpoint: usize| {
+            same_wire && plan.picker.endpoints().iter().any(|member| key(&member.endpoint) == endpoint)
+        };
+        self.pools.borrow_mut().retain(|endpoint, _| stays(*endpoint));
+        self.http2.retain(stays);
+    }
+
+    /// An idle connection to this endpoint.
+    pub fn take(&self, endpoint: &Arc<EndpointState>) -> Option<Pooled<S>> {
+        self.pools.borrow_mut().get_mut(&key(endpoint))?.1.take()
+    }
+
+    /// Keeps a connection for later, if its endpoint is still one of ours.
+    pub fn put(&self, endpoint: &Arc<EndpointState>, pooled: Pooled<S>) {
+        let plan = self.plan.borrow();
+        let most = plan.resource.limits.idle_connections as usize;
+        match self.pools.borrow_mut().entry(key(endpoint)) {
+            Entry::Occupied(mut entry) => entry.get_mut().1.put(pooled, most),
+            Entry::Vacant(entry) if plan.picker.endpoints().iter().any(|m| Arc::ptr_eq(&m.endpoint, endpoint)) => {
+                entry.insert((Arc::clone(endpoint), Pool::default())).1.put(pooled, most);
+            }
+            Entry::Vacant(_) => {}
+        }
+    }
+
+    /// Closes idle connections whose time is over.
+    pub fn sweep(&self, now: Nanos) {
+        let timeouts = self.plan.borrow().resource.timeouts;
+        let oldest = timeouts.idle.enabled().map_or(0, |span| now.saturating_sub(nanos(span)));
+        let born = timeouts.max_connection_age.enabled().map_or(0, |span| now.saturating_sub(nanos(span)));
+        self.pools.borrow_mut().retain(|_, (_, pool)| {
+            pool.sweep(oldest, born);
+            !pool.is_empty()
+        });
+        self.http2.sweep(now, timeouts);
+    }
+
+    /// Idle connections kept.
+    pub fn idle(&self) -> usize {
+        self.pools.borrow().values().map(|(_, pool)| pool.len()).sum()
+    }
+}
+
+/// What an endpoint's connections are kept under: its state's address, which is its own as long as the state lives.
+pub fn key(endpoint: &Arc<EndpointState>) -> usize {
+    Arc::as_ptr(endpoint).addr()
+}
+
+impl ClusterPlan {
+    /// Chooses an endpoint that was not tried.
+    pub fn pick(&self, now: Nanos, rng: &mut Rng, hash: Option<u64>, tried: &Tried) -> Result<Picked<'_>, Reason> {
+        self.picker.pick(now, rng, hash, tried).map_err(|error| match error {
+            PickError::NoEndpoints => Reason::NoEndpoints,
+            PickError::AllEjected => Reason::EndpointsEjected,
+        })
+    }
+
+    /// What to connect to for an endpoint.
+    pub fn target(&self, endpoint: &EndpointState) -> Target {
+        Target { address: endpoint.address.clone(), tls: self.tls.clone() }
+    }
+
+    /// Until when a connection begun now must stand.
+    pub fn connect_deadline(&self, now: Nanos) -> Nanos {
+        self.resource.timeouts.connect.enabled().map_or(NEVER, |span| now.saturating_add(nanos(span)))
+    }
+}

@@ -1,0 +1,114 @@
+//! How is a connection to a server made, and in how many ways can that fail?
+
+use std::io;
+
+use mesh_model::errors::Reason;
+use mesh_model::resources::Address;
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::target::Target;
+use crate::io::socket::{Plain, Socket, tune};
+
+/// Why a connection could not be made. Nothing was sent, so the request may go to another endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// Nobody listens there.
+    Refused,
+    /// It took too long.
+    Timeout,
+    /// There is no way there.
+    Unreachable,
+    /// This process has no descriptor, port or memory left. Not the endpoint's fault.
+    Exhausted,
+    /// The TLS handshake failed.
+    Tls,
+    /// The certificate is not to be trusted.
+    Certificate,
+    /// The certificate is for another name.
+    Name,
+    /// Another failure.
+    Other,
+}
+
+impl ConnectError {
+    /// The reason that clients and operators see.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Refused => Reason::ConnectRefused,
+            Self::Timeout => Reason::ConnectTimeout,
+            Self::Unreachable => Reason::ConnectUnreachable,
+            Self::Exhausted => Reason::Overloaded,
+            Self::Tls => Reason::UpstreamTls,
+            Self::Certificate => Reason::UpstreamCertificate,
+            Self::Name => Reason::UpstreamName,
+            Self::Other => Reason::ConnectFailed,
+        }
+    }
+
+    /// Whether it speaks against the endpoint.
+    pub fn blames_endpoint(self) -> bool {
+        self != Self::Exhausted
+    }
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        if let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+            return tls_error(tls);
+        }
+        // EMFILE and ENFILE have no kind of their own: 24 and 23 on Linux and macOS.
+        match (error.kind(), error.raw_os_error()) {
+            (_, Some(23 | 24)) | (io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable, _) => Self::Exhausted,
+            (io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound, _) => Self::Refused,
+            (io::ErrorKind::TimedOut, _) => Self::Timeout,
+            (io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable, _) => Self::Unreachable,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn tls_error(error: &TlsError) -> ConnectError {
+    match error {
+        TlsError::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => ConnectError::Name,
+        TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented => ConnectError::Certificate,
+        TlsError::AlertReceived(AlertDescription::UnknownCA | AlertDescription::BadCertificate) => {
+            ConnectError::Certificate
+        }
+        _ => ConnectError::Tls,
+    }
+}
+
+/// Connects with real sockets. The caller keeps the deadline.
+pub async fn connect(target: &Target) -> Result<Socket, ConnectError> {
+    let plain = match &target.address {
+        Address::Ip(address) => {
+            let tcp = TcpStream::connect(address).await?;
+            tune(&tcp)?;
+            Plain::Tcp(tcp)
+        }
+        Address::Unix(path) => Plain::Unix(UnixStream::connect(&**path).await?),
+    };
+    let Some(tls) = &target.tls else { return Ok(plain.into()) };
+    let connector = tokio_rustls::TlsConnector::from(tls.config.clone());
+    let stream = connector.connect(tls.server_name.clone(), plain).await?;
+    Ok(Socket::TlsClient(Box::new(stream)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn failures_have_names() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = Target { address: Address::Ip(port), tls: None };
+        assert_eq!(connect(&refused).await.err(), Some(ConnectError::Refused));
+        let absent = Target { address: Address::Unix("/nonexistent/socket".into()), tls: None };
+        assert_eq!(connect(&absent).await.err(), Some(ConnectError::Refused));
+        let exhausted = ConnectError::from(io::Error::from_raw_os_error(24));
+        assert_eq!((exhausted, exhausted.blames_endpoint()), (ConnectError::Exhausted, false));
+    }
+}

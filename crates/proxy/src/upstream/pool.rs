@@ -1,0 +1,103 @@
+//! Which connections to a server are waiting to be used again?
+//!
+//! A data thread keeps, for each endpoint, the connections that finished an exchange cleanly: last in, first out, so
+//! that a shrinking load lets the rest grow old and be closed. Nothing here waits; a connection whose server closed it
+//! is noticed without a system call, since the runtime has then marked it readable. Bounds: `idleConnections` for each
+//! endpoint and thread, and the idle timeout, enforced by [`Pool::sweep`] about once a second.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use crate::clock::Nanos;
+use crate::io::Stream;
+use super::cluster::ConnectionPermit;
+use crate::io::wire::Wire;
+use crate::telemetry::{ClusterStats, Own};
+
+/// A connection to a server, between two exchanges or in one.
+pub struct Pooled<S> {
+    /// The connection.
+    pub wire: Wire<S>,
+    /// When it was made.
+    pub opened: Nanos,
+    /// When it last finished an exchange.
+    pub idle_since: Nanos,
+    /// How many exchanges it has carried. Zero: it is new, and a failure is the server's, not a race with its idle timeout.
+    pub exchanges: u32,
+    /// Counts it as open until it is dropped.
+    pub open: OpenConnection,
+}
+
+/// An open connection in the books, taken out when it is dropped.
+pub struct OpenConnection {
+    _permit: ConnectionPermit,
+    stats: Rc<Own<ClusterStats>>,
+}
+
+impl OpenConnection {
+    /// Books a connection that took `nanos` to make.
+    pub fn new(permit: ConnectionPermit, stats: Rc<Own<ClusterStats>>, nanos: Nanos) -> Self {
+        stats.connected(nanos);
+        Self { _permit: permit, stats }
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.stats.closed();
+    }
+}
+
+/// Idle connections to one endpoint, on one thread.
+pub struct Pool<S> {
+    idle: VecDeque<Pooled<S>>,
+}
+
+impl<S> Default for Pool<S> {
+    fn default() -> Self {
+        Self { idle: VecDeque::new() }
+    }
+}
+
+impl<S: Stream> Pool<S> {
+    /// The connection that was used last and is still good.
+    pub fn take(&mut self) -> Option<Pooled<S>> {
+        while let Some(mut pooled) = self.idle.pop_back() {
+            if is_quiet(&mut pooled) {
+                return Some(pooled);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection, unless `most` are kept already.
+    pub fn put(&mut self, pooled: Pooled<S>, most: usize) {
+        if self.idle.len() < most {
+            self.idle.push_back(pooled);
+        }
+    }
+
+    /// Closes what was idle since before `oldest`, or was made before `born`, or was closed by its server.
+    pub fn sweep(&mut self, oldest: Nanos, born: Nanos) {
+        self.idle.retain_mut(|pooled| pooled.idle_since >= oldest && pooled.opened >= born && is_quiet(pooled));
+        if self.idle.is_empty() {
+            self.idle.shrink_to_fit();
+        }
+    }
+
+    /// How many connections are kept.
+    pub fn len(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.idle.is_empty()
+    }
+}
+
+/// Between exchanges a server has nothing to say: a readable connection was closed or is out of step.
+fn is_quiet<S: Stream>(pooled: &mut Pooled<S>) -> bool {
+    pooled.wire.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
+}

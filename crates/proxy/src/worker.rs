@@ -1,0 +1,260 @@
+//! A data thread: one single-threaded runtime that accepts connections and serves them.
+//!
+//! It does what the control thread tells it through a channel and never asks back: plans and sockets come in, and what
+//! it counts lies in atomics that others read.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::Notify;
+
+use crate::bind::Listening;
+use crate::clock::{NEVER, SystemClock};
+use crate::connection;
+use crate::io::socket::{Socket, Sockets, keep_alive, tune};
+use crate::plan::Plan;
+use crate::telemetry::{Limit, Telemetry, ThreadTelemetry};
+use crate::thread::{Drain, Listener, Thread};
+
+/// How long a thread waits when it may not or can't accept: long enough not to spin, short enough not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How often buffers are trimmed and idle connections looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the control thread says.
+pub enum Command {
+    /// A new plan.
+    Plan(Arc<Plan>),
+    /// Accept here. The listener is in the plan that came before.
+    Listen(Arc<str>, Listening),
+    /// A listener, or all of them, goes the way out.
+    Drain(Option<Arc<str>>, Drain),
+    /// End now, whatever is in flight.
+    Stop,
+}
+
+/// A running data thread.
+pub struct Worker {
+    commands: UnboundedSender<Command>,
+    handle: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts data thread `number`.
+    ///
+    /// # Errors
+    /// The system has no thread or no descriptors for another runtime.
+    pub fn start(number: usize, clock: SystemClock, telemetry: Arc<Telemetry>, seed: u64) -> io::Result<Self> {
+        let (commands, received) = unbounded_channel();
+        // The runtime is built on its thread; a failure must still be the caller's.
+        let (built, is_built) = std::sync::mpsc::channel();
+        let handle = std::thread::Builder::new().name(format!("mesh-data-{number}")).spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => {
+                    let _ = built.send(Ok(()));
+                    let telemetry = ThreadTelemetry::new(telemetry, number);
+                    let thread = Thread::new(Sockets { clock }, telemetry, seed);
+                    runtime.block_on(run(thread, clock, received));
+                }
+                Err(error) => {
+                    let _ = built.send(Err(error));
+                }
+            }
+        })?;
+        match is_built.recv() {
+            Ok(Ok(())) => Ok(Self { commands, handle: Some(handle) }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other("the data thread did not start")),
+        }
+    }
+
+    /// Tells it something. It is gone only after [`Command::Stop`].
+    pub fn send(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.send(Command::Stop);
+        if let Some(handle) = self.handle.take() {
+            let _ = handle.join();
+        }
+    }
+}
+
+type Data = Rc<Thread<Sockets>>;
+
+/// Stops accepting, by listener name.
+type Stops = RefCell<HashMap<Arc<str>, Rc<Notify>>>;
+
+async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<Command>) {
+    tokio::task::spawn_local(drive(Rc::clone(&thread), clock));
+    tokio::task::spawn_local(tick(Rc::clone(&thread)));
+    let stops = Stops::default();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Plan(plan) => thread.update(plan),
+            Command::Listen(name, socket) => {
+                let Some(listener) = thread.listener(&name) else { continue };
+                let stop = Rc::new(Notify::new());
+                stops.borrow_mut().insert(name, Rc::clone(&stop));
+                match Acceptor::new(socket) {
+                    Ok(acceptor) => {
+                        tokio::task::spawn_local(accept(Rc::clone(&thread), listener, acceptor, stop));
+                    }
+                    Err(error) => eprintln!("mesh: a listening socket was lost: {error}"),
+                }
+            }
+            Command::Drain(name, drain) => {
+                let closing = matches!(drain, Drain::Until(_));
+                let listeners = match &name {
+                    Some(name) if closing => thread.remove_listener(name).into_iter().collect(),
+                    Some(name) => thread.listener(name).into_iter().collect(),
+                    None => thread.listeners(),
+                };
+                for listener in &listeners {
+                    listener.set_drain(drain);
+                }
+                if closing {
+                    stops.borrow_mut().retain(|listener, stop| {
+                        let stays = name.as_ref().is_some_and(|name| name != listener);
+                        if !stays {
+                            stop.notify_one();
+                        }
+                        stays
+                    });
+                }
+                thread.timers.wake_all();
+            }
+            Command::Stop => return,
+        }
+    }
+}
+
+/// Calls the deadlines when their time has come.
+async fn drive(thread: Data, clock: SystemClock) {
+    let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+    poll_fn(|cx| {
+        thread.timers.register_driver(cx);
+        loop {
+            let Some(at) = thread.timers.next() else { return Poll::Pending };
+            if at == NEVER {
+                return Poll::Pending;
+            }
+            sleep.as_mut().reset(clock.instant(at).into());
+            match sleep.as_mut().poll(cx) {
+                Poll::Ready(()) => thread.timers.advance(thread.now()),
+                Poll::Pending => return Poll::<()>::Pending,
+            }
+        }
+    })
+    .await;
+}
+
+async fn tick(thread: Data) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        thread.tick();
+    }
+}
+
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    fn new(socket: Listening) -> io::Result<Self> {
+        Ok(match socket {
+            Listening::Tcp(tcp) => Self::Tcp(TcpListener::from_std(tcp)?),
+            Listening::Unix(unix) => Self::Unix(UnixListener::from_std(unix)?),
+        })
+    }
+
+    fn poll_accept(&self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<(Socket, Option<IpAddr>)>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(tcp, peer)| {
+                // A socket that can't be tuned works all the same.
+                let _ = tune(&tcp);
+                let _ = keep_alive(&tcp);
+                (Socket::Tcp(tcp), Some(peer.ip()))
+            }),
+            Self::Unix(listener) => listener.poll_accept(cx).map_ok(|(unix, _)| (Socket::Unix(unix), None)),
+        }
+    }
+}
+
+async fn accept(thread: Data, listener: Rc<Listener>, acceptor: Acceptor, stop: Rc<Notify>) {
+    let mut stopped = pin!(stop.notified());
+    loop {
+        let next = poll_fn(|cx| {
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            acceptor.poll_accept(cx).map(Some)
+        })
+        .await;
+        let Some(accepted) = next else { break };
+        if !admit(&thread, &listener, accepted) {
+            // No room, or no descriptors: connections wait in the kernel's queue meanwhile.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+    // Whoever was in the queue when the listener closed is still served.
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    while let Poll::Ready(accepted) = acceptor.poll_accept(&mut cx) {
+        if !admit(&thread, &listener, accepted) {
+            break;
+        }
+    }
+}
+
+/// Serves an accepted connection; false when there was no room or nothing to accept it with.
+fn admit(thread: &Data, listener: &Rc<Listener>, accepted: io::Result<(Socket, Option<IpAddr>)>) -> bool {
+    let plan = listener.plan();
+    let (socket, ip) = match accepted {
+        Ok(accepted) => accepted,
+        // The client left before it was accepted.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return true,
+        Err(_) => {
+            thread.telemetry.listener(&plan.label).limit_hit(Limit::FileDescriptors);
+            return false;
+        }
+    };
+    let Some(permit) = plan.shared.connection(plan.resource.limits.connections) else {
+        thread.telemetry.listener(&plan.label).limit_hit(Limit::Connections);
+        return false;
+    };
+    let serve = connection::serve(Rc::clone(thread), Rc::clone(listener), socket, ip, permit);
+    tokio::task::spawn_local(guard(Rc::clone(thread), serve));
+    true
+}
+
+/// Keeps a panic to its connection: it is counted and said, and the thread goes on.
+async fn guard<F: Future<Output = ()>>(thread: Data, future: F) {
+    let mut future = pin!(future);
+    let panicked = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(|()| false),
+        Err(_) => Poll::Ready(true),
+    })
+    .await;
+    if panicked {
+        thread.telemetry.shared().control().panics.increment();
+    }
+}
