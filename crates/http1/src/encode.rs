@@ -39,6 +39,17 @@ impl BodyEncoder {
         out.extend_from_slice(b"\r\n");
     }
 
+    /// Writes the last chunk, trailers and the end of the body. Trailers are whole field lines; if they are not, the body
+    /// ends without them, since they could end it early.
+    #[inline]
+    pub fn last_chunk(trailers: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(b"0\r\n");
+        if are_lines(trailers) {
+            out.extend_from_slice(trailers);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
     /// Writes what goes before `len` bytes of payload. For a chunk, [`BodyEncoder::end_chunk`] follows it, unless
     /// `len` is 0.
     ///
@@ -74,9 +85,7 @@ impl BodyEncoder {
                 if !are_lines(trailers) {
                     return Err(BodyError::InvalidTrailer);
                 }
-                out.extend_from_slice(b"0\r\n");
-                out.extend_from_slice(trailers);
-                out.extend_from_slice(b"\r\n");
+                Self::last_chunk(trailers, out);
             }
             Self::None | Self::Fixed(_) | Self::UntilClose => {}
         }

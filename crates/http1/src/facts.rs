@@ -4,6 +4,7 @@
 //! wherever the head was cut into reads.
 
 use crate::authority;
+use crate::body::BodyKind;
 use crate::error::HeadError;
 use crate::field::{Field, Line, Parsed, line};
 use crate::known::{Known, classify};
@@ -129,6 +130,16 @@ impl Facts {
             (true, _) => Ok(()),
             (false, true) => Err(HeadError::InvalidExpect),
             (false, false) => Err(HeadError::ExpectationFailed),
+        }
+    }
+
+    /// What the framing fields say of the body; `None` when there are none.
+    pub(crate) fn body(&self) -> Option<BodyKind> {
+        match (self.chunked, self.content_length) {
+            (true, _) => Some(BodyKind::Chunked),
+            (false, Some(0)) => Some(BodyKind::None),
+            (false, Some(length)) => Some(BodyKind::Fixed(length)),
+            (false, None) => None,
         }
     }
 

@@ -32,15 +32,14 @@ pub struct RequestHead {
     pub host: Option<Span>,
     /// The fields in their order.
     pub fields: Vec<Field>,
-    /// How the body is framed: [`BodyKind::None`], [`BodyKind::Fixed`] when a length was given, even 0, or
-    /// [`BodyKind::Chunked`].
+    /// How the body is framed. A `content-length` of 0 is no body.
     pub body: BodyKind,
     /// Whether another request may follow.
     pub persistence: Persistence,
     /// The client waits for `100 (Continue)` before it sends its body. Never in HTTP/1.0 or when there is no body.
     pub expect_continue: bool,
-    /// The value of `upgrade`, where it counts: one field, `connection` names it, HTTP/1.1, and no `h2c`. A list of
-    /// protocols, usually of one.
+    /// The value of `upgrade`, where it counts: one field, `connection` names it, HTTP/1.1, no body, and no `h2c`. A list
+    /// of protocols, usually of one.
     pub upgrade: Option<Span>,
     /// The bytes of the head, with the blank line, and with the empty line before it if there is one.
     pub head_len: usize,
@@ -134,18 +133,14 @@ impl RequestHead {
         if facts.chunked && self.version == Version::Http10 {
             return Err(HeadError::UnexpectedTransferEncoding);
         }
-        self.body = match (facts.chunked, facts.content_length) {
-            (true, _) => BodyKind::Chunked,
-            (false, Some(length)) => BodyKind::Fixed(length),
-            (false, None) => BodyKind::None,
-        };
-        let has_body = !matches!(self.body, BodyKind::None | BodyKind::Fixed(0));
+        self.body = facts.body().unwrap_or(BodyKind::None);
+        let has_body = self.body != BodyKind::None;
         if has_body && matches!(self.method, Method::Connect | Method::Trace) {
             return Err(HeadError::UnexpectedBody);
         }
         self.persistence = facts.persistence(self.version);
         self.expect_continue = facts.expect_continue && has_body && self.version == Version::Http11;
-        self.upgrade = facts.upgrade(buf, self.version);
+        self.upgrade = facts.upgrade(buf, self.version).filter(|_| !has_body);
         Ok(())
     }
 

@@ -25,9 +25,11 @@ pub struct ResponseHead {
     pub reason: Span,
     /// The fields in their order.
     pub fields: Vec<Field>,
-    /// How the body is framed. [`BodyKind::None`] when no body can follow: to HEAD, of 1xx, 204, 304 and of tunnels.
+    /// How the body is framed. [`BodyKind::None`] when none follows: to HEAD, of 1xx, 204, 304 and of tunnels, and when
+    /// its length is 0.
     pub body: BodyKind,
     /// `content-length` as it was given, also where no body follows: to HEAD and of 304 it is what GET would have had.
+    /// `None` of 1xx and 204, where it may not be (RFC 9110 section 8.6).
     pub content_length: Option<u64>,
     /// Whether the connection can be used again.
     pub persistence: Persistence,
@@ -108,15 +110,11 @@ impl ResponseHead {
             return Err(HeadError::InvalidUpgrade);
         }
         self.tunnel = request == Method::Connect && (200..300).contains(&self.status);
-        self.content_length = facts.content_length;
+        self.content_length = facts.content_length.filter(|_| !bodiless_status);
         self.body = if bodiless_status || self.status == 304 || request == Method::Head || self.tunnel {
             BodyKind::None
         } else {
-            match (facts.chunked, facts.content_length) {
-                (true, _) => BodyKind::Chunked,
-                (false, Some(length)) => BodyKind::Fixed(length),
-                (false, None) => BodyKind::UntilClose,
-            }
+            facts.body().unwrap_or(BodyKind::UntilClose)
         };
         self.persistence = match self.body {
             BodyKind::UntilClose => Persistence::Close,
