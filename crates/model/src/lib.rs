@@ -5,7 +5,21 @@
 //!
 //! - [`resources`]: the typed resources ([`Listener`](resources::Listener), [`RouteTable`](resources::RouteTable),
 //!   [`Cluster`](resources::Cluster), [`Endpoints`](resources::Endpoints)) and their JSON form.
+//! - [`errors`]: why the proxy answered by itself: status, `grpc-status`, `proxy-status`, metric label in one list.
+//! - [`route`]: which route takes a request; [`filter`]: what changes on the way.
+//! - [`sni`]: where a TLS stream goes that is not opened here.
+//! - [`validate`]: what all is wrong with a configuration ([`issue`]: one such thing); [`limits`]: the bounds of every number.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod errors;
+pub mod filter;
+mod hosts;
+pub mod issue;
+pub mod limits;
+mod pattern;
 pub mod resources;
+pub mod route;
+pub mod sni;
+mod syntax;
+pub mod validate;

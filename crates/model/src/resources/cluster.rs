@@ -47,11 +47,37 @@ impl Cluster {
             timeouts: ClusterTimeouts::default(),
         }
     }
+
+    /// The name its servers must prove when TLS is spoken to them: `tls.serverName`, else its own DNS name. For SRV
+    /// records that is the domain asked (`site.internal` of `_http._tcp.site.internal`, RFC 6125 section 6.2.1): their
+    /// targets come from an answer that nobody signed. `None` for endpoints that are listed.
+    pub fn tls_name(&self) -> Option<&str> {
+        if let Some(name) = self.tls.as_ref().and_then(|tls| tls.server_name.as_deref()) {
+            return Some(name);
+        }
+        match &self.discovery {
+            Discovery::Endpoints => None,
+            Discovery::Dns { host, .. } => Some(host.trim_end_matches('.')),
+            Discovery::DnsSrv { name } => {
+                let labels = name
+                    .split_inclusive('.')
+                    .take_while(|label| label.starts_with('_'));
+                name.get(labels.map(str::len).sum()..)
+                    .map(|name| name.trim_end_matches('.'))
+                    .filter(|name| !name.is_empty())
+            }
+        }
+    }
 }
 
 /// Where a cluster's endpoints come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum Discovery {
     /// From the `Endpoints` resource with the cluster's name, whoever writes it.
     #[default]
@@ -104,7 +130,12 @@ pub struct ClientTls {
 
 /// How an endpoint is chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum Balancer {
     /// The better of two at random by peak-sensitive moving average latency times load. The default: it routes around slowness by itself.
     #[default]
@@ -123,7 +154,7 @@ pub enum Balancer {
     },
     /// Consistent hashing by Maglev's table; needs a route `hashKey`.
     Maglev {
-        /// Slots of the table, a prime. Default 65,537.
+        /// Slots of the table, a prime up to 1,310,719. Default 65,537.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         table_size: Option<u32>,
     },

@@ -33,7 +33,12 @@ pub struct Locality {
 
 impl Default for Locality {
     fn default() -> Self {
-        Self { zone: String::new(), priority: 0, weight: 1, endpoints: Vec::new() }
+        Self {
+            zone: String::new(),
+            priority: 0,
+            weight: 1,
+            endpoints: Vec::new(),
+        }
     }
 }
 
@@ -57,7 +62,12 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint with default weight and health.
     pub fn new(address: Address) -> Self {
-        Self { address, weight: 1, health: Health::Healthy, metadata: BTreeMap::new() }
+        Self {
+            address,
+            weight: 1,
+            health: Health::Healthy,
+            metadata: BTreeMap::new(),
+        }
     }
 }
 

@@ -191,7 +191,10 @@ pub struct AccessLog {
 
 impl Default for AccessLog {
     fn default() -> Self {
-        Self { sample: 1.0, path: None }
+        Self {
+            sample: 1.0,
+            path: None,
+        }
     }
 }
 

@@ -63,16 +63,26 @@ impl FromStr for HostPattern {
             Some(rest) => (rest, true),
             None => (host.as_str(), false),
         };
-        let address = name.starts_with('[') && name.ends_with(']') && !wildcard;
+        if let Some(address) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            // One text for each address, so that `[::1]` and `[0::1]` are seen to be the same host.
+            return match address.parse::<std::net::Ipv6Addr>() {
+                Ok(address) if !wildcard => Ok(Self::Exact(format!("[{address}]").into())),
+                _ => Err(EXPECTED.into()),
+            };
+        }
         let name_like = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_');
         if name.is_empty()
             || name.len() > 253
-            || (!address && (!name.bytes().all(name_like) || name.split('.').any(str::is_empty)))
-            || (address && name.get(1..name.len() - 1).is_none_or(|ip| ip.parse::<std::net::Ipv6Addr>().is_err()))
+            || !name.bytes().all(name_like)
+            || name.split('.').any(str::is_empty)
         {
             return Err(EXPECTED.into());
         }
-        Ok(if wildcard { Self::Suffix(format!(".{name}").into()) } else { Self::Exact(name.into()) })
+        Ok(if wildcard {
+            Self::Suffix(format!(".{name}").into())
+        } else {
+            Self::Exact(name.into())
+        })
     }
 }
 
@@ -102,12 +112,15 @@ pub struct Route {
 /// Which requests a route takes: all conditions must hold.
 ///
 /// Among routes of one host that take a request, the most specific wins: exact path, then template (more literal
-/// segments first), then regular expression, then prefix (longest first), then none; then one with a method, then more
-/// header conditions, then more query conditions, then the one that stands first.
+/// segments first, then one without `{name*}`, then more segments), then regular expression, then prefix (longest
+/// first), then none; then one with `grpc`, then one with a method, then more header conditions, then more query
+/// conditions, then the one that stands first. `grpc` is a condition on the path too: of a method, an exact path; of a
+/// service, a prefix. Path conditions hold only for paths that start with `/`, so `OPTIONS *` and CONNECT take routes
+/// without one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RouteMatch {
-    /// The path, without query, in its normal form.
+    /// The path, without query, in its normal form. Not together with `grpc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathMatch>,
     /// Methods, any of these. Empty: all.
@@ -119,26 +132,33 @@ pub struct RouteMatch {
     /// Query parameter conditions, on the decoded value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub query: Vec<ValueMatch>,
-    /// gRPC calls only, of this service and method.
+    /// gRPC calls only, of this service and method. Not together with `path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc: Option<GrpcMatch>,
 }
 
 /// A condition on the path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    content = "value",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
 pub enum PathMatch {
     /// This very path.
     Exact(String),
-    /// This path and everything below it, on segment borders: `/api` takes `/api` and `/api/x`, not `/apis`.
+    /// This path and everything below it, on segment borders: `/api` takes `/api` and `/api/x`, not `/apis`; `/api/`
+    /// takes `/api/` and `/api/x`, not `/api`.
     Prefix(String),
     /// Segments, some of them `{name}` which takes any one non-empty segment; `{name*}` at the end takes the rest, one segment or more.
     Template(String),
-    /// A regular expression over the whole path, matched in linear time.
+    /// A regular expression that the whole path must match, in linear time. ASCII, over bytes: `.` takes any byte.
     Regex(String),
 }
 
-/// A condition on a header or a query parameter. A header with several values matches when all of them do.
+/// A condition on a header or a query parameter. With several values, all of them must match. Bytes are compared, so
+/// no value is undecodable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ValueMatch {
@@ -147,14 +167,19 @@ pub struct ValueMatch {
     /// What its value must be. Default: present.
     #[serde(default)]
     pub value: ValueCondition,
-    /// Whether the condition is turned round. Default false.
+    /// Whether the condition is turned round: there is no value, or none of them matches. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub invert: bool,
 }
 
 /// What a value must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    content = "value",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
 pub enum ValueCondition {
     /// There.
     #[default]
@@ -165,7 +190,7 @@ pub enum ValueCondition {
     Prefix(String),
     /// Ends with this.
     Suffix(String),
-    /// The whole value matches this regular expression.
+    /// The whole value matches this regular expression (ASCII, over bytes).
     Regex(String),
 }
 
@@ -228,7 +253,12 @@ pub struct HeaderValue {
 
 /// Which path is sent on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    content = "value",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
 pub enum PathRewrite {
     /// This path, whatever came.
     Full(String),
@@ -238,7 +268,12 @@ pub enum PathRewrite {
 
 /// Which host is sent on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    content = "value",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
 pub enum HostRewrite {
     /// As it came. The default: servers build links and cookies from it.
     #[default]
@@ -251,7 +286,12 @@ pub enum HostRewrite {
 
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum Action {
     /// To one of these clusters, drawn by weight.
     Forward {
@@ -278,7 +318,10 @@ pub struct WeightedCluster {
 impl WeightedCluster {
     /// All traffic to one cluster.
     pub fn all(cluster: impl Into<Name>) -> Vec<Self> {
-        vec![Self { cluster: cluster.into(), weight: default_weight() }]
+        vec![Self {
+            cluster: cluster.into(),
+            weight: default_weight(),
+        }]
     }
 }
 
@@ -340,7 +383,12 @@ pub struct RouteTimeouts {
 
 /// What consistent hashing hashes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "value", rename_all = "camelCase", deny_unknown_fields)]
+#[serde(
+    tag = "kind",
+    content = "value",
+    rename_all = "camelCase",
+    deny_unknown_fields
+)]
 pub enum HashKey {
     /// A request header's value.
     Header(String),

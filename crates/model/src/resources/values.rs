@@ -168,7 +168,15 @@ mod tests {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         assert_eq!(":80".parse::<Address>().unwrap().to_string(), "[::]:80");
-        for text in ["", "80", "1.2.3.4", "example.test:80", "1.2.3.4:70000", "unix:", "::1"] {
+        for text in [
+            "",
+            "80",
+            "1.2.3.4",
+            "example.test:80",
+            "1.2.3.4:70000",
+            "unix:",
+            "::1",
+        ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }
@@ -179,7 +187,19 @@ mod tests {
             assert_eq!(text.parse::<Duration>().unwrap().to_string(), text);
         }
         assert_eq!("1.5s".parse::<Duration>().unwrap(), Duration::from_millis(1500));
-        for text in ["", "5", "s", "-1s", "1e3s", "1 s", "25h", "5d", "1.2.3s", "NaNs", "9999999999999999999999h"] {
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1e3s",
+            "1 s",
+            "25h",
+            "5d",
+            "1.2.3s",
+            "NaNs",
+            "9999999999999999999999h",
+        ] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
         }
     }

@@ -1,0 +1,337 @@
+//! Which bounds does the proxy keep, why these, and what happens at them?
+//!
+//! One table. Validation takes the bounds of every number from it, the documentation page is made from it, and a test
+//! holds its defaults to those of the resources.
+
+use serde::Serialize;
+
+use crate::errors::Reason;
+
+/// One named bound of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitDoc {
+    /// The resource kind and field: `listeners[].limits.headerBytes`.
+    pub path: &'static str,
+    /// What the numbers count.
+    pub unit: Unit,
+    /// When nothing is said. Durations in milliseconds.
+    pub default: u64,
+    /// The least that is accepted, besides 0 where 0 means off.
+    pub min: u64,
+    /// The most that is accepted.
+    pub max: u64,
+    /// Whether 0 switches the bound off.
+    pub zero_is_off: bool,
+    /// Why this default.
+    pub why: &'static str,
+    /// What happens when it is reached.
+    pub reached: &'static str,
+    /// The reason that responses, metrics and logs then carry, where something ends.
+    pub reason: Option<Reason>,
+    /// The value of the label `limit` of the metric `mesh_limit_hits_total`.
+    pub label: &'static str,
+}
+
+/// What a bound counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// A span of time, in milliseconds.
+    Milliseconds,
+}
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const SECOND: u64 = 1000;
+const HOUR: u64 = 3600 * SECOND;
+/// The longest duration that is accepted anywhere.
+const DAY: u64 = 24 * HOUR;
+
+/// A count of things or bytes, from `min` to `max`.
+const fn bound(path: &'static str, unit: Unit, default: u64, min: u64, max: u64) -> LimitDoc {
+    LimitDoc {
+        path,
+        unit,
+        default,
+        min,
+        max,
+        zero_is_off: false,
+        why: "",
+        reached: "",
+        reason: None,
+        label: "",
+    }
+}
+
+/// A deadline; `0s` switches it off.
+const fn deadline(path: &'static str, default: u64) -> LimitDoc {
+    LimitDoc {
+        zero_is_off: true,
+        ..bound(path, Unit::Milliseconds, default, 1, DAY)
+    }
+}
+
+/// Every bound that a resource names.
+pub const LIMITS: &[LimitDoc] = &[
+    LimitDoc {
+        why: "a gateway's worth; each idle connection costs under 2 KiB",
+        reached: "nothing more is accepted until one closes; clients wait in the kernel's queue",
+        label: "connections",
+        ..bound(
+            "listeners[].limits.connections",
+            Unit::Count,
+            65_536,
+            1,
+            10_000_000,
+        )
+    },
+    LimitDoc {
+        why: "browsers' worst cookies need it",
+        reached: "431 and close",
+        reason: Some(Reason::HeadTooLarge),
+        label: "header_bytes",
+        ..bound("listeners[].limits.headerBytes", Unit::Bytes, 64 * KIB, KIB, MIB)
+    },
+    LimitDoc {
+        why: "three times what browsers and gateways send; bounds the HPACK bomb",
+        reached: "431 and close",
+        reason: Some(Reason::TooManyHeaders),
+        label: "header_count",
+        ..bound("listeners[].limits.headerCount", Unit::Count, 128, 8, 4096)
+    },
+    LimitDoc {
+        why: "RFC 9113 section 6.5.2 asks for no less",
+        reached: "the client waits; streams opened all the same are refused",
+        label: "streams",
+        ..bound("listeners[].limits.streams", Unit::Count, 100, 1, 10_000)
+    },
+    LimitDoc {
+        why: "reconnecting costs more than a long connection",
+        reached: "the connection closes after its response, or gets GOAWAY",
+        reason: Some(Reason::MaxRequests),
+        label: "requests_per_connection",
+        zero_is_off: true,
+        ..bound(
+            "listeners[].limits.requestsPerConnection",
+            Unit::Count,
+            0,
+            1,
+            u32::MAX as u64,
+        )
+    },
+    LimitDoc {
+        why: "bodies are streamed, so their size costs no memory",
+        reached: "413; what was sent upstream is cut off",
+        reason: Some(Reason::BodyTooLarge),
+        label: "request_body_bytes",
+        zero_is_off: true,
+        ..bound("listeners[].limits.requestBodyBytes", Unit::Bytes, 0, 1, u64::MAX)
+    },
+    LimitDoc {
+        why: "enough for bulk at ten gigabits in a data centre; small until a stream is busy",
+        reached: "the sender waits",
+        label: "buffer_bytes",
+        ..bound(
+            "listeners[].limits.bufferBytes",
+            Unit::Bytes,
+            256 * KIB,
+            4 * KIB,
+            16 * MIB,
+        )
+    },
+    LimitDoc {
+        why: "slow networks need a second or two; attackers hold on for hours",
+        reached: "408 and close; before the first byte just close",
+        reason: Some(Reason::HeaderTimeout),
+        label: "header",
+        ..deadline("listeners[].timeouts.header", 10 * SECOND)
+    },
+    LimitDoc {
+        why: "as for the header",
+        reached: "the connection closes",
+        reason: Some(Reason::TlsHandshakeTimeout),
+        label: "handshake",
+        ..deadline("listeners[].timeouts.handshake", 10 * SECOND)
+    },
+    LimitDoc {
+        why: "streams, downloads and long polls are as long as they are; routes say otherwise",
+        reached: "504, or `grpc-status: 4`",
+        reason: Some(Reason::RequestTimeout),
+        label: "request",
+        ..deadline("listeners[].timeouts.request", 0)
+    },
+    LimitDoc {
+        why: "longer than browsers pause, shorter than middleboxes forget",
+        reached: "the connection closes, or gets GOAWAY",
+        reason: Some(Reason::IdleTimeout),
+        label: "idle",
+        ..deadline("listeners[].timeouts.idle", 60 * SECOND)
+    },
+    LimitDoc {
+        why: "a peer that neither reads nor writes for a minute is gone",
+        reached: "408 when the client stalls, 504 when the server does; amid a response the stream is reset",
+        reason: Some(Reason::StreamIdleTimeout),
+        label: "stream_idle",
+        ..deadline("listeners[].timeouts.streamIdle", 60 * SECOND)
+    },
+    LimitDoc {
+        why: "databases and consoles are quiet for long",
+        reached: "both sides are closed",
+        reason: Some(Reason::IdleTimeout),
+        label: "tcp_idle",
+        ..deadline("listeners[].timeouts.tcpIdle", HOUR)
+    },
+    LimitDoc {
+        why: "only balancers in front need clients to reconnect",
+        reached: "the connection is drained",
+        reason: Some(Reason::MaxConnectionAge),
+        label: "max_connection_age",
+        ..deadline("listeners[].timeouts.maxConnectionAge", 0)
+    },
+    LimitDoc {
+        why: "what orchestrators grant before they kill",
+        reached: "what is still open is cut",
+        reason: Some(Reason::Draining),
+        label: "drain",
+        ..deadline("listeners[].timeouts.drain", 30 * SECOND)
+    },
+    LimitDoc {
+        why: "far above a healthy pool, low enough to spare a stalled server",
+        reached: "requests wait as pending; streams are refused",
+        reason: Some(Reason::ConnectionLimit),
+        label: "cluster_connections",
+        ..bound("clusters[].limits.connections", Unit::Count, 1024, 1, 1_000_000)
+    },
+    LimitDoc {
+        why: "a queue longer than this is a server that is down",
+        reached: "503",
+        reason: Some(Reason::UpstreamOverflow),
+        label: "pending_requests",
+        ..bound(
+            "clusters[].limits.pendingRequests",
+            Unit::Count,
+            1024,
+            1,
+            1_000_000,
+        )
+    },
+    LimitDoc {
+        why: "bounds memory when every server is slow at once",
+        reached: "503",
+        reason: Some(Reason::RequestLimit),
+        label: "requests",
+        ..bound("clusters[].limits.requests", Unit::Count, 16_384, 1, 10_000_000)
+    },
+    LimitDoc {
+        why: "covers bursts without holding servers' memory; 0 keeps none",
+        reached: "the connection that was idle longest closes",
+        label: "idle_connections",
+        ..bound("clusters[].limits.idleConnections", Unit::Count, 100, 0, 100_000)
+    },
+    LimitDoc {
+        why: "what most servers allow",
+        reached: "another connection is opened",
+        label: "streams_per_connection",
+        ..bound(
+            "clusters[].limits.streamsPerConnection",
+            Unit::Count,
+            100,
+            1,
+            10_000,
+        )
+    },
+    LimitDoc {
+        why: "two lost SYNs in a data centre",
+        reached: "another endpoint is tried; 504 when none is left",
+        reason: Some(Reason::ConnectTimeout),
+        label: "connect",
+        ..deadline("clusters[].timeouts.connect", 2 * SECOND)
+    },
+    LimitDoc {
+        why: "below the 60s at which common servers hang up",
+        reached: "the pooled connection closes",
+        label: "cluster_idle",
+        ..deadline("clusters[].timeouts.idle", 30 * SECOND)
+    },
+    LimitDoc {
+        why: "only changing DNS or balancers behind need it",
+        reached: "the pooled connection takes no new request and closes when it is free",
+        label: "cluster_max_connection_age",
+        ..deadline("clusters[].timeouts.maxConnectionAge", 0)
+    },
+    LimitDoc {
+        why: "most servers are warm at once",
+        reached: "the endpoint has its full share",
+        label: "slow_start",
+        ..deadline("clusters[].slowStart", 0)
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::resources::{Cluster, Duration, Listener};
+
+    /// The value at a path such as `listeners[].limits.connections` of a resource with every default.
+    fn default_of(path: &str) -> u64 {
+        let (kind, field) = path.split_once("[].").unwrap();
+        let resource = match kind {
+            "listeners" => serde_json::to_value(Listener::new("l", ":0".parse().unwrap())),
+            "clusters" => serde_json::to_value(Cluster::new("c")),
+            other => panic!("{other}"),
+        };
+        let pointer = format!("/{}", field.replace('.', "/"));
+        let value = resource
+            .unwrap()
+            .pointer(&pointer)
+            .unwrap_or_else(|| panic!("{path} is no field"))
+            .clone();
+        match value.as_str() {
+            Some(text) => text.parse::<Duration>().unwrap().0.as_millis() as u64,
+            None => value.as_u64().unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_the_resources_do() {
+        let mut paths = HashSet::new();
+        let mut labels = HashSet::new();
+        for limit in LIMITS {
+            assert_eq!(default_of(limit.path), limit.default, "{}", limit.path);
+            let allowed =
+                (limit.min..=limit.max).contains(&limit.default) || limit.zero_is_off && limit.default == 0;
+            assert!(allowed, "{}", limit.path);
+            assert!(
+                !limit.why.is_empty() && !limit.reached.is_empty(),
+                "{}",
+                limit.path
+            );
+            assert!(
+                paths.insert(limit.path) && labels.insert(limit.label),
+                "{}",
+                limit.path
+            );
+        }
+    }
+
+    #[test]
+    fn every_limit_and_timeout_stands_in_the_table() {
+        let listener = serde_json::to_value(Listener::new("l", ":0".parse().unwrap())).unwrap();
+        let cluster = serde_json::to_value(Cluster::new("c")).unwrap();
+        for (kind, resource) in [("listeners", listener), ("clusters", cluster)] {
+            for group in ["limits", "timeouts"] {
+                for field in resource[group].as_object().unwrap().keys() {
+                    let path = format!("{kind}[].{group}.{field}");
+                    assert!(LIMITS.iter().any(|limit| limit.path == path), "{path} is missing");
+                }
+            }
+        }
+    }
+}

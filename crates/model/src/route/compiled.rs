@@ -1,0 +1,324 @@
+//! One route, with everything that can be known before a request comes.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::filter::CompiledEdits;
+use crate::issue::{At, IssueCode, Issues, Problem, shown};
+use crate::resources::{
+    Action, GrpcMatch, PathMatch, Redirect, Respond, Route, RouteMatch, RouteTable, VirtualHost,
+    WeightedCluster,
+};
+
+use super::conditions::{Condition, Conditions};
+use super::templates::Template;
+use super::{RequestView, draw, keys};
+
+/// A route made ready for requests.
+#[derive(Debug)]
+pub struct CompiledRoute {
+    /// Its position in the table, counted over all virtual hosts.
+    pub id: u32,
+    /// The position of its virtual host in the table.
+    pub virtual_host: u32,
+    /// Its name, unique in the table: the one it was given, or one made from its match.
+    pub name: Arc<str>,
+    /// The route as it was written.
+    pub route: Route,
+    /// `filters.requestHeaders`, ready to apply.
+    pub request_edits: CompiledEdits,
+    /// `filters.responseHeaders`, ready to apply.
+    pub response_edits: CompiledEdits,
+    /// Its place among the routes of its virtual host, the most specific first.
+    pub(super) rank: u32,
+    pub(super) pattern: PathPattern,
+    conditions: Conditions,
+    /// Running sums of the clusters' weights.
+    sums: Box<[u64]>,
+}
+
+/// The path condition, parsed. Kept to build the index and to say how specific it is.
+#[derive(Debug)]
+pub(super) enum PathPattern {
+    Exact(Box<str>),
+    Template(Template),
+    Regex(regex::bytes::Regex),
+    Prefix(Box<str>),
+    None,
+}
+
+impl PathPattern {
+    pub(super) fn parse(matches: &RouteMatch) -> Result<Self, Problem> {
+        let pattern = match (&matches.path, &matches.grpc) {
+            (Some(PathMatch::Exact(path)), _) => Self::Exact(path.as_str().into()),
+            (Some(PathMatch::Prefix(prefix)), _) => Self::Prefix(prefix.as_str().into()),
+            (Some(PathMatch::Template(text)), _) => Self::Template(Template::parse(text)?),
+            (Some(PathMatch::Regex(text)), _) => Self::Regex(crate::pattern::compile(text)?),
+            (
+                None,
+                Some(GrpcMatch {
+                    service,
+                    method: Some(method),
+                }),
+            ) => Self::Exact(format!("/{service}/{method}").into()),
+            (
+                None,
+                Some(GrpcMatch {
+                    service,
+                    method: None,
+                }),
+            ) => Self::Prefix(format!("/{service}/").into()),
+            (None, None) => Self::None,
+        };
+        match &pattern {
+            Self::Exact(path) | Self::Prefix(path) if !path.starts_with('/') => Err(Problem::new(
+                IssueCode::BadPath,
+                format!("{} does not start with `/`", shown(path)),
+                "a path such as /api",
+            )),
+            _ => Ok(pattern),
+        }
+    }
+
+    /// Smaller is more specific: the kind, then what tells apart within the kind.
+    fn order(&self) -> (u8, [usize; 3]) {
+        match self {
+            Self::Exact(_) => (0, [0; 3]),
+            Self::Template(template) => (1, template.order()),
+            Self::Regex(_) => (2, [0; 3]),
+            Self::Prefix(prefix) => (3, [usize::MAX - prefix.len(), 0, 0]),
+            Self::None => (4, [0; 3]),
+        }
+    }
+}
+
+impl CompiledRoute {
+    /// Compiles a route; its rank is set when its virtual host is complete.
+    pub(super) fn new(
+        id: u32,
+        virtual_host: u32,
+        name: Arc<str>,
+        route: &Route,
+        at: &At<'_>,
+        issues: &mut Issues,
+    ) -> Self {
+        let match_key = at.key("match");
+        let path_key = match_key.key(if route.matches.path.is_some() {
+            "path"
+        } else {
+            "grpc"
+        });
+        let pattern = issues
+            .keep(&path_key, PathPattern::parse(&route.matches))
+            .unwrap_or(PathPattern::None);
+        let conditions = Conditions {
+            grpc: route.matches.grpc.is_some(),
+            methods: route
+                .matches
+                .methods
+                .iter()
+                .map(|method| method.as_bytes().into())
+                .collect(),
+            headers: compile_all(
+                &route.matches.headers,
+                &match_key.key("headers"),
+                Condition::header,
+                issues,
+            ),
+            query: compile_all(
+                &route.matches.query,
+                &match_key.key("query"),
+                Condition::query,
+                issues,
+            ),
+        };
+        let mut compiled = Self {
+            id,
+            virtual_host,
+            name,
+            route: route.clone(),
+            request_edits: CompiledEdits::new(&route.filters.request_headers),
+            response_edits: CompiledEdits::new(&route.filters.response_headers),
+            rank: 0,
+            pattern,
+            conditions,
+            sums: Box::default(),
+        };
+        let mut sum = 0;
+        compiled.sums = compiled
+            .clusters()
+            .iter()
+            .map(|cluster| {
+                sum += u64::from(cluster.weight);
+                sum
+            })
+            .collect();
+        if matches!(route.action, Action::Forward { .. }) && sum == 0 {
+            issues.add(&at.key("action").key("to"), no_weight(compiled.clusters()));
+        }
+        compiled
+    }
+
+    /// The clusters it forwards to; empty when it redirects or responds.
+    pub fn clusters(&self) -> &[WeightedCluster] {
+        match &self.route.action {
+            Action::Forward { to } => to,
+            Action::Redirect(_) | Action::Respond(_) => &[],
+        }
+    }
+
+    /// The redirect it answers with, if it does.
+    pub fn redirect(&self) -> Option<&Redirect> {
+        match &self.route.action {
+            Action::Redirect(redirect) => Some(redirect),
+            Action::Forward { .. } | Action::Respond(_) => None,
+        }
+    }
+
+    /// The response it answers with, if it does.
+    pub fn respond(&self) -> Option<&Respond> {
+        match &self.route.action {
+            Action::Respond(respond) => Some(respond),
+            Action::Forward { .. } | Action::Redirect(_) => None,
+        }
+    }
+
+    /// Draws a cluster by weight: a position in [`CompiledRoute::clusters`]. `random` is uniform over all 64 bits.
+    #[inline]
+    pub fn pick(&self, random: u64) -> usize {
+        match &*self.sums {
+            [] | [_] => 0,
+            sums => {
+                let drawn = draw(random, sums.last().copied().unwrap_or_default());
+                sums.partition_point(|&sum| sum <= drawn)
+            }
+        }
+    }
+
+    /// What consistent hashing hashes for this request: the first of the route's hash keys that is present.
+    /// The same request gives the same number in every process.
+    #[inline]
+    pub fn hash_key(&self, request: &impl RequestView, source: Option<IpAddr>) -> Option<u64> {
+        self.route
+            .hash_key
+            .iter()
+            .find_map(|key| keys::hash(key, request, source))
+    }
+
+    /// Whether everything but the path holds.
+    #[inline]
+    pub(super) fn takes(&self, request: &impl RequestView) -> bool {
+        self.conditions.hold(request)
+    }
+
+    /// Smaller is more specific; the documented order of [`RouteMatch`].
+    pub(super) fn order(&self) -> impl Ord + use<> {
+        let conditions = &self.conditions;
+        (
+            self.pattern.order(),
+            !conditions.grpc,
+            conditions.methods.is_empty(),
+            usize::MAX - conditions.headers.len(),
+            usize::MAX - conditions.query.len(),
+            self.id,
+        )
+    }
+}
+
+fn compile_all<S, T>(
+    sources: &[S],
+    at: &At<'_>,
+    compile: impl Fn(&S) -> Result<T, Problem>,
+    issues: &mut Issues,
+) -> Box<[T]> {
+    sources
+        .iter()
+        .enumerate()
+        .filter_map(|(position, source)| issues.keep(&at.index(position), compile(source)))
+        .collect()
+}
+
+/// What is wrong with clusters whose weights add up to nothing.
+pub(crate) fn no_weight(clusters: &[WeightedCluster]) -> Problem {
+    if clusters.is_empty() {
+        Problem::new(
+            IssueCode::Missing,
+            "there is no cluster to forward to",
+            "at least one cluster",
+        )
+    } else {
+        Problem::new(
+            IssueCode::OutOfRange,
+            "all weights are 0",
+            "at least one weight above 0",
+        )
+    }
+}
+
+/// Gives every route of a table a name of its own.
+pub(super) struct Names {
+    taken: HashSet<Arc<str>>,
+}
+
+impl Names {
+    /// Longest name made from a match; long patterns are cut.
+    const MOST: usize = 120;
+
+    pub(super) fn of(table: &RouteTable) -> Self {
+        let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+        Self {
+            taken: routes
+                .filter(|route| !route.name.is_empty())
+                .map(|route| route.name.as_str().into())
+                .collect(),
+        }
+    }
+
+    pub(super) fn name(&mut self, host: &VirtualHost, route: &Route) -> Arc<str> {
+        if !route.name.is_empty() {
+            return route.name.as_str().into();
+        }
+        let made = Self::made(host, route);
+        let mut name: Arc<str> = made.as_str().into();
+        let mut more = 1;
+        while self.taken.contains(&name) {
+            more += 1;
+            name = format!("{made}#{more}").into();
+        }
+        self.taken.insert(name.clone());
+        name
+    }
+
+    /// `shop.test/api/*:GET`, with what a label can't hold replaced.
+    fn made(host: &VirtualHost, route: &Route) -> String {
+        let matches = &route.matches;
+        let path = match (&matches.path, &matches.grpc) {
+            (Some(PathMatch::Exact(path) | PathMatch::Template(path)), _) => path.clone(),
+            (Some(PathMatch::Prefix(path)), _) => format!("{}/*", path.trim_end_matches('/')),
+            (Some(PathMatch::Regex(path)), _) => format!("~{path}"),
+            (None, Some(GrpcMatch { service, method })) => {
+                format!("/{service}/{}", method.as_deref().unwrap_or("*"))
+            }
+            (None, None) => String::new(),
+        };
+        let mut name = match host.hosts.first().map(ToString::to_string) {
+            Some(host) if host != "*" => host + &path,
+            _ if path.is_empty() => "*".to_owned(),
+            _ => path,
+        };
+        if !matches.methods.is_empty() {
+            name = format!("{name}:{}", matches.methods.join(","));
+        }
+        name.chars()
+            .take(Self::MOST)
+            .map(|c| {
+                if c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`') {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,180 @@
+//! Which route takes this request?
+//!
+//! A [`RouteIndex`] is compiled from a [`RouteTable`] once and asked for every request. It is an index and not a list:
+//!
+//! ```text
+//! host ─ hash of the exact name, then of each wildcard suffix, then `*`      (hosts.rs)
+//!   └─ path ─ exact ─┐ one walk down a tree of segments                      (paths.rs)
+//!        template ───┤ a tree of segments with variables                     (templates.rs)
+//!        regex ──────┤ one by one behind a set that rules most out           (regexes.rs)
+//!        prefix ─────┤ the deepest node of the walk, then up
+//!        none ───────┘
+//!          └─ method, headers, query of the few candidates, by specificity   (conditions.rs)
+//! ```
+//!
+//! Invariants: the answer is the one that a scan of all routes in the documented order of
+//! [`VirtualHost`](crate::resources::VirtualHost) and [`RouteMatch`](crate::resources::RouteMatch) gives (a property
+//! test holds it to that); no look-up locks, and none allocates unless a query condition has to decode; ten thousand
+//! routes cost what ten cost.
+
+mod compiled;
+mod conditions;
+mod keys;
+mod paths;
+#[cfg(test)]
+mod property_tests;
+mod query;
+mod regexes;
+mod templates;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use compiled::CompiledRoute;
+pub(crate) use compiled::no_weight;
+pub(crate) use conditions::Condition;
+pub use keys::stable_hash;
+pub(crate) use templates::Template;
+
+use crate::hosts::HostMap;
+use crate::issue::{At, Issue, IssueCode, Issues, Problem};
+use crate::resources::{RouteTable, WeightedCluster};
+use paths::PathIndex;
+
+/// What a route may ask of a request. The data plane implements it over the bytes it received, without copying.
+pub trait RequestView {
+    /// The authority as it came: any case, with or without port; empty when there is none.
+    fn host(&self) -> &[u8];
+    /// The method.
+    fn method(&self) -> &[u8];
+    /// The path in its normal form, without query; empty or `*` when the request has none.
+    fn path(&self) -> &[u8];
+    /// The query without `?`, as it came; empty when there is none.
+    fn query(&self) -> &[u8];
+    /// The values of a header, whose name is given in lower case, in the order they came.
+    fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]>;
+    /// Whether this is a gRPC call: its `content-type` is `application/grpc` or starts with `application/grpc+`.
+    fn is_grpc(&self) -> bool;
+}
+
+/// The route that takes a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Matched<'a> {
+    /// The route.
+    pub route: &'a Arc<CompiledRoute>,
+    /// How many bytes of the path the route's prefix took, without its final `/`; 0 for other kinds of match.
+    pub prefix_len: usize,
+}
+
+/// A route table made ready for look-ups.
+#[derive(Debug)]
+pub struct RouteIndex {
+    name: Arc<str>,
+    hosts: HostMap,
+    /// By the number in `hosts`.
+    paths: Vec<PathIndex>,
+    /// By [`CompiledRoute::id`].
+    routes: Vec<Arc<CompiledRoute>>,
+}
+
+impl RouteIndex {
+    /// Compiles a table.
+    ///
+    /// # Errors
+    /// All problems of the table that a look-up depends on: patterns that don't compile, hosts that stand twice,
+    /// weights that can't be drawn. Paths start at the table. [`validate`](crate::validate::validate) finds these and more.
+    pub fn compile(table: &RouteTable) -> Result<Self, Vec<Issue>> {
+        let mut issues = Issues::default();
+        let mut names = compiled::Names::of(table);
+        let mut index = Self {
+            name: table.name.as_str().into(),
+            hosts: HostMap::new(),
+            paths: Vec::with_capacity(table.virtual_hosts.len()),
+            routes: Vec::with_capacity(table.virtual_hosts.iter().map(|host| host.routes.len()).sum()),
+        };
+        let hosts_key = At::Root.key("virtualHosts");
+        for (number, host) in table.virtual_hosts.iter().enumerate() {
+            let at = hosts_key.index(number);
+            let patterns_key = at.key("hosts");
+            for (position, pattern) in host.hosts.iter().enumerate() {
+                if index.hosts.insert(pattern, number as u32).is_err() {
+                    issues.add(&patterns_key.index(position), duplicate_host(pattern));
+                }
+            }
+            let routes_key = at.key("routes");
+            let first = index.routes.len();
+            for (position, route) in host.routes.iter().enumerate() {
+                let id = (first + position) as u32;
+                let name = names.name(host, route);
+                index.routes.push(Arc::new(CompiledRoute::new(
+                    id,
+                    number as u32,
+                    name,
+                    route,
+                    &routes_key.index(position),
+                    &mut issues,
+                )));
+            }
+            index
+                .paths
+                .push(PathIndex::new(index.routes.get_mut(first..).unwrap_or_default()));
+        }
+        let issues = issues.into_vec();
+        if issues.is_empty() { Ok(index) } else { Err(issues) }
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// All routes, by [`CompiledRoute::id`].
+    pub fn routes(&self) -> &[Arc<CompiledRoute>] {
+        &self.routes
+    }
+
+    /// The route that takes a request: the most specific host, and of its routes the most specific.
+    pub fn find(&self, request: &impl RequestView) -> Option<Matched<'_>> {
+        let (route, prefix_len) = self.hosts.find(request.host(), |number| {
+            self.paths.get(number as usize)?.find(&self.routes, request)
+        })?;
+        Some(Matched { route, prefix_len })
+    }
+
+    /// Whether a virtual host other than `*` takes this host (any case, with or without port): the names that a
+    /// forward proxy may reach.
+    pub fn knows_host(&self, host: &[u8]) -> bool {
+        self.hosts.named(host, &mut Some).is_some()
+    }
+}
+
+pub(crate) fn duplicate_host(pattern: &crate::resources::HostPattern) -> Problem {
+    Problem::plain(
+        IssueCode::Duplicate,
+        format!("the host `{pattern}` stands here a second time"),
+    )
+}
+
+/// Draws one of several clusters by weight; `random` is uniform over all 64 bits. `None` when there is none to draw.
+pub fn pick_cluster(clusters: &[WeightedCluster], random: u64) -> Option<&WeightedCluster> {
+    if let [only] = clusters {
+        return Some(only);
+    }
+    let total: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+    let mut drawn = draw(random, total);
+    clusters
+        .iter()
+        .find(|cluster| match drawn.checked_sub(u64::from(cluster.weight)) {
+            Some(rest) => {
+                drawn = rest;
+                false
+            }
+            None => true,
+        })
+}
+
+/// A number below `total`, each as likely as the next, from 64 random bits.
+pub(crate) fn draw(random: u64, total: u64) -> u64 {
+    ((u128::from(random) * u128::from(total)) >> 64) as u64
+}

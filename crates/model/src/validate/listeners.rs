@@ -1,0 +1,341 @@
+//! Listeners: what they need, what excludes what, and that no two want the same socket.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::issue::{At, IssueCode, Issues, Problem, shown};
+use crate::resources::{Address, Listener, ListenerProtocol, ServerTls};
+use crate::sni::SniIndex;
+use crate::syntax;
+
+use super::{Known, conflict, limit, milliseconds, missing, names, unknown};
+
+pub(super) fn check(listeners: &[Listener], known: &Known<'_>, issues: &mut Issues) {
+    let all = At::Root.key("listeners");
+    names(
+        "listener",
+        listeners.iter().map(|listener| listener.name.as_str()),
+        &all,
+        issues,
+    );
+    sockets(listeners, &all, issues);
+    for (number, listener) in listeners.iter().enumerate() {
+        let at = all.index(number);
+        targets(listener, known, &at, issues);
+        protocol(listener, &at, issues);
+        if let Some(tls) = &listener.tls {
+            server_tls(tls, &at.key("tls"), issues);
+        }
+        numbers(listener, &at, issues);
+        extras(listener, &at, issues);
+    }
+}
+
+/// Two listeners that would bind the same port. `[::]` is dual stack, so it takes every address.
+fn sockets(listeners: &[Listener], all: &At<'_>, issues: &mut Issues) {
+    let mut by_port: HashMap<Option<u16>, Vec<&Listener>> = HashMap::new();
+    for (number, listener) in listeners.iter().enumerate() {
+        let port = match &listener.address {
+            Address::Ip(address) => Some(address.port()),
+            Address::Unix(_) => None,
+        };
+        let others = by_port.entry(port).or_default();
+        let taken = others
+            .iter()
+            .find(|other| overlap(&other.address, &listener.address));
+        if let Some(other) = taken {
+            let at = all.index(number);
+            issues.add(
+                &at.key("address"),
+                Problem::plain(
+                    IssueCode::Conflict,
+                    format!(
+                        "{} is taken by the listener {}, which listens on {}",
+                        listener.address,
+                        shown(&other.name),
+                        other.address
+                    ),
+                ),
+            );
+        }
+        others.push(listener);
+    }
+}
+
+fn overlap(left: &Address, right: &Address) -> bool {
+    match (left, right) {
+        (Address::Unix(left), Address::Unix(right)) => left == right,
+        (Address::Ip(left), Address::Ip(right)) => {
+            let covers = |wide: IpAddr, narrow: IpAddr| match wide {
+                IpAddr::V4(wide) => wide.is_unspecified() && narrow.is_ipv4(),
+                IpAddr::V6(wide) => wide.is_unspecified(),
+            };
+            let (left_ip, right_ip) = (left.ip().to_canonical(), right.ip().to_canonical());
+            left.port() != 0
+                && left.port() == right.port()
+                && (left_ip == right_ip || covers(left_ip, right_ip) || covers(right_ip, left_ip))
+        }
+        _ => false,
+    }
+}
+
+/// Where its traffic goes.
+fn targets(listener: &Listener, known: &Known<'_>, at: &At<'_>, issues: &mut Issues) {
+    if listener.routes.is_none() && listener.tcp.is_empty() && listener.sni.is_empty() {
+        issues.add(
+            at,
+            missing("the listener sends nothing anywhere", "`routes`, `tcp` or `sni`"),
+        );
+    }
+    if let Some(routes) = &listener.routes
+        && !known.tables.contains(routes.as_str())
+    {
+        issues.add(
+            &at.key("routes"),
+            unknown("route table", routes, known.tables.iter().copied()),
+        );
+    }
+    if !listener.tcp.is_empty() {
+        known.check_targets(&listener.tcp, &at.key("tcp"), issues);
+    }
+    let sni = at.key("sni");
+    for (number, route) in listener.sni.iter().enumerate() {
+        let at = sni.index(number);
+        if route.hosts.is_empty() {
+            issues.add(
+                &at.key("hosts"),
+                missing("there is no server name", "at least one host, or `*`"),
+            );
+        }
+        known.check_targets(&route.to, &at.key("to"), issues);
+    }
+    SniIndex::build(&listener.sni, &sni, issues);
+}
+
+/// What the protocol needs, and what it makes meaningless.
+fn protocol(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
+    let protocol = at.key("protocol");
+    match listener.protocol {
+        ListenerProtocol::Auto => {}
+        ListenerProtocol::Http1 | ListenerProtocol::Http2 => {
+            if listener.routes.is_none() {
+                issues.add(
+                    &protocol,
+                    missing("an HTTP listener has no `routes`", "the name of a route table"),
+                );
+            }
+            if !listener.tcp.is_empty() {
+                issues.add(
+                    &at.key("tcp"),
+                    conflict("an HTTP listener has no TCP streams", "`protocol: auto`"),
+                );
+            }
+        }
+        ListenerProtocol::Tcp => {
+            if listener.tcp.is_empty() {
+                issues.add(
+                    &protocol,
+                    missing("a TCP listener has no `tcp` target", "`tcp` with a cluster"),
+                );
+            }
+            // Nothing is detected there, so rules that HTTP routes seem to impose would not hold.
+            if listener.routes.is_some() {
+                issues.add(
+                    &at.key("routes"),
+                    conflict(
+                        "a TCP listener reads no requests, so its routes would not hold",
+                        "`protocol: auto`",
+                    ),
+                );
+            }
+        }
+        ListenerProtocol::TlsPassthrough => {
+            if listener.sni.is_empty() {
+                issues.add(
+                    &protocol,
+                    missing(
+                        "a TLS passthrough listener has no `sni` routes",
+                        "`sni` with a host",
+                    ),
+                );
+            }
+            if listener.tls.is_some() {
+                issues.add(
+                    &at.key("tls"),
+                    conflict("TLS is passed through and can't be terminated too", "one of both"),
+                );
+            }
+            if listener.routes.is_some() {
+                issues.add(
+                    &at.key("routes"),
+                    conflict(
+                        "a passthrough listener reads no requests, so its routes would not hold",
+                        "`sni` only",
+                    ),
+                );
+            }
+            if !listener.tcp.is_empty() {
+                issues.add(
+                    &at.key("tcp"),
+                    conflict("a passthrough listener takes TLS only", "`sni` with the host `*`"),
+                );
+            }
+        }
+    }
+    let detects = matches!(
+        listener.protocol,
+        ListenerProtocol::Auto | ListenerProtocol::TlsPassthrough
+    );
+    if !listener.sni.is_empty() && !detects {
+        issues.add(
+            &at.key("sni"),
+            conflict(
+                "server names are read on listeners that detect TLS",
+                "`protocol: auto` or `tlsPassthrough`",
+            ),
+        );
+    }
+    if listener.forward_proxy && listener.routes.is_none() {
+        issues.add(
+            &at.key("forwardProxy"),
+            missing("a forward proxy needs `routes`", "the name of a route table"),
+        );
+    }
+}
+
+fn server_tls(tls: &ServerTls, at: &At<'_>, issues: &mut Issues) {
+    let certificates = at.key("certificates");
+    if tls.certificates.is_empty() {
+        issues.add(
+            &certificates,
+            missing("there is no certificate", "at least one certificate with its key"),
+        );
+    }
+    for (number, pair) in tls.certificates.iter().enumerate() {
+        let at = certificates.index(number);
+        for (field, pem) in [("certificate", &pair.certificate), ("key", &pair.key)] {
+            if pem.0.trim().is_empty() {
+                issues.add(
+                    &at.key(field),
+                    missing("the value is empty", "a path or PEM text"),
+                );
+            }
+        }
+    }
+    if let Some(clients) = &tls.client_certificates
+        && clients.roots.0.trim().is_empty()
+    {
+        let at = at.key("clientCertificates");
+        issues.add(
+            &at.key("roots"),
+            missing("the value is empty", "a path or PEM text"),
+        );
+    }
+    let alpn = at.key("alpn");
+    let mut seen = HashSet::new();
+    for (number, protocol) in tls.alpn.iter().enumerate() {
+        if !(1..=255).contains(&protocol.len()) || !protocol.bytes().all(|b| b.is_ascii_graphic()) {
+            let message = format!("{} is not a protocol name", shown(protocol));
+            issues.add(
+                &alpn.index(number),
+                Problem::new(IssueCode::BadValue, message, "`h2`, `http/1.1` or another"),
+            );
+        } else if !seen.insert(protocol) {
+            issues.add(&alpn.index(number), super::duplicate("protocol", protocol));
+        }
+    }
+}
+
+fn numbers(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
+    let limits = &listener.limits;
+    let key = at.key("limits");
+    for (field, path, value) in [
+        (
+            "connections",
+            "listeners[].limits.connections",
+            limits.connections.into(),
+        ),
+        (
+            "headerBytes",
+            "listeners[].limits.headerBytes",
+            limits.header_bytes.into(),
+        ),
+        (
+            "headerCount",
+            "listeners[].limits.headerCount",
+            limits.header_count.into(),
+        ),
+        ("streams", "listeners[].limits.streams", limits.streams.into()),
+        (
+            "requestsPerConnection",
+            "listeners[].limits.requestsPerConnection",
+            limits.requests_per_connection.into(),
+        ),
+        (
+            "requestBodyBytes",
+            "listeners[].limits.requestBodyBytes",
+            limits.request_body_bytes,
+        ),
+        (
+            "bufferBytes",
+            "listeners[].limits.bufferBytes",
+            limits.buffer_bytes.into(),
+        ),
+    ] {
+        limit(issues, &key.key(field), path, value);
+    }
+    let timeouts = &listener.timeouts;
+    let key = at.key("timeouts");
+    for (field, path, value) in [
+        ("header", "listeners[].timeouts.header", timeouts.header),
+        ("handshake", "listeners[].timeouts.handshake", timeouts.handshake),
+        ("request", "listeners[].timeouts.request", timeouts.request),
+        ("idle", "listeners[].timeouts.idle", timeouts.idle),
+        (
+            "streamIdle",
+            "listeners[].timeouts.streamIdle",
+            timeouts.stream_idle,
+        ),
+        ("tcpIdle", "listeners[].timeouts.tcpIdle", timeouts.tcp_idle),
+        (
+            "maxConnectionAge",
+            "listeners[].timeouts.maxConnectionAge",
+            timeouts.max_connection_age,
+        ),
+        ("drain", "listeners[].timeouts.drain", timeouts.drain),
+    ] {
+        limit(issues, &key.key(field), path, milliseconds(value));
+    }
+}
+
+fn extras(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
+    if let Some(via) = &listener.via
+        && !(syntax::is_token(via) || syntax::is_authority(via))
+    {
+        let message = format!("{} can't stand in `via`", shown(via));
+        issues.add(
+            &at.key("via"),
+            Problem::new(IssueCode::BadValue, message, "a token such as edge-1, or a host"),
+        );
+    }
+    if let Some(log) = &listener.access_log {
+        let at = at.key("accessLog");
+        if !(log.sample > 0.0 && log.sample <= 1.0) {
+            let message = format!("{} is no share", log.sample);
+            issues.add(
+                &at.key("sample"),
+                Problem::new(IssueCode::OutOfRange, message, "above 0, at most 1"),
+            );
+        }
+        if log
+            .path
+            .as_deref()
+            .is_some_and(|path| path.is_empty() || path.contains('\0'))
+        {
+            issues.add(
+                &at.key("path"),
+                Problem::new(IssueCode::BadValue, "the path is empty", "the path of a file"),
+            );
+        }
+    }
+}

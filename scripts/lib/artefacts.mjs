@@ -1,0 +1,208 @@
+// What is built from what, and is it still good?
+//
+//     package-lock.json ──────────────> node_modules/            npm ci
+//     crates/, bindings/node/ ────────> target/<profile>/        cargo build (sidecar and addon, one invocation)
+//     target/<profile>/libmesh_node ──> dist/native/*.node       copy
+//     src/ ───────────────────────────> dist/                    tsc, the JSON Schema, a CommonJS bundle by esbuild
+//     test/ ──────────────────────────> .build/test/             tsc
+//     crates/model, bindings/wasm/ ───> dist/wasm/               scripts/wasm.mjs
+//
+// Every `ensure...` makes its artefact if it is missing or stale and does nothing otherwise; it may be called by
+// several commands at once. Nothing here imports a package: it all runs on a clone without node_modules.
+
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { withLock } from './lock.mjs';
+import { must, step } from './run.mjs';
+import { hashOf, lookOf, Stamp } from './stamp.mjs';
+import {
+  addonPath,
+  bindingPath,
+  cargoEnv,
+  needCargo,
+  platformName,
+  root,
+  rustcVersion,
+  sidecarPath,
+} from './toolchain.mjs';
+
+const build = join(root, '.build');
+const dist = join(root, 'dist');
+const bin = (...path) => join(root, 'node_modules', ...path);
+const stampFile = (name) => join(build, 'stamps', `${name}.json`);
+
+/** Runs `work` when the stamp says so, alone, and only once when several commands ask at the same time. */
+async function ensure(stamp, what, work) {
+  if (stamp.isFresh()) return;
+  await withLock(join(build, 'lock'), async () => {
+    if (stamp.isFresh()) return;
+    stamp.clear();
+    await step(what, work);
+    stamp.write();
+  });
+}
+
+/** `node_modules` holds exactly what the lock file says, for this platform. */
+export function packagesAreInstalled(top = root) {
+  const read = (path) => JSON.parse(readFileSync(join(top, path), 'utf8')).packages;
+  try {
+    const wanted = read('package-lock.json');
+    const present = read('node_modules/.package-lock.json');
+    return (
+      Object.entries(wanted).every(([path, { version, optional }]) => {
+        const found = present[path];
+        return path === '' || (found ? found.version === version : optional);
+      }) && Object.keys(present).every((path) => path in wanted)
+    );
+  } catch {
+    return false; // Nothing is installed, or by something other than npm.
+  }
+}
+
+/** The npm packages of the lock file. Install scripts are not run: none is needed, and none is trusted. */
+export async function ensurePackages() {
+  if (packagesAreInstalled()) return;
+  await withLock(join(build, 'lock'), async () => {
+    if (packagesAreInstalled()) return;
+    await step('npm packages', () =>
+      must('npm', ['ci', '--ignore-scripts', '--loglevel=error', '--no-progress'], { cwd: root }),
+    );
+  });
+}
+
+/** The sidecar and the Node addon, built together in `profile`, the addon placed where Node looks for it. */
+export async function ensureNative(profile) {
+  needCargo();
+  const inputs = ['Cargo.toml', 'Cargo.lock', '.cargo', 'crates', 'bindings/node'];
+  const facts = [profile, rustcVersion(), process.env.RUSTFLAGS ?? ''];
+  const outputs = [sidecarPath(profile), bindingPath(profile)];
+  const stamp = new Stamp(stampFile(`native-${profile}`), hashOf(root, inputs, facts), outputs);
+  await ensure(stamp, `native core (${profile})`, () =>
+    must('cargo', ['build', '--locked', '--profile', profile, '-p', 'mesh-sidecar', '-p', 'mesh-node'], {
+      cwd: root,
+      env: cargoEnv,
+    }),
+  );
+  await placeAddon(profile);
+}
+
+/** Both profiles share one place, so the copy follows whoever asked last: it costs milliseconds. */
+async function placeAddon(profile) {
+  const source = bindingPath(profile);
+  const addon = addonPath();
+  const stamp = new Stamp(stampFile('addon'), `${source} ${lookOf(source)} ${platformName()}`, [addon]);
+  if (stamp.isFresh()) return;
+  await withLock(join(build, 'lock'), async () => {
+    mkdirSync(dirname(addon), { recursive: true });
+    // Renamed into place: a running process keeps the file it has mapped.
+    copyFileSync(source, `${addon}.new`);
+    renameSync(`${addon}.new`, addon);
+    stamp.write();
+  });
+}
+
+const typescriptInputs = [
+  'package.json',
+  'package-lock.json',
+  'tsconfig.base.json',
+  'tsconfig.src.json',
+  'tsconfig.cjs.json',
+  'src',
+];
+
+/** `dist/`: modules with their types, the JSON Schema made by one of them, and the CommonJS bundle of the same. */
+export async function ensureTypeScript() {
+  await ensurePackages();
+  const outputs = [
+    join(dist, 'index.js'),
+    join(dist, 'index.cjs'),
+    join(dist, 'cjs', 'index.d.ts'),
+    join(dist, 'schema.json'),
+  ];
+  const stamp = new Stamp(stampFile('typescript'), hashOf(root, typescriptInputs), outputs);
+  await ensure(stamp, 'TypeScript', async () => {
+    clearTypeScript();
+    await tsc('-b', 'tsconfig.src.json');
+    await must(process.execPath, [join(dist, 'config', 'generate.js')], { cwd: root });
+    await bundleCommonJs();
+  });
+}
+
+/** Removes what older sources left behind; the other makers' folders stay. */
+function clearTypeScript() {
+  rmSync(join(build, 'src.tsbuildinfo'), { force: true });
+  if (!existsSync(dist)) return;
+  for (const name of readdirSync(dist)) {
+    if (name !== 'native' && name !== 'wasm') rmSync(join(dist, name), { recursive: true });
+  }
+}
+
+/** One file for `require`, beside the modules so that paths relative to them hold, and its declarations. */
+async function bundleCommonJs() {
+  const esbuild = await import(pathToFileURL(bin('esbuild', 'lib', 'main.js')));
+  await esbuild.default.build({
+    entryPoints: [join(dist, 'index.js')],
+    outfile: join(dist, 'index.cjs'),
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node20',
+    packages: 'external',
+    define: { 'import.meta.url': 'moduleUrl' },
+    banner: { js: "const moduleUrl = require('node:url').pathToFileURL(__filename).href;" },
+    logLevel: 'warning',
+  });
+  await tsc('-p', 'tsconfig.cjs.json');
+  writeFileSync(join(dist, 'cjs', 'package.json'), '{"type":"commonjs"}\n');
+}
+
+/** `.build/test/`: the compiled tests, with a link that leads their imports of `src/` to `dist/`. */
+export async function ensureTests() {
+  await ensureTypeScript();
+  const compiled = join(build, 'test');
+  const inputs = [...typescriptInputs, 'tsconfig.test.json', 'test'];
+  const stamp = new Stamp(stampFile('tests'), hashOf(root, inputs), [join(build, 'test.tsbuildinfo')]);
+  await ensure(stamp, 'tests', async () => {
+    rmSync(compiled, { recursive: true, force: true });
+    rmSync(join(build, 'test.tsbuildinfo'), { force: true });
+    rmSync(join(build, 'src'), { force: true });
+    await tsc('-b', 'tsconfig.test.json');
+    symlinkSync(relative(build, dist), join(build, 'src'));
+  });
+}
+
+/** `dist/wasm/`: the pure decisions of the model as WebAssembly. */
+export async function ensureWasm() {
+  await ensurePackages();
+  needCargo();
+  const inputs = [
+    'Cargo.toml',
+    'Cargo.lock',
+    'package-lock.json',
+    'scripts/wasm.mjs',
+    'crates/model',
+    'bindings/wasm',
+  ];
+  const stamp = new Stamp(stampFile('wasm'), hashOf(root, inputs, [rustcVersion()]), [
+    join(dist, 'wasm', 'index.js'),
+  ]);
+  await ensure(stamp, 'WebAssembly', () =>
+    must(process.execPath, [join(root, 'scripts', 'wasm.mjs')], { cwd: root, env: cargoEnv }),
+  );
+}
+
+/** The compiler of the lock file, whatever else is on the path. */
+function tsc(...args) {
+  return must(process.execPath, [bin('typescript', 'bin', 'tsc'), ...args], { cwd: root });
+}

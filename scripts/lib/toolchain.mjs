@@ -1,0 +1,77 @@
+// Where is everything, on this machine: the repository, Rust, the platform's names, the folders cargo builds in?
+
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Failure } from './run.mjs';
+
+/** The top of the repository. */
+export const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+/** The package as it describes itself. */
+export const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+
+/** The folder cargo builds in. */
+export const targetDir = resolve(root, process.env.CARGO_TARGET_DIR || 'target');
+
+/**
+ * The build profile: `release` ships; `ci` is what `npm test` builds and sets for everything it starts, so that
+ * a test which runs one of our own commands never waits for a second build.
+ */
+export const profile = process.env.BUILD_PROFILE || 'release';
+
+const executable = process.platform === 'win32' ? '.exe' : '';
+
+/** The environment for cargo: rustup's folder is on the path even where the shell has not been told of it. */
+export const cargoEnv = {
+  ...process.env,
+  PATH: [process.env.PATH, join(process.env.CARGO_HOME || join(homedir(), '.cargo'), 'bin')].join(delimiter),
+};
+
+/** Whether cargo can be run at all. */
+export function hasCargo() {
+  return cargoEnv.PATH.split(delimiter).some(
+    (folder) => folder && existsSync(join(folder, `cargo${executable}`)),
+  );
+}
+
+/** Refuses to go on without Rust, and says what to install. */
+export function needCargo() {
+  if (hasCargo()) return;
+  throw new Failure(
+    'cargo was not found, and the native core is built with it.\n' +
+      '  Install Rust 1.95 or newer (https://rustup.rs) and a C compiler (Debian: apt-get install build-essential),\n' +
+      '  open a new shell and run the command again.',
+  );
+}
+
+/** The compiler's version: an artefact made by another compiler is stale. */
+export function rustcVersion() {
+  return execFileSync('rustc', ['--version', '--verbose'], { env: cargoEnv, encoding: 'utf8' });
+}
+
+/** `linux-x64-gnu`, `linux-arm64-musl`, `darwin-arm64`, ...: the name of this platform in npm's world. */
+export function platformName() {
+  if (process.platform !== 'linux') return `${process.platform}-${process.arch}`;
+  const libc = process.report.getReport().header.glibcVersionRuntime ? 'gnu' : 'musl';
+  return `linux-${process.arch}-${libc}`;
+}
+
+/** The file cargo makes from `crates/sidecar`. */
+export function sidecarPath(name) {
+  return join(targetDir, name, `mesh-sidecar${executable}`);
+}
+
+/** The shared library cargo makes from `bindings/node`. */
+export function bindingPath(name) {
+  const file =
+    { darwin: 'libmesh_node.dylib', win32: 'mesh_node.dll' }[process.platform] ?? 'libmesh_node.so';
+  return join(targetDir, name, file);
+}
+
+/** The same library where Node looks for it. */
+export function addonPath() {
+  return join(root, 'dist', 'native', `${manifest.napi.binaryName}.${platformName()}.node`);
+}

@@ -1,0 +1,149 @@
+// npm test: every check there is, on a fresh clone too.
+//
+//     npm test                        all of it
+//     npm test -- lint rust           parts: lint, types, rust, wasm, ava
+//     npm test -- test/cli/run.test.ts ...   those test files only
+//
+// Ends in one plain line, `N passed, N failed`: checks, Rust tests and ava tests together.
+//
+// Which build do the tests run? The profile `ci`: optimised like `release` but without link-time optimisation,
+// in many units, and with assertions and overflow checks on. One compilation of the dependencies serves the Rust
+// tests, the sidecar and the Node addon, each of which would take minutes to link the way it ships. What ships is
+// built by `npm run build`, from the same sources and features, and measured by `npm run bench`.
+
+import { join } from 'node:path';
+import { ensureNative, ensurePackages, ensureTests, ensureWasm } from './lib/artefacts.mjs';
+import { CargoTestCounter } from './lib/cargo-test.mjs';
+import { Failure, must, run, say, seconds } from './lib/run.mjs';
+import { cargoManifests, scriptFiles } from './lib/sources.mjs';
+import { TapCounter } from './lib/tap.mjs';
+import { cargoEnv, needCargo, root } from './lib/toolchain.mjs';
+
+const PROFILE = 'ci';
+const here = { cwd: root };
+const node = (path, ...args) => must(process.execPath, [join(root, path), ...args], here);
+const cargo = (...args) => {
+  needCargo();
+  return must('cargo', args, { ...here, env: cargoEnv });
+};
+const inBuild = ['--workspace', '--locked', '--profile', PROFILE];
+
+/** A check passes or throws; a suite counts its own tests. Each makes what it needs, so any of them can run alone. */
+const steps = [
+  { part: 'lint', name: 'npm packages', check: ensurePackages },
+  {
+    part: 'lint',
+    name: 'format of Rust',
+    check: async () => {
+      for (const path of cargoManifests) await cargo('fmt', '--all', '--check', '--manifest-path', path);
+    },
+  },
+  {
+    part: 'lint',
+    name: 'format of TypeScript',
+    check: async () => {
+      await ensurePackages();
+      await node('node_modules/oxfmt/bin/oxfmt', '--check', ...scriptFiles);
+    },
+  },
+  {
+    part: 'lint',
+    name: 'lint of TypeScript',
+    check: async () => {
+      await ensurePackages();
+      await node('node_modules/oxlint/bin/oxlint');
+    },
+  },
+  { part: 'lint', name: 'licences and bans', check: () => node('scripts/licences.mjs') },
+  { part: 'types', name: 'types', check: ensureTests },
+  {
+    part: 'lint',
+    name: 'clippy',
+    check: () => cargo('clippy', ...inBuild, '--all-targets', '--', '-D', 'warnings'),
+  },
+  { part: 'rust', name: 'Rust tests', suite: rustTests },
+  { part: 'wasm', name: 'WebAssembly', check: ensureWasm },
+  { part: 'ava', name: 'native core for the tests', check: () => ensureNative(PROFILE) },
+  { part: 'ava', name: 'tests in Node', suite: avaTests },
+];
+
+async function rustTests() {
+  needCargo();
+  const counter = new CargoTestCounter();
+  const onLine = (line) => counter.line(line) && say(line);
+  const code = await run('cargo', ['test', ...inBuild, '--no-fail-fast'], { ...here, env: cargoEnv, onLine });
+  counter.end(code);
+  return counter;
+}
+
+async function avaTests(files) {
+  await ensureTests();
+  await ensureWasm();
+  const counter = new TapCounter();
+  const onLine = (line) => counter.line(line) && say(line);
+  const ava = join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');
+  const code = await run(process.execPath, [ava, '--tap', ...files], { ...here, onLine });
+  counter.end(code);
+  return counter;
+}
+
+/** What the arguments ask for: the steps, and the test files when only some are wanted. */
+function selection(args) {
+  const parts = new Set(steps.map((step) => step.part));
+  const files = args.filter((arg) => arg.endsWith('.test.ts'));
+  const wanted = args.filter((arg) => !files.includes(arg));
+  const unknown = wanted.filter((arg) => !parts.has(arg));
+  if (unknown.length > 0) {
+    throw new Failure(
+      `no part is called ${unknown.join(', ')}: choose from ${[...parts].join(', ')} or name test files`,
+    );
+  }
+  if (files.length > 0) wanted.push('ava');
+  return { files, chosen: wanted.length === 0 ? steps : steps.filter((step) => wanted.includes(step.part)) };
+}
+
+/** Runs one step; resolves with what it counted. */
+async function runStep({ name, check, suite }, files) {
+  const start = performance.now();
+  say(`\n--- ${name}`);
+  let result = { passed: 0, failed: 1, skipped: 0 };
+  try {
+    if (suite) {
+      result = await suite(files);
+    } else {
+      await check();
+      result = { passed: 1, failed: 0, skipped: 0 };
+    }
+  } catch (error) {
+    say(error instanceof Failure ? `error: ${error.message}` : error.stack);
+  }
+  const skipped = result.skipped > 0 ? `, ${result.skipped} skipped` : '';
+  const counts = suite ? ` (${result.passed} passed, ${result.failed} failed${skipped})` : '';
+  say(`${result.failed === 0 ? 'ok' : 'FAILED'}: ${name}${counts} in ${seconds(start)}`);
+  return result;
+}
+
+async function testAll(args) {
+  const { files, chosen } = selection(args);
+  let passed = 0;
+  const failures = [];
+  let failed = 0;
+  for (const step of chosen) {
+    const result = await runStep(step, files);
+    passed += result.passed;
+    failed += result.failed;
+    if (result.failed > 0) failures.push(step.name);
+  }
+  say('');
+  if (failures.length > 0) say(`failed: ${failures.join(', ')}`);
+  say(`${passed} passed, ${failed} failed`);
+  if (failed > 0) process.exitCode = 1;
+}
+
+try {
+  await testAll(process.argv.slice(2));
+} catch (error) {
+  say(error instanceof Failure ? `error: ${error.message}` : error.stack);
+  say('0 passed, 1 failed');
+  process.exitCode = 1;
+}

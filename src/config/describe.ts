@@ -1,0 +1,164 @@
+/**
+ * What else is made of the schema?
+ *
+ * The JSON Schema for editors, the TypeScript types with their documentation, and the tables of the manual: pure
+ * functions from `schema.ts` to text. `generate.ts` writes the files.
+ */
+
+import { z } from 'zod';
+import { schema } from './schema.js';
+import { docs } from './schema-kit.js';
+
+/** The parts of JSON Schema that the schema uses. */
+interface Node {
+  $ref?: string;
+  type?: string;
+  const?: unknown;
+  enum?: unknown[];
+  anyOf?: Node[];
+  oneOf?: Node[];
+  items?: Node;
+  properties?: Record<string, Node>;
+  additionalProperties?: Node | false;
+  required?: string[];
+  title?: string;
+  description?: string;
+  default?: unknown;
+  examples?: unknown[];
+  [other: string]: unknown;
+}
+
+/** The JSON Schema (draft 2020-12) of the configuration. */
+export function jsonSchema(): Node {
+  const made = z.toJSONSchema(schema, { io: 'input', metadata: docs, target: 'draft-2020-12' }) as Node;
+  return {
+    $schema: made.$schema,
+    title: 'Configuration of @mesh/proxy',
+    $ref: made.$ref,
+    $defs: made.$defs,
+  } as Node;
+}
+
+/** The named parts, in the order in which a reader meets them. */
+function parts(): [name: string, node: Node][] {
+  const all = jsonSchema().$defs as Record<string, Node>;
+  const seen = new Set<string>();
+  const visit = (value: unknown): void => {
+    if (typeof value !== 'object' || value === null) return;
+    const { $ref } = value as Node;
+    const name = $ref?.slice('#/$defs/'.length);
+    if (name !== undefined && !seen.has(name)) {
+      seen.add(name);
+      visit(all[name]);
+    }
+    for (const child of Object.values(value)) visit(child);
+  };
+  visit({ $ref: '#/$defs/Config' });
+  return [...seen].map((name) => [name, all[name] ?? {}]);
+}
+
+const refName = (node: Node): string | undefined => node.$ref?.slice('#/$defs/'.length);
+
+/** The alternatives of a node that is one of several; `oneOf` beside `properties` is a rule on keys instead. */
+const alternatives = (node: Node): Node[] | undefined =>
+  node.anyOf ?? (node.properties ? undefined : node.oneOf);
+
+// Types -----------------------------------------------------------------------------------------------------------
+
+const typeName = (id: string): string => (id === 'Config' ? id : `${id}Config`);
+
+/** The TypeScript source of `types.ts`. */
+export function typeDeclarations(): string {
+  const declarations = parts().map(([name, node]) => {
+    const head = comment(node, '');
+    return node.properties
+      ? `${head}export interface ${typeName(name)} {\n${members(node)}}\n`
+      : `${head}export type ${typeName(name)} = ${typeOf(node)};\n`;
+  });
+  const top =
+    '// Made from schema.ts by generate.ts: change the schema, then run `node dist/config/generate.js --sources`.\n';
+  return [top, ...declarations].join('\n');
+}
+
+function members(node: Node): string {
+  const lines = Object.entries(node.properties ?? {}).map(([key, value]) => {
+    const optional = node.required?.includes(key) ? '' : '?';
+    return `${comment(value, '  ')}  ${key}${optional}: ${typeOf(value)};\n`;
+  });
+  return lines.join('');
+}
+
+function comment({ description, default: fallback }: Node, indent: string): string {
+  const words = [description, fallback === undefined ? undefined : `Default: ${plain(fallback)}.`];
+  return `${indent}/** ${words.filter(Boolean).join(' ')} */\n`;
+}
+
+function typeOf(node: Node): string {
+  const ref = refName(node);
+  if (ref !== undefined) return typeName(ref);
+  const choices = alternatives(node);
+  if (choices) return [...new Set(choices.map(typeOf))].join(' | ');
+  if (node.const !== undefined) return literal(node.const);
+  if (node.enum) return node.enum.map(literal).join(' | ');
+  if (node.type === 'array') {
+    const item = typeOf(node.items ?? {});
+    return item.includes(' ') ? `(${item})[]` : `${item}[]`;
+  }
+  if (node.type === 'object') return `Record<string, ${typeOf((node.additionalProperties || {}) as Node)}>`;
+  return node.type === 'integer' ? 'number' : (node.type ?? 'unknown');
+}
+
+const literal = (value: unknown): string => (typeof value === 'string' ? `'${value}'` : `${value}`);
+
+// Tables ----------------------------------------------------------------------------------------------------------
+
+/** The Markdown tables of every part and key. */
+export function referenceTables(): string {
+  const sections = parts()
+    .filter(([, node]) => node.properties)
+    .map(([name, node]) => {
+      const rows = Object.entries(node.properties ?? {}).map(([key, value]) => {
+        const required = node.required?.includes(key) ? ' (required)' : '';
+        const fallback = value.default === undefined ? '' : ` Default: ${shown(value.default)}.`;
+        return `| \`${key}\`${required} | ${kindOf(value)} | ${escaped(value.description ?? '')}${fallback} |`;
+      });
+      const title = name === 'Config' ? 'The whole' : name;
+      return [
+        `### ${title}`,
+        '',
+        node.description,
+        '',
+        '| key | value | meaning |',
+        '| --- | --- | --- |',
+        ...rows,
+        '',
+      ].join('\n');
+    });
+  return sections.join('\n');
+}
+
+function kindOf(node: Node): string {
+  const ref = refName(node);
+  const named = parts().find(([name]) => name === ref)?.[1];
+  if (ref !== undefined) return named?.properties ? `[${ref}](#${ref.toLowerCase()})` : kindOf(named ?? {});
+  const choices = alternatives(node);
+  if (choices) return [...new Set(choices.map(kindOf))].join(' or ');
+  if (node.const !== undefined) return `\`${node.const}\``;
+  if (node.enum) return node.enum.map((value) => `\`${value}\``).join(', ');
+  if (node.type === 'array') return `list of ${kindOf(node.items ?? {})}`;
+  if (node.type === 'object') return `map of ${kindOf((node.additionalProperties || {}) as Node)}`;
+  return node.title ?? { integer: 'number', boolean: '`true`, `false`' }[node.type ?? ''] ?? node.type ?? '';
+}
+
+const escaped = (text: string): string => text.replaceAll('|', '\\|');
+
+/** A default, as words or as code: what has a space in it is a sentence. */
+function shown(value: unknown): string {
+  const text = plain(value);
+  return /^\S+$/.test(text) || text.startsWith('text/') ? `\`${text}\`` : text;
+}
+
+function plain(value: unknown): string {
+  if (typeof value === 'number') return value.toLocaleString('en');
+  return typeof value === 'string' ? value || "''" : JSON.stringify(value);
+}

@@ -1,0 +1,292 @@
+/**
+ * What does the core read?
+ *
+ * The resources of `crates/model`, in their JSON form. The Rust types own this shape: a field that is absent
+ * takes the default that stands there. People write the friendlier `Config` instead, see `schema.ts`;
+ * `compile.ts` turns one into the other.
+ */
+
+/** A whole configuration: every resource of every kind. Names are unique within their kind. */
+export interface Resources {
+  listeners: Listener[];
+  routeTables: RouteTable[];
+  clusters: Cluster[];
+  endpoints: Endpoints[];
+}
+
+/** One socket that accepts connections. */
+export interface Listener {
+  name: string;
+  address: string;
+  direction?: 'inbound' | 'outbound' | 'gateway';
+  protocol?: 'auto' | 'http1' | 'http2' | 'tcp' | 'tlsPassthrough';
+  tls?: ServerTls;
+  routes?: string;
+  tcp?: WeightedCluster[];
+  sni?: SniRoute[];
+  limits?: ListenerLimits;
+  timeouts?: ListenerTimeouts;
+  trustedNetworks?: string[];
+  via?: string;
+  forwardProxy?: boolean;
+  escapedSlashes?: 'reject' | 'keep';
+  accessLog?: AccessLog;
+}
+
+/** TLS terminated by a listener. */
+export interface ServerTls {
+  certificates: CertificateAndKey[];
+  clientCertificates?: ClientCertificates;
+  minimumVersion?: '1.2' | '1.3';
+  alpn?: string[];
+}
+
+/** A certificate chain and its key: the paths of PEM files, or PEM text. */
+export interface CertificateAndKey {
+  certificate: string;
+  key: string;
+}
+
+/** Client certificates asked for by a listener. */
+export interface ClientCertificates {
+  roots: string;
+  optional?: boolean;
+}
+
+/** Where TLS streams of some server names go, unopened. */
+export interface SniRoute {
+  hosts: string[];
+  to: WeightedCluster[];
+}
+
+/** Lines for finished requests and streams. */
+export interface AccessLog {
+  sample?: number;
+  path?: string;
+}
+
+/** Bounds of a listener. */
+export interface ListenerLimits {
+  connections?: number;
+  headerBytes?: number;
+  headerCount?: number;
+  streams?: number;
+  requestsPerConnection?: number;
+  requestBodyBytes?: number;
+  bufferBytes?: number;
+}
+
+/** Deadlines towards a listener's clients. */
+export interface ListenerTimeouts {
+  header?: string;
+  handshake?: string;
+  request?: string;
+  idle?: string;
+  streamIdle?: string;
+  tcpIdle?: string;
+  maxConnectionAge?: string;
+  drain?: string;
+}
+
+/** A set of routes. */
+export interface RouteTable {
+  name: string;
+  virtualHosts: VirtualHost[];
+}
+
+/** Routes for some hosts. */
+export interface VirtualHost {
+  hosts: string[];
+  routes: Route[];
+}
+
+/** One route: which requests, what is changed, where they go. */
+export interface Route {
+  name?: string;
+  match?: RouteMatch;
+  filters?: Filters;
+  action: Action;
+  timeouts?: RouteTimeouts;
+  hashKey?: HashKey[];
+}
+
+/** Which requests a route takes: all conditions must hold. */
+export interface RouteMatch {
+  path?: PathMatch;
+  methods?: string[];
+  headers?: ValueMatch[];
+  query?: ValueMatch[];
+  grpc?: GrpcMatch;
+}
+
+/** A condition on the path. */
+export interface PathMatch {
+  kind: 'exact' | 'prefix' | 'template' | 'regex';
+  value: string;
+}
+
+/** A condition on a header or a query parameter. */
+export interface ValueMatch {
+  name: string;
+  value?: ValueCondition;
+  invert?: boolean;
+}
+
+/** What a value must be. */
+export type ValueCondition =
+  | { kind: 'present' }
+  | { kind: 'exact' | 'prefix' | 'suffix' | 'regex'; value: string };
+
+/** Which gRPC calls. */
+export interface GrpcMatch {
+  service: string;
+  method?: string;
+}
+
+/** What is changed on the way. */
+export interface Filters {
+  requestHeaders?: HeaderEdits;
+  responseHeaders?: HeaderEdits;
+  rewritePath?: PathRewrite;
+  host?: HostRewrite;
+}
+
+/** Changes to headers, in this order: remove, set, add. */
+export interface HeaderEdits {
+  remove?: string[];
+  set?: HeaderValue[];
+  add?: HeaderValue[];
+}
+
+/** A header. */
+export interface HeaderValue {
+  name: string;
+  value: string;
+}
+
+/** Which path is sent on. */
+export interface PathRewrite {
+  kind: 'full' | 'prefix';
+  value: string;
+}
+
+/** Which host is sent on. */
+export type HostRewrite = { kind: 'keep' } | { kind: 'upstream' } | { kind: 'set'; value: string };
+
+/** Where requests go. */
+export type Action =
+  | { kind: 'forward'; to: WeightedCluster[] }
+  | ({ kind: 'redirect' } & Redirect)
+  | ({ kind: 'respond' } & Respond);
+
+/** A cluster and its share. */
+export interface WeightedCluster {
+  cluster: string;
+  weight?: number;
+}
+
+/** A redirect made by the proxy. */
+export interface Redirect {
+  status?: number;
+  scheme?: string;
+  host?: string;
+  path?: PathRewrite;
+}
+
+/** A response made by the proxy. */
+export interface Respond {
+  status: number;
+  body?: string;
+  contentType?: string;
+}
+
+/** Deadlines of a route. */
+export interface RouteTimeouts {
+  request?: string;
+  streamIdle?: string;
+}
+
+/** What consistent hashing hashes. */
+export type HashKey = { kind: 'header' | 'cookie' | 'query'; value: string } | { kind: 'sourceAddress' };
+
+/** A group of servers that answer alike. */
+export interface Cluster {
+  name: string;
+  discovery?: Discovery;
+  protocol?: 'auto' | 'http1' | 'http2';
+  tls?: ClientTls;
+  balancer?: Balancer;
+  slowStart?: string;
+  limits?: ClusterLimits;
+  timeouts?: ClusterTimeouts;
+}
+
+/** Where a cluster's endpoints come from. */
+export type Discovery =
+  | { kind: 'endpoints' }
+  | { kind: 'dns'; host: string; port: number }
+  | { kind: 'dnsSrv'; name: string };
+
+/** TLS towards a cluster's servers. */
+export interface ClientTls {
+  serverName?: string;
+  roots?: string;
+  certificate?: string;
+  key?: string;
+}
+
+/** How an endpoint is chosen. */
+export type Balancer =
+  | { kind: 'ewma' | 'leastRequest' | 'roundRobin' | 'random' }
+  | { kind: 'ringHash'; ringSize?: number }
+  | { kind: 'maglev'; tableSize?: number };
+
+/** Bounds of a cluster. */
+export interface ClusterLimits {
+  connections?: number;
+  pendingRequests?: number;
+  requests?: number;
+  idleConnections?: number;
+  streamsPerConnection?: number;
+}
+
+/** Deadlines towards a cluster's servers. */
+export interface ClusterTimeouts {
+  connect?: string;
+  idle?: string;
+  maxConnectionAge?: string;
+}
+
+/** The endpoints of one cluster, grouped by locality. */
+export interface Endpoints {
+  cluster: string;
+  localities: Locality[];
+}
+
+/** Endpoints in one place, preferred or spared together. */
+export interface Locality {
+  zone?: string;
+  priority?: number;
+  weight?: number;
+  endpoints: Endpoint[];
+}
+
+/** One server. */
+export interface Endpoint {
+  address: string;
+  weight?: number;
+  health?: 'healthy' | 'draining' | 'unhealthy';
+  metadata?: Record<string, string>;
+}
+
+/** A problem that the core found in resources: where, what kind, and what it expected. */
+export interface ResourceIssue {
+  /** The place, by position: `clusters[0].timeouts.connect`. Empty for the whole. */
+  path: string;
+  /** The kind, from a closed list. */
+  code: string;
+  /** What is wrong, for people. */
+  message: string;
+  /** What would be right. */
+  expected?: string | null;
+}

@@ -1,0 +1,112 @@
+/**
+ * What can go wrong, and how does a caller tell one from another?
+ *
+ * Every error that this package throws by itself is a `MeshError` and has a `code` to branch on; messages are for
+ * people and may change. What an `AbortSignal` ends rejects with the signal's own reason, as everywhere in Node.
+ */
+
+import type { ConfigIssue } from './config/issues.js';
+import { renderIssue, renderIssues } from './config/issues.js';
+
+/** The root of this package's errors. */
+export class MeshError extends Error {
+  override name = 'MeshError';
+  /** What happened, for programs. */
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** A configuration that is refused, with everything that is wrong with it. Code `MESH_CONFIG_INVALID`. */
+export class ConfigError extends MeshError {
+  override name = 'ConfigError';
+  declare readonly code: 'MESH_CONFIG_INVALID';
+  /** Every mistake, in the order of the file. */
+  readonly issues: readonly ConfigIssue[];
+  readonly #source: string | undefined;
+
+  /** `source` is the text of the file, for `pretty()`. */
+  constructor(issues: readonly ConfigIssue[], source?: string) {
+    const more = issues.length > 1 ? ` (and ${issues.length - 1} more)` : '';
+    super('MESH_CONFIG_INVALID', `${issues[0] ? renderIssue(issues[0]) : 'invalid configuration'}${more}`);
+    this.issues = issues;
+    this.#source = source;
+  }
+
+  /** All issues for a terminal or a log, each with its line and a caret below the place. Ends without a newline. */
+  pretty(options: { colour?: boolean } = {}): string {
+    return renderIssues(this.issues, this.#source, options.colour ?? false);
+  }
+}
+
+/** An address that can't be listened on. The code is the system's: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, ... */
+export class ListenError extends MeshError {
+  override name = 'ListenError';
+  readonly syscall = 'listen';
+  /** The listener's name; `admin` for the admin server. */
+  readonly listener: string;
+  /** The address as configured. */
+  readonly address: string;
+
+  constructor(code: string, listener: string, address: string, options?: ErrorOptions) {
+    super(
+      code,
+      `listener ${listener}: cannot listen on ${address}: ${LISTEN_REASONS[code] ?? code}`,
+      options,
+    );
+    this.listener = listener;
+    this.address = address;
+  }
+}
+
+const LISTEN_REASONS: Record<string, string> = {
+  EADDRINUSE: 'the address is in use; stop the process that holds it or choose another port (EADDRINUSE)',
+  EACCES: 'permission denied; ports below 1024 need a privilege (EACCES)',
+  EADDRNOTAVAIL: 'this machine has no such address (EADDRNOTAVAIL)',
+};
+
+/** A certificate, key or root that can't be read or doesn't fit. Code `MESH_CERTIFICATE_INVALID`. */
+export class CertificateError extends MeshError {
+  override name = 'CertificateError';
+  declare readonly code: 'MESH_CERTIFICATE_INVALID';
+  /** The file, where there is one. */
+  readonly file: string | undefined;
+
+  constructor(message: string, file?: string, options?: ErrorOptions) {
+    super('MESH_CERTIFICATE_INVALID', message, options);
+    this.file = file;
+  }
+}
+
+/** A call on a proxy that can't take it any more, or not yet. Code `MESH_STATE`. */
+export class StateError extends MeshError {
+  override name = 'StateError';
+  declare readonly code: 'MESH_STATE';
+
+  constructor(message: string) {
+    super('MESH_STATE', message);
+  }
+}
+
+/** The native core is missing for this platform or can't be loaded. Code `MESH_CORE_UNAVAILABLE`. */
+export class CoreUnavailableError extends MeshError {
+  override name = 'CoreUnavailableError';
+  declare readonly code: 'MESH_CORE_UNAVAILABLE';
+
+  constructor(message: string, options?: ErrorOptions) {
+    super('MESH_CORE_UNAVAILABLE', message, options);
+  }
+}
+
+/** A defect in the core. It was contained: the process and its other proxies go on. Code `MESH_INTERNAL`. */
+export class InternalError extends MeshError {
+  override name = 'InternalError';
+  declare readonly code: 'MESH_INTERNAL';
+
+  constructor(message: string, options?: ErrorOptions) {
+    super('MESH_INTERNAL', message, options);
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * Where does the proxy say what it is doing?
+ *
+ * To any logger of pino's shape. The default writes plain lines to standard error; nothing is logged per request.
+ */
+
+/** Logs one line: details and a message, or a message alone. */
+export interface LogMethod {
+  (details: object, message?: string): void;
+  (message: string): void;
+}
+
+/** The part of a logger that is used; pino, bunyan, Fastify's `log` and others have it. */
+export interface Logger {
+  debug: LogMethod;
+  info: LogMethod;
+  warn: LogMethod;
+  error: LogMethod;
+}
+
+/** How much is logged: this level and the ones after it. */
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
+const LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
+
+/** A logger without a library. */
+export interface PlainLoggerOptions {
+  /** Default `info`. */
+  level?: LogLevel;
+  /** Takes each line, with its newline. Default: standard error. */
+  write?: (line: string) => void;
+  /** Default: the system's clock. */
+  now?: () => Date;
+}
+
+/** Plain lines: `2026-01-02T03:04:05.678Z warn  listener closed listener=web`. */
+export function plainLogger(options: PlainLoggerOptions = {}): Logger {
+  const { level = 'info', now = () => new Date() } = options;
+  const write = options.write ?? ((line: string) => void process.stderr.write(line));
+  const method = (own: LogLevel): LogMethod => {
+    if (LEVELS.indexOf(own) < LEVELS.indexOf(level)) return silent;
+    return (first: object | string, message?: string) => {
+      const words = typeof first === 'string' ? [first] : [message, ...Object.entries(first).map(pair)];
+      write(`${now().toISOString()} ${own.padEnd(5)} ${words.filter(Boolean).join(' ')}\n`);
+    };
+  };
+  return { debug: method('debug'), info: method('info'), warn: method('warn'), error: method('error') };
+}
+
+const silent = (): void => {};
+
+/** A logger that says nothing. */
+export const silentLogger: Logger = { debug: silent, info: silent, warn: silent, error: silent };
+
+/** `name=value`; a value that isn't one plain word is quoted, so that a line stays one line. */
+function pair([name, value]: [string, unknown]): string {
+  const text = value instanceof Error ? value.message : typeof value === 'string' ? value : safeJson(value);
+  return `${name}=${/^[^\s"=]+$/.test(text) ? text : JSON.stringify(text)}`;
+}
+
+/** JSON of anything: what can't be written (a cycle, a big integer) is described. */
+function safeJson(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    return String(value);
+  }
+}

@@ -1,0 +1,122 @@
+// Does the packed package work for those who install it: as a module, through `require`, and for TypeScript?
+//
+// Two empty projects, one of each kind, install the tarball as users do; nothing of this tree is in reach of them.
+
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import test from 'ava';
+import { publint } from 'publint';
+import { node, program, root } from './support.js';
+
+const kinds = ['module', 'commonjs'] as const;
+const folder = mkdtempSync(join(tmpdir(), 'pack-'));
+let packed: string[] = [];
+
+/** npm as a user starts it: without the variables that the npm around this test has set. */
+async function npm(args: string[], cwd: string): Promise<string> {
+  const inherited = Object.entries(process.env).filter(([name]) => !/^npm_/i.test(name));
+  const { code, stdout, stderr } = await program('npm', args, Object.fromEntries(inherited), cwd);
+  if (code !== 0) throw new Error(stderr);
+  return stdout;
+}
+
+test.before(async (t) => {
+  t.timeout(120_000);
+  // The build that is under test is in place: npm must not start another one.
+  const output = await npm(['pack', '--ignore-scripts', '--json', '--pack-destination', folder], root);
+  const [{ filename, files }] = JSON.parse(output) as [{ filename: string; files: { path: string }[] }];
+  packed = files.map((file) => file.path);
+  await Promise.all(
+    kinds.map(async (type) => {
+      const project = join(folder, type);
+      mkdirSync(project);
+      writeFileSync(join(project, 'package.json'), JSON.stringify({ type }));
+      await npm(['install', '--prefer-offline', '--no-audit', '--no-fund', join(folder, filename)], project);
+    }),
+  );
+});
+
+test.after.always(() => rmSync(folder, { recursive: true, force: true }));
+
+test('the tarball holds the modules, their types and the native core, and nothing of ours alone', (t) => {
+  for (const path of [
+    'package.json',
+    'LICENSE',
+    'README.md',
+    'dist/index.js',
+    'dist/index.d.ts',
+    'dist/index.cjs',
+  ]) {
+    t.true(packed.includes(path), path);
+  }
+  t.true(packed.some((path) => path.startsWith('dist/native/') && path.endsWith('.node')));
+  t.deepEqual(
+    packed.filter((path) =>
+      /^(src|test|crates|scripts|bench)\/|\.test\.|\.d\.ts\.map$|^dist\/demo\//.test(path),
+    ),
+    [],
+  );
+});
+
+test('publishing rules hold', async (t) => {
+  const { messages } = await publint({
+    pkgDir: join(folder, 'module', 'node_modules', '@mesh', 'proxy'),
+    pack: false,
+  });
+  t.deepEqual(
+    messages.filter(({ type }) => type !== 'suggestion').map(({ code, path }) => `${code} ${path.join('.')}`),
+    [],
+  );
+});
+
+test('import and require give the same names', async (t) => {
+  const print = 'console.log(JSON.stringify(Object.keys(mesh).sort()))';
+  const esm = await node(
+    ['--input-type=module', '-e', `import * as mesh from '@mesh/proxy'; ${print}`],
+    process.env,
+    join(folder, 'module'),
+  );
+  const cjs = await node(
+    ['-e', `const mesh = require('@mesh/proxy'); ${print}`],
+    process.env,
+    join(folder, 'commonjs'),
+  );
+  t.is(esm.code, 0, esm.stderr);
+  t.is(cjs.code, 0, cjs.stderr);
+  t.is(esm.stdout, cjs.stdout);
+  t.true((JSON.parse(esm.stdout) as string[]).includes('createProxy'));
+  t.is(esm.stderr + cjs.stderr, '');
+});
+
+for (const kind of kinds) {
+  test(`TypeScript finds the types in a project of type ${kind}`, async (t) => {
+    t.timeout(120_000);
+    const project = join(folder, kind);
+    writeFileSync(
+      join(project, 'use.ts'),
+      "import { createProxy } from '@mesh/proxy';\nexport const make: typeof createProxy = createProxy;\n// @ts-expect-error: it is no number\nexport const wrong: number = createProxy;\n",
+    );
+    const types = ['--types', 'node', '--typeRoots', resolve(root, 'node_modules/@types')];
+    const how = [
+      '--noEmit',
+      '--strict',
+      '--target',
+      'es2023',
+      '--module',
+      'node16',
+      '--lib',
+      'es2023,esnext.disposable',
+    ];
+    const tsc = resolve(root, 'node_modules/typescript/bin/tsc');
+    const { code, stdout } = await node([tsc, ...how, ...types, 'use.ts'], process.env, project);
+    t.is(code, 0, stdout);
+  });
+}
+
+test('the command is installed', async (t) => {
+  for (const kind of kinds) {
+    const { code, stderr } = await program(join(folder, kind, 'node_modules', '.bin', 'mesh'), ['version']);
+    t.is(code, 0, stderr);
+  }
+});
