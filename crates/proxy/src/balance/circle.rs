@@ -368,6 +368,15 @@ mod tests {
         for key in 0..KEYS {
             let slot = ends.partition_point(|&end| end < mix(key)) % ends.len();
             assert_eq!(owner(&circle, key), circle.owners[slot] as usize);
+            // Where its owner is out, to the next point of another.
+            let heir = circle
+                .owners
+                .iter()
+                .cycle()
+                .skip(slot)
+                .find(|&&owner| owner != 6)
+                .unwrap();
+            assert_eq!(circle.owner(key, |index| index != 6).unwrap(), *heir as usize);
         }
     }
 

@@ -4,6 +4,10 @@
 //! well most of the time; only when those all fall on endpoints that may not be used does it look at every
 //! member. That look draws by weight among all that are left, so the neighbours of a dead endpoint do not
 //! inherit its whole share.
+//!
+//! Two choices: two members are drawn by weight, the better one wins, the first where they are equal. So idle
+//! endpoints share by weight, busy ones hold requests by weight, and none takes more than twice its share for
+//! looking good: a herd can't form around one endpoint, however many proxies see the same numbers.
 
 use mesh_model::resources::Balancer;
 
@@ -46,7 +50,7 @@ enum Plan {
 enum Measure {
     /// Fewer requests in flight for its weight.
     Requests,
-    /// Sooner done: latency times the requests that would be in flight for its weight.
+    /// Sooner done: latency times one more than the requests in flight for its weight.
     Latency,
 }
 

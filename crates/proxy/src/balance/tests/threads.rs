@@ -1,19 +1,25 @@
 //! Do the numbers hold when several threads share them?
 
+use std::sync::Barrier;
 use std::thread;
 
 use super::super::{EndpointRegistry, Outcome};
 use super::*;
 
 const THREADS: u64 = 4;
-const REQUESTS: u64 = 20_000;
+/// Long enough that the threads overlap even where they share one core.
+const REQUESTS: u64 = 200_000;
 
 /// Runs `work` on several threads at once, each with its number.
 fn together(work: impl Fn(u64) + Sync) {
+    let gate = Barrier::new(THREADS as usize);
     thread::scope(|scope| {
         for number in 0..THREADS {
-            let work = &work;
-            scope.spawn(move || work(number));
+            let (work, gate) = (&work, &gate);
+            scope.spawn(move || {
+                gate.wait();
+                work(number);
+            });
         }
     });
 }
