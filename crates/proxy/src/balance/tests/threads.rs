@@ -8,7 +8,7 @@ use super::*;
 
 const THREADS: u64 = 4;
 /// Long enough that the threads overlap even where they share one core.
-const REQUESTS: u64 = 200_000;
+const REQUESTS: u64 = 40_000;
 
 /// Runs `work` on several threads at once, each with its number.
 fn together(work: impl Fn(u64) + Sync) {
@@ -65,10 +65,12 @@ fn nothing_is_lost_or_counted_twice() {
 
 #[test]
 fn threads_take_every_turn_once() {
+    // Turns are short, so it takes many of them until two threads meet.
+    let turns = 10 * REQUESTS;
     let picker = picker(&Balancer::RoundRobin, weighted(&[1, 2, 5]));
     together(|number| {
         let mut rng = Rng::from_seed(number);
-        for _ in 0..REQUESTS {
+        for _ in 0..turns {
             drop(
                 picker
                     .pick(0, &mut rng, None, &Tried::none())
@@ -84,7 +86,7 @@ fn threads_take_every_turn_once() {
         .map(|member| member.endpoint.stats(0).requests);
     assert_eq!(
         taken.collect::<Vec<_>>(),
-        [1, 2, 5].map(|weight| weight * THREADS * REQUESTS / 8)
+        [1, 2, 5].map(|weight| weight * THREADS * turns / 8)
     );
 }
 
