@@ -1,0 +1,354 @@
+//! What does a listener terminate TLS with, and when does that change?
+//!
+//! [`ServerTls`] is the compiled form of a listener's `tls`. It is made with the listener and lives as long; its files
+//! may change under it. The control thread asks [`ServerTls::changed`] now and then, which costs a `stat` for each file,
+//! and calls [`ServerTls::reload`] when it is told so. Handshakes take [`ServerTls::config`], a pointer that is read
+//! without a lock, and keep what they began with.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use mesh_model::issue::{Issue, IssueCode, PathStep};
+use mesh_model::resources::{self, CertificateAndKey, ListenerProtocol, TlsVersion};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{InconsistentKeys, ServerConfig};
+
+use super::certificates::Certificates;
+use super::der::{self, Validity};
+use super::files::{Files, shown};
+use super::pem;
+use super::problem::{At, Problem};
+
+/// Tickets sent after a TLS 1.3 handshake. Clients use a ticket once (RFC 8446 appendix C.4), and are sent a new one each
+/// time they come back; a second one would only serve those that open two connections at once, and each costs the
+/// handshake a tenth of what it takes to make the keys it saves.
+const TICKETS: usize = 1;
+
+/// TLS that a listener terminates.
+pub struct ServerTls {
+    resource: resources::ServerTls,
+    alpn: Vec<Vec<u8>>,
+    at: At,
+    /// What seals session tickets. It outlives reloads, so that returning clients do not notice them.
+    ticketer: Option<Arc<dyn ProducesTickets>>,
+    config: ArcSwap<ServerConfig>,
+    state: Mutex<State>,
+}
+
+struct State {
+    files: Files,
+    /// The fingerprint of the files that are served, which are not those last read when these were bad.
+    served: u64,
+    leaves: Vec<Leaf>,
+}
+
+/// What is known of a certificate that is served.
+struct Leaf {
+    /// Its file, as it stands in messages.
+    shown: String,
+    validity: Validity,
+    has_names: bool,
+}
+
+/// What a reload did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// The files hold what is served already.
+    Unchanged,
+    /// New handshakes use what the files hold now.
+    Changed,
+}
+
+impl ServerTls {
+    /// Reads a listener's certificates, keys and roots. `protocol` says which ALPN protocols are offered where the
+    /// resource does not; `path` is where the resource stands, such as `listeners[0].tls`.
+    ///
+    /// Sessions are resumed by tickets that this process alone can open, so no memory is kept for a client; save where
+    /// clients show certificates, as a ticket would outlive theirs. An expired certificate is no error, see
+    /// [`ServerTls::warnings`].
+    ///
+    /// # Errors
+    /// Every file that is missing, unreadable or not what it should be, and every key that is not its certificate's.
+    pub fn load(
+        resource: &resources::ServerTls,
+        protocol: ListenerProtocol,
+        path: &[PathStep],
+    ) -> Result<Self, Vec<Issue>> {
+        let at = At::new(path);
+        let alpn = alpn(resource, protocol);
+        let ticketer = match resource.client_certificates {
+            Some(_) => None,
+            None => Some(Ticketer::new().map_err(|error| {
+                vec![at.issue(Problem::plain(
+                    IssueCode::BadValue,
+                    format!("no randomness for tickets: {error}"),
+                ))]
+            })?),
+        };
+        let mut files = Files::default();
+        let built = build(resource, &alpn, ticketer.as_ref(), &at, &mut files)?;
+        let state = State {
+            served: files.fingerprint(),
+            files,
+            leaves: built.leaves,
+        };
+        Ok(Self {
+            resource: resource.clone(),
+            alpn,
+            at,
+            ticketer,
+            config: ArcSwap::from_pointee(built.config),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The configuration for a new handshake.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+
+    /// Whether a file may have changed since it was read: one `stat` for each. For the control thread.
+    pub fn changed(&self) -> bool {
+        self.state().files.changed()
+    }
+
+    /// Reads the files again; if they hold something new, handshakes that begin from now on use it.
+    ///
+    /// # Errors
+    /// As [`ServerTls::load`]. What was served before goes on being served, and [`ServerTls::changed`] stays quiet
+    /// until a file changes again.
+    pub fn reload(&self) -> Result<Reloaded, Vec<Issue>> {
+        let mut files = Files::default();
+        let built = build(
+            &self.resource,
+            &self.alpn,
+            self.ticketer.as_ref(),
+            &self.at,
+            &mut files,
+        );
+        let mut state = self.state();
+        let read = files.fingerprint();
+        state.files = files;
+        let built = built?;
+        if read == state.served {
+            return Ok(Reloaded::Unchanged);
+        }
+        state.served = read;
+        state.leaves = built.leaves;
+        self.config.store(Arc::new(built.config));
+        Ok(Reloaded::Changed)
+    }
+
+    /// What an operator should look at although it is served: certificates outside their dates, and certificates
+    /// without DNS names that no client can be shown.
+    pub fn warnings(&self, now: SystemTime) -> Vec<Issue> {
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let mut issues = Vec::new();
+        for (index, leaf) in self.state().leaves.iter().enumerate() {
+            let mut warn = |message: String| {
+                let at = self.at.key("certificates").index(index).key("certificate");
+                issues.push(at.issue(Problem::plain(IssueCode::BadValue, message)));
+            };
+            if leaf.validity.not_after < now as i64 {
+                warn(format!("the certificate in {} has expired", leaf.shown));
+            } else if leaf.validity.not_before > now as i64 {
+                warn(format!("the certificate in {} is not valid yet", leaf.shown));
+            }
+            if index > 0 && !leaf.has_names {
+                warn(format!(
+                    "the certificate in {} has no DNS name: no client will be shown it",
+                    leaf.shown
+                ));
+            }
+        }
+        issues
+    }
+
+    /// When the first of the certificates that are served ends to be valid.
+    pub fn expires(&self) -> Option<SystemTime> {
+        let first = self
+            .state()
+            .leaves
+            .iter()
+            .map(|leaf| leaf.validity.not_after)
+            .min()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(first.try_into().unwrap_or(0)))
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing between two writes of the state can panic, so it is whole even then.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The protocols offered, in the server's order of preference.
+fn alpn(resource: &resources::ServerTls, protocol: ListenerProtocol) -> Vec<Vec<u8>> {
+    if !resource.alpn.is_empty() {
+        return resource
+            .alpn
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+    }
+    // A client that offers only names that are not listed is turned away (RFC 7301 section 3.2): some say `http/1.0`.
+    let names: &[&str] = match protocol {
+        ListenerProtocol::Auto => &["h2", "http/1.1", "http/1.0"],
+        ListenerProtocol::Http1 => &["http/1.1", "http/1.0"],
+        ListenerProtocol::Http2 => &["h2"],
+        ListenerProtocol::Tcp | ListenerProtocol::TlsPassthrough => &[],
+    };
+    names.iter().map(|name| name.as_bytes().to_vec()).collect()
+}
+
+struct Built {
+    config: ServerConfig,
+    leaves: Vec<Leaf>,
+}
+
+fn build(
+    resource: &resources::ServerTls,
+    alpn: &[Vec<u8>],
+    ticketer: Option<&Arc<dyn ProducesTickets>>,
+    at: &At,
+    files: &mut Files,
+) -> Result<Built, Vec<Issue>> {
+    let provider = super::provider();
+    let mut issues = Vec::new();
+    let mut certificates = Certificates::default();
+    let mut leaves = Vec::new();
+    if resource.certificates.is_empty() {
+        let problem = Problem::new(
+            IssueCode::Missing,
+            "there is no certificate to show",
+            "at least one",
+        );
+        issues.push(at.key("certificates").issue(problem));
+    }
+    for (index, pair) in resource.certificates.iter().enumerate() {
+        match certified(pair, &provider, &at.key("certificates").index(index), files) {
+            Ok(certified) => {
+                certificates.add(
+                    Arc::new(certified.key),
+                    certified.names.iter().map(String::as_str),
+                );
+                leaves.push(certified.leaf);
+            }
+            Err(found) => issues.extend(found),
+        }
+    }
+    let versions: &[_] = match resource.minimum_version {
+        TlsVersion::Tls12 => const { &[&TLS13, &TLS12] },
+        TlsVersion::Tls13 => const { &[&TLS13] },
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
+    let verifier = match &resource.client_certificates {
+        None => Ok(WebPkiClientVerifier::no_client_auth()),
+        Some(client) => pem::roots(files, &client.roots).and_then(|roots| {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = if client.optional {
+                verifier.allow_unauthenticated()
+            } else {
+                verifier
+            };
+            verifier.build().map_err(|error| {
+                let message = format!("{} can't verify clients: {error}", shown(&client.roots));
+                Problem::plain(IssueCode::BadValue, message)
+            })
+        }),
+    };
+    let verifier = match verifier {
+        Ok(verifier) => Some(verifier),
+        Err(problem) => {
+            issues.push(at.key("clientCertificates").key("roots").issue(problem));
+            None
+        }
+    };
+    let (builder, verifier) = match (builder, verifier) {
+        (Ok(builder), Some(verifier)) if issues.is_empty() => (builder, verifier),
+        (Err(error), _) => {
+            issues.push(at.issue(Problem::plain(IssueCode::BadValue, error.to_string())));
+            return Err(issues);
+        }
+        _ => return Err(issues),
+    };
+    let mut config = builder
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(certificates));
+    config.alpn_protocols = alpn.to_vec();
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    match ticketer {
+        Some(ticketer) => {
+            config.ticketer = Arc::clone(ticketer);
+            config.send_tls13_tickets = TICKETS;
+        }
+        None => config.send_tls13_tickets = 0,
+    }
+    Ok(Built { config, leaves })
+}
+
+struct Certified {
+    key: CertifiedKey,
+    names: Vec<String>,
+    leaf: Leaf,
+}
+
+/// Reads a chain and its key and holds them against each other.
+fn certified(
+    pair: &CertificateAndKey,
+    provider: &CryptoProvider,
+    at: &At,
+    files: &mut Files,
+) -> Result<Certified, Vec<Issue>> {
+    let (at_certificate, at_key) = (at.key("certificate"), at.key("key"));
+    let chain = pem::chain(files, &pair.certificate).map_err(|problem| at_certificate.issue(problem));
+    let key = pem::key(files, &pair.key).and_then(|key| {
+        provider.key_provider.load_private_key(key).map_err(|_| {
+            // What rustls says of it helps nobody: "failed to parse private key as RSA, ECDSA, or EdDSA".
+            let message = format!("{} holds a private key that can't be used", shown(&pair.key));
+            Problem::new(IssueCode::BadValue, message, pem::USABLE_KEY)
+        })
+    });
+    let (chain, key) = match (chain, key.map_err(|problem| at_key.issue(problem))) {
+        (Ok(chain), Ok(key)) => (chain, key),
+        (chain, key) => return Err(chain.err().into_iter().chain(key.err()).collect()),
+    };
+    let not_x509 = || {
+        let message = format!(
+            "{} does not begin with an X.509 certificate",
+            shown(&pair.certificate)
+        );
+        vec![at_certificate.issue(Problem::plain(IssueCode::BadValue, message))]
+    };
+    let leaf = chain.first().ok_or_else(not_x509)?;
+    let parsed = webpki::EndEntityCert::try_from(leaf).map_err(|_| not_x509())?;
+    let names: Vec<String> = parsed.valid_dns_names().map(str::to_owned).collect();
+    let leaf = Leaf {
+        shown: shown(&pair.certificate),
+        validity: der::validity(leaf).ok_or_else(not_x509)?,
+        has_names: !names.is_empty(),
+    };
+    let key = CertifiedKey::new(chain, key);
+    match key.keys_match() {
+        // A key that can't tell its public half can't be held against the certificate; clients will.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            Ok(Certified { key, names, leaf })
+        }
+        Err(_) => {
+            let message = format!(
+                "{} is not the key of {}",
+                shown(&pair.key),
+                shown(&pair.certificate)
+            );
+            let problem = Problem::new(IssueCode::Conflict, message, pem::KEY_OF_LEAF);
+            Err(vec![at_key.issue(problem)])
+        }
+    }
+}
