@@ -46,8 +46,8 @@ export function routeTable(
   const virtualHosts = hostGroups(routes).map(({ hosts, members }, group) => {
     const at = [...resource, 'virtualHosts', group];
     for (const [index, { from, item }] of hosts.entries()) {
-      const route = [...config, from];
-      compilation.sources.set([...at, 'hosts', index], item ? [...route, 'match', 'host', ...item] : route);
+      const origin = [...config, from];
+      compilation.sources.set([...at, 'hosts', index], item ? [...origin, 'match', 'host', ...item] : origin);
     }
     const made = members.map((member, index) => {
       const source = routes[member] as RouteConfig;
@@ -84,8 +84,8 @@ function hostsOf({ match }: RouteConfig): { host: string; item: Path | undefined
 /** The hosts that have the very same routes, together: a host stands in one virtual host only. */
 function hostGroups(routes: readonly RouteConfig[]): { hosts: Host[]; members: number[] }[] {
   const members = new Map<string, { host: Host; routes: Set<number> }>();
-  for (const [index, route] of routes.entries()) {
-    for (const { host, item } of hostsOf(route)) {
+  for (const [index, config] of routes.entries()) {
+    for (const { host, item } of hostsOf(config)) {
       const known = members.get(host);
       if (known) known.routes.add(index);
       else members.set(host, { host: { host, from: index, item }, routes: new Set([index]) });

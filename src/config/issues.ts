@@ -62,7 +62,7 @@ function flatten(issue: ZodIssue): ZodIssue[] {
     .map((branch) => branch.flatMap(flatten))
     .filter((branch) => branch.length > 0 && !branch.some(isOtherForm))
     .toSorted((a, b) => a.length - b.length)[0];
-  return meant ? meant.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] })) : [issue];
+  return meant?.map((inner) => Object.assign(inner, { path: [...issue.path, ...inner.path] })) ?? [issue];
 }
 
 /** Whether a form was not meant at all: the value is of another kind. */

@@ -134,15 +134,19 @@ export function must<T extends z.ZodType>(schema: T, description: string): T {
 export const list = <T extends z.ZodType>(item: T, what: string): z.ZodArray<T> =>
   z.array(item, { error: `expected a list of ${what}` });
 
-export const listOf = <T extends z.ZodType>(item: T, expected: string): z.ZodUnion<[T, z.ZodArray<T>]> =>
+export const listOf = <T extends z.ZodType>(item: T, expected: string): OneOrMore<T> =>
   z.union([item, z.array(item)], { error: `expected ${expected}` });
 
 export const map = <T extends z.ZodType>(value: T, what: string): z.ZodRecord<z.ZodString, T> =>
   z.record(text(formats.name), value, { error: `expected ${what}` });
 
 export const duration = (): z.ZodString => text(formats.duration);
-export const hosts = () => listOf(text(formats.hostPattern), formats.hostPattern.expected);
-export const headerTexts = () => listOf(text(formats.text), 'text, or a list of texts');
+type OneOrMore<T extends z.ZodType> = z.ZodUnion<[T, z.ZodArray<T>]>;
 
-export const bytes = (minimum: number, maximum = U32) =>
+export const hosts = (): OneOrMore<z.ZodString> =>
+  listOf(text(formats.hostPattern), formats.hostPattern.expected);
+export const headerTexts = (): OneOrMore<z.ZodString> =>
+  listOf(text(formats.text), 'text, or a list of texts');
+
+export const bytes = (minimum: number, maximum = U32): z.ZodUnion<[z.ZodInt, z.ZodString]> =>
   z.union([whole(minimum, maximum), text(formats.size)], { error: `expected ${formats.size.expected}` });

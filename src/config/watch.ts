@@ -85,6 +85,11 @@ export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, Async
     for (const resolve of this.#waiting.splice(0)) resolve({ value: undefined, done: true });
   };
 
+  /** Looks at the file now, without waiting for an event. */
+  check(): void {
+    if (!this.#stopped) this.#look();
+  }
+
   return(): Promise<IteratorResult<ConfigChange, undefined>> {
     this.stop();
     return Promise.resolve({ value: undefined, done: true });

@@ -174,7 +174,7 @@ export interface ClusterStats {
 /** One endpoint. */
 export interface EndpointStats {
   readonly address: string;
-  readonly state: 'healthy' | 'draining' | 'unhealthy' | 'ejected';
+  readonly state: 'available' | 'ejected' | 'draining' | 'unhealthy';
   readonly requestsInFlight: number;
 }
 

@@ -1,183 +1,117 @@
-//! A header field in the bytes that it came in, and the fields that a proxy must know.
+//! How is one field line read?
 
-/// A range of bytes in the buffer that was parsed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
-    /// The first byte.
-    pub start: u32,
-    /// The byte after the last.
-    pub end: u32,
+use crate::error::HeadError;
+use crate::known::{Known, classify};
+use crate::scan::{is_ows, token_end, value_end};
+use crate::span::Span;
+
+/// Whether a head is there as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parsed {
+    /// It is; `head_len` says where it ends.
+    Complete,
+    /// More bytes are needed; so far nothing is wrong.
+    Partial,
 }
 
-impl Span {
-    pub(crate) fn new(start: usize, end: usize) -> Self {
-        // Heads are bounded far below 4 GiB.
-        Self { start: start as u32, end: end as u32 }
-    }
-
-    /// The bytes; none when the span is not of this buffer.
-    #[inline]
-    pub fn of(self, buf: &[u8]) -> &[u8] {
-        buf.get(self.start as usize..self.end as usize).unwrap_or_default()
-    }
-
-    /// How many bytes.
-    pub fn len(self) -> usize {
-        self.end.saturating_sub(self.start) as usize
-    }
-
-    /// Whether it is empty.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// One field line.
-#[derive(Clone, Copy, Debug)]
+/// A field of a head.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Field {
-    /// The name, in the case it came.
+    /// The name, in the case it came with.
     pub name: Span,
-    /// The value, without white space around it.
+    /// The value, without the whitespace around it. May be empty.
     pub value: Span,
-    /// The line with its CRLF.
+    /// The whole line, CRLF included.
     pub line: Span,
-    /// What it is to a proxy.
+    /// What the name is.
     pub known: Known,
-    /// The line is `Name: value` CRLF to the byte, so that it can be copied as it is.
+    /// The line is exactly `name: value` and CRLF, so that it can be copied as it is.
     pub canonical: bool,
-    /// It concerns this connection only: by name, or because `Connection` says so (RFC 9110 section 7.6.1).
+    /// Meant for the next hop alone: by its name, or because `connection` lists it (RFC 9110 section 7.6.1).
     pub hop: bool,
 }
 
-macro_rules! known {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)+) => {
-        /// Fields that a proxy treats in a special way.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum Known {
-            /// Any other.
-            Other,
-            $($(#[$doc])* $name,)+
-        }
-
-        /// What a name in any case stands for.
-        #[inline]
-        pub fn classify(name: &[u8]) -> Known {
-            // Most names are told apart by length and first letter; the rest costs one comparison.
-            let key = (name.len(), name.first().map_or(0, |b| b | 0x20));
-            $(
-                const _: () = assert!(!$text.is_empty());
-                if key == ($text.len(), $text[0]) && name.eq_ignore_ascii_case($text) {
-                    return Known::$name;
-                }
-            )+
-            Known::Other
-        }
-    };
+/// What a line was.
+pub(crate) enum Line {
+    /// A field; the next line begins at its end.
+    Field(Field),
+    /// The blank line that ends the section, and where what follows begins.
+    End(usize),
+    /// Not there as a whole.
+    Partial,
 }
 
-known! {
-    /// `host`
-    Host = b"host",
-    /// `connection`
-    Connection = b"connection",
-    /// `content-length`
-    ContentLength = b"content-length",
-    /// `transfer-encoding`
-    TransferEncoding = b"transfer-encoding",
-    /// `content-type`
-    ContentType = b"content-type",
-    /// `te`
-    Te = b"te",
-    /// `trailer`
-    Trailer = b"trailer",
-    /// `upgrade`
-    Upgrade = b"upgrade",
-    /// `keep-alive`
-    KeepAlive = b"keep-alive",
-    /// `proxy-connection`
-    ProxyConnection = b"proxy-connection",
-    /// `proxy-authenticate`
-    ProxyAuthenticate = b"proxy-authenticate",
-    /// `proxy-authorization`
-    ProxyAuthorization = b"proxy-authorization",
-    /// `expect`
-    Expect = b"expect",
-    /// `http2-settings`
-    Http2Settings = b"http2-settings",
-    /// `forwarded`
-    Forwarded = b"forwarded",
-    /// `x-forwarded-for`
-    XForwardedFor = b"x-forwarded-for",
-    /// `x-forwarded-host`
-    XForwardedHost = b"x-forwarded-host",
-    /// `x-forwarded-proto`
-    XForwardedProto = b"x-forwarded-proto",
-    /// `x-forwarded-port`
-    XForwardedPort = b"x-forwarded-port",
-    /// `x-real-ip`
-    XRealIp = b"x-real-ip",
-    /// `x-request-id`
-    XRequestId = b"x-request-id",
-    /// `via`
-    Via = b"via",
-    /// `grpc-timeout`
-    GrpcTimeout = b"grpc-timeout",
-}
-
-impl Known {
-    /// Whether the field concerns one connection only, by its name.
-    #[inline]
-    pub fn is_hop_by_hop(self) -> bool {
-        matches!(
-            self,
-            Self::Connection
-                | Self::TransferEncoding
-                | Self::Te
-                | Self::Upgrade
-                | Self::KeepAlive
-                | Self::ProxyConnection
-                | Self::ProxyAuthenticate
-                | Self::ProxyAuthorization
-                | Self::Http2Settings
-        )
-    }
-}
-
-const fn table(extra: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut b = 0;
-    while b < 256 {
-        table[b] = (b as u8).is_ascii_alphanumeric();
-        b += 1;
-    }
-    let mut i = 0;
-    while i < extra.len() {
-        table[extra[i] as usize] = true;
-        i += 1;
-    }
-    table
-}
-
-static TOKEN: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
-
-/// Whether all bytes may stand in a token (RFC 9110 section 5.6.2), and there is one.
+/// Reads the line at `at` (RFC 9112 section 5): a field, or the end of the section.
 #[inline]
-pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|b| TOKEN[*b as usize])
+pub(crate) fn line(buf: &[u8], at: usize) -> Result<Line, HeadError> {
+    let Some(name_end) = token_end(buf, at) else {
+        return Ok(Line::Partial);
+    };
+    if buf.get(name_end) != Some(&b':') || name_end == at {
+        return odd_line(buf, at, name_end);
+    }
+    let mut start = name_end + 1;
+    while buf.get(start).is_some_and(|b| is_ows(*b)) {
+        start += 1;
+    }
+    let Some(stop) = value_end(buf, start) else {
+        return Ok(Line::Partial);
+    };
+    let Some(after) = line_end(buf, stop, HeadError::InvalidValue)? else {
+        return Ok(Line::Partial);
+    };
+    let mut end = stop;
+    while end > start && buf.get(end - 1).is_some_and(|b| is_ows(*b)) {
+        end -= 1;
+    }
+    let known = classify(buf.get(at..name_end).unwrap_or_default());
+    Ok(Line::Field(Field {
+        name: Span::new(at, name_end),
+        value: Span::new(start, end),
+        line: Span::new(at, after),
+        known,
+        canonical: start == name_end + 2 && end == stop && buf.get(name_end + 1) == Some(&b' '),
+        hop: known.is_hop_by_hop(),
+    }))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_known_in_any_case() {
-        assert_eq!(classify(b"HOST"), Known::Host);
-        assert_eq!(classify(b"x-Forwarded-For"), Known::XForwardedFor);
-        assert_eq!(classify(b"Transfer-Encoding"), Known::TransferEncoding);
-        for other in [&b""[..], b"hos", b"hosts", b"x-forwarded-far", b"\xff"] {
-            assert_eq!(classify(other), Known::Other);
-        }
+/// A line that does not begin with a name and a colon: the end of the section, or which rule it breaks.
+#[cold]
+fn odd_line(buf: &[u8], at: usize, name_end: usize) -> Result<Line, HeadError> {
+    let first = name_end == at;
+    match buf.get(name_end) {
+        Some(b'\r') if first => Ok(line_end(buf, at, HeadError::BareCr)?.map_or(Line::Partial, Line::End)),
+        Some(b'\n') if first => Err(HeadError::BareLf),
+        Some(b':') => Err(HeadError::EmptyName),
+        Some(b' ' | b'\t') if first => Err(HeadError::ObsoleteFold),
+        Some(b' ' | b'\t') => Err(HeadError::SpaceBeforeColon),
+        Some(b'\r' | b'\n') => Err(HeadError::MissingColon),
+        Some(_) => Err(HeadError::InvalidName),
+        None => Ok(Line::Partial),
     }
+}
+
+/// Where the next line begins, when the one that stops at `stop` does so with CRLF. `None`: the buffer ends first.
+/// Any other byte than CR or LF breaks the given rule.
+#[inline]
+pub(crate) fn line_end(buf: &[u8], stop: usize, other: HeadError) -> Result<Option<usize>, HeadError> {
+    match (buf.get(stop), buf.get(stop + 1)) {
+        (Some(b'\r'), Some(b'\n')) => Ok(Some(stop + 2)),
+        (None, _) | (Some(b'\r'), None) => Ok(None),
+        (Some(b'\r'), Some(_)) => Err(HeadError::BareCr),
+        (Some(b'\n'), _) => Err(HeadError::BareLf),
+        _ => Err(other),
+    }
+}
+
+/// The values of all fields of this name, in any case, in their order.
+pub(crate) fn values<'a>(
+    fields: &'a [Field],
+    buf: &'a [u8],
+    name: &'a [u8],
+) -> impl Iterator<Item = &'a [u8]> {
+    fields
+        .iter()
+        .filter(move |field| field.name.of(buf).eq_ignore_ascii_case(name))
+        .map(move |field| field.value.of(buf))
 }

@@ -1,82 +1,53 @@
-//! How is HTTP/1 read and written by a proxy that must never be misunderstood?
+//! What do these bytes mean in HTTP/1, and which bytes say it?
 //!
-//! Bytes in, heads and body frames out: nothing here knows a socket or a clock. What two parsers could read differently
-//! is an error (RFC 9112 section 11.2), so that whatever this crate lets through has one meaning. Heads are parsed in
-//! place into spans; once warm, nothing allocates.
+//! The codec of the proxy, without I/O: it is given bytes and answers with heads and pieces of bodies; it knows no
+//! socket and no clock. Heads are parsed in place: what is found are [`Span`]s into the caller's buffer.
 //!
-//! - [`RequestHead`], [`ResponseHead`]: a head and what follows from it (body, persistence, upgrade).
-//! - [`BodyDecoder`], [`BodyEncoder`]: framing taken off and put on.
-//! - [`HeadWriter`], [`copy_fields`]: heads written.
-//! - [`path`]: the one normal form of a path.
+//! ```text
+//!  bytes in ──> RequestHead / ResponseHead ──> fields ──> copy_fields ──> HeadWriter ──> bytes out
+//!           └─> BodyDecoder ──> payload ──> BodyEncoder ──────────────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - Whatever two parsers could read differently is an error, never a guess (RFC 9112 section 11.2). One enum names
+//!   every rule: [`HeadError`] for heads, [`BodyError`] for framing, [`path::PathError`] for paths.
+//! - Every function is total: no input panics, and every loop and buffer is bounded by [`Limits`].
+//! - Parsing depends on the bytes alone: a head means the same however it was cut into reads. No state is kept between
+//!   two calls for one head, so a head object can go from one connection to another at any time.
+//! - Nothing allocates once the vector of fields has grown to what is usual, but for trailers, which are rare.
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod authority;
 mod body;
-mod chunked;
+mod encode;
 mod error;
+mod facts;
 mod field;
-mod fields;
-mod host;
+mod known;
+mod limits;
+mod method;
 pub mod path;
 mod request;
 mod response;
+mod scan;
+mod span;
+mod target;
+mod trailers;
 mod write;
 
-pub use body::{BodyDecoder, BodyEncoder, BodyKind, Decoded};
-pub use chunked::Trailers;
+pub use authority::is_authority;
+pub use body::{BodyDecoder, BodyKind, Decoded};
+pub use encode::BodyEncoder;
 pub use error::{BodyError, HeadError};
-pub use field::{Field, Known, Span, classify};
-pub use request::{Method, RequestHead, Target};
+pub use facts::Persistence;
+pub use field::{Field, Parsed};
+pub use known::{Known, classify};
+pub use limits::Limits;
+pub use method::{Method, Version};
+pub use request::RequestHead;
 pub use response::ResponseHead;
-pub use write::{HeadWriter, copy_fields};
-
-/// The version in a start line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0 (RFC 1945).
-    Http10,
-    /// HTTP/1.1 (RFC 9112).
-    #[default]
-    Http11,
-}
-
-/// Whether the connection may carry another message after this one (RFC 9112 section 9.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Persistence {
-    /// It may.
-    KeepAlive,
-    /// It may not.
-    #[default]
-    Close,
-}
-
-/// Whether a head was there as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parsed {
-    /// It was.
-    Complete,
-    /// More bytes are needed.
-    Partial,
-}
-
-/// Most fields that a head may ever have, whatever the limits say.
-pub const MAX_FIELDS: usize = 256;
-
-/// Bounds of what is parsed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of a head, start line and blank line included. Default 65,536.
-    pub head_bytes: usize,
-    /// Fields of a head, at most [`MAX_FIELDS`]. Default 128.
-    pub fields: usize,
-    /// Bytes of chunk extensions in one body; they are dropped. Default 4,096: nobody uses them.
-    pub chunk_extension_bytes: usize,
-    /// Bytes of trailers. Default 8,192.
-    pub trailer_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { head_bytes: 65_536, fields: 128, chunk_extension_bytes: 4096, trailer_bytes: 8192 }
-    }
-}
+pub use scan::{is_target, is_token, is_value};
+pub use span::Span;
+pub use target::Target;
+pub use trailers::{Trailers, is_forbidden_trailer};
+pub use write::{HeadWriter, copy_fields, reason_phrase};

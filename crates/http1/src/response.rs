@@ -1,30 +1,44 @@
-//! A response's head (RFC 9112 section 4).
+//! What does this response head say?
 
-use crate::field::{Field, Known, Span};
-use crate::fields::{collect, offset, scratch};
-use crate::{BodyKind, HeadError, Limits, Method, Parsed, Persistence, Version};
+use crate::body::BodyKind;
+use crate::error::HeadError;
+use crate::facts::{Facts, Persistence, partial, read_fields};
+use crate::field::{Field, Parsed, line_end};
+use crate::known::Known;
+use crate::limits::Limits;
+use crate::method::{Method, Version};
+use crate::request::early_version;
+use crate::scan::value_end;
+use crate::span::Span;
 
-/// A parsed response head. Parse into it again and again: it keeps its memory.
+/// A parsed response head. Made once and used for many responses: it keeps the room for its fields.
+///
+/// What it holds is of meaning after [`ResponseHead::parse`] gave [`Parsed::Complete`], together with the buffer that
+/// was parsed.
 #[derive(Clone, Debug, Default)]
 pub struct ResponseHead {
     /// The version.
     pub version: Version,
-    /// The status code, 100 to 999.
+    /// The status: three digits, from 100 to 999.
     pub status: u16,
     /// The reason phrase; may be empty.
     pub reason: Span,
-    /// The fields in order.
+    /// The fields in their order.
     pub fields: Vec<Field>,
-    /// How the body is framed.
+    /// How the body is framed. [`BodyKind::None`] when none follows: to HEAD, of 1xx, 204, 304 and of tunnels, and when
+    /// its length is 0.
     pub body: BodyKind,
-    /// What `Content-Length` says, also where no body follows (HEAD, 304).
+    /// `content-length` as it was given, also where no body follows: to HEAD and of 304 it is what GET would have had.
+    /// `None` of 1xx and 204, where it may not be (RFC 9110 section 8.6).
     pub content_length: Option<u64>,
-    /// Whether the connection may be used again.
+    /// Whether the connection can be used again.
     pub persistence: Persistence,
-    /// Bytes of the head with its blank line.
+    /// `101 (Switching Protocols)`: what follows is the protocol that the field `upgrade` names.
+    pub upgrade: bool,
+    /// 2xx to CONNECT: what follows are the tunnel's bytes.
+    pub tunnel: bool,
+    /// The bytes of the head, with the blank line.
     pub head_len: usize,
-    /// How far a partial head was looked at.
-    scanned: usize,
 }
 
 impl ResponseHead {
@@ -33,98 +47,102 @@ impl ResponseHead {
         Self::default()
     }
 
+    /// Reads the head at the start of `buf`, as an answer to a request of this method. Offsets in the result are those
+    /// of `buf`. Each call reads from the start, as for requests.
+    ///
+    /// # Errors
+    /// The first rule that is broken, as soon as its bytes are there. More bytes never make it right.
+    pub fn parse(&mut self, buf: &[u8], request: Method, limits: &Limits) -> Result<Parsed, HeadError> {
+        let buf = limits.window(buf);
+        self.fields.clear();
+        let Some(at) = self.status_line(buf)? else {
+            return partial(buf, limits);
+        };
+        let mut facts = Facts::default();
+        match read_fields(buf, at, limits, &mut self.fields, &mut facts)? {
+            None => partial(buf, limits),
+            Some(end) => {
+                self.conclude(buf, request, &facts)?;
+                self.head_len = end;
+                Ok(Parsed::Complete)
+            }
+        }
+    }
+
+    /// `version SP status [SP reason] CRLF` (RFC 9112 section 4). `Some`: where the fields begin. Without a reason the
+    /// second space is often left out.
+    #[inline]
+    fn status_line(&mut self, buf: &[u8]) -> Result<Option<usize>, HeadError> {
+        let Some((version, rest)) = buf.split_at_checked(8) else {
+            return early_version(buf).map(|()| None);
+        };
+        self.version = Version::from_bytes(version).ok_or(HeadError::UnsupportedVersion)?;
+        let Some((line, _)) = rest.split_at_checked(4) else {
+            return early_status(rest).map(|()| None);
+        };
+        self.status = match line {
+            [b' ', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
+                u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0')
+            }
+            _ => return early_status(line).and(Err(HeadError::InvalidStatus)),
+        };
+        let start = match buf.get(12) {
+            Some(b' ') => 13,
+            Some(b'0'..=b'9') => return Err(HeadError::InvalidStatus),
+            Some(b'\r' | b'\n') | None => 12,
+            Some(_) => return Err(HeadError::InvalidStartLine),
+        };
+        let Some(stop) = value_end(buf, start) else {
+            return Ok(None);
+        };
+        self.reason = Span::new(start, stop);
+        line_end(buf, stop, HeadError::InvalidReason)
+    }
+
+    /// What the fields mean together (RFC 9112 section 6.3).
+    fn conclude(&mut self, buf: &[u8], request: Method, facts: &Facts) -> Result<(), HeadError> {
+        let bodiless_status = self.status < 200 || self.status == 204;
+        if facts.chunked && (bodiless_status || self.version == Version::Http10) {
+            return Err(HeadError::UnexpectedTransferEncoding);
+        }
+        self.upgrade = self.status == 101;
+        if self.upgrade && facts.upgrade(buf, self.version).is_none() {
+            return Err(HeadError::InvalidUpgrade);
+        }
+        self.tunnel = request == Method::Connect && (200..300).contains(&self.status);
+        self.content_length = facts.content_length.filter(|_| !bodiless_status);
+        self.body = if bodiless_status || self.status == 304 || request == Method::Head || self.tunnel {
+            BodyKind::None
+        } else {
+            facts.body().unwrap_or(BodyKind::UntilClose)
+        };
+        self.persistence = match self.body {
+            BodyKind::UntilClose => Persistence::Close,
+            _ if self.upgrade || self.tunnel => Persistence::Close,
+            _ => facts.persistence(self.version),
+        };
+        Ok(())
+    }
+
     /// The first field of this kind.
+    #[inline]
     pub fn field(&self, known: Known) -> Option<&Field> {
         self.fields.iter().find(|field| field.known == known)
     }
 
-    /// Parses the head at the front of `buf`, the answer to a request with `method`. After [`Parsed::Partial`], call
-    /// again with the same bytes and more.
-    ///
-    /// # Errors
-    /// The rule that the head breaks; see [`HeadError`].
-    pub fn parse(&mut self, buf: &[u8], method: Method, limits: &Limits) -> Result<Parsed, HeadError> {
-        let fresh = buf.get(self.scanned..).unwrap_or_default();
-        if self.scanned > 0 && self.scanned <= buf.len() && !fresh.contains(&b'\n') {
-            self.scanned = buf.len();
-            return if buf.len() > limits.head_bytes { Err(HeadError::TooLarge) } else { Ok(Parsed::Partial) };
-        }
-        let result = self.parse_all(buf, method, limits);
-        self.scanned = match result {
-            Ok(Parsed::Partial) => buf.len(),
-            _ => 0,
-        };
-        result
+    /// The values of all fields of this name, in any case, in their order.
+    pub fn values<'a>(&'a self, buf: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        crate::field::values(&self.fields, buf, name)
     }
+}
 
-    fn parse_all(&mut self, buf: &[u8], method: Method, limits: &Limits) -> Result<Parsed, HeadError> {
-        self.fields.clear();
-        if matches!(buf.first(), Some(b'\r' | b'\n')) {
-            return Err(HeadError::LeadingEmptyLine);
-        }
-        let mut headers = scratch();
-        let mut response = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
-        let status = config
-            .parse_response_with_uninit_headers(&mut response, buf, &mut headers)
-            .map_err(|error| match error {
-                httparse::Error::HeaderName => HeadError::FieldName,
-                httparse::Error::HeaderValue => HeadError::FieldValue,
-                httparse::Error::NewLine => HeadError::LineEnd,
-                httparse::Error::TooManyHeaders => HeadError::TooManyFields,
-                httparse::Error::Version => HeadError::Version,
-                httparse::Error::Status => HeadError::Status,
-                httparse::Error::Token => HeadError::StartLine,
-            })?;
-        let httparse::Status::Complete(len) = status else {
-            return if buf.len() >= limits.head_bytes { Err(HeadError::TooLarge) } else { Ok(Parsed::Partial) };
-        };
-        self.head_len = len;
-        if len > limits.head_bytes {
-            return Err(HeadError::TooLarge);
-        }
-        let (Some(version), Some(code)) = (response.version, response.code) else { return Err(HeadError::StartLine) };
-        self.version = if version == 0 { Version::Http10 } else { Version::Http11 };
-        if !(100..=999).contains(&code) {
-            return Err(HeadError::Status);
-        }
-        self.status = code;
-        // `HTTP/1.1 200` and, behind a space, the phrase; then CRLF.
-        let code_end = b"HTTP/1.1 200".len();
-        let line_end = match buf.iter().position(|b| *b == b'\n') {
-            Some(lf) if lf > code_end && buf.get(lf - 1) == Some(&b'\r') => lf + 1,
-            _ => return Err(HeadError::LineEnd),
-        };
-        let phrase = buf.get(code_end..line_end - 2).unwrap_or_default();
-        self.reason = match phrase.split_first() {
-            None => Span::new(code_end, code_end),
-            Some((b' ', _)) => Span::new(code_end + 1, line_end - 2),
-            Some(_) => return Err(HeadError::StartLine),
-        };
-        if self.reason.of(buf).iter().any(|b| b.is_ascii_control() && *b != b'\t') {
-            return Err(HeadError::StartLine);
-        }
-        debug_assert!(response.headers.first().is_none_or(|h| offset(buf, h.name.as_bytes()) >= line_end));
-        let facts = collect(buf, line_end, len, response.headers, limits.fields, &mut self.fields)?;
-        let http11 = self.version == Version::Http11;
-        let bodiless = code < 200 || code == 204;
-        if facts.chunked && (!http11 || bodiless) {
-            return Err(HeadError::UnexpectedTransferEncoding);
-        }
-        self.content_length = facts.content_length.filter(|_| !bodiless);
-        let tunnel = method == Method::Connect && (200..300).contains(&code);
-        self.body = match (facts.chunked, facts.content_length) {
-            _ if bodiless || tunnel || code == 304 || method == Method::Head => BodyKind::None,
-            (true, _) => BodyKind::Chunked,
-            (false, Some(0)) => BodyKind::None,
-            (false, Some(n)) => BodyKind::Fixed(n),
-            (false, None) => BodyKind::UntilClose,
-        };
-        self.persistence = match (http11, facts.close, facts.keep_alive) {
-            _ if self.body == BodyKind::UntilClose => Persistence::Close,
-            (true, false, _) | (false, false, true) => Persistence::KeepAlive,
-            _ => Persistence::Close,
-        };
-        Ok(Parsed::Complete)
+/// ` 200` that is not there as a whole: whether it can still become a status.
+#[cold]
+fn early_status(start: &[u8]) -> Result<(), HeadError> {
+    match start {
+        [] | [b' '] => Ok(()),
+        [b' ', b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => Ok(()),
+        [b' ', ..] => Err(HeadError::InvalidStatus),
+        _ => Err(HeadError::InvalidStartLine),
     }
 }

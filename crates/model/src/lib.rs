@@ -8,10 +8,12 @@
 //! - [`errors`]: why the proxy answered by itself: status, `grpc-status`, `proxy-status`, metric label in one list.
 //! - [`route`]: which route takes a request; [`filter`]: what changes on the way.
 //! - [`sni`]: where a TLS stream goes that is not opened here.
+//! - [`decide`]: the whole way of a described request, for tools.
 //! - [`validate`]: what all is wrong with a configuration ([`issue`]: one such thing); [`limits`]: the bounds of every number.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod decide;
 pub mod errors;
 pub mod filter;
 mod hosts;

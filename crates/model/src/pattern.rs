@@ -11,8 +11,9 @@ use crate::issue::{IssueCode, Problem, shown};
 /// Longest pattern. Longer ones are lists in disguise, which exact and prefix conditions do better.
 pub(crate) const MAX_PATTERN_BYTES: usize = 2048;
 
-/// Most memory for one compiled program: nested counted repetitions grow it without bound otherwise.
-const MAX_PROGRAM_BYTES: usize = 256 * 1024;
+/// Most memory for one compiled program: nested counted repetitions grow it without bound otherwise, and the worst case of
+/// matching is its size times the length of the value.
+const MAX_PROGRAM_BYTES: usize = 128 * 1024;
 
 /// Most memory for the states that matching remembers, per thread.
 const MAX_STATES_BYTES: usize = 512 * 1024;

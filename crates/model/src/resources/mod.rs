@@ -31,3 +31,66 @@ pub struct Resources {
     /// Who answers for each cluster.
     pub endpoints: Vec<Endpoints>,
 }
+
+impl Resources {
+    /// A copy fit to be shown: private keys given as PEM text are replaced by a mark; paths stay.
+    pub fn redacted(&self) -> Self {
+        let mut shown = self.clone();
+        for tls in shown
+            .listeners
+            .iter_mut()
+            .filter_map(|listener| listener.tls.as_mut())
+        {
+            for pair in &mut tls.certificates {
+                pair.key = pair.key.redacted();
+            }
+        }
+        for tls in shown
+            .clusters
+            .iter_mut()
+            .filter_map(|cluster| cluster.tls.as_mut())
+        {
+            tls.key = tls.key.as_ref().map(Pem::redacted);
+        }
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_not_shown() {
+        const SECRET: &str = "-----BEGIN PRIVATE KEY-----\nsecret";
+        let pem = |text: &str| Pem(text.into());
+        let mut listener = Listener::new("l", ":0".parse().unwrap());
+        let pair = |key| CertificateAndKey {
+            certificate: pem("a.crt"),
+            key: pem(key),
+        };
+        listener.tls = Some(ServerTls {
+            certificates: vec![pair(SECRET), pair("a.key")],
+            client_certificates: None,
+            minimum_version: TlsVersion::default(),
+            alpn: Vec::new(),
+        });
+        let mut cluster = Cluster::new("c");
+        cluster.tls = Some(ClientTls {
+            key: Some(pem(SECRET)),
+            ..ClientTls::default()
+        });
+        let resources = Resources {
+            listeners: vec![listener],
+            clusters: vec![cluster],
+            ..Resources::default()
+        };
+        let shown = serde_json::to_string(&resources.redacted()).unwrap();
+        assert!(
+            !shown.contains("secret") && shown.contains("a.key") && shown.contains("a.crt"),
+            "{shown}"
+        );
+        assert!(!format!("{resources:?}").contains("secret"));
+        assert!(serde_json::to_string(&resources).unwrap().contains("secret"));
+    }
+}

@@ -39,16 +39,10 @@ impl FromStr for Address {
             };
         }
         if let Some(port) = text.strip_prefix(':') {
-            return match port.parse() {
-                Ok(port) => Ok(Self::Ip(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))),
-                Err(_) => Err(format!("`{port}` is not a port: expected 0 to 65535")),
-            };
+            return Ok(Self::Ip((Ipv6Addr::UNSPECIFIED, parse_port(port)?).into()));
         }
         if let Some(port) = text.strip_prefix("localhost:") {
-            return match port.parse() {
-                Ok(port) => Ok(Self::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))),
-                Err(_) => Err(format!("`{port}` is not a port: expected 0 to 65535")),
-            };
+            return Ok(Self::Ip((Ipv4Addr::LOCALHOST, parse_port(port)?).into()));
         }
         match text.parse() {
             Ok(address) => Ok(Self::Ip(address)),
@@ -56,6 +50,15 @@ impl FromStr for Address {
             Err(_) => Err("expected IP:PORT, [IPv6]:PORT, localhost:PORT, :PORT or unix:PATH".into()),
         }
     }
+}
+
+/// Digits only: the number parser of the standard library takes `+80` too.
+fn parse_port(text: &str) -> Result<u16, String> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse()
+        .ok()
+        .filter(|_| digits)
+        .ok_or_else(|| format!("`{text}` is not a port: expected 0 to 65535"))
 }
 
 /// A span of time, written `250ms`, `2s`, `1.5s`, `5m`, `1h` or `0s`. Resolution: one millisecond.
@@ -114,7 +117,8 @@ impl FromStr for Duration {
         }
         let number: f64 = number.parse().map_err(|_| EXPECTED)?;
         let ms = (number * ms_per_unit).round();
-        if ms > Self::MAX.0.as_millis() as f64 {
+        // Rounded to nothing it would switch a deadline off.
+        if ms > Self::MAX.0.as_millis() as f64 || (ms == 0.0 && number > 0.0) {
             return Err(EXPECTED.into());
         }
         Ok(Self::from_millis(ms as u64))
@@ -125,12 +129,23 @@ impl FromStr for Duration {
 /// or quotes, so that it can stand in a metric label, a log line and a command.
 pub type Name = String;
 
-/// A PEM file's path, or PEM text itself (recognised by `-----BEGIN`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A PEM file's path, or PEM text itself (recognised by `-----BEGIN`). Text is never shown by `Debug`: it may be a key.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pem(pub String);
 
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pem").field(&self.redacted().0).finish()
+    }
+}
+
 impl Pem {
+    /// The path, or a mark in place of the text.
+    pub fn redacted(&self) -> Self {
+        Self(self.path().unwrap_or("-----BEGIN REDACTED-----").to_owned())
+    }
+
     /// The path to read, or `None` when the value is the PEM text.
     pub fn path(&self) -> Option<&str> {
         (!self.0.trim_start().starts_with("-----BEGIN")).then_some(self.0.as_str())
@@ -199,6 +214,7 @@ mod tests {
             "1.2.3s",
             "NaNs",
             "9999999999999999999999h",
+            "0.4ms",
         ] {
             assert!(text.parse::<Duration>().is_err(), "{text}");
         }

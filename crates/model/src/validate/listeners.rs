@@ -182,16 +182,17 @@ fn protocol(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
             }
         }
     }
-    let detects = matches!(
+    // Server names are read from a ClientHello: where TLS is detected, and where it is expected.
+    let reads_hello = matches!(
         listener.protocol,
         ListenerProtocol::Auto | ListenerProtocol::TlsPassthrough
-    );
-    if !listener.sni.is_empty() && !detects {
+    ) || listener.tls.is_some();
+    if !listener.sni.is_empty() && !reads_hello {
         issues.add(
             &at.key("sni"),
             conflict(
-                "server names are read on listeners that detect TLS",
-                "`protocol: auto` or `tlsPassthrough`",
+                "a listener of this protocol without `tls` reads no server names",
+                "`protocol: auto` or `tls`",
             ),
         );
     }

@@ -1,0 +1,396 @@
+//! Which listener, route and cluster would this request take, or why would it be refused?
+//!
+//! For tools: a request is described in JSON and followed through the same validation, indexes and filters that the
+//! data plane uses. Nothing is drawn at random (all clusters are listed with their shares) and nothing is known of the
+//! outside (whether endpoints answer, which certificates are in files).
+//!
+//! ```text
+//! DescribedRequest -> listener -> TLS: pass through | terminate | refuse
+//!                                  └─> HTTP: route table -> route -> forward | redirect | respond | refuse
+//!                                  └─> other bytes: stream | refuse
+//! ```
+
+mod request;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+use request::Request;
+pub use request::{DescribedProtocol, DescribedRequest, HeaderValues};
+
+use crate::errors::Reason;
+use crate::filter::{redirect_location, rewrite_path};
+use crate::issue::{Issue, IssueCode};
+use crate::resources::{
+    Action, Address, Duration, EscapedSlashes, HostPattern, HostRewrite, Listener, ListenerProtocol,
+    Resources, WeightedCluster,
+};
+use crate::route::{Matched, RouteIndex};
+use crate::sni::SniIndex;
+use crate::validate::{parse, validate};
+
+/// Brings a path into the normal form that requests are routed in, or says why the request would be refused. The codec
+/// owns that form; whoever asks passes its function in.
+pub type NormalPath<'a> = &'a dyn Fn(&[u8], EscapedSlashes) -> Result<Vec<u8>, String>;
+
+/// What the proxy would do with a request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// The listener that takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<String>,
+    /// The route that takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<DecidedRoute>,
+    /// What happens.
+    pub outcome: Outcome,
+}
+
+/// The route of a [`Decision`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DecidedRoute {
+    /// Its name, given or made.
+    pub name: String,
+    /// Its route table.
+    pub table: String,
+    /// The hosts of its virtual host.
+    pub hosts: Vec<HostPattern>,
+    /// Its place: `routeTables[0].virtualHosts[1].routes[2]`.
+    pub path: String,
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Outcome {
+    /// It is sent on.
+    Forward {
+        /// Where to.
+        clusters: Vec<Share>,
+        /// The path that is sent on, with its query.
+        path: String,
+        /// The host that is sent on. Absent when it is the server's own name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// How long it may take in all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        timeout: Option<Duration>,
+    },
+    /// Its connection's bytes are sent on as they are.
+    Stream {
+        /// Where to.
+        clusters: Vec<Share>,
+    },
+    /// It is sent elsewhere.
+    Redirect {
+        /// The status.
+        status: u16,
+        /// The `location` header.
+        location: String,
+    },
+    /// The route answers it.
+    Respond {
+        /// The status.
+        status: u16,
+        /// The `content-type` header.
+        content_type: String,
+        /// The body.
+        body: String,
+    },
+    /// The proxy refuses it.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// The HTTP status.
+        status: u16,
+        /// The gRPC status, for gRPC calls.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        grpc_status: Option<u32>,
+        /// Why, in words.
+        message: String,
+    },
+    /// The description does not say enough, or something that is not there.
+    Unclear {
+        /// What is missing.
+        message: String,
+    },
+}
+
+/// A cluster and its part of the traffic.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Share {
+    /// The cluster.
+    pub cluster: String,
+    /// Its part, 0 to 100.
+    pub percent: f64,
+}
+
+/// As [`decide`], over JSON: a [`Decision`], or `{"issues": [...]}` when the resources or the request are wrong.
+pub fn decide_json(resources: &str, request: &str, normal_path: NormalPath<'_>) -> String {
+    let decided = parse(resources)
+        .and_then(|resources| match validate(&resources) {
+            issues if issues.is_empty() => Ok(resources),
+            issues => Err(issues),
+        })
+        .and_then(|resources| Ok((resources, described(request)?)))
+        .map(|(resources, request)| decide(&resources, &request, normal_path));
+    // Decisions and issues hold nothing but text and numbers, which always serialise.
+    match decided {
+        Ok(decision) => serde_json::to_string(&decision).unwrap_or_default(),
+        Err(issues) => serde_json::to_string(&serde_json::json!({ "issues": issues })).unwrap_or_default(),
+    }
+}
+
+fn described(request: &str) -> Result<DescribedRequest, Vec<Issue>> {
+    serde_json::from_str(request).map_err(|error| {
+        vec![Issue {
+            path: Vec::new(),
+            code: if error.is_data() {
+                IssueCode::Shape
+            } else {
+                IssueCode::Syntax
+            },
+            message: format!("the request can't be read: {error}"),
+            expected: None,
+            position: None,
+        }]
+    })
+}
+
+/// Follows a described request through valid resources.
+pub fn decide(resources: &Resources, described: &DescribedRequest, normal_path: NormalPath<'_>) -> Decision {
+    let nowhere = |outcome| Decision {
+        listener: None,
+        route: None,
+        outcome,
+    };
+    let request = match Request::new(described) {
+        Ok(request) => request,
+        Err(message) => return nowhere(Outcome::Unclear { message }),
+    };
+    let listener = match choose_listener(resources, described, &request) {
+        Ok(listener) => listener,
+        Err(message) => return nowhere(Outcome::Unclear { message }),
+    };
+    let (route, outcome) = match connection(listener, &request) {
+        Connection::Stream(targets) => (None, stream(targets)),
+        Connection::Http => http(resources, listener, request, normal_path),
+        Connection::Refused(reason) => (None, refused(reason, &request, None)),
+    };
+    Decision {
+        listener: Some(listener.name.clone()),
+        route,
+        outcome,
+    }
+}
+
+/// The listener that is named, or that has the port of the URL, or that is the only one.
+fn choose_listener<'a>(
+    resources: &'a Resources,
+    described: &DescribedRequest,
+    request: &Request,
+) -> Result<&'a Listener, String> {
+    let all = &resources.listeners;
+    if let Some(name) = &described.listener {
+        return all
+            .iter()
+            .find(|listener| listener.name == *name)
+            .ok_or_else(|| format!("there is no listener `{name}`"));
+    }
+    let has_port = |listener: &&Listener| match &listener.address {
+        Address::Ip(address) => Some(address.port()) == request.port,
+        Address::Unix(_) => false,
+    };
+    let mut by_port = all.iter().filter(has_port);
+    match (all.as_slice(), by_port.next(), by_port.next()) {
+        ([], ..) => Err("there is no listener".into()),
+        ([only], ..) | (_, Some(only), None) => Ok(only),
+        _ => {
+            let names: Vec<_> = all
+                .iter()
+                .take(10)
+                .map(|listener| listener.name.as_str())
+                .collect();
+            Err(format!("name the listener; there are {}", names.join(", ")))
+        }
+    }
+}
+
+/// What a connection turns out to carry.
+enum Connection {
+    Stream(Vec<WeightedCluster>),
+    Http,
+    Refused(Reason),
+}
+
+/// Follows the first bytes of a connection.
+fn connection(listener: &Listener, request: &Request) -> Connection {
+    let passed = || {
+        SniIndex::compile(&listener.sni)
+            .ok()?
+            .find(request.server_name())
+            .map(<[_]>::to_vec)
+    };
+    let to_tcp = |otherwise: Reason| match listener.tcp.as_slice() {
+        [] => Connection::Refused(otherwise),
+        targets => Connection::Stream(targets.to_vec()),
+    };
+    let mut tls = request.tls.unwrap_or(listener.tls.is_some());
+    if listener.tls.is_some() {
+        if !tls {
+            return Connection::Refused(Reason::TlsHandshakeFailed);
+        }
+        if let Some(targets) = passed() {
+            return Connection::Stream(targets);
+        }
+        tls = false;
+    }
+    match listener.protocol {
+        ListenerProtocol::Tcp => to_tcp(Reason::NotHttp),
+        ListenerProtocol::TlsPassthrough if !tls => Connection::Refused(Reason::TlsHandshakeFailed),
+        ListenerProtocol::TlsPassthrough => {
+            passed().map_or(Connection::Refused(Reason::SniUnknown), Connection::Stream)
+        }
+        _ if request.is_http() && !tls && listener.routes.is_some() => Connection::Http,
+        ListenerProtocol::Http1 | ListenerProtocol::Http2 => Connection::Refused(Reason::BadRequest),
+        ListenerProtocol::Auto if tls && !listener.sni.is_empty() => {
+            passed().map_or_else(|| to_tcp(Reason::SniUnknown), Connection::Stream)
+        }
+        ListenerProtocol::Auto => to_tcp(if tls {
+            Reason::TlsNotConfigured
+        } else {
+            Reason::NotHttp
+        }),
+    }
+}
+
+/// Follows an HTTP request.
+fn http(
+    resources: &Resources,
+    listener: &Listener,
+    mut request: Request,
+    normal_path: NormalPath<'_>,
+) -> (Option<DecidedRoute>, Outcome) {
+    let name = listener.routes.as_deref().unwrap_or_default();
+    let unclear = |message: String| (None, Outcome::Unclear { message });
+    let Some((number, table)) = resources
+        .route_tables
+        .iter()
+        .enumerate()
+        .find(|(_, table)| table.name == name)
+    else {
+        return unclear(format!("there is no route table `{name}`"));
+    };
+    let index = match RouteIndex::compile(table) {
+        Ok(index) => index,
+        Err(issues) => return unclear(issues.first().map(ToString::to_string).unwrap_or_default()),
+    };
+    if request.path.starts_with(b"/") {
+        match normal_path(&request.path, listener.escaped_slashes) {
+            Ok(path) => request.path = path,
+            Err(why) => return (None, refused(Reason::BadRequest, &request, Some(why))),
+        }
+    }
+    let Some(matched) = index.find(&request) else {
+        return (None, refused(Reason::NoRoute, &request, None));
+    };
+    let hosts = table.virtual_hosts.get(matched.route.virtual_host as usize);
+    let before: usize = table
+        .virtual_hosts
+        .iter()
+        .take(matched.route.virtual_host as usize)
+        .map(|host| host.routes.len())
+        .sum();
+    let position = (matched.route.id as usize).saturating_sub(before);
+    let route = DecidedRoute {
+        name: matched.route.name.to_string(),
+        table: table.name.clone(),
+        hosts: hosts.map(|host| host.hosts.clone()).unwrap_or_default(),
+        path: format!(
+            "routeTables[{number}].virtualHosts[{}].routes[{position}]",
+            matched.route.virtual_host
+        ),
+    };
+    (Some(route), outcome(matched, listener, &request))
+}
+
+/// What the route does.
+fn outcome(matched: Matched<'_>, listener: &Listener, request: &Request) -> Outcome {
+    let route = &matched.route.route;
+    match &route.action {
+        Action::Forward { to } => {
+            let mut path = Vec::new();
+            if !rewrite_path(&route.filters, &request.path, matched.prefix_len, &mut path) {
+                path.extend_from_slice(&request.path);
+            }
+            if !request.query.is_empty() {
+                path.push(b'?');
+                path.extend_from_slice(&request.query);
+            }
+            Outcome::Forward {
+                clusters: shares(to),
+                path: String::from_utf8_lossy(&path).into_owned(),
+                host: match &route.filters.host {
+                    HostRewrite::Keep => Some(String::from_utf8_lossy(&request.host).into_owned()),
+                    HostRewrite::Set(host) => Some(host.clone()),
+                    HostRewrite::Upstream => None,
+                },
+                timeout: Some(route.timeouts.request.unwrap_or(listener.timeouts.request))
+                    .filter(|timeout| timeout.enabled().is_some()),
+            }
+        }
+        Action::Redirect(redirect) => Outcome::Redirect {
+            status: redirect.status,
+            location: redirect_location(
+                redirect,
+                if listener.tls.is_some() { "https" } else { "http" },
+                &request.host,
+                &request.path,
+                &request.query,
+                matched.prefix_len,
+            ),
+        },
+        Action::Respond(respond) => Outcome::Respond {
+            status: respond.status,
+            content_type: respond.content_type.clone(),
+            body: respond.body.clone(),
+        },
+    }
+}
+
+fn stream(targets: Vec<WeightedCluster>) -> Outcome {
+    Outcome::Stream {
+        clusters: shares(&targets),
+    }
+}
+
+fn shares(targets: &[WeightedCluster]) -> Vec<Share> {
+    let total: f64 = targets.iter().map(|target| f64::from(target.weight)).sum();
+    let percent = |weight: u32| {
+        if total > 0.0 {
+            f64::from(weight) * 100.0 / total
+        } else {
+            0.0
+        }
+    };
+    targets
+        .iter()
+        .map(|target| Share {
+            cluster: target.cluster.clone(),
+            percent: percent(target.weight),
+        })
+        .collect()
+}
+
+fn refused(reason: Reason, request: &Request, why: Option<String>) -> Outcome {
+    Outcome::Refused {
+        reason,
+        status: reason.status(),
+        grpc_status: request.grpc.then(|| reason.grpc_status()),
+        message: why.unwrap_or_else(|| reason.text().to_owned()),
+    }
+}

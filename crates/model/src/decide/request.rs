@@ -1,0 +1,177 @@
+//! How is a request described, and how is the description read?
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::resources::Name;
+use crate::route::RequestView;
+
+/// A request in words. Everything is optional; what is absent is the plainest there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DescribedRequest {
+    /// The listener it comes to. Default: the one with the URL's port, or the only one.
+    pub listener: Option<Name>,
+    /// What is spoken. Default HTTP.
+    pub protocol: DescribedProtocol,
+    /// The method. Default GET; POST for gRPC.
+    pub method: Option<String>,
+    /// `https://shop.test/api?x=1`, `shop.test/api`, or `/api`. Its scheme says whether TLS is spoken; without one, that is
+    /// what the listener expects.
+    pub url: Option<String>,
+    /// The host, where it is another than the URL's.
+    pub host: Option<String>,
+    /// The path with its query, where it is another than the URL's.
+    pub path: Option<String>,
+    /// Headers; names in any case.
+    pub headers: BTreeMap<String, HeaderValues>,
+    /// The server name of the ClientHello; says that TLS is spoken. Default: the host, when TLS is spoken.
+    pub sni: Option<String>,
+}
+
+/// What is spoken inside the connection, and inside TLS where that is terminated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DescribedProtocol {
+    /// HTTP of any version.
+    #[default]
+    Http,
+    /// gRPC, which is HTTP/2.
+    Grpc,
+    /// Anything else.
+    Tcp,
+}
+
+/// One value of a header, or several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum HeaderValues {
+    /// One.
+    One(String),
+    /// Several, in the order they come.
+    Many(Vec<String>),
+}
+
+/// A described request, taken apart.
+pub(super) struct Request {
+    protocol: DescribedProtocol,
+    method: Vec<u8>,
+    pub(super) host: Vec<u8>,
+    pub(super) path: Vec<u8>,
+    pub(super) query: Vec<u8>,
+    /// Names in lower case.
+    headers: Vec<(String, Vec<u8>)>,
+    pub(super) grpc: bool,
+    /// Whether TLS is spoken; `None`: as the listener expects.
+    pub(super) tls: Option<bool>,
+    /// The port of the URL or host, or that of its scheme.
+    pub(super) port: Option<u16>,
+    sni: Option<String>,
+}
+
+impl Request {
+    pub(super) fn new(described: &DescribedRequest) -> Result<Self, String> {
+        let url = described.url.as_deref().unwrap_or_default();
+        let url = url.split('#').next().unwrap_or_default();
+        let (scheme, rest) = match url.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
+            None => (None, url),
+        };
+        let tls_by_scheme = match scheme.as_deref() {
+            Some("https" | "wss" | "tls") => Some(true),
+            Some("http" | "ws" | "tcp") => Some(false),
+            Some(other) => return Err(format!("`{other}` is not a scheme: use http, https, tcp or tls")),
+            None => None,
+        };
+        let (url_host, url_path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let host = described.host.as_deref().unwrap_or(url_host);
+        let method = match (&described.method, described.protocol) {
+            (Some(method), _) => method.as_str(),
+            (None, DescribedProtocol::Grpc) => "POST",
+            (None, _) => "GET",
+        };
+        let target = described.path.as_deref().unwrap_or(url_path);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let path = match path {
+            _ if method == "CONNECT" => "",
+            "" => "/",
+            path if path == "*" || path.starts_with('/') => path,
+            path => return Err(format!("the path `{path}` does not start with `/`")),
+        };
+        let mut headers = Vec::new();
+        for (name, values) in &described.headers {
+            let name = name.to_ascii_lowercase();
+            match values {
+                HeaderValues::One(value) => headers.push((name, value.clone().into_bytes())),
+                HeaderValues::Many(values) => {
+                    headers.extend(
+                        values
+                            .iter()
+                            .map(|value| (name.clone(), value.clone().into_bytes())),
+                    );
+                }
+            }
+        }
+        let typed = headers.iter().any(|(name, value)| {
+            name == "content-type"
+                && value
+                    .strip_prefix(b"application/grpc")
+                    .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+        });
+        let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        Ok(Self {
+            protocol: described.protocol,
+            method: method.into(),
+            host: host.into(),
+            path: path.into(),
+            query: query.into(),
+            headers,
+            grpc: described.protocol == DescribedProtocol::Grpc || typed,
+            tls: tls_by_scheme.or(described.sni.is_some().then_some(true)),
+            port: port.or(tls_by_scheme.map(|tls| if tls { 443 } else { 80 })),
+            sni: described.sni.clone().or_else(|| server_name(host)),
+        })
+    }
+
+    /// Whether HTTP is spoken.
+    pub(super) fn is_http(&self) -> bool {
+        self.protocol != DescribedProtocol::Tcp
+    }
+
+    /// The server name of its ClientHello, if it speaks TLS.
+    pub(super) fn server_name(&self) -> Option<&str> {
+        self.sni.as_deref()
+    }
+}
+
+/// The name a client that calls this host puts into its ClientHello: none for addresses (RFC 6066 section 3).
+fn server_name(host: &str) -> Option<String> {
+    let name = std::str::from_utf8(crate::hosts::bare(host.as_bytes())).ok()?;
+    (!name.is_empty() && !name.starts_with('[') && name.parse::<IpAddr>().is_err()).then(|| name.to_owned())
+}
+
+impl RequestView for Request {
+    fn host(&self) -> &[u8] {
+        &self.host
+    }
+    fn method(&self) -> &[u8] {
+        &self.method
+    }
+    fn path(&self) -> &[u8] {
+        &self.path
+    }
+    fn query(&self) -> &[u8] {
+        &self.query
+    }
+    fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.headers
+            .iter()
+            .filter(move |(other, _)| other == name)
+            .map(|(_, value)| value.as_slice())
+    }
+    fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+}

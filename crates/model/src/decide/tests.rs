@@ -1,0 +1,223 @@
+//! Requests described, and the way each takes.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const RESOURCES: &str = r#"{
+  "listeners": [
+    { "name": "plain", "address": "127.0.0.1:8080", "routes": "main", "timeouts": { "request": "7s" } },
+    {
+      "name": "secure", "address": "127.0.0.1:8443", "routes": "main",
+      "tls": { "certificates": [{ "certificate": "a", "key": "b" }] },
+      "sni": [{ "hosts": ["*.pass.test"], "to": [{ "cluster": "db" }] }]
+    },
+    { "name": "mixed", "address": "127.0.0.1:9000", "routes": "main", "tcp": [{ "cluster": "db" }] },
+    { "name": "raw", "address": "127.0.0.1:9001", "protocol": "tcp", "tcp": [{ "cluster": "db" }] },
+    {
+      "name": "pass", "address": "127.0.0.1:9002", "protocol": "tlsPassthrough",
+      "sni": [{ "hosts": ["a.test"], "to": [{ "cluster": "site", "weight": 1 }, { "cluster": "db", "weight": 3 }] }]
+    }
+  ],
+  "routeTables": [{
+    "name": "main",
+    "virtualHosts": [
+      { "hosts": ["other.test"], "routes": [] },
+      {
+        "hosts": ["shop.test"],
+        "routes": [
+          { "name": "old", "match": { "path": { "kind": "exact", "value": "/old" } },
+            "action": { "kind": "redirect", "path": { "kind": "full", "value": "/new" } } },
+          { "name": "api", "match": { "path": { "kind": "prefix", "value": "/api" }, "methods": ["GET", "POST"] },
+            "filters": { "rewritePath": { "kind": "prefix", "value": "/v2" }, "host": { "kind": "upstream" } },
+            "timeouts": { "request": "2s" },
+            "action": { "kind": "forward", "to": [{ "cluster": "site", "weight": 95 }, { "cluster": "db", "weight": 5 }] } },
+          { "name": "beta", "match": { "headers": [{ "name": "X-Beta", "value": { "kind": "exact", "value": "1" } }] },
+            "action": { "kind": "respond", "status": 418, "body": "no" } },
+          { "name": "call", "match": { "grpc": { "service": "s.Basket" } },
+            "action": { "kind": "forward", "to": [{ "cluster": "site" }] } },
+          { "name": "tunnel", "match": { "methods": ["CONNECT"] },
+            "action": { "kind": "forward", "to": [{ "cluster": "db" }] } }
+        ]
+      }
+    ]
+  }],
+  "clusters": [{ "name": "site" }, { "name": "db" }]
+}"#;
+
+/// Stands in for the codec's normal form: refuses `%2f` unless told to keep it.
+fn normal(path: &[u8], slashes: EscapedSlashes) -> Result<Vec<u8>, String> {
+    if slashes == EscapedSlashes::Reject && path.windows(3).any(|part| part == b"%2f") {
+        return Err("the path holds an escaped slash".into());
+    }
+    Ok(path.to_vec())
+}
+
+fn ask(request: Value) -> Value {
+    serde_json::from_str(&decide_json(RESOURCES, &request.to_string(), &normal)).unwrap()
+}
+
+#[test]
+fn requests_take_their_way() {
+    let all_to = |cluster: &str| json!([{ "cluster": cluster, "percent": 100.0 }]);
+    let cases = [
+        (
+            json!({ "listener": "plain", "url": "http://shop.test:8080/api/x?y=1" }),
+            json!({
+                "listener": "plain",
+                "route": {
+                    "name": "api", "table": "main", "hosts": ["shop.test"],
+                    "path": "routeTables[0].virtualHosts[1].routes[1]",
+                },
+                "outcome": {
+                    "kind": "forward", "path": "/v2/x?y=1", "timeout": "2s",
+                    "clusters": [{ "cluster": "site", "percent": 95.0 }, { "cluster": "db", "percent": 5.0 }],
+                },
+            }),
+        ),
+        (
+            json!({ "url": "https://shop.test:8443/old?a=b" }),
+            json!({
+                "listener": "secure",
+                "route": {
+                    "name": "old", "table": "main", "hosts": ["shop.test"],
+                    "path": "routeTables[0].virtualHosts[1].routes[0]",
+                },
+                "outcome": { "kind": "redirect", "status": 302, "location": "https://shop.test:8443/new?a=b" },
+            }),
+        ),
+        (
+            json!({ "url": "https://x.pass.test:8443" }),
+            json!({ "listener": "secure", "outcome": { "kind": "stream", "clusters": all_to("db") } }),
+        ),
+        (
+            json!({ "listener": "pass", "sni": "a.test", "protocol": "tcp" }),
+            json!({
+                "listener": "pass",
+                "outcome": {
+                    "kind": "stream",
+                    "clusters": [{ "cluster": "site", "percent": 25.0 }, { "cluster": "db", "percent": 75.0 }],
+                },
+            }),
+        ),
+        (
+            json!({ "listener": "mixed", "protocol": "tcp" }),
+            json!({ "listener": "mixed", "outcome": { "kind": "stream", "clusters": all_to("db") } }),
+        ),
+    ];
+    for (request, expected) in cases {
+        assert_eq!(ask(request.clone()), expected, "{request}");
+    }
+}
+
+#[test]
+fn the_route_and_the_refusal_are_named() {
+    for (request, found) in [
+        (
+            json!({ "listener": "plain", "url": "shop.test/x", "headers": { "X-BETA": "1" } }),
+            "respond beta",
+        ),
+        (
+            json!({ "listener": "plain", "url": "shop.test/x", "headers": { "x-beta": ["1", "2"] } }),
+            "refused no_route",
+        ),
+        (
+            json!({ "listener": "plain", "url": "shop.test/api", "method": "PUT" }),
+            "refused no_route",
+        ),
+        (
+            json!({ "listener": "plain", "host": "shop.test", "path": "/s.Basket/Get", "protocol": "grpc" }),
+            "forward call",
+        ),
+        (
+            json!({
+                "listener": "plain", "url": "shop.test/s.Basket/Get",
+                "headers": { "content-type": "application/grpc+proto" },
+            }),
+            "forward call",
+        ),
+        (
+            json!({ "listener": "plain", "host": "shop.test:443", "method": "CONNECT" }),
+            "forward tunnel",
+        ),
+        (
+            json!({ "listener": "plain", "url": "shop.test/a%2fb" }),
+            "refused bad_request",
+        ),
+        (
+            json!({ "listener": "plain", "url": "other.test/" }),
+            "refused no_route",
+        ),
+        (
+            json!({ "listener": "plain", "protocol": "tcp" }),
+            "refused not_http",
+        ),
+        (
+            json!({ "listener": "plain", "url": "https://shop.test/" }),
+            "refused tls_not_configured",
+        ),
+        (
+            json!({ "listener": "secure", "url": "http://shop.test/" }),
+            "refused tls_handshake_failed",
+        ),
+        (
+            json!({ "listener": "pass", "url": "https://b.test/" }),
+            "refused sni_unknown",
+        ),
+        (
+            json!({ "listener": "pass", "url": "http://a.test/" }),
+            "refused tls_handshake_failed",
+        ),
+        (
+            json!({ "listener": "mixed", "url": "https://shop.test/" }),
+            "stream",
+        ),
+        (
+            json!({ "listener": "raw", "url": "http://shop.test/api" }),
+            "stream",
+        ),
+        (json!({ "listener": "nope" }), "unclear"),
+        (json!({ "url": "http://shop.test/" }), "unclear"),
+        (
+            json!({ "listener": "plain", "url": "ftp://shop.test/" }),
+            "unclear",
+        ),
+        (json!({ "listener": "plain", "path": "api" }), "unclear"),
+    ] {
+        let decision = ask(request.clone());
+        let outcome = &decision["outcome"];
+        let more = outcome["reason"]
+            .as_str()
+            .or(decision["route"]["name"].as_str())
+            .unwrap_or_default();
+        assert_eq!(
+            format!("{} {more}", outcome["kind"].as_str().unwrap()).trim(),
+            found,
+            "{request}: {decision}"
+        );
+    }
+}
+
+#[test]
+fn grpc_callers_are_told_a_grpc_status() {
+    let decision = ask(json!({ "listener": "plain", "url": "other.test/s.Basket/Get", "protocol": "grpc" }));
+    assert_eq!(decision["outcome"]["grpcStatus"], 12);
+    assert_eq!(decision["outcome"]["status"], 404);
+}
+
+#[test]
+fn wrong_resources_and_requests_give_issues() {
+    let issues = |resources: &str, request: &str| -> Value {
+        serde_json::from_str(&decide_json(resources, request, &normal)).unwrap()
+    };
+    assert_eq!(issues("{", "{}")["issues"][0]["code"], "syntax");
+    assert_eq!(
+        issues(r#"{"listeners":[{"name":"a","address":":1"}]}"#, "{}")["issues"][0]["code"],
+        "missing"
+    );
+    assert_eq!(
+        issues(RESOURCES, r#"{"metod":"GET"}"#)["issues"][0]["code"],
+        "shape"
+    );
+    assert_eq!(issues("{}", "{}")["outcome"]["kind"], "unclear");
+}

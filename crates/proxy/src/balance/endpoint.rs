@@ -1,0 +1,224 @@
+//! What is known of one endpoint?
+//!
+//! An [`EndpointState`] is shared by every data thread and every [`Picker`](super::Picker) that lists the
+//! endpoint. Whoever sends it a request holds an [`InFlight`], which counts while it lives: it cannot be
+//! forgotten, nor given back twice, so the count never underflows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use mesh_model::resources::Address;
+
+use super::backoff::{Backoff, Failed};
+use super::hash::hash_key;
+use super::latency::{Latency, Sample};
+use super::{Nanos, Rng};
+
+/// What is known of one endpoint, over all threads. Kept by the [`EndpointRegistry`](super::EndpointRegistry).
+///
+/// Two cache lines of its own: threads that use neighbours do not slow each other down.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct EndpointState {
+    /// Where it answers.
+    pub address: Address,
+    identity: Option<Box<str>>,
+    /// Where it stands on hash rings: from the address alone, so that all proxies agree.
+    place: u64,
+    added_at: Nanos,
+    in_flight: AtomicU32,
+    latency: Latency,
+    backoff: Backoff,
+    requests: AtomicU64,
+    connect_failures: AtomicU64,
+    ejections: AtomicU64,
+}
+
+// Ten thousand endpoints fit in 2 MB.
+const _: () = assert!(size_of::<EndpointState>() <= 192);
+// Held by every request.
+const _: () = assert!(size_of::<InFlight>() <= 24);
+
+impl EndpointState {
+    /// An endpoint of which nothing is known yet. `identity` is the TLS identity it must prove, `now` the
+    /// moment its slow start begins.
+    pub fn new(address: Address, identity: Option<&str>, now: Nanos) -> Self {
+        Self {
+            place: hash_key(address.to_string().as_bytes()),
+            address,
+            identity: identity.map(Box::from),
+            added_at: now,
+            in_flight: AtomicU32::new(0),
+            latency: Latency::default(),
+            backoff: Backoff::default(),
+            requests: AtomicU64::new(0),
+            connect_failures: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
+        }
+    }
+
+    /// The TLS identity it must prove, if any.
+    pub fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
+
+    /// When it was first seen.
+    pub fn added_at(&self) -> Nanos {
+        self.added_at
+    }
+
+    /// Requests in flight, over all threads.
+    #[inline]
+    pub fn load(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Average latency in nanoseconds as of `now`; `None` before the first answer.
+    #[inline]
+    pub fn latency(&self, now: Nanos) -> Option<f32> {
+        self.latency.estimate(now)
+    }
+
+    /// Whether a request may start: not in backoff, and no other request is probing it.
+    #[inline]
+    pub fn is_available(&self, now: Nanos) -> bool {
+        self.backoff.is_open(now)
+    }
+
+    /// Counts a request that starts now, until the guard is finished or dropped.
+    #[inline]
+    pub fn start(self: &Arc<Self>, now: Nanos) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.requests.fetch_add(1, Relaxed);
+        let standing = if self.backoff.begin(now) {
+            Standing::OnProbe
+        } else {
+            Standing::Regular
+        };
+        InFlight {
+            endpoint: Arc::clone(self),
+            started: now,
+            standing,
+        }
+    }
+
+    /// A connect (TLS included) failed: takes the endpoint out, 1 s after the first failure, doubling to 60
+    /// s, +-20 %.
+    pub fn connect_failed(&self, now: Nanos, rng: &mut Rng) {
+        self.connect_failures.fetch_add(1, Relaxed);
+        if self.backoff.failed(now, rng) == Failed::TakenOut {
+            self.ejections.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A connect succeeded: the endpoint is in, and its failures are forgotten.
+    pub fn connect_succeeded(&self) {
+        self.backoff.succeeded();
+    }
+
+    /// Everything that metrics and tools show, as of `now`.
+    pub fn stats(&self, now: Nanos) -> EndpointStats {
+        EndpointStats {
+            available: self.is_available(now),
+            in_flight: self.load(),
+            latency: self.latency(now),
+            failures_in_a_row: self.backoff.failures(),
+            requests: self.requests.load(Relaxed),
+            connect_failures: self.connect_failures.load(Relaxed),
+            ejections: self.ejections.load(Relaxed),
+        }
+    }
+
+    pub(super) fn place(&self) -> u64 {
+        self.place
+    }
+}
+
+/// An endpoint's numbers at one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EndpointStats {
+    /// Whether a request may start.
+    pub available: bool,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Average latency in nanoseconds; `None` before the first answer.
+    pub latency: Option<f32>,
+    /// Connect failures since the last success, each counted once an outage, up to 255.
+    pub failures_in_a_row: u32,
+    /// Requests started, retries included.
+    pub requests: u64,
+    /// Connects that failed.
+    pub connect_failures: u64,
+    /// Times it was taken out.
+    pub ejections: u64,
+}
+
+/// How a request ended, as far as its endpoint is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was answered: its latency counts.
+    Success,
+    /// A 5xx, a reset, a timeout: counts as a latency of a second at least, so that failing fast attracts no
+    /// traffic.
+    Failure,
+    /// The client left, or nothing was sent: says nothing about the endpoint and is not recorded.
+    Cancelled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing left to tell when it ends.
+    Regular,
+    /// It began while the endpoint was out or due: an answer brings the endpoint back.
+    OnProbe,
+}
+
+/// A request in flight. Counts in [`EndpointState::load`] until it is finished or dropped.
+#[derive(Debug)]
+#[must_use = "the request counts as in flight only while this lives"]
+pub struct InFlight {
+    endpoint: Arc<EndpointState>,
+    started: Nanos,
+    standing: Standing,
+}
+
+impl InFlight {
+    /// Where the request went.
+    pub fn endpoint(&self) -> &Arc<EndpointState> {
+        &self.endpoint
+    }
+
+    /// Records how long the answer took and what it was, while the request stays in flight: for an answer
+    /// whose body streams on, when its head is there. Call it once; then drop the guard when the stream ends.
+    #[inline]
+    pub fn answered(&mut self, now: Nanos, outcome: Outcome) {
+        let latency = now.saturating_sub(self.started);
+        match outcome {
+            Outcome::Success => {
+                self.endpoint.latency.record(now, Sample::Answer(latency));
+                if self.standing == Standing::OnProbe {
+                    self.standing = Standing::Regular;
+                    self.endpoint.backoff.succeeded();
+                }
+            }
+            Outcome::Failure => self.endpoint.latency.record(now, Sample::Failure(latency)),
+            Outcome::Cancelled => {}
+        }
+    }
+
+    /// Ends the request: records it as [`answered`](Self::answered) does and counts it no longer.
+    #[inline]
+    pub fn finish(mut self, now: Nanos, outcome: Outcome) {
+        self.answered(now, outcome);
+    }
+}
+
+impl Drop for InFlight {
+    #[inline]
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        if self.standing == Standing::OnProbe {
+            self.endpoint.backoff.inconclusive();
+        }
+    }
+}

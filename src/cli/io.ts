@@ -1,0 +1,43 @@
+/** What a command touches of the world outside; tests hand in their own. */
+
+import type { ResourceIssue } from '../config/resources.js';
+import type { CreateProxy } from '../proxy/types.js';
+
+/** Exit codes: what a script can tell apart. */
+export const ExitCode = {
+  ok: 0,
+  /** Anything that is neither of the others. */
+  failure: 1,
+  /** Wrong usage or a configuration that is refused; `EX_USAGE` of sysexits.h. */
+  usage: 64,
+} as const;
+
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+/** The part of the native core that commands need. Loaded late: most commands start faster without it. */
+export interface Core {
+  readonly createProxy: CreateProxy;
+  /** Everything that is wrong with resources in JSON; nothing when they are right. */
+  validateResources(json: string): readonly ResourceIssue[];
+}
+
+/** A stream to write to. */
+export interface Output {
+  write(text: string): unknown;
+  readonly isTTY?: boolean | undefined;
+}
+
+/** Where signals come from: the process. */
+export interface SignalSource {
+  on(signal: NodeJS.Signals, listener: () => void): unknown;
+  off(signal: NodeJS.Signals, listener: () => void): unknown;
+}
+
+/** The world of a command. */
+export interface World {
+  readonly stdout: Output;
+  readonly stderr: Output;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly signals: SignalSource;
+  loadCore(): Promise<Core>;
+}

@@ -1,0 +1,54 @@
+/** The command `mesh`: its commands, and how wrong usage ends. */
+
+import { Command, CommanderError } from 'commander';
+import { addCompile } from './compile.js';
+import { ExitCode, type World } from './io.js';
+import { type Format, tellError } from './output.js';
+import { addRun } from './run.js';
+import { addStats } from './stats.js';
+import { addValidate } from './validate.js';
+import { addVersion, packageVersion } from './version.js';
+
+/** Runs one command line, without the program's name, and resolves with the exit code. */
+export async function runCommand(args: readonly string[], world: World): Promise<ExitCode> {
+  let code: ExitCode = ExitCode.ok;
+  const end = (result: ExitCode): void => {
+    code = result;
+  };
+  const program = new Command('mesh')
+    .description('A small, fast and secure proxy for every protocol.')
+    .version(packageVersion(), '-v, --version', 'print the version')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void world.stdout.write(text),
+      writeErr: (text) => void world.stderr.write(text),
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    })
+    .showHelpAfterError('(--help shows what there is)')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  mesh run --listen 127.0.0.1:8080 --to 127.0.0.1:3000
+  mesh run -c mesh.yaml
+  mesh validate mesh.yaml
+  mesh stats
+
+Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
+    );
+  for (const add of [addRun, addValidate, addCompile, addStats, addVersion]) add(program, world, end);
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
+    return tellError(world, error, formatOf(args));
+  }
+}
+
+/** The format asked for, of a command that may have failed before it knew. */
+function formatOf(args: readonly string[]): Format {
+  const text = args.join('\0');
+  return /(^|\0)(-o|--output)[\0=]?json(\0|$)/.test(text) ? 'json' : 'text';
+}

@@ -1,0 +1,136 @@
+/** `mesh stats`: what has a running proxy done? */
+
+import { request } from 'node:http';
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import * as formats from '../config/formats.js';
+import type { ProxyStats, RouteStats } from '../proxy/types.js';
+import { ExitCode, type World } from './io.js';
+import { DEFAULT_ADMIN, outputOption } from './options.js';
+import { type Format, UsageError, coloursOf, json, table } from './output.js';
+
+/** 10,000 label sets of 500 bytes are 5 MB. */
+const MAX_BYTES = 32 * 1024 * 1024;
+/** An admin server answers in milliseconds; one that hangs should not hang us. */
+const TIMEOUT_MS = 5000;
+
+export function addStats(program: Command, world: World, end: (code: ExitCode) => void): void {
+  program
+    .command('stats')
+    .description('print what a running proxy has done: routes, latencies, clusters, endpoints')
+    .addOption(
+      new Option('--admin <address>', "the proxy's admin address").default(DEFAULT_ADMIN).env('MESH_ADMIN'),
+    )
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  mesh stats
+  mesh stats --admin 127.0.0.1:9901 -o json | jq '.routes[].latencyMs'`,
+    )
+    .action(async ({ admin, output }: { admin: string; output: Format }) => {
+      if (!formats.address.accepts(admin))
+        throw new UsageError([`--admin: expected ${formats.address.expected}, received ${admin}`]);
+      const text = await read(admin);
+      const stats = parse(text, admin);
+      world.stdout.write(output === 'json' ? json(stats) : render(stats, world));
+      end(ExitCode.ok);
+    });
+}
+
+/** The text of `/stats`. */
+function read(admin: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const colon = admin.lastIndexOf(':');
+    const host = admin.slice(0, colon).replace(/^\[|\]$/g, '') || 'localhost';
+    const place = admin.startsWith('unix:')
+      ? { socketPath: admin.slice(5) }
+      : { host, port: admin.slice(colon + 1) };
+    const asked = request(
+      { ...place, path: '/stats', headers: { accept: 'application/json' } },
+      (response) => {
+        let text = '';
+        response.setEncoding('utf8');
+        response.on('data', (chunk: string) => {
+          text += chunk;
+          if (text.length > MAX_BYTES)
+            asked.destroy(new Error(`the answer has more than ${MAX_BYTES} bytes`));
+        });
+        response.on('error', (error) => reject(noAnswer(admin, error.message)));
+        response.on('end', () => {
+          if (response.statusCode === 200) resolve(text);
+          else
+            reject(
+              noAnswer(admin, `it answered ${response.statusCode}, which a proxy's admin server does not`),
+            );
+        });
+      },
+    );
+    asked.setTimeout(TIMEOUT_MS, () => asked.destroy(new Error(`no answer within ${TIMEOUT_MS} ms`)));
+    asked.on('error', (error) => reject(noAnswer(admin, error.message || error.name)));
+    asked.end();
+  });
+}
+
+function noAnswer(admin: string, reason: string): Error {
+  return new Error(
+    `no statistics from ${admin}: ${reason}\n       start a proxy with mesh run, or give its admin address with --admin`,
+  );
+}
+
+function parse(text: string, admin: string): ProxyStats {
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && value !== null && 'routes' in value) return value as ProxyStats;
+  } catch {
+    // Told below.
+  }
+  throw noAnswer(admin, 'the answer is not that of a proxy');
+}
+
+function render(stats: ProxyStats, world: World): string {
+  const { stdout, env } = world;
+  const { dim } = coloursOf(stdout, env);
+  const routes = table(
+    ['LISTENER', 'ROUTE', 'CLUSTER', 'PROTOCOL', 'REQUESTS', 'SUCCESS', 'P50', 'P95', 'P99'],
+    stats.routes.map((route) => [
+      route.listener,
+      route.route,
+      route.cluster,
+      route.protocol,
+      route.requestsTotal,
+      successOf(route),
+      ...(['p50', 'p95', 'p99'] as const).map((part) => milliseconds(route.latencyMs?.[part])),
+    ]),
+    stdout,
+    env,
+  );
+  const endpoints = table(
+    ['CLUSTER', 'ENDPOINT', 'STATE', 'IN FLIGHT'],
+    stats.clusters.flatMap((cluster) =>
+      cluster.endpoints.map((endpoint) => [
+        cluster.name,
+        endpoint.address,
+        endpoint.state,
+        endpoint.requestsInFlight,
+      ]),
+    ),
+    stdout,
+    env,
+  );
+  const megabytes =
+    stats.process.residentBytes === null ? '-' : `${(stats.process.residentBytes / 1e6).toFixed(1)} MB`;
+  const head = `mesh ${stats.version}, ${stats.state} for ${Math.round(stats.uptimeSeconds)} s, ${megabytes} resident`;
+  return `${dim(head)}\n\n${routes}\n${endpoints}`;
+}
+
+/** The share of requests that did not end in a 5xx. */
+function successOf({ requestsTotal, responses }: RouteStats): string {
+  if (requestsTotal === 0) return '-';
+  return `${(100 * (1 - (responses['5xx'] ?? 0) / requestsTotal)).toFixed(2)} %`;
+}
+
+function milliseconds(value: number | undefined): string {
+  return value === undefined ? '-' : `${value.toFixed(value < 10 ? 2 : 0)} ms`;
+}
