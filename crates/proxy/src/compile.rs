@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mesh_model::issue::Issue;
-use mesh_model::resources::{Address, Cluster, Discovery, Endpoints, Health, Listener, RouteTable};
+use mesh_model::issue::{Issue, PathStep};
+use mesh_model::resources::{Address, Cluster, Discovery, Endpoints, Health, Listener, RouteTable, UpstreamProtocol};
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 use mesh_store::Snapshot;
@@ -15,8 +15,9 @@ use crate::balance::{EndpointRegistry, Member, Picker};
 use crate::clock::Nanos;
 use crate::plan::{ListenerPlan, Plan, Routes};
 use crate::telemetry::Telemetry;
-use crate::tls::{ServerTls, target_tls};
+use crate::tls::{ClientConfigs, ServerTls, server_name};
 use crate::upstream::cluster::ClusterPlan;
+use crate::upstream::target::TargetTls;
 
 /// An endpoint that discovery found by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub struct Compiler {
     pub telemetry: Arc<Telemetry>,
     /// What is known of endpoints.
     pub registry: EndpointRegistry,
+    clients: ClientConfigs,
     last: Last,
 }
 
@@ -59,7 +61,12 @@ pub struct Draft {
 impl Compiler {
     /// A compiler that has made nothing yet.
     pub fn new(telemetry: Arc<Telemetry>) -> Self {
-        Self { telemetry, registry: EndpointRegistry::default(), last: Last::default() }
+        Self {
+            telemetry,
+            registry: EndpointRegistry::default(),
+            clients: ClientConfigs::new(),
+            last: Last::default(),
+        }
     }
 
     /// Makes a plan. Nothing is kept until [`Compiler::accept`].
@@ -85,7 +92,7 @@ impl Compiler {
                 Err(found) => issues.extend(found),
             }
         }
-        for (name, cluster) in &*snapshot.clusters {
+        for (at, (name, cluster)) in snapshot.clusters.iter().enumerate() {
             let endpoints = snapshot.endpoints.get(name);
             let found = discovered.get(name);
             let old = before.clusters.get(name);
@@ -94,7 +101,7 @@ impl Compiler {
                 && same(self.last.discovered.get(name), found);
             let compiled = match old {
                 Some(old) if unchanged => Ok(Arc::clone(old)),
-                _ => self.cluster(name, cluster, endpoints, found, old, now),
+                _ => self.cluster(at, cluster, endpoints, found, old, now),
             };
             match compiled {
                 Ok(compiled) => {
@@ -152,7 +159,7 @@ impl Compiler {
         let sni = if listener.sni.is_empty() { None } else { Some(SniIndex::compile(&listener.sni)?) };
         let tls = match (&listener.tls, old.and_then(|old| Some((old.resource.tls.as_ref()?, old.tls.as_ref()?)))) {
             (Some(tls), Some((before, compiled))) if tls == before => Some(Arc::clone(compiled)),
-            (Some(tls), _) => Some(Arc::new(ServerTls::load(tls, listener.protocol, &format!("listeners[{at}].tls"))?)),
+            (Some(tls), _) => Some(Arc::new(ServerTls::load(tls, listener.protocol, &tls_path("listeners", at))?)),
             (None, _) => None,
         };
         let shared = old.map_or_else(Arc::default, |old| Arc::clone(&old.shared));
@@ -162,13 +169,14 @@ impl Compiler {
 
     fn cluster(
         &self,
-        name: &str,
+        at: usize,
         cluster: &Arc<Cluster>,
         endpoints: Option<&Arc<Endpoints>>,
         found: Option<&Arc<Vec<Resolved>>>,
         old: Option<&Arc<ClusterPlan>>,
         now: Nanos,
     ) -> Result<Arc<ClusterPlan>, Vec<Issue>> {
+        let name = cluster.name.as_str();
         let member = |address: &Address, weight, priority, locality_weight, zone: &Arc<str>| Member {
             endpoint: self.registry.get_or_create(name, address, None, now),
             weight,
@@ -192,7 +200,7 @@ impl Compiler {
         }
         let tls = match old {
             Some(old) if old.resource.tls == cluster.tls && old.resource.protocol == cluster.protocol => old.tls.clone(),
-            _ => target_tls(cluster)?,
+            _ => self.target_tls(at, cluster)?,
         };
         Ok(Arc::new(ClusterPlan {
             label: self.telemetry.label(name),
@@ -202,6 +210,25 @@ impl Compiler {
             resource: Arc::clone(cluster),
         }))
     }
+
+    /// TLS towards a cluster's servers. A cluster that speaks either version leaves the choice to the server.
+    fn target_tls(&self, at: usize, cluster: &Cluster) -> Result<Option<TargetTls>, Vec<Issue>> {
+        let Some(tls) = &cluster.tls else { return Ok(None) };
+        let alpn: &[&[u8]] = match cluster.protocol {
+            UpstreamProtocol::Auto => &[b"h2", b"http/1.1"],
+            UpstreamProtocol::Http1 => &[b"http/1.1"],
+            UpstreamProtocol::Http2 => &[b"h2"],
+        };
+        let path = tls_path("clusters", at);
+        let config = self.clients.config(tls, alpn, &path)?;
+        let server_name = server_name(cluster.tls_name(), &path).map_err(|issue| vec![issue])?;
+        Ok(Some(TargetTls { config, server_name }))
+    }
+}
+
+/// `kind[at].tls`
+fn tls_path(kind: &str, at: usize) -> [PathStep; 3] {
+    [PathStep::Key(kind.into()), PathStep::Index(at), PathStep::Key("tls".into())]
 }
 
 /// Whether two shared things are the same one.

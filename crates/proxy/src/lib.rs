@@ -24,6 +24,7 @@ pub mod http1;
 pub mod http2;
 pub mod io;
 pub mod plan;
+pub mod proxy;
 pub mod telemetry;
 pub mod thread;
 pub mod timer;

@@ -369,13 +369,12 @@ impl Parts {
 
 /// The name a cluster's servers know themselves by.
 fn upstream_name(plan: &ClusterPlan, endpoint: &EndpointState) -> String {
-    let tls_name = plan.resource.tls.as_ref().and_then(|tls| tls.server_name.clone());
-    match (&plan.resource.discovery, tls_name) {
-        (_, Some(name)) => name,
-        (Discovery::Dns { host, port }, None) => match (port, plan.tls.is_some()) {
+    match (&plan.resource.discovery, plan.resource.tls_name()) {
+        (Discovery::Dns { host, port }, _) => match (port, plan.tls.is_some()) {
             (443, true) | (80, false) => host.clone(),
             _ => format!("{host}:{port}"),
         },
+        (_, Some(name)) => name.into(),
         _ => match &endpoint.address {
             mesh_model::resources::Address::Ip(address) => address.to_string(),
             mesh_model::resources::Address::Unix(_) => "localhost".into(),

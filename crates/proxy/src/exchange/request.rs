@@ -147,7 +147,7 @@ impl<'a> View<'a> {
             has_query: mark.is_some(),
             changed: false,
         };
-        if path.starts_with(b"/") && classify_path(path) == PathClass::Special {
+        if path.starts_with(b"/") && classify_path(path) == PathClass::Unusual {
             normalise_path(path, slashes == EscapedSlashes::Keep, normal).map_err(|e| PathError(e.as_str()))?;
             view.changed = normal != path;
             view.path = normal;

@@ -6,15 +6,17 @@
 //! Invariants: the labels of a series are escaped once, whatever the number of its samples; the same report gives the
 //! same text; nothing here runs on a data thread.
 
-use std::fmt::{Display, Write};
-
 use mesh_model::errors::Reason;
 
-use super::counter::ReasonTotals;
-use super::histogram::Snapshot;
 use super::labels::Protocol;
 use super::report::{EndpointSample, EndpointState, Report};
 use super::stats::{ClusterTotals, LimitTotals, ListenerTotals, RouteTotals};
+use text::{COUNTER, GAUGE, Text};
+
+mod text;
+
+#[cfg(test)]
+mod tests;
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -43,7 +45,10 @@ const NO_REASON: &str = "none";
 
 /// The report as text.
 pub fn render(report: &Report, options: &Options<'_>) -> String {
-    let mut text = Text::new(report, options);
+    // What the samples of a series need, roughly: one growth more or less costs nothing.
+    let blocks = report.routes.len() + report.listeners.len() + report.clusters.len();
+    let capacity = 8192 + blocks * 4096 + report.endpoints.len() * 1024;
+    let mut text = Text::new(capacity, options.labels);
     let routes: Vec<_> = report
         .routes
         .iter()
@@ -79,7 +84,7 @@ pub fn render(report: &Report, options: &Options<'_>) -> String {
     if options.process == ProcessMetrics::Shown {
         write_process(&mut text, report);
     }
-    text.out
+    text.into_string()
 }
 
 fn write_routes(text: &mut Text, routes: &[(String, &RouteTotals)]) {
@@ -455,141 +460,3 @@ fn write_process(text: &mut Text, report: &Report) {
     let help = "When the process started, in seconds since 1970.";
     text.single("process_start_time_seconds", GAUGE, help, process.start_seconds);
 }
-
-const COUNTER: &str = "counter";
-const GAUGE: &str = "gauge";
-
-/// The text as it grows.
-struct Text {
-    out: String,
-    /// The labels of every sample, escaped.
-    constant: String,
-}
-
-impl Text {
-    fn new(report: &Report, options: &Options<'_>) -> Self {
-        let mut constant = String::new();
-        push_labels(&mut constant, options.labels);
-        // What the samples of a series need, roughly: one growth more or less costs nothing.
-        let blocks = report.routes.len() + report.listeners.len() + report.clusters.len();
-        Self {
-            out: String::with_capacity(8192 + blocks * 4096 + report.endpoints.len() * 1024),
-            constant,
-        }
-    }
-
-    /// The labels of a series, escaped once for all its samples.
-    fn series(&self, labels: &[(&str, &str)]) -> String {
-        let mut series = self.constant.clone();
-        push_labels(&mut series, labels);
-        series
-    }
-
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.push(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    /// A sample of a series; an empty series stands for the proxy as a whole.
-    fn sample(&mut self, name: &str, series: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.out.push_str(name);
-        let series = if series.is_empty() {
-            self.constant.as_str()
-        } else {
-            series
-        };
-        if !series.is_empty() || !labels.is_empty() {
-            self.out.push('{');
-            let from = self.out.len();
-            self.out.push_str(series);
-            push_labels_after(&mut self.out, from, labels);
-            self.out.push('}');
-        }
-        self.push(format_args!(" {value}\n"));
-    }
-
-    /// A family of one sample; nothing at all when it is not known.
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: Option<impl Display>) {
-        if let Some(value) = value {
-            self.family(name, kind, help);
-            self.sample(name, "", &[], value);
-        }
-    }
-
-    /// A family with one number of each series.
-    fn numbers<T, N: Display>(
-        &mut self,
-        all: &[(String, &T)],
-        name: &str,
-        kind: &str,
-        help: &str,
-        number: impl Fn(&T) -> N,
-    ) {
-        self.family(name, kind, help);
-        for (series, totals) in all {
-            self.sample(name, series, &[], number(totals));
-        }
-    }
-
-    fn reasons(&mut self, name: &str, series: &str, reasons: &ReasonTotals) {
-        for (reason, count) in reasons.iter() {
-            self.sample(name, series, &[("reason", reason.as_str())], count);
-        }
-    }
-
-    /// A family with one histogram of each series.
-    fn histograms<T>(
-        &mut self,
-        all: &[(String, &T)],
-        name: &str,
-        help: &str,
-        histogram: impl Fn(&T) -> &Snapshot,
-    ) {
-        self.family(name, "histogram", help);
-        let names = [
-            format!("{name}_bucket"),
-            format!("{name}_sum"),
-            format!("{name}_count"),
-        ];
-        let [bucket, sum, count] = &names;
-        for (series, totals) in all {
-            let histogram = histogram(totals);
-            for (le, count) in histogram.exposition() {
-                self.sample(bucket, series, &[("le", le)], count);
-            }
-            self.sample(sum, series, &[], histogram.sum() as f64 / 1e9);
-            self.sample(count, series, &[], histogram.count());
-        }
-    }
-
-    fn push(&mut self, arguments: std::fmt::Arguments<'_>) {
-        // Writing to a string can't fail.
-        let _ = self.out.write_fmt(arguments);
-    }
-}
-
-fn push_labels(out: &mut String, labels: &[(&str, &str)]) {
-    push_labels_after(out, 0, labels);
-}
-
-/// Appends labels to those that begin at `from`.
-fn push_labels_after(out: &mut String, from: usize, labels: &[(&str, &str)]) {
-    for (name, value) in labels {
-        if out.len() > from {
-            out.push(',');
-        }
-        out.push_str(name);
-        out.push_str("=\"");
-        for character in value.chars() {
-            match character {
-                '\\' => out.push_str("\\\\"),
-                '"' => out.push_str("\\\""),
-                '\n' => out.push_str("\\n"),
-                _ => out.push(character),
-            }
-        }
-        out.push('"');
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -6,11 +6,13 @@ use proptest::prelude::*;
 use super::super::{Finished, Handshake, Limit, Telemetry, TelemetryOptions, ThreadTelemetry};
 use super::*;
 
+type Labels = Vec<(String, String)>;
+
 /// A sample as the text has it.
 #[derive(Debug, PartialEq)]
 struct Sample {
     name: String,
-    labels: Vec<(String, String)>,
+    labels: Labels,
     value: f64,
 }
 
@@ -29,7 +31,7 @@ fn is_name(name: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-fn parse_labels(mut rest: &str) -> (Vec<(String, String)>, &str) {
+fn parse_labels(mut rest: &str) -> (Labels, &str) {
     let mut labels = Vec::new();
     loop {
         let (name, quoted) = rest.split_once("=\"").expect("a label has a quoted value");
@@ -114,7 +116,7 @@ fn parse(text: &str) -> Vec<Sample> {
 }
 
 fn check_histogram(name: &str, samples: &[Sample]) {
-    let mut series: HashMap<Vec<(String, String)>, Vec<(f64, f64)>> = HashMap::new();
+    let mut series: HashMap<Labels, Vec<(f64, f64)>> = HashMap::new();
     for sample in samples
         .iter()
         .filter(|sample| sample.name == format!("{name}_bucket"))
