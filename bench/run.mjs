@@ -55,6 +55,8 @@ await main(async () => {
   mkdirSync(options.out, { recursive: true });
   writeFileSync(join(options.out, 'latest.json'), `${JSON.stringify(result, null, 2)}\n`);
   writeFileSync(join(options.out, 'latest.md'), markdown(result));
+  // A proxy that failed has its line in the table; the run as a whole is no success either.
+  if (lines.some(({ figures }) => figures.some(({ failed }) => failed))) process.exitCode = 1;
   say(`\nwritten to ${join(options.out, 'latest.md')}`);
 });
 

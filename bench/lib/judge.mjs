@@ -30,7 +30,7 @@ export function judge(row, participants, { rounds, failed }) {
       required: line.required,
       goal: line.goal,
       figures,
-      verdict: verdict(line, measured, rounds.length),
+      verdict: failed[line.subject] ? 'failed' : verdict(line, measured, rounds.length),
     };
   });
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Failure, must } from '../../scripts/lib/run.mjs';
 import { cargoEnv, needCargo } from '../../scripts/lib/toolchain.mjs';
-import { start, stop } from './processes.mjs';
+import { PeerError, start, stop } from './processes.mjs';
 import { build, here } from './places.mjs';
 
 const target = join(build, 'load');
@@ -41,12 +41,9 @@ export async function load(core, args) {
   if (code !== 0 || lines.length === 0)
     throw new Failure(`mesh-load ${args.join(' ')} ended with exit code ${code}`);
   const report = JSON.parse(lines.at(-1));
-  if (report.errors > 0) throw new LoadError(report.firstError);
+  if (report.errors > 0) throw new PeerError(report.firstError);
   return report;
 }
-
-/** The proxy under test answered wrongly. */
-export class LoadError extends Failure {}
 
 /** Opens idle connections and calls `look` while they are held. */
 export async function holding(core, args, look) {
@@ -55,12 +52,12 @@ export async function holding(core, args, look) {
     const lines = createInterface({ input: child.stdout });
     const [first] = await once(lines, 'line');
     const opened = JSON.parse(first);
-    if (opened.errors > 0) throw new LoadError(opened.firstError);
+    if (opened.errors > 0) throw new PeerError(opened.firstError);
     const seen = await look();
     const last = once(lines, 'line');
     child.stdin.end();
     const closed = JSON.parse((await last)[0]);
-    if (closed.errors > 0) throw new LoadError(closed.firstError);
+    if (closed.errors > 0) throw new PeerError(closed.firstError);
     return seen;
   } finally {
     await stop(child);

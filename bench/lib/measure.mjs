@@ -8,9 +8,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../../scripts/lib/run.mjs';
-import { holding, load, LoadError } from './load.mjs';
+import { holding, load } from './load.mjs';
 import { build } from './places.mjs';
-import { cpuBetween, cpuOf, memoryOf, treeOf } from './processes.mjs';
+import { cpuBetween, cpuOf, memoryOf, PeerError, treeOf } from './processes.mjs';
 
 /** Runs one load and gives its report with the CPU time that the proxy used meanwhile, in seconds. */
 async function costing(bench, live, args) {
@@ -56,7 +56,7 @@ async function bestGroup(bench, live) {
     await load(bench.cores.load, probe);
     return 'x25519mlkem768';
   } catch (error) {
-    if (error instanceof LoadError) return 'x25519';
+    if (error instanceof PeerError) return 'x25519';
     throw error;
   }
 }

@@ -10,6 +10,9 @@ import { connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../../scripts/lib/run.mjs';
 
+/** The proxy under test does not start, or answers wrongly: it is out of the row, the others go on. */
+export class PeerError extends Failure {}
+
 const READY_MS = 10_000;
 /** A process that has not ended by then is killed. */
 const STOP_MS = 2_000;
@@ -86,7 +89,7 @@ export async function accepting(child, port, log) {
     await sleep(20);
   }
   const said = readFileSync(log, 'utf8').trim().split('\n').slice(-5).join('\n');
-  throw new Failure(`${child.spawnargs.slice(3).join(' ')} does not accept connections:\n${said}`);
+  throw new PeerError(`${child.spawnargs.slice(3).join(' ')} does not accept connections:\n${said}`);
 }
 
 /** A process and all below it. */

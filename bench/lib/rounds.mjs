@@ -6,9 +6,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { peers } from '../peers/index.mjs';
-import { LoadError } from './load.mjs';
 import { build } from './places.mjs';
-import { accepting, freePort, start, stop } from './processes.mjs';
+import { accepting, freePort, PeerError, start, stop } from './processes.mjs';
 
 /** Starts a participant. */
 async function launch(bench, row, participant) {
@@ -23,7 +22,12 @@ async function launch(bench, row, participant) {
   for (const [name, text] of Object.entries(files)) writeFileSync(path(name), text);
   const [program, ...args] = command(path);
   const child = start(bench.cores.proxy, program, args, { log: path('log.txt') });
-  await accepting(child, port, path('log.txt'));
+  try {
+    await accepting(child, port, path('log.txt'));
+  } catch (error) {
+    await stop(child);
+    throw error;
+  }
   return { id, child, address: `127.0.0.1:${port}` };
 }
 
@@ -48,7 +52,7 @@ export async function measureRow(bench, row, participants, tell) {
         if (row.once) await land(live);
       }
     } catch (error) {
-      if (!(error instanceof LoadError)) throw error;
+      if (!(error instanceof PeerError)) throw error;
       failed.set(participant.id, error.message);
       return undefined;
     }

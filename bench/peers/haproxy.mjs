@@ -24,7 +24,7 @@ export const haproxy = {
     const isTcp = shape.startsWith('tcp');
     const config = `global
   nbthread 1
-  maxconn 8000
+  maxconn 4000
 defaults
   mode ${isTcp ? 'tcp' : 'http'}
   ${shape === 'tcp-splice' ? 'option splice-auto' : ''}
