@@ -181,8 +181,8 @@ function valueMatch(name: string, written: string | boolean | ValueConditionConf
 
 function filters(config: RouteConfig, sources: SourceMap, at: Path, from: Path): Filters | undefined {
   const { rewritePath, host, response } = config;
-  sources.set([...at, 'host'], [...from, 'host']);
-  sources.set([...at, 'rewritePath'], [...from, 'rewritePath']);
+  if (host !== undefined) sources.set([...at, 'host'], [...from, 'host']);
+  if (rewritePath !== undefined) sources.set([...at, 'rewritePath'], [...from, 'rewritePath']);
   const made = present<Filters>({
     requestHeaders: headerEdits(config, sources, [...at, 'requestHeaders'], from),
     responseHeaders:
@@ -209,7 +209,7 @@ function headerEdits(
     for (const [index, { source }] of made.entries()) sources.set([...at, name, index], source);
     return made.map(({ header }) => header);
   };
-  sources.set([...at, 'remove'], [...from, 'removeHeaders']);
+  if (edits.removeHeaders) sources.set([...at, 'remove'], [...from, 'removeHeaders']);
   const made = present<HeaderEdits>({
     remove: filled([...(edits.removeHeaders ?? [])]),
     set: filled(values('setHeaders', 'set')),

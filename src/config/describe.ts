@@ -114,13 +114,14 @@ const literal = (value: unknown): string => (typeof value === 'string' ? `'${val
 
 /** The Markdown tables of every part and key. */
 export function referenceTables(): string {
-  const sections = parts()
+  const named = new Map(parts());
+  const sections = [...named]
     .filter(([, node]) => node.properties)
     .map(([name, node]) => {
       const rows = Object.entries(node.properties ?? {}).map(([key, value]) => {
         const required = node.required?.includes(key) ? ' (required)' : '';
         const fallback = value.default === undefined ? '' : ` Default: ${shown(value.default)}.`;
-        return `| \`${key}\`${required} | ${kindOf(value)} | ${escaped(value.description ?? '')}${fallback} |`;
+        return `| \`${key}\`${required} | ${kindOf(value, named)} | ${escaped(value.description ?? '')}${fallback} |`;
       });
       const title = name === 'Config' ? 'The whole' : name;
       return [
@@ -137,16 +138,19 @@ export function referenceTables(): string {
   return sections.join('\n');
 }
 
-function kindOf(node: Node): string {
+function kindOf(node: Node, named: ReadonlyMap<string, Node>): string {
+  const inner = (other: Node | false | undefined): string => kindOf(other || {}, named);
   const ref = refName(node);
-  const named = parts().find(([name]) => name === ref)?.[1];
-  if (ref !== undefined) return named?.properties ? `[${ref}](#${ref.toLowerCase()})` : kindOf(named ?? {});
+  if (ref !== undefined) {
+    const part = named.get(ref);
+    return part?.properties ? `[${ref}](#${ref.toLowerCase()})` : inner(part);
+  }
   const choices = alternatives(node);
-  if (choices) return [...new Set(choices.map(kindOf))].join(' or ');
+  if (choices) return [...new Set(choices.map(inner))].join(' or ');
   if (node.const !== undefined) return `\`${node.const}\``;
   if (node.enum) return node.enum.map((value) => `\`${value}\``).join(', ');
-  if (node.type === 'array') return `list of ${kindOf(node.items ?? {})}`;
-  if (node.type === 'object') return `map of ${kindOf((node.additionalProperties || {}) as Node)}`;
+  if (node.type === 'array') return `list of ${inner(node.items)}`;
+  if (node.type === 'object') return `map of ${inner(node.additionalProperties)}`;
   return node.title ?? { integer: 'number', boolean: '`true`, `false`' }[node.type ?? ''] ?? node.type ?? '';
 }
 

@@ -20,8 +20,10 @@ import {
 } from 'yaml';
 import type { Path } from './path.js';
 
-/** 10,000 routes of 300 bytes are 3 MB; parsing takes about a second for each 4 MB. */
-export const MAX_BYTES = 16 * 1024 * 1024;
+/** 10,000 routes of 300 bytes are 3 MB; parsing takes about a second for each of them. */
+export const MAX_BYTES = 8 * 1024 * 1024;
+/** One for each of 10,000 routes; the time to follow them grows with the square of their number. */
+const MAX_ALIASES = 10_000;
 /** Ours has ten levels. */
 const MAX_DEPTH = 64;
 /** Ten times what 10,000 rich routes hold. */
@@ -83,7 +85,7 @@ export class SourceDocument {
     let node: Node | null = this.#root;
     let found: Node | null = node;
     for (const [index, step] of path.entries()) {
-      const pair = pairAt(this.#resolved(node), step);
+      const pair = this.#pairAt(node, step);
       if (!pair) break;
       node = isNode(pair.value) ? pair.value : null;
       const wantsKey = part === 'key' && index === path.length - 1;
@@ -95,8 +97,22 @@ export class SourceDocument {
     return found?.range ? this.#position(found.range[0]) : undefined;
   }
 
-  #resolved(node: Node | null): Node | null {
-    return isAlias(node) ? (node.resolve(this.#document) ?? null) : node;
+  /** The entry of a map or list, also one that a map takes over from another by `<<`. */
+  #pairAt(written: unknown, step: string | number): Pick<Pair, 'key' | 'value'> | undefined {
+    const node = isAlias(written) ? written.resolve(this.#document) : written;
+    if (isSeq(node) && typeof step === 'number')
+      return step in node.items ? { key: null, value: node.items[step] } : undefined;
+    if (!isMap(node)) return undefined;
+    const own = node.items.find(({ key }) => isScalar(key) && String(key.value) === String(step));
+    if (own) return own;
+    for (const { key, value } of node.items) {
+      if (!isScalar(key) || key.source !== '<<') continue;
+      for (const source of isSeq(value) ? value.items : [value]) {
+        const taken = this.#pairAt(source, step);
+        if (taken) return taken;
+      }
+    }
+    return undefined;
   }
 
   #position(offset: number): Position {
@@ -104,12 +120,14 @@ export class SourceDocument {
     return { line, column: col };
   }
 
-  /** Aliases of nothing; mostly they were not meant as aliases. */
+  /** Aliases of nothing, which mostly were not meant as aliases, and too many of them. */
   #brokenAliases(text: string): ReadProblem[] {
     const anchors = new Set<string>();
+    let aliases = 0;
     const broken: ReadProblem[] = [];
     visit(this.#document, (_, node) => {
       if (isAlias(node)) {
+        aliases += 1;
         if (anchors.has(node.source) || !node.range || broken.length >= MAX_PROBLEMS) return;
         const position = this.#position(node.range[0]);
         const suggestion = syntaxAdvice('alias', text.split('\n', position.line).at(-1) ?? '');
@@ -122,6 +140,11 @@ export class SourceDocument {
         anchors.add(node.anchor);
       }
     });
+    if (aliases > MAX_ALIASES) {
+      broken.push({
+        message: `expected at most ${MAX_ALIASES.toLocaleString('en')} aliases, found ${aliases}`,
+      });
+    }
     return broken;
   }
 
@@ -136,15 +159,6 @@ export class SourceDocument {
 function independent(errors: readonly YAMLError[]): YAMLError[] {
   const first = errors.findIndex(({ code }) => code !== 'DUPLICATE_KEY');
   return errors.filter(({ code }, index) => index === first || code === 'DUPLICATE_KEY');
-}
-
-function pairAt(node: Node | null, step: string | number): Pick<Pair, 'key' | 'value'> | undefined {
-  if (isSeq(node))
-    return typeof step === 'number' && step in node.items
-      ? { key: null, value: node.items[step] }
-      : undefined;
-  if (!isMap(node)) return undefined;
-  return node.items.find(({ key }) => isScalar(key) && String(key.value) === String(step));
 }
 
 /** The parser's words, without its jargon where people meet it most. */
@@ -163,8 +177,8 @@ function plainMessage({ code, message, pos }: YAMLError, text: string): string {
 function syntaxAdvice(message: string, line: string): string | undefined {
   if (/alias|anchor/i.test(message) && line.includes('*'))
     return "write a value that starts with * in quotes: '*.shop.test'";
-  if (/\{[^}]*\/[^\s,}]*\{/.test(line))
-    return "inside { } write a path that holds { } in quotes: '/users/{id}'";
+  if (/\{[^}]*[~/][^\s,}]*[{[]/.test(line))
+    return "inside { } write a value that holds { } or [ ] in quotes: '/users/{id}'";
   if (line.includes('\t')) return 'indent with spaces; YAML has no tabs';
   if (/:\s*\[[^\]]*\]:\d/.test(line)) return "write an IPv6 address in quotes: '[::1]:8080'";
   if (/^\s*[@`%]|:\s+[@`%]/.test(line)) return 'write the value in quotes';

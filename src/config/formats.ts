@@ -79,7 +79,7 @@ export const size: Format = {
     const meant = Object.keys(BYTES).find((name) =>
       [name, name.replace('iB', '')].some((form) => form.toLowerCase() === unit.toLowerCase()),
     );
-    return number && meant ? `write ${number}${meant}` : undefined;
+    return meant && size.accepts(`${number}${meant}`) ? `write ${number}${meant}` : undefined;
   },
   pattern: SIZE.source,
   examples: ['64KiB', '10MiB'],

@@ -48,6 +48,7 @@ export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, Async
   #pending: ConfigChange | undefined;
   #waiting: ((result: IteratorResult<ConfigChange, undefined>) => void)[] = [];
   #stopped = false;
+  #sawEmpty = false;
 
   constructor(file: string, options: WatchOptions = {}) {
     this.#file = file;
@@ -90,6 +91,15 @@ export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, Async
     if (!this.#stopped) this.#look();
   }
 
+  /** Resolves when no look is under way. */
+  async settled(): Promise<void> {
+    let looking: Promise<void> | undefined;
+    while (looking !== this.#looking) {
+      looking = this.#looking;
+      await looking;
+    }
+  }
+
   return(): Promise<IteratorResult<ConfigChange, undefined>> {
     this.stop();
     return Promise.resolve({ value: undefined, done: true });
@@ -102,7 +112,7 @@ export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, Async
   /** Stops, and waits for a look that is under way. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.stop();
-    await this.#looking;
+    await this.settled();
   }
 
   /** One look after the other: an older content must not be told after a newer one. */
@@ -115,7 +125,15 @@ export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, Async
     if (this.#stopped) return;
     let change: ConfigChange;
     try {
-      change = { config: parseConfig(await readConfig(this.#file), { file: this.#file }) };
+      const text = await readConfig(this.#file);
+      // Whoever writes in place empties the file first: an empty one is looked at twice.
+      const isFirstEmpty = text === '' && !this.#sawEmpty;
+      this.#sawEmpty = text === '';
+      if (isFirstEmpty) {
+        this.#onEvent();
+        return;
+      }
+      change = { config: parseConfig(text, { file: this.#file }) };
     } catch (error) {
       // A defect of ours is no reason to stop serving: it is told like a bad file.
       change = { error: error instanceof ConfigError ? error : unexpected(error) };

@@ -315,7 +315,9 @@ impl Load {
                 ));
             }
         }
-        if let Some(tls) = self.links.first().and_then(Link::tls) {
+        if self.agreed.is_null()
+            && let Some(tls) = self.links.first().and_then(Link::tls)
+        {
             self.agreed = tls::describe(tls);
         }
         for link in &mut self.links {
@@ -326,12 +328,15 @@ impl Load {
 
     /// Nothing is under way and nothing more will start.
     fn is_over(&self) -> bool {
-        let will_start = match (&self.run.pace, &self.clock) {
+        !self.will_start() && self.run.started == self.run.finished
+    }
+
+    fn will_start(&self) -> bool {
+        match (&self.run.pace, &self.clock) {
             (Pace::Closed { until, left }, _) => *left > 0 && self.run.now < *until,
             (Pace::Open { due }, Some(clock)) => !due.is_empty() || clock.next < clock.end,
             (Pace::Open { due }, None) => !due.is_empty(),
-        };
-        !will_start && self.run.started == self.run.finished
+        }
     }
 
     fn open(&mut self, token: usize) -> Result<Link<Client>, String> {
@@ -364,7 +369,7 @@ impl Load {
         {
             self.agreed = tls::describe(tls);
         }
-        if !self.is_over() {
+        if self.will_start() {
             let fresh = self.open(event.token)?;
             if let Some(slot) = self.links.get_mut(event.token) {
                 *slot = fresh;

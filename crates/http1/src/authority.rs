@@ -3,6 +3,8 @@
 //! Narrower than RFC 3986 section 3.2 where readers differ: no userinfo, no percent-escapes (`%61.test` is `a.test` to
 //! those who decode), no comma (a list to some), no zone and no future address forms.
 
+use crate::scan::host_len;
+
 /// A host and its port, as they are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Authority<'a> {
@@ -23,11 +25,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Authority<'_>> {
     if bytes.first() == Some(&b'[') {
         return literal(bytes);
     }
-    let end = bytes
-        .iter()
-        .position(|b| !is_name_byte(*b))
-        .unwrap_or(bytes.len());
-    let (host, rest) = bytes.split_at_checked(end)?;
+    let (host, rest) = bytes.split_at_checked(host_len(bytes))?;
     if host.is_empty() {
         return None;
     }
@@ -60,16 +58,6 @@ fn port(rest: &[u8]) -> Option<Option<u16>> {
         }
         _ => None,
     }
-}
-
-/// RFC 3986 section 3.2.2: unreserved and sub-delims, without the comma.
-#[inline]
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
-        )
 }
 
 impl Authority<'_> {

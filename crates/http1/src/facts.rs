@@ -95,7 +95,17 @@ impl Facts {
     }
 
     /// RFC 9110 section 7.6.1.
+    #[inline]
     fn connection(&mut self, value: &[u8]) -> Result<(), HeadError> {
+        // What nearly everybody sends.
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+            return Ok(());
+        }
+        self.connection_options(value)
+    }
+
+    fn connection_options(&mut self, value: &[u8]) -> Result<(), HeadError> {
         for option in list(value) {
             if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;

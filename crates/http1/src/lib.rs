@@ -16,6 +16,7 @@
 //!   two calls for one head, so a head object can go from one connection to another at any time.
 //! - Nothing allocates once the vector of fields has grown to what is usual, but for trailers, which are rare.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod authority;
 mod body;

@@ -4,6 +4,7 @@
 
 const TOKEN: u8 = 1;
 const TARGET: u8 = 2;
+const HOST: u8 = 4;
 
 /// What each byte may be part of.
 const CLASS: [u8; 256] = {
@@ -21,6 +22,15 @@ const CLASS: [u8; 256] = {
         if byte.is_ascii_graphic() && byte != b'#' {
             table[b] |= TARGET;
         }
+        // RFC 3986 section 3.2.2: unreserved and sub-delims, without the comma, which is a list to some.
+        if byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&'..=b'+' | b';' | b'='
+            )
+        {
+            table[b] |= HOST;
+        }
         b += 1;
     }
     table
@@ -31,55 +41,87 @@ fn has(byte: u8, class: u8) -> bool {
     CLASS.get(byte as usize).is_some_and(|c| c & class != 0)
 }
 
+const ONES: u64 = u64::MAX / 0xff;
+const HIGH: u64 = ONES * 0x80;
+const LOW: u64 = ONES * 0x7f;
+
+/// The high bit of each byte that is equal to `byte`. Exact, as all of these: no carry leaves its lane.
+#[inline(always)]
+fn equal_bits(word: u64, byte: u8) -> u64 {
+    let other = word ^ (ONES * byte as u64);
+    !(((other & LOW) + LOW) | other) & HIGH
+}
+
+/// The high bit of each byte whose low seven bits are at least `byte`, which is at most 0x80.
+#[inline(always)]
+fn from_bits(word: u64, byte: u8) -> u64 {
+    (word & LOW) + ONES * (0x80 - byte as u64)
+}
+
+/// The high bit of each byte that may not stand in a value: below 0x20 but HTAB, and 0x7f (RFC 9110 section 5.5).
+#[inline(always)]
+fn control_bits(word: u64) -> u64 {
+    // A byte from 0x80 up is obs-text: its high bit is set in `word`.
+    ((!from_bits(word, 0x20) & !equal_bits(word, b'\t')) | from_bits(word, 0x7f)) & !word & HIGH
+}
+
+/// The high bit of each byte that is neither letter nor digit nor `-`, of which most names are made.
+#[inline(always)]
+fn unusual_in_name_bits(word: u64) -> u64 {
+    let folded = word | (ONES * 0x20);
+    let letter = from_bits(folded, b'a') & !from_bits(folded, b'z' + 1);
+    let digit = from_bits(word, b'0') & !from_bits(word, b'9' + 1);
+    (!(letter | digit | equal_bits(word, b'-')) | word) & HIGH
+}
+
+/// The high bit of each byte that may not stand in a target.
+#[inline(always)]
+fn no_target_bits(word: u64) -> u64 {
+    (!from_bits(word, 0x21) | from_bits(word, 0x7f) | equal_bits(word, b'#') | word) & HIGH
+}
+
+/// The offset, at or after `from`, of the first byte that `bits` marks in its word, or `single` when less than a word is
+/// left; `None` when the buffer ends first.
+#[inline(always)]
+fn find(buf: &[u8], from: usize, bits: impl Fn(u64) -> u64, single: impl Fn(u8) -> bool) -> Option<usize> {
+    let (words, tail) = buf.get(from..)?.as_chunks::<8>();
+    let mut at = from;
+    for word in words {
+        let marked = bits(u64::from_le_bytes(*word));
+        if marked != 0 {
+            return Some(at + (marked.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    tail.iter().position(|b| single(*b)).map(|n| at + n)
+}
+
 /// The offset, at or after `from`, of the first byte that is no token's; `None` when the buffer ends first.
 #[inline]
 pub(crate) fn token_end(buf: &[u8], from: usize) -> Option<usize> {
-    buf.get(from..)?
-        .iter()
-        .position(|b| !has(*b, TOKEN))
-        .map(|n| from + n)
+    let end = find(buf, from, unusual_in_name_bits, |b| !has(b, TOKEN))?;
+    match buf.get(end) {
+        Some(b':' | b' ') => Some(end),
+        // Rare characters of tokens, and those that end the line.
+        _ => buf
+            .get(end..)?
+            .iter()
+            .position(|b| !has(*b, TOKEN))
+            .map(|n| end + n),
+    }
 }
 
 /// The offset, at or after `from`, of the first byte that is no target's; `None` when the buffer ends first.
 #[inline]
 pub(crate) fn target_end(buf: &[u8], from: usize) -> Option<usize> {
-    buf.get(from..)?
-        .iter()
-        .position(|b| !has(*b, TARGET))
-        .map(|n| from + n)
-}
-
-const ONES: u64 = u64::MAX / 0xff;
-const HIGH: u64 = ONES * 0x80;
-const LOW: u64 = ONES * 0x7f;
-
-/// The high bit of each byte that may not stand in a value: below 0x20 but HTAB, and 0x7f (RFC 9110 section 5.5).
-/// Exact in every byte: no carry leaves its lane.
-#[inline]
-fn control_bits(word: u64) -> u64 {
-    let low = word & LOW;
-    let printable = low + ONES * 0x60;
-    let other_than_tab = ((word ^ (ONES * 0x09)) & LOW) + LOW;
-    let delete = low + ONES;
-    // A byte from 0x80 up is obs-text: its high bit is set in `word`, and it is neither control nor delete.
-    ((!printable & other_than_tab) | delete) & !word & HIGH
+    find(buf, from, no_target_bits, |b| !has(b, TARGET))
 }
 
 /// The offset, at or after `from`, of the first byte that may not stand in a field's value: in a well-formed line its
 /// CR. `None` when the buffer ends first.
 #[inline]
 pub(crate) fn value_end(buf: &[u8], from: usize) -> Option<usize> {
-    let rest = buf.get(from..)?;
-    let (words, tail) = rest.as_chunks::<8>();
-    let mut at = from;
-    for word in words {
-        let bits = control_bits(u64::from_le_bytes(*word));
-        if bits != 0 {
-            return Some(at + (bits.trailing_zeros() / 8) as usize);
-        }
-        at += 8;
-    }
-    tail.iter().position(|b| is_control(*b)).map(|n| at + n)
+    find(buf, from, control_bits, is_control)
 }
 
 #[inline]
@@ -103,6 +145,12 @@ pub fn is_value(bytes: &[u8]) -> bool {
 #[inline]
 pub fn is_target(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|b| has(*b, TARGET))
+}
+
+/// The bytes at the start that can be a host's name.
+#[inline]
+pub(crate) fn host_len(bytes: &[u8]) -> usize {
+    bytes.iter().position(|b| !has(*b, HOST)).unwrap_or(bytes.len())
 }
 
 /// Optional whitespace of HTTP: space and tab, nothing else (RFC 9110 section 5.6.3).
@@ -140,15 +188,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_bytes_agree_about_controls() {
+    fn words_and_bytes_agree() {
+        let no_token = |b| !has(b, TOKEN);
+        let no_target = |b| !has(b, TARGET);
         for byte in 0..=u8::MAX {
             for place in 0..8 {
-                for around in [b'a', 0x80, 0xff, b'\t', b' '] {
+                for around in [b'a', b'Z', b'-', b'0', b'~', b'_', 0x80, 0xff, b'\t', b' '] {
                     let mut word = [around; 8];
                     word[place] = byte;
-                    let want = is_control(byte).then_some(place);
-                    assert_eq!(value_end(&word, 0), want, "{byte:#x} at {place} amid {around:#x}");
-                    assert_eq!(value_end(&word[..place + 1], 0), want);
+                    let first =
+                        |out: &dyn Fn(u8) -> bool, len: usize| word[..len].iter().position(|b| out(*b));
+                    // As a word, and as what is left at the end of a buffer.
+                    for len in [8, place + 1] {
+                        let bytes = &word[..len];
+                        assert_eq!(value_end(bytes, 0), first(&is_control, len), "value {bytes:?}");
+                        assert_eq!(token_end(bytes, 0), first(&no_token, len), "token {bytes:?}");
+                        assert_eq!(target_end(bytes, 0), first(&no_target, len), "target {bytes:?}");
+                    }
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! What is wrong with a resource, where, and what was expected instead?
 //!
 //! Every check reports an [`Issue`]: a path into the resources' JSON, a code that programs can act on, and words for
-//! people. Checks never stop at the first problem; [`Issues`] collects them and is bounded, so that a broken file of
+//! people. Checks never stop at the first problem; the list of problems is bounded, so that a broken file of
 //! a million lines makes a page of errors and not a gigabyte.
 
 use std::fmt;
@@ -86,8 +86,7 @@ fn as_text<S: Serializer>(path: &[PathStep], serializer: S) -> Result<S::Ok, S::
 }
 
 /// What kind of problem an [`Issue`] is. Closed: programs may match on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IssueCode {
     /// The text is not JSON.
     Syntax,
@@ -153,6 +152,12 @@ impl IssueCode {
             Self::BadValue => "bad_value",
             Self::TooMany => "too_many",
         }
+    }
+}
+
+impl Serialize for IssueCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

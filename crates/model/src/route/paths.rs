@@ -29,7 +29,7 @@ struct Node {
     children: Children,
     /// Bytes of the path down to here.
     length: u32,
-    /// The nearest node above that has prefixes; itself for the root.
+    /// The node above; itself for the root.
     up: u32,
     /// Routes of this exact path, of this prefix, and of this prefix with a `/` at its end; the most specific first.
     exact: List,
@@ -114,7 +114,6 @@ impl PathIndex {
         }
         index.regexes = Regexes::new(&regexes);
         index.any = any.into();
-        index.link();
         index.nodes.shrink_to_fit();
         index
     }
@@ -136,7 +135,6 @@ impl PathIndex {
                     if let Some(node) = self.nodes.get_mut(at) {
                         node.children.insert(segment, child as u32);
                     }
-                    // For now the parent; `link` makes it the nearest node with prefixes.
                     self.nodes.push(Node {
                         length: length as u32,
                         up: at as u32,
@@ -147,17 +145,6 @@ impl PathIndex {
             };
         }
         &mut self.nodes[at]
-    }
-
-    /// Turns links to parents into links to the nearest node above that has prefixes. Parents come before children.
-    fn link(&mut self) {
-        for at in 1..self.nodes.len() {
-            let up = self.nodes[at].up as usize;
-            let parent = &self.nodes[up];
-            if parent.prefix.is_empty() && parent.below.is_empty() {
-                self.nodes[at].up = parent.up;
-            }
-        }
     }
 
     /// The most specific route that takes the request, and the length of its prefix.

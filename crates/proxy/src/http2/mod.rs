@@ -1,9 +1,24 @@
-//! stub
-pub mod client { use crate::clock::Nanos; use mesh_model::resources::ClusterTimeouts;
-/// stub
-#[derive(Default)] pub struct Connections; impl Connections { /// stub
-pub fn retain(&self, _: impl Fn(usize)->bool) {} /// stub
-pub fn sweep(&self, _: Nanos, _: ClusterTimeouts) {} } }
-pub mod server { use crate::{connection::Connection, io::Net}; use mesh_model::errors::Reason;
-/// stub
-pub async fn serve<N: Net>(_: Connection<N>) -> Option<Reason> { None } }
+//! How is HTTP/2 spoken, on both sides?
+//!
+//! The `h2` crate keeps the protocol: frames, HPACK, flow control. Around it lies what a proxy needs besides.
+//!
+//! ```text
+//!   socket ── metered ── h2 ─┬─ stream ── exchange        (server: one task a connection, one a stream)
+//!     bounds, fewer writes   └─ stream ── exchange
+//!
+//!   exchange ── client stream ─┬─ h2 ── metered ── socket  (client: connections shared by all streams of a thread)
+//!   exchange ── client stream ─┘
+//! ```
+//!
+//! - [`frame`] and [`meter`] follow the frames and bound what honest peers never send so many of; sans I/O.
+//! - [`metered`] puts them under `h2`, and lets the frames of many streams leave in one write.
+//! - [`body`] moves payload in and out of streams under flow control.
+//! - [`request`] says what is wrong with a request that `h2` let through.
+//! - [`server`] and [`server_stream`] serve clients; [`client`] and [`client_stream`] call servers.
+//! - [`tunnel`] makes a byte stream of an HTTP/2 stream (extended CONNECT).
+
+pub mod frame;
+pub mod meter;
+
+pub mod client;
+pub mod server;

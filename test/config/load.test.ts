@@ -1,0 +1,207 @@
+// Is a configuration read whatever form it comes in, and is a hostile one refused before it costs anything?
+
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { ConfigError } from '../../src/errors.js';
+import type { Config } from '../../src/config/index.js';
+import { LoadedConfig, checkConfig, loadConfig, parseConfig } from '../../src/config/index.js';
+import { refusalOf, temporaryFolder } from './support.js';
+
+test('YAML, JSON and an object mean the same', (t) => {
+  const config: Config = { listeners: [{ name: 'web', address: ':8080', to: 'localhost:3000' }] };
+  const yaml = 'listeners:\n  - name: web\n    address: :8080\n    to: localhost:3000\n';
+  const expected = checkConfig(config).toJson();
+  t.is(parseConfig(yaml).toJson(), expected);
+  t.is(parseConfig(JSON.stringify(config)).toJson(), expected);
+  t.is(parseConfig(`\uFEFF${yaml.replaceAll('\n', '\r\n')}`).toJson(), expected);
+});
+
+test('equal texts have equal hashes, others not', (t) => {
+  const hash = (text: string): string => parseConfig(text).hash;
+  t.is(hash('admin: off'), hash('admin: off'));
+  t.not(hash('admin: off'), hash('admin: off # really'));
+});
+
+test('an object can be changed afterwards without harm', (t) => {
+  const config: Config = { listeners: [{ address: ':8080', to: 'localhost:3000' }] };
+  const loaded = checkConfig(config);
+  config.listeners?.splice(0);
+  t.is(loaded.compiled.resources.listeners.length, 1);
+});
+
+test('an object is refused by field, without a place', (t) => {
+  const wrong = { listeners: [{ address: ':8080', routes: [{ to: 'api', timeout: 2 }] }] };
+  const error = refusalOf(t, () => checkConfig(wrong as unknown as Config));
+  t.deepEqual(error.issues, [
+    {
+      code: 'invalid',
+      field: 'listeners[0].routes[0].timeout',
+      message: 'expected a duration such as 250ms, 2s, 1.5s, 5m or 1h, at most 24h, received 2',
+      expected: 'a duration such as 250ms, 2s, 1.5s, 5m or 1h, at most 24h',
+      received: '2',
+      suggestion: 'write 2s or 2ms',
+    },
+  ]);
+  t.regex(error.message, /^listeners\[0\]\.routes\[0\]\.timeout: expected a duration/);
+});
+
+for (const [what, value] of [
+  ['nothing', undefined],
+  ['null', null],
+  ['text', 'listeners'],
+  ['a function', () => ({})],
+  ['a list', []],
+] as const) {
+  test(`${what} is no configuration`, (t) => {
+    const error = refusalOf(t, () => checkConfig(value as unknown as Config));
+    t.is(error.issues.length, 1);
+  });
+}
+
+test('an object that holds itself is refused', (t) => {
+  const circle: { listeners: unknown[] } = { listeners: [] };
+  circle.listeners.push(circle);
+  const error = refusalOf(t, () => checkConfig(circle as Config));
+  t.is(error.issues[0]?.message, 'expected at most 64 levels');
+});
+
+test('keys that every object has are unknown like any other', (t) => {
+  const error = refusalOf(t, () => parseConfig('constructor: 1\ntoString: 2\n__proto__: { admin: off }\n'));
+  t.true(error.issues.some(({ field, code }) => field === 'constructor' && code === 'unknown_key'));
+  t.is(({} as Config).admin, undefined);
+});
+
+test('a few lines that stand for a billion values are refused', (t) => {
+  const levels = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 'i'];
+  const bomb = levels.map((name, index) => {
+    const item = index === 0 ? 'x' : `*${levels[index - 1]}`;
+    return `${name}: &${name} [${Array.from({ length: 9 }, () => item).join(', ')}]`;
+  });
+  const error = refusalOf(t, () => parseConfig(bomb.join('\n')));
+  t.is(error.issues[0]?.message, 'expected at most 2,000,000 values, aliases followed');
+});
+
+test('an alias of itself, a deep nest and a long text are refused', (t) => {
+  t.is(refusalOf(t, () => parseConfig('a: &a [*a]')).issues[0]?.message, 'expected at most 64 levels');
+  t.is(refusalOf(t, () => parseConfig('['.repeat(50_000))).issues[0]?.message, 'expected at most 64 levels');
+  const long = refusalOf(t, () => parseConfig(`# ${'x'.repeat(8 * 1024 * 1024)}`));
+  t.regex(long.issues[0]?.message ?? '', /^the text is too long/);
+});
+
+test('more aliases than can be followed in time are refused', (t) => {
+  const error = refusalOf(t, () => parseConfig(`a: &a x\nb: [${'*a,'.repeat(10_001)}]`));
+  t.is(error.issues[0]?.message, 'expected at most 10,000 aliases, found 10001');
+});
+
+test('of a file with hundreds of mistakes a hundred are told', (t) => {
+  const routes = Array.from({ length: 500 }, () => '      - { to: api, timeout: 1 }');
+  const error = refusalOf(t, () =>
+    parseConfig(`listeners:\n  - address: :1\n    routes:\n${routes.join('\n')}\n`),
+  );
+  t.is(error.issues.length, 100);
+});
+
+test('a thousand routes that share one anchor are no bomb', (t) => {
+  const routes = Array.from(
+    { length: 1000 },
+    (_, index) =>
+      `      - { match: { path: /r${index} }, to: api, timeout: ${index === 0 ? '&slow 5s' : '*slow'} }`,
+  );
+  const text = `listeners:\n  - address: :1\n    routes:\n${routes.join('\n')}\nclusters: { api: { endpoints: [] } }\n`;
+  const [table] = parseConfig(text).compiled.resources.routeTables;
+  t.is(table?.virtualHosts[0]?.routes.length, 1000);
+  t.deepEqual(table?.virtualHosts[0]?.routes.at(-1)?.timeouts, { request: '5s' });
+});
+
+test('an error shows its line with a caret below the place, and what to do', (t) => {
+  const error = refusalOf(t, () =>
+    parseConfig('listeners:\n  - adress: :8080\n    to: x:1\n', { file: 'mesh.yaml' }),
+  );
+  t.is(
+    error.pretty(),
+    [
+      'mesh.yaml:2:5: error: listeners[0].address: missing: expected an address such as 127.0.0.1:8080, [::1]:8080, localhost:8080, :8080 or unix:/run/app.sock',
+      '  2 |   - adress: :8080',
+      '    |     ^',
+      'mesh.yaml:2:5: error: listeners[0].adress: unknown key adress',
+      '  2 |   - adress: :8080',
+      '    |     ^ did you mean address?',
+    ].join('\n'),
+  );
+  t.regex(error.message, /^mesh\.yaml:2:5: listeners\[0\]\.address: missing.* \(and 1 more\)$/);
+  t.true(error.pretty({ colour: true }).includes('\u001B[31merror\u001B[0m'));
+});
+
+test('a caret stands under its place after tabs and in a very long line', (t) => {
+  const tabs = refusalOf(t, () => parseConfig('{\n\t\t"threads": "two"\n}'));
+  t.true(tabs.pretty().endsWith('  2 | \t\t"threads": "two"\n    | \t\t           ^'));
+  const padding = Array.from({ length: 200 }, (_, index) => `"c${index}":{"dns":"a.test:80"}`).join();
+  const long = refusalOf(t, () => parseConfig(`{"clusters":{${padding}},"threads":"two"}`));
+  const [, excerpt = '', caret = ''] = long.pretty().split('\n');
+  t.true(excerpt.length < 120);
+  t.is(excerpt.slice(caret.indexOf('^')).slice(0, 5), '"two"');
+});
+
+test('a key in the file does not get into an error', (t) => {
+  const pem = '-----BEGIN PRIVATE KEY-----\\nc2VjcmV0\\n-----END PRIVATE KEY-----';
+  const text = `listeners:\n  - { address: :1, to: x:1, tls: { key: "${pem}", certificat: a } }\nadmin: "${pem}"\n`;
+  const error = refusalOf(t, () => parseConfig(text));
+  t.true(error.issues.length >= 2);
+  t.false(error.pretty().includes('c2VjcmV0'));
+  t.false(JSON.stringify(error.issues).includes('c2VjcmV0'));
+});
+
+test('relative file names start at the folder of the file, text and absolute names stay', async (t) => {
+  const folder = temporaryFolder(t);
+  mkdirSync(join(folder, 'etc'));
+  const file = join(folder, 'etc', 'mesh.yaml');
+  writeFileSync(
+    file,
+    `listeners:
+  - address: :1
+    tls: { certificate: ../web.crt, key: /keys/web.key, clientCertificates: { roots: '-----BEGIN CERTIFICATE-----' } }
+    to: app
+    accessLog: { path: log/access.log }
+clusters:
+  app: { dns: app.test:1, tls: { roots: roots.crt } }
+`,
+  );
+  const { resources } = (await loadConfig(file)).compiled;
+  const [listener] = resources.listeners;
+  t.deepEqual(listener?.tls?.certificates, [{ certificate: join(folder, 'web.crt'), key: '/keys/web.key' }]);
+  t.is(listener?.tls?.clientCertificates?.roots, '-----BEGIN CERTIFICATE-----');
+  t.is(listener?.accessLog?.path, join(folder, 'etc', 'log', 'access.log'));
+  t.is(resources.clusters[0]?.tls?.roots, join(folder, 'etc', 'roots.crt'));
+});
+
+test('a file that is not there, no file, or not UTF-8 is told in one line', async (t) => {
+  const folder = temporaryFolder(t);
+  const binary = join(folder, 'binary.yaml');
+  writeFileSync(binary, Buffer.from([0xff, 0xfe, 0x00]));
+  const secret = join(folder, 'secret.yaml');
+  writeFileSync(secret, '');
+  chmodSync(secret, 0);
+  const expected: [file: string, message: string][] = [
+    [join(folder, 'none.yaml'), 'there is no such file'],
+    [folder, 'expected a file, found a folder'],
+    [binary, 'expected text in UTF-8'],
+  ];
+  // The superuser reads everything.
+  if (process.getuid?.() !== 0) expected.push([secret, 'this user may not read the file']);
+  for (const [file, message] of expected) {
+    const error = await t.throwsAsync(loadConfig(file), { instanceOf: ConfigError });
+    t.deepEqual((error as ConfigError).issues, [{ code: 'unreadable', field: '', file, message }]);
+  }
+});
+
+test('what is loaded knows where it came from', async (t) => {
+  const folder = temporaryFolder(t);
+  const file = join(folder, 'mesh.yaml');
+  writeFileSync(file, 'admin: off\nthreads: 3\nlameDuck: 1.5s\n');
+  const loaded = await loadConfig(file);
+  t.true(loaded instanceof LoadedConfig);
+  t.is(loaded.file, file);
+  t.deepEqual(loaded.compiled.settings, { admin: false, threads: 3, lameDuckMs: 1500 });
+  t.is(loaded.explain([{ path: '', code: 'too_many', message: 'more' }]).issues[0]?.file, file);
+});

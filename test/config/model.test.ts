@@ -1,0 +1,184 @@
+// Does TypeScript know the resources as Rust has them?
+//
+// Rust owns the resources. Their fields are read from its sources, and each must be known here, reached by some
+// configuration, and documented with the default that stands there.
+
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { docs } from '../../src/config/schema-kit.js';
+import { schema } from '../../src/config/schema.js';
+import { durationMs } from '../../src/config/formats.js';
+import { parseConfig } from '../../src/config/index.js';
+import { corpus, root } from './support.js';
+
+const folder = join(root, 'crates', 'model', 'src', 'resources');
+const rust = readdirSync(folder)
+  .map((name) => readFileSync(join(folder, name), 'utf8'))
+  .join('\n');
+const typescript = readFileSync(join(root, 'src', 'config', 'resources.ts'), 'utf8');
+
+const camel = (name: string): string =>
+  name.replaceAll(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+
+/** The fields of every `pub struct` with named fields, by their names in JSON. */
+function rustStructs(): Map<string, string[]> {
+  const structs = new Map<string, string[]>();
+  for (const [, name = '', body = ''] of rust.matchAll(/^pub struct (\w+) \{\n([^}]*)^\}/gm)) {
+    const fields = Array.from(
+      body.matchAll(/((?:^ {4}#\[.*\]\n)*)^ {4}pub (\w+):/gm),
+      ([, attributes = '', field = '']) => {
+        const renamed = /rename = "(\w+)"/.exec(attributes)?.[1];
+        return renamed ?? camel(field);
+      },
+    );
+    structs.set(name, fields);
+  }
+  return structs;
+}
+
+/** The members of every interface of `resources.ts`. */
+function interfaces(): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  for (const [, name = '', body = ''] of typescript.matchAll(/^export interface (\w+) \{\n([^}]*)^\}/gm)) {
+    found.set(
+      name,
+      Array.from(body.matchAll(/^ {2}(\w+)\??:/gm), ([, field = '']) => field),
+    );
+  }
+  return found;
+}
+
+/** Where each struct stands in the resources; `*` is every item. */
+const PLACES: Record<string, string> = {
+  Resources: '',
+  Listener: 'listeners.*',
+  ServerTls: 'listeners.*.tls',
+  CertificateAndKey: 'listeners.*.tls.certificates.*',
+  ClientCertificates: 'listeners.*.tls.clientCertificates',
+  SniRoute: 'listeners.*.sni.*',
+  AccessLog: 'listeners.*.accessLog',
+  ListenerLimits: 'listeners.*.limits',
+  ListenerTimeouts: 'listeners.*.timeouts',
+  RouteTable: 'routeTables.*',
+  VirtualHost: 'routeTables.*.virtualHosts.*',
+  Route: 'routeTables.*.virtualHosts.*.routes.*',
+  RouteMatch: 'routeTables.*.virtualHosts.*.routes.*.match',
+  ValueMatch: 'routeTables.*.virtualHosts.*.routes.*.match.headers.*',
+  GrpcMatch: 'routeTables.*.virtualHosts.*.routes.*.match.grpc',
+  Filters: 'routeTables.*.virtualHosts.*.routes.*.filters',
+  HeaderEdits: 'routeTables.*.virtualHosts.*.routes.*.filters.responseHeaders',
+  HeaderValue: 'routeTables.*.virtualHosts.*.routes.*.filters.requestHeaders.set.*',
+  WeightedCluster: 'routeTables.*.virtualHosts.*.routes.*.action.to.*',
+  Redirect: 'routeTables.*.virtualHosts.*.routes.*.action',
+  Respond: 'routeTables.*.virtualHosts.*.routes.*.action',
+  RouteTimeouts: 'routeTables.*.virtualHosts.*.routes.*.timeouts',
+  Cluster: 'clusters.*',
+  ClientTls: 'clusters.*.tls',
+  ClusterLimits: 'clusters.*.limits',
+  ClusterTimeouts: 'clusters.*.timeouts',
+  Endpoints: 'endpoints.*',
+  Locality: 'endpoints.*.localities.*',
+  Endpoint: 'endpoints.*.localities.*.endpoints.*',
+};
+
+/** The objects at a place. */
+function objectsAt(value: unknown, place: string): object[] {
+  let found: unknown[] = [value];
+  for (const step of place.split('.').filter(Boolean)) {
+    found = found.flatMap((item) => {
+      if (typeof item !== 'object' || item === null) return [];
+      return step === '*' ? Object.values(item) : [(item as Record<string, unknown>)[step]];
+    });
+  }
+  return found.filter((item): item is object => typeof item === 'object' && item !== null);
+}
+
+test('the mirror has the structs and fields of the model', (t) => {
+  const mirror = interfaces();
+  for (const [name, fields] of rustStructs()) {
+    t.deepEqual(mirror.get(name)?.toSorted(), fields.toSorted(), name);
+  }
+  t.deepEqual(Object.keys(PLACES).toSorted(), [...rustStructs().keys()].toSorted());
+});
+
+test('every field of the model is reached by a configuration', (t) => {
+  const { resources } = parseConfig(
+    corpus('good').find(({ name }) => name === 'maximal.yaml')?.text ?? '',
+  ).compiled;
+  for (const [name, fields] of rustStructs()) {
+    const reached = new Set(objectsAt(resources, PLACES[name] ?? '').flatMap(Object.keys));
+    for (const field of fields) t.true(reached.has(field), `${name}.${field}`);
+  }
+});
+
+test('every variant of the model is reached by a configuration', (t) => {
+  const text = JSON.stringify(corpus('good').map((file) => parseConfig(file.text).compiled.resources));
+  const words = new Set(
+    Array.from(
+      text.matchAll(/"(?:kind|health|direction|protocol|escapedSlashes|minimumVersion)":"([^"]+)"/g),
+      ([, word]) => word,
+    ),
+  );
+  // What is the default is reached by leaving the key out.
+  const implied = new Set([
+    'keep',
+    'present',
+    'endpoints',
+    'reject',
+    'healthy',
+    'inbound',
+    'outbound',
+    'ewma',
+    'roundRobin',
+  ]);
+  for (const [, name = '', body = ''] of rust.matchAll(/^pub enum (\w+) \{\n([^]*?)^\}/gm)) {
+    if (['Address', 'HostPattern', 'TlsVersion'].includes(name)) continue;
+    for (const [, variant = ''] of body.matchAll(/^ {4}([A-Z]\w*)/gm)) {
+      const word = variant.charAt(0).toLowerCase() + variant.slice(1);
+      t.true(words.has(word) || implied.has(word), `${name}::${variant}`);
+    }
+  }
+});
+
+/** The shape below a documented part, through optional keys. */
+function shapeOf(keys: readonly string[]): Record<string, unknown> {
+  const unwrapped = (value: unknown): { shape?: Record<string, unknown>; def?: Record<string, unknown> } => {
+    const { def } = value as {
+      def: { type: string; innerType?: unknown; element?: unknown; valueType?: unknown };
+    };
+    const inner = def.innerType ?? def.element ?? def.valueType;
+    return inner === undefined ? (value as { shape?: Record<string, unknown> }) : unwrapped(inner);
+  };
+  let shape: Record<string, unknown> = schema.shape;
+  for (const key of keys) shape = unwrapped(shape[key]).shape ?? {};
+  return shape;
+}
+
+for (const [struct, keys] of [
+  ['ListenerLimits', ['listeners', 'limits']],
+  ['ListenerTimeouts', ['listeners', 'timeouts']],
+  ['ClusterLimits', ['clusters', 'limits']],
+  ['ClusterTimeouts', ['clusters', 'timeouts']],
+] as const) {
+  test(`the defaults of ${struct} are documented as the model has them`, (t) => {
+    const [, body = ''] =
+      new RegExp(`impl Default for ${struct} \\{\\n[^]*?Self \\{\\n([^}]*)\\}`).exec(rust) ?? [];
+    const defaults = Array.from(body.matchAll(/(\w+): ([^\n]*),\n/g), ([, field = '', value = '']) => [
+      camel(field),
+      value,
+    ]);
+    t.true(defaults.length > 0);
+    const shape = shapeOf(keys);
+    for (const [field = '', value = ''] of defaults) {
+      const documented = docs.get(shape[field] as Parameters<typeof docs.get>[0])?.default;
+      const seconds = /from_secs\((\d+)\)/.exec(value)?.[1];
+      const milliseconds = /from_millis\((\d+)\)/.exec(value)?.[1];
+      if (value.startsWith('Duration')) {
+        t.is(durationMs(String(documented)), Number(milliseconds ?? 1000 * Number(seconds ?? 0)), field);
+      } else {
+        t.is(documented, Number(value.replaceAll('_', '')), field);
+      }
+    }
+  });
+}
