@@ -10,7 +10,10 @@ import { renderIssue, renderIssues } from './config/issues.js';
 
 /** The root of this package's errors. */
 export class MeshError extends Error {
-  override name = 'MeshError';
+  static {
+    this.prototype.name = 'MeshError';
+  }
+
   /** What happened, for programs. */
   readonly code: string;
 
@@ -22,7 +25,10 @@ export class MeshError extends Error {
 
 /** A configuration that is refused, with everything that is wrong with it. Code `MESH_CONFIG_INVALID`. */
 export class ConfigError extends MeshError {
-  override name = 'ConfigError';
+  static {
+    this.prototype.name = 'ConfigError';
+  }
+
   declare readonly code: 'MESH_CONFIG_INVALID';
   /** Every mistake, in the order of the file. */
   readonly issues: readonly ConfigIssue[];
@@ -44,7 +50,10 @@ export class ConfigError extends MeshError {
 
 /** An address that can't be listened on. The code is the system's: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, ... */
 export class ListenError extends MeshError {
-  override name = 'ListenError';
+  static {
+    this.prototype.name = 'ListenError';
+  }
+
   readonly syscall = 'listen';
   /** The listener's name; `admin` for the admin server. */
   readonly listener: string;
@@ -70,7 +79,10 @@ const LISTEN_REASONS: Record<string, string> = {
 
 /** A certificate, key or root that can't be read or doesn't fit. Code `MESH_CERTIFICATE_INVALID`. */
 export class CertificateError extends MeshError {
-  override name = 'CertificateError';
+  static {
+    this.prototype.name = 'CertificateError';
+  }
+
   declare readonly code: 'MESH_CERTIFICATE_INVALID';
   /** The file, where there is one. */
   readonly file: string | undefined;
@@ -83,7 +95,10 @@ export class CertificateError extends MeshError {
 
 /** A call on a proxy that can't take it any more, or not yet. Code `MESH_STATE`. */
 export class StateError extends MeshError {
-  override name = 'StateError';
+  static {
+    this.prototype.name = 'StateError';
+  }
+
   declare readonly code: 'MESH_STATE';
 
   constructor(message: string) {
@@ -93,7 +108,10 @@ export class StateError extends MeshError {
 
 /** The native core is missing for this platform or can't be loaded. Code `MESH_CORE_UNAVAILABLE`. */
 export class CoreUnavailableError extends MeshError {
-  override name = 'CoreUnavailableError';
+  static {
+    this.prototype.name = 'CoreUnavailableError';
+  }
+
   declare readonly code: 'MESH_CORE_UNAVAILABLE';
 
   constructor(message: string, options?: ErrorOptions) {
@@ -103,7 +121,10 @@ export class CoreUnavailableError extends MeshError {
 
 /** A defect in the core. It was contained: the process and its other proxies go on. Code `MESH_INTERNAL`. */
 export class InternalError extends MeshError {
-  override name = 'InternalError';
+  static {
+    this.prototype.name = 'InternalError';
+  }
+
   declare readonly code: 'MESH_INTERNAL';
 
   constructor(message: string, options?: ErrorOptions) {

@@ -88,7 +88,9 @@ function messageOf(error: unknown): string {
 
 /** Wrong usage, all of it: one line for each problem. */
 export class UsageError extends MeshError {
-  override name = 'UsageError';
+  static {
+    this.prototype.name = 'UsageError';
+  }
 
   constructor(problems: readonly string[]) {
     super('MESH_USAGE', problems.join('\n       '));

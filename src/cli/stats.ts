@@ -4,7 +4,7 @@ import { request } from 'node:http';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import * as formats from '../config/formats.js';
-import type { ProxyStats, RouteStats } from '../proxy/types.js';
+import type { ProxyStats } from '../proxy/types.js';
 import { ExitCode, type World } from './io.js';
 import { DEFAULT_ADMIN, outputOption } from './options.js';
 import { type Format, UsageError, coloursOf, json, table } from './output.js';
@@ -94,43 +94,44 @@ function render(stats: ProxyStats, world: World): string {
   const { dim } = coloursOf(stdout, env);
   const routes = table(
     ['LISTENER', 'ROUTE', 'CLUSTER', 'PROTOCOL', 'REQUESTS', 'SUCCESS', 'P50', 'P95', 'P99'],
-    stats.routes.map((route) => [
-      route.listener,
-      route.route,
-      route.cluster,
-      route.protocol,
-      route.requestsTotal,
-      successOf(route),
-      ...(['p50', 'p95', 'p99'] as const).map((part) => milliseconds(route.latencyMs?.[part])),
+    stats.routes.map(({ listener, route, cluster, protocol, requests, successRate, duration }) => [
+      listener,
+      route,
+      cluster,
+      protocol,
+      requests,
+      successRate === null ? '-' : `${(100 * successRate).toFixed(2)} %`,
+      milliseconds(duration.p50Ms),
+      milliseconds(duration.p95Ms),
+      milliseconds(duration.p99Ms),
     ]),
     stdout,
     env,
   );
   const endpoints = table(
-    ['CLUSTER', 'ENDPOINT', 'STATE', 'IN FLIGHT'],
+    ['CLUSTER', 'ENDPOINT', 'STATE', 'IN FLIGHT', 'REQUESTS'],
     stats.clusters.flatMap((cluster) =>
-      cluster.endpoints.map((endpoint) => [
+      cluster.endpoints.map(({ address, state, active, requests }) => [
         cluster.name,
-        endpoint.address,
-        endpoint.state,
-        endpoint.requestsInFlight,
+        address,
+        state,
+        active,
+        requests,
       ]),
     ),
     stdout,
     env,
   );
-  const megabytes =
-    stats.process.residentBytes === null ? '-' : `${(stats.process.residentBytes / 1e6).toFixed(1)} MB`;
-  const head = `mesh ${stats.version}, ${stats.state} for ${Math.round(stats.uptimeSeconds)} s, ${megabytes} resident`;
-  return `${dim(head)}\n\n${routes}\n${endpoints}`;
+  const { residentBytes, cpuSeconds } = stats.process;
+  const facts = [
+    `mesh ${stats.version}`,
+    `${stats.threads.length} data threads`,
+    residentBytes === null ? undefined : `${(residentBytes / 1e6).toFixed(1)} MB resident`,
+    cpuSeconds === null ? undefined : `${cpuSeconds.toFixed(1)} s CPU`,
+  ];
+  return `${dim(facts.filter(Boolean).join(', '))}\n\n${routes}\n${endpoints}`;
 }
 
-/** The share of requests that did not end in a 5xx. */
-function successOf({ requestsTotal, responses }: RouteStats): string {
-  if (requestsTotal === 0) return '-';
-  return `${(100 * (1 - (responses['5xx'] ?? 0) / requestsTotal)).toFixed(2)} %`;
-}
-
-function milliseconds(value: number | undefined): string {
-  return value === undefined ? '-' : `${value.toFixed(value < 10 ? 2 : 0)} ms`;
+function milliseconds(value: number | null): string {
+  return value === null ? '-' : `${value.toFixed(value < 10 ? 2 : 0)} ms`;
 }

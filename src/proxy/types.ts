@@ -121,27 +121,41 @@ export interface MetricsRegistry {
   removeSingleMetric(name: string): void;
 }
 
-/** A proxy's statistics: counters since its start, gauges of now. */
+/** A proxy's statistics, the same as `/stats` of its admin server: counts since its start, gauges of now. */
 export interface ProxyStats {
   readonly version: string;
-  /** Seconds since it started. */
-  readonly uptimeSeconds: number;
-  readonly state: 'starting' | 'serving' | 'draining' | 'closed';
-  readonly listeners: readonly ListenerStats[];
   readonly routes: readonly RouteStats[];
+  readonly listeners: readonly ListenerStats[];
   readonly clusters: readonly ClusterStats[];
+  readonly threads: readonly ThreadStats[];
+  /** How much more the busiest data thread had to do than the average; 1 is even. */
+  readonly threadImbalance: number;
+  /** Configurations that went live, and that were refused. */
+  readonly updates: { readonly applied: number; readonly refused: number };
+  /** Defects of the core that were contained. */
+  readonly panics: number;
+  /** Lines of the access log. */
+  readonly accessLog: { readonly written: number; readonly dropped: number; readonly errors: number };
+  /** Uses of label sets that were counted under `other`, for the bound on label sets. */
+  readonly overflows: number;
+  /** Endpoints that are not listed, for the bound on their number. */
+  readonly endpointsOmitted: number;
   readonly process: ProcessStats;
 }
 
-/** One listener. */
-export interface ListenerStats {
-  readonly name: string;
-  readonly address: string;
-  /** Open connections. */
-  readonly connections: number;
-  readonly connectionsTotal: number;
-  readonly tlsHandshakesTotal: number;
-  readonly tlsFailuresTotal: number;
+/** Counts by name: of a reason, a limit, a response class. Names without a count are left out. */
+export type Counts = Readonly<Record<string, number>>;
+
+/** Durations. Percentiles are for people; who adds up proxies or subtracts moments does that with the buckets. */
+export interface DurationStats {
+  readonly count: number;
+  readonly sumMs: number;
+  /** Null before the first. */
+  readonly p50Ms: number | null;
+  readonly p95Ms: number | null;
+  readonly p99Ms: number | null;
+  /** Upper border in milliseconds (null: none) and count, of the buckets that are not empty. */
+  readonly buckets: readonly (readonly [upperMs: number | null, count: number])[];
 }
 
 /** One route, for one cluster and protocol that it was used with. */
@@ -150,38 +164,86 @@ export interface RouteStats {
   readonly route: string;
   readonly cluster: string;
   readonly protocol: string;
-  readonly requestsTotal: number;
+  readonly requests: number;
+  /** In flight. */
+  readonly active: number;
+  readonly failures: number;
+  /** The share of ended requests that did not fail, 0 to 1; null before the first. */
+  readonly successRate: number | null;
+  readonly retries: number;
+  readonly bytesReceived: number;
+  readonly bytesSent: number;
   /** Responses by class: `2xx`, `5xx`, ... */
-  readonly responses: Readonly<Record<string, number>>;
-  /** Responses and ends that the proxy made itself, by reason. */
-  readonly reasons: Readonly<Record<string, number>>;
-  readonly receivedBytes: number;
-  readonly sentBytes: number;
-  /** Milliseconds from the request's head to the response's end; null before the first request. */
-  readonly latencyMs: { readonly p50: number; readonly p95: number; readonly p99: number } | null;
+  readonly responses: Counts;
+  /** What the proxy answered or ended itself, by reason. */
+  readonly reasons: Counts;
+  readonly grpcStatuses: Counts;
+  /** From the request's head to the response's end. */
+  readonly duration: DurationStats;
+}
+
+/** One listener. */
+export interface ListenerStats {
+  readonly name: string;
+  /** Connections accepted. */
+  readonly connections: number;
+  /** Connections open. */
+  readonly active: number;
+  readonly closed: number;
+  readonly closedBy: Counts;
+  /** Connections by detected protocol. */
+  readonly detected: Counts;
+  readonly tlsHandshakes: number;
+  readonly tlsFailures: number;
+  readonly tlsDuration: DurationStats;
+  readonly limitHits: Counts;
 }
 
 /** One cluster. */
 export interface ClusterStats {
   readonly name: string;
-  /** Open connections to its servers. */
-  readonly connections: number;
-  readonly poolHitsTotal: number;
-  readonly poolMissesTotal: number;
   readonly endpoints: readonly EndpointStats[];
+  /** Connections made. */
+  readonly connections: number;
+  /** Connections open. */
+  readonly active: number;
+  readonly connectFailures: Counts;
+  readonly connectDuration: DurationStats;
+  readonly poolHits: number;
+  readonly poolMisses: number;
+  /** Requests waiting for a connection. */
+  readonly pending: number;
+  readonly limitHits: Counts;
 }
 
 /** One endpoint. */
 export interface EndpointStats {
   readonly address: string;
   readonly state: 'available' | 'ejected' | 'draining' | 'unhealthy';
-  readonly requestsInFlight: number;
+  /** Requests in flight. */
+  readonly active: number;
+  readonly requests: number;
+  readonly connectFailures: number;
+  readonly ejections: number;
+  /** The moving average; null where the balancer keeps none. */
+  readonly latencyMs: number | null;
+}
+
+/** One data thread. */
+export interface ThreadStats {
+  readonly number: number;
+  readonly cpuSeconds: number | null;
+  /** Connections open. */
+  readonly connections: number;
 }
 
 /** The process. What the system doesn't tell is null. */
 export interface ProcessStats {
   readonly cpuSeconds: number | null;
   readonly residentBytes: number | null;
-  readonly openFiles: number | null;
-  readonly threads: number;
+  readonly virtualBytes: number | null;
+  readonly openFds: number | null;
+  readonly maxFds: number | null;
+  /** When it started, in seconds since 1970. */
+  readonly startSeconds: number | null;
 }

@@ -9,9 +9,11 @@ import type { ResourceIssue } from '../../src/config/resources.js';
 import type {
   CreateProxy,
   DrainOptions,
+  DurationStats,
   MeshProxy,
   ProxyOptions,
   ProxyStats,
+  RouteStats,
 } from '../../src/proxy/types.js';
 
 /** What a command said and how it ended. */
@@ -126,46 +128,90 @@ export class FakeProxy extends EventEmitter {
   }
 }
 
+const NO_DURATION: DurationStats = {
+  count: 0,
+  sumMs: 0,
+  p50Ms: null,
+  p95Ms: null,
+  p99Ms: null,
+  buckets: [],
+};
+
+const IDLE: RouteStats = {
+  listener: 'web',
+  route: 'idle',
+  cluster: 'api',
+  protocol: 'grpc',
+  requests: 0,
+  active: 0,
+  failures: 0,
+  successRate: null,
+  retries: 0,
+  bytesReceived: 0,
+  bytesSent: 0,
+  responses: {},
+  reasons: {},
+  grpcStatuses: {},
+  duration: NO_DURATION,
+};
+
 /** Statistics as a proxy gives them. */
 export const STATS: ProxyStats = {
   version: '1.2.3',
-  uptimeSeconds: 61.4,
-  state: 'serving',
-  listeners: [],
   routes: [
     {
-      listener: 'web',
+      ...IDLE,
       route: 'api',
-      cluster: 'api',
       protocol: 'http1',
-      requestsTotal: 2000,
+      requests: 2000,
+      failures: 10,
+      successRate: 0.995,
       responses: { '2xx': 1990, '5xx': 10 },
-      reasons: {},
-      receivedBytes: 1,
-      sentBytes: 2,
-      latencyMs: { p50: 0.42, p95: 3.5, p99: 120.4 },
+      duration: { ...NO_DURATION, count: 2000, p50Ms: 0.42, p95Ms: 3.5, p99Ms: 120.4 },
     },
-    {
-      listener: 'web',
-      route: 'idle',
-      cluster: 'api',
-      protocol: 'grpc',
-      requestsTotal: 0,
-      responses: {},
-      reasons: {},
-      receivedBytes: 0,
-      sentBytes: 0,
-      latencyMs: null,
-    },
+    IDLE,
   ],
+  listeners: [],
   clusters: [
     {
       name: 'api',
+      endpoints: [
+        {
+          address: '127.0.0.1:3001',
+          state: 'available',
+          active: 2,
+          requests: 2000,
+          connectFailures: 0,
+          ejections: 0,
+          latencyMs: 0.4,
+        },
+      ],
       connections: 1,
-      poolHitsTotal: 1,
-      poolMissesTotal: 1,
-      endpoints: [{ address: '127.0.0.1:3001', state: 'available', requestsInFlight: 2 }],
+      active: 1,
+      connectFailures: {},
+      connectDuration: NO_DURATION,
+      poolHits: 1999,
+      poolMisses: 1,
+      pending: 0,
+      limitHits: {},
     },
   ],
-  process: { cpuSeconds: 1, residentBytes: 9_400_000, openFiles: 10, threads: 4 },
+  threads: [
+    { number: 0, cpuSeconds: 1, connections: 1 },
+    { number: 1, cpuSeconds: 1, connections: 0 },
+  ],
+  threadImbalance: 1,
+  updates: { applied: 1, refused: 0 },
+  panics: 0,
+  accessLog: { written: 0, dropped: 0, errors: 0 },
+  overflows: 0,
+  endpointsOmitted: 0,
+  process: {
+    cpuSeconds: 2.04,
+    residentBytes: 9_400_000,
+    virtualBytes: null,
+    openFds: 10,
+    maxFds: 1024,
+    startSeconds: null,
+  },
 };

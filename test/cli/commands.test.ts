@@ -1,0 +1,254 @@
+// Do the commands that look and print say the right thing to people, pipes and programs?
+
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test, { type ExecutionContext } from 'ava';
+import { FakeWorld, STATS } from './world.js';
+
+const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const corpus = join(process.cwd(), 'test', 'config', 'corpus');
+const good = join(corpus, 'good', 'gateway.yaml');
+const bad = join(corpus, 'bad', 'missing.yaml');
+
+/** A server that answers as an admin server, or not; its address. */
+async function admin(t: ExecutionContext, status: number, body: string, socket?: string): Promise<string> {
+  const server = createServer((request, response) => {
+    response.statusCode = request.url === '/stats' ? status : 404;
+    response.end(body);
+  });
+  await new Promise<void>((resolve) => {
+    if (socket === undefined) server.listen(0, '127.0.0.1', resolve);
+    else server.listen(socket, resolve);
+  });
+  t.teardown(() => server.close());
+  return socket === undefined ? `127.0.0.1:${(server.address() as AddressInfo).port}` : `unix:${socket}`;
+}
+
+function folderOf(t: ExecutionContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'mesh-cli-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+test('validate: a good file is 0, with what is in it', async (t) => {
+  const { code, stdout, stderr } = await new FakeWorld().run('validate', good);
+  t.deepEqual([code, stderr], [0, '']);
+  t.is(stdout, `${good}: ok, 1 listener, 3 routes, 3 clusters\n`);
+});
+
+test('validate: all files are checked, one bad one is 64', async (t) => {
+  const { code, stdout, stderr } = await new FakeWorld().run('validate', bad, good);
+  t.is(code, 64);
+  t.regex(stdout, /gateway\.yaml: ok/);
+  t.is(
+    stderr,
+    `${relative('', bad)}:3:5: error: listeners[0].address: missing: expected an address such as 127.0.0.1:8080, [::1]:8080, localhost:8080, :8080 or unix:/run/app.sock
+  3 |   - name: web
+    |     ^
+`,
+  );
+});
+
+test('validate: what the core finds is shown in the file', async (t) => {
+  const world = new FakeWorld();
+  world.issues = [
+    {
+      path: 'routeTables[0].virtualHosts[0].routes[0].action.to[0].cluster',
+      code: 'unknown_reference',
+      message: 'there is no cluster `api`',
+    },
+  ];
+  const { code, stderr } = await world.run('validate', good);
+  t.is(code, 64);
+  t.regex(
+    stderr,
+    /gateway\.yaml:8:13: error: listeners\[0\]\.routes\[0\]\.to: there is no cluster `api`\n {2}8 \| {9}to: api\n/,
+  );
+});
+
+test('validate -o json: an array with every issue', async (t) => {
+  const { code, stdout, stderr } = await new FakeWorld().run('validate', good, bad, '-o', 'json');
+  t.deepEqual([code, stderr], [64, '']);
+  const results = JSON.parse(stdout) as {
+    file: string;
+    valid: boolean;
+    issues: { line: number; field: string }[];
+  }[];
+  t.deepEqual(
+    results.map(({ file, valid, issues }) => [
+      file,
+      valid,
+      issues.map(({ line, field }) => `${line} ${field}`),
+    ]),
+    [
+      [good, true, []],
+      [bad, false, ['3 listeners[0].address']],
+    ],
+  );
+});
+
+test('compile: prints the resources, the same every time', async (t) => {
+  const first = await new FakeWorld().run('compile', good);
+  const second = await new FakeWorld().run('compile', good);
+  t.deepEqual([first.code, first.stderr], [0, '']);
+  t.is(first.stdout, second.stdout);
+  const expected = JSON.parse(readFileSync(good.replace('.yaml', '.resources.json'), 'utf8')) as {
+    routeTables: unknown;
+  };
+  const printed = JSON.parse(first.stdout) as { routeTables: unknown; settings?: unknown };
+  t.deepEqual(printed.routeTables, expected.routeTables);
+  t.deepEqual(Object.keys(printed), ['listeners', 'routeTables', 'clusters', 'endpoints']);
+});
+
+test('compile: a bad file prints nothing but its mistakes', async (t) => {
+  const { code, stdout, stderr } = await new FakeWorld().run('compile', bad);
+  t.deepEqual([code, stdout], [64, '']);
+  t.regex(stderr, /listeners\[0\]\.address/);
+  const json = await new FakeWorld().run('compile', bad, '-o', 'json');
+  t.is(json.code, 64);
+  t.is((JSON.parse(json.stdout) as { error: { code: string } }).error.code, 'MESH_CONFIG_INVALID');
+});
+
+test('stats: to a pipe, columns are parted by tabs', async (t) => {
+  const address = await admin(t, 200, JSON.stringify(STATS));
+  const { code, stdout } = await new FakeWorld().run('stats', '--admin', address);
+  t.is(code, 0);
+  t.is(
+    stdout,
+    `mesh 1.2.3, 2 data threads, 9.4 MB resident, 2.0 s CPU
+
+LISTENER\tROUTE\tCLUSTER\tPROTOCOL\tREQUESTS\tSUCCESS\tP50\tP95\tP99
+web\tapi\tapi\thttp1\t2000\t99.50 %\t0.42 ms\t3.50 ms\t120 ms
+web\tidle\tapi\tgrpc\t0\t-\t-\t-\t-
+
+CLUSTER\tENDPOINT\tSTATE\tIN FLIGHT\tREQUESTS
+api\t127.0.0.1:3001\tavailable\t2\t2000
+`,
+  );
+});
+
+test('stats: to a terminal, aligned and in colours unless NO_COLOR says no', async (t) => {
+  const address = await admin(t, 200, JSON.stringify(STATS));
+  const terminal = async (env: Record<string, string>): Promise<string> => {
+    const world = new FakeWorld();
+    world.isTTY = true;
+    Object.assign(world.env, env);
+    return (await world.run('stats', '--admin', address)).stdout;
+  };
+  const coloured = await terminal({ TERM: 'xterm' });
+  t.true(coloured.includes('\u001B['));
+  for (const env of [{ NO_COLOR: '1' }, { TERM: 'dumb' }] as Record<string, string>[]) {
+    const plain = await terminal(env);
+    t.false(plain.includes('\u001B['));
+    t.true(
+      plain.includes('LISTENER  ROUTE  CLUSTER  PROTOCOL  REQUESTS  SUCCESS      P50      P95     P99\n'),
+    );
+    t.true(
+      plain.includes('web       api    api      http1         2000  99.50 %  0.42 ms  3.50 ms  120 ms\n'),
+    );
+  }
+});
+
+test('stats -o json: what the proxy said', async (t) => {
+  const address = await admin(t, 200, JSON.stringify(STATS));
+  const { stdout } = await new FakeWorld().run('stats', '--admin', address, '-o', 'json');
+  t.deepEqual(JSON.parse(stdout), STATS);
+});
+
+test('stats: over a Unix socket', async (t) => {
+  const address = await admin(t, 200, JSON.stringify(STATS), join(folderOf(t), 'admin.sock'));
+  t.is((await new FakeWorld().run('stats', '--admin', address)).code, 0);
+});
+
+test('stats: where no proxy answers, 1 and what to do', async (t) => {
+  const free = await admin(t, 200, '');
+  const cases: [address: string, message: RegExp][] = [
+    [await admin(t, 404, 'not found'), /it answered 404/],
+    [await admin(t, 200, '<html>'), /the answer is not that of a proxy/],
+    [await admin(t, 200, '[]'), /the answer is not that of a proxy/],
+    [`unix:${join(folderOf(t), 'none.sock')}`, /ENOENT/],
+    [free, /the answer is not that of a proxy/],
+  ];
+  for (const [address, message] of cases) {
+    const { code, stdout, stderr } = await new FakeWorld().run('stats', '--admin', address);
+    t.deepEqual([code, stdout], [1, ''], address);
+    t.regex(stderr, message);
+    t.regex(stderr, /start a proxy with mesh run, or give its admin address with --admin\n$/);
+  }
+  const json = await new FakeWorld().run('stats', '--admin', free, '-o', 'json');
+  t.deepEqual([json.code, json.stderr], [1, '']);
+  t.is((JSON.parse(json.stdout) as { error: { code: string } }).error.code, 'MESH_FAILURE');
+});
+
+test('stats: an address that is none is 64', async (t) => {
+  const { code, stderr } = await new FakeWorld().run('stats', '--admin', 'example.test');
+  t.is(code, 64);
+  t.regex(stderr, /--admin: expected an address/);
+});
+
+for (const [what, args, code] of [
+  ['help', ['--help'], 0],
+  ['help of a command', ['run', '--help'], 0],
+  ['no command', [], 64],
+  ['an unknown command', ['rum'], 64],
+  ['a missing argument', ['validate'], 64],
+] as const) {
+  test(`${what} ends with ${code} and shows an example or what is wrong`, async (t) => {
+    const ended = await new FakeWorld().run(...args);
+    t.is(ended.code, code);
+    t.regex(code === 0 ? ended.stdout : ended.stderr, /Examples:\n {2}mesh|^error: /m);
+    t.is(code === 0 ? ended.stderr : ended.stdout, '');
+  });
+}
+
+test('every command has a description and an example in its help, and says -o json', async (t) => {
+  const { stdout } = await new FakeWorld().run('--help');
+  for (const command of ['run', 'validate', 'compile', 'stats', 'version']) {
+    t.regex(stdout, new RegExp(`^ {2}${command} \\[options\\]`, 'm'));
+    if (command === 'version') continue;
+    const help = (await new FakeWorld().run(command, '--help')).stdout;
+    t.regex(help, new RegExp(`^ {2}mesh ${command} `, 'm'), command);
+  }
+});
+
+test('the program: version, for people and programs', (t) => {
+  const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+  const mesh = (...args: string[]) => spawnSync(process.execPath, [main, ...args], { encoding: 'utf8' });
+  t.is(
+    mesh('version').stdout,
+    `mesh ${version} (node ${process.version}, ${process.platform} ${process.arch})\n`,
+  );
+  t.is((JSON.parse(mesh('version', '-o', 'json').stdout) as { version: string }).version, version);
+  t.is(mesh('--version').stdout, `${version}\n`);
+  const wrong = mesh('run', '--threads', 'many');
+  t.is(wrong.status, 64);
+  t.is(wrong.stdout, '');
+});
+
+test('the program: settings come from the environment too', (t) => {
+  const env = { ...process.env, MESH_LISTEN: '1', MESH_TO: 'x', MESH_ADMIN: 'y', MESH_THREADS: 'z' };
+  const { status, stderr } = spawnSync(process.execPath, [main, 'run'], { encoding: 'utf8', env });
+  t.is(status, 64);
+  for (const option of ['--listen', '--to', '--admin', '--threads'])
+    t.true(stderr.includes(`${option}: expected`), option);
+});
+
+test('the program: a reader that has seen enough is no failure', async (t) => {
+  const child = spawn(process.execPath, [main, 'version', '-o', 'json'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  child.stdout.destroy();
+  let err = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString();
+  });
+  const code = await new Promise((resolve) => {
+    child.once('close', resolve);
+  });
+  t.deepEqual([code, err], [0, '']);
+});
