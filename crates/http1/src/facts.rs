@@ -49,11 +49,11 @@ pub(crate) struct Facts {
 impl Facts {
     /// Notes one field.
     #[inline]
-    fn note(&mut self, buf: &[u8], field: &Field) -> Result<(), HeadError> {
-        let value = field.value.of(buf);
-        match field.known {
+    fn note(&mut self, buf: &[u8], known: Known, span: Span) -> Result<(), HeadError> {
+        let value = span.of(buf);
+        match known {
             Known::Host => {
-                if self.host.replace(field.value).is_some() {
+                if self.host.replace(span).is_some() {
                     return Err(HeadError::DuplicateHost);
                 }
                 if authority::parse(value).is_none() {
@@ -86,7 +86,7 @@ impl Facts {
                 if !list(value).all(is_protocol) || list(value).next().is_none() {
                     return Err(HeadError::InvalidUpgrade);
                 }
-                self.upgrade_repeated |= self.upgrade.replace(field.value).is_some();
+                self.upgrade_repeated |= self.upgrade.replace(span).is_some();
             }
             Known::Expect => self.expect(value)?,
             _ => {}
@@ -171,7 +171,6 @@ impl Facts {
 }
 
 /// Reads fields up to the blank line, from `at`. `Some`: the offset behind it.
-#[inline]
 pub(crate) fn read_fields(
     buf: &[u8],
     mut at: usize,
@@ -184,14 +183,16 @@ pub(crate) fn read_fields(
     }
     loop {
         match line(buf, at)? {
-            Line::Field(field) => {
+            Line::Field(parts) => {
                 if fields.len() >= limits.fields {
                     return Err(HeadError::TooManyFields);
                 }
-                if field.known != Known::Other {
-                    facts.note(buf, &field)?;
+                let known = classify(parts.name(buf));
+                let field = parts.field(buf, known);
+                if known != Known::Other {
+                    facts.note(buf, known, field.value)?;
                 }
-                at = field.line.end as usize;
+                at = parts.after;
                 fields.push(field);
             }
             Line::End(after) => {

@@ -1,7 +1,7 @@
 //! How is one field line read?
 
 use crate::error::HeadError;
-use crate::known::{Known, classify};
+use crate::known::Known;
 use crate::scan::{is_ows, token_end, value_end};
 use crate::span::Span;
 
@@ -31,10 +31,42 @@ pub struct Field {
     pub hop: bool,
 }
 
+/// Where a field's parts are: offsets only, which stay in registers while the line is looked at.
+pub(crate) struct Parts {
+    at: usize,
+    name_end: usize,
+    value: usize,
+    value_end: usize,
+    /// Where the next line begins.
+    pub(crate) after: usize,
+}
+
+impl Parts {
+    /// The name.
+    #[inline(always)]
+    pub(crate) fn name<'b>(&self, buf: &'b [u8]) -> &'b [u8] {
+        buf.get(self.at..self.name_end).unwrap_or_default()
+    }
+
+    /// The field, whose name was classified.
+    #[inline(always)]
+    pub(crate) fn field(&self, buf: &[u8], known: Known) -> Field {
+        let layout = self.value == self.name_end + 2 && self.after == self.value_end + 2;
+        Field {
+            name: Span::new(self.at, self.name_end),
+            value: Span::new(self.value, self.value_end),
+            line: Span::new(self.at, self.after),
+            known,
+            canonical: layout && buf.get(self.name_end + 1) == Some(&b' '),
+            hop: known.is_hop_by_hop(),
+        }
+    }
+}
+
 /// What a line was.
 pub(crate) enum Line {
-    /// A field; the next line begins at its end.
-    Field(Field),
+    /// A field.
+    Field(Parts),
     /// The blank line that ends the section, and where what follows begins.
     End(usize),
     /// Not there as a whole.
@@ -42,7 +74,7 @@ pub(crate) enum Line {
 }
 
 /// Reads the line at `at` (RFC 9112 section 5): a field, or the end of the section.
-#[inline]
+#[inline(always)]
 pub(crate) fn line(buf: &[u8], at: usize) -> Result<Line, HeadError> {
     let Some(name_end) = token_end(buf, at) else {
         return Ok(Line::Partial);
@@ -64,14 +96,12 @@ pub(crate) fn line(buf: &[u8], at: usize) -> Result<Line, HeadError> {
     while end > start && buf.get(end - 1).is_some_and(|b| is_ows(*b)) {
         end -= 1;
     }
-    let known = classify(buf.get(at..name_end).unwrap_or_default());
-    Ok(Line::Field(Field {
-        name: Span::new(at, name_end),
-        value: Span::new(start, end),
-        line: Span::new(at, after),
-        known,
-        canonical: start == name_end + 2 && end == stop && buf.get(name_end + 1) == Some(&b' '),
-        hop: known.is_hop_by_hop(),
+    Ok(Line::Field(Parts {
+        at,
+        name_end,
+        value: start,
+        value_end: end,
+        after,
     }))
 }
 
@@ -93,7 +123,7 @@ fn odd_line(buf: &[u8], at: usize, name_end: usize) -> Result<Line, HeadError> {
 
 /// Where the next line begins, when the one that stops at `stop` does so with CRLF. `None`: the buffer ends first.
 /// Any other byte than CR or LF breaks the given rule.
-#[inline]
+#[inline(always)]
 pub(crate) fn line_end(buf: &[u8], stop: usize, other: HeadError) -> Result<Option<usize>, HeadError> {
     match (buf.get(stop), buf.get(stop + 1)) {
         (Some(b'\r'), Some(b'\n')) => Ok(Some(stop + 2)),

@@ -10,6 +10,7 @@
 //! climb above the root.
 
 use crate::error::rules;
+use crate::scan::is_plain_path;
 
 /// Whether a path is in normal form as it came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,25 +47,11 @@ pub enum PathError {
 /// may not have.
 #[inline]
 pub fn classify_path(path: &[u8]) -> PathClass {
-    let Some((b'/', rest)) = path.split_first() else {
-        return PathClass::Unusual;
-    };
-    // Without early exits, so that the compiler looks at many bytes at a time.
-    let odd = rest.iter().fold(false, |odd, b| odd | !is_plain(*b));
-    let pair = path.iter().zip(rest).fold(false, |pair, (a, b)| {
-        pair | ((*a == b'/') & ((*b == b'/') | (*b == b'.')))
-    });
-    if odd | pair {
-        PathClass::Unusual
-    } else {
+    if path.first() == Some(&b'/') && is_plain_path(path) {
         PathClass::Plain
+    } else {
+        PathClass::Unusual
     }
-}
-
-/// Whether a byte needs no second look.
-#[inline]
-fn is_plain(b: u8) -> bool {
-    (b > b' ') & (b < 0x7f) & (b != b'%') & (b != b'\\') & (b != b';') & (b != b'?') & (b != b'#')
 }
 
 /// Writes a path's normal form into `out`, which is cleared first. With `keep_slashes`, `%2f` and `%5c` stay as escapes,

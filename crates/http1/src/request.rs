@@ -53,8 +53,9 @@ impl RequestHead {
 
     /// Reads the head at the start of `buf`. Offsets in the result are those of `buf`.
     ///
-    /// Each call reads from the start: a head that comes byte by byte costs one pass of memory per read, which is less
-    /// than the read itself; nothing has to be remembered, or forgotten, between two calls.
+    /// Each call reads from the start, so that nothing has to be remembered, or forgotten, between two calls. A head that
+    /// comes byte by byte costs one pass of what is there per read, at several bytes a nanosecond: with the default
+    /// bounds some ten microseconds at most (the example `speed` measures it).
     ///
     /// # Errors
     /// The first rule that is broken, as soon as its bytes are there. More bytes never make it right.

@@ -80,6 +80,37 @@ fn no_target_bits(word: u64) -> u64 {
     (!from_bits(word, 0x21) | from_bits(word, 0x7f) | equal_bits(word, b'#') | word) & HIGH
 }
 
+/// The high bit of each byte of a path that needs a second look: one that no path has, `%`, `\`, `;`, and a `/` or `.`
+/// behind a slash. `carry` is 0x80 when the byte before the word was a slash.
+#[inline(always)]
+fn unusual_in_path_bits(word: u64, carry: u64) -> (u64, u64) {
+    let slash = equal_bits(word, b'/');
+    let odd = no_target_bits(word)
+        | equal_bits(word, b'%')
+        | equal_bits(word, b'\\')
+        | equal_bits(word, b';')
+        | equal_bits(word, b'?');
+    let pair = (slash << 8 | carry) & (slash | equal_bits(word, b'.'));
+    (odd | pair, slash >> 56)
+}
+
+/// Whether a path has none of the bytes that [`unusual_in_path_bits`] marks.
+#[inline]
+pub(crate) fn is_plain_path(path: &[u8]) -> bool {
+    let (words, tail) = path.as_chunks::<8>();
+    let mut carry = 0;
+    for word in words {
+        let (unusual, slash) = unusual_in_path_bits(u64::from_le_bytes(*word), carry);
+        if unusual != 0 {
+            return false;
+        }
+        carry = slash;
+    }
+    let mut last = [b'a'; 8];
+    last.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
+    unusual_in_path_bits(u64::from_le_bytes(last), carry).0 == 0
+}
+
 /// The offset, at or after `from`, of the first byte that `bits` marks in its word, or `single` when less than a word is
 /// left; `None` when the buffer ends first.
 #[inline(always)]
@@ -204,6 +235,28 @@ mod tests {
                         assert_eq!(value_end(bytes, 0), first(&is_control, len), "value {bytes:?}");
                         assert_eq!(token_end(bytes, 0), first(&no_token, len), "token {bytes:?}");
                         assert_eq!(target_end(bytes, 0), first(&no_target, len), "target {bytes:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_paths_are_found_at_every_place() {
+        for byte in 0..=u8::MAX {
+            for place in 0..17 {
+                for len in place + 1..20 {
+                    let mut path = vec![b'a'; len];
+                    path[place] = byte;
+                    let plain = byte.is_ascii_graphic() && !b"%\\;?#".contains(&byte);
+                    assert_eq!(is_plain_path(&path), plain, "{path:?}");
+                    if place > 0 {
+                        path[place - 1] = b'/';
+                        assert_eq!(
+                            is_plain_path(&path),
+                            plain && byte != b'/' && byte != b'.',
+                            "{path:?}"
+                        );
                     }
                 }
             }

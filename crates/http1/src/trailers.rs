@@ -6,6 +6,7 @@
 
 use crate::error::BodyError;
 use crate::field::{Field, Line, line};
+use crate::known::{Known, classify};
 use crate::limits::Limits;
 use crate::write::write_line;
 
@@ -35,8 +36,9 @@ impl Trailers {
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut at = 0;
         std::iter::from_fn(move || match line(&self.lines, at) {
-            Ok(Line::Field(field)) => {
-                at = field.line.end as usize;
+            Ok(Line::Field(parts)) => {
+                at = parts.after;
+                let field = parts.field(&self.lines, Known::Other);
                 Some((field.name.of(&self.lines), field.value.of(&self.lines)))
             }
             Ok(Line::End(_) | Line::Partial) | Err(_) => None,
@@ -74,7 +76,7 @@ impl Collector {
         }
         let lines = &mut self.kept.lines;
         let field = match line(lines, self.line) {
-            Ok(Line::Field(field)) if field.line.end as usize == lines.len() => field,
+            Ok(Line::Field(parts)) if parts.after == lines.len() => parts.field(lines, Known::Other),
             _ => return Err(BodyError::InvalidTrailer),
         };
         if is_forbidden_trailer(field.name.of(lines)) {
@@ -145,7 +147,7 @@ const FORBIDDEN: &[&str] = &[
 
 /// Whether a field of this name is dropped when it comes as a trailer. Also for trailers that come over HTTP/2.
 pub fn is_forbidden_trailer(name: &[u8]) -> bool {
-    crate::classify(name).is_hop_by_hop()
+    classify(name).is_hop_by_hop()
         || FORBIDDEN
             .iter()
             .any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
