@@ -55,7 +55,7 @@ impl RequestHead {
     ///
     /// Each call reads from the start, so that nothing has to be remembered, or forgotten, between two calls. A head that
     /// comes byte by byte costs one pass of what is there per read, at several bytes a nanosecond: with the default
-    /// bounds some ten microseconds at most (the example `speed` measures it).
+    /// bounds under twenty microseconds (the example `speed` measures it).
     ///
     /// # Errors
     /// The first rule that is broken, as soon as its bytes are there. More bytes never make it right.
