@@ -76,9 +76,14 @@ function hostsOf({ match }: RouteConfig): { host: string; item: Path | undefined
   const written = match?.host;
   if (written === undefined) return [{ host: '*', item: undefined }];
   return listed(written).map((host, index) => ({
-    host: host.toLowerCase(),
+    host: hostKey(host),
     item: itemPath(written, [], index),
   }));
+}
+
+/** One text for each host, as the core has it: lower case, IPv6 addresses in their short form. */
+function hostKey(host: string): string {
+  return host.startsWith('[') ? new URL(`http://${host}`).hostname : host.toLowerCase();
 }
 
 /** The hosts that have the very same routes, together: a host stands in one virtual host only. */

@@ -32,7 +32,8 @@ export function durationMs(text: string): number | undefined {
   const [, number, unit] = DURATION.exec(text) ?? [];
   if (number === undefined || unit === undefined) return undefined;
   const ms = Math.round(Number(number) * (MILLISECONDS[unit] ?? Number.NaN));
-  return ms <= DAY_MS ? ms : undefined;
+  // Rounded to nothing it would switch a deadline off.
+  return ms <= DAY_MS && (ms > 0 || Number(number) === 0) ? ms : undefined;
 }
 
 export const duration: Format = {

@@ -106,7 +106,10 @@ const match = part('Match', 'Which requests a route takes: all conditions must h
     'The host, without case and port: `shop.test`, `*.shop.test` (one label or more in front), `*`; or a list.',
     { default: '*' },
   ),
-  path: may(path, '`/exact`, `/prefix/*`, `/users/{id}` or `~regex`; without query, in normal form.'),
+  path: may(
+    path,
+    '`/exact`, `/prefix/*`, `/users/{id}` or `~regex`; without query, in normal form. Not together with `grpc`.',
+  ),
   method: may(
     listOf(text(formats.method), 'a method such as GET, or a list of methods'),
     'The method, or a list of methods.',
@@ -122,7 +125,10 @@ const match = part('Match', 'Which requests a route takes: all conditions must h
     'Query parameter conditions, on the decoded value, written like `headers`.',
     { examples: [{ page: { regex: '[0-9]+' } }] },
   ),
-  grpc: may(text(formats.grpcMethod), 'gRPC calls only: a full service name, or `service/Method`.'),
+  grpc: may(
+    text(formats.grpcMethod),
+    'gRPC calls only: a full service name, or `service/Method`. Not together with `path`.',
+  ),
 });
 
 // What is done with them ------------------------------------------------------------------------------------------

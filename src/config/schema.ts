@@ -252,7 +252,7 @@ const balancer = z.discriminatedUnion(
     }),
     part('Maglev', "Consistent hashing by Maglev's table; needs a `hashKey` in the route.", {
       kind: must(z.literal('maglev'), 'The balancer.'),
-      tableSize: may(whole(2), 'Slots of the table, a prime.', { default: 65_537 }),
+      tableSize: may(whole(2, 1_310_719), 'Slots of the table, a prime.', { default: 65_537 }),
     }),
   ],
   { error: balancerError },

@@ -131,7 +131,7 @@ export interface RouteConfig {
 export interface MatchConfig {
   /** The host, without case and port: `shop.test`, `*.shop.test` (one label or more in front), `*`; or a list. Default: *. */
   host?: string | string[];
-  /** `/exact`, `/prefix/*`, `/users/{id}` or `~regex`; without query, in normal form. */
+  /** `/exact`, `/prefix/*`, `/users/{id}` or `~regex`; without query, in normal form. Not together with `grpc`. */
   path?: PathConfig;
   /** The method, or a list of methods. */
   method?: string | string[];
@@ -139,7 +139,7 @@ export interface MatchConfig {
   headers?: Record<string, string | boolean | ValueConditionConfig | ValueConditionConfig[]>;
   /** Query parameter conditions, on the decoded value, written like `headers`. */
   query?: Record<string, string | boolean | ValueConditionConfig | ValueConditionConfig[]>;
-  /** gRPC calls only: a full service name, or `service/Method`. */
+  /** gRPC calls only: a full service name, or `service/Method`. Not together with `path`. */
   grpc?: string;
 }
 

@@ -8,7 +8,20 @@ import { parsePath, renderPath } from '../../src/config/path.js';
 const CASES: Record<string, { good: string[]; bad: string[] }> = {
   duration: {
     good: ['0s', '250ms', '2s', '1.5s', '5m', '1h', '24h'],
-    bad: ['', '5', 's', '-1s', '1e3s', '1 s', '25h', '5d', '1.2.3s', 'NaNs', '99999999999999999999h'],
+    bad: [
+      '',
+      '5',
+      's',
+      '-1s',
+      '1e3s',
+      '1 s',
+      '25h',
+      '5d',
+      '1.2.3s',
+      'NaNs',
+      '0.4ms',
+      '99999999999999999999h',
+    ],
   },
   size: {
     good: ['1B', '64KiB', '10MiB', '1GiB', '5MB'],

@@ -4,9 +4,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { jsonSchema, referenceTables, typeDeclarations } from '../../src/config/describe.js';
-import type { Config } from '../../src/config/index.js';
+import { type Config, parseConfig } from '../../src/config/index.js';
 import type { ConfigShape } from '../../src/config/schema.js';
-import { root } from './support.js';
+import { corpus, root } from './support.js';
 
 /** Without what a formatter may change: spaces, rulers of tables, the leading bar of a union. */
 const squeezed = (text: string): string =>
@@ -25,6 +25,17 @@ test('the tables of the manual are those of the schema', (t) => {
     '<!-- generated -->',
   );
   t.is(squeezed(tables), squeezed(referenceTables()));
+});
+
+test('the example of the manual is the one that is tested', (t) => {
+  const [example] = Array.from(
+    readFileSync(join(root, 'docs', 'configuration.md'), 'utf8').matchAll(/^```yaml\n([^]*?)^```/gm),
+    ([, text = '']) => text,
+  );
+  const tested = corpus('good').find(({ name }) => name === 'gateway.yaml')?.text ?? '';
+  const { resources } = parseConfig(example ?? '', { file: 'mesh.yaml' }).compiled;
+  t.is(resources.listeners.length, 1);
+  t.deepEqual(resources, parseConfig(tested, { file: 'mesh.yaml' }).compiled.resources);
 });
 
 test('the JSON Schema that ships is that of the schema', (t) => {
