@@ -2,6 +2,8 @@
 
 mod client;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use client::{Client, Reuse, Target};
 pub(crate) use server::Server;

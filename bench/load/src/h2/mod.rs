@@ -6,6 +6,8 @@ mod connection;
 mod hpack;
 mod huffman;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use client::{Call, Client, MESSAGE_LIMIT};
 pub(crate) use connection::PREFACE;
