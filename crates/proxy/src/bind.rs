@@ -109,7 +109,9 @@ mod tests {
                 Listening::Unix(_) => 0,
             })
             .collect();
-        let Address::Ip(address) = &bound else { panic!("{bound}") };
+        let Address::Ip(address) = &bound else {
+            panic!("{bound}")
+        };
         assert!(ports.iter().all(|port| *port == address.port()));
         let again = bind(&bound, 3).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AddrInUse);

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use mesh_model::issue::{Issue, PathStep};
-use mesh_model::resources::{Address, Cluster, Discovery, Endpoints, Health, Listener, RouteTable, UpstreamProtocol};
+use mesh_model::resources::{
+    Address, Cluster, Discovery, Endpoints, Health, Listener, RouteTable, UpstreamProtocol,
+};
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 use mesh_store::Snapshot;
@@ -81,10 +83,17 @@ impl Compiler {
         now: Nanos,
     ) -> Result<Draft, Vec<Issue>> {
         let mut issues = Vec::new();
-        let mut plan = Plan { version: snapshot.version, ..Plan::default() };
+        let mut plan = Plan {
+            version: snapshot.version,
+            ..Plan::default()
+        };
         let mut routes = HashMap::new();
         for (name, table) in &*snapshot.route_tables {
-            let old = self.last.routes.get(name).filter(|_| same(self.last.snapshot.route_tables.get(name), Some(table)));
+            let old = self
+                .last
+                .routes
+                .get(name)
+                .filter(|_| same(self.last.snapshot.route_tables.get(name), Some(table)));
             match old.cloned().map_or_else(|| self.routes(table), Ok) {
                 Ok(compiled) => {
                     routes.insert(Arc::clone(name), compiled);
@@ -112,10 +121,12 @@ impl Compiler {
         }
         for (at, (name, listener)) in snapshot.listeners.iter().enumerate() {
             let old = before.listeners.get(name);
-            let table = listener.routes.as_ref().and_then(|table| routes.get(table.as_str()));
-            let unchanged = old.is_some_and(|old| {
-                Arc::ptr_eq(&old.resource, listener) && same(old.routes.as_ref(), table)
-            });
+            let table = listener
+                .routes
+                .as_ref()
+                .and_then(|table| routes.get(table.as_str()));
+            let unchanged = old
+                .is_some_and(|old| Arc::ptr_eq(&old.resource, listener) && same(old.routes.as_ref(), table));
             let compiled = match old {
                 Some(old) if unchanged => Ok(Arc::clone(old)),
                 _ => self.listener(at, listener, table, old),
@@ -130,22 +141,32 @@ impl Compiler {
         if !issues.is_empty() {
             return Err(issues);
         }
-        let last = Last { snapshot: Arc::clone(snapshot), discovered: discovered.clone(), routes };
+        let last = Last {
+            snapshot: Arc::clone(snapshot),
+            discovered: discovered.clone(),
+            routes,
+        };
         Ok(Draft { plan, last })
     }
 
     /// Takes a draft as what the next one is compared with.
     pub fn accept(&mut self, draft: Draft) -> Arc<Plan> {
         self.last = draft.last;
-        self.telemetry.retain_listeners(|name| draft.plan.listeners.contains_key(name));
-        self.telemetry.retain_clusters(|name| draft.plan.clusters.contains_key(name));
+        self.telemetry
+            .retain_listeners(|name| draft.plan.listeners.contains_key(name));
+        self.telemetry
+            .retain_clusters(|name| draft.plan.clusters.contains_key(name));
         self.registry.sweep();
         Arc::new(draft.plan)
     }
 
     fn routes(&self, table: &RouteTable) -> Result<Arc<Routes>, Vec<Issue>> {
         let index = RouteIndex::compile(table)?;
-        let labels = index.routes().iter().map(|route| self.telemetry.label(&route.name)).collect();
+        let labels = index
+            .routes()
+            .iter()
+            .map(|route| self.telemetry.label(&route.name))
+            .collect();
         Ok(Arc::new(Routes { index, labels }))
     }
 
@@ -156,15 +177,33 @@ impl Compiler {
         routes: Option<&Arc<Routes>>,
         old: Option<&Arc<ListenerPlan>>,
     ) -> Result<Arc<ListenerPlan>, Vec<Issue>> {
-        let sni = if listener.sni.is_empty() { None } else { Some(SniIndex::compile(&listener.sni)?) };
-        let tls = match (&listener.tls, old.and_then(|old| Some((old.resource.tls.as_ref()?, old.tls.as_ref()?)))) {
+        let sni = if listener.sni.is_empty() {
+            None
+        } else {
+            Some(SniIndex::compile(&listener.sni)?)
+        };
+        let tls = match (
+            &listener.tls,
+            old.and_then(|old| Some((old.resource.tls.as_ref()?, old.tls.as_ref()?))),
+        ) {
             (Some(tls), Some((before, compiled))) if tls == before => Some(Arc::clone(compiled)),
-            (Some(tls), _) => Some(Arc::new(ServerTls::load(tls, listener.protocol, &tls_path("listeners", at))?)),
+            (Some(tls), _) => Some(Arc::new(ServerTls::load(
+                tls,
+                listener.protocol,
+                &tls_path("listeners", at),
+            )?)),
             (None, _) => None,
         };
         let shared = old.map_or_else(Arc::default, |old| Arc::clone(&old.shared));
         let label = self.telemetry.label(&listener.name);
-        Ok(Arc::new(ListenerPlan::new(Arc::clone(listener), label, routes.cloned(), sni, tls, shared)))
+        Ok(Arc::new(ListenerPlan::new(
+            Arc::clone(listener),
+            label,
+            routes.cloned(),
+            sni,
+            tls,
+            shared,
+        )))
     }
 
     fn cluster(
@@ -189,17 +228,31 @@ impl Compiler {
             for locality in endpoints.iter().flat_map(|endpoints| &endpoints.localities) {
                 let zone: Arc<str> = locality.zone.as_str().into();
                 for endpoint in locality.endpoints.iter().filter(|e| e.health == Health::Healthy) {
-                    members.push(member(&endpoint.address, endpoint.weight, locality.priority, locality.weight, &zone));
+                    members.push(member(
+                        &endpoint.address,
+                        endpoint.weight,
+                        locality.priority,
+                        locality.weight,
+                        &zone,
+                    ));
                 }
             }
         } else {
             let zone: Arc<str> = "".into();
             for resolved in found.iter().flat_map(|found| found.iter()) {
-                members.push(member(&resolved.address, resolved.weight, resolved.priority, 1, &zone));
+                members.push(member(
+                    &resolved.address,
+                    resolved.weight,
+                    resolved.priority,
+                    1,
+                    &zone,
+                ));
             }
         }
         let tls = match old {
-            Some(old) if old.resource.tls == cluster.tls && old.resource.protocol == cluster.protocol => old.tls.clone(),
+            Some(old) if old.resource.tls == cluster.tls && old.resource.protocol == cluster.protocol => {
+                old.tls.clone()
+            }
             _ => self.target_tls(at, cluster)?,
         };
         Ok(Arc::new(ClusterPlan {
@@ -228,7 +281,11 @@ impl Compiler {
 
 /// `kind[at].tls`
 fn tls_path(kind: &str, at: usize) -> [PathStep; 3] {
-    [PathStep::Key(kind.into()), PathStep::Index(at), PathStep::Key("tls".into())]
+    [
+        PathStep::Key(kind.into()),
+        PathStep::Index(at),
+        PathStep::Key("tls".into()),
+    ]
 }
 
 /// Whether two shared things are the same one.

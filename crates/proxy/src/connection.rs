@@ -224,7 +224,8 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
         Ok(server) => server,
         Err(reason) => return ServerFirst::Over(Some(reason)),
     };
-    let idle = after(connection.thread.now(), plan.timeouts.tcp_idle).min(connection.listener.drain_deadline());
+    let idle =
+        after(connection.thread.now(), plan.timeouts.tcp_idle).min(connection.listener.drain_deadline());
     let Connection { wire, deadline, .. } = &mut *connection;
     deadline.set(idle);
     let client_spoke = until(
@@ -240,7 +241,11 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
     match client_spoke {
         Some(true) => ServerFirst::ClientSpoke,
         Some(false) => {
-            connection.thread.telemetry.listener(&plan.label).detected(Protocol::Tcp);
+            connection
+                .thread
+                .telemetry
+                .listener(&plan.label)
+                .detected(Protocol::Tcp);
             ServerFirst::Over(relay(connection, plan, server).await)
         }
         None => ServerFirst::Over(Some(Reason::IdleTimeout)),
@@ -253,7 +258,8 @@ async fn passes_through<N: Net>(
     plan: &ListenerPlan,
 ) -> Result<Option<Vec<WeightedCluster>>, Reason> {
     let Some(sni) = &plan.sni else { return Ok(None) };
-    let at = after(connection.thread.now(), plan.timeouts.handshake).min(connection.listener.drain_deadline());
+    let at =
+        after(connection.thread.now(), plan.timeouts.handshake).min(connection.listener.drain_deadline());
     loop {
         match client_hello(connection.wire.unread()) {
             Hello::ServerName(name) => return Ok(sni.find(name.as_deref()).map(<[_]>::to_vec)),
@@ -283,7 +289,15 @@ async fn handshake<N: Net>(
     plan: &ListenerPlan,
     config: Arc<rustls::ServerConfig>,
 ) -> Result<Connection<N>, Reason> {
-    let Connection { thread, listener, mut peer, deadline, mut wire, opened, permit } = connection;
+    let Connection {
+        thread,
+        listener,
+        mut peer,
+        deadline,
+        mut wire,
+        opened,
+        permit,
+    } = connection;
     let stats = thread.telemetry.listener(&plan.label);
     let started = thread.now();
     deadline.set(after(started, plan.timeouts.handshake).min(listener.drain_deadline()));
@@ -299,14 +313,31 @@ async fn handshake<N: Net>(
             let no_certificate = error
                 .get_ref()
                 .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-                .is_some_and(|e| matches!(e, rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)));
-            return Err(if no_certificate { Reason::ClientCertificate } else { Reason::TlsHandshakeFailed });
+                .is_some_and(|e| {
+                    matches!(
+                        e,
+                        rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)
+                    )
+                });
+            return Err(if no_certificate {
+                Reason::ClientCertificate
+            } else {
+                Reason::TlsHandshakeFailed
+            });
         }
         None => return Err(Reason::TlsHandshakeTimeout),
     };
     peer.scheme = "https";
     let wire = Wire::new(stream, Rc::clone(&thread.buffers));
-    Ok(Connection { thread, listener, peer, deadline, wire, opened, permit })
+    Ok(Connection {
+        thread,
+        listener,
+        peer,
+        deadline,
+        wire,
+        opened,
+        permit,
+    })
 }
 
 /// A server for a stream of bytes.
@@ -317,7 +348,10 @@ struct Dialled<S> {
 }
 
 /// Connects to one of these clusters, trying other endpoints when one can't be reached.
-async fn dial<N: Net>(connection: &Connection<N>, to: &[WeightedCluster]) -> Result<Dialled<N::Stream>, Reason> {
+async fn dial<N: Net>(
+    connection: &Connection<N>,
+    to: &[WeightedCluster],
+) -> Result<Dialled<N::Stream>, Reason> {
     let thread = &connection.thread;
     let target = pick_cluster(to, thread.random()).ok_or(Reason::ClusterUnknown)?;
     let cluster = thread.cluster(&target.cluster).ok_or(Reason::ClusterUnknown)?;
@@ -335,7 +369,11 @@ async fn dial<N: Net>(connection: &Connection<N>, to: &[WeightedCluster]) -> Res
         let not_after = connection.listener.drain_deadline();
         match connect_endpoint(thread, &connection.deadline, &plan, &endpoint, not_after).await {
             Ok(pooled) => {
-                return Ok(Dialled { pooled, in_flight, cluster: plan.label.clone() });
+                return Ok(Dialled {
+                    pooled,
+                    in_flight,
+                    cluster: plan.label.clone(),
+                });
             }
             Err(reason) => last = Some(reason),
         }
@@ -364,10 +402,21 @@ async fn relay<N: Net>(
     plan: &ListenerPlan,
     server: Dialled<N::Stream>,
 ) -> Option<Reason> {
-    let Dialled { mut pooled, in_flight, cluster } = server;
+    let Dialled {
+        mut pooled,
+        in_flight,
+        cluster,
+    } = server;
     let reason = pass(connection, plan, &mut pooled, &cluster, Protocol::Tcp).await;
     let now = connection.thread.now();
-    in_flight.finish(now, if reason == Some(Reason::UpstreamIncomplete) { Verdict::Failure } else { Verdict::Cancelled });
+    in_flight.finish(
+        now,
+        if reason == Some(Reason::UpstreamIncomplete) {
+            Verdict::Failure
+        } else {
+            Verdict::Cancelled
+        },
+    );
     reason
 }
 
@@ -379,7 +428,13 @@ pub async fn pass<N: Net>(
     cluster: &Label,
     protocol: Protocol,
 ) -> Option<Reason> {
-    let Connection { thread, listener, deadline, wire, .. } = connection;
+    let Connection {
+        thread,
+        listener,
+        deadline,
+        wire,
+        ..
+    } = connection;
     let bounds = Bounds {
         deadline,
         idle: plan.timeouts.tcp_idle,

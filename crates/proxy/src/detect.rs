@@ -30,7 +30,11 @@ pub fn detect(bytes: &[u8], most: usize) -> Detected {
         None => Detected::Undecided,
         Some(0x16) => tls(bytes),
         Some(b'P') if preface(bytes) => {
-            if bytes.len() >= HTTP2_PREFACE.len() { Detected::Http2 } else { Detected::Undecided }
+            if bytes.len() >= HTTP2_PREFACE.len() {
+                Detected::Http2
+            } else {
+                Detected::Undecided
+            }
         }
         Some(_) => match http1(bytes) {
             Detected::Undecided if bytes.len() >= most => Detected::Other,
@@ -61,7 +65,11 @@ fn tls(bytes: &[u8]) -> Detected {
 /// `method SP target SP HTTP/d.d` and the end of the line (RFC 9112 section 3).
 fn http1(bytes: &[u8]) -> Detected {
     let Some(method) = bytes.iter().take(MAX_METHOD + 1).position(|b| !is_token(*b)) else {
-        return if bytes.len() > MAX_METHOD { Detected::Other } else { Detected::Undecided };
+        return if bytes.len() > MAX_METHOD {
+            Detected::Other
+        } else {
+            Detected::Undecided
+        };
     };
     if method == 0 || bytes.get(method) != Some(&b' ') {
         return Detected::Other;
@@ -127,7 +135,12 @@ mod tests {
                 .find(|n| detect(&bytes[..*n], MOST) != Detected::Undecided)
                 .unwrap_or_else(|| panic!("{:?} undecided", String::from_utf8_lossy(bytes)));
             for n in decided_at..=bytes.len() {
-                assert_eq!(detect(&bytes[..n], MOST), expected, "{:?}", String::from_utf8_lossy(&bytes[..n]));
+                assert_eq!(
+                    detect(&bytes[..n], MOST),
+                    expected,
+                    "{:?}",
+                    String::from_utf8_lossy(&bytes[..n])
+                );
             }
         }
     }

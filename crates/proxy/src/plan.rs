@@ -152,6 +152,11 @@ impl ListenerPlan {
     /// Whether what this client says of its way here is believed.
     pub fn trusts(&self, client: Option<IpAddr>) -> bool {
         let client = client.map(|ip| ip.to_canonical());
-        client.is_some_and(|ip| self.resource.trusted_networks.iter().any(|net: &IpNet| net.contains(&ip)))
+        client.is_some_and(|ip| {
+            self.resource
+                .trusted_networks
+                .iter()
+                .any(|net: &IpNet| net.contains(&ip))
+        })
     }
 }

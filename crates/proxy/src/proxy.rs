@@ -29,14 +29,21 @@ use crate::worker::{Command, Worker};
 pub struct Options {
     /// Data threads. Default 1: what a sidecar needs.
     pub threads: usize,
-    /// How long a draining proxy still accepts, so that whoever balances in front of it can look away. Default 3 s.
-    pub lame_duck: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1, lame_duck: Duration::from_secs(3) }
+        Self { threads: 1 }
     }
+}
+
+/// How a proxy goes its way out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DrainOptions {
+    /// How long it still accepts, so that whoever balances in front of it can look away. Default 0 s: nobody does.
+    pub lame_duck: Duration,
+    /// How long work in flight may go on after that. Default: each listener's `timeouts.drain`.
+    pub work: Option<Duration>,
 }
 
 /// Why a change was refused. Nothing has changed then.
@@ -92,7 +99,7 @@ pub enum Phase {
 
 enum Ask {
     Apply(Change, sync::Sender<Result<Applied, ApplyError>>),
-    Drain,
+    Drain(DrainOptions),
     Close,
 }
 
@@ -118,13 +125,19 @@ impl Proxy {
         let store = Arc::new(Store::default());
         let seed = seed();
         let workers = (0..options.threads.max(1))
-            .map(|number| Worker::start(number, clock, Arc::clone(&telemetry), seed.wrapping_add(number as u64)))
+            .map(|number| {
+                Worker::start(
+                    number,
+                    clock,
+                    Arc::clone(&telemetry),
+                    seed.wrapping_add(number as u64),
+                )
+            })
             .collect::<io::Result<Vec<_>>>()?;
         let (asks, asked) = unbounded_channel();
         let (phase_sender, phase) = watch::channel(Phase::Starting);
         let compiler = Arc::new(std::sync::Mutex::new(Compiler::new(Arc::clone(&telemetry))));
         let control = Control {
-            options,
             clock,
             store: Arc::clone(&store),
             compiler: Arc::clone(&compiler),
@@ -134,11 +147,21 @@ impl Proxy {
             discovered: Discovered::new(),
             phase: phase_sender,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let thread = std::thread::Builder::new()
             .name("mesh-control".into())
             .spawn(move || runtime.block_on(control.run(asked)))?;
-        Ok(Self { asks, telemetry, store, phase, compiler, clock, thread: Some(thread) })
+        Ok(Self {
+            asks,
+            telemetry,
+            store,
+            phase,
+            compiler,
+            clock,
+            thread: Some(thread),
+        })
     }
 
     /// Makes a change, whole or not at all. Blocks until it is live or refused.
@@ -147,14 +170,16 @@ impl Proxy {
     /// See [`ApplyError`].
     pub fn apply(&self, change: Change) -> Result<Applied, ApplyError> {
         let (reply, answer) = sync::channel();
-        self.asks.send(Ask::Apply(change, reply)).map_err(|_| ApplyError::Closed)?;
+        self.asks
+            .send(Ask::Apply(change, reply))
+            .map_err(|_| ApplyError::Closed)?;
         answer.recv().map_err(|_| ApplyError::Closed)?
     }
 
     /// Begins the way out: for the lame duck time everything is served and clients are asked to leave; then the sockets
     /// close, idle connections end, and work in flight has until its listener's `timeouts.drain`. See [`Proxy::phase`].
-    pub fn drain(&self) {
-        let _ = self.asks.send(Ask::Drain);
+    pub fn drain(&self, options: DrainOptions) {
+        let _ = self.asks.send(Ask::Drain(options));
     }
 
     /// Sees how far the proxy is.
@@ -179,8 +204,16 @@ impl Proxy {
 
     fn endpoints(&self) -> Vec<EndpointSample> {
         let now = self.clock.now();
-        let compiler = self.compiler.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        compiler.registry.endpoints().into_iter().map(|(cluster, state)| sample(cluster, &state, now)).collect()
+        let compiler = self
+            .compiler
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        compiler
+            .registry
+            .endpoints()
+            .into_iter()
+            .map(|(cluster, state)| sample(cluster, &state, now))
+            .collect()
     }
 
     /// Ends everything now and waits until all threads are gone.
@@ -203,7 +236,11 @@ fn sample(cluster: Arc<str>, state: &crate::balance::EndpointState, now: u64) ->
     EndpointSample {
         cluster: cluster.to_string(),
         address: state.address.to_string(),
-        state: if stats.available { EndpointState::Available } else { EndpointState::Ejected },
+        state: if stats.available {
+            EndpointState::Available
+        } else {
+            EndpointState::Ejected
+        },
         active: stats.in_flight.into(),
         requests: stats.requests,
         connect_failures: stats.connect_failures,
@@ -215,12 +252,13 @@ fn sample(cluster: Arc<str>, state: &crate::balance::EndpointState, now: u64) ->
 /// A seed that differs between processes; what it seeds needs no secrecy.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }
 
 /// What the control thread owns.
 struct Control {
-    options: Options,
     clock: SystemClock,
     store: Arc<Store>,
     compiler: Arc<std::sync::Mutex<Compiler>>,
@@ -241,8 +279,8 @@ impl Control {
                     // Who asked may have gone.
                     let _ = reply.send(result);
                 }
-                Ask::Drain => {
-                    if self.drain(&mut asked).await {
+                Ask::Drain(options) => {
+                    if self.drain(&mut asked, options).await {
                         return;
                     }
                 }
@@ -262,7 +300,9 @@ impl Control {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Compiler> {
-        self.compiler.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.compiler
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn try_apply(&mut self, change: Change) -> Result<Applied, ApplyError> {
@@ -303,9 +343,16 @@ impl Control {
         let plan = self.lock().accept(draft);
         // Listeners that are gone, or have moved, go the way out; what they serve ends in its own time.
         for (name, (configured, _)) in &before {
-            let stays = self.bound.get(name).is_some_and(|(address, _)| address == configured);
+            let stays = self
+                .bound
+                .get(name)
+                .is_some_and(|(address, _)| address == configured);
             if !stays {
-                let span = self.plan.listeners.get(name).and_then(|l| l.resource.timeouts.drain.enabled());
+                let span = self
+                    .plan
+                    .listeners
+                    .get(name)
+                    .and_then(|l| l.resource.timeouts.drain.enabled());
                 let until = span.map_or(NEVER, |span| now.saturating_add(nanos(span)));
                 self.tell(|| Command::Drain(Some(Arc::clone(name)), Drain::Until(until)));
             }
@@ -318,10 +365,16 @@ impl Control {
             }
         }
         self.phase.send_replace(Phase::Ready);
-        let mut addresses: Vec<_> =
-            self.bound.iter().map(|(name, (_, actual))| (name.to_string(), actual.clone())).collect();
+        let mut addresses: Vec<_> = self
+            .bound
+            .iter()
+            .map(|(name, (_, actual))| (name.to_string(), actual.clone()))
+            .collect();
         addresses.sort();
-        Ok(Applied { version: self.plan.version, addresses })
+        Ok(Applied {
+            version: self.plan.version,
+            addresses,
+        })
     }
 
     fn tell(&self, command: impl Fn() -> Command) {
@@ -329,16 +382,18 @@ impl Control {
     }
 
     /// Goes the way out; true when the proxy was told to close meanwhile.
-    async fn drain(&mut self, asked: &mut UnboundedReceiver<Ask>) -> bool {
+    async fn drain(&mut self, asked: &mut UnboundedReceiver<Ask>, options: DrainOptions) -> bool {
         self.phase.send_replace(Phase::Draining);
         self.tell(|| Command::Drain(None, Drain::LameDuck));
-        if self.pause(asked, self.options.lame_duck).await {
+        if self.pause(asked, options.lame_duck).await {
             return true;
         }
         let now = self.clock.now();
         let mut last = now;
         for (name, listener) in &self.plan.listeners {
-            let span = listener.resource.timeouts.drain.enabled();
+            let span = options
+                .work
+                .or_else(|| listener.resource.timeouts.drain.enabled());
             let until = span.map_or(NEVER, |span| now.saturating_add(nanos(span)));
             last = last.max(until);
             self.tell(|| Command::Drain(Some(Arc::clone(name)), Drain::Until(until)));
@@ -354,7 +409,11 @@ impl Control {
     }
 
     fn open_connections(&self) -> u32 {
-        self.plan.listeners.values().map(|listener| listener.shared.open_connections()).sum()
+        self.plan
+            .listeners
+            .values()
+            .map(|listener| listener.shared.open_connections())
+            .sum()
     }
 
     /// Waits, answering what is asked meanwhile; true when that is to close.
@@ -366,7 +425,7 @@ impl Control {
                 () = &mut sleep => return false,
                 ask = asked.recv() => match ask {
                     None | Some(Ask::Close) => return true,
-                    Some(Ask::Drain) => {}
+                    Some(Ask::Drain(_)) => {}
                     Some(Ask::Apply(_, reply)) => {
                         let _ = reply.send(Err(ApplyError::Closed));
                     }

@@ -20,6 +20,8 @@ use crate::telemetry::ThreadTelemetry;
 use crate::timer::Timers;
 use crate::upstream::cluster::Cluster;
 
+type ByName<T> = HashMap<Arc<str>, T, RandomState>;
+
 /// Parsed heads kept for the next request.
 const KEPT_HEADS: usize = 256;
 
@@ -36,9 +38,17 @@ pub struct Thread<N: Net> {
     /// What this thread counts.
     pub telemetry: ThreadTelemetry,
     plan: RefCell<Arc<Plan>>,
-    clusters: RefCell<HashMap<Arc<str>, Rc<Cluster<N::Stream>>, RandomState>>,
-    listeners: RefCell<HashMap<Arc<str>, Rc<Listener>, RandomState>>,
+    clusters: RefCell<ByName<Rc<Cluster<N::Stream>>>>,
+    listeners: RefCell<ByName<Rc<Listener>>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "they go from hand to hand, and should be small to move"
+    )]
     request_heads: RefCell<Vec<Box<RequestHead>>>,
+    #[expect(
+        clippy::vec_box,
+        reason = "they go from hand to hand, and should be small to move"
+    )]
     response_heads: RefCell<Vec<Box<ResponseHead>>>,
     /// Open client connections.
     pub connections: Cell<usize>,
@@ -64,7 +74,10 @@ pub enum Drain {
 impl Listener {
     /// A listener that serves.
     pub fn new(plan: Arc<ListenerPlan>) -> Rc<Self> {
-        Rc::new(Self { plan: RefCell::new(plan), drain: Cell::new(Drain::No) })
+        Rc::new(Self {
+            plan: RefCell::new(plan),
+            drain: Cell::new(Drain::No),
+        })
     }
 
     /// The plan in force.
@@ -121,15 +134,17 @@ impl<N: Net> Thread<N> {
 
     /// Takes a new plan: clusters and listeners that stay keep their connections.
     pub fn update(&self, plan: Arc<Plan>) {
-        self.clusters.borrow_mut().retain(|name, cluster| match plan.clusters.get(name) {
-            Some(new) => {
-                if !Arc::ptr_eq(new, &cluster.plan()) {
-                    cluster.update(Arc::clone(new));
+        self.clusters
+            .borrow_mut()
+            .retain(|name, cluster| match plan.clusters.get(name) {
+                Some(new) => {
+                    if !Arc::ptr_eq(new, &cluster.plan()) {
+                        cluster.update(Arc::clone(new));
+                    }
+                    true
                 }
-                true
-            }
-            None => false,
-        });
+                None => false,
+            });
         for (name, listener) in &*self.listeners.borrow() {
             if let Some(new) = plan.listeners.get(name) {
                 *listener.plan.borrow_mut() = Arc::clone(new);
@@ -151,7 +166,9 @@ impl<N: Net> Thread<N> {
         let plan = self.plan.borrow();
         let (name, plan) = plan.clusters.get_key_value(name)?;
         let cluster = Cluster::new(Arc::clone(plan));
-        self.clusters.borrow_mut().insert(Arc::clone(name), Rc::clone(&cluster));
+        self.clusters
+            .borrow_mut()
+            .insert(Arc::clone(name), Rc::clone(&cluster));
         Some(cluster)
     }
 
@@ -161,7 +178,9 @@ impl<N: Net> Thread<N> {
             return Some(Rc::clone(listener));
         }
         let listener = Listener::new(Arc::clone(self.plan.borrow().listeners.get(name)?));
-        self.listeners.borrow_mut().insert(Arc::clone(name), Rc::clone(&listener));
+        self.listeners
+            .borrow_mut()
+            .insert(Arc::clone(name), Rc::clone(&listener));
         Some(listener)
     }
 

@@ -63,9 +63,17 @@ impl Timers {
         let mut inner = self.inner.borrow_mut();
         inner.generations = inner.generations.wrapping_add(1);
         let generation = inner.generations;
-        let key = inner.slots.insert(Slot { at: NEVER, armed: NEVER, generation, waker: None });
+        let key = inner.slots.insert(Slot {
+            at: NEVER,
+            armed: NEVER,
+            generation,
+            waker: None,
+        });
         // A thread holds far fewer than 2^32 connections: descriptors are ints.
-        Deadline { timers: Rc::clone(self), key: key as u32 }
+        Deadline {
+            timers: Rc::clone(self),
+            key: key as u32,
+        }
     }
 
     /// When [`Timers::advance`] must be called next.
@@ -88,8 +96,12 @@ impl Timers {
                 if entry.at > now {
                     break;
                 }
-                let Some(Reverse(entry)) = inner.heap.pop() else { break };
-                let Some(slot) = inner.slots.get_mut(entry.key as usize) else { continue };
+                let Some(Reverse(entry)) = inner.heap.pop() else {
+                    break;
+                };
+                let Some(slot) = inner.slots.get_mut(entry.key as usize) else {
+                    continue;
+                };
                 if slot.generation != entry.generation || slot.armed != entry.at {
                     continue;
                 }
@@ -108,8 +120,13 @@ impl Timers {
 
     /// Wakes every owner, so that each looks at the state of the world again. Used by drain.
     pub fn wake_all(&self) {
-        let wakers: Vec<_> =
-            self.inner.borrow_mut().slots.iter_mut().filter_map(|(_, slot)| slot.waker.take()).collect();
+        let wakers: Vec<_> = self
+            .inner
+            .borrow_mut()
+            .slots
+            .iter_mut()
+            .filter_map(|(_, slot)| slot.waker.take())
+            .collect();
         wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -125,11 +142,17 @@ impl Deadline {
     pub fn set(&self, at: Nanos) {
         let mut inner = self.timers.inner.borrow_mut();
         let inner = &mut *inner;
-        let Some(slot) = inner.slots.get_mut(self.key as usize) else { return };
+        let Some(slot) = inner.slots.get_mut(self.key as usize) else {
+            return;
+        };
         slot.at = at;
         if at < slot.armed {
             slot.armed = at;
-            inner.heap.push(Reverse(Entry { at, key: self.key, generation: slot.generation }));
+            inner.heap.push(Reverse(Entry {
+                at,
+                key: self.key,
+                generation: slot.generation,
+            }));
             if self.timers.next.get().is_none_or(|next| at < next) {
                 self.timers.next.set(Some(at));
                 if let Some(driver) = &*self.timers.driver.borrow() {
@@ -141,7 +164,12 @@ impl Deadline {
 
     /// When it is due.
     pub fn at(&self) -> Nanos {
-        self.timers.inner.borrow().slots.get(self.key as usize).map_or(NEVER, |slot| slot.at)
+        self.timers
+            .inner
+            .borrow()
+            .slots
+            .get(self.key as usize)
+            .map_or(NEVER, |slot| slot.at)
     }
 
     /// Registers the task to be woken at the deadline (or by [`Timers::wake_all`]).

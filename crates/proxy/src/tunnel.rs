@@ -49,7 +49,11 @@ pub struct Bounds<'a> {
 }
 
 /// Passes bytes both ways until both sides ended. What was read too early on either side goes first.
-pub async fn tunnel<C: Stream, S: Stream>(client: &mut Wire<C>, server: &mut Wire<S>, bounds: &Bounds<'_>) -> Ended {
+pub async fn tunnel<C: Stream, S: Stream>(
+    client: &mut Wire<C>,
+    server: &mut Wire<S>,
+    bounds: &Bounds<'_>,
+) -> Ended {
     let (mut up, mut down) = (Flow::Open, Flow::Open);
     let (mut sent, mut received) = (0, 0);
     let mut seen = (0, 0, up == Flow::Done, down == Flow::Done);
@@ -71,7 +75,11 @@ pub async fn tunnel<C: Stream, S: Stream>(client: &mut Wire<C>, server: &mut Wir
         let drain = (bounds.drain)();
         bounds.deadline.set(idle_at.min(drain));
         ready!(bounds.deadline.poll(cx));
-        Poll::Ready(Err(if drain <= idle_at { Reason::Draining } else { Reason::IdleTimeout }))
+        Poll::Ready(Err(if drain <= idle_at {
+            Reason::Draining
+        } else {
+            Reason::IdleTimeout
+        }))
     })
     .await;
     bounds.deadline.set(NEVER);
@@ -79,7 +87,11 @@ pub async fn tunnel<C: Stream, S: Stream>(client: &mut Wire<C>, server: &mut Wir
         client.io.reset_on_drop();
         server.io.reset_on_drop();
     }
-    Ended { reason: result.err(), sent, received }
+    Ended {
+        reason: result.err(),
+        sent,
+        received,
+    }
 }
 
 fn poll_copy<A: Stream, B: Stream>(

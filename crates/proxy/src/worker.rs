@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::bind::Listening;
 use crate::clock::{NEVER, SystemClock};
@@ -56,26 +56,38 @@ impl Worker {
     ///
     /// # Errors
     /// The system has no thread or no descriptors for another runtime.
-    pub fn start(number: usize, clock: SystemClock, telemetry: Arc<Telemetry>, seed: u64) -> io::Result<Self> {
+    pub fn start(
+        number: usize,
+        clock: SystemClock,
+        telemetry: Arc<Telemetry>,
+        seed: u64,
+    ) -> io::Result<Self> {
         let (commands, received) = unbounded_channel();
         // The runtime is built on its thread; a failure must still be the caller's.
         let (built, is_built) = std::sync::mpsc::channel();
-        let handle = std::thread::Builder::new().name(format!("mesh-data-{number}")).spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-            match runtime {
-                Ok(runtime) => {
-                    let _ = built.send(Ok(()));
-                    let telemetry = ThreadTelemetry::new(telemetry, number);
-                    let thread = Thread::new(Sockets { clock }, telemetry, seed);
-                    runtime.block_on(run(thread, clock, received));
+        let handle = std::thread::Builder::new()
+            .name(format!("mesh-data-{number}"))
+            .spawn(move || {
+                let runtime = Builder::new_current_thread()
+                    .enable_all()
+                    .build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => {
+                        let _ = built.send(Ok(()));
+                        let telemetry = ThreadTelemetry::new(telemetry, number);
+                        let thread = Thread::new(Sockets { clock }, telemetry, seed);
+                        runtime.block_on(run(thread, clock, received));
+                    }
+                    Err(error) => {
+                        let _ = built.send(Err(error));
+                    }
                 }
-                Err(error) => {
-                    let _ = built.send(Err(error));
-                }
-            }
-        })?;
+            })?;
         match is_built.recv() {
-            Ok(Ok(())) => Ok(Self { commands, handle: Some(handle) }),
+            Ok(Ok(())) => Ok(Self {
+                commands,
+                handle: Some(handle),
+            }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the data thread did not start")),
         }
@@ -109,7 +121,9 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
         match command {
             Command::Plan(plan) => thread.update(plan),
             Command::Listen(name, socket) => {
-                let Some(listener) = thread.listener(&name) else { continue };
+                let Some(listener) = thread.listener(&name) else {
+                    continue;
+                };
                 let stop = Rc::new(Notify::new());
                 stops.borrow_mut().insert(name, Rc::clone(&stop));
                 match Acceptor::new(socket) {
@@ -151,7 +165,9 @@ async fn drive(thread: Data, clock: SystemClock) {
     poll_fn(|cx| {
         thread.timers.register_driver(cx);
         loop {
-            let Some(at) = thread.timers.next() else { return Poll::Pending };
+            let Some(at) = thread.timers.next() else {
+                return Poll::Pending;
+            };
             if at == NEVER {
                 return Poll::Pending;
             }
@@ -195,7 +211,9 @@ impl Acceptor {
                 let _ = keep_alive(&tcp);
                 (Socket::Tcp(tcp), Some(peer.ip()))
             }),
-            Self::Unix(listener) => listener.poll_accept(cx).map_ok(|(unix, _)| (Socket::Unix(unix), None)),
+            Self::Unix(listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(unix, _)| (Socket::Unix(unix), None)),
         }
     }
 }
@@ -233,12 +251,18 @@ fn admit(thread: &Data, listener: &Rc<Listener>, accepted: io::Result<(Socket, O
         // The client left before it was accepted.
         Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return true,
         Err(_) => {
-            thread.telemetry.listener(&plan.label).limit_hit(Limit::FileDescriptors);
+            thread
+                .telemetry
+                .listener(&plan.label)
+                .limit_hit(Limit::FileDescriptors);
             return false;
         }
     };
     let Some(permit) = plan.shared.connection(plan.resource.limits.connections) else {
-        thread.telemetry.listener(&plan.label).limit_hit(Limit::Connections);
+        thread
+            .telemetry
+            .listener(&plan.label)
+            .limit_hit(Limit::Connections);
         return false;
     };
     let serve = connection::serve(Rc::clone(thread), Rc::clone(listener), socket, ip, permit);
@@ -249,10 +273,12 @@ fn admit(thread: &Data, listener: &Rc<Listener>, accepted: io::Result<(Socket, O
 /// Keeps a panic to its connection: it is counted and said, and the thread goes on.
 async fn guard<F: Future<Output = ()>>(thread: Data, future: F) {
     let mut future = pin!(future);
-    let panicked = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(|()| false),
-        Err(_) => Poll::Ready(true),
-    })
+    let panicked = poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(|()| false),
+            Err(_) => Poll::Ready(true),
+        },
+    )
     .await;
     if panicked {
         thread.telemetry.shared().control().panics.increment();

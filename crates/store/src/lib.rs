@@ -108,9 +108,16 @@ impl Store {
         let snapshot = Snapshot {
             version: base.version + 1,
             listeners: merge(&base.listeners, &delete.listeners, upsert.listeners, |l| &l.name),
-            route_tables: merge(&base.route_tables, &delete.route_tables, upsert.route_tables, |t| &t.name),
+            route_tables: merge(
+                &base.route_tables,
+                &delete.route_tables,
+                upsert.route_tables,
+                |t| &t.name,
+            ),
             clusters: merge(&base.clusters, &delete.clusters, upsert.clusters, |c| &c.name),
-            endpoints: merge(&base.endpoints, &delete.endpoints, upsert.endpoints, |e| &e.cluster),
+            endpoints: merge(&base.endpoints, &delete.endpoints, upsert.endpoints, |e| {
+                &e.cluster
+            }),
         };
         stage(validate(&snapshot.resources()), snapshot, &base)
     }
@@ -139,7 +146,9 @@ impl Store {
         if current.version != staged.base {
             return None;
         }
-        let previous = self.current.compare_and_swap(&current, Arc::clone(&staged.snapshot));
+        let previous = self
+            .current
+            .compare_and_swap(&current, Arc::clone(&staged.snapshot));
         if !Arc::ptr_eq(&previous, &current) {
             return None;
         }
@@ -202,7 +211,11 @@ fn merge<T: PartialEq>(
     Arc::new(map)
 }
 
-fn replace<T: PartialEq>(base: &ByName<T>, resources: Vec<T>, name: impl Fn(&T) -> &String) -> Arc<ByName<T>> {
+fn replace<T: PartialEq>(
+    base: &ByName<T>,
+    resources: Vec<T>,
+    name: impl Fn(&T) -> &String,
+) -> Arc<ByName<T>> {
     let mut map = ByName::new();
     for resource in resources {
         let key = name(&resource).clone();
@@ -286,7 +299,10 @@ mod tests {
             },
         };
         let snapshot = commit(&store, store.stage(batch));
-        assert_eq!(snapshot.clusters.keys().map(|k| &**k).collect::<Vec<_>>(), ["api", "new"]);
+        assert_eq!(
+            snapshot.clusters.keys().map(|k| &**k).collect::<Vec<_>>(),
+            ["api", "new"]
+        );
         assert_eq!(snapshot.resources().clusters.len(), 2);
     }
 }

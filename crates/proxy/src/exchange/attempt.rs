@@ -21,8 +21,8 @@ use super::{Context, Forward, Outcome, refuse};
 use crate::balance::{EndpointState, Outcome as Verdict, Tried};
 use crate::clock::{NEVER, Nanos, after};
 use crate::http1::client::ClientExchange;
-use crate::io::wire::Wire;
 use crate::io::Net;
+use crate::io::wire::Wire;
 use crate::telemetry::Limit;
 use crate::timer::Deadline;
 use crate::upstream::cluster::{Cluster, ClusterPlan};
@@ -63,7 +63,10 @@ pub async fn forward<N: Net, D: Downstream>(
 ) {
     let plan = cluster.plan();
     let Some(_permit) = plan.shared.request(plan.resource.limits.requests) else {
-        cx.thread.telemetry.cluster(&plan.label).limit_hit(Limit::Requests);
+        cx.thread
+            .telemetry
+            .cluster(&plan.label)
+            .limit_hit(Limit::Requests);
         return refuse(down, outcome, Reason::RequestLimit, None);
     };
     let mut tried = Tried::default();
@@ -128,14 +131,25 @@ async fn attempt_once<N: Net, D: Downstream>(
     };
     let request = down.request();
     let method = method_of(request);
-    let repeatable =
-        !matches!(method, Method::Post | Method::Patch | Method::Connect | Method::Other);
+    let repeatable = !matches!(
+        method,
+        Method::Post | Method::Patch | Method::Connect | Method::Other
+    );
     let parts = Parts::new(cx, plan, endpoint, forward);
     let outgoing = parts.outgoing(cx, forward, request, down.length());
     let head = cx.thread.response_head();
-    let Pooled { wire, opened, exchanges, open, .. } = pooled;
+    let Pooled {
+        wire,
+        opened,
+        exchanges,
+        open,
+        ..
+    } = pooled;
     let mut up = ClientExchange::start(wire, head, request, &outgoing, method, cx.plan.http1);
-    let edits = ResponseEdits { headers: &forward.route.response_edits, via: cx.plan.resource.via.as_deref() };
+    let edits = ResponseEdits {
+        headers: &forward.route.response_edits,
+        via: cx.plan.resource.via.as_deref(),
+    };
     let mut pump = Pump::default();
     let end = run(cx, down, &mut up, &mut pump, &edits, forward).await;
     let now = cx.thread.now();
@@ -145,10 +159,20 @@ async fn attempt_once<N: Net, D: Downstream>(
     let begun = up.response_begun();
     let (wire, head, reusable) = up.finish_exchange();
     cx.thread.put_response_head(head);
-    pooled = Pooled { wire, opened, idle_since: now, exchanges: exchanges + 1, open };
+    pooled = Pooled {
+        wire,
+        opened,
+        idle_since: now,
+        exchanges: exchanges + 1,
+        open,
+    };
     match end {
         Ok(End::Complete) => {
-            let verdict = if outcome.status >= 500 { Verdict::Failure } else { Verdict::Success };
+            let verdict = if outcome.status >= 500 {
+                Verdict::Failure
+            } else {
+                Verdict::Success
+            };
             in_flight.finish(now, verdict);
             if reusable {
                 cluster.put(endpoint, pooled);
@@ -284,12 +308,18 @@ async fn connect<N: Net>(
     endpoint: &Arc<EndpointState>,
     not_after: Nanos,
 ) -> Result<Pooled<N::Stream>, Failure> {
-    connect_endpoint(cx.thread, cx.deadline, plan, endpoint, not_after.min(cx.listener.drain_deadline()))
-        .await
-        .map_err(|reason| match reason {
-            Reason::RequestTimeout | Reason::Overloaded => Failure::Final(reason, None),
-            reason => Failure::Again(reason),
-        })
+    connect_endpoint(
+        cx.thread,
+        cx.deadline,
+        plan,
+        endpoint,
+        not_after.min(cx.listener.drain_deadline()),
+    )
+    .await
+    .map_err(|reason| match reason {
+        Reason::RequestTimeout | Reason::Overloaded => Failure::Final(reason, None),
+        reason => Failure::Again(reason),
+    })
 }
 
 fn speaks_http2(plan: &ClusterPlan, request: RequestRef<'_>) -> bool {
@@ -311,7 +341,9 @@ fn downstream_failure(fault: Fault) -> Failure {
     match fault {
         Fault::Protocol(detail) => Failure::Final(Reason::BadRequest, Some(detail)),
         Fault::TooLarge(detail) => Failure::Final(Reason::BodyTooLarge, Some(detail)),
-        Fault::Io(_) | Fault::Truncated | Fault::Reset(_) | Fault::Refused => Failure::Final(Reason::ClientClosed, None),
+        Fault::Io(_) | Fault::Truncated | Fault::Reset(_) | Fault::Refused => {
+            Failure::Final(Reason::ClientClosed, None)
+        }
     }
 }
 
@@ -331,12 +363,20 @@ struct Parts {
 }
 
 impl Parts {
-    fn new<N: Net>(cx: &Context<'_, N>, plan: &ClusterPlan, endpoint: &EndpointState, forward: &Forward) -> Self {
+    fn new<N: Net>(
+        cx: &Context<'_, N>,
+        plan: &ClusterPlan,
+        endpoint: &EndpointState,
+        forward: &Forward,
+    ) -> Self {
         let host = match forward.route.route.filters.host {
             HostRewrite::Upstream => Some(upstream_name(plan, endpoint)),
             HostRewrite::Keep | HostRewrite::Set(_) => None,
         };
-        Self { request_id: request_id(cx.thread.random(), cx.thread.random()), host }
+        Self {
+            request_id: request_id(cx.thread.random(), cx.thread.random()),
+            host,
+        }
     }
 
     fn outgoing<'a, N: Net>(
@@ -353,11 +393,18 @@ impl Parts {
         };
         Outgoing {
             method: request.method(),
-            target: forward.target.as_deref().unwrap_or_else(|| request.path_and_query()),
+            target: forward
+                .target
+                .as_deref()
+                .unwrap_or_else(|| request.path_and_query()),
             authority,
             scheme: cx.peer.scheme,
             client: &cx.peer.text,
-            trust: if cx.plan.trusts(cx.peer.ip) { Trust::Trusted } else { Trust::Untrusted },
+            trust: if cx.plan.trusts(cx.peer.ip) {
+                Trust::Trusted
+            } else {
+                Trust::Untrusted
+            },
             request_id: std::str::from_utf8(&self.request_id).unwrap_or_default(),
             via: cx.plan.resource.via.as_deref(),
             edits: &forward.route.request_edits,

@@ -217,7 +217,10 @@ impl RequestRef<'_> {
     fn has(&self, known: Known) -> bool {
         match self {
             Self::Http1 { head, .. } => head.field(known).is_some(),
-            Self::Http2(parts) => parts.headers.keys().any(|name| classify(name.as_str().as_bytes()) == known),
+            Self::Http2(parts) => parts
+                .headers
+                .keys()
+                .any(|name| classify(name.as_str().as_bytes()) == known),
         }
     }
 
@@ -234,16 +237,20 @@ impl RequestRef<'_> {
     /// Whether the client says `te: trailers`. It is hop-by-hop, and ours to say anew, since we pass trailers on.
     fn accepts_trailers(&self) -> bool {
         self.value(Known::Te, "te").is_some_and(|te| {
-            te.split(|b| *b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+            te.split(|b| *b == b',')
+                .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
         })
     }
 
     /// Whether this is a gRPC call: its errors are spoken in `grpc-status`.
     pub fn is_grpc(&self) -> bool {
-        self.value(Known::ContentType, "content-type").is_some_and(|value| {
-            value.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
-                && matches!(value.get(16), None | Some(b'+' | b';' | b' '))
-        })
+        self.value(Known::ContentType, "content-type")
+            .is_some_and(|value| {
+                value
+                    .get(..16)
+                    .is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
+                    && matches!(value.get(16), None | Some(b'+' | b';' | b' '))
+            })
     }
 }
 
@@ -315,7 +322,8 @@ impl ResponseRef<'_> {
             append(b"content-length", n.to_string().as_bytes());
         }
         let mut response = http::Response::new(());
-        *response.status_mut() = http::StatusCode::from_u16(self.status()).unwrap_or(http::StatusCode::BAD_GATEWAY);
+        *response.status_mut() =
+            http::StatusCode::from_u16(self.status()).unwrap_or(http::StatusCode::BAD_GATEWAY);
         *response.version_mut() = Version::HTTP_2;
         *response.headers_mut() = headers;
         response

@@ -11,7 +11,11 @@ const NAME: &str = "mesh";
 
 /// The `proxy-status` field for a reason. `detail` is one of our own tokens, never the peer's bytes.
 pub fn proxy_status(reason: Reason, detail: Option<&str>) -> String {
-    let mut field = format!("{NAME}; error={}; details=\"{}", reason.proxy_status_error(), reason.as_str());
+    let mut field = format!(
+        "{NAME}; error={}; details=\"{}",
+        reason.proxy_status_error(),
+        reason.as_str()
+    );
     if let Some(detail) = detail {
         field.push_str(": ");
         field.push_str(detail);

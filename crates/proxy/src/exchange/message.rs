@@ -98,12 +98,15 @@ impl Trailers {
             Self::Lines(lines) => {
                 let mut map = HeaderMap::new();
                 for line in lines.split(|b| *b == b'\n') {
-                    let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+                    let Some(colon) = line.iter().position(|b| *b == b':') else {
+                        continue;
+                    };
                     let (name, value) = line.split_at(colon);
                     let value = value.get(1..).unwrap_or_default().trim_ascii();
-                    if let (Ok(name), Ok(value)) =
-                        (http::HeaderName::from_bytes(name), http::HeaderValue::from_bytes(value))
-                    {
+                    if let (Ok(name), Ok(value)) = (
+                        http::HeaderName::from_bytes(name),
+                        http::HeaderValue::from_bytes(value),
+                    ) {
                         map.append(name, value);
                     }
                 }

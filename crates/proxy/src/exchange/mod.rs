@@ -119,14 +119,22 @@ pub async fn exchange<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &mut D) 
         (Some(route), Some(routes)) => routes.labels.get(route.id as usize).unwrap_or(none),
         _ => none,
     };
-    let protocol = if down.request().is_grpc() { Protocol::Grpc } else { cx.protocol };
+    let protocol = if down.request().is_grpc() {
+        Protocol::Grpc
+    } else {
+        cx.protocol
+    };
     let cluster = match &step {
         Step::Forward(forward) => cx.thread.cluster(&forward.cluster),
         _ => None,
     };
     let cluster_label = cluster.as_ref().map(|cluster| cluster.plan().label.clone());
-    let stats =
-        telemetry.route(&cx.plan.label, route_label, cluster_label.as_ref().unwrap_or(none), protocol);
+    let stats = telemetry.route(
+        &cx.plan.label,
+        route_label,
+        cluster_label.as_ref().unwrap_or(none),
+        protocol,
+    );
     stats.started();
     let mut outcome = Outcome::new(stats);
     outcome.route = route;
@@ -156,7 +164,11 @@ pub async fn exchange<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &mut D) 
 fn refuse<D: Downstream, S>(down: &mut D, outcome: &mut Outcome<S>, reason: Reason, detail: Option<&str>) {
     local::refuse(down, reason, detail);
     outcome.reason = Some(reason);
-    outcome.status = if down.request().is_grpc() { 200 } else { reason.status() };
+    outcome.status = if down.request().is_grpc() {
+        200
+    } else {
+        reason.status()
+    };
 }
 
 enum Step {
@@ -194,26 +206,40 @@ fn decide<N: Net, D: Downstream>(
         Ok(view) => view,
         Err(PathError(detail)) => return (Step::Refuse(Reason::BadRequest, Some(detail)), None),
     };
-    let Some(routes) = &cx.plan.routes else { return (Step::Refuse(Reason::NoRoute, None), None) };
+    let Some(routes) = &cx.plan.routes else {
+        return (Step::Refuse(Reason::NoRoute, None), None);
+    };
     let forward_proxy = cx.plan.resource.forward_proxy;
     let as_proxy = matches!(kind, RequestKind::Connect) || (forward_proxy && request.is_absolute());
     if as_proxy && !(forward_proxy && routes.index.knows_host(view.host)) {
         return (Step::Refuse(Reason::ForwardDenied, None), None);
     }
-    let Some(matched) = routes.index.find(&view) else { return (Step::Refuse(Reason::NoRoute, None), None) };
+    let Some(matched) = routes.index.find(&view) else {
+        return (Step::Refuse(Reason::NoRoute, None), None);
+    };
     let route = Arc::clone(matched.route);
     let step = match &route.route.action {
         Action::Respond(_) => Step::Respond(Arc::clone(&route)),
         Action::Redirect(to) => {
-            let location =
-                redirect_location(to, cx.peer.scheme, view.host, view.path, view.query, matched.prefix_len);
+            let location = redirect_location(
+                to,
+                cx.peer.scheme,
+                view.host,
+                view.path,
+                view.query,
+                matched.prefix_len,
+            );
             Step::Redirect(Arc::clone(&route), location)
         }
         Action::Forward { to } => {
             let Some(cluster) = pick_cluster(to, cx.thread.random()) else {
                 return (Step::Refuse(Reason::ClusterUnknown, None), Some(route));
             };
-            let hash = if route.route.hash_key.is_empty() { None } else { route.hash_key(&view, cx.peer.ip) };
+            let hash = if route.route.hash_key.is_empty() {
+                None
+            } else {
+                route.hash_key(&view, cx.peer.ip)
+            };
             let mut target = Vec::new();
             let rewritten = rewrite_path(&route.route.filters, view.path, matched.prefix_len, &mut target);
             let target = (rewritten || view.changed).then(|| {
@@ -238,7 +264,9 @@ fn decide<N: Net, D: Downstream>(
                 kind,
                 deadlines: Deadlines {
                     request: request_deadline,
-                    stream_idle: timeouts.stream_idle.map_or(cx.plan.timeouts.stream_idle, |t| t.enabled()),
+                    stream_idle: timeouts
+                        .stream_idle
+                        .map_or(cx.plan.timeouts.stream_idle, |t| t.enabled()),
                 },
                 route: Arc::clone(&route),
             })

@@ -38,7 +38,10 @@ impl<'a> RequestRef<'a> {
             Self::Http1 { bytes, head } => head.host.map_or(b"", |span| span.of(bytes)),
             Self::Http2(parts) => match parts.uri.authority() {
                 Some(authority) => authority.as_str().as_bytes(),
-                None => parts.headers.get(http::header::HOST).map_or(b"", |host| host.as_bytes()),
+                None => parts
+                    .headers
+                    .get(http::header::HOST)
+                    .map_or(b"", |host| host.as_bytes()),
             },
         }
     }
@@ -49,12 +52,23 @@ impl<'a> RequestRef<'a> {
             Self::Http1 { bytes, head } => match head.target {
                 Target::Origin { path, query } | Target::Absolute { path, query, .. } => {
                     let end = query.map_or(path.end, |query| query.end);
-                    mesh_http1::Span { start: path.start, end }.of(bytes)
+                    // `http://host` asks for the root (RFC 9112 section 3.2.1).
+                    if path.start == end {
+                        return b"/";
+                    }
+                    mesh_http1::Span {
+                        start: path.start,
+                        end,
+                    }
+                    .of(bytes)
                 }
                 Target::Authority(_) => b"",
                 Target::Asterisk => b"*",
             },
-            Self::Http2(parts) => parts.uri.path_and_query().map_or(b"", |pq| pq.as_str().as_bytes()),
+            Self::Http2(parts) => parts
+                .uri
+                .path_and_query()
+                .map_or(b"", |pq| pq.as_str().as_bytes()),
         }
     }
 
@@ -68,7 +82,9 @@ impl<'a> RequestRef<'a> {
         match self {
             Self::Http1 { head, .. } if matches!(head.target, Target::Authority(_)) => RequestKind::Connect,
             Self::Http1 { head, .. } if head.upgrade.is_some() => RequestKind::Upgrade,
-            Self::Http2(parts) if parts.extensions.get::<h2::ext::Protocol>().is_some() => RequestKind::Upgrade,
+            Self::Http2(parts) if parts.extensions.get::<h2::ext::Protocol>().is_some() => {
+                RequestKind::Upgrade
+            }
             Self::Http2(parts) if parts.method == http::Method::CONNECT => RequestKind::Connect,
             _ => RequestKind::Plain,
         }
@@ -78,15 +94,17 @@ impl<'a> RequestRef<'a> {
     pub fn upgrade(&self) -> Option<&'a [u8]> {
         match self {
             Self::Http1 { bytes, head } => head.upgrade.map(|span| span.of(bytes)),
-            Self::Http2(parts) => {
-                parts.extensions.get::<h2::ext::Protocol>().map(|protocol| protocol.as_str().as_bytes())
-            }
+            Self::Http2(parts) => parts
+                .extensions
+                .get::<h2::ext::Protocol>()
+                .map(|protocol| protocol.as_str().as_bytes()),
         }
     }
 
     /// How long a gRPC caller waits (`grpc-timeout`).
     pub fn grpc_timeout(&self) -> Option<Duration> {
-        self.value(Known::GrpcTimeout, "grpc-timeout").and_then(parse_grpc_timeout)
+        self.value(Known::GrpcTimeout, "grpc-timeout")
+            .and_then(parse_grpc_timeout)
     }
 }
 
@@ -96,7 +114,9 @@ fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
     if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let n = digits.iter().fold(0u64, |n, digit| n * 10 + u64::from(digit - b'0'));
+    let n = digits
+        .iter()
+        .fold(0u64, |n, digit| n * 10 + u64::from(digit - b'0'));
     Some(match unit {
         b'H' => Duration::from_secs(n * 3600),
         b'M' => Duration::from_secs(n * 60),
@@ -148,7 +168,8 @@ impl<'a> View<'a> {
             changed: false,
         };
         if path.starts_with(b"/") && classify_path(path) == PathClass::Unusual {
-            normalise_path(path, slashes == EscapedSlashes::Keep, normal).map_err(|e| PathError(e.as_str()))?;
+            normalise_path(path, slashes == EscapedSlashes::Keep, normal)
+                .map_err(|e| PathError(e.as_str()))?;
             view.changed = normal != path;
             view.path = normal;
         }
@@ -184,7 +205,9 @@ impl RequestView for View<'_> {
                 .filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
                 .map(move |field| field.value.of(bytes))
         });
-        let http2 = map.into_iter().flat_map(|values| values.into_iter().map(|value| value.as_bytes()));
+        let http2 = map
+            .into_iter()
+            .flat_map(|values| values.into_iter().map(|value| value.as_bytes()));
         http1.chain(http2)
     }
 
@@ -200,7 +223,10 @@ mod tests {
     #[test]
     fn grpc_timeouts_follow_the_specification() {
         assert_eq!(parse_grpc_timeout(b"1H"), Some(Duration::from_secs(3600)));
-        assert_eq!(parse_grpc_timeout(b"99999999m"), Some(Duration::from_millis(99_999_999)));
+        assert_eq!(
+            parse_grpc_timeout(b"99999999m"),
+            Some(Duration::from_millis(99_999_999))
+        );
         assert_eq!(parse_grpc_timeout(b"100u"), Some(Duration::from_micros(100)));
         for bad in [&b""[..], b"S", b"1", b"123456789S", b"-1S", b"1x", b"1 S"] {
             assert_eq!(parse_grpc_timeout(bad), None);

@@ -21,7 +21,12 @@ pub struct BodyReader {
 impl BodyReader {
     /// A reader for a body of this kind.
     pub fn new(kind: BodyKind, limits: &Limits) -> Self {
-        Self { decoder: BodyDecoder::new(kind, limits), payload: 0, tail: 0, kind }
+        Self {
+            decoder: BodyDecoder::new(kind, limits),
+            payload: 0,
+            tail: 0,
+            kind,
+        }
     }
 
     /// What was announced.
@@ -90,7 +95,11 @@ impl BodyReader {
     /// The trailers, once.
     pub fn take_trailers(&mut self) -> Trailers {
         let trailers = self.decoder.take_trailers();
-        if trailers.is_empty() { Trailers::None } else { Trailers::Lines(trailers.into_lines()) }
+        if trailers.is_empty() {
+            Trailers::None
+        } else {
+            Trailers::Lines(trailers.into_lines())
+        }
     }
 }
 

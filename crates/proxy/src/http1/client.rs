@@ -7,7 +7,9 @@ use mesh_http1::{BodyEncoder, BodyKind, Limits, Method, Parsed, Persistence, Res
 use super::body::{BodyReader, BodyWriter};
 use super::server::length;
 use crate::exchange::head::Outgoing;
-use crate::exchange::message::{Fault, HeadKind, Length, Payload, RequestRef, ResponseRef, Sink, Source, Trailers, Upstream};
+use crate::exchange::message::{
+    Fault, HeadKind, Length, Payload, RequestRef, ResponseRef, Sink, Source, Trailers, Upstream,
+};
 use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
 
@@ -142,7 +144,9 @@ impl<S: Stream> Upstream for ClientExchange<S> {
                 match self.head.parse(self.wire.unread(), self.method, &self.limits) {
                     Ok(Parsed::Complete) => break,
                     Ok(Parsed::Partial) => {}
-                    Err(error) if error.is_too_large() => return Poll::Ready(Err(Fault::TooLarge(error.as_str()))),
+                    Err(error) if error.is_too_large() => {
+                        return Poll::Ready(Err(Fault::TooLarge(error.as_str())));
+                    }
                     Err(error) => return Poll::Ready(Err(Fault::Protocol(error.as_str()))),
                 }
             }
@@ -174,7 +178,10 @@ impl<S: Stream> Upstream for ClientExchange<S> {
     }
 
     fn response(&self) -> ResponseRef<'_> {
-        ResponseRef::Http1 { bytes: self.wire.unread(), head: &self.head }
+        ResponseRef::Http1 {
+            bytes: self.wire.unread(),
+            head: &self.head,
+        }
     }
 
     fn head_passed(&mut self) {

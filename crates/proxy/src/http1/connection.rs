@@ -29,6 +29,10 @@ const LINGER_BYTES: usize = 256 * 1024;
 const LINGER_TIME: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// What a busy period ended with.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for a moment, between two futures"
+)]
 enum Rest<N: Net> {
     /// Nothing came for a while.
     Idle(Connection<N>, Nanos),
@@ -52,12 +56,25 @@ pub async fn serve<N: Net>(mut connection: Connection<N>) -> Option<Reason> {
 }
 
 /// Waits for a request's first byte. `Err` ends the connection.
-async fn idle<N: Net>(connection: &mut Connection<N>, first: bool, since: Nanos) -> Result<(), Option<Reason>> {
+async fn idle<N: Net>(
+    connection: &mut Connection<N>,
+    first: bool,
+    since: Nanos,
+) -> Result<(), Option<Reason>> {
     let plan = connection.listener.plan();
     let age = after(connection.opened, plan.timeouts.max_connection_age);
-    let span = if first { plan.timeouts.header } else { plan.timeouts.idle };
+    let span = if first {
+        plan.timeouts.header
+    } else {
+        plan.timeouts.idle
+    };
     let at = after(since, span);
-    let Connection { wire, listener, deadline, .. } = connection;
+    let Connection {
+        wire,
+        listener,
+        deadline,
+        ..
+    } = connection;
     deadline.set(at.min(age));
     poll_fn(|cx| {
         if wire.poll_readable(cx).is_ready() {
@@ -90,7 +107,15 @@ async fn busy<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         };
         served += 1;
         let started = connection.thread.now();
-        let Connection { thread, listener, peer, deadline, wire, opened, permit } = connection;
+        let Connection {
+            thread,
+            listener,
+            peer,
+            deadline,
+            wire,
+            opened,
+            permit,
+        } = connection;
         let received = wire.bytes_read - wire.unread().len() as u64;
         let sent = wire.bytes_written;
         let mut down = ServerExchange::new(wire, head, thread.buffers.clone(), &plan.http1);
@@ -123,9 +148,19 @@ async fn busy<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         let failed = !flushed || !down.is_finished() && outcome.tunnel.is_none();
         let Finished { wire, head, reusable } = down.finish_exchange();
         thread.put_request_head(head);
-        connection = Connection { thread, listener, peer, deadline, wire, opened, permit };
+        connection = Connection {
+            thread,
+            listener,
+            peer,
+            deadline,
+            wire,
+            opened,
+            permit,
+        };
         if let Some(server) = outcome.tunnel {
-            let cluster = outcome.cluster.unwrap_or_else(|| connection.thread.telemetry.shared().none().clone());
+            let cluster = outcome
+                .cluster
+                .unwrap_or_else(|| connection.thread.telemetry.shared().none().clone());
             return Rest::Over(upgraded(connection, &plan, server, cluster).await);
         }
         if failed {
@@ -143,7 +178,12 @@ async fn busy<N: Net>(mut connection: Connection<N>) -> Rest<N> {
 
 /// Waits a little for the next request.
 async fn warm<N: Net>(connection: &mut Connection<N>, now: Nanos) -> bool {
-    let Connection { wire, deadline, listener, .. } = connection;
+    let Connection {
+        wire,
+        deadline,
+        listener,
+        ..
+    } = connection;
     deadline.set(after(now, Some(WARM)));
     poll_fn(|cx| {
         if wire.poll_readable(cx).is_ready() {
@@ -170,7 +210,13 @@ async fn read_head<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
 ) -> Result<Option<Box<mesh_http1::RequestHead>>, Refusal> {
-    let Connection { thread, wire, deadline, listener, .. } = connection;
+    let Connection {
+        thread,
+        wire,
+        deadline,
+        listener,
+        ..
+    } = connection;
     let mut head = thread.request_head();
     let mut armed = false;
     loop {
@@ -178,7 +224,13 @@ async fn read_head<N: Net>(
             match head.parse(wire.unread(), &plan.http1) {
                 Ok(Parsed::Complete) => return Ok(Some(head)),
                 Ok(Parsed::Partial) => {}
-                Err(error) => return Err(Refusal { reason: reason(&error), detail: Some(error.as_str()), answer: true }),
+                Err(error) => {
+                    return Err(Refusal {
+                        reason: reason(&error),
+                        detail: Some(error.as_str()),
+                        answer: true,
+                    });
+                }
             }
         }
         if !armed && !wire.unread().is_empty() {
@@ -191,16 +243,36 @@ async fn read_head<N: Net>(
             Some(Ok(Filled::Bytes(_))) => {}
             Some(Ok(Filled::End)) if !begun => return Ok(None),
             Some(Ok(Filled::End)) => {
-                return Err(Refusal { reason: Reason::ClientClosed, detail: None, answer: false });
+                return Err(Refusal {
+                    reason: Reason::ClientClosed,
+                    detail: None,
+                    answer: false,
+                });
             }
             Some(Ok(Filled::Full)) => {
                 if !wire.grow(plan.http1.head_bytes) {
-                    return Err(Refusal { reason: Reason::HeadTooLarge, detail: None, answer: true });
+                    return Err(Refusal {
+                        reason: Reason::HeadTooLarge,
+                        detail: None,
+                        answer: true,
+                    });
                 }
             }
             Some(Err(_)) if !begun => return Ok(None),
-            Some(Err(_)) => return Err(Refusal { reason: Reason::ClientClosed, detail: None, answer: false }),
-            None => return Err(Refusal { reason: Reason::HeaderTimeout, detail: None, answer: begun }),
+            Some(Err(_)) => {
+                return Err(Refusal {
+                    reason: Reason::ClientClosed,
+                    detail: None,
+                    answer: false,
+                });
+            }
+            None => {
+                return Err(Refusal {
+                    reason: Reason::HeaderTimeout,
+                    detail: None,
+                    answer: begun,
+                });
+            }
         }
     }
 }
@@ -216,9 +288,16 @@ fn reason(error: &HeadError) -> Reason {
 
 /// Answers bytes that are no request, and closes.
 async fn refuse<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, refusal: Refusal) -> Reason {
-    let Refusal { reason, detail, answer } = refusal;
+    let Refusal {
+        reason,
+        detail,
+        answer,
+    } = refusal;
     let none = connection.thread.telemetry.shared().none();
-    let stats = connection.thread.telemetry.route(&plan.label, none, none, Protocol::Http1);
+    let stats = connection
+        .thread
+        .telemetry
+        .route(&plan.label, none, none, Protocol::Http1);
     stats.started();
     stats.finished(&Counted {
         status: Some(reason.status()),
@@ -251,12 +330,20 @@ async fn flush<N: Net>(down: &mut ServerExchange<N::Stream>, context: &Context<'
     }
     let at = after(context.thread.now(), context.plan.timeouts.stream_idle);
     context.deadline.set(at.min(context.listener.drain_deadline()));
-    matches!(until(context.deadline, poll_fn(|cx| down.poll_flush(cx))).await, Some(Ok(())))
+    matches!(
+        until(context.deadline, poll_fn(|cx| down.poll_flush(cx))).await,
+        Some(Ok(()))
+    )
 }
 
 /// Ends the connection so that the client sees its response.
 async fn linger<N: Net>(connection: Connection<N>) {
-    let Connection { thread, mut wire, deadline, .. } = connection;
+    let Connection {
+        thread,
+        mut wire,
+        deadline,
+        ..
+    } = connection;
     deadline.set(after(thread.now(), Some(LINGER_TIME)));
     let _ = until(
         &deadline,
@@ -268,7 +355,11 @@ async fn linger<N: Net>(connection: Connection<N>) {
     .await;
     let mut scratch = thread.buffers.small();
     let mut budget = LINGER_BYTES;
-    let _ = until(&deadline, poll_fn(|cx| poll_discard(&mut wire.io, cx, &mut scratch, &mut budget))).await;
+    let _ = until(
+        &deadline,
+        poll_fn(|cx| poll_discard(&mut wire.io, cx, &mut scratch, &mut budget)),
+    )
+    .await;
     thread.buffers.put(scratch);
     deadline.set(NEVER);
 }

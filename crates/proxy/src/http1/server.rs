@@ -10,7 +10,8 @@ use mesh_model::filter::CompiledEdits;
 use super::body::{BodyReader, BodyWriter};
 use crate::buffer::Buffers;
 use crate::exchange::message::{
-    Downstream, Fault, Gone, Length, LocalResponse, Payload, RequestRef, ResponseEdits, ResponseRef, Sink, Source, Trailers,
+    Downstream, Fault, Gone, Length, LocalResponse, Payload, RequestRef, ResponseEdits, ResponseRef, Sink,
+    Source, Trailers,
 };
 use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
@@ -95,7 +96,11 @@ impl<S: Stream> ServerExchange<S> {
         let reusable =
             self.finished && !self.close && self.body.is_done() && !self.writer.ends_with_connection();
         self.buffers.put(std::mem::take(&mut self.bytes));
-        Finished { wire: self.wire, head: self.head, reusable }
+        Finished {
+            wire: self.wire,
+            head: self.head,
+            reusable,
+        }
     }
 
     fn framing(&mut self, status: u16, length: Length) -> BodyEncoder {
@@ -187,7 +192,10 @@ impl<S: Stream> Sink for ServerExchange<S> {
 
 impl<S: Stream> Downstream for ServerExchange<S> {
     fn request(&self) -> RequestRef<'_> {
-        RequestRef::Http1 { bytes: self.head_bytes(), head: &self.head }
+        RequestRef::Http1 {
+            bytes: self.head_bytes(),
+            head: &self.head,
+        }
     }
 
     fn start_response(&mut self, response: ResponseRef<'_>, length: Length, edits: &ResponseEdits<'_>) {
@@ -212,7 +220,10 @@ impl<S: Stream> Downstream for ServerExchange<S> {
         if self.head.version == Version::Http10 {
             return;
         }
-        let edits = ResponseEdits { headers: &CompiledEdits::default(), via: None };
+        let edits = ResponseEdits {
+            headers: &CompiledEdits::default(),
+            via: None,
+        };
         let mut head = HeadWriter::new(self.wire.out());
         head.status_line(response.status(), reason(response));
         response.write_http1(&edits, &mut head);
@@ -220,7 +231,11 @@ impl<S: Stream> Downstream for ServerExchange<S> {
     }
 
     fn respond(&mut self, response: &LocalResponse<'_>) {
-        let status = if response.grpc.is_some() { 200 } else { response.status };
+        let status = if response.grpc.is_some() {
+            200
+        } else {
+            response.status
+        };
         let known = Length::Known(response.body.len() as u64);
         // The request's body may still be on its way; a client that is answered early must not be left in doubt.
         self.close |= !self.body.is_done();
@@ -280,9 +295,9 @@ fn reason<'a>(response: ResponseRef<'a>) -> &'a [u8] {
 
 fn upgrade_token<'a>(response: ResponseRef<'a>) -> &'a [u8] {
     match response {
-        ResponseRef::Http1 { bytes, head } => {
-            head.field(mesh_http1::Known::Upgrade).map_or(b"", |field| field.value.of(bytes))
-        }
+        ResponseRef::Http1 { bytes, head } => head
+            .field(mesh_http1::Known::Upgrade)
+            .map_or(b"", |field| field.value.of(bytes)),
         ResponseRef::Http2(_) => b"",
     }
 }

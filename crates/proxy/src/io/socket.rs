@@ -78,7 +78,9 @@ impl Net for Sockets {
             Socket::TlsServer(_) | Socket::TlsClient(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         let acceptor = tokio_rustls::TlsAcceptor::from(config);
-        Ok(Socket::TlsServer(Box::new(acceptor.accept(Prefixed::new(prefix, plain)).await?)))
+        Ok(Socket::TlsServer(Box::new(
+            acceptor.accept(Prefixed::new(prefix, plain)).await?,
+        )))
     }
 }
 

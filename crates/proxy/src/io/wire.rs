@@ -76,7 +76,11 @@ impl<S: Stream> Wire<S> {
     pub fn new(io: S, buffers: Rc<Buffers>) -> Self {
         Self {
             io,
-            held: Held { buffers, read: Vec::new(), write: Vec::new() },
+            held: Held {
+                buffers,
+                read: Vec::new(),
+                write: Vec::new(),
+            },
             start: 0,
             end: 0,
             written: 0,
@@ -125,7 +129,8 @@ impl<S: Stream> Wire<S> {
             if fresh.len() < rest {
                 fresh.resize(rest, 0);
             }
-            if let (Some(to), Some(from)) = (fresh.get_mut(..rest), self.held.read.get(rest_start..self.end)) {
+            if let (Some(to), Some(from)) = (fresh.get_mut(..rest), self.held.read.get(rest_start..self.end))
+            {
                 to.copy_from_slice(from);
             }
             fresh
@@ -160,7 +165,12 @@ impl<S: Stream> Wire<S> {
     /// runtime that there is no more, and no read ends in EAGAIN.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, size: ReadSize) -> Poll<io::Result<Filled>> {
         self.make_room(size);
-        let Some(space) = self.held.read.get_mut(self.end..).filter(|space| !space.is_empty()) else {
+        let Some(space) = self
+            .held
+            .read
+            .get_mut(self.end..)
+            .filter(|space| !space.is_empty())
+        else {
             return Poll::Ready(Ok(Filled::Full));
         };
         let mut buf = ReadBuf::new(space);
@@ -196,8 +206,11 @@ impl<S: Stream> Wire<S> {
                 self.held.buffers.small()
             };
             (self.start, self.end) = (0, 0);
-        } else if unread == 0 && size == ReadSize::Adaptive && self.filled_up && self.held.read.len() < LARGE {
-            self.held.buffers.put(std::mem::replace(&mut self.held.read, self.held.buffers.large()));
+        } else if unread == 0 && size == ReadSize::Adaptive && self.filled_up && self.held.read.len() < LARGE
+        {
+            self.held
+                .buffers
+                .put(std::mem::replace(&mut self.held.read, self.held.buffers.large()));
             (self.start, self.end) = (0, 0);
         } else if self.start > 0 && self.end == self.held.read.len() {
             self.held.read.copy_within(self.start..self.end, 0);
@@ -216,7 +229,9 @@ impl<S: Stream> Wire<S> {
         if let Some(space) = grown.get_mut(..unread) {
             space.copy_from_slice(self.unread());
         }
-        self.held.buffers.put(std::mem::replace(&mut self.held.read, grown));
+        self.held
+            .buffers
+            .put(std::mem::replace(&mut self.held.read, grown));
         (self.start, self.end) = (0, unread);
         true
     }
@@ -269,7 +284,11 @@ impl<S: Stream> Wire<S> {
         if self.pending() == 0 {
             let n = ready!(Pin::new(&mut self.io).poll_write(cx, payload))?;
             self.bytes_written += n as u64;
-            return Poll::Ready(if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) });
+            return Poll::Ready(if n == 0 {
+                Err(io::ErrorKind::WriteZero.into())
+            } else {
+                Ok(n)
+            });
         }
         let rest = self.held.write.get(self.written..).unwrap_or_default();
         let slices = [IoSlice::new(rest), IoSlice::new(payload)];

@@ -88,11 +88,14 @@ impl ClusterShared {
     }
 }
 
+/// Pools by [`key`].
+type Pools<S> = HashMap<usize, (Arc<EndpointState>, Pool<S>), RandomState>;
+
 /// A cluster on one thread.
 pub struct Cluster<S> {
     plan: RefCell<Arc<ClusterPlan>>,
     /// By endpoint. The endpoint is held, so that its address is nobody else's key.
-    pools: RefCell<HashMap<usize, (Arc<EndpointState>, Pool<S>), RandomState>>,
+    pools: RefCell<Pools<S>>,
     /// HTTP/2 connections, by endpoint.
     pub http2: crate::http2::client::Connections,
 }
@@ -100,7 +103,11 @@ pub struct Cluster<S> {
 impl<S: Stream> Cluster<S> {
     /// A cluster without connections.
     pub fn new(plan: Arc<ClusterPlan>) -> Rc<Self> {
-        Rc::new(Self { plan: RefCell::new(plan), pools: RefCell::default(), http2: Default::default() })
+        Rc::new(Self {
+            plan: RefCell::new(plan),
+            pools: RefCell::default(),
+            http2: Default::default(),
+        })
     }
 
     /// The plan in force.
@@ -115,11 +122,18 @@ impl<S: Stream> Cluster<S> {
             && old.resource.tls == plan.resource.tls
             && match (&old.tls, &plan.tls) {
                 (None, None) => true,
-                (Some(old), Some(new)) => Arc::ptr_eq(&old.config, &new.config) && old.server_name == new.server_name,
+                (Some(old), Some(new)) => {
+                    Arc::ptr_eq(&old.config, &new.config) && old.server_name == new.server_name
+                }
                 _ => false,
             };
         let stays = |endpoint: usize| {
-            same_wire && plan.picker.endpoints().iter().any(|member| key(&member.endpoint) == endpoint)
+            same_wire
+                && plan
+                    .picker
+                    .endpoints()
+                    .iter()
+                    .any(|member| key(&member.endpoint) == endpoint)
         };
         self.pools.borrow_mut().retain(|endpoint, _| stays(*endpoint));
         self.http2.retain(stays);
@@ -136,8 +150,17 @@ impl<S: Stream> Cluster<S> {
         let most = plan.resource.limits.idle_connections as usize;
         match self.pools.borrow_mut().entry(key(endpoint)) {
             Entry::Occupied(mut entry) => entry.get_mut().1.put(pooled, most),
-            Entry::Vacant(entry) if plan.picker.endpoints().iter().any(|m| Arc::ptr_eq(&m.endpoint, endpoint)) => {
-                entry.insert((Arc::clone(endpoint), Pool::default())).1.put(pooled, most);
+            Entry::Vacant(entry)
+                if plan
+                    .picker
+                    .endpoints()
+                    .iter()
+                    .any(|m| Arc::ptr_eq(&m.endpoint, endpoint)) =>
+            {
+                entry
+                    .insert((Arc::clone(endpoint), Pool::default()))
+                    .1
+                    .put(pooled, most);
             }
             Entry::Vacant(_) => {}
         }
@@ -146,8 +169,14 @@ impl<S: Stream> Cluster<S> {
     /// Closes idle connections whose time is over.
     pub fn sweep(&self, now: Nanos) {
         let timeouts = self.plan.borrow().resource.timeouts;
-        let oldest = timeouts.idle.enabled().map_or(0, |span| now.saturating_sub(nanos(span)));
-        let born = timeouts.max_connection_age.enabled().map_or(0, |span| now.saturating_sub(nanos(span)));
+        let oldest = timeouts
+            .idle
+            .enabled()
+            .map_or(0, |span| now.saturating_sub(nanos(span)));
+        let born = timeouts
+            .max_connection_age
+            .enabled()
+            .map_or(0, |span| now.saturating_sub(nanos(span)));
         self.pools.borrow_mut().retain(|_, (_, pool)| {
             pool.sweep(oldest, born);
             !pool.is_empty()
@@ -168,20 +197,35 @@ pub fn key(endpoint: &Arc<EndpointState>) -> usize {
 
 impl ClusterPlan {
     /// Chooses an endpoint that was not tried.
-    pub fn pick(&self, now: Nanos, rng: &mut Rng, hash: Option<u64>, tried: &Tried) -> Result<Picked<'_>, Reason> {
-        self.picker.pick(now, rng, hash, tried).map_err(|error| match error {
-            PickError::NoEndpoints => Reason::NoEndpoints,
-            PickError::AllEjected => Reason::EndpointsEjected,
-        })
+    pub fn pick(
+        &self,
+        now: Nanos,
+        rng: &mut Rng,
+        hash: Option<u64>,
+        tried: &Tried,
+    ) -> Result<Picked<'_>, Reason> {
+        self.picker
+            .pick(now, rng, hash, tried)
+            .map_err(|error| match error {
+                PickError::NoEndpoints => Reason::NoEndpoints,
+                PickError::AllEjected => Reason::EndpointsEjected,
+            })
     }
 
     /// What to connect to for an endpoint.
     pub fn target(&self, endpoint: &EndpointState) -> Target {
-        Target { address: endpoint.address.clone(), tls: self.tls.clone() }
+        Target {
+            address: endpoint.address.clone(),
+            tls: self.tls.clone(),
+        }
     }
 
     /// Until when a connection begun now must stand.
     pub fn connect_deadline(&self, now: Nanos) -> Nanos {
-        self.resource.timeouts.connect.enabled().map_or(NEVER, |span| now.saturating_add(nanos(span)))
+        self.resource
+            .timeouts
+            .connect
+            .enabled()
+            .map_or(NEVER, |span| now.saturating_add(nanos(span)))
     }
 }

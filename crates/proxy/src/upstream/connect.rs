@@ -59,7 +59,9 @@ impl From<io::Error> for ConnectError {
         }
         // EMFILE and ENFILE have no kind of their own: 24 and 23 on Linux and macOS.
         match (error.kind(), error.raw_os_error()) {
-            (_, Some(23 | 24)) | (io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable, _) => Self::Exhausted,
+            (_, Some(23 | 24)) | (io::ErrorKind::OutOfMemory | io::ErrorKind::AddrNotAvailable, _) => {
+                Self::Exhausted
+            }
             (io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound, _) => Self::Refused,
             (io::ErrorKind::TimedOut, _) => Self::Timeout,
             (io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable, _) => Self::Unreachable,
@@ -91,7 +93,9 @@ pub async fn connect(target: &Target) -> Result<Socket, ConnectError> {
         }
         Address::Unix(path) => Plain::Unix(UnixStream::connect(&**path).await?),
     };
-    let Some(tls) = &target.tls else { return Ok(plain.into()) };
+    let Some(tls) = &target.tls else {
+        return Ok(plain.into());
+    };
     let connector = tokio_rustls::TlsConnector::from(tls.config.clone());
     let stream = connector.connect(tls.server_name.clone(), plain).await?;
     Ok(Socket::TlsClient(Box::new(stream)))
@@ -103,12 +107,24 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn failures_have_names() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let refused = Target { address: Address::Ip(port), tls: None };
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let refused = Target {
+            address: Address::Ip(port),
+            tls: None,
+        };
         assert_eq!(connect(&refused).await.err(), Some(ConnectError::Refused));
-        let absent = Target { address: Address::Unix("/nonexistent/socket".into()), tls: None };
+        let absent = Target {
+            address: Address::Unix("/nonexistent/socket".into()),
+            tls: None,
+        };
         assert_eq!(connect(&absent).await.err(), Some(ConnectError::Refused));
         let exhausted = ConnectError::from(io::Error::from_raw_os_error(24));
-        assert_eq!((exhausted, exhausted.blames_endpoint()), (ConnectError::Exhausted, false));
+        assert_eq!(
+            (exhausted, exhausted.blames_endpoint()),
+            (ConnectError::Exhausted, false)
+        );
     }
 }

@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
+use super::cluster::ConnectionPermit;
 use crate::clock::Nanos;
 use crate::io::Stream;
-use super::cluster::ConnectionPermit;
 use crate::io::wire::Wire;
 use crate::telemetry::{ClusterStats, Own};
 
@@ -39,7 +39,10 @@ impl OpenConnection {
     /// Books a connection that took `nanos` to make.
     pub fn new(permit: ConnectionPermit, stats: Rc<Own<ClusterStats>>, nanos: Nanos) -> Self {
         stats.connected(nanos);
-        Self { _permit: permit, stats }
+        Self {
+            _permit: permit,
+            stats,
+        }
     }
 }
 
@@ -56,7 +59,9 @@ pub struct Pool<S> {
 
 impl<S> Default for Pool<S> {
     fn default() -> Self {
-        Self { idle: VecDeque::new() }
+        Self {
+            idle: VecDeque::new(),
+        }
     }
 }
 
@@ -80,7 +85,8 @@ impl<S: Stream> Pool<S> {
 
     /// Closes what was idle since before `oldest`, or was made before `born`, or was closed by its server.
     pub fn sweep(&mut self, oldest: Nanos, born: Nanos) {
-        self.idle.retain_mut(|pooled| pooled.idle_since >= oldest && pooled.opened >= born && is_quiet(pooled));
+        self.idle
+            .retain_mut(|pooled| pooled.idle_since >= oldest && pooled.opened >= born && is_quiet(pooled));
         if self.idle.is_empty() {
             self.idle.shrink_to_fit();
         }
@@ -99,5 +105,8 @@ impl<S: Stream> Pool<S> {
 
 /// Between exchanges a server has nothing to say: a readable connection was closed or is out of step.
 fn is_quiet<S: Stream>(pooled: &mut Pooled<S>) -> bool {
-    pooled.wire.poll_readable(&mut Context::from_waker(Waker::noop())).is_pending()
+    pooled
+        .wire
+        .poll_readable(&mut Context::from_waker(Waker::noop()))
+        .is_pending()
 }

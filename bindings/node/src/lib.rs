@@ -1,0 +1,249 @@
+//! The data plane for JavaScript: thin, no logic. What comes in and goes out is JSON text, so that the resources have one
+//! form; nothing crosses this border for a request.
+//!
+//! Every entry catches panics: a defect of the core is an exception in JavaScript, never the end of the process.
+#![allow(missing_docs)] // The exports are documented where users see them: src/native.ts.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mesh_http1::path::normalise_path;
+use mesh_model::resources::EscapedSlashes;
+use mesh_proxy::proxy::{ApplyError, Change, DrainOptions, Options, Phase, Proxy};
+use mesh_proxy::telemetry::prometheus::ProcessMetrics;
+use mesh_proxy::telemetry::{json, prometheus};
+use napi::bindgen_prelude::{AsyncTask, Env, Error, Result, Status, Task};
+use napi_derive::napi;
+use serde_json::json;
+
+/// An error whose message is JSON: `code`, and what belongs to it. The TypeScript side makes its own errors of it.
+fn failure(value: &serde_json::Value) -> Error {
+    Error::new(Status::GenericFailure, value.to_string())
+}
+
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(failure(&json!({ "code": "panic" }))))
+}
+
+fn apply_error(error: &ApplyError) -> Error {
+    failure(&match error {
+        ApplyError::Invalid(issues) => json!({ "code": "invalid", "issues": issues }),
+        ApplyError::Listen {
+            listener,
+            address,
+            error,
+        } => json!({
+            "code": "listen",
+            "listener": listener,
+            "address": address.to_string(),
+            "errno": error.raw_os_error(),
+            "message": error.to_string(),
+        }),
+        ApplyError::Closed => json!({ "code": "closed" }),
+    })
+}
+
+type Shared = Arc<Mutex<Option<Proxy>>>;
+
+fn with<T>(shared: &Shared, work: impl FnOnce(&Proxy) -> Result<T>) -> Result<T> {
+    let proxy = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*proxy {
+        Some(proxy) => guarded(|| work(proxy)),
+        None => Err(failure(&json!({ "code": "closed" }))),
+    }
+}
+
+/// One proxy.
+#[napi]
+pub struct NativeProxy {
+    shared: Shared,
+}
+
+#[napi]
+impl NativeProxy {
+    #[napi(constructor, catch_unwind)]
+    pub fn new(env: Env, threads: u32) -> Result<Self> {
+        let proxy = Proxy::start(Options {
+            threads: threads as usize,
+        })
+        .map_err(|error| failure(&json!({ "code": "start", "message": error.to_string() })))?;
+        let shared = Arc::new(Mutex::new(Some(proxy)));
+        // The threads must be gone before this environment is: worker.terminate(), process.exit().
+        let _ = env.add_env_cleanup_hook(Arc::clone(&shared), |shared| drop(take(&shared)))?;
+        Ok(Self { shared })
+    }
+
+    /// Applies resources (JSON). Resolves with `{version, addresses: [{listener, address}]}` (JSON).
+    #[napi(catch_unwind)]
+    pub fn apply(&self, resources: String) -> AsyncTask<Apply> {
+        AsyncTask::new(Apply {
+            shared: Arc::clone(&self.shared),
+            resources,
+        })
+    }
+
+    /// Begins the way out; see `phase`.
+    #[napi(catch_unwind)]
+    pub fn drain(&self, lame_duck_ms: u32, work_ms: Option<u32>) -> Result<()> {
+        let span = |ms: u32| Duration::from_millis(ms.into());
+        with(&self.shared, |proxy| {
+            proxy.drain(DrainOptions {
+                lame_duck: span(lame_duck_ms),
+                work: work_ms.map(span),
+            });
+            Ok(())
+        })
+    }
+
+    /// `starting`, `ready`, `draining`, `drained` or `closed`.
+    #[napi(catch_unwind)]
+    pub fn phase(&self) -> &'static str {
+        with(&self.shared, |proxy| {
+            Ok(match *proxy.phase().borrow() {
+                Phase::Starting => "starting",
+                Phase::Ready => "ready",
+                Phase::Draining => "draining",
+                Phase::Drained => "drained",
+            })
+        })
+        .unwrap_or("closed")
+    }
+
+    /// Ends everything; resolves when all threads are gone.
+    #[napi(catch_unwind)]
+    pub fn close(&self) -> AsyncTask<Close> {
+        AsyncTask::new(Close {
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
+    /// The numbers as JSON.
+    #[napi(catch_unwind)]
+    pub fn stats(&self) -> AsyncTask<Look> {
+        AsyncTask::new(Look {
+            shared: Arc::clone(&self.shared),
+            form: Form::Json,
+        })
+    }
+
+    /// The numbers in Prometheus' text format, without those of the process: it is the application's.
+    #[napi(catch_unwind)]
+    pub fn metrics(&self) -> AsyncTask<Look> {
+        AsyncTask::new(Look {
+            shared: Arc::clone(&self.shared),
+            form: Form::Prometheus,
+        })
+    }
+}
+
+fn take(shared: &Shared) -> Option<Proxy> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+pub struct Apply {
+    shared: Shared,
+    resources: String,
+}
+
+impl Task for Apply {
+    type Output = String;
+    type JsValue = String;
+
+    fn compute(&mut self) -> Result<String> {
+        let resources = mesh_model::validate::parse(&self.resources)
+            .map_err(|issues| failure(&json!({ "code": "invalid", "issues": issues })))?;
+        with(&self.shared, |proxy| {
+            let applied = proxy
+                .apply(Change::Replace(resources))
+                .map_err(|error| apply_error(&error))?;
+            let addresses: Vec<_> = applied
+                .addresses
+                .iter()
+                .map(|(listener, address)| json!({ "listener": listener, "address": address.to_string() }))
+                .collect();
+            Ok(json!({ "version": applied.version, "addresses": addresses }).to_string())
+        })
+    }
+
+    fn resolve(&mut self, _: Env, output: String) -> Result<String> {
+        Ok(output)
+    }
+}
+
+pub struct Close {
+    shared: Shared,
+}
+
+impl Task for Close {
+    type Output = ();
+    type JsValue = ();
+
+    fn compute(&mut self) -> Result<()> {
+        guarded(|| {
+            drop(take(&self.shared));
+            Ok(())
+        })
+    }
+
+    fn resolve(&mut self, _: Env, (): ()) -> Result<()> {
+        Ok(())
+    }
+}
+
+enum Form {
+    Json,
+    Prometheus,
+}
+
+pub struct Look {
+    shared: Shared,
+    form: Form,
+}
+
+impl Task for Look {
+    type Output = String;
+    type JsValue = String;
+
+    fn compute(&mut self) -> Result<String> {
+        with(&self.shared, |proxy| {
+            Ok(match self.form {
+                Form::Json => json::render(&proxy.look()).to_string(),
+                Form::Prometheus => {
+                    let options = prometheus::Options {
+                        process: ProcessMetrics::Hidden,
+                        ..Default::default()
+                    };
+                    prometheus::render(&proxy.report(), &options)
+                }
+            })
+        })
+    }
+
+    fn resolve(&mut self, _: Env, output: String) -> Result<String> {
+        Ok(output)
+    }
+}
+
+/// Everything that is wrong with resources (JSON), as a JSON array.
+#[napi(catch_unwind)]
+pub fn validate(resources: String) -> String {
+    mesh_model::validate::validate_json(&resources)
+}
+
+/// Which listener, route and cluster a request (JSON) would take, as JSON.
+#[napi(catch_unwind)]
+pub fn decide(resources: String, request: String) -> String {
+    mesh_model::decide::decide_json(&resources, &request, &|path, slashes| {
+        let mut normal = Vec::new();
+        normalise_path(path, slashes == EscapedSlashes::Keep, &mut normal)
+            .map_err(|error| error.to_string())?;
+        Ok(normal)
+    })
+}
+
+/// The version of the core.
+#[napi(catch_unwind)]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
