@@ -1,7 +1,7 @@
 // npm test: every check there is, on a fresh clone too.
 //
 //     npm test                        all of it
-//     npm test -- lint rust           parts: lint, types, rust, wasm, ava
+//     npm test -- lint rust           parts: lint, types, rust, ava
 //     npm test -- test/cli/run.test.ts ...   those test files only
 //
 // Ends in one plain line, `N passed, N failed`: checks, Rust tests and ava tests together.
@@ -12,7 +12,7 @@
 // built by `npm run build`, from the same sources and features, and measured by `npm run bench`.
 
 import { join } from 'node:path';
-import { ensureNative, ensurePackages, ensureTests, ensureWasm } from './lib/artefacts.mjs';
+import { ensureNative, ensurePackages, ensureTests } from './lib/artefacts.mjs';
 import { CargoTestCounter } from './lib/cargo-test.mjs';
 import { Failure, must, run, say, seconds } from './lib/run.mjs';
 import { cargoManifests, scriptFiles } from './lib/sources.mjs';
@@ -62,7 +62,6 @@ const steps = [
     check: () => cargo('clippy', ...inBuild, '--all-targets', '--', '-D', 'warnings'),
   },
   { part: 'rust', name: 'Rust tests', suite: rustTests },
-  { part: 'wasm', name: 'WebAssembly', check: ensureWasm },
   { part: 'ava', name: 'native core for the tests', check: () => ensureNative(PROFILE) },
   { part: 'ava', name: 'tests in Node', suite: avaTests },
 ];
