@@ -5,6 +5,7 @@
  *                                     └────> basket
  */
 
+import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createProxy } from '../index.js';
@@ -24,7 +25,8 @@ async function service(answer: Answer): Promise<{ address: string; server: http.
       (error: unknown) => response.writeHead(502).end(`${String(error)}\n`),
     );
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
   return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, server };
 }
 
@@ -104,15 +106,18 @@ async function main(): Promise<void> {
   const heading = `${cell('route', 24)} ${cell('requests', 8)} ${cell('success', 9)} ${cell('p50', 10)} ${cell('p95', 10)} ${cell('p99', 10)} endpoints`;
   if (!stdout.isTTY) console.log(heading);
   let drawn = 0;
+  const draw = async (): Promise<void> => {
+    const table = await lines(proxy, before);
+    if (stdout.isTTY) {
+      if (drawn > 0) stdout.write(`\u001b[${drawn}A\u001b[J`);
+      table.unshift(heading);
+      drawn = table.length;
+    }
+    stdout.write(`${table.join('\n')}\n`);
+  };
   const drawing = setInterval(() => {
-    void lines(proxy, before).then((table) => {
-      if (stdout.isTTY) {
-        if (drawn > 0) stdout.write(`\u001b[${drawn}A\u001b[J`);
-        table.unshift(heading);
-        drawn = table.length;
-      }
-      stdout.write(`${table.join('\n')}\n`);
-    });
+    // A look that the end overtakes has nothing to show.
+    draw().catch(() => {});
   }, DRAW_MS);
 
   const end = async (): Promise<void> => {

@@ -53,7 +53,8 @@ const families: readonly Family[] = [
     name: 'mesh_connections_active',
     help: 'Open connections of clients.',
     type: 'gauge',
-    values: ({ listeners }) => listeners.map(({ name, active }) => ({ labels: { listener: name }, value: active })),
+    values: ({ listeners }) =>
+      listeners.map(({ name, active }) => ({ labels: { listener: name }, value: active })),
   },
 ];
 
