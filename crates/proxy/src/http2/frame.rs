@@ -116,7 +116,11 @@ impl Head {
 
     /// Bytes of DATA without padding.
     pub fn data(&self) -> u32 {
-        if self.flags & PADDED != 0 { self.length.saturating_sub(1 + self.word) } else { self.length }
+        if self.flags & PADDED != 0 {
+            self.length.saturating_sub(1 + self.word)
+        } else {
+            self.length
+        }
     }
 }
 
@@ -134,16 +138,28 @@ pub struct Follower {
 impl Follower {
     /// For bytes that begin with the client's preface.
     pub fn of_client() -> Self {
-        Self { skip: PREFACE.len() as u32, ..Self::of_server() }
+        Self {
+            skip: PREFACE.len() as u32,
+            ..Self::of_server()
+        }
     }
 
     /// For bytes that begin with a frame.
     pub fn of_server() -> Self {
-        Self { skip: 0, bytes: [0; 13], have: 0, need: HEAD }
+        Self {
+            skip: 0,
+            bytes: [0; 13],
+            have: 0,
+            need: HEAD,
+        }
     }
 
     /// Looks at the next bytes and reports the frames that begin in them. Stops at the first error.
-    pub fn feed<E>(&mut self, mut bytes: &[u8], mut report: impl FnMut(&Head) -> Result<(), E>) -> Result<(), E> {
+    pub fn feed<E>(
+        &mut self,
+        mut bytes: &[u8],
+        mut report: impl FnMut(&Head) -> Result<(), E>,
+    ) -> Result<(), E> {
         loop {
             let skip = bytes.len().min(self.skip as usize);
             self.skip -= skip as u32;
@@ -186,7 +202,13 @@ impl Follower {
         (self.have, self.need) = (0, HEAD);
         // The first bit of the stream's number is reserved (RFC 9113 section 4.1).
         let stream = u32::from_be_bytes([s0, s1, s2, s3]) & 0x7fff_ffff;
-        Some(Head { kind, flags, stream, length, word })
+        Some(Head {
+            kind,
+            flags,
+            stream,
+            length,
+            word,
+        })
     }
 }
 
@@ -233,7 +255,10 @@ pub(crate) mod tests {
     #[test]
     fn heads_are_read_with_what_their_payload_says() {
         let heads = heads(&mut Follower::of_client(), &[&conversation()]);
-        let short: Vec<_> = heads.iter().map(|h| (h.kind, h.stream, h.length, h.word)).collect();
+        let short: Vec<_> = heads
+            .iter()
+            .map(|h| (h.kind, h.stream, h.length, h.word))
+            .collect();
         assert_eq!(
             short,
             [
@@ -247,7 +272,10 @@ pub(crate) mod tests {
                 (Kind::Unknown, 0, 8, 0),
             ]
         );
-        assert_eq!((heads[2].data(), heads[3].ends_stream(), heads[1].ends_headers()), (1, true, true));
+        assert_eq!(
+            (heads[2].data(), heads[3].ends_stream(), heads[1].ends_headers()),
+            (1, true, true)
+        );
     }
 
     #[test]

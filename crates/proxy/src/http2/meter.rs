@@ -170,7 +170,14 @@ struct Bucket {
 
 impl Bucket {
     fn new(size: u32, refill: Refill, most_credit: u32) -> Self {
-        Self { size, left: size, credit: 0, most_credit, refill, at: 0 }
+        Self {
+            size,
+            left: size,
+            credit: 0,
+            most_credit,
+            refill,
+            at: 0,
+        }
     }
 
     fn earn(&mut self, n: u32) {
@@ -184,7 +191,8 @@ impl Bucket {
         }
         if self.left == 0 && self.refill == Refill::Timed {
             let elapsed = now.saturating_sub(self.at);
-            let grown = (u128::from(elapsed) * u128::from(self.size) / u128::from(WINDOW)).min(u128::from(self.size));
+            let grown =
+                (u128::from(elapsed) * u128::from(self.size) / u128::from(WINDOW)).min(u128::from(self.size));
             // Less than one is left to grow on.
             if grown > 0 {
                 (self.left, self.at) = (grown as u32, now);
@@ -395,13 +403,18 @@ impl Meter {
         if head.length > self.budgets.block_bytes {
             return Err(Flood::HeaderBlock);
         }
-        self.block = (!head.ends_headers()).then_some(Block { continuations: 0, bytes: head.length });
+        self.block = (!head.ends_headers()).then_some(Block {
+            continuations: 0,
+            bytes: head.length,
+        });
         Ok(())
     }
 
     fn continue_block(&mut self, head: &Head) -> Result<(), Flood> {
         // Without a block it is an error of protocol, which is h2's to answer.
-        let Some(block) = &mut self.block else { return Ok(()) };
+        let Some(block) = &mut self.block else {
+            return Ok(());
+        };
         block.continuations += 1;
         block.bytes = block.bytes.saturating_add(head.length);
         if block.continuations > self.budgets.continuations {

@@ -5,11 +5,20 @@ const MS: Nanos = 1_000_000;
 const END_HEADERS: u8 = 4;
 
 fn head(kind: Kind, flags: u8, stream: u32, length: u32) -> Head {
-    Head { kind, flags, stream, length, word: 0 }
+    Head {
+        kind,
+        flags,
+        stream,
+        length,
+        word: 0,
+    }
 }
 
 fn reset(stream: u32, code: u32) -> Head {
-    Head { word: code, ..head(Kind::Reset, 0, stream, 4) }
+    Head {
+        word: code,
+        ..head(Kind::Reset, 0, stream, 4)
+    }
 }
 
 fn headers(stream: u32) -> Head {
@@ -122,7 +131,10 @@ fn row_2_mistakes_that_make_us_reset_are_bounded_and_our_own_resets_are_not() {
     }
     for code in [0, 2, 8] {
         let mut meter = server();
-        let result = borne(|n| meter.on_frame(Direction::Sent, &reset(2 * n + 1, code), 0), 200_000);
+        let result = borne(
+            |n| meter.on_frame(Direction::Sent, &reset(2 * n + 1, code), 0),
+            200_000,
+        );
         assert_eq!(result, (200_000, None), "code {code}");
     }
 }
@@ -146,20 +158,44 @@ fn frames_late_for_a_stream_that_we_cancelled_do_not_add_up() {
 #[test]
 fn row_3_continuations_and_blocks_are_bounded() {
     let mut meter = server();
-    meter.on_frame(Direction::Received, &head(Kind::Headers, 0, 1, 10), 0).unwrap();
-    let result = borne(|_| meter.on_frame(Direction::Received, &head(Kind::Continuation, 0, 1, 0), 0), 100);
+    meter
+        .on_frame(Direction::Received, &head(Kind::Headers, 0, 1, 10), 0)
+        .unwrap();
+    let result = borne(
+        |_| meter.on_frame(Direction::Received, &head(Kind::Continuation, 0, 1, 0), 0),
+        100,
+    );
     assert_eq!(result, (20, Some(Flood::Continuations)));
     let mut meter = server();
-    meter.on_frame(Direction::Received, &head(Kind::Headers, 0, 1, 16_384), 0).unwrap();
-    let result = borne(|_| meter.on_frame(Direction::Received, &head(Kind::Continuation, 0, 1, 16_384), 0), 100);
+    meter
+        .on_frame(Direction::Received, &head(Kind::Headers, 0, 1, 16_384), 0)
+        .unwrap();
+    let result = borne(
+        |_| meter.on_frame(Direction::Received, &head(Kind::Continuation, 0, 1, 16_384), 0),
+        100,
+    );
     assert_eq!(result, (15, Some(Flood::HeaderBlock)));
     let mut meter = server();
     for n in 0..1000 {
-        meter.on_frame(Direction::Received, &head(Kind::Headers, 0, 2 * n + 1, 10), 0).unwrap();
+        meter
+            .on_frame(Direction::Received, &head(Kind::Headers, 0, 2 * n + 1, 10), 0)
+            .unwrap();
         for _ in 0..9 {
-            meter.on_frame(Direction::Received, &head(Kind::Continuation, 0, 2 * n + 1, 10), 0).unwrap();
+            meter
+                .on_frame(
+                    Direction::Received,
+                    &head(Kind::Continuation, 0, 2 * n + 1, 10),
+                    0,
+                )
+                .unwrap();
         }
-        meter.on_frame(Direction::Received, &head(Kind::Continuation, END_HEADERS, 2 * n + 1, 10), 0).unwrap();
+        meter
+            .on_frame(
+                Direction::Received,
+                &head(Kind::Continuation, END_HEADERS, 2 * n + 1, 10),
+                0,
+            )
+            .unwrap();
         meter.on_frame(Direction::Sent, &headers(2 * n + 1), 0).unwrap();
     }
 }
@@ -177,13 +213,18 @@ fn rows_6_and_7_frames_that_answer_nothing_are_bounded() {
     ];
     for (kind, most, flood) in cases {
         let mut meter = server();
-        let result = borne(|_| meter.on_frame(Direction::Received, &head(kind, 0, 0, 0), 5), 1000);
+        let result = borne(
+            |_| meter.on_frame(Direction::Received, &head(kind, 0, 0, 0), 5),
+            1000,
+        );
         assert_eq!(result, (most, Some(flood)), "{kind:?}");
         // Spread over time they are borne.
         let mut meter = server();
         let pace = WINDOW / u64::from(most);
-        let result =
-            borne(|n| meter.on_frame(Direction::Received, &head(kind, 0, 0, 0), u64::from(n) * pace), 10_000);
+        let result = borne(
+            |n| meter.on_frame(Direction::Received, &head(kind, 0, 0, 0), u64::from(n) * pace),
+            10_000,
+        );
         assert_eq!(result, (10_000, None), "{kind:?}");
     }
 }
@@ -201,18 +242,27 @@ fn what_is_sent_earns_its_answers() {
         100_000,
     );
     assert_eq!(result, (100_000, None));
-    let frames = (meter.received().of(Kind::WindowUpdate), meter.sent().of(Kind::Data));
+    let frames = (
+        meter.received().of(Kind::WindowUpdate),
+        meter.sent().of(Kind::Data),
+    );
     assert_eq!(frames, (200_000, 100_000));
 }
 
 #[test]
 fn padding_is_no_payload() {
     let mut meter = server();
-    let padded = Head { word: 99, ..head(Kind::Data, 8, 1, 100) };
+    let padded = Head {
+        word: 99,
+        ..head(Kind::Data, 8, 1, 100)
+    };
     let result = borne(|_| meter.on_frame(Direction::Received, &padded, 0), 1000);
     assert_eq!(result, (100, Some(Flood::SmallData)));
     // The end of a stream may be empty.
-    let result = borne(|_| meter.on_frame(Direction::Received, &head(Kind::Data, 1, 1, 0), 0), 1000);
+    let result = borne(
+        |_| meter.on_frame(Direction::Received, &head(Kind::Data, 1, 1, 0), 0),
+        1000,
+    );
     assert_eq!(result, (1000, None));
 }
 
