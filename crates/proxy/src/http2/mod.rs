@@ -14,11 +14,20 @@
 //! - [`metered`] puts them under `h2`, and lets the frames of many streams leave in one write.
 //! - [`body`] moves payload in and out of streams under flow control.
 //! - [`request`] says what is wrong with a request that `h2` let through.
-//! - [`server`] and [`server_stream`] serve clients; [`client`] and [`client_stream`] call servers.
+//! - [`server`] and [`server_stream`] serve clients.
+//! - [`client`] and [`client_stream`] call servers; [`liveness`] says when a silent one is gone.
 //! - [`tunnel`] makes a byte stream of an HTTP/2 stream (extended CONNECT).
 
-pub mod frame;
-pub mod meter;
-
+pub mod body;
 pub mod client;
+pub mod client_stream;
+pub mod fault;
+pub mod frame;
+pub mod liveness;
+pub mod meter;
+pub mod metered;
+pub mod request;
 pub mod server;
+mod server_exchange;
+pub mod server_stream;
+pub mod tunnel;

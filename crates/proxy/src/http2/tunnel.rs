@@ -1,0 +1,104 @@
+//! How does a byte stream run over one stream of HTTP/2?
+//!
+//! After CONNECT, plain (RFC 9113 section 8.5) or extended (RFC 8441), payload of DATA frames is all that passes. A
+//! [`Tunnel`] makes it a [`Stream`], so that the proxy's tunnel copies it as it copies sockets. `END_STREAM` is the end
+//! of one direction, RST_STREAM a reset.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::Reason;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::body::{Receiver, Sender};
+use crate::exchange::message::{Fault, Payload, Trailers};
+use crate::io::Stream;
+
+/// A byte stream over a stream of HTTP/2.
+pub struct Tunnel {
+    receiver: Receiver,
+    sender: Sender,
+    reset: bool,
+}
+
+impl Tunnel {
+    /// A tunnel whose head has passed.
+    pub fn new(receiver: Receiver, sender: Sender) -> Self {
+        Self {
+            receiver,
+            sender,
+            reset: false,
+        }
+    }
+}
+
+fn error(fault: Fault) -> io::Error {
+    match fault {
+        Fault::Io(kind) => kind.into(),
+        _ => io::ErrorKind::ConnectionReset.into(),
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match ready!(this.receiver.poll_payload(cx)).map_err(error)? {
+            Payload::End => {}
+            Payload::Data => {
+                let payload = this.receiver.payload();
+                let n = payload.len().min(buf.remaining());
+                buf.put_slice(payload.get(..n).unwrap_or_default());
+                this.receiver.advance(n);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let room = ready!(this.sender.poll_room(cx, buf.len())).map_err(error)?;
+        let taken = buf.get(..room).unwrap_or(buf);
+        this.sender.push(Bytes::copy_from_slice(taken)).map_err(error)?;
+        // Nobody says here whether more comes at once.
+        this.sender.send_held().map_err(error)?;
+        Poll::Ready(Ok(taken.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.get_mut().sender.send_held().map_err(error))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.get_mut().sender.finish(Trailers::None).map_err(error))
+    }
+}
+
+impl Stream for Tunnel {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.receiver.poll_payload(cx).map(|_| Ok(()))
+    }
+
+    fn reset_on_drop(&mut self) {
+        self.reset = true;
+    }
+
+    fn alpn(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        if self.reset {
+            // RFC 9113 section 8.5: what a reset of the TCP connection becomes.
+            self.sender.reset(Reason::CONNECT_ERROR);
+        }
+    }
+}
