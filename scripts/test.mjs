@@ -77,7 +77,6 @@ async function rustTests() {
 
 async function avaTests(files) {
   await ensureTests();
-  await ensureWasm();
   const counter = new TapCounter();
   const onLine = (line) => counter.line(line) && say(line);
   const ava = join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs');

@@ -337,10 +337,10 @@ impl Downstream for ServerStream {
                 fields.append(name, value);
             }
         }
-        if !response.body.is_empty() || response.grpc.is_some() {
-            if let Ok(value) = HeaderValue::from_str(response.content_type) {
-                fields.insert(CONTENT_TYPE, value);
-            }
+        if (!response.body.is_empty() || response.grpc.is_some())
+            && let Ok(value) = HeaderValue::from_str(response.content_type)
+        {
+            fields.insert(CONTENT_TYPE, value);
         }
         match response.grpc {
             Some((status, message)) => {
