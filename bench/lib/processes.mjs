@@ -7,8 +7,10 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, readFileSync, readdirSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
+import { relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../../scripts/lib/run.mjs';
+import { root } from '../../scripts/lib/toolchain.mjs';
 
 /** The proxy under test does not start, or answers wrongly: it is out of the row, the others go on. */
 export class PeerError extends Failure {}
@@ -88,8 +90,15 @@ export async function accepting(child, port, log) {
     if (opened) return;
     await sleep(20);
   }
-  const said = readFileSync(log, 'utf8').trim().split('\n').slice(-5).join('\n');
-  throw new PeerError(`${child.spawnargs.slice(3).join(' ')} does not accept connections:\n${said}`);
+  throw new PeerError(`does not start: ${reasonIn(log)} (${relative(root, log)})`);
+}
+
+/** The line of a log that says most: the last one that speaks of an error, or the last of all. */
+function reasonIn(log) {
+  const lines = readFileSync(log, 'utf8').split('\n').filter(Boolean);
+  return (
+    lines.findLast((line) => /error|alert|emerg|cannot/i.test(line)) ?? lines.at(-1) ?? 'it says nothing'
+  );
 }
 
 /** A process and all below it. */

@@ -18,10 +18,11 @@ async function launch(bench, row, participant) {
   const port = await freePort();
   const path = (name) => join(folder, name);
   const setup = { shape, port, folder, origin: bench.origin, certificate: bench.certificate };
-  const { files, command } = peers[peer].plan(setup);
+  const { files, command, env } = peers[peer].plan(setup);
   for (const [name, text] of Object.entries(files)) writeFileSync(path(name), text);
   const [program, ...args] = command(path);
-  const child = start(bench.cores.proxy, program, args, { log: path('log.txt') });
+  const own = { log: path('log.txt'), env: { ...process.env, ...env } };
+  const child = start(bench.cores.proxy, program, args, own);
   try {
     await accepting(child, port, path('log.txt'));
   } catch (error) {

@@ -28,10 +28,12 @@ export const sidecar = {
 
   plan(setup) {
     const command = (path) => {
-      const options = ['--config', path('resources.json'), '--threads', '1', '--admin', 'off'];
+      const options = ['--config', path('resources.json'), '--threads', '1', '--lame-duck', '0s'];
       return [program, ...options];
     };
-    return { files: { 'resources.json': JSON.stringify(resources(setup), null, 1) }, command };
+    const files = { 'resources.json': JSON.stringify(resources(setup), null, 1) };
+    // Two of them run side by side, and the port of the admin server is always the same.
+    return { files, command, env: { MESH_ADMIN: 'off' } };
   },
 };
 
