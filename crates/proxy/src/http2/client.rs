@@ -454,7 +454,3 @@ fn moved<S: Stream>(metered: &Metered<S>) -> Moved {
         written,
     }
 }
-
-#[cfg(test)]
-#[path = "client_tests.rs"]
-mod tests;

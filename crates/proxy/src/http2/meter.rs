@@ -36,9 +36,9 @@ use crate::telemetry::Limit;
 
 /// The time in which a bucket refills.
 pub const WINDOW: Nanos = 1_000_000_000;
-/// A reset this soon after the request is rapid: shorter than a caller can judge that it waited too long, longer than
-/// a request and its reset in one packet are apart here when the thread was busy.
-pub const RAPID: Nanos = 10_000_000;
+/// A reset this soon after the request is rapid: sooner than any server behind could have answered. In a flood the two
+/// come in one packet, and no time is between them.
+pub const RAPID: Nanos = 1_000_000;
 /// Credit for frames is kept up to this: answers to what is in flight may come all at once, late.
 const FRAME_CREDIT: u32 = 16_384;
 /// Credit for resets is kept up to this, so that what was earned long ago lets no flood pass.

@@ -31,3 +31,6 @@ pub mod server;
 mod server_exchange;
 pub mod server_stream;
 pub mod tunnel;
+
+#[cfg(test)]
+mod tests;

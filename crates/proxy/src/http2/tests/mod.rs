@@ -1,0 +1,165 @@
+//! Whole connections over loopback sockets, against peers of the `h2` crate and against bytes.
+
+mod client;
+mod floods;
+mod server;
+mod streams;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderMap, Request, Response};
+use mesh_model::resources::Address;
+use mesh_model::validate::parse;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::proxy::{Change, Options, Proxy};
+
+/// Long enough for anything on loopback; reached only by a test that fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A proxy with one listener, and where that is.
+struct Front {
+    proxy: Proxy,
+    address: SocketAddr,
+}
+
+/// Starts a proxy that forwards `/` to a server and answers `/here` itself.
+fn front(upstream: SocketAddr, listener: Value) -> Front {
+    let mut listener = listener;
+    listener["name"] = "web".into();
+    listener["address"] = "127.0.0.1:0".into();
+    listener["routes"] = "main".into();
+    let here = "here".repeat(16 * 1024);
+    let resources = json!({
+        "listeners": [listener],
+        "routeTables": [{ "name": "main", "virtualHosts": [{ "hosts": ["*"], "routes": [
+            { "name": "here", "match": { "path": { "kind": "exact", "value": "/here" } },
+              "action": { "kind": "respond", "status": 200, "body": here } },
+            { "name": "nowhere", "match": { "path": { "kind": "prefix", "value": "/nowhere" } },
+              "action": { "kind": "forward", "to": [{ "cluster": "nowhere" }] } },
+            { "name": "all", "action": { "kind": "forward", "to": [{ "cluster": "site" }] } },
+        ] }] }],
+        "clusters": [{ "name": "site", "protocol": "http1" }, { "name": "nowhere" }],
+        "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": [{ "address": upstream.to_string() }] }] }],
+    });
+    let proxy = Proxy::start(Options::default()).unwrap();
+    let applied = proxy
+        .apply(Change::Replace(parse(&resources.to_string()).unwrap()))
+        .unwrap();
+    let Address::Ip(address) = applied.addresses[0].1.clone() else {
+        panic!("not an address")
+    };
+    Front { proxy, address }
+}
+
+impl Front {
+    /// How often a limit of the listener was reached.
+    fn limit(&self, limit: crate::telemetry::Limit) -> u64 {
+        let report = self.proxy.look();
+        let totals = report.listeners.iter().find(|(name, _)| name.as_str() == "web");
+        totals.map_or(0, |(_, totals)| {
+            totals
+                .limits
+                .iter()
+                .find(|(name, _)| *name == limit)
+                .map_or(0, |(_, count)| count)
+        })
+    }
+}
+
+/// An HTTP/1 server that answers each connection by a script.
+async fn scripted<F, R>(script: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(script(socket));
+        }
+    });
+    address
+}
+
+/// Reads until a text has come; gives everything so far.
+async fn read_until(socket: &mut TcpStream, text: &str) -> String {
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while !seen.contains(text) {
+        let n = socket.read(&mut buffer).await.unwrap_or(0);
+        if n == 0 {
+            break;
+        }
+        seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    seen
+}
+
+/// A server that answers every request without a body with `hello`.
+async fn hello() -> SocketAddr {
+    scripted(|mut socket| async move {
+        while read_until(&mut socket, "\r\n\r\n").await.ends_with("\r\n\r\n") {
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+            if socket.write_all(answer).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+/// A client's connection, driven by a task.
+async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let (send, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    send
+}
+
+fn get(path: &str) -> Request<()> {
+    Request::get(format!("http://shop.test{path}")).body(()).unwrap()
+}
+
+/// A whole response.
+struct Whole {
+    head: http::response::Parts,
+    body: Vec<u8>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Whole {
+    async fn read(response: Response<h2::RecvStream>) -> Result<Self, h2::Error> {
+        let (head, mut stream) = response.into_parts();
+        let mut body = Vec::new();
+        while let Some(piece) = stream.data().await {
+            let piece = piece?;
+            body.extend_from_slice(&piece);
+            stream.flow_control().release_capacity(piece.len())?;
+        }
+        let trailers = stream.trailers().await?;
+        Ok(Self { head, body, trailers })
+    }
+
+    fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+}
+
+/// Sends a request without a body and reads the response.
+async fn fetch(send: &mut SendRequest<Bytes>, request: Request<()>) -> Result<Whole, h2::Error> {
+    let exchange = async {
+        let mut ready = send.clone().ready().await?;
+        let (response, _) = ready.send_request(request, true)?;
+        Whole::read(response.await?).await
+    };
+    tokio::time::timeout(PATIENCE, exchange)
+        .await
+        .expect("an answer in time")
+}
