@@ -226,3 +226,6 @@ fn system_roots() -> Result<RootCertStore, Problem> {
     }
     Ok(store)
 }
+
+#[cfg(test)]
+mod tests;

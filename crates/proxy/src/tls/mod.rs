@@ -17,6 +17,8 @@ mod certificates;
 mod client;
 mod der;
 mod files;
+#[cfg(test)]
+mod fixtures;
 mod pem;
 mod problem;
 mod server;

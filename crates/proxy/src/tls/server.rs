@@ -352,3 +352,6 @@ fn certified(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,3 +207,6 @@ impl<'a> Reader<'a> {
         self.take(len.into())
     }
 }
+
+#[cfg(test)]
+mod tests;
