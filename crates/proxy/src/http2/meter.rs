@@ -13,7 +13,7 @@
 //! |---|---|---|---|
 //! | RST_STREAM soon after HEADERS | 100 a second | an answered stream: 1 | rapid reset, CVE-2023-44487 |
 //! | the same, over the connection's life | 10,000 | an answered stream: 1 | the same, patient |
-//! | RST_STREAM of a stream that is not open | 100 a second | a new stream: 1 | flood |
+//! | RST_STREAM of a stream that is not open | 100 a second | a new stream, HEADERS or DATA that we send: 1 | flood |
 //! | resets that the peer's mistakes make us send | 500 | an answered stream, a reset of our own: 1 | MadeYouReset, CVE-2025-8671 |
 //! | CONTINUATION of one block | 20 | | CVE-2024-27316 |
 //! | bytes of one header block | 4 x the header limit | | the same |
@@ -333,11 +333,16 @@ impl Meter {
             Kind::Data => {
                 self.pings.earn(1);
                 self.window_updates.earn(2);
+                // The peer may have forgotten the stream, and says so each time.
+                self.closed_resets.earn(1);
             }
-            Kind::Headers => match self.role {
-                Role::Server => self.answer(head.stream),
-                Role::Client => self.opened(head.stream, now)?,
-            },
+            Kind::Headers => {
+                self.closed_resets.earn(1);
+                match self.role {
+                    Role::Server => self.answer(head.stream),
+                    Role::Client => self.opened(head.stream, now)?,
+                }
+            }
             Kind::Reset => {
                 self.forget(head.stream);
                 if blames_peer(head.word) {

@@ -113,7 +113,23 @@ fn resets_of_streams_that_are_not_open_are_bounded() {
     meter.on_frame(Direction::Received, &headers(1), 0).unwrap();
     meter.on_frame(Direction::Sent, &headers(1), 0).unwrap();
     let result = borne(|_| meter.on_frame(Direction::Received, &reset(1, 8), 0), 1000);
-    assert_eq!(result, (101, Some(Flood::Resets)));
+    assert_eq!(result, (102, Some(Flood::Resets)));
+}
+
+#[test]
+fn a_peer_that_forgot_a_stream_may_say_so_for_every_frame() {
+    let mut meter = Meter::new(Role::Client, Budgets::new(65_536));
+    let result = borne(
+        |n| {
+            meter.on_frame(Direction::Sent, &headers(2 * n + 1), 0)?;
+            meter.on_frame(Direction::Sent, &head(Kind::Data, 0, 2 * n + 1, 1000), 0)?;
+            meter.on_frame(Direction::Received, &headers(2 * n + 1), 0)?;
+            meter.on_frame(Direction::Received, &reset(2 * n + 1, 0), 0)?;
+            meter.on_frame(Direction::Received, &reset(2 * n + 1, 5), 0)
+        },
+        100_000,
+    );
+    assert_eq!(result, (100_000, None));
 }
 
 #[test]

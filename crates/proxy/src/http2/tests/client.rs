@@ -79,6 +79,7 @@ async fn dial(thread: Rc<Thread<Sockets>>, address: SocketAddr) -> Result<Pooled
     let tcp = TcpStream::connect(address)
         .await
         .map_err(|_| Reason::ConnectRefused)?;
+    tcp.set_nodelay(true).unwrap();
     let permit = Arc::new(ClusterShared::default()).connection(1).unwrap();
     let stats = thread.telemetry.cluster(thread.telemetry.shared().none());
     Ok(Pooled {
@@ -129,6 +130,7 @@ async fn server(builder: h2::server::Builder) -> Server {
     spawn_local(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let (streams, ended, leave) = (streams.clone(), ended.clone(), leave.clone());
+            socket.set_nodelay(true).unwrap();
             let handshake = builder.handshake(socket);
             spawn_local(async move {
                 let mut connection = handshake.await.unwrap();

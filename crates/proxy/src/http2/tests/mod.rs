@@ -118,6 +118,7 @@ async fn hello() -> SocketAddr {
 /// A client's connection, driven by a task.
 async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
     let socket = TcpStream::connect(address).await.unwrap();
+    socket.set_nodelay(true).unwrap();
     let (send, connection) = h2::client::handshake(socket).await.unwrap();
     tokio::spawn(connection);
     send
