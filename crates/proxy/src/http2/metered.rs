@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frame::{Follower, Head};
+use super::frame::{Follower, Head, Kind};
 use super::meter::{Budgets, Direction, Flood, Frames, Meter, Role};
 use crate::buffer::Buffers;
 use crate::clock::Nanos;
@@ -36,6 +36,36 @@ impl<S> Clone for Metered<S> {
     }
 }
 
+/// A bound that `h2` keeps itself. Its error does not tell which was reached; its GOAWAY does, in the debug data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// CONTINUATION frames of one block.
+    Continuations,
+    /// A header list far beyond the limit.
+    HeaderList,
+    /// Streams that were reset before they were looked at.
+    Resets,
+    /// DATA frames with little in them.
+    SmallData,
+}
+
+impl Farewell {
+    fn find(bytes: &[u8]) -> Option<Self> {
+        const WORDS: [(&[u8], Farewell); 5] = [
+            (b"too_many_continuations", Farewell::Continuations),
+            (b"header_list_way_too_large", Farewell::HeaderList),
+            (b"too_many_resets", Farewell::Resets),
+            (b"too_many_internal_resets", Farewell::Resets),
+            (b"too_many_data_frames", Farewell::SmallData),
+        ];
+        let says = |word: &[u8]| bytes.windows(word.len()).any(|at| at == word);
+        WORDS
+            .iter()
+            .find(|(word, _)| says(word))
+            .map(|(_, farewell)| *farewell)
+    }
+}
+
 struct Inner<S> {
     io: S,
     /// Bytes that were read before, and how many of them were given out.
@@ -45,6 +75,8 @@ struct Inner<S> {
     reads: Follower,
     writes: Follower,
     flood: Option<Flood>,
+    /// What `h2` said with GOAWAY.
+    farewell: Option<Farewell>,
     buffers: Rc<Buffers>,
     /// What waits to be written, from `written` on.
     out: Vec<u8>,
@@ -78,6 +110,7 @@ impl<S: Stream> Metered<S> {
             reads,
             writes,
             flood: None,
+            farewell: None,
             buffers,
             out: Vec::new(),
             written: 0,
@@ -91,6 +124,11 @@ impl<S: Stream> Metered<S> {
     /// What the peer sent too many of. Nothing was given to read since.
     pub fn flood(&self) -> Option<Flood> {
         self.0.borrow().flood
+    }
+
+    /// Why `h2` itself took leave of the peer.
+    pub fn farewell(&self) -> Option<Farewell> {
+        self.0.borrow().farewell
     }
 
     /// Since when the peer has read nothing although bytes wait for it.
@@ -172,10 +210,15 @@ impl<S: Stream> Inner<S> {
         let taken = bytes.get(..room).unwrap_or(bytes);
         self.out.extend_from_slice(taken);
         let now = OnDemand::new(&self.clock);
+        let mut leaves = false;
         let metered = self.writes.feed(taken, |head: &Head| {
+            leaves |= head.kind == Kind::GoAway;
             self.meter.on_frame(Direction::Sent, head, now.get())
         });
         self.flood = self.flood.or(metered.err());
+        if leaves {
+            self.farewell = Farewell::find(taken);
+        }
         Poll::Ready(Ok(taken.len()))
     }
 

@@ -28,7 +28,7 @@ use mesh_model::errors::Reason;
 
 use super::body::SEND_BUFFER;
 use super::meter::{Budgets, Flood, Role};
-use super::metered::Metered;
+use super::metered::{Farewell, Metered};
 use super::server_exchange::stream;
 use crate::clock::{NEVER, Nanos, after};
 use crate::connection::Connection;
@@ -221,18 +221,13 @@ fn builder(plan: &ListenerPlan) -> Builder {
     builder
 }
 
-/// Which of the bounds that `h2` keeps itself was reached. It says so in GOAWAY's debug data only.
-fn limit_of(error: &h2::Error) -> Limit {
-    let text = error.to_string();
-    let says = |token| text.contains(token);
-    if says("too_many_continuations") {
-        Limit::Http2Continuations
-    } else if says("header_list_way_too_large") {
-        Limit::HeaderBytes
-    } else if says("resets") {
-        Limit::Http2Resets
-    } else {
-        Limit::Http2SmallData
+/// The name in metrics of a bound that `h2` keeps itself.
+fn limit_of(farewell: Option<Farewell>) -> Limit {
+    match farewell {
+        Some(Farewell::Continuations) => Limit::Http2Continuations,
+        Some(Farewell::HeaderList) => Limit::HeaderBytes,
+        Some(Farewell::Resets) => Limit::Http2Resets,
+        Some(Farewell::SmallData) | None => Limit::Http2SmallData,
     }
 }
 
@@ -281,7 +276,7 @@ impl<N: Net> Driver<'_, N> {
                 Poll::Ready(Some(Err(error))) => {
                     let reason = match error.reason() {
                         Some(h2::Reason::ENHANCE_YOUR_CALM) if error.is_library() => {
-                            self.stats.limit_hit(limit_of(&error));
+                            self.stats.limit_hit(limit_of(self.metered.farewell()));
                             Reason::Http2Flood
                         }
                         Some(_) if error.is_library() => Reason::Http2Protocol,

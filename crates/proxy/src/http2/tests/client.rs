@@ -423,7 +423,11 @@ async fn streams_that_are_cancelled_late_or_early_cost_the_others_nothing() {
 #[tokio::test]
 async fn servers_that_answer_before_they_have_read_cost_the_others_nothing() {
     local(async {
-        let server = server(h2::server::Builder::new()).await;
+        // What is sent to a stream that this server has forgotten it answers with a reset, and after 1,024 of those, by
+        // default, with GOAWAY. That is its own business; here it counts none.
+        let mut lenient = h2::server::Builder::new();
+        lenient.max_local_error_reset_streams(None);
+        let server = server(lenient).await;
         server.answer_all(b"no need");
         let caller = Caller::new(server.address, 100);
         for _ in 0..2000 {
