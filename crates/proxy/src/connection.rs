@@ -12,7 +12,6 @@
 //! first, the stream is TCP; should the client speak first after all, its bytes are looked at as ever.
 
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -26,7 +25,6 @@ use crate::clock::{NEVER, after};
 use crate::detect::{Detected, detect};
 use crate::exchange::Peer;
 use crate::exchange::attempt::{connect_endpoint, until};
-use crate::http1;
 use crate::io::Net;
 use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
@@ -58,49 +56,22 @@ pub struct Connection<N: Net> {
     pub opened: u64,
     /// Counts it as open until it is dropped.
     pub permit: ListenerPermit,
+    /// HTTP/1 requests so far.
+    pub served: u32,
 }
 
 /// What the first bytes lead to.
-enum Next<N: Net> {
+pub enum Next<N: Net> {
+    /// HTTP/1 requests.
     Http1(Connection<N>),
+    /// An HTTP/2 connection.
     Http2(Connection<N>),
+    /// The connection's end.
     Over(Option<Reason>),
 }
 
-/// Serves a connection to its end.
-pub async fn serve<N: Net>(
-    thread: Rc<Thread<N>>,
-    listener: Rc<Listener>,
-    stream: N::Stream,
-    ip: Option<IpAddr>,
-    permit: ListenerPermit,
-) {
-    let connection = Connection {
-        deadline: thread.timers.deadline(),
-        wire: Wire::new(stream, Rc::clone(&thread.buffers)),
-        opened: thread.now(),
-        peer: Peer {
-            ip,
-            text: ip.map_or_else(|| "unknown".into(), |ip| ip.to_canonical().to_string().into()),
-            scheme: "http",
-        },
-        thread,
-        listener,
-        permit,
-    };
-    let plan = connection.listener.plan();
-    let stats = connection.thread.telemetry.listener(&plan.label);
-    stats.accepted();
-    // Boxed, since it is short: what an idle connection keeps is the HTTP/1 engine's few words.
-    let reason = match Box::pin(begin(connection)).await {
-        Next::Http1(connection) => http1::connection::serve(connection).await,
-        Next::Http2(connection) => Box::pin(crate::http2::server::serve(connection)).await,
-        Next::Over(reason) => reason,
-    };
-    stats.closed(reason);
-}
-
-async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
+/// Finds out what the client speaks; streams of bytes are passed on here, to their end.
+pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     let plan = connection.listener.plan();
     if let Some(tls) = &plan.tls {
         if plan.sni.is_some() {
@@ -297,6 +268,7 @@ async fn handshake<N: Net>(
         mut wire,
         opened,
         permit,
+        served,
     } = connection;
     let stats = thread.telemetry.listener(&plan.label);
     let started = thread.now();
@@ -337,6 +309,7 @@ async fn handshake<N: Net>(
         wire,
         opened,
         permit,
+        served,
     })
 }
 

@@ -25,6 +25,7 @@ pub mod http2;
 pub mod io;
 pub mod plan;
 pub mod proxy;
+pub mod task;
 pub mod telemetry;
 pub mod thread;
 pub mod timer;

@@ -3,6 +3,7 @@
 //! Everything here belongs to one thread and is never locked: its deadlines, buffers, connections, the plan it works
 //! by. The control thread sends it plans and sockets; see [`crate::worker`].
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -52,6 +53,8 @@ pub struct Thread<N: Net> {
     response_heads: RefCell<Vec<Box<ResponseHead>>>,
     /// Open client connections.
     pub connections: Cell<usize>,
+    /// Memory for exchanges; see [`crate::task`].
+    pub places: RefCell<Option<Rc<dyn Any>>>,
 }
 
 /// A listener on one thread, shared by its connections.
@@ -119,6 +122,7 @@ impl<N: Net> Thread<N> {
             request_heads: RefCell::default(),
             response_heads: RefCell::default(),
             connections: Cell::new(0),
+            places: RefCell::default(),
         })
     }
 

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,9 +21,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::bind::Listening;
 use crate::clock::{NEVER, SystemClock};
-use crate::connection;
 use crate::io::socket::{Socket, Sockets, keep_alive, tune};
 use crate::plan::Plan;
+use crate::task;
 use crate::telemetry::{Limit, Telemetry, ThreadTelemetry};
 use crate::thread::{Drain, Listener, Thread};
 
@@ -265,22 +264,7 @@ fn admit(thread: &Data, listener: &Rc<Listener>, accepted: io::Result<(Socket, O
             .limit_hit(Limit::Connections);
         return false;
     };
-    let serve = connection::serve(Rc::clone(thread), Rc::clone(listener), socket, ip, permit);
-    tokio::task::spawn_local(guard(Rc::clone(thread), serve));
+    let (thread, listener) = (Rc::clone(thread), Rc::clone(listener));
+    tokio::task::spawn_local(task::serve(thread, listener, socket, ip, permit));
     true
-}
-
-/// Keeps a panic to its connection: it is counted and said, and the thread goes on.
-async fn guard<F: Future<Output = ()>>(thread: Data, future: F) {
-    let mut future = pin!(future);
-    let panicked = poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(|()| false),
-            Err(_) => Poll::Ready(true),
-        },
-    )
-    .await;
-    if panicked {
-        thread.telemetry.shared().control().panics.increment();
-    }
 }

@@ -1,4 +1,5 @@
-//! One client's HTTP/1 connection: requests one after the other, with no buffer held between them.
+//! One client's HTTP/1 connection: requests one after the other, with no buffer held between them. Who calls whom when
+//! is up to [`crate::task`].
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -20,181 +21,150 @@ use crate::telemetry::{Finished as Counted, Label, Limit, Protocol};
 use crate::thread::Drain;
 use crate::upstream::pool::Pooled;
 
-/// How long a connection keeps its working memory between requests. Busy clients come back sooner, so that they cost
-/// no allocation; idle ones hold a few hundred bytes.
-const WARM: std::time::Duration = std::time::Duration::from_secs(1);
 /// Bytes that are read and thrown away after the last response, so that it is not lost to a reset.
 const LINGER_BYTES: usize = 256 * 1024;
 /// How long that may take.
 const LINGER_TIME: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// What a busy period ended with.
+/// What an exchange left.
 #[expect(
     clippy::large_enum_variant,
-    reason = "lives for a moment, between two futures"
+    reason = "lives for a moment, between two states of a task"
 )]
-enum Rest<N: Net> {
-    /// Nothing came for a while.
-    Idle(Connection<N>, Nanos),
+pub enum Rest<N: Net> {
+    /// Another request may come.
+    Idle(Connection<N>, Waiting),
     /// The connection is over.
     Over(Option<Reason>),
 }
 
-/// Serves requests until the connection ends.
-pub async fn serve<N: Net>(mut connection: Connection<N>) -> Option<Reason> {
-    let mut first = true;
-    let mut idle_since = connection.opened;
-    loop {
-        if let Err(reason) = idle(&mut connection, first, idle_since).await {
-            return reason;
-        }
-        match Box::pin(busy(connection)).await {
-            Rest::Idle(back, since) => (connection, idle_since, first) = (back, since, false),
-            Rest::Over(reason) => return reason,
-        }
+/// A wait for a request's first byte.
+pub struct Waiting {
+    until: Nanos,
+    reason: Reason,
+}
+
+impl Waiting {
+    /// For the first request of a connection.
+    pub fn first<N: Net>(connection: &Connection<N>) -> Self {
+        let span = connection.listener.plan().timeouts.header;
+        Self::new(connection, after(connection.opened, span), Reason::HeaderTimeout)
+    }
+
+    /// For another one, after a response that was complete at `now`.
+    fn next<N: Net>(connection: &Connection<N>, plan: &ListenerPlan, now: Nanos) -> Self {
+        Self::new(connection, after(now, plan.timeouts.idle), Reason::IdleTimeout)
+    }
+
+    fn new<N: Net>(connection: &Connection<N>, until: Nanos, reason: Reason) -> Self {
+        let plan = connection.listener.plan();
+        let age = after(connection.opened, plan.timeouts.max_connection_age);
+        let waiting = if age < until && reason == Reason::IdleTimeout {
+            Self {
+                until: age,
+                reason: Reason::MaxConnectionAge,
+            }
+        } else {
+            Self { until, reason }
+        };
+        connection.deadline.set(waiting.until);
+        waiting
     }
 }
 
 /// Waits for a request's first byte. `Err` ends the connection.
-async fn idle<N: Net>(
+pub fn poll_idle<N: Net>(
     connection: &mut Connection<N>,
-    first: bool,
-    since: Nanos,
-) -> Result<(), Option<Reason>> {
-    let plan = connection.listener.plan();
-    let age = after(connection.opened, plan.timeouts.max_connection_age);
-    let span = if first {
-        plan.timeouts.header
-    } else {
-        plan.timeouts.idle
-    };
-    let at = after(since, span);
-    let Connection {
-        wire,
-        listener,
-        deadline,
-        ..
-    } = connection;
-    deadline.set(at.min(age));
-    poll_fn(|cx| {
-        if wire.poll_readable(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        // Nobody waits for an answer here: an idle connection leaves at once.
-        if matches!(listener.drain(), Drain::Until(_)) {
-            return Poll::Ready(Err(Some(Reason::Draining)));
-        }
-        deadline.poll(cx).map(|()| {
-            Err(Some(match (first, at <= age) {
-                (true, _) => Reason::HeaderTimeout,
-                (false, true) => Reason::IdleTimeout,
-                (false, false) => Reason::MaxConnectionAge,
-            }))
-        })
-    })
-    .await
-}
-
-/// Serves requests as long as they keep coming.
-async fn busy<N: Net>(mut connection: Connection<N>) -> Rest<N> {
-    let mut served = 0u32;
-    loop {
-        let plan = connection.listener.plan();
-        let head = match read_head(&mut connection, &plan).await {
-            Ok(Some(head)) => head,
-            Ok(None) => return Rest::Over(None),
-            Err(refusal) => return Rest::Over(Some(refuse(connection, &plan, refusal).await)),
-        };
-        served += 1;
-        let started = connection.thread.now();
-        let Connection {
-            thread,
-            listener,
-            peer,
-            deadline,
-            wire,
-            opened,
-            permit,
-        } = connection;
-        let received = wire.bytes_read - wire.unread().len() as u64;
-        let sent = wire.bytes_written;
-        let mut down = ServerExchange::new(wire, head, thread.buffers.clone(), &plan.http1);
-        let most = plan.resource.limits.requests_per_connection;
-        let aged = after(opened, plan.timeouts.max_connection_age) <= started;
-        if listener.drain() != Drain::No || aged || (most > 0 && served >= most) {
-            down.close_after();
-        }
-        let context = Context {
-            thread: &thread,
-            listener: &listener,
-            plan: &plan,
-            peer: &peer,
-            deadline: &deadline,
-            started,
-            protocol: Protocol::Http1,
-        };
-        let mut outcome = exchange(&context, &mut down).await;
-        let flushed = flush(&mut down, &context).await;
-        let now = thread.now();
-        let totals = Totals {
-            received: down.wire.bytes_read - received,
-            sent: down.wire.bytes_written - sent,
-            duration: now - started,
-        };
-        if !flushed && outcome.reason.is_none() {
-            outcome.reason = Some(Reason::ClientClosed);
-        }
-        report(&outcome, &totals);
-        let failed = !flushed || !down.is_finished() && outcome.tunnel.is_none();
-        let Finished { wire, head, reusable } = down.finish_exchange();
-        thread.put_request_head(head);
-        connection = Connection {
-            thread,
-            listener,
-            peer,
-            deadline,
-            wire,
-            opened,
-            permit,
-        };
-        if let Some(server) = outcome.tunnel {
-            let cluster = outcome
-                .cluster
-                .unwrap_or_else(|| connection.thread.telemetry.shared().none().clone());
-            return Rest::Over(upgraded(connection, &plan, server, cluster).await);
-        }
-        if failed {
-            return Rest::Over(outcome.reason);
-        }
-        if !reusable {
-            linger(connection).await;
-            return Rest::Over(outcome.reason);
-        }
-        if !warm(&mut connection, now).await {
-            return Rest::Idle(connection, now);
-        }
+    waiting: &Waiting,
+    cx: &mut std::task::Context<'_>,
+) -> Poll<Result<(), Option<Reason>>> {
+    if connection.wire.poll_readable(cx).is_ready() {
+        return Poll::Ready(Ok(()));
     }
+    // Nobody waits for an answer here: an idle connection leaves at once.
+    if matches!(connection.listener.drain(), Drain::Until(_)) {
+        return Poll::Ready(Err(Some(Reason::Draining)));
+    }
+    connection.deadline.poll(cx).map(|()| Err(Some(waiting.reason)))
 }
 
-/// Waits a little for the next request.
-async fn warm<N: Net>(connection: &mut Connection<N>, now: Nanos) -> bool {
+/// Serves one request.
+pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
+    let plan = connection.listener.plan();
+    let head = match read_head(&mut connection, &plan).await {
+        Ok(Some(head)) => head,
+        Ok(None) => return Rest::Over(None),
+        Err(refusal) => return Rest::Over(Some(refuse(connection, &plan, refusal).await)),
+    };
+    let started = connection.thread.now();
     let Connection {
-        wire,
-        deadline,
+        thread,
         listener,
-        ..
+        peer,
+        deadline,
+        wire,
+        opened,
+        permit,
+        served,
     } = connection;
-    deadline.set(after(now, Some(WARM)));
-    poll_fn(|cx| {
-        if wire.poll_readable(cx).is_ready() {
-            return Poll::Ready(true);
-        }
-        if matches!(listener.drain(), Drain::Until(_)) {
-            return Poll::Ready(false);
-        }
-        deadline.poll(cx).map(|()| false)
-    })
-    .await
+    let served = served.saturating_add(1);
+    let received = wire.bytes_read - wire.unread().len() as u64;
+    let sent = wire.bytes_written;
+    let mut down = ServerExchange::new(wire, head, thread.buffers.clone(), &plan.http1);
+    let most = plan.resource.limits.requests_per_connection;
+    let aged = after(opened, plan.timeouts.max_connection_age) <= started;
+    if listener.drain() != Drain::No || aged || (most > 0 && served >= most) {
+        down.close_after();
+    }
+    let context = Context {
+        thread: &thread,
+        listener: &listener,
+        plan: &plan,
+        peer: &peer,
+        deadline: &deadline,
+        started,
+        protocol: Protocol::Http1,
+    };
+    let mut outcome = exchange(&context, &mut down).await;
+    let flushed = flush(&mut down, &context).await;
+    let now = thread.now();
+    let totals = Totals {
+        received: down.wire.bytes_read - received,
+        sent: down.wire.bytes_written - sent,
+        duration: now - started,
+    };
+    if !flushed && outcome.reason.is_none() {
+        outcome.reason = Some(Reason::ClientClosed);
+    }
+    report(&outcome, &totals);
+    let failed = !flushed || !down.is_finished() && outcome.tunnel.is_none();
+    let Finished { wire, head, reusable } = down.finish_exchange();
+    thread.put_request_head(head);
+    let connection = Connection {
+        thread,
+        listener,
+        peer,
+        deadline,
+        wire,
+        opened,
+        permit,
+        served,
+    };
+    if let Some(server) = outcome.tunnel {
+        let cluster = outcome
+            .cluster
+            .unwrap_or_else(|| connection.thread.telemetry.shared().none().clone());
+        return Rest::Over(upgraded(connection, &plan, server, cluster).await);
+    }
+    if failed {
+        return Rest::Over(outcome.reason);
+    }
+    if !reusable {
+        linger(connection).await;
+        return Rest::Over(outcome.reason);
+    }
+    let waiting = Waiting::next(&connection, &plan, now);
+    Rest::Idle(connection, waiting)
 }
 
 /// Why a head was not taken.

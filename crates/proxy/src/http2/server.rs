@@ -128,6 +128,7 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         mut wire,
         opened,
         permit,
+        ..
     } = connection;
     let plan = listener.plan();
     let stats = thread.telemetry.listener(&plan.label);

@@ -1,0 +1,237 @@
+//! What does a connection cost while nothing happens on it?
+//!
+//! As little as can be: its task is a state machine written by hand, whose size is that of [`Connection`] and a word or
+//! two. What a request needs beyond that (the futures of its exchange, some kilobytes) is lent to the connection for as
+//! long as the request takes and is used again by the next one, of whatever connection.
+//!
+//! ```text
+//!   Beginning ─┬─> Idle <──────> Busy        HTTP/1: a request at a time
+//!              ├─> Shared                    HTTP/2: boxed, since few clients have many of them
+//!              └─> Over                      tunnels end where they began
+//! ```
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use mesh_model::errors::Reason;
+
+use crate::connection::{Connection, Next, begin};
+use crate::exchange::Peer;
+use crate::http1::connection::{Rest, Waiting, exchange_once, poll_idle};
+use crate::http2;
+use crate::io::Net;
+use crate::io::wire::Wire;
+use crate::plan::ListenerPermit;
+use crate::telemetry::{ListenerStats, Own, Telemetry};
+use crate::thread::{Listener, Thread};
+
+/// Places for requests that a thread keeps for the next ones, each some kilobytes. More requests than this are seldom
+/// in flight on one thread, and those make their own.
+const KEPT_PLACES: usize = 64;
+
+/// Serves a connection to its end.
+pub fn serve<N: Net>(
+    thread: Rc<Thread<N>>,
+    listener: Rc<Listener>,
+    stream: N::Stream,
+    ip: Option<IpAddr>,
+    permit: ListenerPermit,
+) -> impl Future<Output = ()> {
+    let stats = thread.telemetry.listener(&listener.plan().label);
+    stats.accepted();
+    let places = places(&thread, exchange_once::<N>);
+    let ended = Ended {
+        telemetry: std::sync::Arc::clone(thread.telemetry.shared()),
+        stats,
+        reason: Some(Reason::Internal),
+    };
+    let connection = Connection {
+        deadline: thread.timers.deadline(),
+        wire: Wire::new(stream, Rc::clone(&thread.buffers)),
+        opened: thread.now(),
+        peer: Peer {
+            ip,
+            text: ip.map_or_else(|| "unknown".into(), |ip| ip.to_canonical().to_string().into()),
+            scheme: "http",
+        },
+        thread,
+        listener,
+        permit,
+        served: 0,
+    };
+    Serve {
+        state: State::Beginning(Box::pin(begin(connection))),
+        places,
+        ended,
+    }
+}
+
+/// A connection's task.
+struct Serve<N: Net, M, F> {
+    state: State<N, F>,
+    places: Rc<Places<M, F>>,
+    ended: Ended,
+}
+
+#[expect(clippy::large_enum_variant, reason = "idle is what most connections are")]
+enum State<N: Net, F> {
+    Beginning(Pin<Box<dyn Future<Output = Next<N>>>>),
+    Idle(Connection<N>, Waiting),
+    Busy(Place<F>),
+    Shared(Pin<Box<dyn Future<Output = Option<Reason>>>>),
+    Over,
+}
+
+impl<N, M, F> Future for Serve<N, M, F>
+where
+    N: Net,
+    M: Fn(Connection<N>) -> F,
+    F: Future<Output = Rest<N>>,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            let reason = match &mut this.state {
+                State::Beginning(beginning) => match ready!(beginning.as_mut().poll(cx)) {
+                    Next::Http1(connection) => {
+                        let waiting = Waiting::first(&connection);
+                        this.state = State::Idle(connection, waiting);
+                        continue;
+                    }
+                    Next::Http2(connection) => {
+                        this.state = State::Shared(Box::pin(http2::server::serve(connection)));
+                        continue;
+                    }
+                    Next::Over(reason) => reason,
+                },
+                State::Idle(connection, waiting) => match ready!(poll_idle(connection, waiting, cx)) {
+                    Ok(()) => {
+                        if let State::Idle(connection, _) = std::mem::replace(&mut this.state, State::Over) {
+                            this.state = State::Busy(this.places.lend(connection));
+                        }
+                        continue;
+                    }
+                    Err(reason) => reason,
+                },
+                State::Busy(place) => {
+                    let rest = match place.as_mut().as_pin_mut() {
+                        Some(exchange) => ready!(exchange.poll(cx)),
+                        None => Rest::Over(Some(Reason::Internal)),
+                    };
+                    let (next, reason) = match rest {
+                        Rest::Idle(connection, waiting) => (State::Idle(connection, waiting), None),
+                        Rest::Over(reason) => (State::Over, Some(reason)),
+                    };
+                    if let State::Busy(place) = std::mem::replace(&mut this.state, next) {
+                        this.places.take_back(place);
+                    }
+                    match reason {
+                        Some(reason) => reason,
+                        None => continue,
+                    }
+                }
+                State::Shared(connection) => ready!(connection.as_mut().poll(cx)),
+                State::Over => return Poll::Ready(()),
+            };
+            this.ended.reason = reason;
+            this.state = State::Over;
+            return Poll::Ready(());
+        }
+    }
+}
+
+/// Counts the connection's end, whichever it is: its own, that of its thread, or a panic. The runtime keeps a panic to
+/// its task.
+struct Ended {
+    telemetry: std::sync::Arc<Telemetry>,
+    stats: Rc<Own<ListenerStats>>,
+    reason: Option<Reason>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.stats.closed(self.reason);
+        if std::thread::panicking() {
+            self.telemetry.control().panics.increment();
+        }
+    }
+}
+
+/// Memory for one exchange.
+type Place<F> = Pin<Box<Option<F>>>;
+
+/// A thread's places for exchanges.
+struct Places<M, F> {
+    make: M,
+    free: RefCell<Vec<Place<F>>>,
+}
+
+impl<M, F> Places<M, F> {
+    fn lend<C>(&self, connection: C) -> Place<F>
+    where
+        M: Fn(C) -> F,
+    {
+        let exchange = (self.make)(connection);
+        match self.free.borrow_mut().pop() {
+            Some(mut place) => {
+                place.set(Some(exchange));
+                place
+            }
+            None => Box::pin(Some(exchange)),
+        }
+    }
+
+    fn take_back(&self, mut place: Place<F>) {
+        let mut free = self.free.borrow_mut();
+        if free.len() < KEPT_PLACES {
+            place.set(None);
+            free.push(place);
+        }
+    }
+}
+
+/// The thread's places. Their type has no name that [`Thread`] could say.
+fn places<N: Net, M: Fn(Connection<N>) -> F + 'static, F: 'static>(
+    thread: &Thread<N>,
+    make: M,
+) -> Rc<Places<M, F>> {
+    let mut kept = thread.places.borrow_mut();
+    if let Some(places) = kept.clone().and_then(|places| places.downcast().ok()) {
+        return places;
+    }
+    let places = Rc::new(Places {
+        make,
+        free: RefCell::default(),
+    });
+    *kept = Some(Rc::clone(&places) as Rc<dyn Any>);
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::socket::Sockets;
+
+    fn size_of_task<N: Net, M, F>(_: &Rc<Places<M, F>>) -> usize {
+        size_of::<Serve<N, M, F>>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let places = Rc::new(Places {
+            make: exchange_once::<Sockets>,
+            free: RefCell::default(),
+        });
+        fn bind<C, F>(_: &Places<impl Fn(C) -> F, F>) {}
+        bind::<Connection<Sockets>, _>(&places);
+        let size = size_of_task::<Sockets, _, _>(&places);
+        assert!(size <= 384, "{size} bytes");
+    }
+}
