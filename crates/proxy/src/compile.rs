@@ -275,7 +275,7 @@ impl Compiler {
         let path = tls_path("clusters", at);
         let config = self.clients.config(tls, alpn, &path)?;
         let server_name = server_name(cluster.tls_name(), &path).map_err(|issue| vec![issue])?;
-        Ok(Some(TargetTls { config, server_name }))
+        Ok(Some(TargetTls::new(config, server_name)))
     }
 }
 

@@ -24,16 +24,16 @@ use crate::balance::{Outcome as Verdict, Tried};
 use crate::clock::{NEVER, after};
 use crate::detect::{Detected, detect};
 use crate::exchange::Peer;
-use crate::exchange::attempt::{connect_endpoint, until};
 use crate::io::Net;
 use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::plan::{ListenerPermit, ListenerPlan};
 use crate::telemetry::{Finished, Handshake, Label, Protocol};
 use crate::thread::{Drain, Listener, Thread};
-use crate::timer::Deadline;
+use crate::timer::{Deadline, until};
 use crate::tls::sniff::{Hello, client_hello};
 use crate::tunnel::{Bounds, tunnel};
+use crate::upstream::dial::connect_endpoint;
 use crate::upstream::pool::Pooled;
 
 /// How long a client may be silent before the TCP target is called: long enough that a client that speaks first is

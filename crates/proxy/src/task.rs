@@ -54,11 +54,7 @@ pub fn serve<N: Net>(
         deadline: thread.timers.deadline(),
         wire: Wire::new(stream, Rc::clone(&thread.buffers)),
         opened: thread.now(),
-        peer: Peer {
-            ip,
-            text: ip.map_or_else(|| "unknown".into(), |ip| ip.to_canonical().to_string().into()),
-            scheme: "http",
-        },
+        peer: Peer::new(ip),
         thread,
         listener,
         permit,

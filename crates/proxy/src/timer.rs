@@ -11,6 +11,8 @@
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -197,6 +199,18 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         self.timers.inner.borrow_mut().slots.try_remove(self.key as usize);
     }
+}
+
+/// Waits for a future until a deadline; `None` when that came first.
+pub async fn until<F: Future>(deadline: &Deadline, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        deadline.poll(cx).map(|()| None)
+    })
+    .await
 }
 
 #[cfg(test)]

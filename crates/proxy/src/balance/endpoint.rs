@@ -5,7 +5,7 @@
 //! forgotten, nor given back twice, so the count never underflows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use mesh_model::resources::Address;
 
@@ -32,6 +32,7 @@ pub struct EndpointState {
     requests: AtomicU64,
     connect_failures: AtomicU64,
     ejections: AtomicU64,
+    http1: AtomicBool,
 }
 
 // Ten thousand endpoints fit in 2 MB.
@@ -54,6 +55,7 @@ impl EndpointState {
             requests: AtomicU64::new(0),
             connect_failures: AtomicU64::new(0),
             ejections: AtomicU64::new(0),
+            http1: AtomicBool::new(false),
         }
     }
 
@@ -114,6 +116,19 @@ impl EndpointState {
     /// A connect succeeded: the endpoint is in, and its failures are forgotten.
     pub fn connect_succeeded(&self) {
         self.backoff.succeeded();
+    }
+
+    /// Whether it chose HTTP/1 when it was last offered both versions (ALPN). A guess for the next connection, which
+    /// says so anew.
+    pub fn chose_http1(&self) -> bool {
+        self.http1.load(Relaxed)
+    }
+
+    /// Remembers what it chose.
+    pub fn note_choice(&self, http1: bool) {
+        if self.chose_http1() != http1 {
+            self.http1.store(http1, Relaxed);
+        }
     }
 
     /// Everything that metrics and tools show, as of `now`.

@@ -1,56 +1,68 @@
 //! How does a request get to a server that takes it?
 //!
 //! Up to [`TRIES`] times: an endpoint that can't be connected to is put aside and another is asked, since nothing was
-//! sent. A pooled connection that its server closed just when we used it costs a try on a new one, for methods that
-//! may be repeated (RFC 9110 section 9.2.2) and only while no byte of a body has gone.
+//! sent. A shared or pooled connection that its server closed just when we used it costs a try on a new one, for methods
+//! that may be repeated (RFC 9110 section 9.2.2) and only while no byte of a body has gone; a request that its server
+//! says it never looked at (HTTP/2 `REFUSED_STREAM`, `GOAWAY`) is repeated whatever its method.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
 use mesh_http1::Method;
 use mesh_model::errors::Reason;
-use mesh_model::resources::{Discovery, HostRewrite, UpstreamProtocol};
+use mesh_model::resources::UpstreamProtocol;
 
-use super::head::{Outgoing, Trust};
-use super::message::{Downstream, Fault, Length, RequestRef, ResponseEdits, Upstream};
-use super::pump::{End, Pump};
+use super::message::{Downstream, Fault, RequestRef, ResponseEdits, Upstream};
+use super::pump::{BODY, End, Pump};
 use super::request::RequestKind;
-use super::{Context, Forward, Outcome, refuse};
-use crate::balance::{EndpointState, Outcome as Verdict, Tried};
+use super::{Context, Forward, Outcome, over_http1, over_http2, refuse};
+use crate::balance::{EndpointState, InFlight, Outcome as Verdict, Tried};
 use crate::clock::{NEVER, Nanos, after};
-use crate::http1::client::ClientExchange;
 use crate::io::Net;
-use crate::io::wire::Wire;
 use crate::telemetry::Limit;
-use crate::timer::Deadline;
+use crate::upstream::carrier::{Caller, Carrier, Wanted};
 use crate::upstream::cluster::{Cluster, ClusterPlan};
-use crate::upstream::pool::{OpenConnection, Pooled};
 
 /// Tries for one request: the first and two more. More would multiply load just when servers fail.
 const TRIES: u32 = 3;
 /// How long a client that ended its side is still served. Clients that are gone look the same until we write.
 const HALF_CLOSED_GRACE: Nanos = 5_000_000_000;
 
-/// Waits for a future until a deadline; `None` when that came first.
-pub async fn until<F: Future>(deadline: &Deadline, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        deadline.poll(cx).map(|()| None)
-    })
-    .await
-}
-
 /// How a try ended when it did not end the exchange.
-enum Failure {
+pub(super) enum Failure {
     /// Another try may do better.
     Again(Reason),
     /// It would not.
-    Final(Reason, Option<&'static str>),
+    Final(Reason, Detail),
+}
+
+/// What is known besides the reason.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Detail {
+    /// One of our tokens.
+    pub(super) token: Option<&'static str>,
+    /// The code with which the server took its stream back.
+    pub(super) reset: Option<h2::Reason>,
+}
+
+impl Detail {
+    fn token(token: &'static str) -> Self {
+        Self {
+            token: Some(token),
+            reset: None,
+        }
+    }
+}
+
+/// One try.
+pub(super) struct Try<'a, N: Net> {
+    pub(super) cx: &'a Context<'a, N>,
+    pub(super) forward: &'a Forward,
+    pub(super) cluster: &'a Rc<Cluster<N::Stream>>,
+    pub(super) plan: &'a Arc<ClusterPlan>,
+    pub(super) endpoint: &'a Arc<EndpointState>,
 }
 
 /// Sends a request to its cluster.
@@ -58,10 +70,10 @@ pub async fn forward<N: Net, D: Downstream>(
     cx: &Context<'_, N>,
     down: &mut D,
     forward: &Forward,
-    cluster: &Cluster<N::Stream>,
+    cluster: &Rc<Cluster<N::Stream>>,
     outcome: &mut Outcome<N::Stream>,
 ) {
-    let plan = cluster.plan();
+    let plan = &cluster.plan();
     let Some(_permit) = plan.shared.request(plan.resource.limits.requests) else {
         cx.thread
             .telemetry
@@ -82,8 +94,16 @@ pub async fn forward<N: Net, D: Downstream>(
             // Nobody else is left: what the tried ones said is the better story.
             Err(reason) => return refuse(down, outcome, last.unwrap_or(reason), None),
         };
-        outcome.endpoint = Some(Arc::clone(&endpoint));
-        match attempt_once(cx, down, forward, cluster, &plan, &endpoint, outcome).await {
+        let one = Try {
+            cx,
+            forward,
+            cluster,
+            plan,
+            endpoint: &endpoint,
+        };
+        let done = one.run(down, outcome, now).await;
+        outcome.endpoint = Some(endpoint);
+        match done {
             Ok(()) => return,
             Err(Failure::Again(reason)) if attempt + 1 < TRIES => {
                 last = Some(reason);
@@ -91,116 +111,145 @@ pub async fn forward<N: Net, D: Downstream>(
                     tried.insert(index);
                 }
             }
-            Err(Failure::Again(reason) | Failure::Final(reason, None)) => {
-                return fail(down, outcome, reason, None);
-            }
+            Err(Failure::Again(reason)) => return fail(down, outcome, reason, Detail::default()),
             Err(Failure::Final(reason, detail)) => return fail(down, outcome, reason, detail),
         }
     }
 }
 
 /// Answers if that is still possible.
-fn fail<D: Downstream, S>(down: &mut D, outcome: &mut Outcome<S>, reason: Reason, detail: Option<&str>) {
+fn fail<D: Downstream, S>(down: &mut D, outcome: &mut Outcome<S>, reason: Reason, detail: Detail) {
+    outcome.reset = detail.reset;
     if down.started() || reason == Reason::ClientClosed {
         outcome.reason = Some(reason);
     } else {
-        refuse(down, outcome, reason, detail);
+        refuse(down, outcome, reason, detail.token);
     }
 }
 
-async fn attempt_once<N: Net, D: Downstream>(
-    cx: &Context<'_, N>,
-    down: &mut D,
-    forward: &Forward,
-    cluster: &Cluster<N::Stream>,
-    plan: &ClusterPlan,
-    endpoint: &Arc<EndpointState>,
-    outcome: &mut Outcome<N::Stream>,
-) -> Result<(), Failure> {
-    let now = cx.thread.now();
-    let in_flight = endpoint.start(now);
-    if forward.kind == RequestKind::Plain && speaks_http2(plan, down.request()) {
-        return Err(Failure::Final(Reason::Internal, Some("http2_upstream")));
+impl<N: Net> Try<'_, N> {
+    async fn run<D: Downstream>(
+        &self,
+        down: &mut D,
+        outcome: &mut Outcome<N::Stream>,
+        now: Nanos,
+    ) -> Result<(), Failure> {
+        let in_flight = self.endpoint.start(now);
+        let wanted = wanted(self.plan, down.request(), self.forward.kind);
+        match self.carrier(down, wanted).await? {
+            Carrier::Http1(pooled) => over_http1::send(self, down, pooled, in_flight, outcome).await,
+            Carrier::Http2(seat) => over_http2::send(self, down, seat, in_flight, outcome).await,
+        }
     }
-    let mut pooled = match cluster.take(endpoint) {
-        Some(pooled) => {
-            cx.thread.telemetry.cluster(&plan.label).pool_hit();
-            pooled
+
+    /// A connection, unless the client gives up first.
+    async fn carrier<D: Downstream>(
+        &self,
+        down: &mut D,
+        wanted: Wanted,
+    ) -> Result<Carrier<N::Stream>, Failure> {
+        let caller = Caller {
+            thread: self.cx.thread,
+            cluster: self.cluster,
+            plan: self.plan,
+            endpoint: self.endpoint,
+            deadline: self.cx.deadline,
+            not_after: self
+                .forward
+                .deadlines
+                .request
+                .min(self.cx.listener.drain_deadline()),
+        };
+        if let Some(carrier) = caller.at_once(wanted) {
+            return Ok(carrier);
         }
-        None => connect(cx, plan, endpoint, forward.deadlines.request).await?,
-    };
-    let request = down.request();
-    let method = method_of(request);
-    let repeatable = !matches!(
-        method,
-        Method::Post | Method::Patch | Method::Connect | Method::Other
-    );
-    let parts = Parts::new(cx, plan, endpoint, forward);
-    let outgoing = parts.outgoing(cx, forward, request, down.length());
-    let head = cx.thread.response_head();
-    let Pooled {
-        wire,
-        opened,
-        exchanges,
-        open,
-        ..
-    } = pooled;
-    let mut up = ClientExchange::start(wire, head, request, &outgoing, method, cx.plan.http1);
-    let edits = ResponseEdits {
-        headers: &forward.route.response_edits,
-        via: cx.plan.resource.via.as_deref(),
-    };
-    let mut pump = Pump::default();
-    let end = run(cx, down, &mut up, &mut pump, &edits, forward).await;
-    let now = cx.thread.now();
-    if pump.response_payload() > 0 || matches!(end, Ok(End::Complete | End::Tunnel)) {
-        outcome.status = up.response().status();
+        let mut carrier = std::pin::pin!(caller.carrier(wanted));
+        let found = poll_fn(|task| {
+            if down.poll_cancelled(task).is_ready() {
+                return Poll::Ready(Err(Reason::ClientClosed));
+            }
+            carrier.as_mut().poll(task)
+        });
+        found.await.map_err(|reason| match reason {
+            Reason::ClientClosed
+            | Reason::RequestTimeout
+            | Reason::Overloaded
+            | Reason::UpstreamOverflow
+            | Reason::ConnectionLimit => Failure::Final(reason, Detail::default()),
+            reason => Failure::Again(reason),
+        })
     }
-    let begun = up.response_begun();
-    let (wire, head, reusable) = up.finish_exchange();
-    cx.thread.put_response_head(head);
-    pooled = Pooled {
-        wire,
-        opened,
-        idle_since: now,
-        exchanges: exchanges + 1,
-        open,
-    };
-    match end {
-        Ok(End::Complete) => {
-            let verdict = if outcome.status >= 500 {
-                Verdict::Failure
-            } else {
-                Verdict::Success
-            };
-            in_flight.finish(now, verdict);
-            if reusable {
-                cluster.put(endpoint, pooled);
+
+    /// Passes a request and its response, under the exchange's deadlines, and says what became of it.
+    pub(super) async fn pump<D: Downstream, U: Upstream>(
+        &self,
+        down: &mut D,
+        up: &mut U,
+        connection: Connection,
+        in_flight: InFlight,
+        outcome: &mut Outcome<N::Stream>,
+    ) -> Result<End, Failure> {
+        let cx = self.cx;
+        let edits = ResponseEdits {
+            headers: &self.forward.route.response_edits,
+            via: cx.plan.resource.via.as_deref(),
+        };
+        let mut pump = Pump::new(self.forward.most_body);
+        let end = run(cx, down, up, &mut pump, &edits, self.forward).await;
+        let now = cx.thread.now();
+        if down.started() {
+            outcome.status = up.status();
+        }
+        let begun = up.response_begun();
+        match end {
+            Ok(end @ (End::Complete | End::Tunnel)) => {
+                in_flight.finish(now, verdict(outcome.status, down.grpc_status()));
+                Ok(end)
             }
-            Ok(())
-        }
-        Ok(End::Tunnel) => {
-            in_flight.finish(now, Verdict::Success);
-            outcome.tunnel = Some(pooled);
-            Ok(())
-        }
-        Ok(End::Cancelled) => Err(Failure::Final(Reason::ClientClosed, None)),
-        Ok(End::Downstream(fault)) => Err(downstream_failure(fault)),
-        Ok(End::Upstream(fault)) => {
-            in_flight.finish(now, Verdict::Failure);
-            let untouched = !begun && !down.started() && pump.request_payload() == 0;
-            let raced = exchanges > 0 && matches!(fault, Fault::Io(_) | Fault::Truncated);
-            if untouched && ((raced && repeatable) || fault == Fault::Refused) {
-                return Err(Failure::Again(Reason::UpstreamClosed));
+            Ok(End::Cancelled) => Err(Failure::Final(Reason::ClientClosed, Detail::default())),
+            Ok(End::Downstream(fault)) => {
+                if fault == Fault::TooLarge(BODY) {
+                    let listener = cx.thread.telemetry.listener(&cx.plan.label);
+                    listener.limit_hit(Limit::RequestBodyBytes);
+                }
+                Err(downstream_failure(fault))
             }
-            Err(upstream_failure(fault, begun || down.started()))
-        }
-        Err(reason) => {
-            if reason != Reason::ClientStalled && reason != Reason::RequestBodyTimeout {
+            Ok(End::Upstream(fault)) => {
                 in_flight.finish(now, Verdict::Failure);
+                let untouched = !begun && !down.started() && pump.request_payload() == 0;
+                let raced =
+                    connection == Connection::Used && matches!(fault, Fault::Io(_) | Fault::Truncated);
+                if untouched && (fault == Fault::Refused || (raced && is_repeatable(down.request()))) {
+                    return Err(Failure::Again(Reason::UpstreamClosed));
+                }
+                Err(upstream_failure(fault, begun || down.started()))
             }
-            Err(Failure::Final(reason, None))
+            Err(reason) => {
+                if reason != Reason::ClientStalled && reason != Reason::RequestBodyTimeout {
+                    in_flight.finish(now, Verdict::Failure);
+                }
+                Err(Failure::Final(reason, Detail::default()))
+            }
         }
+    }
+}
+
+/// Whether a connection had carried requests before. If not, a failure is the server's; else it may have raced with the
+/// server's idle timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Connection {
+    New,
+    Used,
+}
+
+/// What an answer says about its endpoint.
+fn verdict(status: u16, grpc_status: Option<u32>) -> Verdict {
+    /// The server says that it can't serve now.
+    const UNAVAILABLE: u32 = 14;
+    if status >= 500 || grpc_status == Some(UNAVAILABLE) {
+        Verdict::Failure
+    } else {
+        Verdict::Success
     }
 }
 
@@ -259,200 +308,62 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     .await
 }
 
-/// Opens a connection to an endpoint, waiting for room where the cluster has none.
-pub async fn connect_endpoint<N: Net>(
-    thread: &crate::thread::Thread<N>,
-    deadline: &Deadline,
-    plan: &ClusterPlan,
-    endpoint: &Arc<EndpointState>,
-    not_after: Nanos,
-) -> Result<Pooled<N::Stream>, Reason> {
-    let stats = thread.telemetry.cluster(&plan.label);
-    stats.pool_miss();
-    let Some(permit) = plan.shared.connection(plan.resource.limits.connections) else {
-        stats.limit_hit(Limit::Connections);
-        return Err(Reason::ConnectionLimit);
-    };
-    let started = thread.now();
-    let connect_by = plan.connect_deadline(started);
-    deadline.set(connect_by.min(not_after));
-    let target = plan.target(endpoint);
-    let connected = until(deadline, thread.net.connect(&target)).await;
-    let now = thread.now();
-    let failed = |reason| {
-        stats.connect_failed(reason);
-        endpoint.connect_failed(now, &mut thread.rng.borrow_mut());
-        Err(reason)
-    };
-    match connected {
-        Some(Ok(stream)) => {
-            endpoint.connect_succeeded();
-            Ok(Pooled {
-                wire: Wire::new(stream, std::rc::Rc::clone(&thread.buffers)),
-                opened: now,
-                idle_since: now,
-                exchanges: 0,
-                open: OpenConnection::new(permit, std::rc::Rc::clone(&stats), now - started),
-            })
-        }
-        Some(Err(error)) if error.blames_endpoint() => failed(error.reason()),
-        Some(Err(error)) => Err(error.reason()),
-        None if not_after <= connect_by => Err(Reason::RequestTimeout),
-        None => failed(Reason::ConnectTimeout),
+/// What is spoken to a cluster's servers for a request. Upgrades and CONNECT are HTTP/1: there they take over a
+/// connection.
+fn wanted(plan: &ClusterPlan, request: RequestRef<'_>, kind: RequestKind) -> Wanted {
+    if kind != RequestKind::Plain {
+        return Wanted::Http1;
     }
-}
-
-async fn connect<N: Net>(
-    cx: &Context<'_, N>,
-    plan: &ClusterPlan,
-    endpoint: &Arc<EndpointState>,
-    not_after: Nanos,
-) -> Result<Pooled<N::Stream>, Failure> {
-    connect_endpoint(
-        cx.thread,
-        cx.deadline,
-        plan,
-        endpoint,
-        not_after.min(cx.listener.drain_deadline()),
-    )
-    .await
-    .map_err(|reason| match reason {
-        Reason::RequestTimeout | Reason::Overloaded => Failure::Final(reason, None),
-        reason => Failure::Again(reason),
-    })
-}
-
-fn speaks_http2(plan: &ClusterPlan, request: RequestRef<'_>) -> bool {
     match plan.resource.protocol {
-        UpstreamProtocol::Http1 => false,
-        UpstreamProtocol::Http2 => true,
-        UpstreamProtocol::Auto => request.is_grpc(),
+        UpstreamProtocol::Http1 => Wanted::Http1,
+        UpstreamProtocol::Http2 => Wanted::Http2,
+        UpstreamProtocol::Auto if plan.tls.is_some() => Wanted::Either,
+        UpstreamProtocol::Auto if request.is_grpc() => Wanted::Http2,
+        UpstreamProtocol::Auto => Wanted::Http1,
     }
 }
 
-fn method_of(request: RequestRef<'_>) -> Method {
+/// The method.
+pub(super) fn method_of(request: RequestRef<'_>) -> Method {
     match request {
         RequestRef::Http1 { head, .. } => head.method,
         RequestRef::Http2(parts) => Method::from_bytes(parts.method.as_str().as_bytes()),
     }
 }
 
+/// Whether a request may be sent twice (RFC 9110 section 9.2.2).
+fn is_repeatable(request: RequestRef<'_>) -> bool {
+    !matches!(
+        method_of(request),
+        Method::Post | Method::Patch | Method::Connect | Method::Other
+    )
+}
+
 fn downstream_failure(fault: Fault) -> Failure {
     match fault {
-        Fault::Protocol(detail) => Failure::Final(Reason::BadRequest, Some(detail)),
-        Fault::TooLarge(detail) => Failure::Final(Reason::BodyTooLarge, Some(detail)),
+        Fault::Protocol(detail) => Failure::Final(Reason::BadRequest, Detail::token(detail)),
+        Fault::TooLarge(detail) => Failure::Final(Reason::BodyTooLarge, Detail::token(detail)),
         Fault::Io(_) | Fault::Truncated | Fault::Reset(_) | Fault::Refused => {
-            Failure::Final(Reason::ClientClosed, None)
+            Failure::Final(Reason::ClientClosed, Detail::default())
         }
     }
 }
 
-fn upstream_failure(fault: Fault, begun: bool) -> Failure {
+/// What a server's failure is to the client. `begun` when it saw some of a response.
+pub(super) fn upstream_failure(fault: Fault, begun: bool) -> Failure {
+    let closed = if begun {
+        Reason::UpstreamIncomplete
+    } else {
+        Reason::UpstreamClosed
+    };
     match fault {
-        Fault::Protocol(detail) => Failure::Final(Reason::UpstreamProtocol, Some(detail)),
-        Fault::TooLarge(detail) => Failure::Final(Reason::UpstreamHeadTooLarge, Some(detail)),
-        _ if begun => Failure::Final(Reason::UpstreamIncomplete, None),
-        _ => Failure::Final(Reason::UpstreamClosed, None),
-    }
-}
-
-/// What is made for one outgoing head and lent to it.
-struct Parts {
-    request_id: [u8; 36],
-    host: Option<String>,
-}
-
-impl Parts {
-    fn new<N: Net>(
-        cx: &Context<'_, N>,
-        plan: &ClusterPlan,
-        endpoint: &EndpointState,
-        forward: &Forward,
-    ) -> Self {
-        let host = match forward.route.route.filters.host {
-            HostRewrite::Upstream => Some(upstream_name(plan, endpoint)),
-            HostRewrite::Keep | HostRewrite::Set(_) => None,
-        };
-        Self {
-            request_id: request_id(cx.thread.random(), cx.thread.random()),
-            host,
+        Fault::Protocol(detail) => Failure::Final(Reason::UpstreamProtocol, Detail::token(detail)),
+        Fault::TooLarge(detail) => Failure::Final(Reason::UpstreamHeadTooLarge, Detail::token(detail)),
+        Fault::Reset(code) => {
+            let reset = Some(code);
+            let token = Some("stream_reset");
+            Failure::Final(closed, Detail { token, reset })
         }
-    }
-
-    fn outgoing<'a, N: Net>(
-        &'a self,
-        cx: &'a Context<'_, N>,
-        forward: &'a Forward,
-        request: RequestRef<'a>,
-        length: Length,
-    ) -> Outgoing<'a> {
-        let authority = match &forward.route.route.filters.host {
-            HostRewrite::Keep => request.authority(),
-            HostRewrite::Set(host) => host.as_bytes(),
-            HostRewrite::Upstream => self.host.as_deref().unwrap_or_default().as_bytes(),
-        };
-        Outgoing {
-            method: request.method(),
-            target: forward
-                .target
-                .as_deref()
-                .unwrap_or_else(|| request.path_and_query()),
-            authority,
-            scheme: cx.peer.scheme,
-            client: &cx.peer.text,
-            trust: if cx.plan.trusts(cx.peer.ip) {
-                Trust::Trusted
-            } else {
-                Trust::Untrusted
-            },
-            request_id: std::str::from_utf8(&self.request_id).unwrap_or_default(),
-            via: cx.plan.resource.via.as_deref(),
-            edits: &forward.route.request_edits,
-            length,
-            upgrade: request.upgrade(),
-        }
-    }
-}
-
-/// The name a cluster's servers know themselves by.
-fn upstream_name(plan: &ClusterPlan, endpoint: &EndpointState) -> String {
-    match (&plan.resource.discovery, plan.resource.tls_name()) {
-        (Discovery::Dns { host, port }, _) => match (port, plan.tls.is_some()) {
-            (443, true) | (80, false) => host.clone(),
-            _ => format!("{host}:{port}"),
-        },
-        (_, Some(name)) => name.into(),
-        _ => match &endpoint.address {
-            mesh_model::resources::Address::Ip(address) => address.to_string(),
-            mesh_model::resources::Address::Unix(_) => "localhost".into(),
-        },
-    }
-}
-
-/// A random UUID (RFC 9562 version 4).
-fn request_id(high: u64, low: u64) -> [u8; 36] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let high = (high & !0xf000) | 0x4000;
-    let low = (low & !(0b11 << 62)) | (0b10 << 62);
-    let bits = (u128::from(high) << 64) | u128::from(low);
-    let mut text = [b'-'; 36];
-    let mut shift = 128;
-    for (at, byte) in text.iter_mut().enumerate() {
-        if !matches!(at, 8 | 13 | 18 | 23) {
-            shift -= 4;
-            *byte = DIGITS[((bits >> shift) & 0xf) as usize];
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_ids_are_uuids() {
-        let id = String::from_utf8(request_id(u64::MAX, 0).to_vec()).unwrap();
-        assert_eq!(id, "ffffffff-ffff-4fff-8000-000000000000");
+        Fault::Io(_) | Fault::Truncated | Fault::Refused => Failure::Final(closed, Detail::default()),
     }
 }

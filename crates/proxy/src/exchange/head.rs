@@ -4,10 +4,11 @@
 //! in `connection`; then what the client may not say of itself; then the route's edits; then what this proxy adds.
 //! Field names keep their case and order between HTTP/1 peers; adjacent fields that stay are copied in one piece.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::HeaderValue;
 use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, classify, copy_fields};
 use mesh_model::filter::CompiledEdits;
 
+use super::Peer;
 use super::message::{Length, RequestRef, ResponseEdits, ResponseRef};
 
 /// Whether the headers by which a client describes its own way here are believed.
@@ -27,10 +28,8 @@ pub struct Outgoing<'a> {
     pub target: &'a [u8],
     /// The host that is sent.
     pub authority: &'a [u8],
-    /// `http` or `https`, as the client spoke.
-    pub scheme: &'static str,
-    /// The client's address, textually.
-    pub client: &'a str,
+    /// The client.
+    pub peer: &'a Peer,
     /// Whether the client's forwarding headers stay.
     pub trust: Trust,
     /// The id to send when the client's own is absent or not believed.
@@ -43,13 +42,33 @@ pub struct Outgoing<'a> {
     pub length: Length,
     /// The protocol to switch to.
     pub upgrade: Option<&'a [u8]>,
+    /// The key of a WebSocket that a client opens over HTTP/2, which knows none (RFC 8441 section 5).
+    pub websocket_key: Option<&'a str>,
+}
+
+/// A field that this proxy adds to a request.
+pub(super) enum Added<'a> {
+    /// The client's address.
+    ForwardedFor,
+    /// The scheme that it spoke.
+    ForwardedProto,
+    /// An id.
+    RequestId,
+    /// `version pseudonym`.
+    Via(&'a str),
+    /// The key of a WebSocket.
+    WebSocketKey(&'a str),
+    /// Another name and value.
+    Edit(&'a str, &'a str),
 }
 
 impl Outgoing<'_> {
-    fn keeps(&self, known: Known, name: &[u8]) -> bool {
+    /// Whether a field that came is sent on; those that are hop-by-hop are not.
+    pub(super) fn keeps(&self, known: Known, name: &[u8]) -> bool {
         match known {
             Known::Other => !self.edits.drops(name),
             Known::Host | Known::ContentLength => false,
+            Known::SecWebSocketKey => self.websocket_key.is_none() && !self.edits.drops(name),
             Known::Forwarded
             | Known::XForwardedFor
             | Known::XForwardedHost
@@ -62,20 +81,30 @@ impl Outgoing<'_> {
     }
 
     /// What this proxy adds, field by field.
-    fn add(&self, request: RequestRef<'_>, mut field: impl FnMut(&str, &[u8])) {
-        field("x-forwarded-for", self.client.as_bytes());
+    pub(super) fn add(&self, request: RequestRef<'_>, mut add: impl FnMut(Added<'_>)) {
         let trusted = self.trust == Trust::Trusted;
-        if !(trusted && request.has(Known::XForwardedProto)) {
-            field("x-forwarded-proto", self.scheme.as_bytes());
+        // Who sets or removes one of these by an edit means it.
+        let ours = |known: Known| !self.edits.drops(known.name().as_bytes());
+        if ours(Known::XForwardedFor) {
+            add(Added::ForwardedFor);
         }
-        if !(trusted && request.has(Known::XRequestId)) {
-            field("x-request-id", self.request_id.as_bytes());
+        if ours(Known::XForwardedProto) && !(trusted && request.has(Known::XForwardedProto)) {
+            add(Added::ForwardedProto);
+        }
+        if ours(Known::XRequestId) && !(trusted && request.has(Known::XRequestId)) {
+            add(Added::RequestId);
         }
         if let Some(via) = self.via {
-            field("via", format!("{} {via}", request.version()).as_bytes());
+            add(Added::Via(&format!("{} {via}", request.version())));
         }
         for (name, value) in self.edits.additions() {
-            field(name, value.as_bytes());
+            add(Added::Edit(name, value));
+        }
+        if let Some(key) = self.websocket_key {
+            add(Added::WebSocketKey(key));
+            if request.value(Known::Other, "sec-websocket-version").is_none() {
+                add(Added::Edit("sec-websocket-version", "13"));
+            }
         }
     }
 
@@ -95,7 +124,7 @@ impl Outgoing<'_> {
                 let mut cookies = Vec::new();
                 for (name, value) in &parts.headers {
                     let known = classify(name.as_str().as_bytes());
-                    if !self.keeps(known, name.as_str().as_bytes()) || hop(known) {
+                    if known.is_hop_by_hop() || !self.keeps(known, name.as_str().as_bytes()) {
                         continue;
                     }
                     if name == http::header::COOKIE {
@@ -112,7 +141,14 @@ impl Outgoing<'_> {
                 }
             }
         }
-        self.add(request, |name, value| head.field(name.as_bytes(), value));
+        self.add(request, |added| match added {
+            Added::ForwardedFor => head.field(b"x-forwarded-for", self.peer.text.as_bytes()),
+            Added::ForwardedProto => head.field(b"x-forwarded-proto", self.peer.scheme.as_bytes()),
+            Added::RequestId => head.field(b"x-request-id", self.request_id.as_bytes()),
+            Added::Via(via) => head.field(b"via", via.as_bytes()),
+            Added::WebSocketKey(key) => head.field(b"sec-websocket-key", key.as_bytes()),
+            Added::Edit(name, value) => head.field(name.as_bytes(), value.as_bytes()),
+        });
         if request.accepts_trailers() {
             head.field(b"te", b"trailers");
         }
@@ -138,74 +174,9 @@ impl Outgoing<'_> {
         head.end();
         encoder
     }
-
-    /// The head as HTTP/2 fields. `None` when it can't be said in HTTP/2 (an authority or path it does not allow).
-    pub fn to_http2(&self, request: RequestRef<'_>, scheme: &str) -> Option<http::Request<()>> {
-        let mut headers = HeaderMap::with_capacity(16);
-        let mut append = |name: &[u8], value: &[u8]| {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-                headers.append(name, value);
-            }
-        };
-        request.each(|name, value, known, hop| {
-            if !hop && self.keeps(known, name) && known != Known::Expect {
-                append(name, value);
-            }
-        });
-        self.add(request, |name, value| append(name.as_bytes(), value));
-        if request.accepts_trailers() {
-            append(b"te", b"trailers");
-        }
-        if let Length::Known(n) = self.length {
-            append(b"content-length", n.to_string().as_bytes());
-        }
-        let uri = Uri::builder()
-            .scheme(scheme)
-            .authority(self.authority)
-            .path_and_query(self.target)
-            .build()
-            .ok()?;
-        let mut outgoing = http::Request::new(());
-        *outgoing.method_mut() = Method::from_bytes(self.method).ok()?;
-        *outgoing.uri_mut() = uri;
-        *outgoing.version_mut() = Version::HTTP_2;
-        *outgoing.headers_mut() = headers;
-        Some(outgoing)
-    }
-}
-
-/// Hop-by-hop fields by name (RFC 9110 section 7.6.1); HTTP/2 has none, and what a peer sends all the same goes.
-pub fn hop(known: Known) -> bool {
-    matches!(
-        known,
-        Known::Connection
-            | Known::KeepAlive
-            | Known::ProxyConnection
-            | Known::TransferEncoding
-            | Known::Te
-            | Known::Upgrade
-            | Known::Http2Settings
-    )
 }
 
 impl RequestRef<'_> {
-    /// Calls back for each field: name, value, class, whether it is hop-by-hop.
-    pub fn each(&self, mut field: impl FnMut(&[u8], &[u8], Known, bool)) {
-        match self {
-            Self::Http1 { bytes, head } => {
-                for f in &head.fields {
-                    field(f.name.of(bytes), f.value.of(bytes), f.known, f.hop);
-                }
-            }
-            Self::Http2(parts) => {
-                for (name, value) in &parts.headers {
-                    let known = classify(name.as_str().as_bytes());
-                    field(name.as_str().as_bytes(), value.as_bytes(), known, hop(known));
-                }
-            }
-        }
-    }
-
     /// The first value of a known field.
     pub fn value(&self, known: Known, name: &str) -> Option<&[u8]> {
         match self {
@@ -214,7 +185,7 @@ impl RequestRef<'_> {
         }
     }
 
-    fn has(&self, known: Known) -> bool {
+    pub(super) fn has(&self, known: Known) -> bool {
         match self {
             Self::Http1 { head, .. } => head.field(known).is_some(),
             Self::Http2(parts) => parts
@@ -224,7 +195,7 @@ impl RequestRef<'_> {
         }
     }
 
-    fn version(&self) -> &'static str {
+    pub(super) fn version(&self) -> &'static str {
         match self {
             Self::Http1 { head, .. } => match head.version {
                 mesh_http1::Version::Http10 => "1.0",
@@ -235,7 +206,7 @@ impl RequestRef<'_> {
     }
 
     /// Whether the client says `te: trailers`. It is hop-by-hop, and ours to say anew, since we pass trailers on.
-    fn accepts_trailers(&self) -> bool {
+    pub(super) fn accepts_trailers(&self) -> bool {
         self.value(Known::Te, "te").is_some_and(|te| {
             te.split(|b| *b == b',')
                 .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
@@ -268,7 +239,7 @@ impl ResponseRef<'_> {
             Self::Http2(parts) => {
                 for (name, value) in &parts.headers {
                     let known = classify(name.as_str().as_bytes());
-                    if !hop(known)
+                    if !known.is_hop_by_hop()
                         && known != Known::ContentLength
                         && !edits.headers.drops(name.as_str().as_bytes())
                     {
@@ -285,51 +256,7 @@ impl ResponseRef<'_> {
         }
     }
 
-    /// The head as HTTP/2 fields.
-    pub fn to_http2(self, length: Length, edits: &ResponseEdits<'_>) -> http::Response<()> {
-        let mut headers = HeaderMap::with_capacity(16);
-        let mut append = |name: &[u8], value: &[u8]| {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-                headers.append(name, value);
-            }
-        };
-        match self {
-            Self::Http1 { bytes, head } => {
-                for f in &head.fields {
-                    let name = f.name.of(bytes);
-                    if !f.hop && f.known != Known::ContentLength && !edits.headers.drops(name) {
-                        append(name, f.value.of(bytes));
-                    }
-                }
-            }
-            Self::Http2(parts) => {
-                for (name, value) in &parts.headers {
-                    let known = classify(name.as_str().as_bytes());
-                    let name = name.as_str().as_bytes();
-                    if !hop(known) && known != Known::ContentLength && !edits.headers.drops(name) {
-                        append(name, value.as_bytes());
-                    }
-                }
-            }
-        }
-        if let Some(via) = edits.via {
-            append(b"via", format!("{} {via}", self.version()).as_bytes());
-        }
-        for (name, value) in edits.headers.additions() {
-            append(name.as_bytes(), value.as_bytes());
-        }
-        if let Length::Known(n) = length {
-            append(b"content-length", n.to_string().as_bytes());
-        }
-        let mut response = http::Response::new(());
-        *response.status_mut() =
-            http::StatusCode::from_u16(self.status()).unwrap_or(http::StatusCode::BAD_GATEWAY);
-        *response.version_mut() = Version::HTTP_2;
-        *response.headers_mut() = headers;
-        response
-    }
-
-    fn version(&self) -> &'static str {
+    pub(super) fn version(&self) -> &'static str {
         match self {
             Self::Http1 { head, .. } => match head.version {
                 mesh_http1::Version::Http10 => "1.0",

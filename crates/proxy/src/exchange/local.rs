@@ -34,6 +34,11 @@ pub fn text(reason: Reason, detail: Option<&str>) -> String {
 
 /// Answers with a reason: status, `proxy-status`, short text; gRPC callers get `grpc-status` and `grpc-message`.
 pub fn refuse<D: Downstream>(down: &mut D, reason: Reason, detail: Option<&str>) {
+    refuse_as(down, reason, detail, reason.grpc_status());
+}
+
+/// The same with another `grpc-status` than the reason's.
+pub fn refuse_as<D: Downstream>(down: &mut D, reason: Reason, detail: Option<&str>, grpc_status: u32) {
     let grpc = down.request().is_grpc();
     let status = proxy_status(reason, detail);
     let text = text(reason, detail);
@@ -43,7 +48,7 @@ pub fn refuse<D: Downstream>(down: &mut D, reason: Reason, detail: Option<&str>)
             fields: &[("proxy-status", &status)],
             content_type: "application/grpc",
             body: b"",
-            grpc: Some((reason.grpc_status(), text.trim_end())),
+            grpc: Some((grpc_status, text.trim_end())),
         }
     } else {
         LocalResponse {

@@ -209,8 +209,8 @@ pub trait Downstream: Source + Sink {
     /// The request.
     fn request(&self) -> RequestRef<'_>;
 
-    /// Begins the response with a head that came from a server.
-    fn start_response(&mut self, response: ResponseRef<'_>, length: Length, edits: &ResponseEdits<'_>);
+    /// Begins the response with the head that a server sent.
+    fn start_response<U: Upstream>(&mut self, up: &mut U, edits: &ResponseEdits<'_>);
 
     /// Passes on a 1xx head.
     fn informational(&mut self, response: ResponseRef<'_>);
@@ -224,6 +224,17 @@ pub trait Downstream: Source + Sink {
     /// Ready when the client is seen to have gone or to have said that it sends nothing more. Asked only after the
     /// request's end.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone>;
+
+    /// Ready when the client has taken its request back. Asked while its request waits; where that can't be known
+    /// without reading on, never.
+    fn poll_cancelled(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    /// The `grpc-status` that the client got, where it got one.
+    fn grpc_status(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// How a client went.
@@ -243,8 +254,21 @@ pub trait Upstream: Source + Sink {
     /// The head that came last.
     fn response(&self) -> ResponseRef<'_>;
 
+    /// The same, given away where it is made of HTTP/2 fields; [`Upstream::response`] then shows no fields any more.
+    fn take_fields(&mut self) -> Option<http::HeaderMap> {
+        None
+    }
+
+    /// The status of the head that came last.
+    fn status(&self) -> u16 {
+        self.response().status()
+    }
+
     /// Says that the head was used; it can't be seen any more.
     fn head_passed(&mut self);
+
+    /// Whether anything of a response has come.
+    fn response_begun(&self) -> bool;
 }
 
 /// What is changed in a response that passes.

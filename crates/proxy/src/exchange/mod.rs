@@ -9,17 +9,23 @@
 //! A request keeps the listener's plan and the cluster's plan that it began with.
 
 pub mod attempt;
+pub mod fields;
 pub mod head;
 pub mod local;
 pub mod message;
+mod outgoing;
+mod over_http1;
+mod over_http2;
 pub mod pump;
 pub mod request;
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use mesh_model::errors::Reason;
 use mesh_model::filter::{redirect_location, rewrite_path};
 use mesh_model::resources::Action;
@@ -29,11 +35,11 @@ use crate::balance::EndpointState;
 use crate::clock::{NEVER, Nanos, after};
 use crate::io::Net;
 use crate::plan::ListenerPlan;
-use crate::telemetry::{Label, Own, Protocol, RouteStats};
+use crate::telemetry::{Label, Limit, Own, Protocol, RouteStats};
 use crate::thread::{Listener, Thread};
 use crate::timer::Deadline;
 use crate::upstream::pool::Pooled;
-use message::Downstream;
+use message::{Downstream, Length};
 use request::{PathError, RequestKind, View};
 
 /// Who is on the other end of a client's connection.
@@ -45,6 +51,27 @@ pub struct Peer {
     pub text: Box<str>,
     /// `https` when TLS was terminated here.
     pub scheme: &'static str,
+    /// The text as the value of an HTTP/2 field, made when it is first needed.
+    field: OnceCell<HeaderValue>,
+}
+
+impl Peer {
+    /// A peer that speaks plaintext.
+    pub fn new(ip: Option<IpAddr>) -> Self {
+        Self {
+            ip,
+            text: ip.map_or_else(|| "unknown".into(), |ip| ip.to_canonical().to_string().into()),
+            scheme: "http",
+            field: OnceCell::new(),
+        }
+    }
+
+    /// The address as the value of an HTTP/2 field.
+    pub fn field(&self) -> &HeaderValue {
+        self.field.get_or_init(|| {
+            HeaderValue::from_str(&self.text).unwrap_or(const { HeaderValue::from_static("unknown") })
+        })
+    }
 }
 
 /// What a connection lends to each of its exchanges.
@@ -83,6 +110,8 @@ pub struct Outcome<S> {
     pub retries: u32,
     /// The connection to the server, when both sides left HTTP.
     pub tunnel: Option<Pooled<S>>,
+    /// The code with which an HTTP/2 server took its stream back.
+    pub reset: Option<h2::Reason>,
 }
 
 impl<S> Outcome<S> {
@@ -96,6 +125,7 @@ impl<S> Outcome<S> {
             endpoint: None,
             retries: 0,
             tunnel: None,
+            reset: None,
         }
     }
 }
@@ -162,7 +192,10 @@ pub async fn exchange<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &mut D) 
 }
 
 fn refuse<D: Downstream, S>(down: &mut D, outcome: &mut Outcome<S>, reason: Reason, detail: Option<&str>) {
-    local::refuse(down, reason, detail);
+    let grpc = outcome
+        .reset
+        .map_or(reason.grpc_status(), crate::http2::fault::grpc_status);
+    local::refuse_as(down, reason, detail, grpc);
     outcome.reason = Some(reason);
     outcome.status = if down.request().is_grpc() {
         200
@@ -192,6 +225,8 @@ pub struct Forward {
     pub kind: RequestKind,
     /// Deadlines.
     pub deadlines: Deadlines,
+    /// Most bytes of the body; `None` for any.
+    pub most_body: Option<u64>,
 }
 
 /// Everything that can be said of a request before anything waits: what to do, and the route that says so.
@@ -240,6 +275,13 @@ fn decide<N: Net, D: Downstream>(
             } else {
                 route.hash_key(&view, cx.peer.ip)
             };
+            let most_body = Some(cx.plan.resource.limits.request_body_bytes)
+                .filter(|most| *most > 0 && kind == RequestKind::Plain);
+            if matches!((most_body, down.length()), (Some(most), Length::Known(n)) if n > most) {
+                let listener = cx.thread.telemetry.listener(&cx.plan.label);
+                listener.limit_hit(Limit::RequestBodyBytes);
+                return (Step::Refuse(Reason::BodyTooLarge, None), Some(route));
+            }
             let mut target = Vec::new();
             let rewritten = rewrite_path(&route.route.filters, view.path, matched.prefix_len, &mut target);
             let target = (rewritten || view.changed).then(|| {
@@ -262,6 +304,7 @@ fn decide<N: Net, D: Downstream>(
                 target,
                 hash,
                 kind,
+                most_body,
                 deadlines: Deadlines {
                     request: request_deadline,
                     stream_idle: timeouts

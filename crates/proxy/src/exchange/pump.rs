@@ -10,6 +10,9 @@ use std::task::{Context, Poll, ready};
 
 use super::message::{Downstream, Fault, Gone, HeadKind, Payload, ResponseEdits, Sink, Source, Upstream};
 
+/// The token of a request's body that is larger than it may be.
+pub const BODY: &str = "request_body";
+
 /// How a pump ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -47,6 +50,10 @@ pub struct Pump {
     request_payload: u64,
     response_payload: u64,
     half_closed: bool,
+    /// The client's payload waits for the server.
+    blocked: bool,
+    /// Most bytes of a request's payload.
+    most: u64,
 }
 
 /// Which side of a copy failed.
@@ -55,8 +62,9 @@ enum Side {
     Sink(Fault),
 }
 
-impl Default for Pump {
-    fn default() -> Self {
+impl Pump {
+    /// Nothing has moved yet. `most` bounds the request's payload.
+    pub fn new(most: Option<u64>) -> Self {
         Self {
             request: Flow::Open,
             response: Flow::Open,
@@ -66,11 +74,11 @@ impl Default for Pump {
             request_payload: 0,
             response_payload: 0,
             half_closed: false,
+            blocked: false,
+            most: most.unwrap_or(u64::MAX),
         }
     }
-}
 
-impl Pump {
     /// Whether the whole request went out.
     pub fn request_complete(&self) -> bool {
         self.request == Flow::Done
@@ -125,6 +133,10 @@ impl Pump {
                 Poll::Pending => {}
             }
         }
+        // Nothing is read of a client whose server does not read.
+        if self.blocked && down.poll_cancelled(cx).is_ready() {
+            return Poll::Ready(End::Cancelled);
+        }
         Poll::Pending
     }
 
@@ -138,7 +150,12 @@ impl Pump {
             return Poll::Pending;
         }
         let before = self.request_payload;
-        match copy(cx, down, up, &mut self.request, &mut self.request_payload) {
+        let copied = copy(cx, down, up, &mut self.request, &mut self.request_payload);
+        self.blocked = copied.is_pending() && !down.payload().is_empty();
+        if self.request_payload > self.most {
+            return Poll::Ready(End::Downstream(Fault::TooLarge(BODY)));
+        }
+        match copied {
             Poll::Ready(Ok(())) => self.progress = self.progress.wrapping_add(1),
             Poll::Ready(Err(Side::Source(fault))) => return Poll::Ready(End::Downstream(fault)),
             Poll::Ready(Err(Side::Sink(fault))) => self.request = Flow::Broken(fault),
@@ -165,7 +182,7 @@ impl Pump {
                     }
                 }
                 Ok(kind) => {
-                    down.start_response(up.response(), up.length(), edits);
+                    down.start_response(up, edits);
                     up.head_passed();
                     self.head = true;
                     self.tunnel = kind == HeadKind::Tunnel;

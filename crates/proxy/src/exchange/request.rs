@@ -101,6 +101,14 @@ impl<'a> RequestRef<'a> {
         }
     }
 
+    /// Whether a WebSocket is asked for over HTTP/2 (RFC 8441).
+    pub fn opens_websocket(&self) -> bool {
+        matches!(self, Self::Http2(_))
+            && self
+                .upgrade()
+                .is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+    }
+
     /// How long a gRPC caller waits (`grpc-timeout`).
     pub fn grpc_timeout(&self) -> Option<Duration> {
         self.value(Known::GrpcTimeout, "grpc-timeout")

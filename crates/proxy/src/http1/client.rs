@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use mesh_http1::{BodyEncoder, BodyKind, Limits, Method, Parsed, Persistence, ResponseHead};
+use mesh_http1::{BodyEncoder, BodyKind, Known, Limits, Method, Parsed, Persistence, ResponseHead};
 
 use super::body::{BodyReader, BodyWriter};
 use super::server::length;
@@ -27,7 +27,19 @@ pub struct ClientExchange<S> {
     request_finished: bool,
     body: BodyReader,
     informational: u8,
+    switch: Switch,
     state: State,
+}
+
+/// Whether a server may switch protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// Nobody asked for it.
+    No,
+    /// The client asked for it, and looks at the answer itself.
+    Asked,
+    /// It must, for a client that takes any success for it (RFC 8441 section 5), and prove it where a proof is given.
+    Required(Option<[u8; 28]>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,33 +53,49 @@ enum State {
 }
 
 impl<S: Stream> ClientExchange<S> {
-    /// Puts the request's head into the wire's write buffer; it leaves with the body's first bytes.
-    pub fn start(
-        mut wire: Wire<S>,
+    /// An exchange whose request has not begun.
+    pub fn new(
+        wire: Wire<S>,
         head: Box<ResponseHead>,
-        request: RequestRef<'_>,
-        outgoing: &Outgoing<'_>,
         method: Method,
+        switch: Switch,
         limits: Limits,
     ) -> Self {
-        let encoder = outgoing.write_http1(request, wire.out());
-        let request_finished = matches!(encoder, BodyEncoder::None);
         Self {
             wire,
             head,
             method,
             limits,
-            writer: BodyWriter::new(encoder),
-            request_finished,
+            writer: BodyWriter::new(BodyEncoder::None),
+            request_finished: false,
             body: BodyReader::new(BodyKind::None, &limits),
             informational: 0,
+            switch,
             state: State::AwaitingHead,
         }
     }
 
-    /// Whether any byte of a response has come.
-    pub fn response_begun(&self) -> bool {
-        self.state != State::AwaitingHead || !self.wire.unread().is_empty() || self.informational > 0
+    /// Puts the request's head into the wire's write buffer; it leaves with the body's first bytes.
+    pub fn start(&mut self, request: RequestRef<'_>, outgoing: &Outgoing<'_>) {
+        let encoder = outgoing.write_http1(request, self.wire.out());
+        self.request_finished = matches!(encoder, BodyEncoder::None);
+        self.writer = BodyWriter::new(encoder);
+    }
+
+    /// Whether a response fits what was said of switching.
+    fn check_switch(&self) -> Result<(), Fault> {
+        let proves = |accept: [u8; 28]| {
+            let proof = self.head.field(Known::SecWebSocketAccept);
+            proof.is_some_and(|field| field.value.of(self.wire.unread()) == accept)
+        };
+        match (self.switch, self.head.status) {
+            (Switch::No, 101) => Err(Fault::Protocol("unasked_switch")),
+            (Switch::Required(Some(accept)), 101) if !proves(accept) => {
+                Err(Fault::Protocol("websocket_accept"))
+            }
+            (Switch::Required(_), 200..300) => Err(Fault::Protocol("no_switch")),
+            _ => Ok(()),
+        }
     }
 
     /// Ends the exchange: the connection, and whether it may carry another request.
@@ -161,6 +189,7 @@ impl<S: Stream> Upstream for ClientExchange<S> {
             }
         }
         let status = self.head.status;
+        self.check_switch()?;
         if status == 101 || (self.method == Method::Connect && (200..300).contains(&status)) {
             self.state = State::Tunnel;
             return Poll::Ready(Ok(HeadKind::Tunnel));
@@ -189,5 +218,13 @@ impl<S: Stream> Upstream for ClientExchange<S> {
             State::AwaitingHead | State::Tunnel => self.wire.consume(self.head.head_len),
             State::HeadSeen | State::Body => self.drop_head(),
         }
+    }
+
+    fn status(&self) -> u16 {
+        self.head.status
+    }
+
+    fn response_begun(&self) -> bool {
+        self.state != State::AwaitingHead || !self.wire.unread().is_empty() || self.informational > 0
     }
 }

@@ -10,7 +10,6 @@ use mesh_model::errors::Reason;
 use super::server::{Finished, ServerExchange, write_refusal};
 use crate::clock::{NEVER, Nanos, after};
 use crate::connection::{Connection, pass};
-use crate::exchange::attempt::until;
 use crate::exchange::message::Sink;
 use crate::exchange::{Context, Outcome, exchange, local};
 use crate::io::Net;
@@ -19,6 +18,7 @@ use crate::io::wire::{Filled, ReadSize};
 use crate::plan::ListenerPlan;
 use crate::telemetry::{Finished as Counted, Label, Limit, Protocol};
 use crate::thread::Drain;
+use crate::timer::until;
 use crate::upstream::pool::Pooled;
 
 /// Bytes that are read and thrown away after the last response, so that it is not lost to a reset.

@@ -11,7 +11,7 @@ use super::body::{BodyReader, BodyWriter};
 use crate::buffer::Buffers;
 use crate::exchange::message::{
     Downstream, Fault, Gone, Length, LocalResponse, Payload, RequestRef, ResponseEdits, ResponseRef, Sink,
-    Source, Trailers,
+    Source, Trailers, Upstream,
 };
 use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
@@ -198,7 +198,8 @@ impl<S: Stream> Downstream for ServerExchange<S> {
         }
     }
 
-    fn start_response(&mut self, response: ResponseRef<'_>, length: Length, edits: &ResponseEdits<'_>) {
+    fn start_response<U: Upstream>(&mut self, up: &mut U, edits: &ResponseEdits<'_>) {
+        let (response, length) = (up.response(), up.length());
         let status = response.status();
         let encoder = self.framing(status, length);
         let mut head = HeadWriter::new(self.wire.out());

@@ -42,6 +42,7 @@ use crate::io::{Net, Stream};
 use crate::thread::Thread;
 use crate::upstream::cluster::key;
 use crate::upstream::pool::{OpenConnection, Pooled};
+use crate::upstream::room::Bell;
 
 /// The window of a stream: what a slow client makes this proxy hold of one response. Enough for 1 Gbit/s at 1 ms.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -57,13 +58,26 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// How often a connection with streams is looked at: one that moved nothing since is asked by PING, and is over when
 /// it still has said nothing the next time.
 const LOOK: Duration = Duration::from_secs(10);
+/// Connections that one request waits for before it waits for room like any other: those that came meanwhile may take
+/// every place on each of them, and a server may allow no streams at all.
+const MOST_ATTEMPTS: u32 = 3;
 
 type Map = HashMap<usize, Entry, RandomState>;
 
 /// A thread's HTTP/2 connections to the endpoints of a cluster.
-#[derive(Default)]
 pub struct Connections {
     entries: Rc<RefCell<Map>>,
+    /// Rung when a place comes free.
+    room: Rc<Bell>,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSeat {
+    /// A connection could not be made.
+    Failed(Reason),
+    /// The server chose HTTP/1.
+    Http1,
 }
 
 /// One endpoint's.
@@ -75,7 +89,7 @@ struct Entry {
 }
 
 /// What became of an attempt; `None` while it is under way.
-type Made = Option<Result<Rc<Link>, Reason>>;
+type Made = Option<Result<Rc<Link>, NoSeat>>;
 
 /// A connection that is being made.
 #[derive(Clone)]
@@ -103,18 +117,18 @@ impl Drop for Waiter {
 
 /// A connection.
 struct Link {
-    send: SendRequest<Bytes>,
+    send: RefCell<SendRequest<Bytes>>,
     streams: Cell<u32>,
     requests: Cell<u64>,
     opened: Nanos,
     idle_since: Cell<Nanos>,
     over: Rc<Cell<bool>>,
     clock: Box<dyn Fn() -> Nanos>,
+    room: Rc<Bell>,
 }
 
 /// A place for one stream on a connection, free again when it is dropped.
 pub struct Seat {
-    send: SendRequest<Bytes>,
     link: Rc<Link>,
     reused: bool,
 }
@@ -126,11 +140,12 @@ impl Seat {
     }
 
     pub(super) fn send_request(
-        &mut self,
+        &self,
         request: Request<()>,
         end: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        self.send.send_request(request, end)
+        self.link.poll_send()?;
+        self.link.send.borrow_mut().send_request(request, end)
     }
 }
 
@@ -140,28 +155,45 @@ impl Drop for Seat {
         if self.link.streams.get() == 0 {
             self.link.idle_since.set((self.link.clock)());
         }
+        self.link.room.ring();
     }
 }
 
 impl Link {
     /// Whether new streams may be opened at all: it stands, and its server is not leaving.
     fn is_good(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        !self.over.get() && matches!(self.send.clone().poll_ready(&mut cx), Poll::Ready(Ok(())))
+        !self.over.get() && self.poll_send().is_ok()
+    }
+
+    /// Makes the handle ready for a request.
+    fn poll_send(&self) -> Result<(), h2::Error> {
+        let mut send = self.send.borrow_mut();
+        let ready = send.poll_ready(&mut Context::from_waker(Waker::noop()));
+        if ready.is_pending() {
+            // It waits for the stream that it sent last to be opened. A fresh one does not: how many streams there
+            // are is counted here.
+            let fresh = send.clone();
+            *send = fresh;
+            return Ok(());
+        }
+        match ready {
+            Poll::Ready(Err(error)) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// A place, if one is free among `most`.
     fn seat(self: &Rc<Self>, most: u32) -> Option<Seat> {
-        let most = usize::try_from(most)
-            .unwrap_or(usize::MAX)
-            .min(self.send.current_max_send_streams());
-        if self.streams.get() as usize >= most || !self.is_good() {
+        let streams = self.streams.get();
+        if streams >= most || streams as usize >= self.send.borrow().current_max_send_streams() {
             return None;
         }
-        self.streams.set(self.streams.get() + 1);
+        if !self.is_good() {
+            return None;
+        }
+        self.streams.set(streams + 1);
         let requests = self.requests.replace(self.requests.get() + 1);
         Some(Seat {
-            send: self.send.clone(),
             link: Rc::clone(self),
             reused: requests > 0,
         })
@@ -169,6 +201,23 @@ impl Link {
 }
 
 impl Connections {
+    /// No connections. `room` is rung when a place comes free.
+    pub fn new(room: Rc<Bell>) -> Self {
+        Self {
+            entries: Rc::default(),
+            room,
+        }
+    }
+
+    /// Lists no longer a connection without streams, so that it is closed. False when there is none.
+    pub fn close_idle(&self) -> bool {
+        let mut entries = self.entries.borrow_mut();
+        entries.values_mut().any(|entry| {
+            let idle = entry.links.iter().position(|link| link.streams.get() == 0);
+            idle.map(|at| entry.links.swap_remove(at)).is_some()
+        })
+    }
+
     /// Lists no longer the connections to endpoints that did not stay; they end with their streams.
     pub fn retain(&self, stays: impl Fn(usize) -> bool) {
         self.entries.borrow_mut().retain(|endpoint, _| stays(*endpoint));
@@ -224,26 +273,23 @@ impl Connections {
     /// A place on a connection to an endpoint, when need be on one that `connect` makes. The caller keeps the
     /// deadline and counts who waits; a caller that is dropped leaves the attempt to others.
     ///
-    /// `connect` runs in a task of its own: it must keep its own deadline (see
-    /// [`crate::exchange::attempt::connect_endpoint`]) and hold what it uses.
+    /// `connect` runs in a task of its own: it must keep its own deadline and hold what it uses.
     ///
     /// # Errors
     /// What `connect` failed with; every caller that waited for it gets the same. [`Reason::UpstreamProtocol`] when
-    /// the server agreed to another protocol by ALPN.
+    /// the server agreed to another protocol by ALPN, [`Reason::ConnectionLimit`] when others were faster each time.
     pub async fn checkout<N, F>(
         &self,
         thread: &Rc<Thread<N>>,
         endpoint: &Arc<EndpointState>,
-        streams_per_connection: u32,
+        most: u32,
         connect: impl Fn() -> F,
-    ) -> Result<Seat, Reason>
+    ) -> Result<Seat, NoSeat>
     where
         N: Net,
-        F: Future<Output = Result<Pooled<N::Stream>, Reason>> + 'static,
+        F: Future<Output = Result<Pooled<N::Stream>, NoSeat>> + 'static,
     {
-        // A limit of zero would open connections for ever.
-        let most = streams_per_connection.max(1);
-        loop {
+        for _ in 0..MOST_ATTEMPTS {
             if let Some(seat) = self.take(endpoint, most) {
                 return Ok(seat);
             }
@@ -256,13 +302,40 @@ impl Connections {
                 let made = attempt.made.wait_for(Option::is_some).await;
                 made.ok()
                     .and_then(|made| made.clone())
-                    .unwrap_or(Err(Reason::ConnectFailed))
+                    .unwrap_or(Err(NoSeat::Failed(Reason::ConnectFailed)))
             };
             // The list may have been pruned meanwhile; the request still goes where it was meant to.
             if let Some(seat) = made?.seat(most) {
                 return Ok(seat);
             }
         }
+        Err(NoSeat::Failed(Reason::ConnectionLimit))
+    }
+
+    /// Takes on a connection that turned out to speak HTTP/2, and gives a place on it.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub async fn adopt<N: Net>(
+        &self,
+        thread: &Rc<Thread<N>>,
+        endpoint: &Arc<EndpointState>,
+        most: u32,
+        pooled: Pooled<N::Stream>,
+    ) -> Result<Seat, Reason> {
+        let link = establish(thread, pooled, most, Rc::clone(&self.room)).await?;
+        let seat = link.seat(most).ok_or(Reason::UpstreamClosed)?;
+        self.entry(endpoint, |entry| entry.links.push(link));
+        Ok(seat)
+    }
+
+    fn entry<T>(&self, endpoint: &Arc<EndpointState>, change: impl FnOnce(&mut Entry) -> T) -> T {
+        let mut entries = self.entries.borrow_mut();
+        change(entries.entry(key(endpoint)).or_insert_with(|| Entry {
+            _endpoint: Arc::clone(endpoint),
+            links: Vec::new(),
+            attempts: Vec::new(),
+        }))
     }
 
     /// An attempt that will have a place left.
@@ -281,25 +354,22 @@ impl Connections {
         thread: &Rc<Thread<N>>,
         endpoint: &Arc<EndpointState>,
         most: u32,
-        connect: impl Future<Output = Result<Pooled<N::Stream>, Reason>> + 'static,
+        connect: impl Future<Output = Result<Pooled<N::Stream>, NoSeat>> + 'static,
     ) -> Attempt {
         let (report, made) = watch::channel(None);
         let attempt = Attempt {
             made,
             waiting: Rc::default(),
         };
-        let mut entries = self.entries.borrow_mut();
-        let entry = entries.entry(key(endpoint)).or_insert_with(|| Entry {
-            _endpoint: Arc::clone(endpoint),
-            links: Vec::new(),
-            attempts: Vec::new(),
-        });
-        entry.attempts.push(attempt.clone());
+        self.entry(endpoint, |entry| entry.attempts.push(attempt.clone()));
         let (entries, thread) = (Rc::downgrade(&self.entries), Rc::clone(thread));
         let (id, waiting) = (key(endpoint), Rc::clone(&attempt.waiting));
+        let room = Rc::clone(&self.room);
         spawn_local(async move {
             let result = match connect.await {
-                Ok(pooled) => establish(&thread, pooled, most).await,
+                Ok(pooled) => establish(&thread, pooled, most, room)
+                    .await
+                    .map_err(NoSeat::Failed),
                 Err(reason) => Err(reason),
             };
             if let Some(entries) = entries.upgrade()
@@ -324,6 +394,7 @@ async fn establish<N: Net>(
     thread: &Rc<Thread<N>>,
     pooled: Pooled<N::Stream>,
     most: u32,
+    room: Rc<Bell>,
 ) -> Result<Rc<Link>, Reason> {
     let Pooled {
         mut wire,
@@ -356,13 +427,14 @@ async fn establish<N: Net>(
         .map_err(|_| Reason::UpstreamClosed)?;
     let over = Rc::new(Cell::new(false));
     let link = Rc::new(Link {
-        send,
+        send: RefCell::new(send),
         streams: Cell::new(0),
         requests: Cell::new(0),
         opened,
         idle_since: Cell::new(opened),
         over: Rc::clone(&over),
         clock: Box::new(clock),
+        room,
     });
     spawn_local(drive(
         Rc::clone(thread),

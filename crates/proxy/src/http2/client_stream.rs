@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use http::response::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 
 use super::body::{Receiver, Sender};
 use super::client::Seat;
@@ -40,12 +40,12 @@ impl ClientStream {
     /// [`Fault::Refused`] when the connection takes no more requests: nothing was sent. [`Fault::Protocol`] when the
     /// request can't be said in HTTP/2.
     pub fn start(
-        mut seat: Seat,
+        seat: Seat,
         request: Request<()>,
         length: Length,
         most_fields: usize,
     ) -> Result<Self, Fault> {
-        let ended = matches!(length, Length::None | Length::Known(0));
+        let ended = length == Length::None;
         let (response, stream) = seat
             .send_request(request, ended)
             .map_err(|error| match fault(&error) {
@@ -62,11 +62,6 @@ impl ClientStream {
             most_fields,
             seat,
         })
-    }
-
-    /// Whether anything of a response has come.
-    pub fn response_begun(&self) -> bool {
-        self.receiver.is_some() || self.informational > 0
     }
 
     /// Whether the connection had carried other requests before. If not, a failure is the server's; else it may have
@@ -174,5 +169,17 @@ impl Upstream for ClientStream {
         ResponseRef::Http2(&self.head)
     }
 
+    fn take_fields(&mut self) -> Option<HeaderMap> {
+        Some(std::mem::take(&mut self.head.headers))
+    }
+
+    fn status(&self) -> u16 {
+        self.head.status.as_u16()
+    }
+
     fn head_passed(&mut self) {}
+
+    fn response_begun(&self) -> bool {
+        self.receiver.is_some() || self.informational > 0
+    }
 }

@@ -54,3 +54,23 @@ fn token(reason: Reason) -> &'static str {
         _ => "http2_protocol",
     }
 }
+
+/// The `grpc-status` for a stream that its server took back (gRPC's HTTP/2 protocol, "Errors").
+pub fn grpc_status(code: Reason) -> u32 {
+    match code {
+        Reason::CANCEL => 1,
+        Reason::REFUSED_STREAM => 14,
+        Reason::ENHANCE_YOUR_CALM => 8,
+        Reason::INADEQUATE_SECURITY => 7,
+        _ => 13,
+    }
+}
+
+/// The code for a client whose server took its stream back with this one. What is said of this proxy's part is not
+/// the client's doing; what could be taken for leave to try again is not meant for a response that has begun.
+pub fn passed_on(code: Reason) -> Reason {
+    match code {
+        Reason::CANCEL | Reason::ENHANCE_YOUR_CALM | Reason::INADEQUATE_SECURITY => code,
+        _ => Reason::INTERNAL_ERROR,
+    }
+}

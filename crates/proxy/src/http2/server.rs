@@ -33,12 +33,11 @@ use super::server_exchange::stream;
 use crate::clock::{NEVER, Nanos, after};
 use crate::connection::Connection;
 use crate::exchange::Peer;
-use crate::exchange::attempt::until;
 use crate::io::Net;
 use crate::plan::ListenerPlan;
 use crate::telemetry::{Limit, ListenerStats, Own};
 use crate::thread::{Drain, Listener, Thread};
-use crate::timer::Deadline;
+use crate::timer::{Deadline, until};
 
 /// The window for the requests of all streams of a connection: a few clients that send more than servers take do not
 /// hold up the rest, and a connection holds no more than this.

@@ -14,14 +14,13 @@ use super::server::{Alive, Shared};
 use super::server_stream::ServerStream;
 use super::tunnel::Tunnel;
 use crate::clock::{Nanos, after};
-use crate::exchange::attempt::until;
 use crate::exchange::message::{Downstream, Sink};
 use crate::exchange::{Context, Outcome, exchange, local};
 use crate::io::Net;
 use crate::io::wire::Wire;
 use crate::plan::ListenerPlan;
 use crate::telemetry::{Finished, Label, Limit, Protocol};
-use crate::timer::Deadline;
+use crate::timer::{Deadline, until};
 use crate::tunnel::{Bounds, tunnel};
 use crate::upstream::pool::Pooled;
 
@@ -63,7 +62,7 @@ pub(super) async fn stream<N: Net>(
                 pass(shared, &plan, &deadline, client, server, &cluster).await;
             }
         }
-        None if !down.is_finished() => down.abort(outcome.reason.unwrap_or(Reason::Internal)),
+        None if !down.is_finished() => down.abort(outcome.reason.unwrap_or(Reason::Internal), outcome.reset),
         None => {}
     }
 }

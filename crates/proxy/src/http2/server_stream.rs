@@ -13,13 +13,14 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use mesh_model::errors::Reason;
-use mesh_model::filter::CompiledEdits;
 
 use super::body::{Receiver, Sender};
+use super::fault;
 use super::tunnel::Tunnel;
+use crate::exchange::fields::response_http2;
 use crate::exchange::message::{
     Downstream, Fault, Gone, Length, LocalResponse, Payload, RequestRef, ResponseEdits, ResponseRef, Sink,
-    Source, Trailers,
+    Source, Trailers, Upstream,
 };
 
 /// What a request asks for.
@@ -111,11 +112,6 @@ impl ServerStream {
         (self.receiver.taken(), sent)
     }
 
-    /// The `grpc-status` of the response, where it had one.
-    pub fn grpc_status(&self) -> Option<u32> {
-        self.grpc_status
-    }
-
     /// The byte stream behind an accepted CONNECT. `None` when no such response was begun.
     pub fn into_tunnel(mut self) -> Option<Tunnel> {
         self.send_head(false).ok()?;
@@ -126,17 +122,19 @@ impl ServerStream {
     }
 
     /// Ends a response that can't be completed. A gRPC caller gets its status in trailers, which may come at any time;
-    /// others get a reset, so that nobody takes half a response for a whole one.
-    pub fn abort(&mut self, reason: Reason) {
+    /// others get a reset, so that nobody takes half a response for a whole one. `reset` is the code with which the
+    /// server ended it, where it did.
+    pub fn abort(&mut self, reason: Reason, reset: Option<Code>) {
         if self.finished && self.rest.is_none() || matches!(self.answer, Answer::Broken) {
             return;
         }
         self.finished = true;
         if self.started() && self.request().is_grpc() && reason != Reason::ClientClosed {
             let mut trailers = HeaderMap::with_capacity(2);
-            trailers.insert("grpc-status", HeaderValue::from(reason.grpc_status()));
+            let status = reset.map_or(reason.grpc_status(), fault::grpc_status);
+            trailers.insert("grpc-status", HeaderValue::from(status));
             trailers.insert("grpc-message", HeaderValue::from_static(reason.text()));
-            self.grpc_status = Some(reason.grpc_status());
+            self.grpc_status = Some(status);
             let sent = self.send_head(false).and_then(|()| match &mut self.answer {
                 Answer::Body(sender) => sender.finish(Trailers::Map(trailers)),
                 _ => Err(Fault::Truncated),
@@ -145,7 +143,7 @@ impl ServerStream {
                 return;
             }
         }
-        self.reset(code(reason));
+        self.reset(reset.map_or_else(|| code(reason), fault::passed_on));
     }
 
     /// Resets the stream.
@@ -283,8 +281,8 @@ impl Downstream for ServerStream {
         RequestRef::Http2(&self.parts)
     }
 
-    fn start_response(&mut self, response: ResponseRef<'_>, length: Length, edits: &ResponseEdits<'_>) {
-        let mut head = response.to_http2(length, edits);
+    fn start_response<U: Upstream>(&mut self, up: &mut U, edits: &ResponseEdits<'_>) {
+        let mut head = response_http2(up, edits);
         let status = head.status();
         self.tunnel = match self.kind {
             Kind::Plain => false,
@@ -312,16 +310,8 @@ impl Downstream for ServerStream {
     }
 
     fn informational(&mut self, response: ResponseRef<'_>) {
-        let edits = CompiledEdits::default();
-        let head = response.to_http2(
-            Length::None,
-            &ResponseEdits {
-                headers: &edits,
-                via: None,
-            },
-        );
         // A client that has gone is noticed elsewhere.
-        let _ = self.respond.send_informational(head);
+        let _ = self.respond.send_informational(response.informational_http2());
     }
 
     fn respond(&mut self, response: &LocalResponse<'_>) {
@@ -371,13 +361,18 @@ impl Downstream for ServerStream {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        self.poll_cancelled(cx).map(|()| Gone::Cancelled)
+    }
+
+    fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.answer {
-            Answer::Body(sender) => ready!(sender.poll_reset(cx)),
-            Answer::None | Answer::Head(_) => {
-                let _ = ready!(self.respond.poll_reset(cx));
-            }
-            Answer::Broken => {}
+            Answer::Body(sender) => sender.poll_reset(cx),
+            Answer::None | Answer::Head(_) => self.respond.poll_reset(cx).map(|_| ()),
+            Answer::Broken => Poll::Ready(()),
         }
-        Poll::Ready(Gone::Cancelled)
+    }
+
+    fn grpc_status(&self) -> Option<u32> {
+        self.grpc_status
     }
 }

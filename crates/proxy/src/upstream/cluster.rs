@@ -15,9 +15,11 @@ use mesh_model::errors::Reason;
 use mesh_model::resources::Cluster as ClusterResource;
 
 use super::pool::{Pool, Pooled};
-use super::target::{Target, TargetTls};
+use super::room::Bell;
+use super::target::{Offer, Target, TargetTls};
 use crate::balance::{EndpointState, PickError, Picked, Picker, Rng, Tried};
 use crate::clock::{NEVER, Nanos, nanos};
+use crate::http2::client::Connections;
 use crate::io::Stream;
 use crate::telemetry::Label;
 
@@ -41,17 +43,20 @@ pub struct ClusterShared {
     connections: AtomicU32,
     requests: AtomicU32,
     pending: AtomicU32,
+    /// Rung when a connection may be opened again.
+    pub room: Bell,
 }
 
-/// Counts something up to a bound; `None` at the bound. Dropping gives it back.
+/// Counts something up to a bound; `None` at the bound. Dropping gives it back, and tells who waits for it.
 macro_rules! permit {
-    ($(#[$doc:meta])* $name:ident, $field:ident, $take:ident) => {
+    ($(#[$doc:meta])* $name:ident, $field:ident, $take:ident $(, rings $bell:ident)?) => {
         $(#[$doc])*
         pub struct $name(Arc<ClusterShared>);
 
         impl Drop for $name {
             fn drop(&mut self) {
                 self.0.$field.fetch_sub(1, Relaxed);
+                $(self.0.$bell.ring_threads();)?
             }
         }
 
@@ -70,7 +75,7 @@ macro_rules! permit {
 
 permit!(
     /// An open connection.
-    ConnectionPermit, connections, connection
+    ConnectionPermit, connections, connection, rings room
 );
 permit!(
     /// A request in flight.
@@ -97,16 +102,20 @@ pub struct Cluster<S> {
     /// By endpoint. The endpoint is held, so that its address is nobody else's key.
     pools: RefCell<Pools<S>>,
     /// HTTP/2 connections, by endpoint.
-    pub http2: crate::http2::client::Connections,
+    pub http2: Connections,
+    /// Rung when a connection of this thread is idle again, or has a place.
+    pub room: Rc<Bell>,
 }
 
 impl<S: Stream> Cluster<S> {
     /// A cluster without connections.
     pub fn new(plan: Arc<ClusterPlan>) -> Rc<Self> {
+        let room = Rc::<Bell>::default();
         Rc::new(Self {
             plan: RefCell::new(plan),
             pools: RefCell::default(),
-            http2: Default::default(),
+            http2: Connections::new(Rc::clone(&room)),
+            room,
         })
     }
 
@@ -144,9 +153,12 @@ impl<S: Stream> Cluster<S> {
         self.pools.borrow_mut().get_mut(&key(endpoint))?.1.take()
     }
 
-    /// Keeps a connection for later, if its endpoint is still one of ours.
+    /// Keeps a connection for later, if its endpoint is still one of ours and no other thread waits to open one.
     pub fn put(&self, endpoint: &Arc<EndpointState>, pooled: Pooled<S>) {
         let plan = self.plan.borrow();
+        if plan.shared.room.is_awaited() && !self.room.is_awaited() {
+            return;
+        }
         let most = plan.resource.limits.idle_connections as usize;
         match self.pools.borrow_mut().entry(key(endpoint)) {
             Entry::Occupied(mut entry) => entry.get_mut().1.put(pooled, most),
@@ -164,6 +176,16 @@ impl<S: Stream> Cluster<S> {
             }
             Entry::Vacant(_) => {}
         }
+        self.room.ring();
+    }
+
+    /// Closes an idle connection to any endpoint, so that another may be opened. False when there is none.
+    pub fn make_room(&self) -> bool {
+        let oldest = {
+            let mut pools = self.pools.borrow_mut();
+            pools.values_mut().find_map(|(_, pool)| pool.take_oldest())
+        };
+        oldest.is_some() || self.http2.close_idle()
     }
 
     /// Closes idle connections whose time is over.
@@ -182,6 +204,9 @@ impl<S: Stream> Cluster<S> {
             !pool.is_empty()
         });
         self.http2.sweep(now, timeouts);
+        // Threads that wait can't reach the connections of this one.
+        let shared = Arc::clone(&self.plan.borrow().shared);
+        while shared.room.is_awaited() && !self.room.is_awaited() && self.make_room() {}
     }
 
     /// Idle connections kept.
@@ -212,11 +237,23 @@ impl ClusterPlan {
             })
     }
 
+    /// Counts one more connection, unless there are as many as there may be.
+    pub fn permit(&self) -> Option<ConnectionPermit> {
+        self.shared.connection(self.resource.limits.connections)
+    }
+
+    /// Streams on one connection before another is opened.
+    pub fn streams_per_connection(&self) -> u32 {
+        // With none, connections would be opened for ever.
+        self.resource.limits.streams_per_connection.max(1)
+    }
+
     /// What to connect to for an endpoint.
-    pub fn target(&self, endpoint: &EndpointState) -> Target {
+    pub fn target(&self, endpoint: &EndpointState, offer: Offer) -> Target {
         Target {
             address: endpoint.address.clone(),
             tls: self.tls.clone(),
+            offer,
         }
     }
 

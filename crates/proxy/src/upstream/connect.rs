@@ -1,6 +1,7 @@
 //! How is a connection to a server made, and in how many ways can that fail?
 
 use std::io;
+use std::sync::Arc;
 
 use mesh_model::errors::Reason;
 use mesh_model::resources::Address;
@@ -96,7 +97,7 @@ pub async fn connect(target: &Target) -> Result<Socket, ConnectError> {
     let Some(tls) = &target.tls else {
         return Ok(plain.into());
     };
-    let connector = tokio_rustls::TlsConnector::from(tls.config.clone());
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls.offering(target.offer)));
     let stream = connector.connect(tls.server_name.clone(), plain).await?;
     Ok(Socket::TlsClient(Box::new(stream)))
 }
@@ -104,6 +105,7 @@ pub async fn connect(target: &Target) -> Result<Socket, ConnectError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::target::Offer;
 
     #[tokio::test(flavor = "current_thread")]
     async fn failures_have_names() {
@@ -114,11 +116,13 @@ mod tests {
         let refused = Target {
             address: Address::Ip(port),
             tls: None,
+            offer: Offer::Nothing,
         };
         assert_eq!(connect(&refused).await.err(), Some(ConnectError::Refused));
         let absent = Target {
             address: Address::Unix("/nonexistent/socket".into()),
             tls: None,
+            offer: Offer::Nothing,
         };
         assert_eq!(connect(&absent).await.err(), Some(ConnectError::Refused));
         let exhausted = ConnectError::from(io::Error::from_raw_os_error(24));

@@ -76,6 +76,11 @@ impl<S: Stream> Pool<S> {
         None
     }
 
+    /// The connection that was idle longest.
+    pub fn take_oldest(&mut self) -> Option<Pooled<S>> {
+        self.idle.pop_front()
+    }
+
     /// Keeps a connection, unless `most` are kept already.
     pub fn put(&mut self, pooled: Pooled<S>, most: usize) {
         if self.idle.len() < most {

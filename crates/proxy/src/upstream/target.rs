@@ -12,13 +12,56 @@ pub struct Target {
     pub address: Address,
     /// TLS to originate.
     pub tls: Option<TargetTls>,
+    /// What it is offered to speak, where TLS is originated.
+    pub offer: Offer,
+}
+
+/// What a server is offered to speak over TLS (ALPN).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// The versions of HTTP that the cluster speaks.
+    Http,
+    /// HTTP/1 alone: for upgrades, which HTTP/2 has not.
+    Http1,
+    /// Nothing: the bytes are the client's.
+    Nothing,
 }
 
 /// TLS towards a server.
 #[derive(Clone)]
 pub struct TargetTls {
-    /// Roots, client certificate and ALPN.
+    /// Roots, client certificate and the versions of HTTP that the cluster speaks.
     pub config: Arc<rustls::ClientConfig>,
+    /// The same for [`Offer::Http1`].
+    http1: Arc<rustls::ClientConfig>,
+    /// The same for [`Offer::Nothing`].
+    bytes: Arc<rustls::ClientConfig>,
     /// What is sent as SNI and verified.
     pub server_name: ServerName<'static>,
+}
+
+impl TargetTls {
+    /// Derives the other offers from that of HTTP. They share its roots and its sessions.
+    pub fn new(config: Arc<rustls::ClientConfig>, server_name: ServerName<'static>) -> Self {
+        let offering = |protocols: &[&[u8]]| {
+            let mut other = rustls::ClientConfig::clone(&config);
+            other.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Arc::new(other)
+        };
+        Self {
+            http1: offering(&[b"http/1.1"]),
+            bytes: offering(&[]),
+            config,
+            server_name,
+        }
+    }
+
+    /// The configuration that offers this.
+    pub fn offering(&self, offer: Offer) -> &Arc<rustls::ClientConfig> {
+        match offer {
+            Offer::Http => &self.config,
+            Offer::Http1 => &self.http1,
+            Offer::Nothing => &self.bytes,
+        }
+    }
 }

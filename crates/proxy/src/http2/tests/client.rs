@@ -15,7 +15,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use crate::balance::EndpointState;
 use crate::clock::SystemClock;
 use crate::exchange::message::{Fault, HeadKind, Length, Payload, Sink, Source, Trailers, Upstream};
-use crate::http2::client::{Connections, Seat};
+use crate::http2::client::{Connections, NoSeat, Seat};
 use crate::http2::client_stream::ClientStream;
 use crate::io::socket::{Socket, Sockets};
 use crate::io::wire::Wire;
@@ -43,7 +43,7 @@ impl Caller {
         };
         Rc::new(Self {
             thread: Thread::new(net, ThreadTelemetry::new(telemetry, 0), 1),
-            connections: Connections::default(),
+            connections: Connections::new(Rc::default()),
             endpoint: Arc::new(EndpointState::new(Address::Ip(address), None, 0)),
             address,
             dialled: Rc::default(),
@@ -51,7 +51,7 @@ impl Caller {
         })
     }
 
-    async fn seat(&self) -> Result<Seat, Reason> {
+    async fn seat(&self) -> Result<Seat, NoSeat> {
         let connect = || {
             self.dialled.set(self.dialled.get() + 1);
             dial(Rc::clone(&self.thread), self.address)
@@ -75,10 +75,10 @@ impl Caller {
     }
 }
 
-async fn dial(thread: Rc<Thread<Sockets>>, address: SocketAddr) -> Result<Pooled<Socket>, Reason> {
+async fn dial(thread: Rc<Thread<Sockets>>, address: SocketAddr) -> Result<Pooled<Socket>, NoSeat> {
     let tcp = TcpStream::connect(address)
         .await
-        .map_err(|_| Reason::ConnectRefused)?;
+        .map_err(|_| NoSeat::Failed(Reason::ConnectRefused))?;
     tcp.set_nodelay(true).unwrap();
     let permit = Arc::new(ClusterShared::default()).connection(1).unwrap();
     let stats = thread.telemetry.cluster(thread.telemetry.shared().none());
@@ -300,7 +300,7 @@ async fn a_failed_connect_is_everybodys() {
             })
             .collect();
         for task in tasks {
-            assert_eq!(task.await.unwrap(), Some(Reason::ConnectRefused));
+            assert_eq!(task.await.unwrap(), Some(NoSeat::Failed(Reason::ConnectRefused)));
         }
         assert_eq!(caller.dialled.get(), 1);
     })

@@ -1,0 +1,68 @@
+//! One try over an HTTP/1 connection, which is the request's own as long as it lasts.
+
+use super::Outcome;
+use super::attempt::{Connection, Failure, Try, method_of};
+use super::message::{Downstream, RequestRef};
+use super::outgoing::Parts;
+use super::pump::End;
+use super::request::RequestKind;
+use crate::balance::InFlight;
+use crate::http1::client::{ClientExchange, Switch};
+use crate::io::Net;
+use crate::upstream::pool::Pooled;
+use mesh_http1::Method;
+
+/// Sends a request and passes its response. The connection goes back to the pool when it may carry another.
+pub(super) async fn send<N: Net, D: Downstream>(
+    one: &Try<'_, N>,
+    down: &mut D,
+    pooled: Pooled<N::Stream>,
+    in_flight: InFlight,
+    outcome: &mut Outcome<N::Stream>,
+) -> Result<(), Failure> {
+    let (cx, forward) = (one.cx, one.forward);
+    let Pooled {
+        wire,
+        opened,
+        exchanges,
+        open,
+        ..
+    } = pooled;
+    let mut up = {
+        let request = down.request();
+        let parts = Parts::new(cx, one.plan, one.endpoint, forward, request);
+        let outgoing = parts.outgoing(cx, forward, request, down.length());
+        let (method, switch) = match (request, forward.kind) {
+            (RequestRef::Http2(_), RequestKind::Upgrade) => {
+                (Method::Get, Switch::Required(parts.websocket_accept()))
+            }
+            (_, RequestKind::Upgrade) => (method_of(request), Switch::Asked),
+            _ => (method_of(request), Switch::No),
+        };
+        let head = cx.thread.response_head();
+        let mut up = ClientExchange::new(wire, head, method, switch, cx.plan.http1);
+        up.start(request, &outgoing);
+        up
+    };
+    let connection = if exchanges > 0 {
+        Connection::Used
+    } else {
+        Connection::New
+    };
+    let end = one.pump(down, &mut up, connection, in_flight, outcome).await;
+    let (wire, head, reusable) = up.finish_exchange();
+    cx.thread.put_response_head(head);
+    let pooled = Pooled {
+        wire,
+        opened,
+        idle_since: cx.thread.now(),
+        exchanges: exchanges + 1,
+        open,
+    };
+    match end? {
+        End::Tunnel => outcome.tunnel = Some(pooled),
+        _ if reusable => one.cluster.put(one.endpoint, pooled),
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! Which connection carries a request, and what does a request wait for?
+//!
+//! ```text
+//!   idle HTTP/1 connection, or a place on an HTTP/2 one ──────────────────────────> carrier
+//!      └─ none: pending ─> room? ─> connect ─> (ALPN) ─> HTTP/1 or HTTP/2 ────────────^
+//!                           └─ no: wait until something comes free ───────────────────^
+//! ```
+//!
+//! Where the server chooses the version (ALPN), requests that come meanwhile wait for its choice, and it is remembered
+//! for the next connection. Bounds: `limits.connections`, `limits.pendingRequests`; whoever waits for room does so as
+//! long as a connect may take.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mesh_model::errors::Reason;
+
+use super::cluster::{Cluster, ClusterPlan, ConnectionPermit, PendingPermit};
+use super::dial::{Dial, connect};
+use super::pool::Pooled;
+use super::room::wait_for;
+use super::target::Offer;
+use crate::balance::EndpointState;
+use crate::clock::{NEVER, Nanos};
+use crate::http2::client::{NoSeat, Seat};
+use crate::io::{Net, Stream};
+use crate::telemetry::{ClusterStats, Limit, Own};
+use crate::thread::Thread;
+use crate::timer::Deadline;
+
+/// What carries a request.
+pub enum Carrier<S> {
+    /// A connection of its own.
+    Http1(Pooled<S>),
+    /// A place on a shared one.
+    Http2(Seat),
+}
+
+/// What is to be spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// HTTP/1, whatever else the server could.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// What the server chooses.
+    Either,
+}
+
+/// A request that looks for a connection to an endpoint.
+pub struct Caller<'a, N: Net> {
+    /// Its data thread.
+    pub thread: &'a Rc<Thread<N>>,
+    /// The cluster.
+    pub cluster: &'a Rc<Cluster<N::Stream>>,
+    /// The cluster's plan that the request began with.
+    pub plan: &'a Arc<ClusterPlan>,
+    /// The endpoint.
+    pub endpoint: &'a Arc<EndpointState>,
+    /// Wakes its task.
+    pub deadline: &'a Deadline,
+    /// When nobody wants the answer any more.
+    pub not_after: Nanos,
+}
+
+/// A request that waits, in the books until it is dropped.
+struct Pending {
+    _permit: PendingPermit,
+    stats: Rc<Own<ClusterStats>>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.stats.pending(-1);
+    }
+}
+
+impl<N: Net> Caller<'_, N> {
+    /// What carries the request, if something is free.
+    pub fn at_once(&self, wanted: Wanted) -> Option<Carrier<N::Stream>> {
+        let carrier = self.free(wanted)?;
+        self.thread.telemetry.cluster(&self.plan.label).pool_hit();
+        Some(carrier)
+    }
+
+    /// What carries the request, as soon as something is free.
+    ///
+    /// # Errors
+    /// Why there is nothing.
+    pub async fn carrier(&self, wanted: Wanted) -> Result<Carrier<N::Stream>, Reason> {
+        let stats = self.thread.telemetry.cluster(&self.plan.label);
+        stats.pool_miss();
+        let _pending = self.pending(stats)?;
+        match wanted {
+            Wanted::Http1 => self.http1(Offer::Http1).await,
+            Wanted::Either if self.endpoint.chose_http1() => self.http1(Offer::Http).await,
+            Wanted::Http2 | Wanted::Either => match self.http2(wanted).await {
+                Ok(seat) => Ok(Carrier::Http2(seat)),
+                Err(NoSeat::Http1) => self.http1(Offer::Http).await,
+                Err(NoSeat::Failed(reason)) => Err(reason),
+            },
+        }
+    }
+
+    fn free(&self, wanted: Wanted) -> Option<Carrier<N::Stream>> {
+        let http1 = || self.cluster.take(self.endpoint).map(Carrier::Http1);
+        let http2 = || {
+            let most = self.plan.streams_per_connection();
+            self.cluster.http2.take(self.endpoint, most).map(Carrier::Http2)
+        };
+        match wanted {
+            Wanted::Http1 => http1(),
+            Wanted::Http2 => http2(),
+            Wanted::Either => http2().or_else(http1),
+        }
+    }
+
+    fn pending(&self, stats: Rc<Own<ClusterStats>>) -> Result<Pending, Reason> {
+        let Some(permit) = self
+            .plan
+            .shared
+            .pending(self.plan.resource.limits.pending_requests)
+        else {
+            stats.limit_hit(Limit::PendingRequests);
+            return Err(Reason::UpstreamOverflow);
+        };
+        stats.pending(1);
+        Ok(Pending {
+            _permit: permit,
+            stats,
+        })
+    }
+
+    /// A connection of its own, unless the server chooses HTTP/2.
+    async fn http1(&self, offer: Offer) -> Result<Carrier<N::Stream>, Reason> {
+        if let Some(pooled) = self.cluster.take(self.endpoint) {
+            return Ok(Carrier::Http1(pooled));
+        }
+        let permit = match self.plan.permit() {
+            Some(permit) => permit,
+            None => {
+                let room = || match self.cluster.take(self.endpoint) {
+                    Some(pooled) => Some(Room::Idle(pooled)),
+                    None => self.room().map(Room::Permit),
+                };
+                match self.wait(self.waits_until(), room).await? {
+                    Room::Permit(permit) => permit,
+                    Room::Idle(pooled) => return Ok(Carrier::Http1(pooled)),
+                }
+            }
+        };
+        let dial = Dial {
+            permit,
+            offer,
+            not_after: self.not_after,
+        };
+        let pooled = connect(self.thread, self.deadline, self.plan, self.endpoint, dial).await?;
+        if !chose_http2(&pooled) {
+            return Ok(Carrier::Http1(pooled));
+        }
+        self.endpoint.note_choice(false);
+        let most = self.plan.streams_per_connection();
+        let adopted = self.cluster.http2.adopt(self.thread, self.endpoint, most, pooled);
+        Ok(Carrier::Http2(adopted.await?))
+    }
+
+    /// A place on a shared connection.
+    async fn http2(&self, wanted: Wanted) -> Result<Seat, NoSeat> {
+        let most = self.plan.streams_per_connection();
+        let waits_until = self.waits_until();
+        loop {
+            self.deadline.set(self.not_after);
+            let checkout = self
+                .cluster
+                .http2
+                .checkout(self.thread, self.endpoint, most, || self.opens(wanted));
+            let seat = crate::timer::until(self.deadline, checkout).await;
+            match seat.unwrap_or(Err(NoSeat::Failed(Reason::RequestTimeout))) {
+                // Room may have come and gone, as long as it is worth waiting for.
+                Err(NoSeat::Failed(Reason::ConnectionLimit)) if self.thread.now() < waits_until => {}
+                done => return done,
+            }
+            let free = || {
+                let seat = self.cluster.http2.take(self.endpoint, most);
+                // The permit is asked for anew by whoever opens a connection.
+                seat.map(Some).or_else(|| self.room().map(|_| None))
+            };
+            match self.wait(waits_until, free).await {
+                Ok(Some(seat)) => return Ok(seat),
+                Ok(None) => {}
+                Err(reason) => return Err(NoSeat::Failed(reason)),
+            }
+        }
+    }
+
+    /// Opens a connection that others wait for as well, so that it does not end with this request.
+    fn opens(&self, wanted: Wanted) -> impl Future<Output = Result<Pooled<N::Stream>, NoSeat>> + use<N> {
+        let (thread, cluster) = (Rc::clone(self.thread), Rc::clone(self.cluster));
+        let (plan, endpoint) = (Arc::clone(self.plan), Arc::clone(self.endpoint));
+        async move {
+            let deadline = thread.timers.deadline();
+            let permit = plan.permit().ok_or(NoSeat::Failed(Reason::ConnectionLimit))?;
+            let dial = Dial {
+                permit,
+                offer: Offer::Http,
+                not_after: NEVER,
+            };
+            let pooled = connect(&thread, &deadline, &plan, &endpoint, dial)
+                .await
+                .map_err(NoSeat::Failed)?;
+            if wanted == Wanted::Http2 || chose_http2(&pooled) {
+                return Ok(pooled);
+            }
+            endpoint.note_choice(true);
+            cluster.put(&endpoint, pooled);
+            Err(NoSeat::Http1)
+        }
+    }
+
+    /// Permission to open a connection, at the cost of an idle one where that must be.
+    fn room(&self) -> Option<ConnectionPermit> {
+        self.plan
+            .permit()
+            .or_else(|| self.cluster.make_room().then(|| self.plan.permit()).flatten())
+    }
+
+    fn waits_until(&self) -> Nanos {
+        self.plan.connect_deadline(self.thread.now()).min(self.not_after)
+    }
+
+    /// Waits for room.
+    async fn wait<T>(&self, until: Nanos, look: impl FnMut() -> Option<T>) -> Result<T, Reason> {
+        let stats = self.thread.telemetry.cluster(&self.plan.label);
+        stats.limit_hit(Limit::Connections);
+        self.deadline.set(until);
+        let bells = (&self.cluster.room, &self.plan.shared.room);
+        let found = wait_for(bells.0, bells.1, self.deadline, look).await;
+        found.ok_or(if until < self.not_after {
+            Reason::ConnectionLimit
+        } else {
+            Reason::RequestTimeout
+        })
+    }
+}
+
+enum Room<S> {
+    Idle(Pooled<S>),
+    Permit(ConnectionPermit),
+}
+
+fn chose_http2<S: Stream>(pooled: &Pooled<S>) -> bool {
+    pooled.wire.io.alpn() == Some(b"h2")
+}

@@ -1,0 +1,96 @@
+//! How is a connection to an endpoint opened, and who learns how that went?
+//!
+//! Each one is counted against the cluster's limit before it is tried, its time and its failure are recorded, and an
+//! endpoint that can't be reached is put aside.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mesh_model::errors::Reason;
+
+use super::cluster::{ClusterPlan, ConnectionPermit};
+use super::pool::{OpenConnection, Pooled};
+use super::target::Offer;
+use crate::balance::EndpointState;
+use crate::clock::Nanos;
+use crate::io::Net;
+use crate::io::wire::Wire;
+use crate::telemetry::Limit;
+use crate::thread::Thread;
+use crate::timer::{Deadline, until};
+
+/// Opens a connection for a stream of bytes, which does not wait for room.
+///
+/// # Errors
+/// [`Reason::ConnectionLimit`], and what [`connect`] says.
+pub async fn connect_endpoint<N: Net>(
+    thread: &Thread<N>,
+    deadline: &Deadline,
+    plan: &ClusterPlan,
+    endpoint: &Arc<EndpointState>,
+    not_after: Nanos,
+) -> Result<Pooled<N::Stream>, Reason> {
+    let stats = thread.telemetry.cluster(&plan.label);
+    stats.pool_miss();
+    let Some(permit) = plan.permit() else {
+        stats.limit_hit(Limit::Connections);
+        return Err(Reason::ConnectionLimit);
+    };
+    let dial = Dial {
+        permit,
+        offer: Offer::Nothing,
+        not_after,
+    };
+    connect(thread, deadline, plan, endpoint, dial).await
+}
+
+/// What a connection is opened with.
+pub struct Dial {
+    /// Room for it.
+    pub permit: ConnectionPermit,
+    /// What the server is offered to speak.
+    pub offer: Offer,
+    /// When nobody wants it any more.
+    pub not_after: Nanos,
+}
+
+/// Opens a connection, TLS included.
+///
+/// # Errors
+/// Why it could not be made; [`Reason::RequestTimeout`] when nobody wanted it any more.
+pub async fn connect<N: Net>(
+    thread: &Thread<N>,
+    deadline: &Deadline,
+    plan: &ClusterPlan,
+    endpoint: &Arc<EndpointState>,
+    dial: Dial,
+) -> Result<Pooled<N::Stream>, Reason> {
+    let stats = thread.telemetry.cluster(&plan.label);
+    let started = thread.now();
+    let connect_by = plan.connect_deadline(started);
+    deadline.set(connect_by.min(dial.not_after));
+    let target = plan.target(endpoint, dial.offer);
+    let connected = until(deadline, thread.net.connect(&target)).await;
+    let now = thread.now();
+    let failed = |reason| {
+        stats.connect_failed(reason);
+        endpoint.connect_failed(now, &mut thread.rng.borrow_mut());
+        Err(reason)
+    };
+    match connected {
+        Some(Ok(stream)) => {
+            endpoint.connect_succeeded();
+            Ok(Pooled {
+                wire: Wire::new(stream, Rc::clone(&thread.buffers)),
+                opened: now,
+                idle_since: now,
+                exchanges: 0,
+                open: OpenConnection::new(dial.permit, Rc::clone(&stats), now - started),
+            })
+        }
+        Some(Err(error)) if error.blames_endpoint() => failed(error.reason()),
+        Some(Err(error)) => Err(error.reason()),
+        None if dial.not_after <= connect_by => Err(Reason::RequestTimeout),
+        None => failed(Reason::ConnectTimeout),
+    }
+}
