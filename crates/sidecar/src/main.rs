@@ -80,6 +80,15 @@ fn run(source: &Source, running: Running) -> ExitCode {
         say(&format!("{what}: {error}"));
         ExitCode::FAILURE
     };
+    // Whoever reads that we listen may signal at once: it must be heard by then.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed("signals can't be heard", error),
+    };
+    let signals = match runtime.block_on(async { Signals::new() }) {
+        Ok(signals) => signals,
+        Err(error) => return failed("signals can't be heard", error),
+    };
     let proxy = match Proxy::start(Options {
         threads: running.threads,
     }) {
@@ -94,17 +103,7 @@ fn run(source: &Source, running: Running) -> ExitCode {
         }
         Err(problems) => return refuse(&problems),
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed("signals can't be heard", error),
-    };
-    runtime.block_on(async {
-        let signals = Signals::new();
-        match signals {
-            Ok(signals) => until_end(&proxy, source, running, signals).await,
-            Err(error) => failed("signals can't be heard", error),
-        }
-    })
+    runtime.block_on(until_end(&proxy, source, running, signals))
 }
 
 struct Signals {
