@@ -29,15 +29,15 @@ export class ConfigError extends MeshError {
     this.prototype.name = 'ConfigError';
   }
 
-  declare readonly code: 'MESH_CONFIG_INVALID';
+  declare readonly code: 'MESH_CONFIG_INVALID' | 'MESH_CERTIFICATE_INVALID';
   /** Every mistake, in the order of the file. */
   readonly issues: readonly ConfigIssue[];
   readonly #source: string | undefined;
 
   /** `source` is the text of the file, for `pretty()`. */
-  constructor(issues: readonly ConfigIssue[], source?: string) {
+  constructor(issues: readonly ConfigIssue[], source?: string, code = 'MESH_CONFIG_INVALID') {
     const more = issues.length > 1 ? ` (and ${issues.length - 1} more)` : '';
-    super('MESH_CONFIG_INVALID', `${issues[0] ? renderIssue(issues[0]) : 'invalid configuration'}${more}`);
+    super(code, `${issues[0] ? renderIssue(issues[0]) : 'invalid configuration'}${more}`);
     this.issues = issues;
     this.#source = source;
   }
@@ -77,19 +77,35 @@ const LISTEN_REASONS: Record<string, string> = {
   EADDRNOTAVAIL: 'this machine has no such address (EADDRNOTAVAIL)',
 };
 
-/** A certificate, key or root that can't be read or doesn't fit. Code `MESH_CERTIFICATE_INVALID`. */
-export class CertificateError extends MeshError {
+/**
+ * A configuration that is refused because of its certificates, keys or roots: one can't be read, or doesn't fit.
+ * Code `MESH_CERTIFICATE_INVALID`.
+ */
+export class CertificateError extends ConfigError {
   static {
     this.prototype.name = 'CertificateError';
   }
 
   declare readonly code: 'MESH_CERTIFICATE_INVALID';
-  /** The file, where there is one. */
+  /** The PEM file of the first mistake; absent for PEM text. */
   readonly file: string | undefined;
 
-  constructor(message: string, file?: string, options?: ErrorOptions) {
-    super('MESH_CERTIFICATE_INVALID', message, options);
+  constructor(issues: readonly ConfigIssue[], source?: string, file?: string) {
+    super(issues, source, 'MESH_CERTIFICATE_INVALID');
     this.file = file;
+  }
+}
+
+/** Options of `createProxy` that make no sense. Code `MESH_OPTION_INVALID`. */
+export class OptionError extends MeshError {
+  static {
+    this.prototype.name = 'OptionError';
+  }
+
+  declare readonly code: 'MESH_OPTION_INVALID';
+
+  constructor(option: string, expected: string, received: unknown) {
+    super('MESH_OPTION_INVALID', `${option}: expected ${expected}, received ${String(received)}`);
   }
 }
 

@@ -164,8 +164,10 @@ function allTargets(
   const from = [...at, 'to'];
   const made: ListenerTargets = {};
   if (protocol === 'auto' || protocol === 'http1' || protocol === 'http2') {
-    // The one route stands where the listener stands, so that its `to` is the listener's.
+    const table = ['routeTables', compilation.resources.routeTables.length];
     made.routes = ownTable(context, name, [{ to }], at, at);
+    // The one route stands nowhere: its `to` is the listener's.
+    compilation.targets(to, [...table, 'virtualHosts', 0, 'routes', 0, 'action', 'to'], from);
   }
   if (protocol === 'auto' || protocol === 'tcp') made.tcp = compilation.targets(to, [...at, 'tcp'], from);
   if (protocol === 'tlsPassthrough' || (protocol === 'auto' && tls === undefined)) {

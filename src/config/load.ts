@@ -8,11 +8,11 @@
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
-import { ConfigError } from '../errors.js';
+import { CertificateError, ConfigError } from '../errors.js';
 import { type Compiled, compile } from './compile.js';
 import { MAX_BYTES, SourceDocument, excessOf } from './document.js';
 import { MAX_ISSUES, type RawIssue, fromSchema, placed } from './issues.js';
-import { existingPart, parsePath } from './path.js';
+import { existingPart, parsePath, renderPath, valueAt } from './path.js';
 import type { ResourceIssue } from './resources.js';
 import { schema } from './schema.js';
 import type { Config } from './types.js';
@@ -61,18 +61,31 @@ export class LoadedConfig {
 
   /** The error for what the core found wrong with the resources, each issue where it was written. */
   explain(issues: readonly ResourceIssue[]): ConfigError {
-    const raw = issues.map(({ path, code, message, expected }): RawIssue => {
-      const origin = existingPart(this.config, this.compiled.sources.find(parsePath(path)));
-      return {
+    const { resources, sources } = this.compiled;
+    const raw = new Map<string, RawIssue>();
+    for (const { path, code, message, expected } of issues) {
+      const origin = existingPart(this.config, sources.find(parsePath(path)));
+      // What stands once in the configuration may stand in several resources.
+      raw.set(`${renderPath(origin)} ${message}`, {
         code,
         path: origin,
         part: 'value',
         message,
         ...(expected && { expected, suggestion: `expected ${expected}` }),
-      };
-    });
-    return refusal(raw, this.#origin);
+      });
+    }
+    const error = refusal([...raw.values()], this.#origin);
+    const [first] = issues;
+    if (!first || !issues.every(isCertificate)) return error;
+    const pem = valueAt(resources, parsePath(first.path));
+    const file = typeof pem === 'string' && !pem.includes('-----BEGIN') ? pem : undefined;
+    return new CertificateError(error.issues, this.#origin.text, file);
   }
+}
+
+/** Whether an issue is about a certificate, its key or the roots. */
+function isCertificate({ path }: ResourceIssue): boolean {
+  return /\.tls\.(.+\.)?(certificates\[\d+\]|certificate|key|roots)$/.test(path);
 }
 
 /** Reads and checks a file, YAML or JSON. Relative file names in it start at its folder. */

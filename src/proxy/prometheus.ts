@@ -58,20 +58,61 @@ const families: readonly Family[] = [
   },
 ];
 
-/** Adds the families to a registry; gives a function that takes them out. */
-export function addTo(registry: MetricsRegistry, look: () => Promise<ProxyStats> | undefined): () => void {
-  for (const { name, help, type, values } of families) {
-    registry.registerMetric({
-      name,
-      async get() {
-        const stats = await look();
-        // In OpenMetrics a counter's family has no suffix, and its samples get it back.
-        const base = registry.contentType.includes('openmetrics') ? name.replace(/_total$/, '') : name;
-        return { name: base, help, type, aggregator: 'sum', values: stats ? values(stats) : [] };
-      },
-    });
-  }
+/** Looks at one proxy; undefined while it does not run. */
+type Look = () => Promise<ProxyStats> | undefined;
+
+/** Which proxies a registry tells of: several may share one. */
+const looks = new WeakMap<MetricsRegistry, Set<Look>>();
+
+/** Adds a proxy to a registry; gives a function that takes it out. */
+export function addTo(registry: MetricsRegistry, look: Look): () => void {
+  const known = looks.get(registry);
+  if (known) known.add(look);
+  else addFamilies(registry, look);
   return () => {
+    const left = looks.get(registry);
+    if (!left?.delete(look) || left.size > 0) return;
+    looks.delete(registry);
     for (const { name } of families) registry.removeSingleMetric(name);
   };
+}
+
+function addFamilies(registry: MetricsRegistry, first: Look): void {
+  const all = new Set([first]);
+  const added: string[] = [];
+  try {
+    for (const family of families) {
+      registry.registerMetric(metricOf(family, registry, all));
+      added.push(family.name);
+    }
+  } catch (error) {
+    // A registry that has one of the names already gets none of ours.
+    for (const name of added) registry.removeSingleMetric(name);
+    throw error;
+  }
+  looks.set(registry, all);
+}
+
+/** A metric as prom-client keeps it: asked for its values at each scrape. */
+function metricOf({ name, help, type, values }: Family, registry: MetricsRegistry, all: Set<Look>): object {
+  return {
+    name,
+    async get() {
+      const stats = await Promise.all([...all].map((look) => look()));
+      // In OpenMetrics a counter's family has no suffix, and its samples get it back.
+      const base = registry.contentType.includes('openmetrics') ? name.replace(/_total$/, '') : name;
+      const seen = stats.flatMap((each) => (each ? values(each) : []));
+      return { name: base, help, type, aggregator: 'sum', values: summed(seen) };
+    },
+  };
+}
+
+/** One value for each set of labels: two proxies may use the same names. */
+function summed(values: readonly Value[]): Value[] {
+  const sums = new Map<string, Value>();
+  for (const { labels: names, value } of values) {
+    const key = JSON.stringify(names);
+    sums.set(key, { labels: names, value: value + (sums.get(key)?.value ?? 0) });
+  }
+  return [...sums.values()];
 }

@@ -7,12 +7,12 @@
 import { EventEmitter } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { getSystemErrorMap } from 'node:util';
 import { LoadedConfig, checkConfig } from '../config/load.js';
-import type { ResourceIssue } from '../config/resources.js';
 import type { Config } from '../config/types.js';
-import { CertificateError, InternalError, ListenError, type MeshError, StateError } from '../errors.js';
+import { type MeshError, OptionError, StateError } from '../errors.js';
+import { type Logger, plainLogger } from '../logger.js';
 import { type NativeProxy, native } from '../native.js';
+import { meshError } from './failures.js';
 import { addTo } from './prometheus.js';
 import type {
   BoundAddress,
@@ -27,35 +27,35 @@ import type {
 
 /** More threads than this gain little: a gateway's work is the kernel's. */
 const MOST_THREADS = 4;
+/** More threads than this are a mistake. */
+const THREADS_LIMIT = 256;
+/** The longest span that the core takes: 24 days. */
+const LONGEST_MS = 2 ** 31 - 1;
 /** How often a drain is looked at. */
 const DRAIN_LOOK_MS = 10;
 /** Long enough that the timer that keeps the process alive costs nothing. */
 const KEEP_ALIVE_MS = 2 ** 30;
 
-/** What the core says when it refuses. */
-interface Failure {
-  readonly code: 'invalid' | 'listen' | 'closed' | 'start' | 'panic';
-  readonly issues?: readonly ResourceIssue[];
-  readonly listener?: string;
-  readonly address?: string;
-  readonly errno?: number | null;
-  readonly message?: string;
-}
-
 export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   #config: LoadedConfig;
   readonly #options: ProxyOptions;
+  readonly #log: Logger;
   #core: NativeProxy | undefined;
   #listening: Promise<Listening> | undefined;
+  /** Configurations go to the core one after the other, in the order they were given. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #draining: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #referenced = true;
 
   constructor(config: Config | LoadedConfig, options: ProxyOptions = {}) {
     super();
+    native();
+    checkOptions(options);
     this.#config = load(config);
     this.#options = options;
-    native();
+    this.#log = options.logger ?? plainLogger({ level: 'warn' });
     options.signal?.addEventListener('abort', this.#onAbort, { once: true });
     if (options.signal?.aborted) this.#onAbort();
   }
@@ -64,26 +64,27 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     return this.#keepAlive !== undefined;
   }
 
-  listen({ signal }: { signal?: AbortSignal } = {}): Promise<Listening> {
+  async listen({ signal }: { signal?: AbortSignal } = {}): Promise<Listening> {
     signal?.throwIfAborted();
-    if (this.#closing) return Promise.reject(new StateError('the proxy was closed'));
+    this.#throwIfClosed();
     this.#listening ??= this.#start(signal).catch((error: unknown) => {
       this.#listening = undefined;
       throw error;
     });
-    return this.#listening;
+    return await this.#listening;
   }
 
   async #start(signal: AbortSignal | undefined): Promise<Listening> {
     const { threads = this.#config.compiled.settings.threads ?? defaultThreads() } = this.#options;
-    const { NativeProxy } = native();
-    const core = new NativeProxy(threads);
+    const core = startCore(threads);
     this.#core = core;
     try {
       const listening = await this.#give(core, this.#config);
       signal?.throwIfAborted();
+      this.#throwIfClosed();
       this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
       if (!this.#referenced) this.#keepAlive.unref();
+      this.#log.info(listening, 'listening');
       this.emit('listening', listening);
       return listening;
     } catch (error) {
@@ -95,29 +96,40 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
 
   async apply(config: Config | LoadedConfig): Promise<Listening> {
     const loaded = load(config);
-    if (!this.#core) throw new StateError('the proxy does not listen');
-    const listening = await this.#give(this.#core, loaded);
+    const listening = await this.#give(this.#running(), loaded);
     this.#config = loaded;
+    this.#log.info(listening, 'a new configuration is live');
     this.emit('applied', listening);
     return listening;
   }
 
-  async #give(core: NativeProxy, config: LoadedConfig): Promise<Listening> {
-    try {
-      const { addresses } = JSON.parse(await core.apply(config.toJson())) as {
-        addresses: { listener: string; address: string }[];
-      };
-      return { addresses: inOrder(config, addresses.map(bound)) };
-    } catch (error) {
-      throw meshError(error, config);
-    }
+  #give(core: NativeProxy, config: LoadedConfig): Promise<Listening> {
+    const given = this.#turn.then(async () => {
+      try {
+        const { addresses } = JSON.parse(await core.apply(config.toJson())) as {
+          addresses: { listener: string; address: string }[];
+        };
+        return { addresses: inOrder(config, addresses.map(bound)) };
+      } catch (error) {
+        throw this.#closing ? this.#closedError() : meshError(error, config);
+      }
+    });
+    this.#turn = given.catch(() => {});
+    return given;
   }
 
-  async drain({ lameDuckMs, timeoutMs }: DrainOptions = {}): Promise<void> {
+  drain(options: DrainOptions = {}): Promise<void> {
+    this.#draining ??= this.#drain(options);
+    return this.#draining;
+  }
+
+  async #drain({ lameDuckMs, timeoutMs }: DrainOptions): Promise<void> {
     const core = this.#core;
     if (core && !this.#closing) {
+      this.#log.info('draining');
       this.emit('draining');
-      core.drain(lameDuckMs ?? this.#config.compiled.settings.lameDuckMs ?? 0, timeoutMs);
+      const lameDuck = lameDuckMs ?? this.#config.compiled.settings.lameDuckMs ?? 0;
+      core.drain(milliseconds(lameDuck), timeoutMs === undefined ? undefined : milliseconds(timeoutMs));
       while (core.phase() !== 'drained' && core.phase() !== 'closed' && !this.#closing) {
         await sleep(DRAIN_LOOK_MS);
       }
@@ -137,20 +149,41 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     const core = this.#core;
     this.#core = undefined;
     await core?.close();
+    this.#log.info('closed');
     this.emit('close');
   }
 
   async stats(): Promise<ProxyStats> {
-    return JSON.parse(await this.#running().stats()) as ProxyStats;
+    return JSON.parse(await this.#ask((core) => core.stats())) as ProxyStats;
   }
 
-  async metrics(): Promise<string> {
-    return await this.#running().metrics();
+  metrics(): Promise<string> {
+    return this.#ask((core) => core.metrics());
+  }
+
+  async #ask(question: (core: NativeProxy) => Promise<string>): Promise<string> {
+    const core = this.#running();
+    try {
+      return await question(core);
+    } catch (error) {
+      throw this.#closing ? this.#closedError() : meshError(error, this.#config);
+    }
   }
 
   #running(): NativeProxy {
+    this.#throwIfClosed();
     if (!this.#core) throw new StateError('the proxy does not listen');
     return this.#core;
+  }
+
+  #throwIfClosed(): void {
+    if (this.#closing) throw this.#closedError();
+  }
+
+  /** What a signal ended rejects with the signal's reason. */
+  #closedError(): unknown {
+    const { signal } = this.#options;
+    return signal?.aborted ? signal.reason : new StateError('the proxy was closed');
   }
 
   register(registry: MetricsRegistry): () => void {
@@ -178,12 +211,32 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   };
 }
 
+function checkOptions({ threads }: ProxyOptions): void {
+  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= THREADS_LIMIT)) {
+    throw new OptionError('threads', `a whole number, 1 to ${THREADS_LIMIT}`, threads);
+  }
+}
+
+function startCore(threads: number): NativeProxy {
+  const { NativeProxy } = native();
+  try {
+    return new NativeProxy(threads);
+  } catch (error) {
+    throw meshError(error);
+  }
+}
+
 function load(config: Config | LoadedConfig): LoadedConfig {
   return config instanceof LoadedConfig ? config : checkConfig(config);
 }
 
 function defaultThreads(): number {
   return Math.min(availableParallelism(), MOST_THREADS);
+}
+
+/** A span as the core takes it: whole, not negative, in 32 bits. */
+function milliseconds(span: number): number {
+  return Math.round(Math.min(Math.max(span, 0), LONGEST_MS));
 }
 
 function bound({ listener, address }: { listener: string; address: string }): BoundAddress {
@@ -202,42 +255,4 @@ function inOrder(config: LoadedConfig, addresses: BoundAddress[]): BoundAddress[
   const place = new Map(config.compiled.resources.listeners.map(({ name }, index) => [name, index]));
   const of = ({ listener }: BoundAddress): number => place.get(listener) ?? place.size;
   return addresses.sort((a, b) => of(a) - of(b));
-}
-
-function meshError(error: unknown, config: LoadedConfig): unknown {
-  const failure = parse(error);
-  switch (failure?.code) {
-    case 'invalid': {
-      const issues = failure.issues ?? [];
-      const file = issues.find(({ code }) => code === 'file' || code === 'certificate');
-      return file ? new CertificateError(file.message) : config.explain(issues);
-    }
-    case 'listen':
-      return new ListenError(
-        systemCode(failure.errno) ?? 'ELISTEN',
-        failure.listener ?? '',
-        failure.address ?? '',
-        { cause: new Error(failure.message) },
-      );
-    case 'closed':
-      return new StateError('the proxy was closed');
-    case 'start':
-      return new InternalError(`the core's threads can't be started: ${failure.message}`);
-    case 'panic':
-      return new InternalError('the core panicked; please report what it wrote to standard error');
-    default:
-      return error;
-  }
-}
-
-function parse(error: unknown): Failure | undefined {
-  try {
-    return JSON.parse((error as Error).message) as Failure;
-  } catch {
-    return undefined;
-  }
-}
-
-function systemCode(errno: number | null | undefined): string | undefined {
-  return errno === null || errno === undefined ? undefined : getSystemErrorMap().get(-errno)?.[0];
 }

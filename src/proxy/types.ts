@@ -4,6 +4,7 @@
  * The public face of `createProxy`: what it takes, what it gives, what it tells. Its code is elsewhere.
  */
 
+import type { EventEmitter } from 'node:events';
 import type { LoadedConfig } from '../config/load.js';
 import type { Config } from '../config/types.js';
 import type { MeshError } from '../errors.js';
@@ -11,9 +12,12 @@ import type { Logger } from '../logger.js';
 
 /** Settings of a proxy that are not part of its configuration. */
 export interface ProxyOptions {
-  /** Takes what the proxy has to say; nothing is logged per request. Default: warnings and errors to standard error. */
+  /**
+   * Takes what the proxy has to say: pino, Fastify's `log`, or any other of that shape. Nothing is logged per request,
+   * and nothing that a call of yours rejects with. Default: warnings and errors to standard error.
+   */
   logger?: Logger;
-  /** Closes the proxy when aborted. */
+  /** Closes the proxy when aborted; calls under way reject with its reason. */
   signal?: AbortSignal;
   /** Where the admin server listens, `false` for nowhere; wins over the configuration. Default: nowhere. */
   admin?: string | false;
@@ -21,7 +25,13 @@ export interface ProxyOptions {
   threads?: number;
 }
 
-/** Makes a proxy. Nothing listens before `listen()`. A configuration that is refused throws a `ConfigError`. */
+/**
+ * Makes a proxy. Nothing listens before `listen()`.
+ *
+ * @throws {ConfigError} the configuration has the wrong shape; whether it makes sense is seen by `listen()`
+ * @throws {OptionError} an option makes no sense
+ * @throws {CoreUnavailableError} there is no native core for this platform
+ */
 export type CreateProxy = (config: Config | LoadedConfig, options?: ProxyOptions) => MeshProxy;
 
 /** An address that a listener got. */
@@ -67,13 +77,15 @@ export interface ProxyEvents {
 }
 
 /** A proxy in this process. Its traffic runs on threads of the core and never waits for JavaScript. */
-export interface MeshProxy extends AsyncDisposable {
+export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
   /** Whether it listens. */
   readonly listening: boolean;
 
   /**
-   * Binds every listener of the configuration and starts to serve. All are bound, or none.
+   * Binds every listener of the configuration and starts to serve. All are bound, or none, and then it may be called
+   * again. The signal gives up on it; once it has resolved, the signal means nothing more.
    *
+   * @throws {ConfigError} the configuration makes no sense: a route leads to a cluster that is not there
    * @throws {ListenError} an address is in use or can't be had
    * @throws {CertificateError} a certificate or key can't be read or doesn't fit
    */
@@ -81,7 +93,8 @@ export interface MeshProxy extends AsyncDisposable {
 
   /**
    * Replaces the configuration while traffic flows: listeners that stay keep their sockets, clusters that stay their
-   * connections. It goes live whole or is refused whole, and then the last good one serves on.
+   * connections. It goes live whole or is refused whole, and then the last good one serves on. Several calls take
+   * effect in their order. `threads` and `admin` stay as they were at the start.
    *
    * @throws {ConfigError} the configuration is refused
    * @throws {ListenError} a new listener's address can't be had
@@ -89,10 +102,13 @@ export interface MeshProxy extends AsyncDisposable {
    */
   apply(config: Config | LoadedConfig): Promise<Listening>;
 
-  /** Stops to accept, lets work in flight end or meet its deadline, and closes. Resolves when all has ended. */
+  /**
+   * Stops to accept, lets work in flight end or meet its deadline, and closes. Resolves when all has ended. Called
+   * again it joins the drain that goes on.
+   */
   drain(options?: DrainOptions): Promise<void>;
 
-  /** Ends everything at once; also a drain. May be called twice. */
+  /** Ends everything at once; also a drain. Resolves when its threads are gone. May be called twice. */
   close(): Promise<void>;
 
   /** What it has done and is doing: the same as the admin server's `/stats`. */
@@ -101,17 +117,16 @@ export interface MeshProxy extends AsyncDisposable {
   /** The same for Prometheus, in its text format. */
   metrics(): Promise<string>;
 
-  /** Adds the metrics to a registry of prom-client, read at each scrape. Gives a function that takes them out. */
+  /**
+   * Adds the metrics to a registry of prom-client, read at each scrape; several proxies may share one, which then has
+   * their sums. Gives a function that takes them out.
+   */
   register(registry: MetricsRegistry): () => void;
 
   /** Keeps the process alive while it listens, which is the default; like `net.Server`. */
   ref(): this;
   /** Lets the process end although it listens. */
   unref(): this;
-
-  on<E extends keyof ProxyEvents>(event: E, listener: (...args: ProxyEvents[E]) => void): this;
-  once<E extends keyof ProxyEvents>(event: E, listener: (...args: ProxyEvents[E]) => void): this;
-  off<E extends keyof ProxyEvents>(event: E, listener: (...args: ProxyEvents[E]) => void): this;
 }
 
 /** The part of prom-client's `Registry` that is used. */

@@ -8,7 +8,8 @@ test('every error has a class, a name, a code and the cause', (t) => {
   const all: [errors.MeshError, string, string][] = [
     [new errors.ConfigError([]), 'ConfigError', 'MESH_CONFIG_INVALID'],
     [new errors.ListenError('EADDRINUSE', 'web', ':80', { cause }), 'ListenError', 'EADDRINUSE'],
-    [new errors.CertificateError('x', 'web.crt', { cause }), 'CertificateError', 'MESH_CERTIFICATE_INVALID'],
+    [new errors.CertificateError([]), 'CertificateError', 'MESH_CERTIFICATE_INVALID'],
+    [new errors.OptionError('threads', 'a number', 'x'), 'OptionError', 'MESH_OPTION_INVALID'],
     [new errors.StateError('x'), 'StateError', 'MESH_STATE'],
     [new errors.CoreUnavailableError('x', { cause }), 'CoreUnavailableError', 'MESH_CORE_UNAVAILABLE'],
     [new errors.InternalError('x', { cause }), 'InternalError', 'MESH_INTERNAL'],

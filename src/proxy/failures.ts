@@ -1,0 +1,56 @@
+/**
+ * What does the core mean when it refuses?
+ *
+ * Its errors are JSON; here they become the errors of this package. Whatever is none of the core's stays as it is.
+ */
+
+import { getSystemErrorMap } from 'node:util';
+import type { LoadedConfig } from '../config/load.js';
+import type { ResourceIssue } from '../config/resources.js';
+import { InternalError, ListenError, StateError } from '../errors.js';
+
+/** What the core says. */
+interface Failure {
+  readonly code: 'invalid' | 'listen' | 'closed' | 'start' | 'panic';
+  readonly issues?: readonly ResourceIssue[];
+  readonly listener?: string;
+  readonly address?: string;
+  readonly errno?: number | null;
+  readonly message?: string;
+}
+
+/** The error for a call that the core refused; `config` is what it was asked to do. */
+export function meshError(error: unknown, config?: LoadedConfig): unknown {
+  const failure = parse(error);
+  switch (failure?.code) {
+    case 'invalid':
+      return config?.explain(failure.issues ?? []) ?? error;
+    case 'listen':
+      return new ListenError(
+        systemCode(failure.errno) ?? 'ELISTEN',
+        failure.listener ?? '',
+        failure.address ?? '',
+        { cause: new Error(failure.message) },
+      );
+    case 'closed':
+      return new StateError('the proxy was closed');
+    case 'start':
+      return new InternalError(`the core's threads can't be started: ${failure.message}`);
+    case 'panic':
+      return new InternalError('the core panicked; please report what it wrote to standard error');
+    default:
+      return error;
+  }
+}
+
+function parse(error: unknown): Failure | undefined {
+  try {
+    return JSON.parse((error as Error).message) as Failure;
+  } catch {
+    return undefined;
+  }
+}
+
+function systemCode(errno: number | null | undefined): string | undefined {
+  return errno === null || errno === undefined ? undefined : getSystemErrorMap().get(-errno)?.[0];
+}

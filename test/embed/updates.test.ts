@@ -1,0 +1,72 @@
+// Does any request notice that the configuration changes?
+
+import type http from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import type { Config } from '../../src/index.js';
+import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
+import { listening } from './support.js';
+
+/** The shop with as many routes as there were updates, so that each one changes routes, clusters and endpoints. */
+function shop(to: string[], number: number): Config {
+  const more = Array.from({ length: 20 }, (_, index) => ({
+    match: { path: `/more-${index + (number % 7)}/*` },
+    to: `extra-${number % 3}`,
+  }));
+  return {
+    listeners: [
+      {
+        name: 'web',
+        address: '127.0.0.1:0',
+        routes: [{ name: 'app', to: 'app', setHeaders: { 'x-version': String(number) } }, ...more],
+      },
+      // Comes and goes.
+      ...(number % 2 === 0 ? [] : [{ name: 'side', address: '127.0.0.1:0', to: 'app' }]),
+    ],
+    clusters: {
+      app: { endpoints: number % 4 === 0 ? to.slice(0, 1) : to },
+      [`extra-${number % 3}`]: { endpoints: ['127.0.0.1:1'] },
+    },
+  };
+}
+
+test('ten updates a second under load: no request fails', async (t) => {
+  const UPDATES = 50;
+  const versions = new Set<string | undefined>();
+  const answer: http.RequestListener = ({ headers }, response) => {
+    versions.add(headers['x-version'] as string | undefined);
+    response.end('fine');
+  };
+  const [one, two] = await Promise.all([httpOrigin(t, answer), httpOrigin(t, answer)]);
+  const to = [one.address, two.address];
+  const { proxy, port } = await listening(t, shop(to, 0), { threads: 2 });
+
+  const load = { over: false };
+  let sent = 0;
+  const failures: string[] = [];
+  const client = async (options: http.RequestOptions): Promise<void> => {
+    while (!load.over) {
+      try {
+        const { status, text } = await request(port, options);
+        if (status !== 200 || text !== 'fine') failures.push(`${status} ${text}`);
+      } catch (error) {
+        failures.push(String(error));
+      }
+      sent += 1;
+    }
+  };
+  const agent = keepAliveAgent(t, { maxSockets: 8 });
+  const clients = [...Array.from({ length: 8 }, () => client({ agent })), client({}), client({})];
+  for (let number = 1; number <= UPDATES; number += 1) {
+    await proxy.apply(shop(to, number));
+    await sleep(100);
+  }
+  load.over = true;
+  await Promise.all(clients);
+  t.deepEqual(failures.slice(0, 5), []);
+  t.is(failures.length, 0);
+  t.true(sent > UPDATES, `${sent} requests`);
+  t.true(versions.size > 2, 'updates took effect meanwhile');
+  const { updates } = await proxy.stats();
+  t.deepEqual(updates, { applied: UPDATES + 1, refused: 0 });
+});
