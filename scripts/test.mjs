@@ -12,7 +12,7 @@
 // built by `npm run build`, from the same sources and features, and measured by `npm run bench`.
 
 import { join } from 'node:path';
-import { ensureNative, ensurePackages, ensureTests } from './lib/artefacts.mjs';
+import { ensureNative, ensurePackages, ensureTests, ensureWasm } from './lib/artefacts.mjs';
 import { CargoTestCounter } from './lib/cargo-test.mjs';
 import { Failure, must, run, say, seconds } from './lib/run.mjs';
 import { cargoManifests, scriptFiles } from './lib/sources.mjs';
@@ -63,6 +63,12 @@ const steps = [
   },
   { part: 'rust', name: 'Rust tests', suite: rustTests },
   { part: 'ava', name: 'native core for the tests', check: () => ensureNative(PROFILE) },
+  {
+    part: 'ava',
+    name: 'WebAssembly for the tests',
+    check: ensureWasm,
+    isNeeded: (files) => files.length === 0 || files.some((file) => /wasm|pack/.test(file)),
+  },
   { part: 'ava', name: 'tests in Node', suite: avaTests },
 ];
 
@@ -97,7 +103,8 @@ function selection(args) {
     );
   }
   if (files.length > 0) wanted.push('ava');
-  return { files, chosen: wanted.length === 0 ? steps : steps.filter((step) => wanted.includes(step.part)) };
+  const chosen = wanted.length === 0 ? steps : steps.filter((step) => wanted.includes(step.part));
+  return { files, chosen: chosen.filter(({ isNeeded = () => true }) => isNeeded(files)) };
 }
 
 /** Runs one step; resolves with what it counted. */

@@ -7,21 +7,9 @@
 
 import type { ConfigIssue } from './config/issues.js';
 import { renderIssue, renderIssues } from './config/issues.js';
+import { MeshError } from './mesh-error.js';
 
-/** The root of this package's errors. */
-export class MeshError extends Error {
-  static {
-    this.prototype.name = 'MeshError';
-  }
-
-  /** What happened, for programs. */
-  readonly code: string;
-
-  constructor(code: string, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
-}
+export { InputError, InternalError, MeshError } from './mesh-error.js';
 
 /** A configuration that is refused, with everything that is wrong with it. Code `MESH_CONFIG_INVALID`. */
 export class ConfigError extends MeshError {
@@ -132,18 +120,5 @@ export class CoreUnavailableError extends MeshError {
 
   constructor(message: string, options?: ErrorOptions) {
     super('MESH_CORE_UNAVAILABLE', message, options);
-  }
-}
-
-/** A defect in the core. It was contained: the process and its other proxies go on. Code `MESH_INTERNAL`. */
-export class InternalError extends MeshError {
-  static {
-    this.prototype.name = 'InternalError';
-  }
-
-  declare readonly code: 'MESH_INTERNAL';
-
-  constructor(message: string, options?: ErrorOptions) {
-    super('MESH_INTERNAL', message, options);
   }
 }

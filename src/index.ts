@@ -7,12 +7,14 @@
  *     await proxy.listen();
  */
 
-import type { ResourceIssue } from './config/resources.js';
+import type { ResourceIssue, Resources } from './config/resources.js';
+import { type Decision, type DescribedRequest, readDecision } from './decision.js';
 import { native } from './native.js';
 import { Proxy as EmbeddedProxy } from './proxy/proxy.js';
 import type { CreateProxy } from './proxy/types.js';
 
 export * from './config/index.js';
+export type * from './decision.js';
 export * from './errors.js';
 export { type LogLevel, type LogMethod, type Logger, plainLogger, silentLogger } from './logger.js';
 export type * from './proxy/types.js';
@@ -23,4 +25,14 @@ export const createProxy: CreateProxy = (config, options) => new EmbeddedProxy(c
 /** Everything that is wrong with resources in JSON; nothing when they are right. */
 export function validateResources(json: string): readonly ResourceIssue[] {
   return JSON.parse(native().validate(json)) as ResourceIssue[];
+}
+
+/**
+ * Which listener, route and cluster a request would take, and if none, why.
+ *
+ * @throws {InputError} when the resources or the description are wrong, with every mistake
+ */
+export function routeRequest(resources: Resources | string, request: DescribedRequest): Decision {
+  const json = typeof resources === 'string' ? resources : JSON.stringify(resources);
+  return readDecision(native().decide(json, JSON.stringify(request)));
 }

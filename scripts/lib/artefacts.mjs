@@ -5,17 +5,15 @@
 //     target/<profile>/libmesh_node ──> dist/native/*.node       copy
 //     src/ ───────────────────────────> dist/                    tsc, the JSON Schema, a CommonJS bundle by esbuild
 //     test/ ──────────────────────────> .build/test/             tsc
-//     crates/model, bindings/wasm/ ───> dist/wasm/               scripts/wasm.mjs
+//     crates/model, bindings/wasm/ ───> dist/wasm/mesh.wasm      scripts/wasm.mjs
 //
 // Every `ensure...` makes its artefact if it is missing or stale and does nothing otherwise; it may be called by
 // several commands at once. Nothing here imports a package: it all runs on a clone without node_modules.
 
 import {
   copyFileSync,
-  existsSync,
   mkdirSync,
   readFileSync,
-  readdirSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -25,7 +23,7 @@ import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { withLock } from './lock.mjs';
 import { must, step } from './run.mjs';
-import { hashOf, lookOf, Stamp } from './stamp.mjs';
+import { files, hashOf, lookOf, Stamp } from './stamp.mjs';
 import {
   addonPath,
   bindingPath,
@@ -39,6 +37,7 @@ import {
 
 const build = join(root, '.build');
 const dist = join(root, 'dist');
+const wasmFile = join(dist, 'wasm', 'mesh.wasm');
 const bin = (...path) => join(root, 'node_modules', ...path);
 const stampFile = (name) => join(build, 'stamps', `${name}.json`);
 
@@ -127,6 +126,7 @@ export async function ensureTypeScript() {
   const outputs = [
     join(dist, 'index.js'),
     join(dist, 'index.cjs'),
+    join(dist, 'wasm', 'node.cjs'),
     join(dist, 'cjs', 'index.d.ts'),
     join(dist, 'schema.json'),
   ];
@@ -142,18 +142,19 @@ export async function ensureTypeScript() {
 /** Removes what older sources left behind; the other makers' folders stay. */
 function clearTypeScript() {
   rmSync(join(build, 'src.tsbuildinfo'), { force: true });
-  if (!existsSync(dist)) return;
-  for (const name of readdirSync(dist)) {
-    if (name !== 'native' && name !== 'wasm') rmSync(join(dist, name), { recursive: true });
+  for (const path of files(dist)) {
+    if (path !== wasmFile && dirname(path) !== dirname(addonPath())) rmSync(path);
   }
 }
 
-/** One file for `require`, beside the modules so that paths relative to them hold, and its declarations. */
+/** For each entry one file for `require`, beside the modules so that paths relative to them hold, and its declarations. */
 async function bundleCommonJs() {
   const esbuild = await import(pathToFileURL(bin('esbuild', 'lib', 'main.js')));
   await esbuild.default.build({
-    entryPoints: [join(dist, 'index.js')],
-    outfile: join(dist, 'index.cjs'),
+    entryPoints: [join(dist, 'index.js'), join(dist, 'wasm', 'node.js')],
+    outdir: dist,
+    outbase: dist,
+    outExtension: { '.js': '.cjs' },
     bundle: true,
     platform: 'node',
     format: 'cjs',
@@ -182,21 +183,22 @@ export async function ensureTests() {
   });
 }
 
-/** `dist/wasm/`: the pure decisions of the model as WebAssembly. */
+const wasmInputs = [
+  'Cargo.toml',
+  'Cargo.lock',
+  'package-lock.json',
+  'scripts/wasm.mjs',
+  'crates/model',
+  'crates/http1',
+  'bindings/wasm',
+];
+
+/** `dist/wasm/mesh.wasm`: the pure decisions of the model as WebAssembly. */
 export async function ensureWasm() {
   await ensurePackages();
   needCargo();
-  const inputs = [
-    'Cargo.toml',
-    'Cargo.lock',
-    'package-lock.json',
-    'scripts/wasm.mjs',
-    'crates/model',
-    'bindings/wasm',
-  ];
-  const stamp = new Stamp(stampFile('wasm'), hashOf(root, inputs, [rustcVersion()]), [
-    join(dist, 'wasm', 'index.js'),
-  ]);
+  const facts = [rustcVersion(), process.env.WASM_TOOLCHAIN ?? ''];
+  const stamp = new Stamp(stampFile('wasm'), hashOf(root, wasmInputs, facts), [wasmFile]);
   await ensure(stamp, 'WebAssembly', () =>
     must(process.execPath, [join(root, 'scripts', 'wasm.mjs')], { cwd: root, env: cargoEnv }),
   );

@@ -36,7 +36,7 @@ export async function step(what, work) {
  * Runs a program to its end and resolves with its exit code (128 + signal number when a signal ended it).
  * With `onLine` its standard output arrives line by line, otherwise it goes where ours goes.
  */
-export function run(command, args, { cwd, env = process.env, onLine } = {}) {
+export function run(command, args, { cwd, env = process.env, onLine, limitMinutes = LIMIT_MINUTES } = {}) {
   return new Promise((resolve, reject) => {
     const stdout = onLine ? 'pipe' : 'inherit';
     const child = spawn(command, args, { cwd, env, stdio: ['ignore', stdout, 'inherit'], detached: true });
@@ -57,9 +57,9 @@ export function run(command, args, { cwd, env = process.env, onLine } = {}) {
       process.off('SIGINT', forward).off('SIGTERM', forward);
     };
     const limit = setTimeout(() => {
-      say(`${command} did not end within ${LIMIT_MINUTES} minutes and is stopped`);
+      say(`${command} did not end within ${limitMinutes} minutes and is stopped`);
       end('SIGKILL');
-    }, LIMIT_MINUTES * 60_000);
+    }, limitMinutes * 60_000);
     process.on('SIGINT', forward).on('SIGTERM', forward);
 
     if (onLine) createInterface({ input: child.stdout }).on('line', onLine);

@@ -40,7 +40,7 @@ const ARROWS: Record<string, string[]> = {
     'mesh-store',
     'mesh-xds',
   ],
-  'mesh-wasm': ['mesh-model'],
+  'mesh-wasm': ['mesh-http1', 'mesh-model'],
 };
 
 /** Sockets, clocks, randomness and the runtimes around them: not for crates that only decide. */

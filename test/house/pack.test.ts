@@ -47,6 +47,7 @@ test('the tarball holds the modules, their types and the native core, and nothin
     'dist/index.js',
     'dist/index.d.ts',
     'dist/index.cjs',
+    'dist/wasm/mesh.wasm',
   ]) {
     t.true(packed.includes(path), path);
   }
@@ -89,13 +90,27 @@ test('import and require give the same names', async (t) => {
   t.is(esm.stderr + cjs.stderr, '');
 });
 
+for (const [kind, loaded] of [
+  ['module', "import('@mesh/proxy/wasm')"],
+  ['commonjs', "Promise.resolve(require('@mesh/proxy/wasm'))"],
+] as const) {
+  test(`WebAssembly is found in a project of type ${kind}`, async (t) => {
+    const ask = `${loaded}.then(({ loadModel }) => loadModel()).then((model) => console.log(model.validate('{')[0].code))`;
+    const { code, stdout, stderr } = await node(['-e', ask], process.env, join(folder, kind));
+    t.is(code, 0, stderr);
+    t.is(stdout, 'syntax\n');
+  });
+}
+
 for (const kind of kinds) {
   test(`TypeScript finds the types in a project of type ${kind}`, async (t) => {
     t.timeout(120_000);
     const project = join(folder, kind);
     writeFileSync(
       join(project, 'use.ts'),
-      "import { createProxy } from '@mesh/proxy';\nexport const make: typeof createProxy = createProxy;\n// @ts-expect-error: it is no number\nexport const wrong: number = createProxy;\n",
+      "import { createProxy } from '@mesh/proxy';\nexport const make: typeof createProxy = createProxy;\n// @ts-expect-error: it is no number\nexport const wrong: number = createProxy;\n" +
+        "import { type Decision, loadModel } from '@mesh/proxy/wasm';\n" +
+        "export const decide = async (): Promise<Decision> => (await loadModel()).route('{}', { url: '/' });\n",
     );
     const types = ['--types', 'node', '--typeRoots', resolve(root, 'node_modules/@types')];
     const how = [
