@@ -44,7 +44,7 @@ pub fn serve<N: Net>(
 ) -> impl Future<Output = ()> {
     let stats = thread.telemetry.listener(&listener.plan().label);
     stats.accepted();
-    let places = places(&thread, exchange_once::<N>);
+    let places = thread.places.of(exchange_once::<N>);
     let ended = Ended {
         telemetry: std::sync::Arc::clone(thread.telemetry.shared()),
         stats,
@@ -163,18 +163,18 @@ impl Drop for Ended {
 /// Memory for one exchange.
 type Place<F> = Pin<Box<Option<F>>>;
 
-/// A thread's places for exchanges.
+/// A thread's places for exchanges of one kind.
 struct Places<M, F> {
     make: M,
     free: RefCell<Vec<Place<F>>>,
 }
 
 impl<M, F> Places<M, F> {
-    fn lend<C>(&self, connection: C) -> Place<F>
+    fn lend<C>(&self, with: C) -> Place<F>
     where
         M: Fn(C) -> F,
     {
-        let exchange = (self.make)(connection);
+        let exchange = (self.make)(with);
         match self.free.borrow_mut().pop() {
             Some(mut place) => {
                 place.set(Some(exchange));
@@ -193,21 +193,62 @@ impl<M, F> Places<M, F> {
     }
 }
 
-/// The thread's places. Their type has no name that [`Thread`] could say.
-fn places<N: Net, M: Fn(Connection<N>) -> F + 'static, F: 'static>(
-    thread: &Thread<N>,
-    make: M,
-) -> Rc<Places<M, F>> {
-    let mut kept = thread.places.borrow_mut();
-    if let Some(places) = kept.clone().and_then(|places| places.downcast().ok()) {
-        return places;
+/// The places of all kinds of a thread. Their types have no names that [`Thread`] could say.
+#[derive(Default)]
+pub struct AllPlaces(RefCell<Vec<Rc<dyn Any>>>);
+
+impl AllPlaces {
+    fn of<C, M, F>(&self, make: M) -> Rc<Places<M, F>>
+    where
+        M: Fn(C) -> F + 'static,
+        F: 'static,
+    {
+        let mut kinds = self.0.borrow_mut();
+        let found = kinds.iter().find(|kind| kind.is::<Places<M, F>>());
+        if let Some(places) = found.and_then(|kind| Rc::clone(kind).downcast().ok()) {
+            return places;
+        }
+        let places = Rc::new(Places {
+            make,
+            free: RefCell::default(),
+        });
+        kinds.push(Rc::clone(&places) as Rc<dyn Any>);
+        places
     }
-    let places = Rc::new(Places {
-        make,
-        free: RefCell::default(),
-    });
-    *kept = Some(Rc::clone(&places) as Rc<dyn Any>);
-    places
+
+    /// The future that `make` makes of `with`, in memory that futures of the same kind use one after the other.
+    pub fn lend<C, M, F>(&self, make: M, with: C) -> impl Future<Output = ()> + use<C, M, F>
+    where
+        M: Fn(C) -> F + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        let places = self.of(make);
+        Lent {
+            place: Some(places.lend(with)),
+            places,
+        }
+    }
+}
+
+/// A future in a place that is given back when it has ended.
+struct Lent<M, F> {
+    place: Option<Place<F>>,
+    places: Rc<Places<M, F>>,
+}
+
+impl<M, F: Future<Output = ()>> Future for Lent<M, F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if let Some(future) = this.place.as_mut().and_then(|place| place.as_mut().as_pin_mut()) {
+            ready!(future.poll(cx));
+        }
+        if let Some(place) = this.place.take() {
+            this.places.take_back(place);
+        }
+        Poll::Ready(())
+    }
 }
 
 #[cfg(test)]

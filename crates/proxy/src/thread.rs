@@ -3,7 +3,6 @@
 //! Everything here belongs to one thread and is never locked: its deadlines, buffers, connections, the plan it works
 //! by. The control thread sends it plans and sockets; see [`crate::worker`].
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,6 +16,7 @@ use crate::buffer::Buffers;
 use crate::clock::{NEVER, Nanos};
 use crate::io::Net;
 use crate::plan::{ListenerPlan, Plan};
+use crate::task::AllPlaces;
 use crate::telemetry::ThreadTelemetry;
 use crate::timer::Timers;
 use crate::upstream::cluster::Cluster;
@@ -54,7 +54,7 @@ pub struct Thread<N: Net> {
     /// Open client connections.
     pub connections: Cell<usize>,
     /// Memory for exchanges; see [`crate::task`].
-    pub places: RefCell<Option<Rc<dyn Any>>>,
+    pub places: AllPlaces,
 }
 
 /// A listener on one thread, shared by its connections.
@@ -122,7 +122,7 @@ impl<N: Net> Thread<N> {
             request_heads: RefCell::default(),
             response_heads: RefCell::default(),
             connections: Cell::new(0),
-            places: RefCell::default(),
+            places: AllPlaces::default(),
         })
     }
 

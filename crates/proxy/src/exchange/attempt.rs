@@ -163,7 +163,8 @@ impl<N: Net> Try<'_, N> {
         if let Some(carrier) = caller.at_once(wanted) {
             return Ok(carrier);
         }
-        let mut carrier = std::pin::pin!(caller.carrier(wanted));
+        // Boxed: it is seldom asked, and would make every exchange's memory half as large again.
+        let mut carrier = Box::pin(caller.carrier(wanted));
         let found = poll_fn(|task| {
             if down.poll_cancelled(task).is_ready() {
                 return Poll::Ready(Err(Reason::ClientClosed));

@@ -88,13 +88,13 @@ pub fn poll_idle<N: Net>(
     connection.deadline.poll(cx).map(|()| Err(Some(waiting.reason)))
 }
 
-/// Serves one request.
+/// Serves one request. What few requests come to is boxed, so that it takes no place in the others' memory.
 pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     let plan = connection.listener.plan();
     let head = match read_head(&mut connection, &plan).await {
         Ok(Some(head)) => head,
         Ok(None) => return Rest::Over(None),
-        Err(refusal) => return Rest::Over(Some(refuse(connection, &plan, refusal).await)),
+        Err(refusal) => return Rest::Over(Some(Box::pin(refuse(connection, &plan, refusal)).await)),
     };
     let started = connection.thread.now();
     let Connection {
@@ -154,13 +154,13 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         let cluster = outcome
             .cluster
             .unwrap_or_else(|| connection.thread.telemetry.shared().none().clone());
-        return Rest::Over(upgraded(connection, &plan, server, cluster).await);
+        return Rest::Over(Box::pin(upgraded(connection, &plan, server, cluster)).await);
     }
     if failed {
         return Rest::Over(outcome.reason);
     }
     if !reusable {
-        linger(connection).await;
+        Box::pin(linger(connection)).await;
         return Rest::Over(outcome.reason);
     }
     let waiting = Waiting::next(&connection, &plan, now);

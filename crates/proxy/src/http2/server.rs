@@ -303,7 +303,12 @@ impl<N: Net> Driver<'_, N> {
             self.leave(Reason::MaxRequests);
         }
         let plan = self.shared.listener.plan();
-        tokio::task::spawn_local(stream(Alive::new(&self.shared), plan, request, respond));
+        let with = (Alive::new(&self.shared), plan, request, respond);
+        let places = &self.shared.thread.places;
+        tokio::task::spawn_local(places.lend(
+            |(alive, plan, request, respond)| stream(alive, plan, request, respond),
+            with,
+        ));
     }
 
     /// Asks the client to go elsewhere; what it has begun goes on.

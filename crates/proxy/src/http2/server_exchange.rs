@@ -59,7 +59,7 @@ pub(super) async fn stream<N: Net>(
             if let Some(client) = down.into_tunnel() {
                 let none = shared.thread.telemetry.shared().none();
                 let cluster = outcome.cluster.unwrap_or_else(|| none.clone());
-                pass(shared, &plan, &deadline, client, server, &cluster).await;
+                Box::pin(pass(shared, &plan, &deadline, client, server, &cluster)).await;
             }
         }
         None if !down.is_finished() => down.abort(outcome.reason.unwrap_or(Reason::Internal), outcome.reset),
