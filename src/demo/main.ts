@@ -1,134 +1,103 @@
 /**
- * `npm start`: a small shop behind the proxy, with a client, and what the proxy sees of it.
+ * `npm start`: a small shop behind the proxy, visitors, and what the proxy sees of them.
  *
- *     client ──> proxy ──> web ──> proxy ──> catalogue (2 copies)
- *                                     └────> basket
+ * Ctrl-C drains: the visitors leave, requests under way end, the proxy and the shop close, exit code 0. A second one
+ * ends at once.
  */
 
-import { once } from 'node:events';
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { createProxy } from '../index.js';
-import type { MeshProxy } from '../index.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ListenError, type Listening, type MeshProxy, createProxy } from '../index.js';
+import { Visitors } from './client.js';
+import { TableDrawer } from './screen.js';
+import { Shop } from './shop.js';
+import { HEADING, Window, render } from './table.js';
 
 /** How often the table is drawn. */
 const DRAW_MS = 1000;
-/** How often the client asks, on average. */
-const ASK_MS = 20;
+/** What the table tells of: the last seconds. */
+const WINDOW_MS = 10_000;
+/** A signal that comes this soon after another is its echo. */
+const ECHO_MS = 500;
+/** How long requests under way may go on after Ctrl-C. */
+const DRAIN_MS = 2000;
 
-type Answer = (path: string) => unknown;
+const FRONT = '127.0.0.1:8080';
+const ADMIN = '127.0.0.1:4191';
+const ANY_PORT = '127.0.0.1:0';
 
-async function service(answer: Answer): Promise<{ address: string; server: http.Server }> {
-  const server = http.createServer((request, response) => {
-    void Promise.resolve(answer(request.url ?? '/')).then(
-      (body) => response.setHeader('content-type', 'application/json').end(`${JSON.stringify(body)}\n`),
-      (error: unknown) => response.writeHead(502).end(`${String(error)}\n`),
-    );
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, server };
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+
+/** Listens where it is wanted, or on a free port when somebody else is there. */
+async function listen(shop: Shop): Promise<{ proxy: MeshProxy; listening: Listening }> {
+  let [front, admin] = [FRONT, ADMIN];
+  for (;;) {
+    const proxy = createProxy(shop.config(front), { admin });
+    try {
+      return { proxy, listening: await proxy.listen() };
+    } catch (error) {
+      await proxy.close();
+      if (!(error instanceof ListenError) || error.code !== 'EADDRINUSE') throw error;
+      if (error.listener === 'admin' && admin === ADMIN) admin = ANY_PORT;
+      else if (error.listener === 'front' && front === FRONT) front = ANY_PORT;
+      else throw error;
+      say(`${error.address} is in use by another program: taking a free port instead`);
+    }
+  }
 }
 
-async function get(agent: http.Agent, address: string, host: string, path: string): Promise<unknown> {
-  const [hostname, port] = address.split(':');
-  return await new Promise((resolve, reject) => {
-    const request = http.get({ agent, hostname, port, path, headers: { host } }, (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (part: string) => (text += part));
-      response.on('end', () => resolve(response.statusCode === 200 ? JSON.parse(text) : { error: text }));
-      response.on('error', reject);
-    });
-    request.on('error', reject);
+/**
+ * Resolves at the first signal; a second one ends at once. npm sends what the terminal has sent already once more, so
+ * a signal that comes right after the first is the same.
+ */
+function interrupted(): Promise<void> {
+  return new Promise((resolve) => {
+    let first: number | undefined;
+    const onSignal = (): void => {
+      first ??= performance.now();
+      if (performance.now() - first > ECHO_MS) process.exit(1);
+      resolve();
+    };
+    process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
   });
 }
 
-const cell = (text: string, width: number): string => text.padEnd(width).slice(0, width);
-const ms = (value: number | null): string => (value === null ? '-' : `${value.toFixed(2)} ms`);
-
-/** One line a route: what happened since the last look. */
-async function lines(proxy: MeshProxy, before: Map<string, number>): Promise<string[]> {
-  const { routes, clusters } = await proxy.stats();
-  return routes.map(({ route, cluster, requests, successRate, duration }) => {
-    const rate = ((requests - (before.get(route) ?? 0)) * 1000) / DRAW_MS;
-    before.set(route, requests);
-    const endpoints = clusters.find(({ name }) => name === cluster)?.endpoints ?? [];
-    const up = endpoints.filter(({ state }) => state === 'available').length;
-    return [
-      cell(route, 24),
-      cell(`${rate.toFixed(0)}/s`, 8),
-      cell(successRate === null ? '-' : `${(successRate * 100).toFixed(1)} %`, 9),
-      cell(ms(duration.p50Ms), 10),
-      cell(ms(duration.p95Ms), 10),
-      cell(ms(duration.p99Ms), 10),
-      `${up}/${endpoints.length}`,
-    ].join(' ');
-  });
+/** Draws what happened, again and again until the end. */
+async function watch(proxy: MeshProxy, ended: Promise<void>): Promise<void> {
+  const window = new Window(WINDOW_MS);
+  const table = new TableDrawer(process.stdout, HEADING);
+  window.rows(await proxy.stats(), performance.now());
+  for (;;) {
+    const timer = new AbortController();
+    const tick = sleep(DRAW_MS, true, { signal: timer.signal }).catch(() => false);
+    const goesOn = await Promise.race([tick, ended.then(() => false)]);
+    timer.abort();
+    if (!goesOn) return;
+    table.draw(window.rows(await proxy.stats(), performance.now()).map(render));
+  }
 }
 
 async function main(): Promise<void> {
-  const agent = new http.Agent({ keepAlive: true });
-  let inner = '';
-  const catalogue = await Promise.all(
-    ['a', 'b'].map((copy) => service((path) => ({ copy, path, items: ['tea', 'cup', 'pot'] }))),
-  );
-  const basket = await service(() => ({ items: 2, total: '12.50' }));
-  const web = await service(async () => ({
-    catalogue: await get(agent, inner, 'catalogue.shop', '/items'),
-    basket: await get(agent, inner, 'basket.shop', '/mine'),
-  }));
-  const proxy = createProxy({
-    listeners: [
-      { name: 'front', address: '127.0.0.1:8080', routes: [{ name: 'shop', to: 'web' }] },
-      {
-        name: 'between',
-        address: '127.0.0.1:0',
-        routes: [
-          { name: 'catalogue', match: { host: 'catalogue.shop' }, to: 'catalogue' },
-          { name: 'basket', match: { host: 'basket.shop' }, to: 'basket' },
-        ],
-      },
-    ],
-    clusters: {
-      web: { endpoints: [web.address] },
-      catalogue: { endpoints: catalogue.map(({ address }) => address) },
-      basket: { endpoints: [basket.address] },
-    },
-  });
-  const { addresses } = await proxy.listen();
-  const front = addresses.find(({ listener }) => listener === 'front')?.address ?? '';
-  inner = addresses.find(({ listener }) => listener === 'between')?.address ?? '';
-
-  const asking = setInterval(() => void get(agent, front, 'shop.test', '/').catch(() => {}), ASK_MS);
-  const before = new Map<string, number>();
-  const { stdout } = process;
-  console.log(`The shop is open. Try: curl http://${front}/    (Ctrl-C ends it)`);
-  const heading = `${cell('route', 24)} ${cell('requests', 8)} ${cell('success', 9)} ${cell('p50', 10)} ${cell('p95', 10)} ${cell('p99', 10)} endpoints`;
-  if (!stdout.isTTY) console.log(heading);
-  let drawn = 0;
-  const draw = async (): Promise<void> => {
-    const table = await lines(proxy, before);
-    if (stdout.isTTY) {
-      if (drawn > 0) stdout.write(`\u001b[${drawn}A\u001b[J`);
-      table.unshift(heading);
-      drawn = table.length;
-    }
-    stdout.write(`${table.join('\n')}\n`);
-  };
-  const drawing = setInterval(() => {
-    // A look that the end overtakes has nothing to show.
-    draw().catch(() => {});
-  }, DRAW_MS);
-
-  const end = async (): Promise<void> => {
-    clearInterval(asking);
-    clearInterval(drawing);
-    await proxy.drain({ timeoutMs: 2000 });
-    agent.destroy();
-    for (const { server } of [web, basket, ...catalogue]) server.close().closeAllConnections();
-    console.log('drained, closed');
-  };
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void end());
+  const ended = interrupted();
+  const shop = await Shop.open();
+  try {
+    const { proxy, listening } = await listen(shop);
+    const at = (name: string): string | undefined =>
+      listening.addresses.find(({ listener }) => listener === name)?.address;
+    const [front = '', between = '', admin] = [at('front'), at('between'), at('admin')];
+    shop.direct(between);
+    say(`The shop is open:  curl http://${front}/`);
+    if (admin) say(`Its numbers:       curl http://${admin}/metrics`);
+    say('Ctrl-C drains and ends it. The last ten seconds:\n');
+    const visitors = new Visitors(front);
+    await watch(proxy, ended);
+    say('\ndraining');
+    visitors.stop();
+    await proxy.drain({ timeoutMs: DRAIN_MS });
+    visitors.close();
+  } finally {
+    await shop.close();
+  }
+  say('closed');
 }
 
 await main();
