@@ -15,7 +15,9 @@ use mesh_model::resources::{IpNet, Listener};
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 
+use crate::own::Own;
 use crate::telemetry::Label;
+use crate::telemetry::access_log::{Output, Sampler};
 use crate::tls::ServerTls;
 use crate::upstream::cluster::ClusterPlan;
 
@@ -31,6 +33,8 @@ pub struct Plan {
     pub listeners: ByName<ListenerPlan>,
     /// Clusters by name.
     pub clusters: ByName<ClusterPlan>,
+    /// Where this proxy itself listens.
+    pub own: Own,
 }
 
 /// A route table, compiled.
@@ -59,8 +63,18 @@ pub struct ListenerPlan {
     pub timeouts: Timeouts,
     /// Bounds of heads and bodies.
     pub http1: Limits,
+    /// Where finished requests and streams are written down.
+    pub access: Option<AccessPlan>,
     /// What all threads count together; outlives the plan.
     pub shared: Arc<ListenerShared>,
+}
+
+/// A listener's access log, compiled.
+pub struct AccessPlan {
+    /// Which requests get a line.
+    pub sampler: Sampler,
+    /// Where lines go.
+    pub output: Output,
 }
 
 /// A listener's deadlines; `None` is off.
@@ -121,6 +135,7 @@ impl ListenerPlan {
         routes: Option<Arc<Routes>>,
         sni: Option<SniIndex>,
         tls: Option<Arc<ServerTls>>,
+        access: Option<AccessPlan>,
         shared: Arc<ListenerShared>,
     ) -> Self {
         let t = resource.timeouts;
@@ -144,6 +159,7 @@ impl ListenerPlan {
                 fields: resource.limits.header_count as usize,
                 ..Limits::default()
             },
+            access,
             shared,
             resource,
         }

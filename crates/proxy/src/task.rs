@@ -13,7 +13,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -39,7 +39,7 @@ pub fn serve<N: Net>(
     thread: Rc<Thread<N>>,
     listener: Rc<Listener>,
     stream: N::Stream,
-    ip: Option<IpAddr>,
+    client: Option<SocketAddr>,
     permit: ListenerPermit,
 ) -> impl Future<Output = ()> {
     let stats = thread.telemetry.listener(&listener.plan().label);
@@ -54,7 +54,7 @@ pub fn serve<N: Net>(
         deadline: thread.timers.deadline(),
         wire: Wire::new(stream, Rc::clone(&thread.buffers)),
         opened: thread.now(),
-        peer: Peer::new(ip),
+        peer: Peer::new(client),
         thread,
         listener,
         permit,

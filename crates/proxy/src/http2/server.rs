@@ -30,12 +30,13 @@ use super::body::SEND_BUFFER;
 use super::meter::{Budgets, Flood, Role};
 use super::metered::{Farewell, Metered};
 use super::server_exchange::stream;
+use crate::access;
 use crate::clock::{NEVER, Nanos, after};
 use crate::connection::Connection;
 use crate::exchange::Peer;
 use crate::io::Net;
 use crate::plan::ListenerPlan;
-use crate::telemetry::{Limit, ListenerStats, Own};
+use crate::telemetry::{Limit, ListenerStats, Own, Protocol};
 use crate::thread::{Drain, Listener, Thread};
 use crate::timer::{Deadline, until};
 
@@ -153,11 +154,22 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         }),
     )
     .await;
+    let refused = |reason| {
+        let from = access::From {
+            thread: &thread,
+            listener: &listener,
+            plan: &plan,
+            peer: &peer,
+            protocol: Protocol::Http2,
+        };
+        access::refused(&from, reason, None, thread.now() - opened);
+        Some(reason)
+    };
     let h2 = match shaken {
         Some(Some(Ok(h2))) => h2,
-        Some(Some(Err(error))) if !error.is_io() => return Some(Reason::Http2Protocol),
-        Some(_) => return Some(Reason::ClientClosed),
-        None => return Some(Reason::HeaderTimeout),
+        Some(Some(Err(error))) if !error.is_io() => return refused(Reason::Http2Protocol),
+        Some(_) => return refused(Reason::ClientClosed),
+        None => return refused(Reason::HeaderTimeout),
     };
     let idle_since = Cell::new(thread.now());
     let shared = Rc::new(Shared {
@@ -181,6 +193,16 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         phase,
     };
     let reason = poll_fn(|cx| driver.poll(cx)).await;
+    if let Some(blame @ (Reason::Http2Flood | Reason::Http2Protocol | Reason::ClientStalled)) = reason {
+        let from = access::From {
+            thread: &driver.shared.thread,
+            listener: &driver.shared.listener,
+            plan: &driver.plan,
+            peer: &driver.shared.peer,
+            protocol: Protocol::Http2,
+        };
+        access::refused(&from, blame, None, driver.shared.thread.now() - opened);
+    }
     let lingers = driver.lingers(reason);
     let thread = Rc::clone(&driver.shared.thread);
     // Streams that are left see the connection's end in theirs.
