@@ -17,7 +17,7 @@ use crate::balance::{EndpointRegistry, Member, Picker};
 use crate::clock::Nanos;
 use crate::plan::{AccessPlan, ListenerPlan, Plan, Routes};
 use crate::telemetry::access_log::{AccessLog, Sampler, Target};
-use crate::telemetry::{Telemetry, TelemetryOptions};
+use crate::telemetry::{Label, Telemetry, TelemetryOptions};
 use crate::tls::{ClientConfigs, ServerTls, server_name};
 use crate::upstream::cluster::ClusterPlan;
 use crate::upstream::target::TargetTls;
@@ -155,6 +155,17 @@ impl Compiler {
     /// Takes a draft as what the next one is compared with.
     pub fn accept(&mut self, draft: Draft) -> Arc<Plan> {
         self.last = draft.last;
+        let (plan, none) = (&draft.plan, self.telemetry.none().id());
+        self.telemetry.retain_routes(|labels| {
+            let Some(listener) = plan.listeners.get(labels.listener.as_str()) else {
+                return false;
+            };
+            let (route, cluster) = (&labels.route, &labels.cluster);
+            let routes = listener.routes.as_ref();
+            let has_route =
+                route.id() == none || routes.is_some_and(|routes| routes.label_ids.contains(&route.id()));
+            has_route && (cluster.id() == none || plan.clusters.contains_key(cluster.as_str()))
+        });
         self.telemetry
             .retain_listeners(|name| draft.plan.listeners.contains_key(name));
         self.telemetry
@@ -165,12 +176,16 @@ impl Compiler {
 
     fn routes(&self, table: &RouteTable) -> Result<Arc<Routes>, Vec<Issue>> {
         let index = RouteIndex::compile(table)?;
-        let labels = index
+        let labels: Vec<_> = index
             .routes()
             .iter()
             .map(|route| self.telemetry.label(&route.name))
             .collect();
-        Ok(Arc::new(Routes { index, labels }))
+        Ok(Arc::new(Routes {
+            index,
+            label_ids: labels.iter().map(Label::id).collect(),
+            labels,
+        }))
     }
 
     fn listener(

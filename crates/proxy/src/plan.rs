@@ -3,7 +3,7 @@
 //! A plan is immutable and shared. Everything that can be worked out once is worked out when it is made: route
 //! indexes, deadlines as spans, limits of the codec, TLS configurations. A request holds the parts it began with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -43,6 +43,8 @@ pub struct Routes {
     pub index: RouteIndex,
     /// The routes' names as they stand in metrics, by the routes' numbers.
     pub labels: Vec<Label>,
+    /// The same names' numbers.
+    pub label_ids: HashSet<u64, RandomState>,
 }
 
 /// A listener, compiled.

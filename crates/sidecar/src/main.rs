@@ -18,6 +18,7 @@ use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Options, Phas
 use mesh_proxy::{admin, compile};
 use settings::{HELP, LogFormat, Running, Source, Task};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{Receiver, channel};
 
 /// Bad settings or a bad configuration (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
@@ -68,17 +69,26 @@ fn check(resources: Resources) -> Result<(), Vec<String>> {
     compile::check(resources).map_err(|issues| issues.iter().map(ToString::to_string).collect())
 }
 
-/// Lines on standard error.
-fn log(running: &Running) -> Log {
+/// Lines that wait to be written: standard error that nobody reads must not stop the threads that say something.
+const MOST_LINES: usize = 4096;
+
+/// What is said, and the lines it becomes.
+fn log(running: &Running) -> (Log, Receiver<String>) {
     let format = running.log_format;
-    Log::new(running.log_level, move |entry: &Entry<'_>| {
+    let (lines, said) = channel(MOST_LINES);
+    let log = Log::new(running.log_level, move |entry: &Entry<'_>| {
         let line = match format {
             LogFormat::Text => format!("mesh-sidecar: {}\n", entry.text()),
             LogFormat::Json => format!("{}\n", entry.json(SystemTime::now())),
         };
-        // Whole, so that lines of several threads do not mix. There is nobody left to tell that it failed.
-        let _ = std::io::stderr().write_all(line.as_bytes());
-    })
+        let _ = lines.try_send(line);
+    });
+    (log, said)
+}
+
+fn write(line: &str) {
+    // There is nobody left to tell that it failed.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 fn apply(proxy: &Proxy, source: &Source) -> Result<Applied, Vec<String>> {
@@ -105,7 +115,8 @@ fn run(source: &Source, running: &Running) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return failed("signals can't be heard", error),
     };
-    let log = Arc::new(log(running));
+    let (log, mut said) = log(running);
+    let log = Arc::new(log);
     let mut proxy = match Proxy::start(Options {
         threads: running.threads,
         log: Arc::clone(&log),
@@ -130,7 +141,12 @@ fn run(source: &Source, running: &Running) -> ExitCode {
     if let Err(problems) = apply(&proxy, source) {
         return refuse(&problems);
     }
-    runtime.block_on(until_end(&proxy, source, running, signals))
+    let code = runtime.block_on(until_end(&proxy, source, running, signals, &mut said));
+    drop(proxy);
+    while let Ok(line) = said.try_recv() {
+        write(&line);
+    }
+    code
 }
 
 struct Signals {
@@ -151,7 +167,13 @@ impl Signals {
     }
 }
 
-async fn until_end(proxy: &Proxy, source: &Source, running: &Running, mut signals: Signals) -> ExitCode {
+async fn until_end(
+    proxy: &Proxy,
+    source: &Source,
+    running: &Running,
+    mut signals: Signals,
+    said: &mut Receiver<String>,
+) -> ExitCode {
     let log = proxy.log();
     let mut phase = proxy.phase();
     let mut draining = false;
@@ -167,6 +189,10 @@ async fn until_end(proxy: &Proxy, source: &Source, running: &Running, mut signal
                         log.error("not applied: the last good configuration keeps serving", &[]);
                     }
                 }
+                continue;
+            }
+            Some(line) = said.recv() => {
+                write(&line);
                 continue;
             }
             _ = signals.user1.recv() => {

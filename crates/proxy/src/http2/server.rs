@@ -61,6 +61,7 @@ pub(super) struct Shared<N: Net> {
     pub(super) thread: Rc<Thread<N>>,
     pub(super) listener: Rc<Listener>,
     pub(super) peer: Peer,
+    stats: Rc<Own<ListenerStats>>,
     streams: Cell<u32>,
     idle_since: Cell<Nanos>,
     /// The connection's task, woken when its last stream ends.
@@ -72,6 +73,9 @@ pub(super) struct Alive<N: Net>(Rc<Shared<N>>);
 
 impl<N: Net> Alive<N> {
     fn new(shared: &Rc<Shared<N>>) -> Self {
+        if shared.streams.get() == 0 {
+            shared.stats.idle(-1);
+        }
         shared.streams.set(shared.streams.get() + 1);
         Self(Rc::clone(shared))
     }
@@ -87,11 +91,19 @@ impl<N: Net> Drop for Alive<N> {
         let left = self.0.streams.get().saturating_sub(1);
         self.0.streams.set(left);
         if left == 0 {
+            self.0.stats.idle(1);
             self.0.idle_since.set(self.0.thread.now());
             if let Some(driver) = self.0.driver.take() {
                 driver.wake();
             }
         }
+    }
+}
+
+impl<N: Net> Drop for Shared<N> {
+    fn drop(&mut self) {
+        // The last stream is gone, and with this the connection.
+        self.stats.idle(-1);
     }
 }
 
@@ -172,10 +184,13 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         None => return refused(Reason::HeaderTimeout),
     };
     let idle_since = Cell::new(thread.now());
+    // Until its first stream.
+    stats.idle(1);
     let shared = Rc::new(Shared {
         thread,
         listener,
         peer,
+        stats: Rc::clone(&stats),
         streams: Cell::new(0),
         idle_since,
         driver: RefCell::default(),
