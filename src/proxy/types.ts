@@ -204,6 +204,8 @@ export interface ListenerStats {
   readonly connections: number;
   /** Connections open. */
   readonly active: number;
+  /** Of those, the ones that wait for a request. */
+  readonly idle: number;
   readonly closed: number;
   readonly closedBy: Counts;
   /** Connections by detected protocol. */
@@ -222,6 +224,8 @@ export interface ClusterStats {
   readonly connections: number;
   /** Connections open. */
   readonly active: number;
+  /** Of those, the ones that wait in the pool. */
+  readonly idle: number;
   readonly connectFailures: Counts;
   readonly connectDuration: DurationStats;
   readonly poolHits: number;

@@ -188,6 +188,7 @@ export const STATS: ProxyStats = {
       ],
       connections: 1,
       active: 1,
+      idle: 0,
       connectFailures: {},
       connectDuration: NO_DURATION,
       poolHits: 1999,

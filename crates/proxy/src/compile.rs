@@ -5,18 +5,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mesh_model::issue::{Issue, PathStep};
+use mesh_model::issue::{Issue, IssueCode, PathStep};
 use mesh_model::resources::{
-    Address, Cluster, Discovery, Endpoints, Health, Listener, RouteTable, UpstreamProtocol,
+    Address, Cluster, Discovery, Endpoints, Health, Listener, Resources, RouteTable, UpstreamProtocol,
 };
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
-use mesh_store::Snapshot;
+use mesh_store::{Snapshot, Store};
 
 use crate::balance::{EndpointRegistry, Member, Picker};
 use crate::clock::Nanos;
-use crate::plan::{ListenerPlan, Plan, Routes};
-use crate::telemetry::Telemetry;
+use crate::plan::{AccessPlan, ListenerPlan, Plan, Routes};
+use crate::telemetry::access_log::{AccessLog, Sampler, Target};
+use crate::telemetry::{Label, Telemetry, TelemetryOptions};
 use crate::tls::{ClientConfigs, ServerTls, server_name};
 use crate::upstream::cluster::ClusterPlan;
 use crate::upstream::target::TargetTls;
@@ -40,7 +41,8 @@ pub struct Compiler {
     /// The proxy's numbers.
     pub telemetry: Arc<Telemetry>,
     /// What is known of endpoints.
-    pub registry: EndpointRegistry,
+    pub registry: Arc<EndpointRegistry>,
+    access_log: Arc<AccessLog>,
     clients: ClientConfigs,
     last: Last,
 }
@@ -62,10 +64,11 @@ pub struct Draft {
 
 impl Compiler {
     /// A compiler that has made nothing yet.
-    pub fn new(telemetry: Arc<Telemetry>) -> Self {
+    pub fn new(telemetry: Arc<Telemetry>, access_log: Arc<AccessLog>) -> Self {
         Self {
             telemetry,
-            registry: EndpointRegistry::default(),
+            registry: Arc::default(),
+            access_log,
             clients: ClientConfigs::new(),
             last: Last::default(),
         }
@@ -152,6 +155,17 @@ impl Compiler {
     /// Takes a draft as what the next one is compared with.
     pub fn accept(&mut self, draft: Draft) -> Arc<Plan> {
         self.last = draft.last;
+        let (plan, none) = (&draft.plan, self.telemetry.none().id());
+        self.telemetry.retain_routes(|labels| {
+            let Some(listener) = plan.listeners.get(labels.listener.as_str()) else {
+                return false;
+            };
+            let (route, cluster) = (&labels.route, &labels.cluster);
+            let routes = listener.routes.as_ref();
+            let has_route =
+                route.id() == none || routes.is_some_and(|routes| routes.label_ids.contains(&route.id()));
+            has_route && (cluster.id() == none || plan.clusters.contains_key(cluster.as_str()))
+        });
         self.telemetry
             .retain_listeners(|name| draft.plan.listeners.contains_key(name));
         self.telemetry
@@ -162,12 +176,16 @@ impl Compiler {
 
     fn routes(&self, table: &RouteTable) -> Result<Arc<Routes>, Vec<Issue>> {
         let index = RouteIndex::compile(table)?;
-        let labels = index
+        let labels: Vec<_> = index
             .routes()
             .iter()
             .map(|route| self.telemetry.label(&route.name))
             .collect();
-        Ok(Arc::new(Routes { index, labels }))
+        Ok(Arc::new(Routes {
+            index,
+            label_ids: labels.iter().map(Label::id).collect(),
+            labels,
+        }))
     }
 
     fn listener(
@@ -194,6 +212,7 @@ impl Compiler {
             )?)),
             (None, _) => None,
         };
+        let access = self.access(at, listener)?;
         let shared = old.map_or_else(Arc::default, |old| Arc::clone(&old.shared));
         let label = self.telemetry.label(&listener.name);
         Ok(Arc::new(ListenerPlan::new(
@@ -202,8 +221,38 @@ impl Compiler {
             routes.cloned(),
             sni,
             tls,
+            access,
             shared,
         )))
+    }
+
+    /// The log of a listener. The same file is opened once, whoever logs to it.
+    fn access(&self, at: usize, listener: &Listener) -> Result<Option<AccessPlan>, Vec<Issue>> {
+        let Some(log) = &listener.access_log else {
+            return Ok(None);
+        };
+        let target = log
+            .path
+            .as_ref()
+            .map_or(Target::Stdout, |path| Target::File(path.into()));
+        match self.access_log.output(&target) {
+            Ok(output) => Ok(Some(AccessPlan {
+                sampler: Sampler::new(log.sample),
+                output,
+            })),
+            Err(error) => Err(vec![Issue {
+                path: vec![
+                    PathStep::Key("listeners".into()),
+                    PathStep::Index(at),
+                    PathStep::Key("accessLog".into()),
+                    PathStep::Key("path".into()),
+                ],
+                code: IssueCode::BadValue,
+                message: format!("{}: {error}", log.path.as_deref().unwrap_or("standard output")),
+                expected: Some("a file that can be appended to".into()),
+                position: None,
+            }]),
+        }
     }
 
     fn cluster(
@@ -277,6 +326,27 @@ impl Compiler {
         let server_name = server_name(cluster.tls_name(), &path).map_err(|issue| vec![issue])?;
         Ok(Some(TargetTls::new(config, server_name)))
     }
+}
+
+/// Everything that is wrong with resources, the files they name included, without serving them.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(mut resources: Resources) -> Result<(), Vec<Issue>> {
+    // What it says is looked at, its file is not: to open one would be to make it.
+    let issues = mesh_model::validate::validate(&resources);
+    if !issues.is_empty() {
+        return Err(issues);
+    }
+    for listener in &mut resources.listeners {
+        listener.access_log = None;
+    }
+    let staged = Store::default().stage_all(resources)?;
+    let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
+    let access_log = Arc::new(AccessLog::new(Arc::clone(telemetry.log())));
+    Compiler::new(telemetry, access_log)
+        .draft(staged.snapshot(), &Discovered::new(), &Plan::default(), 0)
+        .map(drop)
 }
 
 /// `kind[at].tls`

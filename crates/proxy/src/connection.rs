@@ -20,13 +20,14 @@ use mesh_model::errors::Reason;
 use mesh_model::resources::{ListenerProtocol, WeightedCluster};
 use mesh_model::route::pick_cluster;
 
-use crate::balance::{Outcome as Verdict, Tried};
+use crate::access;
+use crate::balance::{EndpointState, Outcome as Verdict, Tried};
 use crate::clock::{NEVER, after};
 use crate::detect::{Detected, detect};
 use crate::exchange::Peer;
 use crate::io::Net;
-use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
+use crate::io::{Stream, TlsFacts};
 use crate::plan::{ListenerPermit, ListenerPlan};
 use crate::telemetry::{Finished, Handshake, Label, Protocol};
 use crate::thread::{Drain, Listener, Thread};
@@ -70,15 +71,21 @@ pub enum Next<N: Net> {
     Over(Option<Reason>),
 }
 
+/// How a stream of bytes went: `Err` when nothing came of it, so that it is not counted nor written down yet.
+type Streamed = Result<Option<Reason>, Reason>;
+
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     let plan = connection.listener.plan();
     if let Some(tls) = &plan.tls {
         if plan.sni.is_some() {
-            match passes_through(&mut connection, &plan).await {
-                Ok(Some(targets)) => return Next::Over(stream(&mut connection, &plan, &targets).await),
-                Ok(None) => {}
-                Err(reason) => return Next::Over(Some(reason)),
+            let streamed = match passes_through(&mut connection, &plan).await {
+                Ok(Some(targets)) => Some(stream(&mut connection, &plan, &targets, Protocol::Tls).await),
+                Ok(None) => None,
+                Err(reason) => Some(Err(reason)),
+            };
+            if let Some(streamed) = streamed {
+                return over(&connection, Protocol::Tls, streamed);
             }
         }
         connection = match handshake(connection, &plan, tls.config()).await {
@@ -94,13 +101,28 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     match plan.resource.protocol {
         ListenerProtocol::Http1 => Next::Http1(connection),
         ListenerProtocol::Http2 => Next::Http2(connection),
-        ListenerProtocol::Tcp => Next::Over(stream(&mut connection, &plan, &plan.resource.tcp).await),
-        ListenerProtocol::TlsPassthrough => Next::Over(pass_through(&mut connection, &plan).await),
+        ListenerProtocol::Tcp => {
+            let streamed = stream(&mut connection, &plan, &plan.resource.tcp, Protocol::Tcp).await;
+            over(&connection, Protocol::Tcp, streamed)
+        }
+        ListenerProtocol::TlsPassthrough => {
+            let streamed = pass_through(&mut connection, &plan).await;
+            over(&connection, Protocol::Tls, streamed)
+        }
         ListenerProtocol::Auto if plan.routes.is_none() && plan.sni.is_none() => {
-            Next::Over(stream(&mut connection, &plan, &plan.resource.tcp).await)
+            let streamed = stream(&mut connection, &plan, &plan.resource.tcp, Protocol::Tcp).await;
+            over(&connection, Protocol::Tcp, streamed)
         }
         ListenerProtocol::Auto => by_first_bytes(connection, &plan).await,
     }
+}
+
+/// The end of a connection that never became HTTP.
+fn over<N: Net>(connection: &Connection<N>, protocol: Protocol, streamed: Streamed) -> Next<N> {
+    Next::Over(streamed.unwrap_or_else(|reason| {
+        connection.refused(reason, protocol, None);
+        Some(reason)
+    }))
 }
 
 async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
@@ -113,7 +135,7 @@ async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPl
             FirstByte::Ended => return Next::Over(None),
             FirstByte::Silence => match server_first(&mut connection, plan).await {
                 ServerFirst::ClientSpoke => {}
-                ServerFirst::Over(reason) => return Next::Over(reason),
+                ServerFirst::Over(streamed) => return over(&connection, Protocol::Tcp, streamed),
             },
         }
     }
@@ -133,24 +155,29 @@ async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPl
             }
             Detected::Tls if plan.sni.is_some() && plan.tls.is_none() => {
                 stats.detected(Protocol::Tls);
-                return Next::Over(pass_through(&mut connection, plan).await);
+                let streamed = pass_through(&mut connection, plan).await;
+                return over(&connection, Protocol::Tls, streamed);
             }
             _ if !tcp.is_empty() => {
                 stats.detected(Protocol::Tcp);
-                return Next::Over(stream(&mut connection, plan, tcp).await);
+                let streamed = stream(&mut connection, plan, tcp, Protocol::Tcp).await;
+                return over(&connection, Protocol::Tcp, streamed);
             }
-            Detected::Tls => return Next::Over(Some(Reason::TlsNotConfigured)),
+            Detected::Tls => return over(&connection, Protocol::Tls, Err(Reason::TlsNotConfigured)),
             // The HTTP/1 engine says what is wrong with it.
             _ if plan.routes.is_some() => return Next::Http1(connection),
-            _ => return Next::Over(Some(Reason::NotHttp)),
+            _ => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
         }
         match fill(&mut connection, at, most).await {
             Ok(Filled::Bytes(_)) => {}
             Ok(Filled::End) if connection.wire.unread().is_empty() => return Next::Over(None),
-            Ok(_) if !tcp.is_empty() => return Next::Over(stream(&mut connection, plan, tcp).await),
+            Ok(_) if !tcp.is_empty() => {
+                let streamed = stream(&mut connection, plan, tcp, Protocol::Tcp).await;
+                return over(&connection, Protocol::Tcp, streamed);
+            }
             Ok(_) | Err(_) if plan.routes.is_some() => return Next::Http1(connection),
-            Ok(_) => return Next::Over(Some(Reason::NotHttp)),
-            Err(reason) => return Next::Over(Some(reason)),
+            Ok(_) => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
+            Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
         }
     }
 }
@@ -186,14 +213,14 @@ async fn first_byte<N: Net>(connection: &mut Connection<N>, at: u64) -> FirstByt
 
 enum ServerFirst {
     ClientSpoke,
-    Over(Option<Reason>),
+    Over(Streamed),
 }
 
 /// Calls the TCP target and sees who speaks first.
 async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst {
     let mut server = match dial(connection, &plan.resource.tcp).await {
         Ok(server) => server,
-        Err(reason) => return ServerFirst::Over(Some(reason)),
+        Err(reason) => return ServerFirst::Over(Err(reason)),
     };
     let idle =
         after(connection.thread.now(), plan.timeouts.tcp_idle).min(connection.listener.drain_deadline());
@@ -217,9 +244,9 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
                 .telemetry
                 .listener(&plan.label)
                 .detected(Protocol::Tcp);
-            ServerFirst::Over(relay(connection, plan, server).await)
+            ServerFirst::Over(Ok(relay(connection, plan, server, Protocol::Tcp).await))
         }
-        None => ServerFirst::Over(Some(Reason::IdleTimeout)),
+        None => ServerFirst::Over(Err(Reason::IdleTimeout)),
     }
 }
 
@@ -233,7 +260,17 @@ async fn passes_through<N: Net>(
         after(connection.thread.now(), plan.timeouts.handshake).min(connection.listener.drain_deadline());
     loop {
         match client_hello(connection.wire.unread()) {
-            Hello::ServerName(name) => return Ok(sni.find(name.as_deref()).map(<[_]>::to_vec)),
+            Hello::ServerName(name) => {
+                let targets = sni.find(name.as_deref()).map(<[_]>::to_vec);
+                if connection.listener.access_queue().is_some() {
+                    let server_name = name.as_deref().map(Into::into);
+                    connection.peer.tls = Some(Box::new(TlsFacts {
+                        server_name,
+                        ..TlsFacts::default()
+                    }));
+                }
+                return Ok(targets);
+            }
             Hello::Invalid => return Err(Reason::TlsHandshakeFailed),
             Hello::Incomplete => {}
         }
@@ -246,12 +283,13 @@ async fn passes_through<N: Net>(
     }
 }
 
-async fn pass_through<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> Option<Reason> {
-    match passes_through(connection, plan).await {
-        Ok(Some(targets)) => stream(connection, plan, &targets).await,
-        Ok(None) if !plan.resource.tcp.is_empty() => stream(connection, plan, &plan.resource.tcp).await,
-        Ok(None) => Some(Reason::SniUnknown),
-        Err(reason) => Some(reason),
+async fn pass_through<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> Streamed {
+    match passes_through(connection, plan).await? {
+        Some(targets) => stream(connection, plan, &targets, Protocol::Tls).await,
+        None if !plan.resource.tcp.is_empty() => {
+            stream(connection, plan, &plan.resource.tcp, Protocol::Tls).await
+        }
+        None => Err(Reason::SniUnknown),
     }
 }
 
@@ -279,6 +317,17 @@ async fn handshake<N: Net>(
         Some(Ok(_)) => Handshake::Done(thread.now() - started),
         _ => Handshake::Failed,
     });
+    let failed = |reason| {
+        let from = access::From {
+            thread: &thread,
+            listener: &listener,
+            plan,
+            peer: &peer,
+            protocol: Protocol::Tls,
+        };
+        access::refused(&from, reason, None, thread.now() - opened);
+        Err(reason)
+    };
     let stream = match accepted {
         Some(Ok(stream)) => stream,
         Some(Err(error)) => {
@@ -291,15 +340,19 @@ async fn handshake<N: Net>(
                         rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)
                     )
                 });
-            return Err(if no_certificate {
+            return failed(if no_certificate {
                 Reason::ClientCertificate
             } else {
                 Reason::TlsHandshakeFailed
             });
         }
-        None => return Err(Reason::TlsHandshakeTimeout),
+        None => return failed(Reason::TlsHandshakeTimeout),
     };
     peer.scheme = "https";
+    peer.tls = listener
+        .access_queue()
+        .and_then(|_| stream.tls_facts())
+        .map(Box::new);
     let wire = Wire::new(stream, Rc::clone(&thread.buffers));
     Ok(Connection {
         thread,
@@ -360,12 +413,13 @@ async fn stream<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
     to: &[WeightedCluster],
-) -> Option<Reason> {
+    protocol: Protocol,
+) -> Streamed {
     match dial(connection, to).await {
-        Ok(server) => relay(connection, plan, server).await,
+        Ok(server) => Ok(relay(connection, plan, server, protocol).await),
         Err(reason) => {
             connection.wire.io.reset_on_drop();
-            Some(reason)
+            Err(reason)
         }
     }
 }
@@ -374,13 +428,15 @@ async fn relay<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
     server: Dialled<N::Stream>,
+    protocol: Protocol,
 ) -> Option<Reason> {
     let Dialled {
         mut pooled,
         in_flight,
         cluster,
     } = server;
-    let reason = pass(connection, plan, &mut pooled, &cluster, Protocol::Tcp).await;
+    let endpoint = Some(&**in_flight.endpoint());
+    let reason = pass(connection, plan, &mut pooled, &cluster, endpoint, protocol).await;
     let now = connection.thread.now();
     in_flight.finish(
         now,
@@ -393,12 +449,13 @@ async fn relay<N: Net>(
     reason
 }
 
-/// Runs a tunnel between a client and a server and counts what passed.
+/// Runs a tunnel between a client and a server, counts what passed and writes it down.
 pub async fn pass<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
     server: &mut Pooled<N::Stream>,
     cluster: &Label,
+    endpoint: Option<&EndpointState>,
     protocol: Protocol,
 ) -> Option<Reason> {
     let Connection {
@@ -419,19 +476,49 @@ pub async fn pass<N: Net>(
     let stats = thread.telemetry.route(&plan.label, none, cluster, protocol);
     stats.started();
     let ended = tunnel(wire, &mut server.wire, &bounds).await;
-    stats.received(ended.sent);
-    stats.sent(ended.received);
-    stats.finished(&Finished {
+    let passed = access::Passed {
+        received: ended.sent,
+        sent: ended.received,
+    };
+    stats.received(passed.received);
+    stats.sent(passed.sent);
+    let end = Finished {
         status: None,
         grpc_status: None,
         reason: ended.reason,
         duration: thread.now() - started,
         retries: 0,
-    });
+    };
+    stats.finished(&end);
+    access::tunnel(
+        &connection.from(plan, protocol),
+        cluster.as_str(),
+        endpoint,
+        &end,
+        passed,
+    );
     ended.reason
 }
 
 impl<N: Net> Connection<N> {
+    /// Where it comes from, for the access log.
+    fn from<'a>(&'a self, plan: &'a ListenerPlan, protocol: Protocol) -> access::From<'a, N> {
+        access::From {
+            thread: &self.thread,
+            listener: &self.listener,
+            plan,
+            peer: &self.peer,
+            protocol,
+        }
+    }
+
+    /// Writes down that nothing came of it, or of a request's head, and the status it was answered with.
+    pub fn refused(&self, reason: Reason, protocol: Protocol, status: Option<u16>) {
+        let plan = self.listener.plan();
+        let duration = self.thread.now() - self.opened;
+        access::refused(&self.from(&plan, protocol), reason, status, duration);
+    }
+
     /// Whether the connection is to end after its next response: it drains, or is old.
     pub fn is_leaving(&self, plan: &ListenerPlan, now: u64) -> bool {
         self.listener.drain() != Drain::No

@@ -12,6 +12,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod access;
+pub mod admin;
 pub mod balance;
 pub mod bind;
 pub mod buffer;
@@ -20,9 +22,12 @@ pub mod compile;
 pub mod connection;
 pub mod detect;
 pub mod exchange;
+pub mod handle;
 pub mod http1;
 pub mod http2;
 pub mod io;
+pub mod log;
+pub mod own;
 pub mod plan;
 pub mod proxy;
 pub mod task;

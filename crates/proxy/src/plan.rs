@@ -3,7 +3,7 @@
 //! A plan is immutable and shared. Everything that can be worked out once is worked out when it is made: route
 //! indexes, deadlines as spans, limits of the codec, TLS configurations. A request holds the parts it began with.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -15,7 +15,9 @@ use mesh_model::resources::{IpNet, Listener};
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 
+use crate::own::Own;
 use crate::telemetry::Label;
+use crate::telemetry::access_log::{Output, Sampler};
 use crate::tls::ServerTls;
 use crate::upstream::cluster::ClusterPlan;
 
@@ -31,6 +33,8 @@ pub struct Plan {
     pub listeners: ByName<ListenerPlan>,
     /// Clusters by name.
     pub clusters: ByName<ClusterPlan>,
+    /// Where this proxy itself listens.
+    pub own: Own,
 }
 
 /// A route table, compiled.
@@ -39,6 +43,8 @@ pub struct Routes {
     pub index: RouteIndex,
     /// The routes' names as they stand in metrics, by the routes' numbers.
     pub labels: Vec<Label>,
+    /// The same names' numbers.
+    pub label_ids: HashSet<u64, RandomState>,
 }
 
 /// A listener, compiled.
@@ -59,8 +65,18 @@ pub struct ListenerPlan {
     pub timeouts: Timeouts,
     /// Bounds of heads and bodies.
     pub http1: Limits,
+    /// Where finished requests and streams are written down.
+    pub access: Option<AccessPlan>,
     /// What all threads count together; outlives the plan.
     pub shared: Arc<ListenerShared>,
+}
+
+/// A listener's access log, compiled.
+pub struct AccessPlan {
+    /// Which requests get a line.
+    pub sampler: Sampler,
+    /// Where lines go.
+    pub output: Output,
 }
 
 /// A listener's deadlines; `None` is off.
@@ -121,6 +137,7 @@ impl ListenerPlan {
         routes: Option<Arc<Routes>>,
         sni: Option<SniIndex>,
         tls: Option<Arc<ServerTls>>,
+        access: Option<AccessPlan>,
         shared: Arc<ListenerShared>,
     ) -> Self {
         let t = resource.timeouts;
@@ -144,6 +161,7 @@ impl ListenerPlan {
                 fields: resource.limits.header_count as usize,
                 ..Limits::default()
             },
+            access,
             shared,
             resource,
         }

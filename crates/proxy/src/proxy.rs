@@ -6,34 +6,45 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::mpsc as sync;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mesh_model::issue::Issue;
 use mesh_model::resources::{Address, Resources};
 use mesh_store::{Batch, Store};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
+use crate::admin;
 use crate::bind::{Listening, bind};
 use crate::clock::{Clock, NEVER, SystemClock, nanos};
 use crate::compile::{Compiler, Discovered};
+use crate::handle::Handle;
+use crate::log::Log;
+use crate::own::Own;
 use crate::plan::Plan;
-use crate::telemetry::{EndpointSample, EndpointState, Report, Telemetry, TelemetryOptions};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::thread::Drain;
 use crate::worker::{Command, Worker};
 
 /// How a proxy is run. What it does is in its resources.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Data threads. Default 1: what a sidecar needs.
     pub threads: usize,
+    /// Where it says what it is doing. Default: nowhere.
+    pub log: Arc<Log>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1 }
+        Self {
+            threads: 1,
+            log: Arc::new(Log::silent()),
+        }
     }
 }
 
@@ -97,21 +108,28 @@ pub enum Phase {
     Drained,
 }
 
-enum Ask {
+/// What the control thread is asked.
+pub(crate) enum Ask {
     Apply(Change, sync::Sender<Result<Applied, ApplyError>>),
     Drain(DrainOptions),
     Close,
 }
 
-/// A running proxy. Dropping it ends it at once; see [`Proxy::drain`] for the polite way.
+/// A running proxy. Dropping it ends it at once; see [`Handle::drain`] for the polite way.
 pub struct Proxy {
-    asks: UnboundedSender<Ask>,
-    telemetry: Arc<Telemetry>,
-    store: Arc<Store>,
-    phase: watch::Receiver<Phase>,
-    compiler: Arc<std::sync::Mutex<Compiler>>,
-    clock: SystemClock,
+    handle: Handle,
+    admin: Option<admin::Server>,
+    admin_address: Arc<OnceLock<Address>>,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What can be seen of a proxy and asked of it, its owner can as well.
+impl Deref for Proxy {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
+    }
 }
 
 impl Proxy {
@@ -123,6 +141,7 @@ impl Proxy {
         let clock = SystemClock::start();
         let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
         let store = Arc::new(Store::default());
+        let log = options.log;
         let seed = seed();
         let workers = (0..options.threads.max(1))
             .map(|number| {
@@ -130,21 +149,27 @@ impl Proxy {
                     number,
                     clock,
                     Arc::clone(&telemetry),
+                    Arc::clone(&log),
                     seed.wrapping_add(number as u64),
                 )
             })
             .collect::<io::Result<Vec<_>>>()?;
         let (asks, asked) = unbounded_channel();
         let (phase_sender, phase) = watch::channel(Phase::Starting);
-        let compiler = Arc::new(std::sync::Mutex::new(Compiler::new(Arc::clone(&telemetry))));
+        let access_log = Arc::new(AccessLog::new(Arc::clone(telemetry.log())));
+        let compiler = Compiler::new(Arc::clone(&telemetry), Arc::clone(&access_log));
+        let registry = Arc::clone(&compiler.registry);
+        let admin_address = Arc::default();
         let control = Control {
             clock,
+            log: Arc::clone(&log),
             store: Arc::clone(&store),
-            compiler: Arc::clone(&compiler),
+            compiler,
             plan: Arc::default(),
             workers,
             bound: HashMap::new(),
             discovered: Discovered::new(),
+            admin_address: Arc::clone(&admin_address),
             phase: phase_sender,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -154,14 +179,37 @@ impl Proxy {
             .name("mesh-control".into())
             .spawn(move || runtime.block_on(control.run(asked)))?;
         Ok(Self {
-            asks,
-            telemetry,
-            store,
-            phase,
-            compiler,
-            clock,
+            handle: Handle {
+                asks,
+                telemetry,
+                store,
+                phase,
+                registry,
+                clock,
+                log,
+                access_log,
+            },
+            admin: None,
+            admin_address,
             thread: Some(thread),
         })
+    }
+
+    /// Starts the admin server, until the proxy is closed. Gives its address, with the port that was chosen. Best called
+    /// before resources are applied, since it tells when the proxy is ready.
+    ///
+    /// # Errors
+    /// The address can't be had, the system has no thread left, or there is an admin server already.
+    pub fn serve_admin(&mut self, options: admin::Options) -> io::Result<Address> {
+        if self.admin.is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let server = admin::Server::start(self.handle.clone(), options)?;
+        let address = server.address().clone();
+        // No connection of the data plane may lead there.
+        let _ = self.admin_address.set(address.clone());
+        self.admin = Some(server);
+        Ok(address)
     }
 
     /// Makes a change, whole or not at all. Blocks until it is live or refused.
@@ -176,48 +224,9 @@ impl Proxy {
         answer.recv().map_err(|_| ApplyError::Closed)?
     }
 
-    /// Begins the way out: for the lame duck time everything is served and clients are asked to leave; then the sockets
-    /// close, idle connections end, and work in flight has until its listener's `timeouts.drain`. See [`Proxy::phase`].
-    pub fn drain(&self, options: DrainOptions) {
-        let _ = self.asks.send(Ask::Drain(options));
-    }
-
-    /// Sees how far the proxy is.
-    pub fn phase(&self) -> watch::Receiver<Phase> {
-        self.phase.clone()
-    }
-
-    /// What is configured.
-    pub fn store(&self) -> &Arc<Store> {
-        &self.store
-    }
-
-    /// All numbers.
-    pub fn report(&self) -> Report {
-        self.telemetry.scrape(self.endpoints())
-    }
-
-    /// All numbers, for somebody who looks in between scrapes.
-    pub fn look(&self) -> Report {
-        self.telemetry.look(self.endpoints())
-    }
-
-    fn endpoints(&self) -> Vec<EndpointSample> {
-        let now = self.clock.now();
-        let compiler = self
-            .compiler
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        compiler
-            .registry
-            .endpoints()
-            .into_iter()
-            .map(|(cluster, state)| sample(cluster, &state, now))
-            .collect()
-    }
-
     /// Ends everything now and waits until all threads are gone.
     pub fn close(&mut self) {
+        self.admin = None;
         let _ = self.asks.send(Ask::Close);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -228,24 +237,6 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-fn sample(cluster: Arc<str>, state: &crate::balance::EndpointState, now: u64) -> EndpointSample {
-    let stats = state.stats(now);
-    EndpointSample {
-        cluster: cluster.to_string(),
-        address: state.address.to_string(),
-        state: if stats.available {
-            EndpointState::Available
-        } else {
-            EndpointState::Ejected
-        },
-        active: stats.in_flight.into(),
-        requests: stats.requests,
-        connect_failures: stats.connect_failures,
-        ejections: stats.ejections,
-        latency: stats.latency.map(|nanos| nanos as u64),
     }
 }
 
@@ -260,13 +251,15 @@ fn seed() -> u64 {
 /// What the control thread owns.
 struct Control {
     clock: SystemClock,
+    log: Arc<Log>,
     store: Arc<Store>,
-    compiler: Arc<std::sync::Mutex<Compiler>>,
+    compiler: Compiler,
     plan: Arc<Plan>,
     workers: Vec<Worker>,
     /// Addresses as configured and as bound, by listener.
     bound: HashMap<Arc<str>, (Address, Address)>,
     discovered: Discovered,
+    admin_address: Arc<OnceLock<Address>>,
     phase: watch::Sender<Phase>,
 }
 
@@ -291,18 +284,19 @@ impl Control {
 
     fn apply(&mut self, change: Change) -> Result<Applied, ApplyError> {
         let result = self.try_apply(change);
-        let control = self.lock().telemetry.clone();
+        let counters = self.compiler.telemetry.control();
         match &result {
-            Ok(_) => control.control().updates_applied.increment(),
-            Err(_) => control.control().updates_refused.increment(),
+            Ok(applied) => {
+                counters.updates_applied.increment();
+                self.log
+                    .debug("an update is live", &[("version", &applied.version)]);
+            }
+            Err(error) => {
+                counters.updates_refused.increment();
+                self.log.debug("an update was refused", &[("error", &error)]);
+            }
         }
         result
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Compiler> {
-        self.compiler
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn try_apply(&mut self, change: Change) -> Result<Applied, ApplyError> {
@@ -313,8 +307,8 @@ impl Control {
         .map_err(ApplyError::Invalid)?;
         let snapshot = Arc::clone(staged.snapshot());
         let now = self.clock.now();
-        let draft = self
-            .lock()
+        let mut draft = self
+            .compiler
             .draft(&snapshot, &self.discovered, &self.plan, now)
             .map_err(ApplyError::Invalid)?;
         // Sockets that are already open stay open; a listener that moves gets new ones first.
@@ -336,11 +330,15 @@ impl Control {
             bound.insert(Arc::clone(name), (listener.address.clone(), actual));
             opened.push((Arc::clone(name), sockets));
         }
+        draft.plan.own = Own::new(
+            bound.values().map(|(_, actual)| actual),
+            Arc::clone(&self.admin_address),
+        );
         if self.store.commit(staged).is_none() {
             return Err(ApplyError::Closed);
         }
         let before = std::mem::replace(&mut self.bound, bound);
-        let plan = self.lock().accept(draft);
+        let plan = self.compiler.accept(draft);
         // Listeners that are gone, or have moved, go the way out; what they serve ends in its own time.
         for (name, (configured, _)) in &before {
             let stays = self
@@ -360,6 +358,9 @@ impl Control {
         self.plan = plan;
         self.tell(|| Command::Plan(Arc::clone(&self.plan)));
         for (name, sockets) in opened {
+            if let Some((_, address)) = self.bound.get(&name) {
+                self.log.info(&format!("{name} listens on {address}"), &[]);
+            }
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 worker.send(Command::Listen(Arc::clone(&name), socket));
             }

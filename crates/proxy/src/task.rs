@@ -13,7 +13,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -39,7 +39,7 @@ pub fn serve<N: Net>(
     thread: Rc<Thread<N>>,
     listener: Rc<Listener>,
     stream: N::Stream,
-    ip: Option<IpAddr>,
+    client: Option<SocketAddr>,
     permit: ListenerPermit,
 ) -> impl Future<Output = ()> {
     let stats = thread.telemetry.listener(&listener.plan().label);
@@ -49,12 +49,13 @@ pub fn serve<N: Net>(
         telemetry: std::sync::Arc::clone(thread.telemetry.shared()),
         stats,
         reason: Some(Reason::Internal),
+        is_idle: false,
     };
     let connection = Connection {
         deadline: thread.timers.deadline(),
         wire: Wire::new(stream, Rc::clone(&thread.buffers)),
         opened: thread.now(),
-        peer: Peer::new(ip),
+        peer: Peer::new(client),
         thread,
         listener,
         permit,
@@ -99,6 +100,7 @@ where
                     Next::Http1(connection) => {
                         let waiting = Waiting::first(&connection);
                         this.state = State::Idle(connection, waiting);
+                        this.ended.idle(true);
                         continue;
                     }
                     Next::Http2(connection) => {
@@ -109,6 +111,7 @@ where
                 },
                 State::Idle(connection, waiting) => match ready!(poll_idle(connection, waiting, cx)) {
                     Ok(()) => {
+                        this.ended.idle(false);
                         if let State::Idle(connection, _) = std::mem::replace(&mut this.state, State::Over) {
                             this.state = State::Busy(this.places.lend(connection));
                         }
@@ -122,7 +125,10 @@ where
                         None => Rest::Over(Some(Reason::Internal)),
                     };
                     let (next, reason) = match rest {
-                        Rest::Idle(connection, waiting) => (State::Idle(connection, waiting), None),
+                        Rest::Idle(connection, waiting) => {
+                            this.ended.idle(true);
+                            (State::Idle(connection, waiting), None)
+                        }
                         Rest::Over(reason) => (State::Over, Some(reason)),
                     };
                     if let State::Busy(place) = std::mem::replace(&mut this.state, next) {
@@ -149,10 +155,22 @@ struct Ended {
     telemetry: std::sync::Arc<Telemetry>,
     stats: Rc<Own<ListenerStats>>,
     reason: Option<Reason>,
+    is_idle: bool,
+}
+
+impl Ended {
+    /// Counts the connection as one that waits for a request, or no longer.
+    fn idle(&mut self, is_idle: bool) {
+        if self.is_idle != is_idle {
+            self.is_idle = is_idle;
+            self.stats.idle(if is_idle { 1 } else { -1 });
+        }
+    }
 }
 
 impl Drop for Ended {
     fn drop(&mut self) {
+        self.idle(false);
         self.stats.closed(self.reason);
         if std::thread::panicking() {
             self.telemetry.control().panics.increment();

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use mesh_http1::{RequestHead, ResponseHead};
+use mesh_model::resources::Address;
 
+use crate::access::AccessQueue;
 use crate::balance::Rng;
 use crate::buffer::Buffers;
 use crate::clock::{NEVER, Nanos};
@@ -60,6 +62,7 @@ pub struct Thread<N: Net> {
 /// A listener on one thread, shared by its connections.
 pub struct Listener {
     plan: RefCell<Arc<ListenerPlan>>,
+    access: RefCell<Option<Rc<AccessQueue>>>,
     drain: Cell<Drain>,
 }
 
@@ -78,6 +81,7 @@ impl Listener {
     /// A listener that serves.
     pub fn new(plan: Arc<ListenerPlan>) -> Rc<Self> {
         Rc::new(Self {
+            access: RefCell::new(AccessQueue::update(None, plan.access.as_ref())),
             plan: RefCell::new(plan),
             drain: Cell::new(Drain::No),
         })
@@ -86,6 +90,20 @@ impl Listener {
     /// The plan in force.
     pub fn plan(&self) -> Arc<ListenerPlan> {
         Arc::clone(&self.plan.borrow())
+    }
+
+    /// Takes a new plan. What is under way keeps the one it began with.
+    pub fn update(&self, plan: Arc<ListenerPlan>) {
+        let before = self.access.take();
+        self.access
+            .replace(AccessQueue::update(before, plan.access.as_ref()));
+        self.plan.replace(plan);
+    }
+
+    /// Where its finished requests and streams are written down.
+    #[inline]
+    pub fn access_queue(&self) -> Option<Rc<AccessQueue>> {
+        self.access.borrow().clone()
     }
 
     /// Whether and until when it drains.
@@ -151,7 +169,7 @@ impl<N: Net> Thread<N> {
             });
         for (name, listener) in &*self.listeners.borrow() {
             if let Some(new) = plan.listeners.get(name) {
-                *listener.plan.borrow_mut() = Arc::clone(new);
+                listener.update(Arc::clone(new));
             }
         }
         *self.plan.borrow_mut() = plan;
@@ -160,6 +178,11 @@ impl<N: Net> Thread<N> {
     /// The version of the plan in force.
     pub fn version(&self) -> u64 {
         self.plan.borrow().version
+    }
+
+    /// Whether an address leads back to this proxy.
+    pub fn leads_here(&self, address: &Address) -> bool {
+        self.plan.borrow().own.leads_here(address)
     }
 
     /// A cluster by name.

@@ -7,21 +7,22 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::bind::Listening;
 use crate::clock::{NEVER, SystemClock};
-use crate::io::socket::{Socket, Sockets, keep_alive, tune};
+use crate::io::acceptor::Acceptor;
+use crate::io::socket::{Socket, Sockets};
+use crate::log::Log;
 use crate::plan::Plan;
 use crate::task;
 use crate::telemetry::{Limit, Telemetry, ThreadTelemetry};
@@ -59,6 +60,7 @@ impl Worker {
         number: usize,
         clock: SystemClock,
         telemetry: Arc<Telemetry>,
+        log: Arc<Log>,
         seed: u64,
     ) -> io::Result<Self> {
         let (commands, received) = unbounded_channel();
@@ -75,7 +77,7 @@ impl Worker {
                         let _ = built.send(Ok(()));
                         let telemetry = ThreadTelemetry::new(telemetry, number);
                         let thread = Thread::new(Sockets { clock }, telemetry, seed);
-                        runtime.block_on(run(thread, clock, received));
+                        runtime.block_on(run(thread, log, clock, received));
                     }
                     Err(error) => {
                         let _ = built.send(Err(error));
@@ -112,7 +114,7 @@ type Data = Rc<Thread<Sockets>>;
 /// Stops accepting, by listener name.
 type Stops = RefCell<HashMap<Arc<str>, Rc<Notify>>>;
 
-async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<Command>) {
+async fn run(thread: Data, log: Arc<Log>, clock: SystemClock, mut commands: UnboundedReceiver<Command>) {
     tokio::task::spawn_local(drive(Rc::clone(&thread), clock));
     tokio::task::spawn_local(tick(Rc::clone(&thread)));
     let stops = Stops::default();
@@ -129,7 +131,7 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                     Ok(acceptor) => {
                         tokio::task::spawn_local(accept(Rc::clone(&thread), listener, acceptor, stop));
                     }
-                    Err(error) => eprintln!("mesh: a listening socket was lost: {error}"),
+                    Err(error) => log.error("a listening socket was lost", &[("error", &error)]),
                 }
             }
             Command::Drain(name, drain) => {
@@ -189,34 +191,6 @@ async fn tick(thread: Data) {
     }
 }
 
-enum Acceptor {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Acceptor {
-    fn new(socket: Listening) -> io::Result<Self> {
-        Ok(match socket {
-            Listening::Tcp(tcp) => Self::Tcp(TcpListener::from_std(tcp)?),
-            Listening::Unix(unix) => Self::Unix(UnixListener::from_std(unix)?),
-        })
-    }
-
-    fn poll_accept(&self, cx: &mut std::task::Context<'_>) -> Poll<io::Result<(Socket, Option<IpAddr>)>> {
-        match self {
-            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(tcp, peer)| {
-                // A socket that can't be tuned works all the same.
-                let _ = tune(&tcp);
-                let _ = keep_alive(&tcp);
-                (Socket::Tcp(tcp), Some(peer.ip()))
-            }),
-            Self::Unix(listener) => listener
-                .poll_accept(cx)
-                .map_ok(|(unix, _)| (Socket::Unix(unix), None)),
-        }
-    }
-}
-
 async fn accept(thread: Data, listener: Rc<Listener>, acceptor: Acceptor, stop: Rc<Notify>) {
     let mut stopped = pin!(stop.notified());
     loop {
@@ -243,9 +217,9 @@ async fn accept(thread: Data, listener: Rc<Listener>, acceptor: Acceptor, stop: 
 }
 
 /// Serves an accepted connection; false when there was no room or nothing to accept it with.
-fn admit(thread: &Data, listener: &Rc<Listener>, accepted: io::Result<(Socket, Option<IpAddr>)>) -> bool {
+fn admit(thread: &Data, listener: &Rc<Listener>, accepted: io::Result<(Socket, Option<SocketAddr>)>) -> bool {
     let plan = listener.plan();
-    let (socket, ip) = match accepted {
+    let (socket, client) = match accepted {
         Ok(accepted) => accepted,
         // The client left before it was accepted.
         Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return true,
@@ -265,6 +239,6 @@ fn admit(thread: &Data, listener: &Rc<Listener>, accepted: io::Result<(Socket, O
         return false;
     };
     let (thread, listener) = (Rc::clone(thread), Rc::clone(listener));
-    tokio::task::spawn_local(task::serve(thread, listener, socket, ip, permit));
+    tokio::task::spawn_local(task::serve(thread, listener, socket, client, permit));
     true
 }

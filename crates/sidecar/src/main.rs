@@ -4,28 +4,37 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod direct;
 mod settings;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use mesh_model::resources::Resources;
+use mesh_proxy::log::{Entry, Log};
 use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Options, Phase, Proxy};
-use settings::{HELP, Running, Source, Task};
+use mesh_proxy::{admin, compile};
+use settings::{HELP, LogFormat, Running, Source, Task};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{Receiver, channel};
 
 /// Bad settings or a bad configuration (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
-    match settings::read(std::env::args().skip(1), |name| std::env::var(name).ok()) {
+    // What is not UTF-8 is in no setting's form: it is refused with the rest.
+    let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
+    let arguments = std::env::args_os().skip(1).map(text);
+    match settings::read(arguments, |name| std::env::var_os(name).map(text)) {
         Ok(Task::Help) => print(HELP),
         Ok(Task::Version) => print(concat!("mesh-sidecar ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Task::Check(source)) => match load(&source).and_then(check) {
             Ok(()) => print("the configuration is valid\n"),
             Err(problems) => refuse(&problems),
         },
-        Ok(Task::Run(source, running)) => run(&source, running),
+        Ok(Task::Run(source, running)) => run(&source, &running),
         Err(problems) => refuse(&problems),
     }
 }
@@ -57,12 +66,29 @@ fn load(source: &Source) -> Result<Resources, Vec<String>> {
 }
 
 fn check(resources: Resources) -> Result<(), Vec<String>> {
-    let issues = mesh_model::validate::validate(&resources);
-    if issues.is_empty() {
-        Ok(())
-    } else {
-        Err(issues.iter().map(ToString::to_string).collect())
-    }
+    compile::check(resources).map_err(|issues| issues.iter().map(ToString::to_string).collect())
+}
+
+/// Lines that wait to be written: standard error that nobody reads must not stop the threads that say something.
+const MOST_LINES: usize = 4096;
+
+/// What is said, and the lines it becomes.
+fn log(running: &Running) -> (Log, Receiver<String>) {
+    let format = running.log_format;
+    let (lines, said) = channel(MOST_LINES);
+    let log = Log::new(running.log_level, move |entry: &Entry<'_>| {
+        let line = match format {
+            LogFormat::Text => format!("mesh-sidecar: {}\n", entry.text()),
+            LogFormat::Json => format!("{}\n", entry.json(SystemTime::now())),
+        };
+        let _ = lines.try_send(line);
+    });
+    (log, said)
+}
+
+fn write(line: &str) {
+    // There is nobody left to tell that it failed.
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 fn apply(proxy: &Proxy, source: &Source) -> Result<Applied, Vec<String>> {
@@ -75,7 +101,7 @@ fn apply(proxy: &Proxy, source: &Source) -> Result<Applied, Vec<String>> {
         })
 }
 
-fn run(source: &Source, running: Running) -> ExitCode {
+fn run(source: &Source, running: &Running) -> ExitCode {
     let failed = |what: &str, error: std::io::Error| {
         say(&format!("{what}: {error}"));
         ExitCode::FAILURE
@@ -89,27 +115,45 @@ fn run(source: &Source, running: Running) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return failed("signals can't be heard", error),
     };
-    let proxy = match Proxy::start(Options {
+    let (log, mut said) = log(running);
+    let log = Arc::new(log);
+    let mut proxy = match Proxy::start(Options {
         threads: running.threads,
+        log: Arc::clone(&log),
     }) {
         Ok(proxy) => proxy,
         Err(error) => return failed("the proxy can't start", error),
     };
-    match apply(&proxy, source) {
-        Ok(applied) => {
-            for (name, address) in &applied.addresses {
-                say(&format!("{name} listens on {address}"));
+    if let Some(address) = &running.admin {
+        let options = admin::Options {
+            address: address.clone(),
+            lame_duck: running.lame_duck,
+        };
+        match proxy.serve_admin(options) {
+            Ok(address) => log.info(&format!("admin listens on {address}"), &[]),
+            Err(error) => {
+                return refuse(&[format!(
+                    "admin can't listen on {address}: {error}; choose another address with --admin, or --admin off"
+                )]);
             }
         }
-        Err(problems) => return refuse(&problems),
     }
-    runtime.block_on(until_end(&proxy, source, running, signals))
+    if let Err(problems) = apply(&proxy, source) {
+        return refuse(&problems);
+    }
+    let code = runtime.block_on(until_end(&proxy, source, running, signals, &mut said));
+    drop(proxy);
+    while let Ok(line) = said.try_recv() {
+        write(&line);
+    }
+    code
 }
 
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    user1: Signal,
 }
 
 impl Signals {
@@ -118,11 +162,19 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
         })
     }
 }
 
-async fn until_end(proxy: &Proxy, source: &Source, running: Running, mut signals: Signals) -> ExitCode {
+async fn until_end(
+    proxy: &Proxy,
+    source: &Source,
+    running: &Running,
+    mut signals: Signals,
+    said: &mut Receiver<String>,
+) -> ExitCode {
+    let log = proxy.log();
     let mut phase = proxy.phase();
     let mut draining = false;
     loop {
@@ -131,12 +183,21 @@ async fn until_end(proxy: &Proxy, source: &Source, running: Running, mut signals
             _ = signals.interrupt.recv() => {}
             _ = signals.hangup.recv() => {
                 match apply(proxy, source) {
-                    Ok(applied) => say(&format!("version {} is live", applied.version)),
+                    Ok(applied) => log.info(&format!("version {} is live", applied.version), &[]),
                     Err(problems) => {
-                        problems.iter().for_each(|problem| say(problem));
-                        say("not applied: the last good configuration keeps serving");
+                        problems.iter().for_each(|problem| log.error(problem, &[]));
+                        log.error("not applied: the last good configuration keeps serving", &[]);
                     }
                 }
+                continue;
+            }
+            Some(line) = said.recv() => {
+                write(&line);
+                continue;
+            }
+            _ = signals.user1.recv() => {
+                proxy.reopen_logs();
+                log.info("access logs are reopened", &[]);
                 continue;
             }
             drained = phase.wait_for(|phase| *phase == Phase::Drained) => {
@@ -144,12 +205,13 @@ async fn until_end(proxy: &Proxy, source: &Source, running: Running, mut signals
                 return if drained.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
             }
         }
-        if draining {
-            say("ended");
+        // It may also have been asked for on the admin port.
+        if draining || *phase.borrow() == Phase::Draining {
+            log.warn("ended before all work was done", &[]);
             return ExitCode::FAILURE;
         }
         draining = true;
-        say("draining; a second signal ends at once");
+        log.info("draining; a second signal ends at once", &[]);
         proxy.drain(DrainOptions {
             lame_duck: running.lame_duck,
             work: None,

@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use mesh_model::resources::{
-    Action, Address, Cluster, Discovery, Endpoint, Endpoints, HostPattern, Listener, Locality, Resources,
-    Route, RouteMatch, RouteTable, VirtualHost, WeightedCluster,
-};
+use mesh_model::resources::{AccessLog, Address, Resources};
+use mesh_proxy::log::Level;
+
+use crate::direct::{direct, target};
 
 /// What `--help` says.
 pub(crate) const HELP: &str = "\
@@ -19,21 +19,31 @@ usage:
   mesh-sidecar --listen ADDRESS --to ADDRESS
 
   --config FILE       resources as JSON (see `mesh compile`); SIGHUP reads it again     MESH_CONFIG
-  --check             only say what is wrong with the configuration
+  --check             only say what is wrong with the configuration and its files
   --listen ADDRESS    accept HTTP/1, HTTP/2, gRPC and TCP here                          MESH_LISTEN
   --to ADDRESS        and send everything there: IP:PORT, NAME:PORT or unix:PATH        MESH_TO
+  --access-log FILE   with --listen: a line for each finished request, `-`: to stdout   MESH_ACCESS_LOG
+  --admin ADDRESS     health, metrics and statistics here, or off                       MESH_ADMIN
+                      (default 127.0.0.1:4191)
   --threads N         data threads, 1 to 256 (default 1)                                MESH_THREADS
   --lame-duck SPAN    how long a draining proxy still accepts (default 3s)              MESH_LAME_DUCK
+  --log-level LEVEL   what is said: error, warn, info or debug (default info)           MESH_LOG_LEVEL
+  --log-format FORM   lines as text or json (default text), on standard error           MESH_LOG_FORMAT
   --version           print the version
   --help              print this
 
-SIGTERM or SIGINT drains; a second one ends at once.
+A flag wins over its variable; an empty variable is none.
+SIGTERM or SIGINT drains, a second one ends at once; SIGUSR1 opens access logs anew.
 Exit codes: 0 ended as asked, 1 failed, 64 bad settings or configuration.
 
 examples:
   mesh-sidecar --listen 127.0.0.1:4143 --to 127.0.0.1:3000
   mesh compile mesh.yaml > mesh.json && mesh-sidecar --config mesh.json
+  curl 127.0.0.1:4191/metrics
 ";
+
+/// Where the admin server is unless told otherwise.
+const ADMIN: &str = "127.0.0.1:4191";
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
@@ -58,22 +68,64 @@ pub(crate) enum Source {
 }
 
 /// How to run.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Running {
     /// Data threads.
     pub(crate) threads: usize,
     /// How long a draining proxy still accepts.
     pub(crate) lame_duck: Duration,
+    /// Where the admin server listens.
+    pub(crate) admin: Option<Address>,
+    /// The least that is said.
+    pub(crate) log_level: Level,
+    /// How it is said.
+    pub(crate) log_format: LogFormat,
+}
+
+/// The form of what is said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
 }
 
 /// The settings that have a value, with their variables.
-const VALUES: [(&str, &str); 5] = [
+const VALUES: [(&str, &str); 9] = [
     ("--config", "MESH_CONFIG"),
     ("--listen", "MESH_LISTEN"),
     ("--to", "MESH_TO"),
+    ("--access-log", "MESH_ACCESS_LOG"),
+    ("--admin", "MESH_ADMIN"),
     ("--threads", "MESH_THREADS"),
     ("--lame-duck", "MESH_LAME_DUCK"),
+    ("--log-level", "MESH_LOG_LEVEL"),
+    ("--log-format", "MESH_LOG_FORMAT"),
 ];
+
+/// What was given, by flag, and what is wrong with it.
+struct Given {
+    values: HashMap<&'static str, String>,
+    problems: Vec<String>,
+}
+
+impl Given {
+    /// A setting's value, or its default. What can't be read is a problem, and the default stands in.
+    fn value<T>(&mut self, flag: &str, default: T, read: impl Fn(&str) -> Result<T, String>) -> T {
+        let Some(text) = self.values.get(flag) else {
+            return default;
+        };
+        match read(text) {
+            Ok(value) => value,
+            Err(expected) => {
+                self.problems
+                    .push(format!("{flag}: {expected}, received `{text}`"));
+                default
+            }
+        }
+    }
+}
 
 /// Reads flags and environment.
 ///
@@ -83,8 +135,10 @@ pub(crate) fn read(
     arguments: impl Iterator<Item = String>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Task, Vec<String>> {
-    let mut problems = Vec::new();
-    let mut given: HashMap<&str, String> = HashMap::new();
+    let mut given = Given {
+        values: HashMap::new(),
+        problems: Vec::new(),
+    };
     let mut check = false;
     let mut arguments = arguments.peekable();
     while let Some(argument) = arguments.next() {
@@ -98,75 +152,91 @@ pub(crate) fn read(
             "--check" => check = true,
             _ => {
                 let Some((name, _)) = VALUES.iter().find(|(name, _)| *name == flag) else {
-                    problems.push(format!("{flag}: no such setting; see --help"));
+                    given
+                        .problems
+                        .push(format!("{flag}: no such setting; see --help"));
                     continue;
                 };
                 let next = inline.or_else(|| arguments.next_if(|next| !next.starts_with("--")));
                 match next {
                     Some(value) => {
-                        if given.insert(name, value).is_some() {
-                            problems.push(format!("{flag}: given twice"));
+                        if given.values.insert(name, value).is_some() {
+                            given.problems.push(format!("{flag}: given twice"));
                         }
                     }
-                    None => problems.push(format!("{flag}: the value is missing")),
+                    None => given.problems.push(format!("{flag}: the value is missing")),
                 }
             }
         }
     }
     for (name, variable) in VALUES {
-        if let (false, Some(value)) = (given.contains_key(name), environment(variable)) {
-            given.insert(name, value);
+        let set = environment(variable).filter(|value| !value.is_empty());
+        if let (false, Some(value)) = (given.values.contains_key(name), set) {
+            given.values.insert(name, value);
         }
     }
-    let threads = match given.get("--threads").map(|text| text.parse::<usize>()) {
-        None => 1,
-        Some(Ok(threads @ 1..=256)) => threads,
-        Some(_) => {
-            problems.push(format!(
-                "--threads: expected 1 to 256, received `{}`",
-                given["--threads"]
-            ));
-            1
-        }
-    };
-    let lame_duck = match given
-        .get("--lame-duck")
-        .map(|text| text.parse::<mesh_model::resources::Duration>())
-    {
-        None => Duration::from_secs(3),
-        Some(Ok(span)) => span.0,
-        Some(Err(error)) => {
-            problems.push(format!(
-                "--lame-duck: {error}, received `{}`",
-                given["--lame-duck"]
-            ));
-            Duration::ZERO
-        }
-    };
-    let source = source(&given, &mut problems);
+    let running = running(&mut given);
+    let source = source(&mut given);
     match source {
-        Some(source) if problems.is_empty() => {
-            let running = Running { threads, lame_duck };
-            Ok(if check {
-                Task::Check(source)
-            } else {
-                Task::Run(source, running)
-            })
-        }
-        _ => Err(problems),
+        Some(source) if given.problems.is_empty() => Ok(if check {
+            Task::Check(source)
+        } else {
+            Task::Run(source, running)
+        }),
+        _ => Err(given.problems),
     }
 }
 
-fn source(given: &HashMap<&str, String>, problems: &mut Vec<String>) -> Option<Source> {
-    match (given.get("--config"), given.get("--listen"), given.get("--to")) {
-        (Some(file), None, None) => Some(Source::File(file.clone())),
+fn running(given: &mut Given) -> Running {
+    let threads = |text: &str| match text.parse() {
+        Ok(threads @ 1..=256) => Ok(threads),
+        _ => Err("expected 1 to 256".to_owned()),
+    };
+    let span = |text: &str| text.parse::<mesh_model::resources::Duration>().map(|span| span.0);
+    let admin = |text: &str| match text {
+        "off" => Ok(None),
+        _ => match text.parse::<Address>() {
+            Ok(address) => Ok(Some(address)),
+            Err(expected) => Err(format!("{expected}, or off")),
+        },
+    };
+    let format = |text: &str| match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected text or json".to_owned()),
+    };
+    let level = |text: &str| text.parse().map_err(|expected: &str| expected.to_owned());
+    Running {
+        threads: given.value("--threads", 1, threads),
+        lame_duck: given.value("--lame-duck", Duration::from_secs(3), span),
+        admin: given.value("--admin", ADMIN.parse().ok(), admin),
+        log_level: given.value("--log-level", Level::Info, level),
+        log_format: given.value("--log-format", LogFormat::Text, format),
+    }
+}
+
+fn source(given: &mut Given) -> Option<Source> {
+    let Given { values, problems } = given;
+    let access_log = values.get("--access-log").map(|path| AccessLog {
+        path: (path != "-").then(|| path.clone()),
+        ..AccessLog::default()
+    });
+    match (values.get("--config"), values.get("--listen"), values.get("--to")) {
+        (Some(file), None, None) => {
+            if access_log.is_some() {
+                problems.push(
+                    "--access-log goes with --listen: with --config each listener has its `accessLog`".into(),
+                );
+            }
+            Some(Source::File(file.clone()))
+        }
         (None, Some(listen), Some(to)) => {
             let listen = listen.parse::<Address>().map_err(|error| {
                 problems.push(format!("--listen: {error}, received `{listen}`"));
             });
             let to = target(to).map_err(|error| problems.push(format!("--to: {error}, received `{to}`")));
             match (listen, to) {
-                (Ok(listen), Ok(to)) => Some(Source::Direct(Box::new(direct(listen, to)))),
+                (Ok(listen), Ok(to)) => Some(Source::Direct(Box::new(direct(listen, to, access_log)))),
                 _ => None,
             }
         }
@@ -183,72 +253,6 @@ fn source(given: &HashMap<&str, String>, problems: &mut Vec<String>) -> Option<S
             problems.push(format!("--listen and --to go together: {missing} is missing"));
             None
         }
-    }
-}
-
-enum To {
-    Address(Address),
-    Name { host: String, port: u16 },
-}
-
-fn target(text: &str) -> Result<To, String> {
-    if let Ok(address) = text.parse() {
-        return Ok(To::Address(address));
-    }
-    let name = text
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    match name {
-        Some((host, port)) if matches!(host.parse::<HostPattern>(), Ok(HostPattern::Exact(_))) => {
-            Ok(To::Name {
-                host: host.into(),
-                port,
-            })
-        }
-        _ => Err("expected IP:PORT, NAME:PORT or unix:PATH".into()),
-    }
-}
-
-/// Everything that comes in goes to one place, whatever it speaks.
-fn direct(listen: Address, to: To) -> Resources {
-    const NAME: &str = "main";
-    let mut listener = Listener::new(NAME, listen);
-    listener.routes = Some(NAME.into());
-    listener.tcp = WeightedCluster::all(NAME);
-    let mut cluster = Cluster::new(NAME);
-    let mut endpoints = Vec::new();
-    match to {
-        To::Address(address) => endpoints.push(Endpoints {
-            cluster: NAME.into(),
-            localities: vec![Locality {
-                endpoints: vec![Endpoint::new(address)],
-                ..Locality::default()
-            }],
-        }),
-        To::Name { host, port } => cluster.discovery = Discovery::Dns { host, port },
-    }
-    let route = Route {
-        name: NAME.into(),
-        matches: RouteMatch::default(),
-        filters: Default::default(),
-        action: Action::Forward {
-            to: WeightedCluster::all(NAME),
-        },
-        timeouts: Default::default(),
-        hash_key: Vec::new(),
-    };
-    let host = VirtualHost {
-        hosts: vec![HostPattern::Any],
-        routes: vec![route],
-    };
-    Resources {
-        listeners: vec![listener],
-        route_tables: vec![RouteTable {
-            name: NAME.into(),
-            virtual_hosts: vec![host],
-        }],
-        clusters: vec![cluster],
-        endpoints,
     }
 }
 
@@ -273,7 +277,10 @@ mod tests {
                 running,
                 Running {
                     threads: 1,
-                    lame_duck: Duration::from_secs(3)
+                    lame_duck: Duration::from_secs(3),
+                    admin: Some("127.0.0.1:4191".parse().unwrap()),
+                    log_level: Level::Info,
+                    log_format: LogFormat::Text,
                 }
             );
         }
@@ -281,9 +288,21 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_said_at_once() {
-        let problems =
-            told("--threads 0 --lame-duck soon --listen here --to 1.2.3.4 --nonsense").unwrap_err();
-        let named = ["--nonsense", "--threads", "--lame-duck", "--listen", "--to"];
+        let problems = told(
+            "--threads 0 --lame-duck soon --listen here --to 1.2.3.4 --nonsense --admin no --log-level loud \
+             --log-format xml",
+        )
+        .unwrap_err();
+        let named = [
+            "--nonsense",
+            "--threads",
+            "--lame-duck",
+            "--admin",
+            "--log-level",
+            "--log-format",
+            "--listen",
+            "--to",
+        ];
         assert_eq!(problems.len(), named.len(), "{problems:?}");
         for name in named {
             assert!(
@@ -298,6 +317,7 @@ mod tests {
             "--config a --listen :1",
             "--config",
             "--config a --config b",
+            "--config a --access-log b",
         ] {
             assert!(told(wrong).is_err(), "{wrong}");
         }
@@ -315,6 +335,41 @@ mod tests {
             panic!("{task:?}")
         };
         assert_eq!((source, running.threads), (Source::File("flag.json".into()), 4));
+    }
+
+    #[test]
+    fn every_setting_can_come_from_the_environment() {
+        let environment = |name: &str| {
+            Some(
+                match name {
+                    "MESH_LISTEN" => "127.0.0.1:0",
+                    "MESH_TO" => "127.0.0.1:1",
+                    "MESH_ACCESS_LOG" => "-",
+                    "MESH_ADMIN" => "off",
+                    "MESH_THREADS" => "2",
+                    "MESH_LAME_DUCK" => "0s",
+                    "MESH_LOG_LEVEL" => "debug",
+                    "MESH_LOG_FORMAT" => "json",
+                    _ => "",
+                }
+                .to_owned(),
+            )
+        };
+        let Ok(Task::Run(Source::Direct(resources), running)) = read(std::iter::empty(), environment) else {
+            panic!()
+        };
+        assert_eq!(resources.listeners[0].access_log, Some(AccessLog::default()));
+        let expected = Running {
+            threads: 2,
+            lame_duck: Duration::ZERO,
+            admin: None,
+            log_level: Level::Debug,
+            log_format: LogFormat::Json,
+        };
+        assert_eq!(running, expected);
+        for (flag, variable) in VALUES {
+            assert!(HELP.contains(flag) && HELP.contains(variable), "{flag}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub mod pump;
 pub mod request;
 
 use std::cell::OnceCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ use mesh_model::route::{CompiledRoute, pick_cluster};
 
 use crate::balance::EndpointState;
 use crate::clock::{NEVER, Nanos, after};
-use crate::io::Net;
+use crate::io::{Net, TlsFacts};
 use crate::plan::ListenerPlan;
 use crate::telemetry::{Label, Limit, Own, Protocol, RouteStats};
 use crate::thread::{Listener, Thread};
@@ -47,21 +47,28 @@ use request::{PathError, RequestKind, View};
 pub struct Peer {
     /// Its address; none behind a Unix socket.
     pub ip: Option<IpAddr>,
+    /// Its port; 0 behind a Unix socket.
+    pub port: u16,
     /// The address as text, `unknown` without one.
     pub text: Box<str>,
     /// `https` when TLS was terminated here.
     pub scheme: &'static str,
+    /// What its TLS says, where somebody wants to know: kept for listeners with an access log only.
+    pub tls: Option<Box<TlsFacts>>,
     /// The text as the value of an HTTP/2 field, made when it is first needed.
     field: OnceCell<HeaderValue>,
 }
 
 impl Peer {
     /// A peer that speaks plaintext.
-    pub fn new(ip: Option<IpAddr>) -> Self {
+    pub fn new(client: Option<SocketAddr>) -> Self {
+        let ip = client.map(|client| client.ip());
         Self {
             ip,
+            port: client.map_or(0, |client| client.port()),
             text: ip.map_or_else(|| "unknown".into(), |ip| ip.to_canonical().to_string().into()),
             scheme: "http",
+            tls: None,
             field: OnceCell::new(),
         }
     }
@@ -108,6 +115,8 @@ pub struct Outcome<S> {
     pub endpoint: Option<Arc<EndpointState>>,
     /// Tries beyond the first.
     pub retries: u32,
+    /// The id that was made for it.
+    pub request_id: Option<[u8; 36]>,
     /// The connection to the server, when both sides left HTTP.
     pub tunnel: Option<Pooled<S>>,
     /// The code with which an HTTP/2 server took its stream back.
@@ -115,7 +124,8 @@ pub struct Outcome<S> {
 }
 
 impl<S> Outcome<S> {
-    fn new(stats: Rc<Own<RouteStats>>) -> Self {
+    /// Nothing has become of it yet.
+    pub fn new(stats: Rc<Own<RouteStats>>) -> Self {
         Self {
             reason: None,
             status: 0,
@@ -124,6 +134,7 @@ impl<S> Outcome<S> {
             stats,
             endpoint: None,
             retries: 0,
+            request_id: None,
             tunnel: None,
             reset: None,
         }

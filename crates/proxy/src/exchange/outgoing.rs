@@ -38,6 +38,11 @@ impl Parts {
         }
     }
 
+    /// The id that the request gets unless it keeps its own.
+    pub(super) fn request_id(&self) -> [u8; 36] {
+        self.request_id
+    }
+
     /// The head as it leaves.
     pub(super) fn outgoing<'a, N: Net>(
         &'a self,

@@ -31,6 +31,7 @@ pub(super) async fn send<N: Net, D: Downstream>(
     let mut up = {
         let request = down.request();
         let parts = Parts::new(cx, one.plan, one.endpoint, forward, request);
+        outcome.request_id = Some(parts.request_id());
         let outgoing = parts.outgoing(cx, forward, request, down.length());
         let (method, switch) = match (request, forward.kind) {
             (RequestRef::Http2(_), RequestKind::Upgrade) => {

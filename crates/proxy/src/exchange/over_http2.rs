@@ -29,6 +29,7 @@ pub(super) async fn send<N: Net, D: Downstream>(
     let head = {
         let request = down.request();
         let parts = Parts::new(cx, one.plan, one.endpoint, forward, request);
+        outcome.request_id = Some(parts.request_id());
         let scheme = match one.plan.tls {
             Some(_) => Scheme::HTTPS,
             None => Scheme::HTTP,

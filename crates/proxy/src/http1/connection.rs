@@ -2,15 +2,17 @@
 //! is up to [`crate::task`].
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use mesh_http1::{HeadError, Parsed};
 use mesh_model::errors::Reason;
 
 use super::server::{Finished, ServerExchange, write_refusal};
+use crate::access;
+use crate::balance::EndpointState;
 use crate::clock::{NEVER, Nanos, after};
 use crate::connection::{Connection, pass};
-use crate::exchange::message::Sink;
+use crate::exchange::message::{Downstream, Sink};
 use crate::exchange::{Context, Outcome, exchange, local};
 use crate::io::Net;
 use crate::io::socket::poll_discard;
@@ -85,7 +87,11 @@ pub fn poll_idle<N: Net>(
     if matches!(connection.listener.drain(), Drain::Until(_)) {
         return Poll::Ready(Err(Some(Reason::Draining)));
     }
-    connection.deadline.poll(cx).map(|()| Err(Some(waiting.reason)))
+    ready!(connection.deadline.poll(cx));
+    if waiting.reason == Reason::HeaderTimeout {
+        connection.refused(waiting.reason, Protocol::Http1, None);
+    }
+    Poll::Ready(Err(Some(waiting.reason)))
 }
 
 /// Serves one request. What few requests come to is boxed, so that it takes no place in the others' memory.
@@ -108,8 +114,6 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         served,
     } = connection;
     let served = served.saturating_add(1);
-    let received = wire.bytes_read - wire.unread().len() as u64;
-    let sent = wire.bytes_written;
     let mut down = ServerExchange::new(wire, head, thread.buffers.clone(), &plan.http1);
     let most = plan.resource.limits.requests_per_connection;
     let aged = after(opened, plan.timeouts.max_connection_age) <= started;
@@ -128,15 +132,10 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     let mut outcome = exchange(&context, &mut down).await;
     let flushed = flush(&mut down, &context).await;
     let now = thread.now();
-    let totals = Totals {
-        received: down.wire.bytes_read - received,
-        sent: down.wire.bytes_written - sent,
-        duration: now - started,
-    };
     if !flushed && outcome.reason.is_none() {
         outcome.reason = Some(Reason::ClientClosed);
     }
-    report(&outcome, &totals);
+    report(&context, &down, &outcome, now - started);
     let failed = !flushed || !down.is_finished() && outcome.tunnel.is_none();
     let Finished { wire, head, reusable } = down.finish_exchange();
     thread.put_request_head(head);
@@ -154,7 +153,8 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         let cluster = outcome
             .cluster
             .unwrap_or_else(|| connection.thread.telemetry.shared().none().clone());
-        return Rest::Over(Box::pin(upgraded(connection, &plan, server, cluster)).await);
+        let endpoint = outcome.endpoint.as_deref();
+        return Rest::Over(Box::pin(upgraded(connection, &plan, server, &cluster, endpoint)).await);
     }
     if failed {
         return Rest::Over(outcome.reason);
@@ -284,6 +284,7 @@ async fn refuse<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, refu
     if let Some(limit) = limit {
         connection.thread.telemetry.listener(&plan.label).limit_hit(limit);
     }
+    connection.refused(reason, Protocol::Http1, answer.then(|| reason.status()));
     if answer {
         let status = local::proxy_status(reason, detail);
         let body = local::text(reason, detail);
@@ -339,30 +340,41 @@ async fn upgraded<N: Net>(
     mut connection: Connection<N>,
     plan: &ListenerPlan,
     mut server: Pooled<N::Stream>,
-    cluster: Label,
+    cluster: &Label,
+    endpoint: Option<&EndpointState>,
 ) -> Option<Reason> {
-    pass(&mut connection, plan, &mut server, &cluster, Protocol::Tcp).await
+    pass(
+        &mut connection,
+        plan,
+        &mut server,
+        cluster,
+        endpoint,
+        Protocol::Tcp,
+    )
+    .await
 }
 
-/// What an exchange moved.
-struct Totals {
-    received: u64,
-    sent: u64,
+/// Counts a request, and writes it down.
+fn report<N: Net>(
+    context: &Context<'_, N>,
+    down: &ServerExchange<N::Stream>,
+    outcome: &Outcome<N::Stream>,
     duration: Nanos,
-}
-
-fn report<S>(outcome: &Outcome<S>, totals: &Totals) {
+) {
+    let passed = down.payload_bytes();
     let stats = &outcome.stats;
-    stats.received(totals.received);
-    stats.sent(totals.sent);
-    stats.finished(&Counted {
+    stats.received(passed.received);
+    stats.sent(passed.sent);
+    let end = Counted {
         status: Some(match (outcome.status, outcome.reason) {
             (0, Some(reason)) => reason.status(),
             (status, _) => status,
         }),
         grpc_status: None,
         reason: outcome.reason,
-        duration: totals.duration,
+        duration,
         retries: outcome.retries,
-    });
+    };
+    stats.finished(&end);
+    access::request(context, down.request(), outcome, &end, passed);
 }

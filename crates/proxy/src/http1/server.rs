@@ -8,6 +8,7 @@ use mesh_http1::{BodyEncoder, BodyKind, HeadWriter, Limits, Method, Persistence,
 use mesh_model::filter::CompiledEdits;
 
 use super::body::{BodyReader, BodyWriter};
+use crate::access::Passed;
 use crate::buffer::Buffers;
 use crate::exchange::message::{
     Downstream, Fault, Gone, Length, LocalResponse, Payload, RequestRef, ResponseEdits, ResponseRef, Sink,
@@ -29,6 +30,8 @@ pub struct ServerExchange<S> {
     writer: BodyWriter,
     started: bool,
     finished: bool,
+    /// Payload that passed: the request's, the response's.
+    payload: Passed,
     /// The connection is closed after this exchange.
     close: bool,
     /// The client ended its side.
@@ -61,6 +64,7 @@ impl<S: Stream> ServerExchange<S> {
             writer: BodyWriter::new(BodyEncoder::None),
             started: false,
             finished: false,
+            payload: Passed::default(),
             close,
             gone: false,
         }
@@ -84,6 +88,11 @@ impl<S: Stream> ServerExchange<S> {
     /// Whether the request's body has been read to its end.
     pub fn request_done(&self) -> bool {
         self.body.is_done()
+    }
+
+    /// Bytes of bodies that passed so far.
+    pub fn payload_bytes(&self) -> Passed {
+        self.payload
     }
 
     /// Whether a whole response was queued.
@@ -151,6 +160,7 @@ impl<S: Stream> Source for ServerExchange<S> {
     }
 
     fn advance(&mut self, n: usize) {
+        self.payload.received += n as u64;
         self.body.advance(&mut self.wire, n);
     }
 
@@ -176,6 +186,7 @@ impl<S: Stream> Sink for ServerExchange<S> {
     fn poll_send<B: Source>(&mut self, cx: &mut Context<'_>, source: &mut B) -> Poll<Result<(), Fault>> {
         let n = ready!(self.writer.poll_send(&mut self.wire, cx, source.payload()))?;
         source.advance(n);
+        self.payload.sent += n as u64;
         Poll::Ready(Ok(()))
     }
 
@@ -259,6 +270,7 @@ impl<S: Stream> Downstream for ServerExchange<S> {
         head.end();
         if !matches!(encoder, BodyEncoder::None) {
             self.wire.out().extend_from_slice(response.body);
+            self.payload.sent += response.body.len() as u64;
         }
         self.writer = BodyWriter::new(BodyEncoder::None);
         self.started = true;

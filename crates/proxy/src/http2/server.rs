@@ -30,12 +30,13 @@ use super::body::SEND_BUFFER;
 use super::meter::{Budgets, Flood, Role};
 use super::metered::{Farewell, Metered};
 use super::server_exchange::stream;
+use crate::access;
 use crate::clock::{NEVER, Nanos, after};
 use crate::connection::Connection;
 use crate::exchange::Peer;
 use crate::io::Net;
 use crate::plan::ListenerPlan;
-use crate::telemetry::{Limit, ListenerStats, Own};
+use crate::telemetry::{Limit, ListenerStats, Own, Protocol};
 use crate::thread::{Drain, Listener, Thread};
 use crate::timer::{Deadline, until};
 
@@ -60,6 +61,7 @@ pub(super) struct Shared<N: Net> {
     pub(super) thread: Rc<Thread<N>>,
     pub(super) listener: Rc<Listener>,
     pub(super) peer: Peer,
+    stats: Rc<Own<ListenerStats>>,
     streams: Cell<u32>,
     idle_since: Cell<Nanos>,
     /// The connection's task, woken when its last stream ends.
@@ -71,6 +73,9 @@ pub(super) struct Alive<N: Net>(Rc<Shared<N>>);
 
 impl<N: Net> Alive<N> {
     fn new(shared: &Rc<Shared<N>>) -> Self {
+        if shared.streams.get() == 0 {
+            shared.stats.idle(-1);
+        }
         shared.streams.set(shared.streams.get() + 1);
         Self(Rc::clone(shared))
     }
@@ -86,11 +91,19 @@ impl<N: Net> Drop for Alive<N> {
         let left = self.0.streams.get().saturating_sub(1);
         self.0.streams.set(left);
         if left == 0 {
+            self.0.stats.idle(1);
             self.0.idle_since.set(self.0.thread.now());
             if let Some(driver) = self.0.driver.take() {
                 driver.wake();
             }
         }
+    }
+}
+
+impl<N: Net> Drop for Shared<N> {
+    fn drop(&mut self) {
+        // The last stream is gone, and with this the connection.
+        self.stats.idle(-1);
     }
 }
 
@@ -153,17 +166,31 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         }),
     )
     .await;
+    let refused = |reason| {
+        let from = access::From {
+            thread: &thread,
+            listener: &listener,
+            plan: &plan,
+            peer: &peer,
+            protocol: Protocol::Http2,
+        };
+        access::refused(&from, reason, None, thread.now() - opened);
+        Some(reason)
+    };
     let h2 = match shaken {
         Some(Some(Ok(h2))) => h2,
-        Some(Some(Err(error))) if !error.is_io() => return Some(Reason::Http2Protocol),
-        Some(_) => return Some(Reason::ClientClosed),
-        None => return Some(Reason::HeaderTimeout),
+        Some(Some(Err(error))) if !error.is_io() => return refused(Reason::Http2Protocol),
+        Some(_) => return refused(Reason::ClientClosed),
+        None => return refused(Reason::HeaderTimeout),
     };
     let idle_since = Cell::new(thread.now());
+    // Until its first stream.
+    stats.idle(1);
     let shared = Rc::new(Shared {
         thread,
         listener,
         peer,
+        stats: Rc::clone(&stats),
         streams: Cell::new(0),
         idle_since,
         driver: RefCell::default(),
@@ -181,6 +208,16 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         phase,
     };
     let reason = poll_fn(|cx| driver.poll(cx)).await;
+    if let Some(blame @ (Reason::Http2Flood | Reason::Http2Protocol | Reason::ClientStalled)) = reason {
+        let from = access::From {
+            thread: &driver.shared.thread,
+            listener: &driver.shared.listener,
+            plan: &driver.plan,
+            peer: &driver.shared.peer,
+            protocol: Protocol::Http2,
+        };
+        access::refused(&from, blame, None, driver.shared.thread.now() - opened);
+    }
     let lingers = driver.lingers(reason);
     let thread = Rc::clone(&driver.shared.thread);
     // Streams that are left see the connection's end in theirs.

@@ -13,6 +13,8 @@ use super::request::{Problem, check};
 use super::server::{Alive, Shared};
 use super::server_stream::ServerStream;
 use super::tunnel::Tunnel;
+use crate::access;
+use crate::balance::EndpointState;
 use crate::clock::{Nanos, after};
 use crate::exchange::message::{Downstream, Sink};
 use crate::exchange::{Context, Outcome, exchange, local};
@@ -53,13 +55,14 @@ pub(super) async fn stream<N: Net>(
     if outcome.tunnel.is_none() && !flush(&mut down, &context).await && outcome.reason.is_none() {
         outcome.reason = Some(Reason::ClientClosed);
     }
-    report(&down, &outcome, shared.thread.now() - started);
+    report(&context, &down, &outcome, shared.thread.now() - started);
     match outcome.tunnel {
         Some(server) => {
             if let Some(client) = down.into_tunnel() {
                 let none = shared.thread.telemetry.shared().none();
                 let cluster = outcome.cluster.unwrap_or_else(|| none.clone());
-                Box::pin(pass(shared, &plan, &deadline, client, server, &cluster)).await;
+                let endpoint = outcome.endpoint.as_deref();
+                Box::pin(pass(shared, &plan, &deadline, client, server, &cluster, endpoint)).await;
             }
         }
         None if !down.is_finished() => down.abort(outcome.reason.unwrap_or(Reason::Internal), outcome.reset),
@@ -91,13 +94,16 @@ async fn refuse<N: Net>(context: &Context<'_, N>, down: &mut ServerStream, probl
     let none = telemetry.shared().none();
     let stats = telemetry.route(&context.plan.label, none, none, context.protocol);
     stats.started();
-    stats.finished(&Finished {
+    let end = Finished {
         status: Some(reason.status()),
         grpc_status: down.grpc_status(),
         reason: Some(reason),
         duration: context.thread.now() - context.started,
         retries: 0,
-    });
+    };
+    stats.finished(&end);
+    let outcome = Outcome::<N::Stream>::new(stats);
+    access::request(context, down.request(), &outcome, &end, access::Passed::default());
 }
 
 /// Queues what is left of a response; false when the client is gone or does not read.
@@ -113,12 +119,17 @@ async fn flush<N: Net>(down: &mut ServerStream, context: &Context<'_, N>) -> boo
     )
 }
 
-/// Counts a request.
-fn report<S>(down: &ServerStream, outcome: &Outcome<S>, duration: Nanos) {
+/// Counts a request, and writes it down.
+fn report<N: Net>(
+    context: &Context<'_, N>,
+    down: &ServerStream,
+    outcome: &Outcome<N::Stream>,
+    duration: Nanos,
+) {
     let (received, sent) = down.payload_bytes();
     outcome.stats.received(received);
     outcome.stats.sent(sent);
-    outcome.stats.finished(&Finished {
+    let end = Finished {
         status: Some(match (outcome.status, outcome.reason) {
             (0, Some(reason)) => reason.status(),
             (status, _) => status,
@@ -131,7 +142,15 @@ fn report<S>(down: &ServerStream, outcome: &Outcome<S>, duration: Nanos) {
         reason: outcome.reason,
         duration,
         retries: outcome.retries,
-    });
+    };
+    outcome.stats.finished(&end);
+    access::request(
+        context,
+        down.request(),
+        outcome,
+        &end,
+        access::Passed { received, sent },
+    );
 }
 
 /// Passes bytes between an accepted CONNECT and its server.
@@ -142,6 +161,7 @@ async fn pass<N: Net>(
     client: Tunnel,
     mut server: Pooled<N::Stream>,
     cluster: &Label,
+    endpoint: Option<&EndpointState>,
 ) {
     let thread = &shared.thread;
     let telemetry = &thread.telemetry;
@@ -156,13 +176,26 @@ async fn pass<N: Net>(
     };
     let mut client = Wire::new(client, thread.buffers.clone());
     let ended = tunnel(&mut client, &mut server.wire, &bounds).await;
-    stats.received(ended.sent);
-    stats.sent(ended.received);
-    stats.finished(&Finished {
+    let passed = access::Passed {
+        received: ended.sent,
+        sent: ended.received,
+    };
+    stats.received(passed.received);
+    stats.sent(passed.sent);
+    let end = Finished {
         status: None,
         grpc_status: None,
         reason: ended.reason,
         duration: thread.now() - started,
         retries: 0,
-    });
+    };
+    stats.finished(&end);
+    let from = access::From {
+        thread,
+        listener: &shared.listener,
+        plan,
+        peer: &shared.peer,
+        protocol: Protocol::Tcp,
+    };
+    access::tunnel(&from, cluster.as_str(), endpoint, &end, passed);
 }

@@ -3,6 +3,7 @@
 //! Exchange, pool, tunnel and drain are written over [`Net`] and [`Stream`] and are monomorphised. Sockets appear in
 //! [`socket`] only, so the same state machines run over a network that a test makes up.
 
+pub mod acceptor;
 pub mod socket;
 pub mod wire;
 
@@ -27,6 +28,22 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
 
     /// The protocol agreed by ALPN, if TLS was spoken.
     fn alpn(&self) -> Option<&[u8]>;
+
+    /// What else a client's TLS says.
+    fn tls_facts(&self) -> Option<TlsFacts> {
+        None
+    }
+}
+
+/// What is known of a client by its TLS.
+#[derive(Debug, Default)]
+pub struct TlsFacts {
+    /// The version, such as `1.3`; none where TLS is passed through.
+    pub version: Option<&'static str>,
+    /// The server name that it asked for.
+    pub server_name: Option<Box<str>>,
+    /// The name in its certificate: the first URI, else the first DNS name.
+    pub peer: Option<Box<str>>,
 }
 
 /// What connections are made with.

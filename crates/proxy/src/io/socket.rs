@@ -9,8 +9,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{Net, Stream};
+use super::{Net, Stream, TlsFacts};
 use crate::clock::{Clock, Nanos, SystemClock};
+use crate::tls::certificate_name;
 use crate::upstream::connect::{ConnectError, connect};
 use crate::upstream::target::Target;
 
@@ -182,6 +183,23 @@ impl Stream for Socket {
             Self::TlsServer(tls) => tls.get_ref().1.alpn_protocol(),
             Self::TlsClient(tls) => tls.get_ref().1.alpn_protocol(),
         }
+    }
+
+    fn tls_facts(&self) -> Option<TlsFacts> {
+        let Self::TlsServer(tls) = self else { return None };
+        let session = tls.get_ref().1;
+        Some(TlsFacts {
+            version: session.protocol_version().and_then(|version| match version {
+                rustls::ProtocolVersion::TLSv1_2 => Some("1.2"),
+                rustls::ProtocolVersion::TLSv1_3 => Some("1.3"),
+                _ => None,
+            }),
+            server_name: session.server_name().map(Into::into),
+            peer: session
+                .peer_certificates()
+                .and_then(<[_]>::first)
+                .and_then(certificate_name),
+        })
     }
 }
 

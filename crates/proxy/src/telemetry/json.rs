@@ -84,6 +84,7 @@ fn listener_json(listener: &ListenerTotals) -> Value {
     json!({
         "connections": listener.accepted,
         "active": listener.active(),
+        "idle": listener.idle,
         "closed": listener.closed,
         "closedBy": reasons_json(&listener.closed_by),
         "detected": detected,
@@ -122,6 +123,7 @@ fn cluster_json(cluster: &ClusterTotals) -> Value {
     json!({
         "connections": cluster.connected.count(),
         "active": cluster.active(),
+        "idle": cluster.idle,
         "connectFailures": reasons_json(&cluster.failed),
         "connectDuration": histogram_json(&cluster.connected),
         "poolHits": cluster.pool_hits,

@@ -163,6 +163,13 @@ fn write_listeners(text: &mut Text, listeners: &[(String, &ListenerTotals)]) {
         "Connections of clients that are open.",
         |listener| listener.active(),
     );
+    text.numbers(
+        listeners,
+        "mesh_connections_idle",
+        GAUGE,
+        "Connections of clients that are open and wait for a request.",
+        |listener| listener.idle,
+    );
     let name = "mesh_connections_closed_total";
     text.family(name, COUNTER, "Connections of clients that ended, by reason.");
     for (series, listener) in listeners {
@@ -213,6 +220,14 @@ fn write_clusters(text: &mut Text, clusters: &[(String, &ClusterTotals)]) {
         GAUGE,
         help,
         |cluster| cluster.active(),
+    );
+    let help = "Connections to servers that are open and wait in the pool.";
+    text.numbers(
+        clusters,
+        "mesh_upstream_connections_idle",
+        GAUGE,
+        help,
+        |cluster| cluster.idle,
     );
     let name = "mesh_upstream_connect_failures_total";
     text.family(

@@ -138,17 +138,20 @@ impl Telemetry {
     /// Retires the label sets of routes that `keep` refuses: they are forgotten after their next scrape, as soon as
     /// nothing of them is active. For after an update.
     pub fn retain_routes(&self, keep: impl Fn(&RouteLabels) -> bool) {
-        self.routes.retire(keep);
+        self.routes
+            .retire(|labels| labels.listener.id() == self.other.id() || keep(labels));
     }
 
     /// The same for listeners.
     pub fn retain_listeners(&self, keep: impl Fn(&str) -> bool) {
-        self.listeners.retire(|label| keep(label.as_str()));
+        self.listeners
+            .retire(|label| label.id() == self.other.id() || keep(label.as_str()));
     }
 
     /// The same for clusters.
     pub fn retain_clusters(&self, keep: impl Fn(&str) -> bool) {
-        self.clusters.retire(|label| keep(label.as_str()));
+        self.clusters
+            .retire(|label| label.id() == self.other.id() || keep(label.as_str()));
     }
 
     /// All numbers, for a scraper that keeps them: what is retired was seen, and imbalance is measured anew from here.

@@ -260,6 +260,7 @@ pub struct ListenerStats {
     accepted: Counter,
     closed: Counter,
     closed_by: ReasonCounters,
+    idle: Gauge,
     detected: [Counter; Protocol::COUNT],
     tls_failed: Counter,
     tls: Histogram,
@@ -280,6 +281,12 @@ impl ListenerStats {
             None => self.closed.increment(),
             Some(reason) => self.closed_by.increment(reason),
         }
+    }
+
+    /// Changes how many connections wait for a request.
+    #[inline]
+    pub fn idle(&self, change: i64) {
+        self.idle.add(change);
     }
 
     /// Counts what a connection turned out to speak.
@@ -310,6 +317,7 @@ impl Block for ListenerStats {
 
     fn add_to(&self, totals: &mut ListenerTotals) {
         self.closed_by.add_to(&mut totals.closed_by);
+        totals.idle += self.idle.get();
         totals.closed = totals.closed.wrapping_add(self.closed.get());
         totals.accepted = totals.accepted.wrapping_add(self.accepted.get());
         for (sum, counter) in totals.detected.iter_mut().zip(&self.detected) {
@@ -336,6 +344,8 @@ pub struct ListenerTotals {
     pub closed: u64,
     /// Connections that ended for a reason.
     pub closed_by: ReasonTotals,
+    /// Open connections that wait for a request.
+    pub idle: i64,
     /// Connections by what they speak, by [`Protocol::index`].
     pub detected: [u64; Protocol::COUNT],
     /// TLS handshakes that failed.
@@ -360,6 +370,7 @@ pub struct ClusterStats {
     connected: Histogram,
     failed: ReasonCounters,
     closed: Counter,
+    idle: Gauge,
     pool_hits: Counter,
     pool_misses: Counter,
     pending: Gauge,
@@ -381,6 +392,12 @@ impl ClusterStats {
     /// Counts a connection that ended.
     pub fn closed(&self) {
         self.closed.increment();
+    }
+
+    /// Changes how many connections wait in the pool.
+    #[inline]
+    pub fn idle(&self, change: i64) {
+        self.idle.add(change);
     }
 
     /// Counts a request that found a connection in the pool.
@@ -412,6 +429,7 @@ impl Block for ClusterStats {
 
     fn add_to(&self, totals: &mut ClusterTotals) {
         totals.closed = totals.closed.wrapping_add(self.closed.get());
+        totals.idle += self.idle.get();
         self.connected.add_to(&mut totals.connected);
         self.failed.add_to(&mut totals.failed);
         totals.pool_hits = totals.pool_hits.wrapping_add(self.pool_hits.get());
@@ -436,6 +454,8 @@ pub struct ClusterTotals {
     pub failed: ReasonTotals,
     /// Connections that ended.
     pub closed: u64,
+    /// Open connections that wait in the pool.
+    pub idle: i64,
     /// Requests that found a connection in the pool.
     pub pool_hits: u64,
     /// Requests that found none.

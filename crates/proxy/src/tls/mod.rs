@@ -30,6 +30,16 @@ pub use server::{Reloaded, ServerTls};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+
+/// The name that a peer's certificate gives it, for people to read: its first URI, else its first DNS name. Whether it is
+/// to be trusted was decided before.
+pub fn certificate_name(certificate: &CertificateDer<'_>) -> Option<Box<str>> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let mut uris = certificate.valid_uri_names();
+    let mut names = certificate.valid_dns_names();
+    uris.next().or_else(|| names.next()).map(Into::into)
+}
 
 /// The cryptography of every configuration made here.
 fn provider() -> Arc<CryptoProvider> {

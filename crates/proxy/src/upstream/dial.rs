@@ -57,7 +57,7 @@ pub struct Dial {
 /// Opens a connection, TLS included.
 ///
 /// # Errors
-/// Why it could not be made; [`Reason::RequestTimeout`] when nobody wanted it any more.
+/// Why it could not be made; [`Reason::LoopDetected`] when it would lead back to this proxy; [`Reason::RequestTimeout`] when nobody wanted it any more.
 pub async fn connect<N: Net>(
     thread: &Thread<N>,
     deadline: &Deadline,
@@ -66,6 +66,10 @@ pub async fn connect<N: Net>(
     dial: Dial,
 ) -> Result<Pooled<N::Stream>, Reason> {
     let stats = thread.telemetry.cluster(&plan.label);
+    if thread.leads_here(&endpoint.address) {
+        stats.connect_failed(Reason::LoopDetected);
+        return Err(Reason::LoopDetected);
+    }
     let started = thread.now();
     let connect_by = plan.connect_deadline(started);
     deadline.set(connect_by.min(dial.not_after));

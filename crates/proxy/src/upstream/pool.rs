@@ -33,6 +33,7 @@ pub struct Pooled<S> {
 pub struct OpenConnection {
     _permit: ConnectionPermit,
     stats: Rc<Own<ClusterStats>>,
+    is_idle: bool,
 }
 
 impl OpenConnection {
@@ -42,12 +43,22 @@ impl OpenConnection {
         Self {
             _permit: permit,
             stats,
+            is_idle: false,
+        }
+    }
+
+    /// Counts it as one that waits to be used, or no longer.
+    fn idle(&mut self, is_idle: bool) {
+        if self.is_idle != is_idle {
+            self.is_idle = is_idle;
+            self.stats.idle(if is_idle { 1 } else { -1 });
         }
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
+        self.idle(false);
         self.stats.closed();
     }
 }
@@ -70,6 +81,7 @@ impl<S: Stream> Pool<S> {
     pub fn take(&mut self) -> Option<Pooled<S>> {
         while let Some(mut pooled) = self.idle.pop_back() {
             if is_quiet(&mut pooled) {
+                pooled.open.idle(false);
                 return Some(pooled);
             }
         }
@@ -82,8 +94,9 @@ impl<S: Stream> Pool<S> {
     }
 
     /// Keeps a connection, unless `most` are kept already.
-    pub fn put(&mut self, pooled: Pooled<S>, most: usize) {
+    pub fn put(&mut self, mut pooled: Pooled<S>, most: usize) {
         if self.idle.len() < most {
+            pooled.open.idle(true);
             self.idle.push_back(pooled);
         }
     }

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 
 use mesh_model::errors::Reason;
+use mesh_model::resources::Address;
 
 use super::super::labels::Protocol;
 use crate::telemetry::Nanos;
@@ -30,7 +31,7 @@ pub struct Record<'a> {
     /// The cluster it went to.
     pub cluster: Option<&'a str>,
     /// The address of the server that got it last.
-    pub endpoint: Option<&'a str>,
+    pub endpoint: Option<&'a Address>,
     /// What was spoken with the client.
     pub protocol: Protocol,
     /// The method, as it came.
@@ -47,6 +48,8 @@ pub struct Record<'a> {
     pub reason: Option<Reason>,
     /// From the head's last byte to the response's last byte.
     pub duration: Nanos,
+    /// Tries after the first.
+    pub retries: Option<u32>,
     /// Bytes of the body or stream from the client.
     pub bytes_in: u64,
     /// Bytes of the body or stream to the client.
@@ -59,6 +62,40 @@ pub struct Record<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// The version of TLS, such as `1.3`; absent without TLS.
     pub tls: Option<&'a str>,
+    /// The name that the client asked for in its TLS handshake.
+    pub sni: Option<&'a str>,
+    /// The name in the certificate that the client showed.
+    pub peer: Option<&'a str>,
+}
+
+impl<'a> Record<'a> {
+    /// A record with what every line has.
+    pub fn new(time_ms: u64, listener: &'a str, protocol: Protocol) -> Self {
+        Self {
+            time_ms,
+            listener,
+            route: None,
+            cluster: None,
+            endpoint: None,
+            protocol,
+            method: None,
+            host: None,
+            path: None,
+            status: None,
+            grpc_status: None,
+            reason: None,
+            duration: 0,
+            retries: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            client: None,
+            request_id: None,
+            user_agent: None,
+            tls: None,
+            sni: None,
+            peer: None,
+        }
+    }
 }
 
 impl Record<'_> {
@@ -70,7 +107,14 @@ impl Record<'_> {
         text("listener", Some(self.listener.as_bytes()), out);
         text("route", self.route.map(str::as_bytes), out);
         text("cluster", self.cluster.map(str::as_bytes), out);
-        text("endpoint", self.endpoint.map(str::as_bytes), out);
+        match self.endpoint {
+            Some(Address::Ip(address)) => {
+                key("endpoint", out);
+                push(out, format_args!("\"{address}\""));
+            }
+            Some(Address::Unix(path)) => text("endpoint", Some(path.as_bytes()), out),
+            None => {}
+        }
         text("protocol", Some(self.protocol.as_str().as_bytes()), out);
         text("method", self.method, out);
         text("host", self.host, out);
@@ -83,6 +127,7 @@ impl Record<'_> {
         }
         key("duration_ms", out);
         write_millis(self.duration, out);
+        number("retries", self.retries.map(u64::from), out);
         number("bytes_in", Some(self.bytes_in), out);
         number("bytes_out", Some(self.bytes_out), out);
         if let Some(client) = self.client {
@@ -92,6 +137,8 @@ impl Record<'_> {
         text("request_id", self.request_id, out);
         text("user_agent", self.user_agent, out);
         text("tls", self.tls.map(str::as_bytes), out);
+        text("sni", self.sni.map(str::as_bytes), out);
+        text("peer", self.peer.map(str::as_bytes), out);
         out.extend_from_slice(b"}\n");
     }
 }
@@ -192,7 +239,7 @@ fn write_millis(nanos: Nanos, out: &mut Vec<u8>) {
 }
 
 /// RFC 3339 in UTC with milliseconds. The days are counted as in Howard Hinnant's `civil_from_days`.
-fn write_time(ms: u64, out: &mut Vec<u8>) {
+pub(crate) fn write_time(ms: u64, out: &mut Vec<u8>) {
     let seconds = ms / 1000;
     let days = seconds / 86_400 + 719_468;
     let era = days / 146_097;
@@ -230,27 +277,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(in crate::telemetry::access_log) fn record() -> Record<'static> {
-        Record {
-            time_ms: 1_700_000_000_123,
-            listener: "web",
-            route: None,
-            cluster: None,
-            endpoint: None,
-            protocol: Protocol::Http1,
-            method: None,
-            host: None,
-            path: None,
-            status: None,
-            grpc_status: None,
-            reason: None,
-            duration: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            client: None,
-            request_id: None,
-            user_agent: None,
-            tls: None,
-        }
+        Record::new(1_700_000_000_123, "web", Protocol::Http1)
     }
 
     fn parse(record: &Record<'_>) -> Value {
@@ -273,10 +300,11 @@ pub(super) mod tests {
 
     #[test]
     fn a_full_line() {
+        let endpoint = "127.0.0.1:3001".parse().unwrap();
         let record = Record {
             route: Some("api"),
             cluster: Some("shop"),
-            endpoint: Some("127.0.0.1:3001"),
+            endpoint: Some(&endpoint),
             method: Some(b"GET"),
             host: Some(b"shop.test"),
             path: Some(b"/a?b=\"c\""),
@@ -289,15 +317,19 @@ pub(super) mod tests {
             client: Some("[::1]:4000".parse().unwrap()),
             request_id: Some(b"r-1"),
             user_agent: Some(b"curl/8"),
+            retries: Some(2),
             tls: Some("1.3"),
+            sni: Some("shop.test"),
+            peer: Some("spiffe://mesh/ns/shop/sa/web"),
             ..record()
         };
         let expected = json!({
             "time": "2023-11-14T22:13:20.123Z", "listener": "web", "route": "api", "cluster": "shop",
             "endpoint": "127.0.0.1:3001", "protocol": "http1", "method": "GET", "host": "shop.test",
             "path": "/a?b=\"c\"", "status": 503, "grpc_status": 14, "reason": "overloaded", "layer": "proxy",
-            "duration_ms": 1234.567, "bytes_in": 10, "bytes_out": u64::MAX, "client": "[::1]:4000",
+            "duration_ms": 1234.567, "retries": 2, "bytes_in": 10, "bytes_out": u64::MAX, "client": "[::1]:4000",
             "request_id": "r-1", "user_agent": "curl/8", "tls": "1.3",
+            "sni": "shop.test", "peer": "spiffe://mesh/ns/shop/sa/web",
         });
         assert_eq!(parse(&record), expected);
     }

@@ -70,7 +70,7 @@ pub struct LogReport {
 }
 
 /// Which requests get a line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampler {
     /// Out of 2^53, the precision of the share.
     threshold: u64,
@@ -280,6 +280,11 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Whether lines go to this output.
+    pub fn leads_to(&self, output: &Output) -> bool {
+        Arc::ptr_eq(&self.output.queues, &output.queues)
+    }
+
     /// Queues a line, or drops it and counts that. Never waits.
     pub fn log(&self, record: &Record<'_>) {
         let shared = &self.output.shared;

@@ -1,0 +1,105 @@
+//! What can be seen and asked of a running proxy, from any thread?
+//!
+//! A [`Handle`] is held by whoever owns the proxy and by its admin server. Looking never waits for the control thread
+//! nor for a data thread.
+
+use std::sync::Arc;
+
+use mesh_store::Store;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+
+use crate::balance::{self, EndpointRegistry};
+use crate::clock::{Clock, SystemClock};
+use crate::log::Log;
+use crate::proxy::{Ask, DrainOptions, Phase};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::{EndpointSample, EndpointState, Report, Telemetry};
+
+/// A way to a running proxy.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) asks: UnboundedSender<Ask>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) registry: Arc<EndpointRegistry>,
+    pub(crate) clock: SystemClock,
+    pub(crate) log: Arc<Log>,
+    pub(crate) access_log: Arc<AccessLog>,
+}
+
+impl Handle {
+    /// Begins the way out: for the lame duck time everything is served and clients are asked to leave; then the sockets
+    /// close, idle connections end, and work in flight has until its listener's `timeouts.drain`. See [`Handle::phase`].
+    pub fn drain(&self, options: DrainOptions) {
+        let _ = self.asks.send(Ask::Drain(options));
+    }
+
+    /// Sees how far the proxy is.
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.clone()
+    }
+
+    /// Why no traffic should be sent here; nothing when it should.
+    pub fn not_ready(&self) -> Vec<&'static str> {
+        match *self.phase.borrow() {
+            Phase::Starting => vec!["starting: no configuration is in force yet"],
+            Phase::Ready => Vec::new(),
+            Phase::Draining => vec!["draining"],
+            Phase::Drained => vec!["drained"],
+        }
+    }
+
+    /// What is configured.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Where it says what it is doing.
+    pub fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Opens the files of access logs anew, by their paths: for after they were moved.
+    pub fn reopen_logs(&self) {
+        self.access_log.reopen();
+    }
+
+    /// All numbers, for a scraper that keeps them.
+    pub fn report(&self) -> Report {
+        self.telemetry.scrape(self.endpoints())
+    }
+
+    /// All numbers, for somebody who looks in between scrapes.
+    pub fn look(&self) -> Report {
+        self.telemetry.look(self.endpoints())
+    }
+
+    fn endpoints(&self) -> Vec<EndpointSample> {
+        let now = self.clock.now();
+        self.registry
+            .endpoints()
+            .into_iter()
+            .map(|(cluster, state)| sample(&cluster, &state, now))
+            .collect()
+    }
+}
+
+fn sample(cluster: &str, state: &balance::EndpointState, now: u64) -> EndpointSample {
+    let stats = state.stats(now);
+    EndpointSample {
+        cluster: cluster.to_owned(),
+        address: state.address.to_string(),
+        state: if stats.available {
+            EndpointState::Available
+        } else {
+            EndpointState::Ejected
+        },
+        active: stats.in_flight.into(),
+        requests: stats.requests,
+        connect_failures: stats.connect_failures,
+        ejections: stats.ejections,
+        latency: stats.latency.map(|nanos| nanos as u64),
+    }
+}

@@ -1,0 +1,145 @@
+//! Does an address lead back to this proxy?
+//!
+//! A connection to one's own listener is a loop, and one to the admin server would let clients in where only this host
+//! is meant. Both are refused when the connection is about to be made, so that it does not matter how the address was
+//! come by: written down, looked up in DNS, or asked for by a client of a forward proxy.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, OnceLock};
+
+use mesh_model::resources::Address;
+
+/// The addresses that a proxy listens on.
+#[derive(Debug, Default)]
+pub struct Own {
+    exact: HashSet<Address>,
+    /// Ports that are listened on at every address of this machine.
+    everywhere: HashSet<u16>,
+    /// Known before the first plan is made, and never changes after.
+    admin: Arc<OnceLock<Address>>,
+}
+
+impl Own {
+    /// These addresses, with the ports that were chosen, and the admin server's.
+    pub fn new<'a>(addresses: impl IntoIterator<Item = &'a Address>, admin: Arc<OnceLock<Address>>) -> Self {
+        let mut own = Self {
+            admin,
+            ..Self::default()
+        };
+        for address in addresses {
+            match address {
+                Address::Ip(ip) if ip.ip().is_unspecified() => {
+                    own.everywhere.insert(ip.port());
+                }
+                _ => {
+                    own.exact.insert(canonical(address));
+                }
+            }
+        }
+        own
+    }
+
+    /// Whether a connection to `address` would be one to this proxy. Asks the system only where a listener takes every
+    /// address.
+    pub fn leads_here(&self, address: &Address) -> bool {
+        let address = canonical(address);
+        if self.exact.contains(&address) {
+            return true;
+        }
+        let admin = self.admin.get();
+        if admin.is_some_and(|admin| canonical(admin) == address) {
+            return true;
+        }
+        let Address::Ip(ip) = address else { return false };
+        let everywhere = self.everywhere.contains(&ip.port())
+            || matches!(admin, Some(Address::Ip(admin)) if admin.ip().is_unspecified() && admin.port() == ip.port());
+        everywhere && is_of_this_machine(ip.ip())
+    }
+}
+
+/// One form for addresses that reach the same place: IPv4 in IPv6 is IPv4, and no address is the loopback one.
+fn canonical(address: &Address) -> Address {
+    let Address::Ip(socket) = address else {
+        return address.clone();
+    };
+    let ip = match socket.ip().to_canonical() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Address::Ip(SocketAddr::new(ip, socket.port()))
+}
+
+/// Whether an address is one of this machine's: the way to such a one begins where it ends. Nothing is sent.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    if ip.is_loopback() {
+        return true;
+    }
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let begins = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    };
+    begins().is_ok_and(|begins| begins.ip() == ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn own_addresses_are_known_in_every_form() {
+        let admin = Arc::new(OnceLock::new());
+        let listeners = [
+            address("127.0.0.1:8080"),
+            address("[::1]:8081"),
+            address("unix:/run/mesh.sock"),
+            address("0.0.0.0:9000"),
+        ];
+        let own = Own::new(&listeners, Arc::clone(&admin));
+        assert!(!own.leads_here(&address("127.0.0.1:4191")));
+        admin.set(address("127.0.0.1:4191")).unwrap();
+        for here in [
+            "127.0.0.1:8080",
+            "[::ffff:127.0.0.1]:8080",
+            "0.0.0.0:8080",
+            "[::1]:8081",
+            "[::]:8081",
+            "unix:/run/mesh.sock",
+            "127.0.0.1:4191",
+            "0.0.0.0:4191",
+            "127.0.0.1:9000",
+            "127.9.9.9:9000",
+            "[::1]:9000",
+        ] {
+            assert!(own.leads_here(&address(here)), "{here}");
+        }
+        for elsewhere in [
+            "127.0.0.1:8081",
+            "127.0.0.2:4191",
+            "192.0.2.1:8080",
+            "192.0.2.1:9000",
+            "unix:/run/app.sock",
+        ] {
+            assert!(!own.leads_here(&address(elsewhere)), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn an_admin_server_on_every_address_is_found_at_each() {
+        let admin = Arc::new(OnceLock::from(address(":4191")));
+        let own = Own::new([], admin);
+        assert!(own.leads_here(&address("127.0.0.1:4191")));
+        assert!(own.leads_here(&address("[::1]:4191")));
+        assert!(!own.leads_here(&address("127.0.0.1:4192")));
+    }
+}
