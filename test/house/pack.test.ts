@@ -131,10 +131,10 @@ test('a proxy serves from an ES module and from CommonJS, and the process ends b
 });
 
 test('without the core for a platform it says which there are and what to do', async (t) => {
-  const program = `
+  const source = `
     Object.defineProperty(process, 'arch', { value: 'abacus' });
     try { require('@mesh/proxy').createProxy({}); } catch ({ code, message }) { console.log(code, message); }`;
-  const { stdout } = await node(['-e', program], process.env, join(folder, 'commonjs'));
+  const { stdout } = await node(['-e', source], process.env, join(folder, 'commonjs'));
   t.regex(
     stdout,
     /^MESH_CORE_UNAVAILABLE there is no native core for \w+-abacus\S* in this package, which has [\w-]+; in a clone/,
