@@ -4,6 +4,7 @@
  * What crosses is JSON text; the shapes are those of `config/resources.ts` and `proxy/types.ts`.
  */
 
+import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { CoreUnavailableError } from './errors.js';
 
@@ -28,25 +29,41 @@ export interface Native {
   version(): string;
 }
 
-const name = (): string => {
-  if (process.platform !== 'linux') return `mesh.${process.platform}-${process.arch}.node`;
+/** `linux-x64-gnu`, `darwin-arm64`, ... */
+function platform(): string {
+  if (process.platform !== 'linux') return `${process.platform}-${process.arch}`;
   const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
-  return `mesh.linux-${process.arch}-${header.glibcVersionRuntime ? 'gnu' : 'musl'}.node`;
-};
+  return `linux-${process.arch}-${header.glibcVersionRuntime ? 'gnu' : 'musl'}`;
+}
 
 let loaded: Native | undefined;
 
 /** The addon, loaded at first use. */
 export function native(): Native {
-  if (loaded) return loaded;
-  const file = `./native/${name()}`;
+  loaded ??= load(platform());
+  return loaded;
+}
+
+function load(name: string): Native {
   try {
-    loaded = createRequire(import.meta.url)(file) as Native;
-    return loaded;
+    return createRequire(import.meta.url)(`./native/mesh.${name}.node`) as Native;
   } catch (cause) {
+    const present = platformsPresent();
+    const what = present.includes(name)
+      ? `the native core for ${name} can't be loaded`
+      : `there is no native core for ${name} in this package, which has ${present.join(', ') || 'none'}`;
     throw new CoreUnavailableError(
-      `the native core for this platform is missing or can't be loaded (${file}): build it with \`npm run build\``,
+      `${what}; in a clone of the repository \`npm run build\` makes it, and \`npm pack\` a package that has it`,
       { cause },
     );
+  }
+}
+
+function platformsPresent(): string[] {
+  try {
+    const names = readdirSync(new URL('./native/', import.meta.url));
+    return names.flatMap((name) => /^mesh\.(.+)\.node$/.exec(name)?.[1] ?? []);
+  } catch {
+    return [];
   }
 }

@@ -32,7 +32,9 @@ test.before(async (t) => {
       const project = join(folder, type);
       mkdirSync(project);
       writeFileSync(join(project, 'package.json'), JSON.stringify({ type }));
-      await npm(['install', '--prefer-offline', '--no-audit', '--no-fund', join(folder, filename)], project);
+      // Neither it nor what it needs may have to run anything to be installed.
+      const how = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund'];
+      await npm(['install', ...how, join(folder, filename)], project);
     }),
   );
 });
@@ -102,6 +104,43 @@ for (const [kind, loaded] of [
   });
 }
 
+/** Serves one request through a proxy, and ends. */
+const USE = `
+const { addresses: [{ address }] } = await listen();
+const response = await fetch('http://' + address + '/hello');
+console.log(response.status, await response.text());
+await proxy.close();
+`;
+const MAKE = `
+const proxy = createProxy({
+  listeners: [{ address: '127.0.0.1:0', routes: [{ respond: { status: 200, body: 'hello' } }] }],
+});
+const listen = () => proxy.listen();
+`;
+
+test('a proxy serves from an ES module and from CommonJS, and the process ends by itself', async (t) => {
+  const esm = `import { createProxy } from '@mesh/proxy'; ${MAKE} ${USE}`;
+  const cjs = `const { createProxy } = require('@mesh/proxy'); ${MAKE} (async () => { ${USE} })();`;
+  for (const [kind, args] of [
+    ['module', ['--input-type=module', '-e', esm]],
+    ['commonjs', ['-e', cjs]],
+  ] as const) {
+    const { code, stdout, stderr } = await node([...args], process.env, join(folder, kind));
+    t.deepEqual({ code, stdout, stderr }, { code: 0, stdout: '200 hello\n', stderr: '' }, kind);
+  }
+});
+
+test('without the core for a platform it says which there are and what to do', async (t) => {
+  const source = `
+    Object.defineProperty(process, 'arch', { value: 'abacus' });
+    try { require('@mesh/proxy').createProxy({}); } catch ({ code, message }) { console.log(code, message); }`;
+  const { stdout } = await node(['-e', source], process.env, join(folder, 'commonjs'));
+  t.regex(
+    stdout,
+    /^MESH_CORE_UNAVAILABLE there is no native core for \w+-abacus\S* in this package, which has [\w-]+; in a clone/,
+  );
+});
+
 for (const kind of kinds) {
   test(`TypeScript finds the types in a project of type ${kind}`, async (t) => {
     t.timeout(120_000);
@@ -119,6 +158,8 @@ for (const kind of kinds) {
       '--target',
       'es2023',
       '--module',
+      'node16',
+      '--moduleResolution',
       'node16',
       '--lib',
       'es2023,esnext.disposable',
