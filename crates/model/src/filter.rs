@@ -170,6 +170,9 @@ fn without_port(host: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::resources::HeaderValue;
 
@@ -281,5 +284,55 @@ mod tests {
             redirect_location(&base, "http", b"h", b"/\xff\r\n ", b"\"", 0),
             "http://h/%FF%0D%0A%20?\""
         );
+    }
+    fn headers() -> impl Strategy<Value = Vec<HeaderValue>> {
+        let one = ("[xyXY]{1,2}", "[12]").prop_map(|(name, value)| header(&name, &value));
+        vec(one, 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn edits_are_those_made_one_after_another(
+            came in headers(), remove in vec("[xyXY]{1,2}", 0..3), set in headers(), add in headers(),
+        ) {
+            let edits = HeaderEdits { remove, set, add };
+            let mut expected = came.clone();
+            let without = |list: &mut Vec<HeaderValue>, name: &str| {
+                list.retain(|header| !header.name.eq_ignore_ascii_case(name));
+            };
+            for name in &edits.remove {
+                without(&mut expected, name);
+            }
+            for header in &edits.set {
+                without(&mut expected, &header.name);
+                expected.push(header.clone());
+            }
+            expected.extend(edits.add.iter().cloned());
+
+            let compiled = CompiledEdits::new(&edits);
+            let kept = came.iter().filter(|header| !compiled.drops(header.name.as_bytes()));
+            let kept = kept.map(|header| (header.name.to_ascii_lowercase(), header.value.clone()));
+            let added = compiled.additions().map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let expected = expected.into_iter().map(|header| (header.name.to_ascii_lowercase(), header.value));
+            prop_assert_eq!(kept.chain(added).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn a_rewritten_path_is_a_path(
+            prefix in "(/[ab]){0,2}/?", rest in "(/[ab]){0,2}/?", with in "(/[cd]){0,2}/?",
+        ) {
+            // A prefix that ends in `/` is matched without it; the rest then begins with it.
+            let length = prefix.trim_end_matches('/').len();
+            let path = match format!("{}{rest}", &prefix[..length]) {
+                path if path.is_empty() => "/".to_owned(),
+                path => path,
+            };
+            let mut out = Vec::new();
+            rewritten(&PathRewrite::Prefix(with.clone()), path.as_bytes(), length, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            prop_assert!(text.starts_with('/') && !text.contains("//"), "{} with {} is {}", path, with, text);
+            prop_assert!(text.starts_with(with.trim_end_matches('/')));
+            prop_assert!(text.ends_with(&rest));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! How are regular expressions bounded?
 //!
 //! Patterns run over bytes, in time linear in the input, and must match the whole value. Classes are ASCII and take
-//! bytes (`.` is any byte but a newline, `\d` is `[0-9]`), so that no value is undecodable and none slips past a
+//! bytes (`.` is any byte, a newline too, `\d` is `[0-9]`), so that no value is undecodable and none slips past a
 //! condition by being malformed UTF-8.
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -37,6 +37,7 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, Problem> {
 fn build(pattern: &str) -> Result<Regex, regex::Error> {
     RegexBuilder::new(pattern)
         .unicode(false)
+        .dot_matches_new_line(true)
         .size_limit(MAX_PROGRAM_BYTES)
         .dfa_size_limit(MAX_STATES_BYTES)
         .nest_limit(64)
@@ -65,7 +66,7 @@ mod tests {
         let regex = compile("a|ab").unwrap();
         assert!(regex.is_match(b"ab") && regex.is_match(b"a"));
         assert!(!regex.is_match(b"abc") && !regex.is_match(b"xa") && !regex.is_match(b"a\n"));
-        assert!(compile("(?i)x.*").unwrap().is_match(b"X\xff\xfe"));
+        assert!(compile("(?i)x.*").unwrap().is_match(b"X\xff\xfe\n"));
     }
 
     #[test]

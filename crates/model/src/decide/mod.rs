@@ -24,9 +24,9 @@ use crate::filter::{redirect_location, rewrite_path};
 use crate::issue::{Issue, IssueCode};
 use crate::resources::{
     Action, Address, Duration, EscapedSlashes, HostPattern, HostRewrite, Listener, ListenerProtocol,
-    Resources, WeightedCluster,
+    Resources, RouteTable, WeightedCluster,
 };
-use crate::route::{Matched, RouteIndex};
+use crate::route::{CompiledRoute, Matched, RequestView, RouteIndex};
 use crate::sni::SniIndex;
 use crate::validate::{parse, validate};
 
@@ -44,9 +44,27 @@ pub struct Decision {
     /// The route that takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<DecidedRoute>,
+    /// Routes that are more specific and take its host and path, but not its method, headers or query.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<PassedOver>,
     /// What happens.
     pub outcome: Outcome,
 }
+
+/// A route that stands before the one that takes a request, or before none.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedOver {
+    /// Its name, given or made.
+    pub name: String,
+    /// Its place, as in [`DecidedRoute`].
+    pub path: String,
+    /// The first condition that does not hold, in words.
+    pub why: String,
+}
+
+/// Most routes listed as passed over: who reads further has another question.
+const MOST_PASSED_OVER: usize = 20;
 
 /// The route of a [`Decision`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -163,29 +181,34 @@ fn described(request: &str) -> Result<DescribedRequest, Vec<Issue>> {
 
 /// Follows a described request through valid resources.
 pub fn decide(resources: &Resources, described: &DescribedRequest, normal_path: NormalPath<'_>) -> Decision {
-    let nowhere = |outcome| Decision {
+    let nowhere = |message| Decision {
         listener: None,
         route: None,
-        outcome,
+        passed_over: Vec::new(),
+        outcome: Outcome::Unclear { message },
     };
     let request = match Request::new(described) {
         Ok(request) => request,
-        Err(message) => return nowhere(Outcome::Unclear { message }),
+        Err(message) => return nowhere(message),
     };
     let listener = match choose_listener(resources, described, &request) {
         Ok(listener) => listener,
-        Err(message) => return nowhere(Outcome::Unclear { message }),
+        Err(message) => return nowhere(message),
     };
-    let (route, outcome) = match connection(listener, &request) {
-        Connection::Stream(targets) => (None, stream(targets)),
-        Connection::Http => http(resources, listener, request, normal_path),
-        Connection::Refused(reason) => (None, refused(reason, &request, None)),
-    };
-    Decision {
+    let mut decision = Decision {
         listener: Some(listener.name.clone()),
-        route,
-        outcome,
-    }
+        route: None,
+        passed_over: Vec::new(),
+        outcome: Outcome::Unclear {
+            message: String::new(),
+        },
+    };
+    decision.outcome = match connection(listener, &request) {
+        Connection::Stream(targets) => stream(targets),
+        Connection::Http => http(resources, listener, request, normal_path, &mut decision),
+        Connection::Refused(reason) => refused(reason, &request, None),
+    };
+    decision
 }
 
 /// The listener that is named, or that has the port of the URL, or that is the only one.
@@ -268,54 +291,68 @@ fn connection(listener: &Listener, request: &Request) -> Connection {
     }
 }
 
-/// Follows an HTTP request.
+/// Follows an HTTP request; the routes it meets are noted in the decision.
 fn http(
     resources: &Resources,
     listener: &Listener,
     mut request: Request,
     normal_path: NormalPath<'_>,
-) -> (Option<DecidedRoute>, Outcome) {
+    decision: &mut Decision,
+) -> Outcome {
     let name = listener.routes.as_deref().unwrap_or_default();
-    let unclear = |message: String| (None, Outcome::Unclear { message });
     let Some((number, table)) = resources
         .route_tables
         .iter()
         .enumerate()
         .find(|(_, table)| table.name == name)
     else {
-        return unclear(format!("there is no route table `{name}`"));
+        let message = format!("there is no route table `{name}`");
+        return Outcome::Unclear { message };
     };
     let index = match RouteIndex::compile(table) {
         Ok(index) => index,
-        Err(issues) => return unclear(issues.first().map(ToString::to_string).unwrap_or_default()),
+        Err(issues) => {
+            let message = issues.first().map(ToString::to_string).unwrap_or_default();
+            return Outcome::Unclear { message };
+        }
     };
     if request.path.starts_with(b"/") {
         match normal_path(&request.path, listener.escaped_slashes) {
             Ok(path) => request.path = path,
-            Err(why) => return (None, refused(Reason::BadRequest, &request, Some(why))),
+            Err(why) => return refused(Reason::BadRequest, &request, Some(why)),
         }
     }
+    if request.is_connect() && !(listener.forward_proxy && index.knows_host(&request.host)) {
+        return refused(Reason::ForwardDenied, &request, None);
+    }
+    let passed = index.passed_over(&request, MOST_PASSED_OVER).into_iter();
+    decision.passed_over = passed
+        .map(|(route, why)| PassedOver {
+            name: route.name.to_string(),
+            path: place(number, table, route),
+            why,
+        })
+        .collect();
     let Some(matched) = index.find(&request) else {
-        return (None, refused(Reason::NoRoute, &request, None));
+        return refused(Reason::NoRoute, &request, None);
     };
     let hosts = table.virtual_hosts.get(matched.route.virtual_host as usize);
-    let before: usize = table
-        .virtual_hosts
-        .iter()
-        .take(matched.route.virtual_host as usize)
-        .map(|host| host.routes.len())
-        .sum();
-    let position = (matched.route.id as usize).saturating_sub(before);
-    let route = DecidedRoute {
+    decision.route = Some(DecidedRoute {
         name: matched.route.name.to_string(),
         table: table.name.clone(),
         hosts: hosts.map(|host| host.hosts.clone()).unwrap_or_default(),
-        path: format!(
-            "routeTables[{number}].virtualHosts[{}].routes[{position}]",
-            matched.route.virtual_host
-        ),
-    };
-    (Some(route), outcome(matched, listener, &request))
+        path: place(number, table, matched.route),
+    });
+    outcome(matched, listener, &request)
+}
+
+/// Where a route of the table with this number stands in the resources.
+fn place(number: usize, table: &RouteTable, route: &CompiledRoute) -> String {
+    let host = route.virtual_host as usize;
+    let hosts = table.virtual_hosts.iter().take(host);
+    let before: usize = hosts.map(|host| host.routes.len()).sum();
+    let position = (route.id as usize).saturating_sub(before);
+    format!("routeTables[{number}].virtualHosts[{host}].routes[{position}]")
 }
 
 /// What the route does.
@@ -327,9 +364,9 @@ fn outcome(matched: Matched<'_>, listener: &Listener, request: &Request) -> Outc
             if !rewrite_path(&route.filters, &request.path, matched.prefix_len, &mut path) {
                 path.extend_from_slice(&request.path);
             }
-            if !request.query.is_empty() {
+            if let Some(query) = &request.query {
                 path.push(b'?');
-                path.extend_from_slice(&request.query);
+                path.extend_from_slice(query);
             }
             Outcome::Forward {
                 clusters: shares(to),
@@ -350,7 +387,7 @@ fn outcome(matched: Matched<'_>, listener: &Listener, request: &Request) -> Outc
                 if listener.tls.is_some() { "https" } else { "http" },
                 &request.host,
                 &request.path,
-                &request.query,
+                request.query(),
                 matched.prefix_len,
             ),
         },

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::resources::Name;
-use crate::route::RequestView;
+use crate::route::{RequestView, is_grpc_type};
 
 /// A request in words. Everything is optional; what is absent is the plainest there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,8 +14,8 @@ use crate::route::RequestView;
 pub struct DescribedRequest {
     /// The listener it comes to. Default: the one with the URL's port, or the only one.
     pub listener: Option<Name>,
-    /// What is spoken. Default HTTP.
-    pub protocol: DescribedProtocol,
+    /// What is spoken. Default: HTTP, unless the URL's scheme is `tcp` or `tls`.
+    pub protocol: Option<DescribedProtocol>,
     /// The method. Default GET; POST for gRPC.
     pub method: Option<String>,
     /// `https://shop.test/api?x=1`, `shop.test/api`, or `/api`. Its scheme says whether TLS is spoken; without one, that is
@@ -32,11 +32,10 @@ pub struct DescribedRequest {
 }
 
 /// What is spoken inside the connection, and inside TLS where that is terminated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DescribedProtocol {
     /// HTTP of any version.
-    #[default]
     Http,
     /// gRPC, which is HTTP/2.
     Grpc,
@@ -60,7 +59,8 @@ pub(super) struct Request {
     method: Vec<u8>,
     pub(super) host: Vec<u8>,
     pub(super) path: Vec<u8>,
-    pub(super) query: Vec<u8>,
+    /// Absent without a `?`.
+    pub(super) query: Option<Vec<u8>>,
     /// Names in lower case.
     headers: Vec<(String, Vec<u8>)>,
     pub(super) grpc: bool,
@@ -79,21 +79,31 @@ impl Request {
             Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
             None => (None, url),
         };
-        let tls_by_scheme = match scheme.as_deref() {
-            Some("https" | "wss" | "tls") => Some(true),
-            Some("http" | "ws" | "tcp") => Some(false),
+        let (tls_by_scheme, default_port) = match scheme.as_deref() {
+            Some("https" | "wss") => (Some(true), Some(443)),
+            Some("http" | "ws") => (Some(false), Some(80)),
+            Some("tls") => (Some(true), None),
+            Some("tcp") => (Some(false), None),
             Some(other) => return Err(format!("`{other}` is not a scheme: use http, https, tcp or tls")),
-            None => None,
+            None => (None, None),
         };
+        let by_scheme = match scheme.as_deref() {
+            Some("tcp" | "tls") => DescribedProtocol::Tcp,
+            _ => DescribedProtocol::Http,
+        };
+        let protocol = described.protocol.unwrap_or(by_scheme);
         let (url_host, url_path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let host = described.host.as_deref().unwrap_or(url_host);
-        let method = match (&described.method, described.protocol) {
+        let method = match (&described.method, protocol) {
             (Some(method), _) => method.as_str(),
             (None, DescribedProtocol::Grpc) => "POST",
             (None, _) => "GET",
         };
         let target = described.path.as_deref().unwrap_or(url_path);
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
         let path = match path {
             _ if method == "CONNECT" => "",
             "" => "/",
@@ -114,23 +124,20 @@ impl Request {
                 }
             }
         }
-        let typed = headers.iter().any(|(name, value)| {
-            name == "content-type"
-                && value
-                    .strip_prefix(b"application/grpc")
-                    .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
-        });
+        let typed = headers
+            .iter()
+            .any(|(name, value)| name == "content-type" && is_grpc_type(value));
         let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         Ok(Self {
-            protocol: described.protocol,
+            protocol,
             method: method.into(),
             host: host.into(),
             path: path.into(),
-            query: query.into(),
+            query: query.map(Into::into),
             headers,
-            grpc: described.protocol == DescribedProtocol::Grpc || typed,
+            grpc: protocol == DescribedProtocol::Grpc || typed,
             tls: tls_by_scheme.or(described.sni.is_some().then_some(true)),
-            port: port.or(tls_by_scheme.map(|tls| if tls { 443 } else { 80 })),
+            port: port.or(default_port),
             sni: described.sni.clone().or_else(|| server_name(host)),
         })
     }
@@ -138,6 +145,11 @@ impl Request {
     /// Whether HTTP is spoken.
     pub(super) fn is_http(&self) -> bool {
         self.protocol != DescribedProtocol::Tcp
+    }
+
+    /// Whether a tunnel is asked for.
+    pub(super) fn is_connect(&self) -> bool {
+        self.method == b"CONNECT"
     }
 
     /// The server name of its ClientHello, if it speaks TLS.
@@ -163,7 +175,7 @@ impl RequestView for Request {
         &self.path
     }
     fn query(&self) -> &[u8] {
-        &self.query
+        self.query.as_deref().unwrap_or_default()
     }
     fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.headers

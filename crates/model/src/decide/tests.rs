@@ -6,7 +6,8 @@ use super::*;
 
 const RESOURCES: &str = r#"{
   "listeners": [
-    { "name": "plain", "address": "127.0.0.1:8080", "routes": "main", "timeouts": { "request": "7s" } },
+    { "name": "plain", "address": "127.0.0.1:8080", "routes": "main", "forwardProxy": true,
+      "timeouts": { "request": "7s" } },
     {
       "name": "secure", "address": "127.0.0.1:8443", "routes": "main",
       "tls": { "certificates": [{ "certificate": "a", "key": "b" }] },
@@ -132,13 +133,28 @@ fn the_route_and_the_refusal_are_named() {
         (
             json!({
                 "listener": "plain", "url": "shop.test/s.Basket/Get",
-                "headers": { "content-type": "application/grpc+proto" },
+                "headers": { "content-type": "Application/gRPC; charset=utf-8" },
             }),
             "forward call",
         ),
         (
+            json!({
+                "listener": "plain", "url": "shop.test/s.Basket/Get",
+                "headers": { "content-type": "application/grpc-web" },
+            }),
+            "refused no_route",
+        ),
+        (
             json!({ "listener": "plain", "host": "shop.test:443", "method": "CONNECT" }),
             "forward tunnel",
+        ),
+        (
+            json!({ "listener": "plain", "host": "elsewhere.test:443", "method": "CONNECT" }),
+            "refused forward_denied",
+        ),
+        (
+            json!({ "listener": "mixed", "host": "shop.test:443", "method": "CONNECT" }),
+            "refused forward_denied",
         ),
         (
             json!({ "listener": "plain", "url": "shop.test/a%2fb" }),
@@ -152,6 +168,9 @@ fn the_route_and_the_refusal_are_named() {
             json!({ "listener": "plain", "protocol": "tcp" }),
             "refused not_http",
         ),
+        (json!({ "url": "tcp://any.test:8080" }), "refused not_http"),
+        (json!({ "url": "tcp://any.test:9000" }), "stream"),
+        (json!({ "url": "tls://shop.test:9000" }), "stream"),
         (
             json!({ "listener": "plain", "url": "https://shop.test/" }),
             "refused tls_not_configured",
@@ -220,4 +239,38 @@ fn wrong_resources_and_requests_give_issues() {
         "shape"
     );
     assert_eq!(issues("{}", "{}")["outcome"]["kind"], "unclear");
+}
+
+#[test]
+fn what_is_passed_over_says_why() {
+    let passed = |request: Value| -> Vec<String> {
+        let decision = ask(request);
+        let one = |passed: &Value| format!("{}: {}", passed["name"], passed["why"]).replace('"', "");
+        decision["passedOver"]
+            .as_array()
+            .map_or_else(Vec::new, |all| all.iter().map(one).collect())
+    };
+    assert_eq!(
+        passed(
+            json!({ "listener": "plain", "url": "shop.test/api/x", "method": "PUT", "headers": { "x-beta": "2" } })
+        ),
+        [
+            "api: the method is not GET or POST",
+            "tunnel: the method is not CONNECT",
+            "beta: the header `X-Beta` is not `1`",
+        ]
+    );
+    assert_eq!(
+        passed(json!({ "listener": "plain", "url": "shop.test/s.Basket/Get", "headers": { "x-beta": "1" } })),
+        ["call: it is no gRPC call", "tunnel: the method is not CONNECT"]
+    );
+    assert_eq!(
+        passed(json!({ "listener": "plain", "url": "shop.test/old" })),
+        Vec::<String>::new()
+    );
+    let decision = ask(json!({ "listener": "plain", "url": "shop.test/x" }));
+    assert_eq!(
+        decision["passedOver"][0]["path"],
+        "routeTables[0].virtualHosts[1].routes[4]"
+    );
 }

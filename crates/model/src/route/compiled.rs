@@ -1,6 +1,6 @@
 //! One route, with everything that can be known before a request comes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub struct CompiledRoute {
     /// Its place among the routes of its virtual host, the most specific first.
     pub(super) rank: u32,
     pub(super) pattern: PathPattern,
-    conditions: Conditions,
+    pub(super) conditions: Conditions,
     /// The route's hash keys, names of headers in lower case.
     hash_keys: Box<[HashKey]>,
     /// Running sums of the clusters' weights.
@@ -268,6 +268,8 @@ pub(crate) fn no_weight(clusters: &[WeightedCluster]) -> Problem {
 /// Gives every route of a table a name of its own.
 pub(super) struct Names {
     taken: HashSet<Arc<str>>,
+    /// How many routes were given each made name: the next number is found without trying those before it.
+    made: HashMap<String, u32>,
 }
 
 impl Names {
@@ -281,6 +283,7 @@ impl Names {
                 .filter(|route| !route.name.is_empty())
                 .map(|route| route.name.as_str().into())
                 .collect(),
+            made: HashMap::new(),
         }
     }
 
@@ -289,14 +292,18 @@ impl Names {
             return route.name.as_str().into();
         }
         let made = Self::made(host, route);
-        let mut name: Arc<str> = made.as_str().into();
-        let mut more = 1;
-        while self.taken.contains(&name) {
-            more += 1;
-            name = format!("{made}#{more}").into();
+        let count = self.made.entry(made.clone()).or_default();
+        loop {
+            *count += 1;
+            let name: Arc<str> = match *count {
+                1 => made.as_str().into(),
+                more => format!("{made}#{more}").into(),
+            };
+            // A name that was given may look like a made one.
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
         }
-        self.taken.insert(name.clone());
-        name
     }
 
     /// `shop.test/api/*:GET`, with what a label can't hold replaced.

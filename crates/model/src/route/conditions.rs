@@ -24,16 +24,23 @@ pub(super) struct Conditions {
 impl Conditions {
     #[inline]
     pub(super) fn hold(&self, request: &impl RequestView) -> bool {
-        (self.methods.is_empty() || self.methods.iter().any(|method| **method == *request.method()))
-            && (!self.grpc || request.is_grpc())
+        self.method_holds(request)
+            && self.grpc_holds(request)
             && self
                 .headers
                 .iter()
-                .all(|condition| condition.holds(request.header(&condition.name).map(Encoded::Plain)))
-            && self
-                .query
-                .iter()
-                .all(|condition| condition.holds(query::values(request.query(), &condition.name)))
+                .all(|condition| condition.header_holds(request))
+            && self.query.iter().all(|condition| condition.query_holds(request))
+    }
+
+    #[inline]
+    pub(super) fn method_holds(&self, request: &impl RequestView) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|method| **method == *request.method())
+    }
+
+    #[inline]
+    pub(super) fn grpc_holds(&self, request: &impl RequestView) -> bool {
+        !self.grpc || request.is_grpc()
     }
 }
 
@@ -85,6 +92,16 @@ impl Condition {
             test,
             invert: source.invert,
         })
+    }
+
+    #[inline]
+    pub(super) fn header_holds(&self, request: &impl RequestView) -> bool {
+        self.holds(request.header(&self.name).map(Encoded::Plain))
+    }
+
+    #[inline]
+    pub(super) fn query_holds(&self, request: &impl RequestView) -> bool {
+        self.holds(query::values(request.query(), &self.name))
     }
 
     fn holds<'a>(&self, values: impl Iterator<Item = Encoded<'a>>) -> bool {

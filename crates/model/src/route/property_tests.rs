@@ -78,11 +78,38 @@ fn values_take(condition: &ValueMatch, values: &[String]) -> bool {
     }
 }
 
+/// The few escapes that `encoded` makes.
+fn decoded(text: &str) -> String {
+    (0..=9)
+        .fold(text.replace('+', " "), |text, digit| {
+            text.replace(&format!("%3{digit}"), &digit.to_string())
+        })
+        .replace("%78", "x")
+        .replace("%58", "X")
+        .replace("%20", " ")
+}
+
+fn encoded(text: &str, how: bool) -> String {
+    if !how {
+        return text.replace(' ', "+");
+    }
+    let escape = |c: char| format!("%{:02x}", u32::from(c));
+    text.chars()
+        .map(|c| if c == 'y' { c.into() } else { escape(c) })
+        .collect()
+}
+
 fn route_takes(route: &Route, request: &Request) -> bool {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let matches = &route.matches;
-    let query = text(&request.query);
-    let pairs: Vec<_> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+    let pairs: Vec<_> = text(&request.query)
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), decoded(value))
+        })
+        .collect();
     path_takes(matches, &text(&request.path))
         && (matches.methods.is_empty() || matches.methods.contains(&text(&request.method)))
         && (matches.grpc.is_none() || request.grpc)
@@ -90,7 +117,7 @@ fn route_takes(route: &Route, request: &Request) -> bool {
             let values: Vec<_> = request
                 .headers
                 .iter()
-                .filter(|(name, _)| *name == condition.name)
+                .filter(|(name, _)| *name == condition.name.to_ascii_lowercase())
                 .map(|(_, value)| text(value))
                 .collect();
             values_take(condition, &values)
@@ -99,7 +126,7 @@ fn route_takes(route: &Route, request: &Request) -> bool {
             let values: Vec<_> = pairs
                 .iter()
                 .filter(|(name, _)| *name == condition.name)
-                .map(|(_, value)| (*value).to_owned())
+                .map(|(_, value)| value.clone())
                 .collect();
             values_take(condition, &values)
         })
@@ -214,8 +241,9 @@ fn value_match() -> impl Strategy<Value = ValueMatch> {
         "[12]".prop_map(ValueCondition::Prefix),
         "[12]".prop_map(ValueCondition::Suffix),
         Just(ValueCondition::Regex("[1].*".into())),
+        Just(ValueCondition::Regex("(2|.) ?".into())),
     ];
-    ("[xy]", value, any::<bool>()).prop_map(|(name, value, invert)| ValueMatch { name, value, invert })
+    ("[xyX]", value, any::<bool>()).prop_map(|(name, value, invert)| ValueMatch { name, value, invert })
 }
 
 fn route_match() -> impl Strategy<Value = RouteMatch> {
@@ -289,13 +317,12 @@ fn request() -> impl Strategy<Value = Request> {
         "d:1",
     ]);
     let path = prop_oneof![8 => path(), 1 => Just(String::new()), 1 => Just("*".to_owned())];
-    let pairs = || vec(("[xy]", "[12]{0,2}"), 0..3);
     (
         host,
         select(&["GET", "PUT", "POST"]),
         path,
-        pairs(),
-        pairs(),
+        vec(("[xyX]", "[12 ]{0,2}", any::<bool>()), 0..4),
+        vec(("[xy]", "[12 ]{0,2}"), 0..3),
         any::<bool>(),
     )
         .prop_map(|(host, method, path, query, headers, grpc)| Request {
@@ -304,7 +331,10 @@ fn request() -> impl Strategy<Value = Request> {
             path: path.into(),
             query: query
                 .iter()
-                .map(|(name, value)| format!("{name}={value}"))
+                .map(|(name, value, how)| match value.as_str() {
+                    "" if *how => name.clone(),
+                    _ => format!("{}={}", encoded(name, *how), encoded(value, *how)),
+                })
                 .collect::<Vec<_>>()
                 .join("&")
                 .into(),
@@ -325,6 +355,10 @@ proptest! {
         for request in requests {
             let matched = index.find(&request);
             prop_assert_eq!(matched.map(|matched| matched.route.name.to_string()), naive(&table, &request), "{:?}", request);
+            let mut before = Vec::new();
+            let scanned = index.scan(&request, |route, why| before.push((route.id, why)));
+            prop_assert_eq!(scanned.map(|route| route.id), matched.map(|matched| matched.route.id));
+            prop_assert!(before.iter().all(|(id, why)| scanned.is_none_or(|route| route.id != *id) && !why.is_empty()));
         }
     }
 

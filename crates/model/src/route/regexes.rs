@@ -41,6 +41,7 @@ impl Regexes {
             let build = || {
                 RegexSetBuilder::new(patterns)
                     .unicode(false)
+                    .dot_matches_new_line(true)
                     .size_limit(SET_BYTES)
                     .build()
                     .ok()

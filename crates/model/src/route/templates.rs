@@ -88,6 +88,28 @@ impl Template {
             })
     }
 
+    /// Whether the template takes a path that starts with `/`; the tree below answers for many at once.
+    pub(super) fn takes(&self, path: &[u8]) -> bool {
+        let mut rest = path;
+        for segment in &self.segments {
+            let Some((b'/', after)) = rest.split_first() else {
+                return false;
+            };
+            let length = after.iter().position(|&b| b == b'/').unwrap_or(after.len());
+            let (text, next) = after.split_at(length);
+            let taken = match segment {
+                Segment::Literal(literal) => literal.as_bytes() == text,
+                Segment::One(_) => !text.is_empty(),
+                Segment::Rest(_) => return !after.is_empty(),
+            };
+            if !taken {
+                return false;
+            }
+            rest = next;
+        }
+        rest.is_empty()
+    }
+
     /// Smaller is more specific.
     pub(super) fn order(&self) -> [usize; 3] {
         let literals = self

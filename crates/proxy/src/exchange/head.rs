@@ -7,6 +7,7 @@
 use http::HeaderValue;
 use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, classify, copy_fields};
 use mesh_model::filter::CompiledEdits;
+use mesh_model::route::is_grpc_type;
 
 use super::Peer;
 use super::message::{Length, RequestRef, ResponseEdits, ResponseRef};
@@ -216,12 +217,7 @@ impl RequestRef<'_> {
     /// Whether this is a gRPC call: its errors are spoken in `grpc-status`.
     pub fn is_grpc(&self) -> bool {
         self.value(Known::ContentType, "content-type")
-            .is_some_and(|value| {
-                value
-                    .get(..16)
-                    .is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
-                    && matches!(value.get(16), None | Some(b'+' | b';' | b' '))
-            })
+            .is_some_and(is_grpc_type)
     }
 }
 
