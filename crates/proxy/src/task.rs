@@ -51,7 +51,7 @@ pub fn serve<N: Net>(
         reason: Some(Reason::Internal),
     };
     let connection = Connection {
-        deadline: thread.timers.deadline(),
+        deadline: listener.deadline(&thread.timers),
         wire: Wire::new(stream, Rc::clone(&thread.buffers)),
         opened: thread.now(),
         peer: Peer::new(ip),
