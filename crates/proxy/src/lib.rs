@@ -25,6 +25,8 @@ pub mod http2;
 pub mod io;
 pub mod plan;
 pub mod proxy;
+#[cfg(test)]
+mod sim;
 pub mod task;
 pub mod telemetry;
 pub mod thread;
