@@ -92,7 +92,7 @@ pub enum HeadError {
     InvalidTransferEncoding = "invalid_transfer_encoding",
     /// A `transfer-encoding` where none may be: in HTTP/1.0, 1xx or 204 (RFC 9112 section 6.1).
     UnexpectedTransferEncoding = "unexpected_transfer_encoding",
-    /// A body on CONNECT or TRACE (RFC 9110 sections 9.3.6 and 9.3.8).
+    /// A body on CONNECT or TRACE, or announced by 1xx or 204 (RFC 9110 sections 9.3.6, 9.3.8 and 8.6).
     UnexpectedBody = "unexpected_body",
     /// A `connection` that is no list of tokens (RFC 9110 section 7.6.1).
     InvalidConnection = "invalid_connection",

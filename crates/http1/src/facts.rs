@@ -218,7 +218,9 @@ fn mark_named(buf: &[u8], fields: &mut [Field]) {
         else {
             continue;
         };
-        for option in list(connection.value.of(buf)) {
+        // The standard ones are marked by their names, and are not bounded in number.
+        let named = |option: &&[u8]| !is_standard_option(option) && !classify(option).is_hop_by_hop();
+        for option in list(connection.value.of(buf)).filter(named) {
             for field in fields.iter_mut() {
                 if !matches!(field.known, Known::Host | Known::ContentLength) {
                     field.hop |= field.name.of(buf).eq_ignore_ascii_case(option);
@@ -226,6 +228,13 @@ fn mark_named(buf: &[u8], fields: &mut [Field]) {
             }
         }
     }
+}
+
+/// Options that say something of the connection and name no field.
+fn is_standard_option(option: &[u8]) -> bool {
+    [&b"close"[..], b"keep-alive"]
+        .iter()
+        .any(|standard| option.eq_ignore_ascii_case(standard))
 }
 
 /// What to answer when the buffer ended before the head did.

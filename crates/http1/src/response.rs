@@ -105,6 +105,10 @@ impl ResponseHead {
         if facts.chunked && (bodiless_status || self.version == Version::Http10) {
             return Err(HeadError::UnexpectedTransferEncoding);
         }
+        // RFC 9110 section 8.6. Some take such a body for the next response. A length of none does no harm.
+        if bodiless_status && facts.content_length.is_some_and(|length| length > 0) {
+            return Err(HeadError::UnexpectedBody);
+        }
         self.upgrade = self.status == 101;
         if self.upgrade && facts.upgrade(buf, self.version).is_none() {
             return Err(HeadError::InvalidUpgrade);

@@ -30,6 +30,8 @@ pub mod log;
 pub mod own;
 pub mod plan;
 pub mod proxy;
+#[cfg(test)]
+mod sim;
 pub mod task;
 pub mod telemetry;
 pub mod thread;

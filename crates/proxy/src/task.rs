@@ -52,7 +52,7 @@ pub fn serve<N: Net>(
         is_idle: false,
     };
     let connection = Connection {
-        deadline: thread.timers.deadline(),
+        deadline: listener.deadline(&thread.timers),
         wire: Wire::new(stream, Rc::clone(&thread.buffers)),
         opened: thread.now(),
         peer: Peer::new(client),

@@ -20,7 +20,7 @@ use crate::io::Net;
 use crate::plan::{ListenerPlan, Plan};
 use crate::task::AllPlaces;
 use crate::telemetry::ThreadTelemetry;
-use crate::timer::Timers;
+use crate::timer::{Cap, Deadline, Timers};
 use crate::upstream::cluster::Cluster;
 
 type ByName<T> = HashMap<Arc<str>, T, RandomState>;
@@ -64,6 +64,8 @@ pub struct Listener {
     plan: RefCell<Arc<ListenerPlan>>,
     access: RefCell<Option<Rc<AccessQueue>>>,
     drain: Cell<Drain>,
+    /// When work in flight must be over; caps the deadlines of all its connections.
+    end: Cap,
 }
 
 /// How far a listener is on its way out.
@@ -84,6 +86,7 @@ impl Listener {
             access: RefCell::new(AccessQueue::update(None, plan.access.as_ref())),
             plan: RefCell::new(plan),
             drain: Cell::new(Drain::No),
+            end: Rc::new(Cell::new(NEVER)),
         })
     }
 
@@ -113,15 +116,21 @@ impl Listener {
 
     /// When work in flight must be over.
     pub fn drain_deadline(&self) -> Nanos {
-        match self.drain.get() {
-            Drain::Until(at) => at,
-            Drain::No | Drain::LameDuck => NEVER,
-        }
+        self.end.get()
     }
 
-    /// Begins or hastens its end.
+    /// A deadline for a connection or a stream. It is due at the end of a drain at the latest.
+    pub fn deadline(&self, timers: &Rc<Timers>) -> Deadline {
+        timers.capped(&self.end)
+    }
+
+    /// Begins or hastens its end. The caller then wakes all who wait ([`Timers::wake_all`]).
     pub fn set_drain(&self, drain: Drain) {
         self.drain.set(drain);
+        self.end.set(match drain {
+            Drain::Until(at) => at,
+            Drain::No | Drain::LameDuck => NEVER,
+        });
     }
 }
 

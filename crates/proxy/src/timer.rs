@@ -5,6 +5,9 @@
 //! that time comes the deadline is read again and, if it has moved, waits on. Only a deadline that moves *before* the
 //! time already waited for touches the heap.
 //!
+//! A deadline may be capped by a time that many share and that may come nearer at once, such as a drain's end: whoever
+//! moves it calls [`Timers::wake_all`], and every wait under such a deadline ends by then without knowing of it.
+//!
 //! Invariants: a deadline that is not [`NEVER`] has an entry in the heap at or before it; an entry whose key is gone or
 //! reused is skipped (its generation differs).
 
@@ -41,10 +44,21 @@ struct Inner {
 
 struct Slot {
     at: Nanos,
+    /// It is due by then at the latest.
+    cap: Option<Cap>,
     /// The earliest heap entry of this slot.
     armed: Nanos,
     generation: u32,
     waker: Option<Waker>,
+}
+
+/// A time that caps deadlines.
+pub type Cap = Rc<Cell<Nanos>>;
+
+impl Slot {
+    fn due(&self) -> Nanos {
+        self.cap.as_ref().map_or(self.at, |cap| self.at.min(cap.get()))
+    }
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -62,11 +76,21 @@ impl Timers {
 
     /// A new deadline that is [`NEVER`].
     pub fn deadline(self: &Rc<Self>) -> Deadline {
+        self.new_deadline(None)
+    }
+
+    /// A new deadline that is [`NEVER`], and never later than `cap`.
+    pub fn capped(self: &Rc<Self>, cap: &Cap) -> Deadline {
+        self.new_deadline(Some(Rc::clone(cap)))
+    }
+
+    fn new_deadline(self: &Rc<Self>, cap: Option<Cap>) -> Deadline {
         let mut inner = self.inner.borrow_mut();
         inner.generations = inner.generations.wrapping_add(1);
         let generation = inner.generations;
         let key = inner.slots.insert(Slot {
             at: NEVER,
+            cap,
             armed: NEVER,
             generation,
             waker: None,
@@ -108,11 +132,12 @@ impl Timers {
                     continue;
                 }
                 slot.armed = NEVER;
-                if slot.at <= now {
+                let at = slot.due();
+                if at <= now {
                     due.extend(slot.waker.take());
-                } else if slot.at != NEVER {
-                    slot.armed = slot.at;
-                    inner.heap.push(Reverse(Entry { at: slot.at, ..entry }));
+                } else if at != NEVER {
+                    slot.armed = at;
+                    inner.heap.push(Reverse(Entry { at, ..entry }));
                 }
             }
             self.next.set(inner.heap.peek().map(|entry| entry.0.at));
@@ -148,9 +173,15 @@ impl Deadline {
             return;
         };
         slot.at = at;
+        self.arm(slot, &mut inner.heap);
+    }
+
+    /// Sees that somebody looks when it is due.
+    fn arm(&self, slot: &mut Slot, heap: &mut BinaryHeap<Reverse<Entry>>) {
+        let at = slot.due();
         if at < slot.armed {
             slot.armed = at;
-            inner.heap.push(Reverse(Entry {
+            heap.push(Reverse(Entry {
                 at,
                 key: self.key,
                 generation: slot.generation,
@@ -171,12 +202,15 @@ impl Deadline {
             .borrow()
             .slots
             .get(self.key as usize)
-            .map_or(NEVER, |slot| slot.at)
+            .map_or(NEVER, Slot::due)
     }
 
     /// Registers the task to be woken at the deadline (or by [`Timers::wake_all`]).
     pub fn register(&self, cx: &Context<'_>) {
-        if let Some(slot) = self.timers.inner.borrow_mut().slots.get_mut(self.key as usize) {
+        let mut inner = self.timers.inner.borrow_mut();
+        let Inner { slots, heap, .. } = &mut *inner;
+        if let Some(slot) = slots.get_mut(self.key as usize) {
+            self.arm(slot, heap);
             match &mut slot.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
@@ -283,6 +317,27 @@ mod tests {
         assert_eq!(count.0.load(Relaxed), 0);
         timers.advance(1000);
         assert_eq!(count.0.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn a_cap_that_comes_nearer_ends_waits_that_began_before() {
+        let timers = Timers::new();
+        let (count, waker) = counter();
+        let cx = Context::from_waker(&waker);
+        let cap = Cap::new(Cell::new(NEVER));
+        let deadline = timers.capped(&cap);
+        deadline.set(1000);
+        assert!(deadline.poll(&cx).is_pending());
+        cap.set(300);
+        timers.wake_all();
+        assert_eq!(count.0.load(Relaxed), 1);
+        assert!(deadline.poll(&cx).is_pending());
+        assert_eq!((timers.next(), deadline.at()), (Some(300), 300));
+        timers.advance(300);
+        assert_eq!(count.0.load(Relaxed), 2);
+        assert!(deadline.poll(&cx).is_ready());
+        deadline.set(NEVER);
+        assert!(deadline.poll(&cx).is_ready());
     }
 
     #[test]

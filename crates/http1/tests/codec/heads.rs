@@ -280,6 +280,14 @@ fn bad_responses() -> Vec<(Vec<u8>, HeadError)> {
             b"HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n",
             UnexpectedTransferEncoding,
         ),
+        (
+            b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+            UnexpectedBody,
+        ),
+        (
+            b"HTTP/1.1 103 Early Hints\r\nContent-Length: 1\r\n\r\n",
+            UnexpectedBody,
+        ),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", InvalidUpgrade),
         (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",

@@ -27,7 +27,8 @@ use crate::upstream::cluster::{Cluster, ClusterPlan};
 
 /// Tries for one request: the first and two more. More would multiply load just when servers fail.
 const TRIES: u32 = 3;
-/// How long a client that ended its side is still served. Clients that are gone look the same until we write.
+/// How long a client that ended its side is served without anything moving. Clients that are gone look the same until we
+/// write.
 const HALF_CLOSED_GRACE: Nanos = 5_000_000_000;
 
 /// How a try ended when it did not end the exchange.
@@ -63,6 +64,8 @@ pub(super) struct Try<'a, N: Net> {
     pub(super) cluster: &'a Rc<Cluster<N::Stream>>,
     pub(super) plan: &'a Arc<ClusterPlan>,
     pub(super) endpoint: &'a Arc<EndpointState>,
+    /// On a connection that nobody used before.
+    pub(super) fresh: bool,
 }
 
 /// Sends a request to its cluster.
@@ -83,6 +86,7 @@ pub async fn forward<N: Net, D: Downstream>(
     };
     let mut tried = Tried::default();
     let mut last = None;
+    let mut fresh = false;
     for attempt in 0..TRIES {
         outcome.retries = attempt;
         let now = cx.thread.now();
@@ -100,6 +104,7 @@ pub async fn forward<N: Net, D: Downstream>(
             cluster,
             plan,
             endpoint: &endpoint,
+            fresh,
         };
         let done = one.run(down, outcome, now).await;
         outcome.endpoint = Some(endpoint);
@@ -107,7 +112,9 @@ pub async fn forward<N: Net, D: Downstream>(
             Ok(()) => return,
             Err(Failure::Again(reason)) if attempt + 1 < TRIES => {
                 last = Some(reason);
-                if reason != Reason::UpstreamClosed {
+                // What else waits in the pool may be as stale.
+                fresh = reason == Reason::UpstreamClosed;
+                if !fresh {
                     tried.insert(index);
                 }
             }
@@ -153,6 +160,7 @@ impl<N: Net> Try<'_, N> {
             cluster: self.cluster,
             plan: self.plan,
             endpoint: self.endpoint,
+            fresh: self.fresh,
             deadline: self.cx.deadline,
             not_after: self
                 .forward
@@ -281,7 +289,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
             if polls > 1 {
                 let now = cx.thread.now();
                 idle = after(now, deadlines.stream_idle);
-                if pump.half_closed() && half_closed == NEVER {
+                if pump.half_closed() {
                     half_closed = now + HALF_CLOSED_GRACE;
                 }
             }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use mesh_http1::{Field, Known, Span, classify};
 use mesh_model::filter::CompiledEdits;
 
-use super::head::{Added, Outgoing};
+use super::head::{Added, Outgoing, Trust, is_of_the_way};
 use super::message::{Length, RequestRef, ResponseEdits, ResponseRef, Upstream};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -90,6 +90,13 @@ impl Outgoing<'_> {
             if !stays && (known.is_hop_by_hop() || !self.keeps(*known, name.as_bytes())) {
                 headers.remove(name);
             }
+        }
+        if self.trust == Trust::Untrusted {
+            let forged = |name: &&HeaderName| is_of_the_way(name.as_str().as_bytes());
+            let forged: Vec<_> = headers.keys().filter(forged).cloned().collect();
+            forged.iter().for_each(|name| {
+                headers.remove(name);
+            });
         }
         drop_edited(headers, self.edits);
     }

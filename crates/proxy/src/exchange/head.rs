@@ -41,6 +41,9 @@ pub struct Outgoing<'a> {
     pub edits: &'a CompiledEdits,
     /// How long the body is.
     pub length: Length,
+    /// Whether the client waits for 100 before it sends its body. To say so where there is none would leave the server
+    /// waiting for what never comes (attacks.md 19).
+    pub expects: bool,
     /// The protocol to switch to.
     pub upgrade: Option<&'a [u8]>,
     /// The key of a WebSocket that a client opens over HTTP/2, which knows none (RFC 8441 section 5).
@@ -67,8 +70,9 @@ impl Outgoing<'_> {
     /// Whether a field that came is sent on; those that are hop-by-hop are not.
     pub(super) fn keeps(&self, known: Known, name: &[u8]) -> bool {
         match known {
-            Known::Other => !self.edits.drops(name),
+            Known::Other => (self.trust == Trust::Trusted || !is_of_the_way(name)) && !self.edits.drops(name),
             Known::Host | Known::ContentLength => false,
+            Known::Expect => self.expects && !self.edits.drops(name),
             Known::SecWebSocketKey => self.websocket_key.is_none() && !self.edits.drops(name),
             Known::Forwarded
             | Known::XForwardedFor
@@ -177,6 +181,22 @@ impl Outgoing<'_> {
     }
 }
 
+/// Whether a name that is not [`Known`] says, or to some servers says, how a request came here: any `x-forwarded-*`, what
+/// the mesh's own proxies say, and names that CGI and its children take for these (`X_Forwarded_For`).
+pub(super) fn is_of_the_way(name: &[u8]) -> bool {
+    if !matches!(name, [b'x' | b'X', b'-' | b'_', ..]) {
+        return false;
+    }
+    let begins = |with: &[u8]| {
+        name.get(..with.len()).is_some_and(|start| {
+            let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-');
+            start.iter().zip(with).all(same)
+        })
+    };
+    let is = |other: &[u8]| name.len() == other.len() && begins(other);
+    begins(b"x-forwarded-") || begins(b"x-mesh-") || is(b"x-real-ip") || is(b"x-request-id")
+}
+
 impl RequestRef<'_> {
     /// The first value of a known field.
     pub fn value(&self, known: Known, name: &str) -> Option<&[u8]> {
@@ -186,9 +206,10 @@ impl RequestRef<'_> {
         }
     }
 
+    /// Whether there is a field that is sent on: one that `connection` names is not (attacks.md 26).
     pub(super) fn has(&self, known: Known) -> bool {
         match self {
-            Self::Http1 { head, .. } => head.field(known).is_some(),
+            Self::Http1 { head, .. } => head.fields.iter().any(|field| field.known == known && !field.hop),
             Self::Http2(parts) => parts
                 .headers
                 .keys()
@@ -259,6 +280,37 @@ impl ResponseRef<'_> {
                 mesh_http1::Version::Http11 => "1.1",
             },
             Self::Http2(_) => "2",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_say_how_a_request_came() {
+        for name in [
+            "x-forwarded-prefix",
+            "X-Forwarded-Ssl",
+            "X_Forwarded_For",
+            "x_forwarded-host",
+            "X-Mesh-Peer",
+            "x_real_ip",
+            "x_request_id",
+        ] {
+            assert!(is_of_the_way(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "x-forwarded",
+            "x-real-ip-2",
+            "x-request-idx",
+            "xforwarded-for",
+            "x-meshed",
+            "accept",
+            "x",
+        ] {
+            assert!(!is_of_the_way(name.as_bytes()), "{name}");
         }
     }
 }

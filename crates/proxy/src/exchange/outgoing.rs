@@ -78,6 +78,7 @@ impl Parts {
             via: cx.plan.resource.via.as_deref(),
             edits: &forward.route.request_edits,
             length,
+            expects: request.expects_continue() && length != Length::None,
             upgrade: request.upgrade(),
             websocket_key: self.websocket_key.as_ref().map(|key| text(key)),
         }

@@ -90,6 +90,15 @@ impl<'a> RequestRef<'a> {
         }
     }
 
+    /// Whether the client waits for 100 before it sends its body.
+    pub fn expects_continue(&self) -> bool {
+        match self {
+            Self::Http1 { head, .. } => head.expect_continue,
+            // What else it could say was refused.
+            Self::Http2(parts) => parts.headers.contains_key(http::header::EXPECT),
+        }
+    }
+
     /// The protocol to switch to.
     pub fn upgrade(&self) -> Option<&'a [u8]> {
         match self {

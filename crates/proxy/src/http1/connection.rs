@@ -58,6 +58,17 @@ impl Waiting {
         Self::new(connection, after(now, plan.timeouts.idle), Reason::IdleTimeout)
     }
 
+    /// The same as before.
+    fn on<N: Net>(connection: &Connection<N>) -> Self {
+        Self {
+            until: connection.deadline.at(),
+            reason: match connection.served {
+                0 => Reason::HeaderTimeout,
+                _ => Reason::IdleTimeout,
+            },
+        }
+    }
+
     fn new<N: Net>(connection: &Connection<N>, until: Nanos, reason: Reason) -> Self {
         let plan = connection.listener.plan();
         let age = after(connection.opened, plan.timeouts.max_connection_age);
@@ -98,8 +109,12 @@ pub fn poll_idle<N: Net>(
 pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     let plan = connection.listener.plan();
     let head = match read_head(&mut connection, &plan).await {
-        Ok(Some(head)) => head,
-        Ok(None) => return Rest::Over(None),
+        Ok(Came::Head(head)) => head,
+        Ok(Came::Nothing) => {
+            let waiting = Waiting::on(&connection);
+            return Rest::Idle(connection, waiting);
+        }
+        Ok(Came::End) => return Rest::Over(None),
         Err(refusal) => return Rest::Over(Some(Box::pin(refuse(connection, &plan, refusal)).await)),
     };
     let started = connection.thread.now();
@@ -175,11 +190,18 @@ struct Refusal {
     answer: bool,
 }
 
-/// Reads and parses a head. `None` when the client ended the connection between two requests.
-async fn read_head<N: Net>(
-    connection: &mut Connection<N>,
-    plan: &ListenerPlan,
-) -> Result<Option<Box<mesh_http1::RequestHead>>, Refusal> {
+/// What came when the connection was said to be readable.
+enum Came {
+    /// A request.
+    Head(Box<mesh_http1::RequestHead>),
+    /// Nothing: readiness may be old news, or a part of a TLS record.
+    Nothing,
+    /// The end, between two requests.
+    End,
+}
+
+/// Reads and parses a head.
+async fn read_head<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> Result<Came, Refusal> {
     let Connection {
         thread,
         wire,
@@ -192,7 +214,7 @@ async fn read_head<N: Net>(
     loop {
         if !wire.unread().is_empty() {
             match head.parse(wire.unread(), &plan.http1) {
-                Ok(Parsed::Complete) => return Ok(Some(head)),
+                Ok(Parsed::Complete) => return Ok(Came::Head(head)),
                 Ok(Parsed::Partial) => {}
                 Err(error) => {
                     return Err(Refusal {
@@ -203,15 +225,34 @@ async fn read_head<N: Net>(
                 }
             }
         }
-        if !armed && !wire.unread().is_empty() {
-            armed = true;
-            let at = after(thread.now(), plan.timeouts.header);
-            deadline.set(at.min(listener.drain_deadline()));
-        }
         let begun = !wire.unread().is_empty();
-        match until(deadline, poll_fn(|cx| wire.poll_fill(cx, ReadSize::Small))).await {
+        let filled = until(
+            deadline,
+            poll_fn(|cx| {
+                let filled = wire.poll_fill(cx, ReadSize::Small);
+                if filled.is_pending() && !begun {
+                    return Poll::Ready(None);
+                }
+                // A head that is there costs no look at the clock.
+                if filled.is_pending() && !armed {
+                    armed = true;
+                    deadline.set(after(thread.now(), plan.timeouts.header));
+                }
+                filled.map(Some)
+            }),
+        )
+        .await;
+        let filled = match filled {
+            Some(None) => {
+                thread.put_request_head(head);
+                return Ok(Came::Nothing);
+            }
+            Some(filled) => filled,
+            None => None,
+        };
+        match filled {
             Some(Ok(Filled::Bytes(_))) => {}
-            Some(Ok(Filled::End)) if !begun => return Ok(None),
+            Some(Ok(Filled::End)) if !begun => return Ok(Came::End),
             Some(Ok(Filled::End)) => {
                 return Err(Refusal {
                     reason: Reason::ClientClosed,
@@ -228,7 +269,7 @@ async fn read_head<N: Net>(
                     });
                 }
             }
-            Some(Err(_)) if !begun => return Ok(None),
+            Some(Err(_)) if !begun => return Ok(Came::End),
             Some(Err(_)) => {
                 return Err(Refusal {
                     reason: Reason::ClientClosed,
@@ -237,8 +278,13 @@ async fn read_head<N: Net>(
                 });
             }
             None => {
+                let draining = listener.drain_deadline() <= thread.now();
                 return Err(Refusal {
-                    reason: Reason::HeaderTimeout,
+                    reason: if draining {
+                        Reason::Draining
+                    } else {
+                        Reason::HeaderTimeout
+                    },
                     detail: None,
                     answer: begun,
                 });
@@ -250,7 +296,7 @@ async fn read_head<N: Net>(
 fn reason(error: &HeadError) -> Reason {
     match error {
         HeadError::TooLarge => Reason::HeadTooLarge,
-        HeadError::TooManyFields => Reason::TooManyHeaders,
+        HeadError::TooManyFields | HeadError::TooManyConnectionOptions => Reason::TooManyHeaders,
         HeadError::ExpectationFailed => Reason::ExpectationFailed,
         _ => Reason::BadRequest,
     }
@@ -300,7 +346,7 @@ async fn flush<N: Net>(down: &mut ServerExchange<N::Stream>, context: &Context<'
         return true;
     }
     let at = after(context.thread.now(), context.plan.timeouts.stream_idle);
-    context.deadline.set(at.min(context.listener.drain_deadline()));
+    context.deadline.set(at);
     matches!(
         until(context.deadline, poll_fn(|cx| down.poll_flush(cx))).await,
         Some(Ok(()))

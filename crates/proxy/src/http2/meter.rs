@@ -17,7 +17,7 @@
 //! | resets that the peer's mistakes make us send | 500 | an answered stream, a reset of our own: 1 | MadeYouReset, CVE-2025-8671 |
 //! | CONTINUATION of one block | 20 | | CVE-2024-27316 |
 //! | bytes of one header block | 4 x the header limit | | the same |
-//! | PING | 100 a second | a DATA frame that we send: 1 | CVE-2019-9512 |
+//! | PING, either way | 100 a second | a DATA frame or a PING that we send: 1 | CVE-2019-9512 |
 //! | SETTINGS, GOAWAY | 50 a second | | CVE-2019-9515 |
 //! | PRIORITY, unknown types | 100 a second | a new stream: 100 | CVE-2019-9513 |
 //! | WINDOW_UPDATE | 100 a second | a DATA frame that we send: 2; a new stream: 2 | CVE-2019-9511 |
@@ -318,7 +318,7 @@ impl Meter {
             Kind::PushPromise => self.begin_block(head)?,
             Kind::Continuation => self.continue_block(head)?,
             Kind::Reset => self.on_reset(head.stream, now)?,
-            Kind::Ping if head.is_ack() => {}
+            // Also answers to pings that nobody sent.
             Kind::Ping => self.pings.spend(now, Flood::Pings)?,
             Kind::Settings | Kind::GoAway => self.settings.spend(now, Flood::Settings)?,
             Kind::Priority | Kind::Unknown => self.priorities.spend(now, Flood::Priorities)?,
@@ -352,6 +352,7 @@ impl Meter {
                     self.local_resets.earn(1);
                 }
             }
+            Kind::Ping if !head.is_ack() => self.pings.earn(1),
             _ => {}
         }
         Ok(())

@@ -35,7 +35,7 @@ pub(super) async fn stream<N: Net>(
 ) {
     let shared = alive.shared();
     let started = shared.thread.now();
-    let deadline = shared.thread.timers.deadline();
+    let deadline = shared.listener.deadline(&shared.thread.timers);
     let (parts, body) = request.into_parts();
     let mut down = ServerStream::new(parts, body, respond);
     let context = Context {

@@ -57,6 +57,8 @@ pub struct Caller<'a, N: Net> {
     pub plan: &'a Arc<ClusterPlan>,
     /// The endpoint.
     pub endpoint: &'a Arc<EndpointState>,
+    /// Whether it wants none of the idle HTTP/1 connections: one of them was found closed.
+    pub fresh: bool,
     /// Wakes its task.
     pub deadline: &'a Deadline,
     /// When nobody wants the answer any more.
@@ -103,7 +105,7 @@ impl<N: Net> Caller<'_, N> {
     }
 
     fn free(&self, wanted: Wanted) -> Option<Carrier<N::Stream>> {
-        let http1 = || self.cluster.take(self.endpoint).map(Carrier::Http1);
+        let http1 = || self.idle().map(Carrier::Http1);
         let http2 = || {
             let most = self.plan.streams_per_connection();
             self.cluster.http2.take(self.endpoint, most).map(Carrier::Http2)
@@ -113,6 +115,13 @@ impl<N: Net> Caller<'_, N> {
             Wanted::Http2 => http2(),
             Wanted::Either => http2().or_else(http1),
         }
+    }
+
+    fn idle(&self) -> Option<Pooled<N::Stream>> {
+        if self.fresh {
+            return None;
+        }
+        self.cluster.take(self.endpoint)
     }
 
     fn pending(&self, stats: Rc<Own<ClusterStats>>) -> Result<Pending, Reason> {
@@ -133,7 +142,7 @@ impl<N: Net> Caller<'_, N> {
 
     /// A connection of its own, unless the server chooses HTTP/2.
     async fn http1(&self, offer: Offer) -> Result<Carrier<N::Stream>, Reason> {
-        if let Some(pooled) = self.cluster.take(self.endpoint) {
+        if let Some(pooled) = self.idle() {
             return Ok(Carrier::Http1(pooled));
         }
         let permit = match self.plan.permit() {

@@ -1,0 +1,179 @@
+//! A data thread with one listener over the made-up network.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mesh_model::validate::parse;
+use mesh_store::Store;
+use serde_json::Value;
+
+use super::clock::{MS, SECOND, Sim};
+use super::network::{SimNet, SimStream, Weather, pair};
+use crate::clock::{Clock, NEVER, Nanos};
+use crate::compile::{Compiler, Discovered};
+use crate::plan::Plan;
+use crate::task::serve;
+use crate::telemetry::{Telemetry, TelemetryOptions, ThreadTelemetry};
+use crate::thread::{Drain, Listener, Thread};
+
+/// The proxy under test.
+pub(super) struct Proxy {
+    sim: Sim,
+    net: SimNet,
+    thread: Rc<Thread<SimNet>>,
+    listener: Rc<Listener>,
+    compiler: Compiler,
+    telemetry: Arc<Telemetry>,
+    weather: Weather,
+    open: Rc<Cell<usize>>,
+    drains_until: Rc<Cell<Nanos>>,
+}
+
+/// Ends a connection in the books also when its task is dropped.
+struct Open(Rc<Cell<usize>>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Proxy {
+    /// A proxy with these resources; its listener is called `web`.
+    pub(super) fn new(sim: &Sim, weather: Weather, resources: &Value) -> Rc<Self> {
+        let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
+        let mut compiler = Compiler::new(Arc::clone(&telemetry));
+        let store = Store::default();
+        let staged = store.stage_all(parse(&resources.to_string()).unwrap()).unwrap();
+        let draft = compiler
+            .draft(staged.snapshot(), &Discovered::new(), &Plan::default(), sim.now())
+            .unwrap();
+        let plan = compiler.accept(draft);
+        let net = SimNet::new(sim, weather);
+        let thread = Thread::new(
+            net.clone(),
+            ThreadTelemetry::new(Arc::clone(&telemetry), 0),
+            sim.bits(),
+        );
+        thread.update(plan);
+        let listener = thread.listener(&"web".into()).unwrap();
+        sim.drive(Rc::clone(&thread.timers));
+        let proxy = Rc::new(Self {
+            sim: sim.clone(),
+            net,
+            thread: Rc::clone(&thread),
+            listener,
+            compiler,
+            telemetry,
+            weather,
+            open: Rc::default(),
+            drains_until: Rc::new(Cell::new(NEVER)),
+        });
+        tick(sim.clone(), thread);
+        proxy
+    }
+
+    /// The network that it calls servers over.
+    pub(super) fn net(&self) -> &SimNet {
+        &self.net
+    }
+
+    /// A client's end of a new connection.
+    pub(super) fn connect(&self) -> SimStream {
+        let (client, server) = pair(&self.sim, self.weather);
+        let plan = self.listener.plan();
+        let permit = plan.shared.connection(1000).unwrap();
+        let future = serve(
+            Rc::clone(&self.thread),
+            Rc::clone(&self.listener),
+            server,
+            Some([10, 0, 0, 1].into()),
+            permit,
+        );
+        self.open.set(self.open.get() + 1);
+        let open = Open(Rc::clone(&self.open));
+        self.sim.spawn("connection", async move {
+            let _open = open;
+            future.await;
+        });
+        client
+    }
+
+    /// Asks clients to leave.
+    pub(super) fn lame_duck(&self) {
+        self.listener.set_drain(Drain::LameDuck);
+        self.thread.timers.wake_all();
+    }
+
+    /// Ends everything within `span`.
+    pub(super) fn drain(&self, span: Nanos) {
+        let until = self.sim.now() + span;
+        self.drains_until.set(until);
+        self.listener.set_drain(Drain::Until(until));
+        self.thread.timers.wake_all();
+    }
+
+    /// Whether a drain's time is over.
+    pub(super) fn is_cut(&self) -> bool {
+        self.sim.now() >= self.drains_until.get()
+    }
+
+    /// Whether idle connections are told to leave.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.drains_until.get() != NEVER
+    }
+
+    /// Open connections of clients.
+    pub(super) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Idle connections to a cluster's servers.
+    pub(super) fn idle(&self, cluster: &str) -> usize {
+        self.thread.cluster(cluster).unwrap().idle()
+    }
+
+    /// Drains within `span` and sees that nothing is left.
+    pub(super) fn finish(&self, span: Nanos) {
+        if self.drains_until.get() == NEVER {
+            self.drain(span);
+        }
+        let end = self.drains_until.get() + MS;
+        let over = self
+            .sim
+            .run_until(end.max(self.sim.now() + MS), || self.open.get() == 0);
+        assert!(over, "connections outlive the drain: {:?}", self.sim.running());
+        assert_eq!(self.listener.plan().shared.open_connections(), 0, "permits");
+        // Servers' connections that wait in the pool hold no buffer.
+        assert_eq!(self.thread.buffers.in_use(), 0, "buffers are out");
+        let report = self.telemetry.look(Vec::new());
+        for (name, totals) in &report.listeners {
+            assert_eq!(totals.active(), 0, "connections of {name:?}");
+        }
+        for (labels, totals) in &report.routes {
+            assert_eq!(totals.active(), 0, "requests of {labels:?}");
+        }
+        for (_, endpoint) in self.compiler.registry.endpoints() {
+            assert_eq!(endpoint.load(), 0, "in flight at {}", endpoint.address);
+        }
+        for (name, totals) in &report.clusters {
+            let cluster = self.thread.cluster(name.as_str()).unwrap();
+            let idle = cluster.idle();
+            assert_eq!(totals.active(), idle as u64, "connections to {name:?}");
+            let shared = Arc::clone(&cluster.plan().shared);
+            assert_eq!(shared.open_connections() as usize, idle, "permits of {name:?}");
+            assert!(shared.request(1).is_some(), "requests of {name:?}");
+        }
+        self.sim.forget();
+    }
+}
+
+/// What a data thread does once a second.
+fn tick(sim: Sim, thread: Rc<Thread<SimNet>>) {
+    let again = sim.clone();
+    sim.at(sim.now() + SECOND, move || {
+        thread.tick();
+        tick(again, thread);
+    });
+}
