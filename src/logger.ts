@@ -21,7 +21,8 @@ export interface Logger {
 /** How much is logged: this level and the ones after it. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
-const LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
+/** Every level, the gravest last. */
+export const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
 
 /** A logger without a library. */
 export interface PlainLoggerOptions {
@@ -35,13 +36,34 @@ export interface PlainLoggerOptions {
 
 /** Plain lines: `2026-01-02T03:04:05.678Z warn  listener closed listener=web`. */
 export function plainLogger(options: PlainLoggerOptions = {}): Logger {
+  return lineLogger(options, (time, level, details, message) => {
+    const words = [message, ...Object.entries(details).map(pair)];
+    return `${time} ${level.padEnd(5)} ${words.filter(Boolean).join(' ')}`;
+  });
+}
+
+/** A JSON object a line: `time`, `level`, `message` and the details. */
+export function jsonLogger(options: PlainLoggerOptions = {}): Logger {
+  return lineLogger(options, (time, level, details, message) => {
+    const plain: [string, unknown][] = Object.entries(details).map(([name, value]: [string, unknown]) => [
+      name,
+      value instanceof Error ? value.message : value,
+    ]);
+    return safeJson({ ...Object.fromEntries(plain), time, level, message });
+  });
+}
+
+function lineLogger(
+  options: PlainLoggerOptions,
+  render: (time: string, level: LogLevel, details: object, message: string) => string,
+): Logger {
   const { level = 'info', now = () => new Date() } = options;
   const write = options.write ?? ((line: string) => void process.stderr.write(line));
   const method = (own: LogLevel): LogMethod => {
-    if (LEVELS.indexOf(own) < LEVELS.indexOf(level)) return silent;
+    if (LOG_LEVELS.indexOf(own) < LOG_LEVELS.indexOf(level)) return silent;
     return (first: object | string, message?: string) => {
-      const words = typeof first === 'string' ? [first] : [message, ...Object.entries(first).map(pair)];
-      write(`${now().toISOString()} ${own.padEnd(5)} ${words.filter(Boolean).join(' ')}\n`);
+      const [details, words] = typeof first === 'string' ? [{}, first] : [first, message ?? ''];
+      write(`${render(now().toISOString(), own, details, words)}\n`);
     };
   };
   return { debug: method('debug'), info: method('info'), warn: method('warn'), error: method('error') };

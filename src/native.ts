@@ -17,13 +17,17 @@ export interface NativeProxy {
   phase(): 'starting' | 'ready' | 'draining' | 'drained' | 'closed';
   /** Resolves when all threads are gone. */
   close(): Promise<void>;
+  /** Gives the address that the admin server got. */
+  serveAdmin(address: string, lameDuckMs: number): string;
+  reopenLogs(): void;
   stats(): Promise<string>;
   metrics(): Promise<string>;
 }
 
 /** What the addon exports. */
 export interface Native {
-  NativeProxy: new (threads: number) => NativeProxy;
+  /** `said` takes what the proxy has to say: JSON, see `proxy/news.ts`. */
+  NativeProxy: new (threads: number, said: (entry: string) => void) => NativeProxy;
   validate(resources: string): string;
   decide(resources: string, request: string): string;
   version(): string;

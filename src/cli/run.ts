@@ -10,7 +10,7 @@ import { Option } from 'commander';
 import * as formats from '../config/formats.js';
 import { type LoadedConfig, checkConfig, loadConfig } from '../config/load.js';
 import { type ConfigWatcher, watchConfig } from '../config/watch.js';
-import { plainLogger } from '../logger.js';
+import { LOG_LEVELS, type LogLevel, jsonLogger, plainLogger } from '../logger.js';
 import type { BoundAddress, MeshProxy, ProxyOptions } from '../proxy/types.js';
 import { changesBetween, renderChanges } from './changes.js';
 import { ExitCode, type World } from './io.js';
@@ -26,6 +26,11 @@ interface RunOptions {
   readonly to?: string;
   readonly admin?: string;
   readonly threads?: string;
+  readonly lameDuck?: string;
+  readonly accessLog?: string;
+  readonly logLevel: LogLevel;
+  readonly logFormat: 'text' | 'json';
+  readonly check?: boolean;
   readonly output: Format;
 }
 
@@ -53,11 +58,37 @@ export function addRun(program: Command, world: World, end: (code: ExitCode) => 
         'MESH_THREADS',
       ),
     )
+    .addOption(
+      new Option(
+        '--lame-duck <span>',
+        'how long a draining proxy still accepts (default: the configuration, or 3s)',
+      ).env('MESH_LAME_DUCK'),
+    )
+    .addOption(
+      new Option(
+        '--access-log <file>',
+        'with --listen: a line for each finished request, -: to standard output',
+      ).env('MESH_ACCESS_LOG'),
+    )
+    .addOption(
+      new Option('--log-level <level>', 'what the proxy says by itself, on standard error')
+        .choices([...LOG_LEVELS].reverse())
+        .default('warn')
+        .env('MESH_LOG_LEVEL'),
+    )
+    .addOption(
+      new Option('--log-format <format>', 'how it says that')
+        .choices(['text', 'json'])
+        .default('text')
+        .env('MESH_LOG_FORMAT'),
+    )
+    .addOption(new Option('--check', 'only say what is wrong with the configuration, as mesh validate does'))
     .addOption(outputOption())
     .addHelpText(
       'after',
       `
-SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration again.
+SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration again, SIGUSR1 opens access logs
+anew.
 
 Examples:
   mesh run --listen 127.0.0.1:8080 --to 127.0.0.1:3000
@@ -71,14 +102,21 @@ async function run(world: World, options: RunOptions): Promise<ExitCode> {
   const problems = problemsOf(options);
   if (problems.length > 0) throw new UsageError(problems);
   const loaded = await load(options);
-  const { createProxy } = await world.loadCore();
+  const { createProxy, validateResources } = await world.loadCore();
+  if (options.check) {
+    const issues = validateResources(loaded.toJson());
+    if (issues.length > 0) throw loaded.explain(issues);
+    world.stdout.write('the configuration is valid\n');
+    return ExitCode.ok;
+  }
   const teller = new Teller(world, options.output);
   const proxy = createProxy(loaded, proxyOptions(world, options, loaded));
-  return await new Run(world, teller, proxy, loaded, options.config).untilEnd();
+  return await new Run(world, teller, proxy, loaded, options).untilEnd();
 }
 
 /** Everything that is wrong with the options, in one go. */
-function problemsOf({ config, listen, to, admin, threads }: RunOptions): string[] {
+function problemsOf(options: RunOptions): string[] {
+  const { config, listen, to, admin, threads, lameDuck, accessLog } = options;
   const problems: string[] = [];
   const wrong = (option: string, format: formats.Format, received: string): void => {
     const advice = format.advise?.(received);
@@ -97,30 +135,44 @@ function problemsOf({ config, listen, to, admin, threads }: RunOptions): string[
   if (to !== undefined && !formats.address.accepts(to) && !formats.dnsName.accepts(to))
     wrong('--to', formats.address, to);
   if (admin !== undefined && !formats.admin.accepts(admin)) wrong('--admin', formats.admin, admin);
+  if (lameDuck !== undefined && !formats.duration.accepts(lameDuck))
+    wrong('--lame-duck', formats.duration, lameDuck);
+  if (accessLog !== undefined && config !== undefined) {
+    problems.push('--access-log goes with --listen: with -c each listener has its accessLog');
+  }
   if (threads !== undefined && !/^([1-9]\d?|1\d\d|2[0-4]\d|25[0-6])$/.test(threads)) {
     problems.push(`--threads: expected a whole number, 1 to 256, received ${threads}`);
   }
   return problems;
 }
 
-async function load({ config, listen = '', to = '' }: RunOptions): Promise<LoadedConfig> {
-  return config === undefined
-    ? checkConfig({ listeners: [{ name: 'main', address: listen, to }] })
-    : await loadConfig(config);
+async function load({ config, listen = '', to = '', accessLog }: RunOptions): Promise<LoadedConfig> {
+  if (config !== undefined) return await loadConfig(config);
+  const log = accessLog === undefined || accessLog === '-' ? accessLog !== undefined : { path: accessLog };
+  return checkConfig({ listeners: [{ name: 'main', address: listen, to, accessLog: log }] });
 }
 
 /** An option wins over the configuration, and that over the default. */
 function proxyOptions(
   world: World,
-  { admin, threads }: RunOptions,
-  { compiled }: LoadedConfig,
+  { admin, threads, lameDuck, logLevel, logFormat }: RunOptions,
+  loaded: LoadedConfig,
 ): ProxyOptions {
-  const chosen = admin ?? compiled.settings.admin ?? DEFAULT_ADMIN;
+  const chosen = admin ?? loaded.compiled.settings.admin ?? DEFAULT_ADMIN;
   return {
+    lameDuckMs: lameDuckMs(lameDuck, loaded),
     admin: chosen === 'off' ? false : chosen,
     ...(threads !== undefined && { threads: Number(threads) }),
-    logger: plainLogger({ level: 'warn', write: (line) => void world.stderr.write(line) }),
+    logger: (logFormat === 'json' ? jsonLogger : plainLogger)({
+      level: logLevel,
+      write: (line) => void world.stderr.write(line),
+    }),
   };
+}
+
+function lameDuckMs(chosen: string | undefined, { compiled }: LoadedConfig): number {
+  const own = chosen === undefined ? undefined : formats.durationMs(chosen);
+  return own ?? compiled.settings.lameDuckMs ?? DEFAULT_LAME_DUCK_MS;
 }
 
 /** Says what happens: lines for people, or one JSON object a line. */
@@ -167,17 +219,27 @@ class Run {
   readonly #tell: Teller;
   readonly #proxy: MeshProxy;
   readonly #file: string | undefined;
+  readonly #lameDuck: string | undefined;
   /** What serves. */
   #current: LoadedConfig;
   #watcher: ConfigWatcher | undefined;
   #signals = 0;
+  /** Somebody wanted it to end. */
+  #asked = false;
 
-  constructor(world: World, tell: Teller, proxy: MeshProxy, loaded: LoadedConfig, file: string | undefined) {
+  constructor(
+    world: World,
+    tell: Teller,
+    proxy: MeshProxy,
+    loaded: LoadedConfig,
+    { config, lameDuck }: RunOptions,
+  ) {
     this.#world = world;
     this.#tell = tell;
     this.#proxy = proxy;
     this.#current = loaded;
-    this.#file = file;
+    this.#file = config;
+    this.#lameDuck = lameDuck;
   }
 
   async untilEnd(): Promise<ExitCode> {
@@ -186,11 +248,16 @@ class Run {
     const closed = new Promise<void>((resolve) => {
       proxy.once('close', resolve);
     });
+    proxy.once('draining', () => {
+      this.#asked = true;
+      if (this.#signals === 0) this.#tell.event('draining', {}, 'draining, as asked on the admin port');
+    });
     proxy.on('warning', (warning) => this.#tell.error('warning', warning));
     proxy.on('error', (error) => this.#tell.error('error', error, 'the rest keeps serving'));
     signals.on('SIGTERM', this.#onEndSignal);
     signals.on('SIGINT', this.#onEndSignal);
     signals.on('SIGHUP', this.#onReloadSignal);
+    signals.on('SIGUSR1', this.#onReopenSignal);
     let watching: Promise<void> | undefined;
     try {
       const { addresses } = await proxy.listen();
@@ -204,19 +271,23 @@ class Run {
       signals.off('SIGTERM', this.#onEndSignal);
       signals.off('SIGINT', this.#onEndSignal);
       signals.off('SIGHUP', this.#onReloadSignal);
+      signals.off('SIGUSR1', this.#onReopenSignal);
       this.#watcher?.stop();
       await watching;
       await proxy.close();
     }
     this.#tell.event('closed', {}, 'closed');
     // Ended by nobody's wish, or by force.
-    return this.#signals === 1 ? ExitCode.ok : ExitCode.failure;
+    return this.#asked && this.#signals <= 1 ? ExitCode.ok : ExitCode.failure;
   }
 
   readonly #onReloadSignal = (): void => this.#watcher?.check();
 
+  readonly #onReopenSignal = (): void => this.#proxy.reopenLogs();
+
   readonly #onEndSignal = (): void => {
     this.#signals += 1;
+    this.#asked = true;
     this.#watcher?.stop();
     const failed = (error: unknown): void => this.#tell.error('error', error);
     if (this.#signals > 1) {
@@ -224,8 +295,7 @@ class Run {
       return;
     }
     this.#tell.event('draining', {}, 'draining; a second signal ends at once');
-    const { lameDuckMs = DEFAULT_LAME_DUCK_MS } = this.#current.compiled.settings;
-    this.#proxy.drain({ lameDuckMs }).catch(failed);
+    this.#proxy.drain({ lameDuckMs: lameDuckMs(this.#lameDuck, this.#current) }).catch(failed);
   };
 
   /** Applies each new content of the file, until the watch ends. */

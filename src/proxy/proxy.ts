@@ -7,12 +7,14 @@
 import { EventEmitter } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import * as formats from '../config/formats.js';
 import { LoadedConfig, checkConfig } from '../config/load.js';
 import type { Config } from '../config/types.js';
 import { type MeshError, OptionError, StateError } from '../errors.js';
 import { type Logger, plainLogger } from '../logger.js';
 import { type NativeProxy, native } from '../native.js';
 import { meshError } from './failures.js';
+import { hear } from './news.js';
 import { addTo } from './prometheus.js';
 import type {
   BoundAddress,
@@ -41,6 +43,7 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   readonly #options: ProxyOptions;
   readonly #log: Logger;
   #core: NativeProxy | undefined;
+  #admin: BoundAddress | undefined;
   #listening: Promise<Listening> | undefined;
   /** Configurations go to the core one after the other, in the order they were given. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -76,9 +79,10 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
 
   async #start(signal: AbortSignal | undefined): Promise<Listening> {
     const { threads = this.#config.compiled.settings.threads ?? defaultThreads() } = this.#options;
-    const core = startCore(threads);
+    const core = startCore(threads, this.#onNews);
     this.#core = core;
     try {
+      this.#admin = this.#serveAdmin(core);
       const listening = await this.#give(core, this.#config);
       signal?.throwIfAborted();
       this.#throwIfClosed();
@@ -91,6 +95,17 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
       this.#core = undefined;
       await core.close();
       throw error;
+    }
+  }
+
+  /** Before anything is applied: it tells when the proxy is ready, and no cluster may lead there. */
+  #serveAdmin(core: NativeProxy): BoundAddress | undefined {
+    const address = this.#options.admin ?? this.#config.compiled.settings.admin ?? false;
+    if (address === false) return undefined;
+    try {
+      return bound({ listener: 'admin', address: core.serveAdmin(address, this.#lameDuckMs()) });
+    } catch (error) {
+      throw meshError(error);
     }
   }
 
@@ -109,7 +124,8 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
         const { addresses } = JSON.parse(await core.apply(config.toJson())) as {
           addresses: { listener: string; address: string }[];
         };
-        return { addresses: inOrder(config, addresses.map(bound)) };
+        const listeners = inOrder(config, addresses.map(bound));
+        return { addresses: this.#admin ? [...listeners, this.#admin] : listeners };
       } catch (error) {
         throw this.#closing ? this.#closedError() : meshError(error, config);
       }
@@ -128,13 +144,17 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     if (core && !this.#closing) {
       this.#log.info('draining');
       this.emit('draining');
-      const lameDuck = lameDuckMs ?? this.#config.compiled.settings.lameDuckMs ?? 0;
-      core.drain(milliseconds(lameDuck), timeoutMs === undefined ? undefined : milliseconds(timeoutMs));
+      const lameDuck = lameDuckMs === undefined ? this.#lameDuckMs() : milliseconds(lameDuckMs);
+      core.drain(lameDuck, timeoutMs === undefined ? undefined : milliseconds(timeoutMs));
       while (core.phase() !== 'drained' && core.phase() !== 'closed' && !this.#closing) {
         await sleep(DRAIN_LOOK_MS);
       }
     }
     await this.close();
+  }
+
+  #lameDuckMs(): number {
+    return milliseconds(this.#options.lameDuckMs ?? this.#config.compiled.settings.lameDuckMs ?? 0);
   }
 
   close(): Promise<void> {
@@ -190,6 +210,10 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     return addTo(registry, () => (this.#core ? this.stats() : undefined));
   }
 
+  reopenLogs(): void {
+    this.#running().reopenLogs();
+  }
+
   ref(): this {
     this.#referenced = true;
     this.#keepAlive?.ref();
@@ -206,21 +230,33 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     await this.close();
   }
 
+  readonly #onNews = (entry: string): void => {
+    hear(entry, this.#log, {
+      draining: () => void this.drain().catch(() => {}),
+      warning: (warning) => this.emit('warning', warning),
+      // A defect that was contained must not end the process because nobody listens.
+      error: (error) => this.listenerCount('error') > 0 && this.emit('error', error),
+    });
+  };
+
   readonly #onAbort = (): void => {
     this.close().catch((error: unknown) => this.emit('error', error as MeshError));
   };
 }
 
-function checkOptions({ threads }: ProxyOptions): void {
+function checkOptions({ admin, threads }: ProxyOptions): void {
+  if (admin !== undefined && admin !== false && !formats.address.accepts(admin)) {
+    throw new OptionError('admin', `${formats.address.expected}, or false`, admin);
+  }
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= THREADS_LIMIT)) {
     throw new OptionError('threads', `a whole number, 1 to ${THREADS_LIMIT}`, threads);
   }
 }
 
-function startCore(threads: number): NativeProxy {
+function startCore(threads: number, said: (entry: string) => void): NativeProxy {
   const { NativeProxy } = native();
   try {
-    return new NativeProxy(threads);
+    return new NativeProxy(threads, said);
   } catch (error) {
     throw meshError(error);
   }

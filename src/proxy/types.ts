@@ -21,6 +21,8 @@ export interface ProxyOptions {
   signal?: AbortSignal;
   /** Where the admin server listens, `false` for nowhere; wins over the configuration. Default: nowhere. */
   admin?: string | false;
+  /** How long a drain still accepts, in milliseconds; wins over the configuration. Default: 0. */
+  lameDuckMs?: number;
   /** Data threads; wins over the configuration. Default: the CPU quota, at most 4. */
   threads?: number;
 }
@@ -54,7 +56,7 @@ export interface Listening {
 
 /** How to drain. */
 export interface DrainOptions {
-  /** How long new connections are still served, in milliseconds. Default: the configuration's `lameDuck`, else 0. */
+  /** How long new connections are still served, in milliseconds. Default: the option's or configuration's, else 0. */
   lameDuckMs?: number;
   /** How long work in flight may go on after that, in milliseconds. Default: each listener's `timeouts.drain`. */
   timeoutMs?: number;
@@ -72,7 +74,7 @@ export interface ProxyEvents {
   close: [];
   /** Something needs attention, and the proxy goes on: an expiring certificate, a name that can't be looked up. */
   warning: [warning: MeshError];
-  /** A part failed, and the proxy goes on with the rest. Like every `error` event it throws when nobody listens. */
+  /** A part failed, and the proxy goes on with the rest. It is lost when nobody listens. */
   error: [error: MeshError];
 }
 
@@ -122,6 +124,9 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
    * their sums. Gives a function that takes them out.
    */
   register(registry: MetricsRegistry): () => void;
+
+  /** Opens the files of access logs anew, by their paths: for after they were moved. */
+  reopenLogs(): void;
 
   /** Keeps the process alive while it listens, which is the default; like `net.Server`. */
   ref(): this;

@@ -4,16 +4,20 @@
 //! Every entry catches panics: a defect of the core is an exception in JavaScript, never the end of the process.
 #![allow(missing_docs)] // The exports are documented where users see them: src/native.ts.
 
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mesh_http1::path::normalise_path;
 use mesh_model::resources::EscapedSlashes;
+use mesh_proxy::admin;
+use mesh_proxy::log::{Entry, Level, Log};
 use mesh_proxy::proxy::{ApplyError, Change, DrainOptions, Options, Phase, Proxy};
 use mesh_proxy::telemetry::prometheus::ProcessMetrics;
 use mesh_proxy::telemetry::{json, prometheus};
 use napi::bindgen_prelude::{AsyncTask, Env, Error, Result, Status, Task};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde_json::json;
 
@@ -46,12 +50,24 @@ fn apply_error(error: &ApplyError) -> Error {
 
 type Shared = Arc<Mutex<Option<Proxy>>>;
 
-fn with<T>(shared: &Shared, work: impl FnOnce(&Proxy) -> Result<T>) -> Result<T> {
-    let proxy = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*proxy {
+fn with<T>(shared: &Shared, work: impl FnOnce(&mut Proxy) -> Result<T>) -> Result<T> {
+    let mut proxy = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    match &mut *proxy {
         Some(proxy) => guarded(|| work(proxy)),
         None => Err(failure(&json!({ "code": "closed" }))),
     }
+}
+
+/// Takes what the proxy says, on JavaScript's thread. It keeps no process alive; what it is too busy for is dropped.
+type Said = ThreadsafeFunction<String, (), String, Status, false, true, MOST_SAID>;
+const MOST_SAID: usize = 1024;
+
+fn log(said: Said) -> Log {
+    // Everything: the logger that it goes to has a level of its own.
+    Log::new(Level::Debug, move |entry: &Entry<'_>| {
+        let entry = entry.json(SystemTime::now()).to_string();
+        said.call(entry, ThreadsafeFunctionCallMode::NonBlocking);
+    })
 }
 
 /// One proxy.
@@ -63,9 +79,14 @@ pub struct NativeProxy {
 #[napi]
 impl NativeProxy {
     #[napi(constructor, catch_unwind)]
-    pub fn new(env: Env, threads: u32) -> Result<Self> {
+    pub fn new(
+        env: Env,
+        threads: u32,
+        #[napi(ts_arg_type = "(entry: string) => void")] said: Said,
+    ) -> Result<Self> {
         let proxy = Proxy::start(Options {
             threads: threads as usize,
+            log: Arc::new(log(said)),
         })
         .map_err(|error| failure(&json!({ "code": "start", "message": error.to_string() })))?;
         let shared = Arc::new(Mutex::new(Some(proxy)));
@@ -80,6 +101,39 @@ impl NativeProxy {
         AsyncTask::new(Apply {
             shared: Arc::clone(&self.shared),
             resources,
+        })
+    }
+
+    /// Starts the admin server; gives its address.
+    #[napi(catch_unwind)]
+    pub fn serve_admin(&self, address: String, lame_duck_ms: u32) -> Result<String> {
+        let failed = |error: &dyn Display, errno: Option<i32>| {
+            failure(&json!({
+                "code": "listen",
+                "listener": "admin",
+                "address": address,
+                "errno": errno,
+                "message": error.to_string(),
+            }))
+        };
+        let options = admin::Options {
+            address: address.parse().map_err(|error: String| failed(&error, None))?,
+            lame_duck: Duration::from_millis(lame_duck_ms.into()),
+        };
+        with(&self.shared, |proxy| {
+            let bound = proxy.serve_admin(options);
+            bound
+                .map(|bound| bound.to_string())
+                .map_err(|error| failed(&error, error.raw_os_error()))
+        })
+    }
+
+    /// Opens the files of access logs anew.
+    #[napi(catch_unwind)]
+    pub fn reopen_logs(&self) -> Result<()> {
+        with(&self.shared, |proxy| {
+            proxy.reopen_logs();
+            Ok(())
         })
     }
 

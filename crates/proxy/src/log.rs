@@ -148,7 +148,8 @@ impl Entry<'_> {
             Level::Debug => "debug: ",
         });
         push_plain(&mut line, self.message);
-        for (name, value) in self.fields {
+        // What it is about is for programs; people have read it by now.
+        for (name, value) in self.fields.iter().filter(|(name, _)| *name != "about") {
             let value = value.to_string();
             let is_word = !value.is_empty() && !value.contains(|c: char| c.is_whitespace() || c == '"');
             line.push(' ');
@@ -231,7 +232,7 @@ mod tests {
         let entry = Entry {
             level: Level::Warn,
             message: "one\ntwo\x1b[31m",
-            fields: &[("a", &"x\ny"), ("b", &"\x07"), ("empty", &"")],
+            fields: &[("about", &"x"), ("a", &"x\ny"), ("b", &"\x07"), ("empty", &"")],
         };
         assert_eq!(
             entry.text(),
@@ -241,7 +242,7 @@ mod tests {
         assert!(!json.to_string().contains('\n'), "{json}");
         let expected = serde_json::json!({
             "time": "2023-11-14T22:13:20.123Z", "level": "warn", "message": "one\ntwo\x1b[31m",
-            "a": "x\ny", "b": "\x07", "empty": "",
+            "about": "x", "a": "x\ny", "b": "\x07", "empty": "",
         });
         assert_eq!(json, expected);
     }

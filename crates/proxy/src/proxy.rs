@@ -358,9 +358,6 @@ impl Control {
         self.plan = plan;
         self.tell(|| Command::Plan(Arc::clone(&self.plan)));
         for (name, sockets) in opened {
-            if let Some((_, address)) = self.bound.get(&name) {
-                self.log.info(&format!("{name} listens on {address}"), &[]);
-            }
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 worker.send(Command::Listen(Arc::clone(&name), socket));
             }

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mesh_model::resources::Resources;
+use mesh_model::resources::{Address, Resources};
 use mesh_proxy::log::{Entry, Log};
 use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Options, Phase, Proxy};
 use mesh_proxy::{admin, compile};
@@ -138,15 +138,37 @@ fn run(source: &Source, running: &Running) -> ExitCode {
             }
         }
     }
-    if let Err(problems) = apply(&proxy, source) {
-        return refuse(&problems);
-    }
-    let code = runtime.block_on(until_end(&proxy, source, running, signals, &mut said));
+    let addresses = match apply(&proxy, source) {
+        Ok(applied) => announce(&log, &[], applied),
+        Err(problems) => return refuse(&problems),
+    };
+    let work = Work {
+        source,
+        running,
+        addresses,
+    };
+    let code = runtime.block_on(until_end(&proxy, work, signals, &mut said));
     drop(proxy);
     while let Ok(line) = said.try_recv() {
         write(&line);
     }
     code
+}
+
+/// Says where it listens that it did not before; gives where it listens now.
+fn announce(log: &Log, before: &[(String, Address)], applied: Applied) -> Vec<(String, Address)> {
+    for listening in applied.addresses.iter().filter(|now| !before.contains(now)) {
+        let (name, address) = listening;
+        log.info(&format!("{name} listens on {address}"), &[]);
+    }
+    applied.addresses
+}
+
+/// What it serves, and how.
+struct Work<'a> {
+    source: &'a Source,
+    running: &'a Running,
+    addresses: Vec<(String, Address)>,
 }
 
 struct Signals {
@@ -169,8 +191,7 @@ impl Signals {
 
 async fn until_end(
     proxy: &Proxy,
-    source: &Source,
-    running: &Running,
+    mut work: Work<'_>,
     mut signals: Signals,
     said: &mut Receiver<String>,
 ) -> ExitCode {
@@ -182,8 +203,11 @@ async fn until_end(
             _ = signals.terminate.recv() => {}
             _ = signals.interrupt.recv() => {}
             _ = signals.hangup.recv() => {
-                match apply(proxy, source) {
-                    Ok(applied) => log.info(&format!("version {} is live", applied.version), &[]),
+                match apply(proxy, work.source) {
+                    Ok(applied) => {
+                        log.info(&format!("version {} is live", applied.version), &[]);
+                        work.addresses = announce(log, &work.addresses, applied);
+                    }
                     Err(problems) => {
                         problems.iter().for_each(|problem| log.error(problem, &[]));
                         log.error("not applied: the last good configuration keeps serving", &[]);
@@ -213,7 +237,7 @@ async fn until_end(
         draining = true;
         log.info("draining; a second signal ends at once", &[]);
         proxy.drain(DrainOptions {
-            lame_duck: running.lame_duck,
+            lame_duck: work.running.lame_duck,
             work: None,
         });
     }

@@ -224,7 +224,7 @@ fn set_log_level(site: &Site, body: &[u8]) -> Response {
 
 fn drain(site: &Site) -> Response {
     let log = site.handle.log();
-    log.info("draining, as asked on the admin port", &[]);
+    log.info("draining, as asked on the admin port", &[("about", &"drain")]);
     site.handle.drain(DrainOptions {
         lame_duck: site.lame_duck,
         work: None,

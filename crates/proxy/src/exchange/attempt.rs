@@ -88,7 +88,6 @@ pub async fn forward<N: Net, D: Downstream>(
     let mut last = None;
     let mut fresh = false;
     for attempt in 0..TRIES {
-        outcome.retries = attempt;
         let now = cx.thread.now();
         let picked = plan
             .pick(now, &mut cx.thread.rng.borrow_mut(), forward.hash, &tried)
@@ -98,6 +97,7 @@ pub async fn forward<N: Net, D: Downstream>(
             // Nobody else is left: what the tried ones said is the better story.
             Err(reason) => return refuse(down, outcome, last.unwrap_or(reason), None),
         };
+        outcome.retries = attempt;
         let one = Try {
             cx,
             forward,
