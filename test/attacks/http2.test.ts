@@ -213,7 +213,7 @@ const FLOODS: { row: number; name: string; bytes: () => Buffer; codes: number[] 
         1,
         Buffer.concat([Buffer.of(0x3f, 0xff, 0xff, 0x7f), block(REQUEST)]),
       ),
-    codes: [CODE.compression],
+    codes: [CODE.compression, CODE.protocol],
   },
 ];
 

@@ -421,7 +421,7 @@ export const ANSWERS: readonly Answer[] = [
   bad(
     '101 that nobody asked for',
     'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n',
-    'unasked_upgrade',
+    'unasked_switch',
   ),
   bad('an endless head', `${OK}X: ${'y'.repeat(100_000)}`, 'head_too_large'),
   bad('200 fields', `${OK}${'X: y\r\n'.repeat(200)}\r\n`, 'too_many_fields'),

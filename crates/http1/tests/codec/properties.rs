@@ -86,6 +86,84 @@ fn almost_http() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..10).prop_map(|parts| parts.concat())
 }
 
+/// What says how a message is framed and where it goes: valid, and in combinations that are not.
+fn meaning() -> impl Strategy<Value = Vec<u8>> {
+    let line = prop_oneof![
+        Just("Content-Length: 5\r\n"),
+        Just("Content-Length: 05\r\n"),
+        Just("Transfer-Encoding: chunked\r\n"),
+        Just("transfer-encoding:\tCHUNKED \r\n"),
+        Just("Connection: close, x-a\r\n"),
+        Just("Connection: keep-alive\r\n"),
+        Just("Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+        Just("Expect: 100-continue\r\n"),
+        Just("X-A: b\r\n"),
+        Just("Host: b.test\r\n"),
+    ];
+    vec(line, 0..4).prop_map(|lines| lines.concat().into_bytes())
+}
+
+/// One thing done to bytes that were right.
+#[derive(Clone, Debug)]
+enum Slip {
+    Replace(u8),
+    Insert(u8),
+    Remove,
+    Repeat(usize),
+    Cut,
+}
+
+fn slips() -> impl Strategy<Value = Vec<(prop::sample::Index, Slip)>> {
+    let byte = || {
+        prop_oneof![
+            any::<u8>(),
+            prop::sample::select(b"\r\n\t :,;/0\0\x7f\xff".to_vec())
+        ]
+    };
+    let slip = prop_oneof![
+        byte().prop_map(Slip::Replace),
+        byte().prop_map(Slip::Insert),
+        Just(Slip::Remove),
+        (1usize..20).prop_map(Slip::Repeat),
+        Just(Slip::Cut),
+    ];
+    vec((any::<prop::sample::Index>(), slip), 0..4)
+}
+
+fn slipped(mut bytes: Vec<u8>, slips: &[(prop::sample::Index, Slip)]) -> Vec<u8> {
+    for (at, slip) in slips {
+        let at = at.index(bytes.len().max(1)).min(bytes.len().saturating_sub(1));
+        match *slip {
+            _ if bytes.is_empty() => {}
+            Slip::Replace(byte) => bytes[at] = byte,
+            Slip::Insert(byte) => bytes.insert(at, byte),
+            Slip::Remove => drop(bytes.remove(at)),
+            Slip::Repeat(length) => {
+                let piece = bytes[at..(at + length).min(bytes.len())].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            Slip::Cut => bytes.truncate(at),
+        }
+    }
+    bytes
+}
+
+/// Gives a parser one prefix after the other: its answer never changes once there is one, and is then given.
+fn settled<E: Copy + PartialEq + std::fmt::Debug>(
+    bytes: &[u8],
+    mut parse: impl FnMut(&[u8]) -> Result<Parsed, E>,
+) -> Result<Parsed, E> {
+    let mut answer = Ok(Parsed::Partial);
+    for end in 0..=bytes.len() {
+        let next = parse(&bytes[..end]);
+        if answer != Ok(Parsed::Partial) {
+            assert_eq!(next, answer, "at {end} of {:?}", String::from_utf8_lossy(bytes));
+        }
+        answer = next;
+    }
+    answer
+}
+
 fn limits() -> Limits {
     Limits {
         head_bytes: 4096,
@@ -166,6 +244,80 @@ proptest! {
         let early = head.parse(&bytes[..cut], Method::Get, &small);
         let whole = head.parse(&bytes, Method::Get, &small);
         prop_assert!(early == Ok(Parsed::Partial) || early == whole);
+    }
+
+    /// What is nearly right is taken or refused the same way however it is cut, and what is taken means one thing.
+    #[test]
+    fn slips_are_judged_the_same_however_they_are_cut(
+        (head, _) in layout(),
+        meaning in meaning(),
+        status in prop_oneof![Just("101"), Just("200"), Just("204"), Just("304")],
+        slips in slips(),
+    ) {
+        let lines = head.windows(2).position(|pair| pair == b"\r\n").unwrap() + 2;
+        let fields = &head[lines..head.len() - 2];
+        let request = [&head[..lines], fields, &meaning, b"\r\n"].concat();
+        let request = slipped(request, &slips);
+        let mut parsed = RequestHead::new();
+        if settled(&request, |bytes| parsed.parse(bytes, &limits())) == Ok(Parsed::Complete) {
+            // One framing, and a host that is one.
+            let count = |known| parsed.fields.iter().filter(|field| field.known == known).count();
+            prop_assert!(count(Known::ContentLength) + count(Known::TransferEncoding) <= 1);
+            prop_assert!(count(Known::Host) <= 1);
+            let head = &request[..parsed.head_len];
+            prop_assert!(head.ends_with(b"\r\n\r\n"));
+            for (at, byte) in head.iter().enumerate() {
+                prop_assert!(*byte != 0);
+                prop_assert!(*byte != b'\n' || head[at - 1] == b'\r');
+                prop_assert!(*byte != b'\r' || head[at + 1] == b'\n');
+            }
+            // What is sent on instead says the same.
+            let mut out = Vec::new();
+            let mut writer = HeadWriter::new(&mut out);
+            writer.request_line(parsed.method_span.of(&request), parsed.target_span.of(&request));
+            copy_fields(&request, &parsed.fields, writer.out(), |_| true);
+            writer.end();
+            let mut again = RequestHead::new();
+            if parsed.version == mesh_http1::Version::Http11 {
+                prop_assert_eq!(again.parse(&out, &limits()), Ok(Parsed::Complete));
+                prop_assert_eq!((again.body, again.persistence, again.upgrade.is_some()), (parsed.body, parsed.persistence, parsed.upgrade.is_some()));
+                prop_assert_eq!(again.host.map(|host| host.of(&out).to_vec()), parsed.host.map(|host| host.of(&request).to_vec()));
+            }
+        }
+        let response = [b"HTTP/1.1 ", status.as_bytes(), b" \r\n", fields, &meaning, b"\r\n"].concat();
+        let response = slipped(response, &slips);
+        let mut parsed = ResponseHead::new();
+        for method in [Method::Get, Method::Head, Method::Connect] {
+            let _ = settled(&response, |bytes| parsed.parse(bytes, method, &limits()));
+        }
+    }
+
+    /// The same for bodies: chunks that are nearly right.
+    #[test]
+    fn slips_in_bodies_are_judged_the_same_however_they_are_cut(
+        chunks in vec(vec(any::<u8>(), 1..20), 0..4),
+        trailer in prop_oneof![Just(""), Just("X: y\r\n"), Just("Content-Length: 1\r\n")],
+        extension in prop_oneof![Just(""), Just(";a"), Just(";a=\"b\"")],
+        slips in slips(),
+        size in 1usize..8,
+    ) {
+        let mut bytes = Vec::new();
+        for chunk in &chunks {
+            bytes.extend_from_slice(format!("{:x}{extension}\r\n", chunk.len()).as_bytes());
+            bytes.extend_from_slice(chunk);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(format!("0\r\n{trailer}\r\nGET /").as_bytes());
+        let bytes = slipped(bytes, &slips);
+        let whole = decode(BodyKind::Chunked, &limits(), [bytes.as_slice()]);
+        let cut = decode(BodyKind::Chunked, &limits(), bytes.chunks(size));
+        prop_assert_eq!(&cut, &whole);
+        if slips.is_empty() {
+            let (payload, trailers, _, done) = whole.unwrap();
+            prop_assert!(done);
+            prop_assert_eq!(payload, chunks.concat());
+            prop_assert_eq!(trailers, if trailer == "X: y\r\n" { b"X: y\r\n".to_vec() } else { Vec::new() });
+        }
     }
 
     /// Payload, trailers and error are the same however the input is cut.

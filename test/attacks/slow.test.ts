@@ -1,0 +1,171 @@
+// Rows 9, 10 and 30: does a client that takes its time, or many that take all places, cost anybody else anything?
+
+import { once } from 'node:events';
+import test, { type ExecutionContext } from 'ava';
+import { proxyStatus } from '../support/http.js';
+import { connect, tcpServer } from '../support/tcp.js';
+import { until } from '../support/wait.js';
+import { opening, request, TYPE, framesOf } from './frames.js';
+import { type Front, LISTENERS, front, recorder } from './support.js';
+
+const ORDINARY = 'GET /ordinary HTTP/1.1\r\nHost: a.test\r\n\r\n';
+
+/** Sends a byte now and then until the other side has had enough. */
+async function drip(
+  t: ExecutionContext,
+  peer: Awaited<ReturnType<Front['connect']>>,
+  bytes: () => string,
+): Promise<void> {
+  await until('the connection ends', async () => {
+    if (peer.ended || peer.closed) return true;
+    await peer.send(bytes()).catch(() => {});
+    return false;
+  });
+  t.true(peer.ended || peer.closed);
+}
+
+for (const listener of LISTENERS) {
+  test(`row 10: ${listener}`, async (t) => {
+    const server = await recorder(t);
+    const proxy = await front(t, server.address, {
+      timeouts: { header: '300ms', handshake: '300ms', streamIdle: '300ms', idle: '300ms' },
+    });
+
+    const head = await proxy.connect(t, listener);
+    await head.send('GET /slow HTTP/1.1\r\nHost: a.test\r\n');
+    await drip(t, head, () => 'X: y\r\n');
+    t.regex(head.text(), /^HTTP\/1\.1 408 .*header_timeout/s, 'a head that never ends');
+
+    const line = await proxy.connect(t, listener);
+    await line.send('GET /');
+    await drip(t, line, () => 'a');
+    t.regex(line.text(), /^HTTP\/1\.1 408 /, 'a line that never ends');
+
+    const silent = await proxy.connect(t, listener);
+    t.is(await silent.readToEnd(), '', 'nothing at all');
+
+    const idle = await proxy.connect(t, listener);
+    await idle.send(ORDINARY);
+    t.is((await idle.response()).status, 200);
+    t.is(await idle.readToEnd(), '', 'no second request');
+
+    const body = await proxy.connect(t, listener);
+    await body.send('POST /slow HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc');
+    const refusal = await body.response();
+    t.is(refusal.status, 408, 'a body that stops');
+    t.is(proxyStatus(refusal.headers).details, 'request_body_timeout');
+    t.is(await body.readToEnd(), '');
+
+    const preface = await proxy.connect(t, listener, 'h2');
+    await preface.send('PRI * HTTP/2.0\r\n\r\nS');
+    await preface.readToEnd();
+
+    const streams = await proxy.connect(t, listener, 'h2');
+    await streams.send(opening());
+    await streams.readToEnd();
+    t.deepEqual(
+      server.requests.map((each) => each.head.split(' ')[1]).filter((path) => path !== '/slow'),
+      ['/ordinary'],
+    );
+  });
+}
+
+test('row 10: a TLS handshake that never starts, or never ends', async (t) => {
+  const server = await recorder(t);
+  const proxy = await front(t, server.address, { timeouts: { header: '300ms', handshake: '300ms' } });
+  const port = proxy.proxy.port('tls');
+  const silent = await connect(t, port);
+  t.is(await silent.readToEnd(), '');
+  const half = await connect(t, port);
+  await half.send('\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03');
+  await half.readToEnd();
+  const plain = await connect(t, port);
+  await plain.send(ORDINARY);
+  await plain.readToEnd();
+  t.is(server.bytes(), '');
+});
+
+test('row 9: a client that does not read holds its server no longer than it may', async (t) => {
+  const chunk = Buffer.alloc(1024 * 1024, 'x');
+  const server = await tcpServer(t, async (peer) => {
+    await peer.readUntil('\r\n\r\n');
+    await peer.send('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n');
+    for (let n = 0; n < 64; n += 1) await peer.send('100000\r\n', chunk, '\r\n');
+  });
+  const proxy = await front(t, server.address, { timeouts: { streamIdle: '500ms' } });
+  const before = proxy.proxy.residentBytes();
+  const clients = await Promise.all(
+    Array.from({ length: 20 }, async () => {
+      const peer = await proxy.connect(t, 'plain');
+      await peer.send(ORDINARY);
+      peer.socket.pause();
+      return peer;
+    }),
+  );
+  await until(
+    'their servers are left',
+    () => server.peers.length === 20 && server.peers.every((peer) => peer.closed || peer.ended),
+  );
+  t.true(proxy.proxy.residentBytes() - before < 64 * 1024 * 1024);
+  for (const peer of clients) peer.socket.destroy();
+});
+
+test('row 9: windows of a byte at a time', async (t) => {
+  const server = await tcpServer(t, async (peer) => {
+    await peer.readUntil('\r\n\r\n');
+    await peer.send(
+      `HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n${'x'.repeat(1_000_000)}`,
+    );
+  });
+  const proxy = await front(t, server.address, { timeouts: { streamIdle: '500ms' } });
+  // A window of nothing: the response can't be sent, and the stream is reaped.
+  const peer = await proxy.connect(t, 'plain');
+  await peer.send(opening('\0\x04\0\0\0\0'), request(1));
+  await until('the stream is taken back', () => framesOf(peer).some(({ type }) => type === TYPE.reset));
+  const upstream = await server.accepted();
+  await until('its server is left', () => upstream.closed || upstream.ended);
+  t.pass();
+});
+
+test('row 30: connections above the limit wait, and those below are served', async (t) => {
+  const server = await recorder(t);
+  const proxy = await front(t, server.address, { limits: { connections: 5 } });
+  const held = await Promise.all(Array.from({ length: 5 }, () => proxy.connect(t, 'plain')));
+  for (const peer of held) {
+    await peer.send(ORDINARY);
+    t.is((await peer.response()).status, 200);
+  }
+  const late = await proxy.connect(t, 'plain');
+  await late.send(ORDINARY);
+  const [first] = held;
+  await first?.send(ORDINARY);
+  t.is((await first?.response())?.status, 200);
+  t.is(late.text(), '');
+  first?.socket.destroy();
+  t.is((await late.response()).status, 200, 'served as soon as there is room');
+});
+
+test('row 30: connections that come and go leave nothing behind', async (t) => {
+  const server = await recorder(t);
+  const proxy = await front(t, server.address);
+  const storm = async (): Promise<void> => {
+    for (let round = 0; round < 20; round += 1) {
+      const peers = await Promise.all(
+        Array.from({ length: 50 }, () => connect(t, proxy.proxy.port('plain'))),
+      );
+      for (const [n, peer] of peers.entries()) {
+        if (n % 3 === 0) peer.socket.write('GET / HT');
+        if (n % 3 === 1) peer.socket.write(ORDINARY);
+        peer.reset();
+      }
+      await Promise.all(peers.map((peer) => peer.closed || once(peer.socket, 'close')));
+    }
+  };
+  await storm();
+  const before = proxy.proxy.residentBytes();
+  await storm();
+  t.true(proxy.proxy.residentBytes() - before < 16 * 1024 * 1024);
+  const peer = await proxy.connect(t, 'plain');
+  await peer.send(ORDINARY);
+  t.is((await peer.response()).status, 200);
+});
