@@ -102,6 +102,14 @@ impl Outgoing<'_> {
     }
 }
 
+/// A value that no other message will have. Marked so that it goes into no compression table (RFC 7541 section 6.2.3),
+/// where it would drive out what comes again, at a cost to both sides.
+fn once(text: &str) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+    let mut value = HeaderValue::from_str(text)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// Adds a field to a request.
 fn add(headers: &mut HeaderMap, added: Added<'_>, outgoing: &Outgoing<'_>) {
     let (name, value) = match added {
@@ -110,7 +118,7 @@ fn add(headers: &mut HeaderMap, added: Added<'_>, outgoing: &Outgoing<'_>) {
             X_FORWARDED_PROTO,
             Ok(HeaderValue::from_static(outgoing.peer.scheme)),
         ),
-        Added::RequestId => (X_REQUEST_ID, HeaderValue::from_str(outgoing.request_id)),
+        Added::RequestId => (X_REQUEST_ID, once(outgoing.request_id)),
         Added::Via(via) => (http::header::VIA, HeaderValue::from_str(via)),
         // Upgrades go out as HTTP/1.
         Added::WebSocketKey(_) => return,
