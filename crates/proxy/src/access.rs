@@ -7,6 +7,7 @@
 //! Every exchange, tunnel and refused head leaves a line of its own, and so does a connection that failed before there
 //! was any of them. Ends without a fault (a kept-alive connection that was idle, a drain) leave none.
 
+use crate::exchange::fields::X_REQUEST_ID;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -85,7 +86,7 @@ fn log_request<N: Net, S>(
     let own_id = cx
         .plan
         .trusts(cx.peer.ip)
-        .then(|| request.value(Known::XRequestId, "x-request-id"))
+        .then(|| request.value(Known::XRequestId, &X_REQUEST_ID))
         .flatten();
     log.queue.log(&Record {
         route: outcome.route.as_deref().map(|route| &*route.name),

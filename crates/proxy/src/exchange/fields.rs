@@ -15,7 +15,8 @@ use super::message::{Length, RequestRef, ResponseEdits, ResponseRef, Upstream};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The name of the id that requests are told apart by.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Fields that are added to a request: room for them.
 const ADDED: usize = 4;

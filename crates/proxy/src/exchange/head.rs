@@ -4,7 +4,7 @@
 //! in `connection`; then what the client may not say of itself; then the route's edits; then what this proxy adds.
 //! Field names keep their case and order between HTTP/1 peers; adjacent fields that stay are copied in one piece.
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, classify, copy_fields};
 use mesh_model::filter::CompiledEdits;
 use mesh_model::route::is_grpc_type;
@@ -107,7 +107,10 @@ impl Outgoing<'_> {
         }
         if let Some(key) = self.websocket_key {
             add(Added::WebSocketKey(key));
-            if request.value(Known::Other, "sec-websocket-version").is_none() {
+            if request
+                .value(Known::Other, &http::header::SEC_WEBSOCKET_VERSION)
+                .is_none()
+            {
                 add(Added::Edit("sec-websocket-version", "13"));
             }
         }
@@ -199,7 +202,7 @@ pub(super) fn is_of_the_way(name: &[u8]) -> bool {
 
 impl RequestRef<'_> {
     /// The first value of a known field.
-    pub fn value(&self, known: Known, name: &str) -> Option<&[u8]> {
+    pub fn value(&self, known: Known, name: &HeaderName) -> Option<&[u8]> {
         match self {
             Self::Http1 { bytes, head } => head.field(known).map(|f| f.value.of(bytes)),
             Self::Http2(parts) => parts.headers.get(name).map(HeaderValue::as_bytes),
@@ -229,7 +232,7 @@ impl RequestRef<'_> {
 
     /// Whether the client says `te: trailers`. It is hop-by-hop, and ours to say anew, since we pass trailers on.
     pub(super) fn accepts_trailers(&self) -> bool {
-        self.value(Known::Te, "te").is_some_and(|te| {
+        self.value(Known::Te, &http::header::TE).is_some_and(|te| {
             te.split(|b| *b == b',')
                 .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
         })
@@ -237,7 +240,7 @@ impl RequestRef<'_> {
 
     /// Whether this is a gRPC call: its errors are spoken in `grpc-status`.
     pub fn is_grpc(&self) -> bool {
-        self.value(Known::ContentType, "content-type")
+        self.value(Known::ContentType, &http::header::CONTENT_TYPE)
             .is_some_and(is_grpc_type)
     }
 }

@@ -9,6 +9,8 @@ use mesh_model::route::RequestView;
 
 use super::message::RequestRef;
 
+const GRPC_TIMEOUT: http::HeaderName = http::HeaderName::from_static("grpc-timeout");
+
 /// What a request asks for beyond a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
@@ -120,7 +122,7 @@ impl<'a> RequestRef<'a> {
 
     /// How long a gRPC caller waits (`grpc-timeout`).
     pub fn grpc_timeout(&self) -> Option<Duration> {
-        self.value(Known::GrpcTimeout, "grpc-timeout")
+        self.value(Known::GrpcTimeout, &GRPC_TIMEOUT)
             .and_then(parse_grpc_timeout)
     }
 }

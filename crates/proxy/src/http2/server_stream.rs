@@ -23,6 +23,8 @@ use crate::exchange::message::{
     Source, Trailers, Upstream,
 };
 
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -132,7 +134,7 @@ impl ServerStream {
         if self.started() && self.request().is_grpc() && reason != Reason::ClientClosed {
             let mut trailers = HeaderMap::with_capacity(2);
             let status = reset.map_or(reason.grpc_status(), fault::grpc_status);
-            trailers.insert("grpc-status", HeaderValue::from(status));
+            trailers.insert(GRPC_STATUS, HeaderValue::from(status));
             trailers.insert("grpc-message", HeaderValue::from_static(reason.text()));
             self.grpc_status = Some(status);
             let sent = self.send_head(false).and_then(|()| match &mut self.answer {
@@ -175,7 +177,7 @@ impl ServerStream {
     }
 
     fn note_grpc_status(&mut self, fields: &HeaderMap) {
-        if let Some(status) = fields.get("grpc-status") {
+        if let Some(status) = fields.get(GRPC_STATUS) {
             self.grpc_status = status
                 .to_str()
                 .ok()
@@ -334,7 +336,7 @@ impl Downstream for ServerStream {
         }
         match response.grpc {
             Some((status, message)) => {
-                fields.insert("grpc-status", HeaderValue::from(status));
+                fields.insert(GRPC_STATUS, HeaderValue::from(status));
                 if let Ok(message) = HeaderValue::from_str(message) {
                     fields.insert("grpc-message", message);
                 }
