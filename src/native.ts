@@ -20,6 +20,10 @@ export interface NativeProxy {
   /** Gives the address that the admin server got. */
   serveAdmin(address: string, lameDuckMs: number): string;
   reopenLogs(): void;
+  /** Looks at certificates, keys and roots now. */
+  reloadFiles(): void;
+  /** For tests: a panic on the control thread, or on every data thread. */
+  provokePanic(onControl: boolean): void;
   stats(): Promise<string>;
   metrics(): Promise<string>;
 }
@@ -27,7 +31,11 @@ export interface NativeProxy {
 /** What the addon exports. */
 export interface Native {
   /** `said` takes what the proxy has to say: JSON, see `proxy/news.ts`. */
-  NativeProxy: new (threads: number, said: (entry: string) => void) => NativeProxy;
+  NativeProxy: new (
+    threads: number,
+    said: (entry: string) => void,
+    dnsServers: readonly string[],
+  ) => NativeProxy;
   validate(resources: string): string;
   decide(resources: string, request: string): string;
   version(): string;

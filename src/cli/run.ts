@@ -26,6 +26,7 @@ interface RunOptions {
   readonly to?: string;
   readonly admin?: string;
   readonly threads?: string;
+  readonly dnsServer?: string;
   readonly lameDuck?: string;
   readonly accessLog?: string;
   readonly logLevel: LogLevel;
@@ -60,6 +61,12 @@ export function addRun(program: Command, world: World, end: (code: ExitCode) => 
     )
     .addOption(
       new Option(
+        '--dns-server <list>',
+        "name servers to ask, IP or IP:PORT, with commas between (default: the system's)",
+      ).env('MESH_DNS_SERVER'),
+    )
+    .addOption(
+      new Option(
         '--lame-duck <span>',
         'how long a draining proxy still accepts (default: the configuration, or 3s)',
       ).env('MESH_LAME_DUCK'),
@@ -87,8 +94,8 @@ export function addRun(program: Command, world: World, end: (code: ExitCode) => 
     .addHelpText(
       'after',
       `
-SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration again, SIGUSR1 opens access logs
-anew.
+SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration and certificates again, SIGUSR1
+opens access logs anew.
 
 Examples:
   mesh run --listen 127.0.0.1:8080 --to 127.0.0.1:3000
@@ -116,7 +123,7 @@ async function run(world: World, options: RunOptions): Promise<ExitCode> {
 
 /** Everything that is wrong with the options, in one go. */
 function problemsOf(options: RunOptions): string[] {
-  const { config, listen, to, admin, threads, lameDuck, accessLog } = options;
+  const { config, listen, to, admin, threads, dnsServer, lameDuck, accessLog } = options;
   const problems: string[] = [];
   const wrong = (option: string, format: formats.Format, received: string): void => {
     const advice = format.advise?.(received);
@@ -143,7 +150,14 @@ function problemsOf(options: RunOptions): string[] {
   if (threads !== undefined && !/^([1-9]\d?|1\d\d|2[0-4]\d|25[0-6])$/.test(threads)) {
     problems.push(`--threads: expected a whole number, 1 to 256, received ${threads}`);
   }
+  for (const server of nameServers(dnsServer)) {
+    if (!formats.nameServer.accepts(server)) wrong('--dns-server', formats.nameServer, server);
+  }
   return problems;
+}
+
+function nameServers(list: string | undefined): string[] {
+  return list === undefined ? [] : list.split(',').map((server) => server.trim());
 }
 
 async function load({ config, listen = '', to = '', accessLog }: RunOptions): Promise<LoadedConfig> {
@@ -155,7 +169,7 @@ async function load({ config, listen = '', to = '', accessLog }: RunOptions): Pr
 /** An option wins over the configuration, and that over the default. */
 function proxyOptions(
   world: World,
-  { admin, threads, lameDuck, logLevel, logFormat }: RunOptions,
+  { admin, threads, dnsServer, lameDuck, logLevel, logFormat }: RunOptions,
   loaded: LoadedConfig,
 ): ProxyOptions {
   const chosen = admin ?? loaded.compiled.settings.admin ?? DEFAULT_ADMIN;
@@ -163,6 +177,7 @@ function proxyOptions(
     lameDuckMs: lameDuckMs(lameDuck, loaded),
     admin: chosen === 'off' ? false : chosen,
     ...(threads !== undefined && { threads: Number(threads) }),
+    dnsServers: nameServers(dnsServer),
     logger: (logFormat === 'json' ? jsonLogger : plainLogger)({
       level: logLevel,
       write: (line) => void world.stderr.write(line),
@@ -281,7 +296,11 @@ class Run {
     return this.#asked && this.#signals <= 1 ? ExitCode.ok : ExitCode.failure;
   }
 
-  readonly #onReloadSignal = (): void => this.#watcher?.check();
+  readonly #onReloadSignal = (): void => {
+    this.#watcher?.check();
+    // Before it listens there are no files that could have changed.
+    if (this.#proxy.listening) this.#proxy.reloadFiles();
+  };
 
   readonly #onReopenSignal = (): void => this.#proxy.reopenLogs();
 

@@ -6,7 +6,7 @@
  * file is found in one pass, and never stricter than that but for forms that only look right.
  */
 
-import { isIPv4, isIPv6 } from 'node:net';
+import { isIP, isIPv4, isIPv6 } from 'node:net';
 
 /** One way to write a value. */
 export interface Format {
@@ -268,6 +268,19 @@ export const admin: Format = {
   examples: ['127.0.0.1:4191', 'off'],
 };
 
+function isNameServer(text: string): boolean {
+  if (isIP(text) !== 0) return !text.includes('%');
+  const [, port = ''] = /:(\d+)$/.exec(text) ?? [];
+  return Number(port) > 0 && !/^(localhost)?:/.test(text) && isAddress(text);
+}
+
+export const nameServer: Format = {
+  title: 'name server',
+  expected: 'an IP address, with or without a port, such as 10.0.0.53 or 10.0.0.53:5353',
+  accepts: isNameServer,
+  examples: ['10.0.0.53', '[fd00::53]:5353'],
+};
+
 /** Every format, to find the advice that belongs to a message. */
 export const formats: readonly Format[] = [
   duration,
@@ -286,4 +299,5 @@ export const formats: readonly Format[] = [
   pem,
   target,
   admin,
+  nameServer,
 ];

@@ -12,7 +12,7 @@ interface Entry {
   readonly time: string;
   readonly level: LogLevel;
   readonly message: string;
-  /** `drain`: the admin server was asked for one; `panic`: a defect was contained. */
+  /** `drain`: the admin server was asked for one; `panic`: a defect was contained; else what a warning is about. */
   readonly about?: string;
   readonly [field: string]: unknown;
 }
@@ -25,6 +25,13 @@ export interface Listeners {
   error: (error: MeshError) => void;
 }
 
+/** The codes of warnings, by what they are about. */
+const CODES: Readonly<Record<string, string>> = {
+  lookup: 'MESH_LOOKUP_FAILED',
+  certificate: 'MESH_CERTIFICATE_ENDING',
+  reload: 'MESH_RELOAD_REFUSED',
+};
+
 /** Takes an entry of the core, as JSON. */
 export function hear(json: string, logger: Logger, tell: Listeners): void {
   const { time: _, level, message, about, ...fields } = JSON.parse(json) as Entry;
@@ -32,5 +39,7 @@ export function hear(json: string, logger: Logger, tell: Listeners): void {
   else logger[level](message);
   if (about === 'drain') tell.draining();
   else if (about === 'panic') tell.error(new InternalError(message));
-  else if (level === 'warn' || level === 'error') tell.warning(new MeshError('MESH_WARNING', message));
+  else if (level === 'warn' || level === 'error') {
+    tell.warning(new MeshError(CODES[about ?? ''] ?? 'MESH_WARNING', message));
+  }
 }

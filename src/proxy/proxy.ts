@@ -37,6 +37,8 @@ const LONGEST_MS = 2 ** 31 - 1;
 const DRAIN_LOOK_MS = 10;
 /** Long enough that the timer that keeps the process alive costs nothing. */
 const KEEP_ALIVE_MS = 2 ** 30;
+/** The method by which a test makes the core panic. */
+export const PROVOKE_PANIC = Symbol('a panic of the core');
 
 export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   #config: LoadedConfig;
@@ -79,7 +81,7 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
 
   async #start(signal: AbortSignal | undefined): Promise<Listening> {
     const { threads = this.#config.compiled.settings.threads ?? defaultThreads() } = this.#options;
-    const core = startCore(threads, this.#onNews);
+    const core = startCore(threads, this.#onNews, this.#options.dnsServers ?? []);
     this.#core = core;
     try {
       this.#admin = this.#serveAdmin(core);
@@ -210,6 +212,15 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     return addTo(registry, () => (this.#core ? this.stats() : undefined));
   }
 
+  reloadFiles(): void {
+    this.#running().reloadFiles();
+  }
+
+  /** For tests. */
+  [PROVOKE_PANIC](onControl: boolean): void {
+    this.#running().provokePanic(onControl);
+  }
+
   reopenLogs(): void {
     this.#running().reopenLogs();
   }
@@ -244,19 +255,25 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   };
 }
 
-function checkOptions({ admin, threads }: ProxyOptions): void {
+function checkOptions({ admin, threads, dnsServers = [] }: ProxyOptions): void {
   if (admin !== undefined && admin !== false && !formats.address.accepts(admin)) {
     throw new OptionError('admin', `${formats.address.expected}, or false`, admin);
   }
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= THREADS_LIMIT)) {
     throw new OptionError('threads', `a whole number, 1 to ${THREADS_LIMIT}`, threads);
   }
+  const wrong = dnsServers.find((server) => !formats.nameServer.accepts(server));
+  if (wrong !== undefined) throw new OptionError('dnsServers', formats.nameServer.expected, wrong);
 }
 
-function startCore(threads: number, said: (entry: string) => void): NativeProxy {
+function startCore(
+  threads: number,
+  said: (entry: string) => void,
+  dnsServers: readonly string[],
+): NativeProxy {
   const { NativeProxy } = native();
   try {
-    return new NativeProxy(threads, said);
+    return new NativeProxy(threads, said, dnsServers);
   } catch (error) {
     throw meshError(error);
   }

@@ -25,6 +25,8 @@ export interface ProxyOptions {
   lameDuckMs?: number;
   /** Data threads; wins over the configuration. Default: the CPU quota, at most 4. */
   threads?: number;
+  /** Name servers to ask: `10.0.0.53`, `10.0.0.53:5353`. Default: the system's. */
+  dnsServers?: readonly string[];
 }
 
 /**
@@ -72,9 +74,16 @@ export interface ProxyEvents {
   draining: [];
   /** Everything has ended; the last event. */
   close: [];
-  /** Something needs attention, and the proxy goes on: an expiring certificate, a name that can't be looked up. */
+  /**
+   * Something needs attention, and the proxy goes on: a name can't be looked up (code `MESH_LOOKUP_FAILED`), a
+   * certificate ends (`MESH_CERTIFICATE_ENDING`), a changed file was refused (`MESH_RELOAD_REFUSED`), or else
+   * (`MESH_WARNING`). The logger gets it as well.
+   */
   warning: [warning: MeshError];
-  /** A part failed, and the proxy goes on with the rest. It is lost when nobody listens. */
+  /**
+   * A part failed, and the proxy goes on with the rest: a defect of the core was contained (`MESH_INTERNAL`). Unlike
+   * other `error` events it throws nothing when nobody listens. The logger gets it as well.
+   */
   error: [error: MeshError];
 }
 
@@ -125,6 +134,12 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
    */
   register(registry: MetricsRegistry): () => void;
 
+  /**
+   * Looks at the files of certificates, keys and roots now. That happens by itself every two seconds: what changed is
+   * used by new handshakes; what is bad is a `warning`, and what was read before stays in use.
+   */
+  reloadFiles(): void;
+
   /** Opens the files of access logs anew, by their paths: for after they were moved. */
   reopenLogs(): void;
 
@@ -154,6 +169,12 @@ export interface ProxyStats {
   readonly updates: { readonly applied: number; readonly refused: number };
   /** Defects of the core that were contained. */
   readonly panics: number;
+  /** Names that are looked up. */
+  readonly dns: DnsStats;
+  /** Changed certificates, keys and roots that are in use now, and that were refused. */
+  readonly reloads: { readonly done: number; readonly refused: number };
+  /** Of each listener and cluster the certificate that ends first. */
+  readonly certificates: readonly CertificateStats[];
   /** Lines of the access log. */
   readonly accessLog: { readonly written: number; readonly dropped: number; readonly errors: number };
   /** Uses of label sets that were counted under `other`, for the bound on label sets. */
@@ -251,6 +272,37 @@ export interface EndpointStats {
   readonly ejections: number;
   /** The moving average; null where the balancer keeps none. */
   readonly latencyMs: number | null;
+}
+
+/** Lookups of names. */
+export interface DnsStats {
+  /** By result: `success`, `not_found`, `no_records`, `timeout`, `server_failure`, `failed`. */
+  readonly lookups: Counts;
+  readonly names: readonly NameStats[];
+}
+
+/** A name that is looked up. */
+export interface NameStats {
+  readonly name: string;
+  /** Its addresses, A and AAAA, or its SRV records. */
+  readonly kind: 'host' | 'srv';
+  /** How many the last good answer had. */
+  readonly answers: number;
+  /** How old that is; null before the first. */
+  readonly ageMs: number | null;
+  /** Lookups that have failed since. */
+  readonly failures: number;
+  /** Why the last one failed; null when it did not. */
+  readonly error: string | null;
+}
+
+/** A certificate that is shown. */
+export interface CertificateStats {
+  /** To the clients of a listener, or to the servers of a cluster. */
+  readonly kind: 'listener' | 'cluster';
+  readonly name: string;
+  /** Its last second, since 1970. */
+  readonly notAfterSeconds: number;
 }
 
 /** One data thread. */

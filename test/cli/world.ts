@@ -117,6 +117,10 @@ export class FakeProxy extends EventEmitter {
     return { addresses: [] };
   }
 
+  reloadFiles(): void {
+    this.calls.push('reloadFiles');
+  }
+
   async drain(options: DrainOptions): Promise<void> {
     this.calls.push('drain');
     this.drained = options;
@@ -204,6 +208,9 @@ export const STATS: ProxyStats = {
   threadImbalance: 1,
   updates: { applied: 1, refused: 0 },
   panics: 0,
+  dns: { lookups: {}, names: [] },
+  reloads: { done: 0, refused: 0 },
+  certificates: [],
   accessLog: { written: 0, dropped: 0, errors: 0 },
   overflows: 0,
   endpointsOmitted: 0,

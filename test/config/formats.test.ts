@@ -54,6 +54,20 @@ const CASES: Record<string, { good: string[]; bad: string[] }> = {
       '1.2.3.4:',
     ],
   },
+  nameServer: {
+    good: ['10.0.0.53', '10.0.0.53:5353', '::1', '[::1]:53'],
+    bad: [
+      '',
+      'ns.test',
+      '10.0.0.53:0',
+      '10.0.0.53:',
+      ':53',
+      'localhost:53',
+      '10.0.0.1,',
+      'unix:/a:1',
+      'fe80::1%1',
+    ],
+  },
   dnsName: {
     good: ['a:1', 'site.internal:443', '_x.a-b.test:80'],
     bad: ['', 'site', 'site:0', 'site:65536', '127.0.0.1:80', 'a..b:80', 'http://a:80', '[::1]:80'],

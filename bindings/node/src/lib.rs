@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime};
 use mesh_http1::path::normalise_path;
 use mesh_model::resources::EscapedSlashes;
 use mesh_proxy::admin;
+use mesh_proxy::discovery::name_server;
 use mesh_proxy::log::{Entry, Level, Log};
-use mesh_proxy::proxy::{ApplyError, Change, DrainOptions, Options, Phase, Proxy};
+use mesh_proxy::proxy::{ApplyError, Change, DrainOptions, Options, PanicWhere, Phase, Proxy};
 use mesh_proxy::telemetry::prometheus::ProcessMetrics;
 use mesh_proxy::telemetry::{json, prometheus};
 use napi::bindgen_prelude::{AsyncTask, Env, Error, Result, Status, Task};
@@ -45,6 +46,7 @@ fn apply_error(error: &ApplyError) -> Error {
             "message": error.to_string(),
         }),
         ApplyError::Closed => json!({ "code": "closed" }),
+        ApplyError::Panicked => json!({ "code": "panic" }),
     })
 }
 
@@ -83,10 +85,16 @@ impl NativeProxy {
         env: Env,
         threads: u32,
         #[napi(ts_arg_type = "(entry: string) => void")] said: Said,
+        dns_servers: Vec<String>,
     ) -> Result<Self> {
         let proxy = Proxy::start(Options {
             threads: threads as usize,
             log: Arc::new(log(said)),
+            // They were looked at where they can be refused.
+            dns_servers: dns_servers
+                .iter()
+                .filter_map(|server| name_server(server))
+                .collect(),
         })
         .map_err(|error| failure(&json!({ "code": "start", "message": error.to_string() })))?;
         let shared = Arc::new(Mutex::new(Some(proxy)));
@@ -125,6 +133,28 @@ impl NativeProxy {
             bound
                 .map(|bound| bound.to_string())
                 .map_err(|error| failed(&error, error.raw_os_error()))
+        })
+    }
+
+    /// Looks at certificates, keys and roots now.
+    #[napi(catch_unwind)]
+    pub fn reload_files(&self) -> Result<()> {
+        with(&self.shared, |proxy| {
+            proxy.reload_files();
+            Ok(())
+        })
+    }
+
+    /// Panics on the control thread or on the data threads, for tests.
+    #[napi(catch_unwind)]
+    pub fn provoke_panic(&self, on_control: bool) -> Result<()> {
+        with(&self.shared, |proxy| {
+            proxy.provoke_panic(if on_control {
+                PanicWhere::Control
+            } else {
+                PanicWhere::Data
+            });
+            Ok(())
         })
     }
 

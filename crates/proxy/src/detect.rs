@@ -51,7 +51,7 @@ fn preface(bytes: &[u8]) -> bool {
 fn tls(bytes: &[u8]) -> Detected {
     let fits = |at: usize, ok: fn(u8) -> bool| bytes.get(at).is_none_or(|b| ok(*b));
     let all = fits(1, |major| major == 3)
-        && fits(2, |minor| minor <= 4)
+        // The minor version "MUST be ignored for all purposes".
         // At most 2^14 bytes of plaintext, and at least a handshake header.
         && fits(3, |high| high <= 0x40)
         && fits(5, |kind| kind == 1);

@@ -3,7 +3,7 @@
 //! A [`Handle`] is held by whoever owns the proxy and by its admin server. Looking never waits for the control thread
 //! nor for a data thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use mesh_store::Store;
 use tokio::sync::mpsc::UnboundedSender;
@@ -11,10 +11,13 @@ use tokio::sync::watch;
 
 use crate::balance::{self, EndpointRegistry};
 use crate::clock::{Clock, SystemClock};
+use crate::control::Ask;
+use crate::discovery::Names;
 use crate::log::Log;
-use crate::proxy::{Ask, DrainOptions, Phase};
+use crate::proxy::{DrainOptions, Phase};
+use crate::reload::Certificates;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::{EndpointSample, EndpointState, Report, Telemetry};
+use crate::telemetry::{EndpointSample, EndpointState, Report, Samples, Telemetry};
 
 /// A way to a running proxy.
 #[derive(Clone)]
@@ -24,6 +27,8 @@ pub struct Handle {
     pub(crate) store: Arc<Store>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) registry: Arc<EndpointRegistry>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) certificates: Arc<Certificates>,
     pub(crate) clock: SystemClock,
     pub(crate) log: Arc<Log>,
     pub(crate) access_log: Arc<AccessLog>,
@@ -34,6 +39,11 @@ impl Handle {
     /// close, idle connections end, and work in flight has until its listener's `timeouts.drain`. See [`Handle::phase`].
     pub fn drain(&self, options: DrainOptions) {
         let _ = self.asks.send(Ask::Drain(options));
+    }
+
+    /// Looks at all files that the resources name, now and not in a while. What is bad is said and changes nothing.
+    pub fn reload_files(&self) {
+        let _ = self.asks.send(Ask::Reload);
     }
 
     /// Sees how far the proxy is.
@@ -68,21 +78,28 @@ impl Handle {
 
     /// All numbers, for a scraper that keeps them.
     pub fn report(&self) -> Report {
-        self.telemetry.scrape(self.endpoints())
+        self.telemetry.scrape(self.samples())
     }
 
     /// All numbers, for somebody who looks in between scrapes.
     pub fn look(&self) -> Report {
-        self.telemetry.look(self.endpoints())
+        self.telemetry.look(self.samples())
     }
 
-    fn endpoints(&self) -> Vec<EndpointSample> {
+    fn samples(&self) -> Samples {
         let now = self.clock.now();
-        self.registry
-            .endpoints()
-            .into_iter()
-            .map(|(cluster, state)| sample(&cluster, &state, now))
-            .collect()
+        let endpoints = self.registry.endpoints().into_iter();
+        Samples {
+            endpoints: endpoints
+                .map(|(cluster, state)| sample(&cluster, &state, now))
+                .collect(),
+            names: self.names.samples(now),
+            certificates: self
+                .certificates
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        }
     }
 }
 

@@ -30,11 +30,13 @@ pub struct Plan {
     /// The snapshot's version.
     pub version: u64,
     /// Listeners by name.
-    pub listeners: ByName<ListenerPlan>,
+    pub listeners: Arc<ByName<ListenerPlan>>,
     /// Clusters by name.
-    pub clusters: ByName<ClusterPlan>,
+    pub clusters: Arc<ByName<ClusterPlan>>,
+    /// The clusters that are new, other or gone since the plan before; `None` when that is not known.
+    pub changed: Option<Vec<Arc<str>>>,
     /// Where this proxy itself listens.
-    pub own: Own,
+    pub own: Arc<Own>,
 }
 
 /// A route table, compiled.

@@ -1,11 +1,10 @@
 //! A running proxy, as its hosts see it: the sidecar's `main` and the Node binding.
 //!
-//! One control thread owns everything that changes: the store, the plan, the sockets, discovery. It takes one change
-//! after the other: stage and validate, compile, bind; only then the change is committed and sent to the data threads.
-//! If any step fails nothing has changed. Data threads never wait for it.
+//! One control thread owns everything that changes: the store, the plan, the sockets, discovery; see
+//! [`crate::control`]. Data threads never wait for it.
 
-use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::mpsc as sync;
 use std::sync::{Arc, OnceLock};
@@ -14,21 +13,22 @@ use std::time::Duration;
 use mesh_model::issue::Issue;
 use mesh_model::resources::{Address, Resources};
 use mesh_store::{Batch, Store};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::{oneshot, watch};
 
 use crate::admin;
-use crate::bind::{Listening, bind};
-use crate::clock::{Clock, NEVER, SystemClock, nanos};
-use crate::compile::{Compiler, Discovered};
+use crate::clock::SystemClock;
+use crate::compile::Compiler;
+pub use crate::control::PanicWhere;
+use crate::control::{Ask, Control, Parts};
+use crate::discovery::{Lookups, Names};
 use crate::handle::Handle;
 use crate::log::Log;
-use crate::own::Own;
-use crate::plan::Plan;
+use crate::panics::Guard;
+use crate::reload::{Certificates, Files};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Telemetry, TelemetryOptions};
-use crate::thread::Drain;
-use crate::worker::{Command, Worker};
+use crate::worker::Worker;
 
 /// How a proxy is run. What it does is in its resources.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct Options {
     pub threads: usize,
     /// Where it says what it is doing. Default: nowhere.
     pub log: Arc<Log>,
+    /// Name servers. Default: the system's.
+    pub dns_servers: Vec<SocketAddr>,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
         Self {
             threads: 1,
             log: Arc::new(Log::silent()),
+            dns_servers: Vec::new(),
         }
     }
 }
@@ -76,6 +79,9 @@ pub enum ApplyError {
     /// The proxy was closed.
     #[error("the proxy is closed")]
     Closed,
+    /// A defect of the proxy was contained. What was applied before serves on.
+    #[error("the proxy failed at this change; please report what it wrote to standard error")]
+    Panicked,
 }
 
 /// A change that is live.
@@ -108,13 +114,6 @@ pub enum Phase {
     Drained,
 }
 
-/// What the control thread is asked.
-pub(crate) enum Ask {
-    Apply(Change, sync::Sender<Result<Applied, ApplyError>>),
-    Drain(DrainOptions),
-    Close,
-}
-
 /// A running proxy. Dropping it ends it at once; see [`Handle::drain`] for the polite way.
 pub struct Proxy {
     handle: Handle,
@@ -141,9 +140,13 @@ impl Proxy {
         let clock = SystemClock::start();
         let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
         let store = Arc::new(Store::default());
-        let log = options.log;
+        let Options {
+            threads,
+            log,
+            dns_servers,
+        } = options;
         let seed = seed();
-        let workers = (0..options.threads.max(1))
+        let workers = (0..threads.max(1))
             .map(|number| {
                 Worker::start(
                     number,
@@ -160,18 +163,29 @@ impl Proxy {
         let compiler = Compiler::new(Arc::clone(&telemetry), Arc::clone(&access_log));
         let registry = Arc::clone(&compiler.registry);
         let admin_address = Arc::default();
-        let control = Control {
+        let guard = Arc::new(Guard::new(Arc::clone(&telemetry), Arc::clone(&log)));
+        let names: Arc<Names> = Arc::default();
+        let lookups = Lookups::new(
+            dns_servers,
             clock,
-            log: Arc::clone(&log),
+            seed,
+            Arc::clone(&telemetry),
+            Arc::clone(&guard),
+            Arc::clone(&names),
+        );
+        let certificates: Arc<Certificates> = Arc::default();
+        let files = Files::new(Arc::clone(&log), Arc::clone(&certificates));
+        let control = Control::new(Parts {
+            clock,
+            guard,
             store: Arc::clone(&store),
             compiler,
-            plan: Arc::default(),
             workers,
-            bound: HashMap::new(),
-            discovered: Discovered::new(),
+            lookups,
+            files,
             admin_address: Arc::clone(&admin_address),
             phase: phase_sender,
-        };
+        });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -185,6 +199,8 @@ impl Proxy {
                 store,
                 phase,
                 registry,
+                names,
+                certificates,
                 clock,
                 log,
                 access_log,
@@ -212,16 +228,40 @@ impl Proxy {
         Ok(address)
     }
 
-    /// Makes a change, whole or not at all. Blocks until it is live or refused.
+    /// Makes a change, whole or not at all. Blocks until it is live or refused, which takes some seconds when its
+    /// clusters have names to which nobody answers.
     ///
     /// # Errors
     /// See [`ApplyError`].
     pub fn apply(&self, change: Change) -> Result<Applied, ApplyError> {
-        let (reply, answer) = sync::channel();
-        self.asks
-            .send(Ask::Apply(change, reply))
-            .map_err(|_| ApplyError::Closed)?;
+        let (reply, answer) = sync::sync_channel(1);
+        self.ask_to_apply(change, move |result| {
+            let _ = reply.send(result);
+        });
         answer.recv().map_err(|_| ApplyError::Closed)?
+    }
+
+    /// The same for asynchronous code. The change goes on when the future is dropped.
+    pub fn apply_soon(
+        &self,
+        change: Change,
+    ) -> impl Future<Output = Result<Applied, ApplyError>> + Send + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.ask_to_apply(change, move |result| {
+            let _ = reply.send(result);
+        });
+        async { answer.await.map_err(|_| ApplyError::Closed)? }
+    }
+
+    fn ask_to_apply(&self, change: Change, reply: impl FnOnce(Result<Applied, ApplyError>) + Send + 'static) {
+        // The reply is dropped when the control thread has ended.
+        let _ = self.asks.send(Ask::Apply(change, Box::new(reply)));
+    }
+
+    /// Provokes a panic, so that a test sees what becomes of it.
+    #[doc(hidden)]
+    pub fn provoke_panic(&self, place: PanicWhere) {
+        let _ = self.asks.send(Ask::Panic(place));
     }
 
     /// Ends everything now and waits until all threads are gone.
@@ -246,189 +286,4 @@ fn seed() -> u64 {
     std::collections::hash_map::RandomState::new()
         .build_hasher()
         .finish()
-}
-
-/// What the control thread owns.
-struct Control {
-    clock: SystemClock,
-    log: Arc<Log>,
-    store: Arc<Store>,
-    compiler: Compiler,
-    plan: Arc<Plan>,
-    workers: Vec<Worker>,
-    /// Addresses as configured and as bound, by listener.
-    bound: HashMap<Arc<str>, (Address, Address)>,
-    discovered: Discovered,
-    admin_address: Arc<OnceLock<Address>>,
-    phase: watch::Sender<Phase>,
-}
-
-impl Control {
-    async fn run(mut self, mut asked: UnboundedReceiver<Ask>) {
-        while let Some(ask) = asked.recv().await {
-            match ask {
-                Ask::Apply(change, reply) => {
-                    let result = self.apply(change);
-                    // Who asked may have gone.
-                    let _ = reply.send(result);
-                }
-                Ask::Drain(options) => {
-                    if self.drain(&mut asked, options).await {
-                        return;
-                    }
-                }
-                Ask::Close => return,
-            }
-        }
-    }
-
-    fn apply(&mut self, change: Change) -> Result<Applied, ApplyError> {
-        let result = self.try_apply(change);
-        let counters = self.compiler.telemetry.control();
-        match &result {
-            Ok(applied) => {
-                counters.updates_applied.increment();
-                self.log
-                    .debug("an update is live", &[("version", &applied.version)]);
-            }
-            Err(error) => {
-                counters.updates_refused.increment();
-                self.log.debug("an update was refused", &[("error", &error)]);
-            }
-        }
-        result
-    }
-
-    fn try_apply(&mut self, change: Change) -> Result<Applied, ApplyError> {
-        let staged = match change {
-            Change::Replace(resources) => self.store.stage_all(resources),
-            Change::Batch(batch) => self.store.stage(batch),
-        }
-        .map_err(ApplyError::Invalid)?;
-        let snapshot = Arc::clone(staged.snapshot());
-        let now = self.clock.now();
-        let mut draft = self
-            .compiler
-            .draft(&snapshot, &self.discovered, &self.plan, now)
-            .map_err(ApplyError::Invalid)?;
-        // Sockets that are already open stay open; a listener that moves gets new ones first.
-        let mut opened: Vec<(Arc<str>, Vec<Listening>)> = Vec::new();
-        let mut bound = HashMap::new();
-        for (name, listener) in &*snapshot.listeners {
-            if let Some((configured, actual)) = self.bound.get(name)
-                && *configured == listener.address
-            {
-                bound.insert(Arc::clone(name), (configured.clone(), actual.clone()));
-                continue;
-            }
-            let (sockets, actual) =
-                bind(&listener.address, self.workers.len()).map_err(|error| ApplyError::Listen {
-                    listener: name.to_string(),
-                    address: listener.address.clone(),
-                    error,
-                })?;
-            bound.insert(Arc::clone(name), (listener.address.clone(), actual));
-            opened.push((Arc::clone(name), sockets));
-        }
-        draft.plan.own = Own::new(
-            bound.values().map(|(_, actual)| actual),
-            Arc::clone(&self.admin_address),
-        );
-        if self.store.commit(staged).is_none() {
-            return Err(ApplyError::Closed);
-        }
-        let before = std::mem::replace(&mut self.bound, bound);
-        let plan = self.compiler.accept(draft);
-        // Listeners that are gone, or have moved, go the way out; what they serve ends in its own time.
-        for (name, (configured, _)) in &before {
-            let stays = self
-                .bound
-                .get(name)
-                .is_some_and(|(address, _)| address == configured);
-            if !stays {
-                let span = self
-                    .plan
-                    .listeners
-                    .get(name)
-                    .and_then(|l| l.resource.timeouts.drain.enabled());
-                let until = span.map_or(NEVER, |span| now.saturating_add(nanos(span)));
-                self.tell(|| Command::Drain(Some(Arc::clone(name)), Drain::Until(until)));
-            }
-        }
-        self.plan = plan;
-        self.tell(|| Command::Plan(Arc::clone(&self.plan)));
-        for (name, sockets) in opened {
-            for (worker, socket) in self.workers.iter().zip(sockets) {
-                worker.send(Command::Listen(Arc::clone(&name), socket));
-            }
-        }
-        self.phase.send_replace(Phase::Ready);
-        let mut addresses: Vec<_> = self
-            .bound
-            .iter()
-            .map(|(name, (_, actual))| (name.to_string(), actual.clone()))
-            .collect();
-        addresses.sort();
-        Ok(Applied {
-            version: self.plan.version,
-            addresses,
-        })
-    }
-
-    fn tell(&self, command: impl Fn() -> Command) {
-        self.workers.iter().for_each(|worker| worker.send(command()));
-    }
-
-    /// Goes the way out; true when the proxy was told to close meanwhile.
-    async fn drain(&mut self, asked: &mut UnboundedReceiver<Ask>, options: DrainOptions) -> bool {
-        self.phase.send_replace(Phase::Draining);
-        self.tell(|| Command::Drain(None, Drain::LameDuck));
-        if self.pause(asked, options.lame_duck).await {
-            return true;
-        }
-        let now = self.clock.now();
-        let mut last = now;
-        for (name, listener) in &self.plan.listeners {
-            let span = options
-                .work
-                .or_else(|| listener.resource.timeouts.drain.enabled());
-            let until = span.map_or(NEVER, |span| now.saturating_add(nanos(span)));
-            last = last.max(until);
-            self.tell(|| Command::Drain(Some(Arc::clone(name)), Drain::Until(until)));
-        }
-        self.bound.clear();
-        while self.open_connections() > 0 && self.clock.now() <= last.saturating_add(1_000_000_000) {
-            if self.pause(asked, Duration::from_millis(5)).await {
-                return true;
-            }
-        }
-        self.phase.send_replace(Phase::Drained);
-        false
-    }
-
-    fn open_connections(&self) -> u32 {
-        self.plan
-            .listeners
-            .values()
-            .map(|listener| listener.shared.open_connections())
-            .sum()
-    }
-
-    /// Waits, answering what is asked meanwhile; true when that is to close.
-    async fn pause(&mut self, asked: &mut UnboundedReceiver<Ask>, span: Duration) -> bool {
-        let sleep = tokio::time::sleep(span);
-        tokio::pin!(sleep);
-        loop {
-            tokio::select! {
-                () = &mut sleep => return false,
-                ask = asked.recv() => match ask {
-                    None | Some(Ask::Close) => return true,
-                    Some(Ask::Drain(_)) => {}
-                    Some(Ask::Apply(_, reply)) => {
-                        let _ = reply.send(Err(ApplyError::Closed));
-                    }
-                },
-            }
-        }
-    }
 }

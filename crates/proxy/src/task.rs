@@ -16,6 +16,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use mesh_model::errors::Reason;
@@ -26,8 +27,9 @@ use crate::http1::connection::{Rest, Waiting, exchange_once, poll_idle};
 use crate::http2;
 use crate::io::Net;
 use crate::io::wire::Wire;
+use crate::panics::Guard;
 use crate::plan::ListenerPermit;
-use crate::telemetry::{ListenerStats, Own, Telemetry};
+use crate::telemetry::{ListenerStats, Own};
 use crate::thread::{Listener, Thread};
 
 /// Places for requests that a thread keeps for the next ones, each some kilobytes. More requests than this are seldom
@@ -46,7 +48,7 @@ pub fn serve<N: Net>(
     stats.accepted();
     let places = thread.places.of(exchange_once::<N>);
     let ended = Ended {
-        telemetry: std::sync::Arc::clone(thread.telemetry.shared()),
+        guard: Arc::clone(&thread.guard),
         stats,
         reason: Some(Reason::Internal),
         is_idle: false,
@@ -149,10 +151,10 @@ where
     }
 }
 
-/// Counts the connection's end, whichever it is: its own, that of its thread, or a panic. The runtime keeps a panic to
+/// Counts the connection's end, whichever it is: its own, that of its thread, or a panic, which is said as well. The runtime keeps a panic to
 /// its task.
 struct Ended {
-    telemetry: std::sync::Arc<Telemetry>,
+    guard: Arc<Guard>,
     stats: Rc<Own<ListenerStats>>,
     reason: Option<Reason>,
     is_idle: bool,
@@ -173,7 +175,7 @@ impl Drop for Ended {
         self.idle(false);
         self.stats.closed(self.reason);
         if std::thread::panicking() {
-            self.telemetry.control().panics.increment();
+            self.guard.contained(None);
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::balance::Rng;
 use crate::buffer::Buffers;
 use crate::clock::{NEVER, Nanos};
 use crate::io::Net;
+use crate::panics::Guard;
 use crate::plan::{ListenerPlan, Plan};
 use crate::task::AllPlaces;
 use crate::telemetry::ThreadTelemetry;
@@ -40,6 +41,8 @@ pub struct Thread<N: Net> {
     pub rng: RefCell<Rng>,
     /// What this thread counts.
     pub telemetry: ThreadTelemetry,
+    /// What keeps panics to where they happen.
+    pub guard: Arc<Guard>,
     plan: RefCell<Arc<Plan>>,
     clusters: RefCell<ByName<Rc<Cluster<N::Stream>>>>,
     listeners: RefCell<ByName<Rc<Listener>>>,
@@ -136,13 +139,14 @@ impl Listener {
 
 impl<N: Net> Thread<N> {
     /// A thread with nothing to do yet.
-    pub fn new(net: N, telemetry: ThreadTelemetry, seed: u64) -> Rc<Self> {
+    pub fn new(net: N, telemetry: ThreadTelemetry, guard: Arc<Guard>, seed: u64) -> Rc<Self> {
         Rc::new(Self {
             net,
             timers: Timers::new(),
             buffers: Buffers::new(),
             rng: RefCell::new(Rng::from_seed(seed)),
             telemetry,
+            guard,
             plan: RefCell::default(),
             clusters: RefCell::default(),
             listeners: RefCell::default(),
@@ -165,17 +169,27 @@ impl<N: Net> Thread<N> {
 
     /// Takes a new plan: clusters and listeners that stay keep their connections.
     pub fn update(&self, plan: Arc<Plan>) {
-        self.clusters
-            .borrow_mut()
-            .retain(|name, cluster| match plan.clusters.get(name) {
-                Some(new) => {
-                    if !Arc::ptr_eq(new, &cluster.plan()) {
-                        cluster.update(Arc::clone(new));
-                    }
-                    true
+        let mut clusters = self.clusters.borrow_mut();
+        let stays = |name: &str, cluster: &Rc<Cluster<N::Stream>>| match plan.clusters.get(name) {
+            Some(new) => {
+                if !Arc::ptr_eq(new, &cluster.plan()) {
+                    cluster.update(Arc::clone(new));
                 }
-                None => false,
-            });
+                true
+            }
+            None => false,
+        };
+        match &plan.changed {
+            Some(changed) => {
+                for name in changed {
+                    if clusters.get(name).is_some_and(|cluster| !stays(name, cluster)) {
+                        clusters.remove(name);
+                    }
+                }
+            }
+            None => clusters.retain(|name, cluster| stays(name, cluster)),
+        }
+        drop(clusters);
         for (name, listener) in &*self.listeners.borrow() {
             if let Some(new) = plan.listeners.get(name) {
                 listener.update(Arc::clone(new));

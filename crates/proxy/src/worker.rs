@@ -23,6 +23,7 @@ use crate::clock::{NEVER, SystemClock};
 use crate::io::acceptor::Acceptor;
 use crate::io::socket::{Socket, Sockets};
 use crate::log::Log;
+use crate::panics::Guard;
 use crate::plan::Plan;
 use crate::task;
 use crate::telemetry::{Limit, Telemetry, ThreadTelemetry};
@@ -41,6 +42,8 @@ pub enum Command {
     Listen(Arc<str>, Listening),
     /// A listener, or all of them, goes the way out.
     Drain(Option<Arc<str>>, Drain),
+    /// Panic, so that tests see what becomes of it.
+    Panic,
     /// End now, whatever is in flight.
     Stop,
 }
@@ -75,9 +78,10 @@ impl Worker {
                 match runtime {
                     Ok(runtime) => {
                         let _ = built.send(Ok(()));
+                        let guard = Arc::new(Guard::new(Arc::clone(&telemetry), log));
                         let telemetry = ThreadTelemetry::new(telemetry, number);
-                        let thread = Thread::new(Sockets { clock }, telemetry, seed);
-                        runtime.block_on(run(thread, log, clock, received));
+                        let thread = Thread::new(Sockets { clock }, telemetry, guard, seed);
+                        runtime.block_on(run(thread, clock, received));
                     }
                     Err(error) => {
                         let _ = built.send(Err(error));
@@ -114,9 +118,16 @@ type Data = Rc<Thread<Sockets>>;
 /// Stops accepting, by listener name.
 type Stops = RefCell<HashMap<Arc<str>, Rc<Notify>>>;
 
-async fn run(thread: Data, log: Arc<Log>, clock: SystemClock, mut commands: UnboundedReceiver<Command>) {
-    tokio::task::spawn_local(drive(Rc::clone(&thread), clock));
-    tokio::task::spawn_local(tick(Rc::clone(&thread)));
+async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<Command>) {
+    let guard = Arc::clone(&thread.guard);
+    tokio::task::spawn_local(for_ever(Arc::clone(&guard), {
+        let thread = Rc::clone(&thread);
+        move || drive(Rc::clone(&thread), clock)
+    }));
+    tokio::task::spawn_local(for_ever(Arc::clone(&guard), {
+        let thread = Rc::clone(&thread);
+        move || tick(Rc::clone(&thread))
+    }));
     let stops = Stops::default();
     while let Some(command) = commands.recv().await {
         match command {
@@ -129,9 +140,15 @@ async fn run(thread: Data, log: Arc<Log>, clock: SystemClock, mut commands: Unbo
                 stops.borrow_mut().insert(name, Rc::clone(&stop));
                 match Acceptor::new(socket) {
                     Ok(acceptor) => {
-                        tokio::task::spawn_local(accept(Rc::clone(&thread), listener, acceptor, stop));
+                        let (guard, accept) = (
+                            Arc::clone(&guard),
+                            accept(Rc::clone(&thread), listener, acceptor, stop),
+                        );
+                        tokio::task::spawn_local(async move { guard.watch(accept).await });
                     }
-                    Err(error) => log.error("a listening socket was lost", &[("error", &error)]),
+                    Err(error) => guard
+                        .log
+                        .error("a listening socket was lost", &[("error", &error)]),
                 }
             }
             Command::Drain(name, drain) => {
@@ -154,6 +171,11 @@ async fn run(thread: Data, log: Arc<Log>, clock: SystemClock, mut commands: Unbo
                     });
                 }
                 thread.timers.wake_all();
+            }
+            #[expect(clippy::panic, reason = "it is asked for")]
+            Command::Panic => {
+                let guard = Arc::clone(&guard);
+                tokio::task::spawn_local(async move { guard.watch(async { panic!("as asked") }).await });
             }
             Command::Stop => return,
         }
@@ -241,4 +263,12 @@ fn admit(thread: &Data, listener: &Rc<Listener>, accepted: io::Result<(Socket, O
     let (thread, listener) = (Rc::clone(thread), Rc::clone(listener));
     tokio::task::spawn_local(task::serve(thread, listener, socket, client, permit));
     true
+}
+
+/// Does what a thread can't be without; begins anew after a panic.
+async fn for_ever<F: Future<Output = ()>>(guard: Arc<Guard>, make: impl Fn() -> F) {
+    loop {
+        guard.watch(make()).await;
+        tokio::time::sleep(TICK).await;
+    }
 }

@@ -8,6 +8,7 @@ mod direct;
 mod settings;
 
 use std::io::Write;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -91,14 +92,21 @@ fn write(line: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-fn apply(proxy: &Proxy, source: &Source) -> Result<Applied, Vec<String>> {
-    let resources = load(source)?;
-    proxy
-        .apply(Change::Replace(resources))
-        .map_err(|error| match error {
+/// What an attempt to apply a configuration gave.
+type Applying = Pin<Box<dyn Future<Output = Result<Applied, Vec<String>>>>>;
+
+fn apply(proxy: &Proxy, source: &Source) -> Applying {
+    let resources = match load(source) {
+        Ok(resources) => resources,
+        Err(problems) => return Box::pin(std::future::ready(Err(problems))),
+    };
+    let applying = proxy.apply_soon(Change::Replace(resources));
+    Box::pin(async {
+        applying.await.map_err(|error| match error {
             ApplyError::Invalid(issues) => issues.iter().map(ToString::to_string).collect(),
             error => vec![error.to_string()],
         })
+    })
 }
 
 fn run(source: &Source, running: &Running) -> ExitCode {
@@ -120,6 +128,7 @@ fn run(source: &Source, running: &Running) -> ExitCode {
     let mut proxy = match Proxy::start(Options {
         threads: running.threads,
         log: Arc::clone(&log),
+        dns_servers: running.dns_servers.clone(),
     }) {
         Ok(proxy) => proxy,
         Err(error) => return failed("the proxy can't start", error),
@@ -138,14 +147,10 @@ fn run(source: &Source, running: &Running) -> ExitCode {
             }
         }
     }
-    let addresses = match apply(&proxy, source) {
-        Ok(applied) => announce(&log, &[], applied),
-        Err(problems) => return refuse(&problems),
-    };
     let work = Work {
         source,
         running,
-        addresses,
+        addresses: Vec::new(),
     };
     let code = runtime.block_on(until_end(&proxy, work, signals, &mut said));
     drop(proxy);
@@ -198,20 +203,35 @@ async fn until_end(
     let log = proxy.log();
     let mut phase = proxy.phase();
     let mut draining = false;
+    let mut serving = false;
+    let mut applying = Some(apply(proxy, work.source));
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => {}
             _ = signals.interrupt.recv() => {}
-            _ = signals.hangup.recv() => {
-                match apply(proxy, work.source) {
-                    Ok(applied) => {
-                        log.info(&format!("version {} is live", applied.version), &[]);
+            _ = signals.hangup.recv(), if applying.is_none() => {
+                proxy.reload_files();
+                applying = Some(apply(proxy, work.source));
+                continue;
+            }
+            result = async { Some(applying.as_mut()?.await) }, if applying.is_some() => {
+                applying = None;
+                match result {
+                    Some(Ok(applied)) => {
+                        if serving {
+                            log.info(&format!("version {} is live", applied.version), &[]);
+                        }
+                        serving = true;
                         work.addresses = announce(log, &work.addresses, applied);
                     }
-                    Err(problems) => {
+                    Some(Err(problems)) if serving => {
                         problems.iter().for_each(|problem| log.error(problem, &[]));
                         log.error("not applied: the last good configuration keeps serving", &[]);
                     }
+                    // What is not live by the time that a drain begins never is.
+                    Some(Err(_)) if draining => {}
+                    Some(Err(problems)) => return refuse(&problems),
+                    None => {}
                 }
                 continue;
             }

@@ -3,9 +3,11 @@
 //! A flag wins over its variable. Everything that is wrong is reported at once, each with what was expected.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mesh_model::resources::{AccessLog, Address, Resources};
+use mesh_proxy::discovery::name_server;
 use mesh_proxy::log::Level;
 
 use crate::direct::{direct, target};
@@ -26,6 +28,8 @@ usage:
   --admin ADDRESS     health, metrics and statistics here, or off                       MESH_ADMIN
                       (default 127.0.0.1:4191)
   --threads N         data threads, 1 to 256 (default 1)                                MESH_THREADS
+  --dns-server LIST   name servers to ask, IP or IP:PORT, with commas between           MESH_DNS_SERVER
+                      (default: the system's)
   --lame-duck SPAN    how long a draining proxy still accepts (default 3s)              MESH_LAME_DUCK
   --log-level LEVEL   what is said: error, warn, info or debug (default info)           MESH_LOG_LEVEL
   --log-format FORM   lines as text or json (default text), on standard error           MESH_LOG_FORMAT
@@ -74,6 +78,8 @@ pub(crate) struct Running {
     pub(crate) threads: usize,
     /// How long a draining proxy still accepts.
     pub(crate) lame_duck: Duration,
+    /// Name servers to ask; the system's where there are none.
+    pub(crate) dns_servers: Vec<SocketAddr>,
     /// Where the admin server listens.
     pub(crate) admin: Option<Address>,
     /// The least that is said.
@@ -92,13 +98,14 @@ pub(crate) enum LogFormat {
 }
 
 /// The settings that have a value, with their variables.
-const VALUES: [(&str, &str); 9] = [
+const VALUES: [(&str, &str); 10] = [
     ("--config", "MESH_CONFIG"),
     ("--listen", "MESH_LISTEN"),
     ("--to", "MESH_TO"),
     ("--access-log", "MESH_ACCESS_LOG"),
     ("--admin", "MESH_ADMIN"),
     ("--threads", "MESH_THREADS"),
+    ("--dns-server", "MESH_DNS_SERVER"),
     ("--lame-duck", "MESH_LAME_DUCK"),
     ("--log-level", "MESH_LOG_LEVEL"),
     ("--log-format", "MESH_LOG_FORMAT"),
@@ -205,10 +212,17 @@ fn running(given: &mut Given) -> Running {
         "json" => Ok(LogFormat::Json),
         _ => Err("expected text or json".to_owned()),
     };
+    let servers = |text: &str| {
+        let servers = text.split(',').map(|server| name_server(server.trim()));
+        servers
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| "expected IP or IP:PORT, with commas between".to_owned())
+    };
     let level = |text: &str| text.parse().map_err(|expected: &str| expected.to_owned());
     Running {
         threads: given.value("--threads", 1, threads),
         lame_duck: given.value("--lame-duck", Duration::from_secs(3), span),
+        dns_servers: given.value("--dns-server", Vec::new(), servers),
         admin: given.value("--admin", ADMIN.parse().ok(), admin),
         log_level: given.value("--log-level", Level::Info, level),
         log_format: given.value("--log-format", LogFormat::Text, format),
@@ -278,6 +292,7 @@ mod tests {
                 Running {
                     threads: 1,
                     lame_duck: Duration::from_secs(3),
+                    dns_servers: Vec::new(),
                     admin: Some("127.0.0.1:4191".parse().unwrap()),
                     log_level: Level::Info,
                     log_format: LogFormat::Text,
@@ -290,13 +305,14 @@ mod tests {
     fn everything_that_is_wrong_is_said_at_once() {
         let problems = told(
             "--threads 0 --lame-duck soon --listen here --to 1.2.3.4 --nonsense --admin no --log-level loud \
-             --log-format xml",
+             --log-format xml --dns-server ns.test",
         )
         .unwrap_err();
         let named = [
             "--nonsense",
             "--threads",
             "--lame-duck",
+            "--dns-server",
             "--admin",
             "--log-level",
             "--log-format",
@@ -362,6 +378,7 @@ mod tests {
         let expected = Running {
             threads: 2,
             lame_duck: Duration::ZERO,
+            dns_servers: Vec::new(),
             admin: None,
             log_level: Level::Debug,
             log_format: LogFormat::Json,

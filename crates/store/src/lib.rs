@@ -5,8 +5,13 @@
 //! [`Store::commit`]; until then, and after a refusal, the last good snapshot serves.
 //!
 //! There is one writer at a time: a batch staged on a snapshot that is no longer the current one is not committed.
+//!
+//! What a batch costs follows what it changes: resources are shared, and only what is new, or refers to what is gone, is
+//! looked at. What remains for all is a copy of the maps that change.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod part;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +20,7 @@ use arc_swap::ArcSwap;
 use mesh_model::issue::Issue;
 use mesh_model::resources::{Cluster, Endpoints, Listener, Resources, RouteTable};
 use mesh_model::validate::validate;
+use part::Part;
 use tokio::sync::watch;
 
 /// Resources of one kind by name. Values are shared between snapshots: a pointer that stayed the same is a resource
@@ -104,22 +110,10 @@ impl Store {
     /// Every problem of the whole configuration as it would be.
     pub fn stage(&self, batch: Batch) -> Result<Staged, Vec<Issue>> {
         let base = self.snapshot();
-        let Batch { upsert, delete } = batch;
-        let snapshot = Snapshot {
-            version: base.version + 1,
-            listeners: merge(&base.listeners, &delete.listeners, upsert.listeners, |l| &l.name),
-            route_tables: merge(
-                &base.route_tables,
-                &delete.route_tables,
-                upsert.route_tables,
-                |t| &t.name,
-            ),
-            clusters: merge(&base.clusters, &delete.clusters, upsert.clusters, |c| &c.name),
-            endpoints: merge(&base.endpoints, &delete.endpoints, upsert.endpoints, |e| {
-                &e.cluster
-            }),
-        };
-        stage(validate(&snapshot.resources()), snapshot, &base)
+        let part = Part::new(&base, batch);
+        let issues = part.validate(&base);
+        let (snapshot, issues) = part.put(&base, issues);
+        stage(issues, snapshot, &base)
     }
 
     /// Builds and validates a snapshot that holds these resources and no others.

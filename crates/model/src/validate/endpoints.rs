@@ -10,18 +10,15 @@ use super::{Known, duplicate, range, unknown};
 /// Envoy's bound, which other control planes keep to: more are a mistake.
 const MAX_PRIORITY: u64 = 127;
 
-pub(super) fn check(all_endpoints: &[Endpoints], known: &Known<'_>, issues: &mut Issues) {
+pub(super) fn check(all_endpoints: &[Endpoints], known: &dyn Known, issues: &mut Issues) {
     let all = At::Root.key("endpoints");
     let mut clusters = HashSet::new();
     for (number, endpoints) in all_endpoints.iter().enumerate() {
         let at = all.index(number);
         let name = endpoints.cluster.as_str();
         let cluster_key = at.key("cluster");
-        match known.clusters.get(name) {
-            None => issues.add(
-                &cluster_key,
-                unknown("cluster", name, known.clusters.keys().copied()),
-            ),
+        match known.cluster(name) {
+            None => issues.add(&cluster_key, unknown("cluster", name, known.cluster_names())),
             Some(cluster) if cluster.discovery != Discovery::Endpoints => issues.add(
                 &cluster_key,
                 Problem::new(

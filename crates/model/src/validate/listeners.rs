@@ -8,9 +8,9 @@ use crate::resources::{Address, Listener, ListenerProtocol, ServerTls};
 use crate::sni::SniIndex;
 use crate::syntax;
 
-use super::{Known, conflict, limit, milliseconds, missing, names, unknown};
+use super::{Known, check_targets, conflict, limit, milliseconds, missing, names, unknown};
 
-pub(super) fn check(listeners: &[Listener], known: &Known<'_>, issues: &mut Issues) {
+pub(super) fn check(listeners: &[Listener], known: &dyn Known, issues: &mut Issues) {
     let all = At::Root.key("listeners");
     names(
         "listener",
@@ -80,7 +80,7 @@ fn overlap(left: &Address, right: &Address) -> bool {
 }
 
 /// Where its traffic goes.
-fn targets(listener: &Listener, known: &Known<'_>, at: &At<'_>, issues: &mut Issues) {
+fn targets(listener: &Listener, known: &dyn Known, at: &At<'_>, issues: &mut Issues) {
     if listener.routes.is_none() && listener.tcp.is_empty() && listener.sni.is_empty() {
         issues.add(
             at,
@@ -88,15 +88,15 @@ fn targets(listener: &Listener, known: &Known<'_>, at: &At<'_>, issues: &mut Iss
         );
     }
     if let Some(routes) = &listener.routes
-        && !known.tables.contains(routes.as_str())
+        && !known.has_route_table(routes)
     {
         issues.add(
             &at.key("routes"),
-            unknown("route table", routes, known.tables.iter().copied()),
+            unknown("route table", routes, known.route_table_names()),
         );
     }
     if !listener.tcp.is_empty() {
-        known.check_targets(&listener.tcp, &at.key("tcp"), issues);
+        check_targets(known, &listener.tcp, &at.key("tcp"), issues);
     }
     let sni = at.key("sni");
     for (number, route) in listener.sni.iter().enumerate() {
@@ -107,7 +107,7 @@ fn targets(listener: &Listener, known: &Known<'_>, at: &At<'_>, issues: &mut Iss
                 missing("there is no server name", "at least one host, or `*`"),
             );
         }
-        known.check_targets(&route.to, &at.key("to"), issues);
+        check_targets(known, &route.to, &at.key("to"), issues);
     }
     SniIndex::build(&listener.sni, &sni, issues);
 }

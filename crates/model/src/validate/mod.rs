@@ -54,60 +54,101 @@ pub fn validate_json(json: &str) -> String {
 
 /// Checks resources, and lists every problem.
 pub fn validate(resources: &Resources) -> Vec<Issue> {
-    let known = Known {
-        tables: resources
-            .route_tables
-            .iter()
-            .map(|table| table.name.as_str())
-            .collect(),
-        clusters: resources
-            .clusters
-            .iter()
-            .map(|cluster| (cluster.name.as_str(), cluster))
-            .collect(),
-    };
+    validate_part(resources, &Whole::new(resources))
+}
+
+/// Checks some of the resources, and lists every problem of theirs; paths count within the part. What they refer to is
+/// `known`, themselves included.
+///
+/// All listeners or none belong to a part, since they share the ports of a machine.
+pub fn validate_part(part: &Resources, known: &dyn Known) -> Vec<Issue> {
     let mut issues = Issues::default();
-    listeners::check(&resources.listeners, &known, &mut issues);
-    routes::check(&resources.route_tables, &known, &mut issues);
-    clusters::check(&resources.clusters, &mut issues);
-    endpoints::check(&resources.endpoints, &known, &mut issues);
+    listeners::check(&part.listeners, known, &mut issues);
+    routes::check(&part.route_tables, known, &mut issues);
+    clusters::check(&part.clusters, &mut issues);
+    endpoints::check(&part.endpoints, known, &mut issues);
     issues.into_vec()
 }
 
-/// What may be referred to.
-struct Known<'a> {
+/// What resources may refer to.
+pub trait Known {
+    /// The cluster of this name.
+    fn cluster(&self, name: &str) -> Option<&Cluster>;
+    /// Whether there is a route table of this name.
+    fn has_route_table(&self, name: &str) -> bool;
+    /// All clusters, to find one that was meant.
+    fn cluster_names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+    /// All route tables.
+    fn route_table_names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+}
+
+/// Resources that refer to nothing but each other.
+struct Whole<'a> {
     tables: HashSet<&'a str>,
     clusters: HashMap<&'a str, &'a Cluster>,
 }
 
-impl Known<'_> {
-    /// Checks targets drawn by weight: known, distinct, in range, not all without weight.
-    fn check_targets(&self, targets: &[WeightedCluster], at: &At<'_>, issues: &mut Issues) {
-        /// Above it sums of weights say nothing that ratios below it can't.
-        const MAX_WEIGHT: u32 = 1_000_000;
-        let mut seen = HashSet::new();
-        for (number, target) in targets.iter().enumerate() {
-            let at = at.index(number);
-            if !self.clusters.contains_key(target.cluster.as_str()) {
-                issues.add(
-                    &at.key("cluster"),
-                    unknown("cluster", &target.cluster, self.clusters.keys().copied()),
-                );
-            } else if !seen.insert(&target.cluster) {
-                issues.add(&at.key("cluster"), duplicate("cluster", &target.cluster));
-            }
-            if target.weight > MAX_WEIGHT {
-                range(
-                    issues,
-                    &at.key("weight"),
-                    target.weight.into(),
-                    0..=MAX_WEIGHT.into(),
-                );
-            }
+impl<'a> Whole<'a> {
+    fn new(resources: &'a Resources) -> Self {
+        Self {
+            tables: resources
+                .route_tables
+                .iter()
+                .map(|table| table.name.as_str())
+                .collect(),
+            clusters: resources
+                .clusters
+                .iter()
+                .map(|cluster| (cluster.name.as_str(), cluster))
+                .collect(),
         }
-        if targets.iter().all(|target| target.weight == 0) {
-            issues.add(at, crate::route::no_weight(targets));
+    }
+}
+
+impl Known for Whole<'_> {
+    fn cluster(&self, name: &str) -> Option<&Cluster> {
+        self.clusters.get(name).copied()
+    }
+
+    fn has_route_table(&self, name: &str) -> bool {
+        self.tables.contains(name)
+    }
+
+    fn cluster_names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.clusters.keys().copied())
+    }
+
+    fn route_table_names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.tables.iter().copied())
+    }
+}
+
+/// Checks targets drawn by weight: known, distinct, in range, not all without weight.
+fn check_targets(known: &dyn Known, targets: &[WeightedCluster], at: &At<'_>, issues: &mut Issues) {
+    /// Above it sums of weights say nothing that ratios below it can't.
+    const MAX_WEIGHT: u32 = 1_000_000;
+    let mut seen = HashSet::new();
+    for (number, target) in targets.iter().enumerate() {
+        let at = at.index(number);
+        if known.cluster(&target.cluster).is_none() {
+            issues.add(
+                &at.key("cluster"),
+                unknown("cluster", &target.cluster, known.cluster_names()),
+            );
+        } else if !seen.insert(&target.cluster) {
+            issues.add(&at.key("cluster"), duplicate("cluster", &target.cluster));
         }
+        if target.weight > MAX_WEIGHT {
+            range(
+                issues,
+                &at.key("weight"),
+                target.weight.into(),
+                0..=MAX_WEIGHT.into(),
+            );
+        }
+    }
+    if targets.iter().all(|target| target.weight == 0) {
+        issues.add(at, crate::route::no_weight(targets));
     }
 }
 

@@ -12,9 +12,9 @@ use crate::resources::{
 use crate::route::{Condition, Template, duplicate_host};
 use crate::syntax;
 
-use super::{Known, conflict, duplicate, missing, name_problem, names};
+use super::{Known, check_targets, conflict, duplicate, missing, name_problem, names};
 
-pub(super) fn check(tables: &[RouteTable], known: &Known<'_>, issues: &mut Issues) {
+pub(super) fn check(tables: &[RouteTable], known: &dyn Known, issues: &mut Issues) {
     let all = At::Root.key("routeTables");
     names(
         "route table",
@@ -58,7 +58,7 @@ pub(super) fn check(tables: &[RouteTable], known: &Known<'_>, issues: &mut Issue
     }
 }
 
-fn route(route: &Route, known: &Known<'_>, at: &At<'_>, issues: &mut Issues) {
+fn route(route: &Route, known: &dyn Known, at: &At<'_>, issues: &mut Issues) {
     matches(&route.matches, &at.key("match"), issues);
     let by_prefix = match (&route.matches.path, &route.matches.grpc) {
         (Some(path), _) => matches!(path, PathMatch::Prefix(_)),
@@ -67,7 +67,7 @@ fn route(route: &Route, known: &Known<'_>, at: &At<'_>, issues: &mut Issues) {
     filters(&route.filters, by_prefix, &at.key("filters"), issues);
     let action = at.key("action");
     match &route.action {
-        Action::Forward { to } => known.check_targets(to, &action.key("to"), issues),
+        Action::Forward { to } => check_targets(known, to, &action.key("to"), issues),
         Action::Redirect(redirect) => self::redirect(redirect, by_prefix, &action, issues),
         Action::Respond(respond) => self::respond(respond, &action, issues),
     }

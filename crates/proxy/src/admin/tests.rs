@@ -21,6 +21,7 @@ fn started(address: &str) -> (Proxy, Address) {
     let options = proxy::Options {
         threads: 1,
         log: Arc::new(Log::new(Level::Info, |_| {})),
+        ..proxy::Options::default()
     };
     let mut proxy = Proxy::start(options).unwrap();
     let options = Options {

@@ -25,6 +25,7 @@ pub(super) async fn send<N: Net, D: Downstream>(
         wire,
         opened,
         exchanges,
+        epoch,
         open,
         ..
     } = pooled;
@@ -58,6 +59,7 @@ pub(super) async fn send<N: Net, D: Downstream>(
         opened,
         idle_since: cx.thread.now(),
         exchanges: exchanges + 1,
+        epoch,
         open,
     };
     match end? {

@@ -64,7 +64,8 @@ const MOST_ATTEMPTS: u32 = 3;
 
 type Map = HashMap<usize, Entry, RandomState>;
 
-/// A thread's HTTP/2 connections to the endpoints of a cluster.
+/// A thread's HTTP/2 connections to the endpoints of a cluster. Clones share them.
+#[derive(Clone)]
 pub struct Connections {
     entries: Rc<RefCell<Map>>,
     /// Rung when a place comes free.

@@ -11,7 +11,10 @@ use serde_json::Value;
 use super::clock::{MS, SECOND, Sim};
 use super::network::{SimNet, SimStream, Weather, pair};
 use crate::clock::{Clock, NEVER, Nanos};
-use crate::compile::{Compiler, Discovered};
+use crate::compile::Compiler;
+use crate::discovery::Discovered;
+use crate::log::Log;
+use crate::panics::Guard;
 use crate::plan::Plan;
 use crate::task::serve;
 use crate::telemetry::access_log::AccessLog;
@@ -58,6 +61,7 @@ impl Proxy {
         let thread = Thread::new(
             net.clone(),
             ThreadTelemetry::new(Arc::clone(&telemetry), 0),
+            Arc::new(Guard::new(Arc::clone(&telemetry), Arc::new(Log::silent()))),
             sim.bits(),
         );
         thread.update(plan);

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::counter::ReasonTotals;
 use super::histogram::{Snapshot, UPPER};
 use super::labels::Protocol;
-use super::report::{EndpointSample, Report, ThreadReport};
+use super::report::{CertificateSample, EndpointSample, Report, ThreadReport};
 use super::stats::{ClusterTotals, LimitTotals, ListenerTotals, RouteTotals};
 
 /// The report as JSON.
@@ -33,6 +33,9 @@ pub fn render(report: &Report) -> Value {
         "threadImbalance": report.imbalance,
         "updates": { "applied": report.control.updates_applied, "refused": report.control.updates_refused },
         "panics": report.control.panics,
+        "dns": dns_json(report),
+        "reloads": { "done": report.control.reloads_done, "refused": report.control.reloads_refused },
+        "certificates": report.certificates.iter().map(certificate_json).collect::<Vec<_>>(),
         "accessLog": {
             "written": report.log.written,
             "dropped": report.log.dropped,
@@ -143,6 +146,28 @@ fn endpoint_json(sample: &EndpointSample) -> Value {
         "ejections": sample.ejections,
         "latencyMs": sample.latency.map(millis),
     })
+}
+
+fn dns_json(report: &Report) -> Value {
+    let lookups = report.control.lookups.iter();
+    let lookups: Map<_, _> = lookups
+        .map(|(result, count)| (result.as_str().to_owned(), (*count).into()))
+        .collect();
+    let names = report.names.iter().map(|sample| {
+        json!({
+            "name": sample.name,
+            "kind": sample.kind.as_str(),
+            "answers": sample.answers,
+            "ageMs": sample.age.map(millis),
+            "failures": sample.failures,
+            "error": sample.error,
+        })
+    });
+    json!({ "lookups": lookups, "names": names.collect::<Vec<_>>() })
+}
+
+fn certificate_json(sample: &CertificateSample) -> Value {
+    json!({ "kind": sample.owner.as_str(), "name": sample.name, "notAfterSeconds": sample.not_after })
 }
 
 fn thread_json(thread: &ThreadReport) -> Value {

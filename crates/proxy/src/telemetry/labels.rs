@@ -135,6 +135,44 @@ closed_set! {
     }
 }
 
+closed_set! {
+    /// How a lookup of a name ended.
+    LookupResult {
+        /// With an answer.
+        Success = "success",
+        /// There is no such name.
+        NotFound = "not_found",
+        /// There is such a name, without records of the kind.
+        NoRecords = "no_records",
+        /// No name server answered in time.
+        Timeout = "timeout",
+        /// A name server answered that it can't.
+        ServerFailure = "server_failure",
+        /// No name server could be asked.
+        Failed = "failed",
+    }
+}
+
+closed_set! {
+    /// What is looked up of a name.
+    NameKind {
+        /// Its addresses: A and AAAA.
+        Host = "host",
+        /// Its SRV records.
+        Service = "srv",
+    }
+}
+
+closed_set! {
+    /// What a certificate is shown by.
+    Owner {
+        /// A listener, to clients.
+        Listener = "listener",
+        /// A cluster's connections, to servers.
+        Cluster = "cluster",
+    }
+}
+
 /// An interned name. Cheap to clone; compared and hashed by its number.
 #[derive(Clone, Debug)]
 pub struct Label {

@@ -25,9 +25,9 @@ pub mod report;
 pub mod stats;
 
 pub use family::Own;
-pub use labels::{Class, Label, Limit, Protocol};
+pub use labels::{Class, Label, Limit, LookupResult, NameKind, Owner, Protocol};
 pub use registry::{RouteLabels, Telemetry, TelemetryOptions, ThreadTelemetry};
-pub use report::{EndpointSample, EndpointState, Report};
+pub use report::{CertificateSample, EndpointSample, EndpointState, NameSample, Report, Samples};
 pub use stats::{ClusterStats, Finished, Handshake, ListenerStats, RouteStats};
 
 /// A span of time in nanoseconds.

@@ -13,6 +13,7 @@ use super::report::{EndpointSample, EndpointState, Report};
 use super::stats::{ClusterTotals, LimitTotals, ListenerTotals, RouteTotals};
 use text::{COUNTER, GAUGE, Text};
 
+mod control;
 mod text;
 
 #[cfg(test)]
@@ -80,6 +81,7 @@ pub fn render(report: &Report, options: &Options<'_>) -> String {
     let limits = limits.chain(clusters.iter().map(|(series, totals)| (series, &totals.limits)));
     write_limits(&mut text, limits);
     write_endpoints(&mut text, &report.endpoints);
+    control::write(&mut text, report);
     write_proxy(&mut text, report);
     if options.process == ProcessMetrics::Shown {
         write_process(&mut text, report);
@@ -386,24 +388,6 @@ fn write_proxy(text: &mut Text, report: &Report) {
     let help = "The busiest data thread against the mean, since the last scrape; 1 is even.";
     text.single("mesh_thread_imbalance_ratio", GAUGE, help, Some(report.imbalance));
 
-    let control = &report.control;
-    text.family(
-        "mesh_config_updates_total",
-        COUNTER,
-        "Configurations that went live or were refused.",
-    );
-    for (result, count) in [
-        ("applied", control.updates_applied),
-        ("refused", control.updates_refused),
-    ] {
-        text.sample("mesh_config_updates_total", "", &[("result", result)], count);
-    }
-    text.single(
-        "mesh_panics_total",
-        COUNTER,
-        "Panics that were caught.",
-        Some(control.panics),
-    );
     text.family("mesh_access_log_lines_total", COUNTER, "Lines of the access log.");
     for (result, count) in [("written", report.log.written), ("dropped", report.log.dropped)] {
         text.sample("mesh_access_log_lines_total", "", &[("result", result)], count);
@@ -422,7 +406,7 @@ fn write_proxy(text: &mut Text, report: &Report) {
         help,
         Some(report.overflows),
     );
-    let help = "Servers left out of this text for the bound on label sets.";
+    let help = "Servers, names and certificates left out of this text for the bound on label sets.";
     text.single(
         "mesh_telemetry_endpoints_omitted",
         GAUGE,

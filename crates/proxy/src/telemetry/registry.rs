@@ -14,9 +14,9 @@ use std::time::Duration;
 use super::access_log::LogStats;
 use super::counter::SharedCounter;
 use super::family::{Family, LabelSet, LocalFamily, Own, Reading};
-use super::labels::{Interner, Label, Protocol};
+use super::labels::{Interner, Label, LookupResult, Protocol};
 use super::process::{ProcessStats, Task};
-use super::report::{ControlReport, EndpointSample, Report, ThreadReport, imbalance};
+use super::report::{ControlReport, Report, Samples, ThreadReport, imbalance};
 use super::stats::{Block, ClusterStats, ListenerStats, ListenerTotals, RouteStats};
 
 /// Which requests are counted together.
@@ -68,6 +68,30 @@ pub struct ControlStats {
     pub updates_refused: SharedCounter,
     /// Panics that were caught.
     pub panics: SharedCounter,
+    /// Lookups of names.
+    pub lookups: LookupCounters,
+    /// Changed files that new handshakes use.
+    pub reloads_done: SharedCounter,
+    /// Changed files that were refused.
+    pub reloads_refused: SharedCounter,
+}
+
+/// Lookups by how they ended.
+#[derive(Debug, Default)]
+pub struct LookupCounters([SharedCounter; LookupResult::COUNT]);
+
+impl LookupCounters {
+    /// Counts one.
+    pub fn increment(&self, result: LookupResult) {
+        if let Some(counter) = self.0.get(result.index()) {
+            counter.increment();
+        }
+    }
+
+    fn read(&self) -> Vec<(LookupResult, u64)> {
+        let counts = self.0.iter().map(SharedCounter::get);
+        LookupResult::ALL.iter().copied().zip(counts).collect()
+    }
 }
 
 /// The names under which what exceeds the bound, or has no name, is counted.
@@ -156,17 +180,22 @@ impl Telemetry {
 
     /// All numbers, for a scraper that keeps them: what is retired was seen, and imbalance is measured anew from here.
     ///
-    /// `endpoints` is what the balancers know at this moment. Reads `/proc`: not for a data thread.
-    pub fn scrape(&self, endpoints: Vec<EndpointSample>) -> Report {
-        self.read(Reading::Scrape, endpoints)
+    /// `samples` is what others know at this moment. Reads `/proc`: not for a data thread.
+    pub fn scrape(&self, samples: impl Into<Samples>) -> Report {
+        self.read(Reading::Scrape, samples.into())
     }
 
     /// All numbers, for somebody who looks. Changes nothing. Reads `/proc`: not for a data thread.
-    pub fn look(&self, endpoints: Vec<EndpointSample>) -> Report {
-        self.read(Reading::Look, endpoints)
+    pub fn look(&self, samples: impl Into<Samples>) -> Report {
+        self.read(Reading::Look, samples.into())
     }
 
-    fn read(&self, reading: Reading, mut endpoints: Vec<EndpointSample>) -> Report {
+    fn read(&self, reading: Reading, samples: Samples) -> Report {
+        let Samples {
+            mut endpoints,
+            mut names,
+            mut certificates,
+        } = samples;
         let mut open = Vec::new();
         let mut routes = self.routes.collect(reading, |_, _| ());
         let mut clusters = self.clusters.collect(reading, |_, _| ());
@@ -179,8 +208,11 @@ impl Telemetry {
         listeners.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
         clusters.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
         endpoints.sort_by(|a, b| (&a.cluster, &a.address).cmp(&(&b.cluster, &b.address)));
-        let endpoints_omitted = endpoints.len().saturating_sub(self.options.label_sets) as u64;
-        endpoints.truncate(self.options.label_sets);
+        let most = self.options.label_sets;
+        let omitted = [endpoints.len(), names.len(), certificates.len()].map(|len| len.saturating_sub(most));
+        endpoints.truncate(most);
+        names.truncate(most);
+        certificates.truncate(most);
         let (threads, imbalance) = self.read_threads(reading, &open);
         let overflows = [
             self.routes.overflows(),
@@ -192,7 +224,9 @@ impl Telemetry {
             listeners,
             clusters,
             endpoints,
-            endpoints_omitted,
+            endpoints_omitted: omitted.iter().sum::<usize>() as u64,
+            names,
+            certificates,
             threads,
             imbalance,
             overflows: overflows
@@ -202,6 +236,9 @@ impl Telemetry {
                 updates_applied: self.control.updates_applied.get(),
                 updates_refused: self.control.updates_refused.get(),
                 panics: self.control.panics.get(),
+                lookups: self.control.lookups.read(),
+                reloads_done: self.control.reloads_done.get(),
+                reloads_refused: self.control.reloads_refused.get(),
             },
             log: self.log.read(),
             process: ProcessStats::read(),

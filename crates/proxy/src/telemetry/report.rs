@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::access_log::LogReport;
-use super::labels::Label;
+use super::labels::{Label, LookupResult, NameKind, Owner};
 use super::process::ProcessStats;
 use super::registry::RouteLabels;
 use super::stats::{ClusterTotals, ListenerTotals, RouteTotals};
@@ -23,8 +23,12 @@ pub struct Report {
     pub clusters: Vec<(Label, ClusterTotals)>,
     /// Servers, by cluster and address.
     pub endpoints: Vec<EndpointSample>,
-    /// Servers that are not in `endpoints` for the bound on label sets.
+    /// Servers, names and certificates that are not in these lists for the bound on label sets.
     pub endpoints_omitted: u64,
+    /// Names that are looked up.
+    pub names: Vec<NameSample>,
+    /// Certificates that are shown.
+    pub certificates: Vec<CertificateSample>,
     /// The data threads.
     pub threads: Vec<ThreadReport>,
     /// How much more the busiest data thread had to do than the average, since the last scrape. 1 is even.
@@ -37,6 +41,54 @@ pub struct Report {
     pub log: LogReport,
     /// The process.
     pub process: ProcessStats,
+}
+
+/// What others than the data threads know at one moment.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// Of servers, what the balancers know.
+    pub endpoints: Vec<EndpointSample>,
+    /// Of names, what discovery knows.
+    pub names: Vec<NameSample>,
+    /// Certificates that are shown.
+    pub certificates: Vec<CertificateSample>,
+}
+
+impl From<Vec<EndpointSample>> for Samples {
+    fn from(endpoints: Vec<EndpointSample>) -> Self {
+        Self {
+            endpoints,
+            ..Self::default()
+        }
+    }
+}
+
+/// What discovery knows of one name.
+#[derive(Clone, Debug)]
+pub struct NameSample {
+    /// The name.
+    pub name: String,
+    /// What is looked up of it.
+    pub kind: NameKind,
+    /// Addresses or records in the last good answer.
+    pub answers: u64,
+    /// How long ago that came; `None` before the first.
+    pub age: Option<Nanos>,
+    /// Lookups that have failed since.
+    pub failures: u64,
+    /// Why the last one failed.
+    pub error: Option<String>,
+}
+
+/// A certificate that is shown, the first to end of those that its owner has.
+#[derive(Clone, Debug)]
+pub struct CertificateSample {
+    /// What shows it.
+    pub owner: Owner,
+    /// That one's name.
+    pub name: String,
+    /// Its last second, since 1970.
+    pub not_after: i64,
 }
 
 /// Whether an endpoint takes traffic.
@@ -100,7 +152,7 @@ pub struct ThreadReport {
 }
 
 /// Sums of [`ControlStats`](super::registry::ControlStats).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ControlReport {
     /// Configurations that went live.
     pub updates_applied: u64,
@@ -108,6 +160,12 @@ pub struct ControlReport {
     pub updates_refused: u64,
     /// Panics that were caught.
     pub panics: u64,
+    /// Lookups of names, by how they ended.
+    pub lookups: Vec<(LookupResult, u64)>,
+    /// Changed files that new handshakes use.
+    pub reloads_done: u64,
+    /// Changed files that were refused.
+    pub reloads_refused: u64,
 }
 
 /// CPU time of all data threads together below which it says nothing about balance.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
 
 use foldhash::fast::RandomState;
 use mesh_model::issue::{Issue, IssueCode, PathStep};
@@ -14,6 +15,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::files::{Files, shown};
+use super::leaf::Leaf;
+use super::look::{Looked, Patience, Refusal};
 use super::pem;
 use super::problem::{At, Problem};
 
@@ -39,6 +42,35 @@ struct Key {
 struct Used {
     config: Weak<ClientConfig>,
     files: Files,
+    /// The fingerprint of the files that are in use, which are not those last read when these were bad.
+    served: u64,
+    leaf: Option<Leaf>,
+    refusal: Refusal,
+}
+
+/// Configurations that others took the place of.
+#[derive(Default)]
+pub struct Replaced {
+    /// By the old one's address; it is held, so that it is nobody else's.
+    by_address: HashMap<usize, (Arc<ClientConfig>, Arc<ClientConfig>), RandomState>,
+}
+
+impl Replaced {
+    /// What to use instead of this one.
+    pub fn get(&self, config: &Arc<ClientConfig>) -> Option<&Arc<ClientConfig>> {
+        let (_, new) = self.by_address.get(&Arc::as_ptr(config).addr())?;
+        Some(new)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_address.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_address.len()
+    }
 }
 
 impl ClientConfigs {
@@ -48,8 +80,8 @@ impl ClientConfigs {
     }
 
     /// The configuration for a cluster's `tls`, offering these protocols by ALPN. `path` is where the resource stands,
-    /// such as `clusters[0].tls`. The same one is given out for equal inputs as long as somebody holds it and its files
-    /// hold the same.
+    /// such as `clusters[0].tls`. The same one is given out for equal inputs as long as somebody holds it; that its files
+    /// have changed is [`ClientConfigs::look`]'s business.
     ///
     /// # Errors
     /// Every file that is missing, unreadable or not what it should be, a certificate without its key, and a system
@@ -69,41 +101,75 @@ impl ClientConfigs {
             },
             alpn: alpn.iter().map(|name| name.to_vec()).collect(),
         };
-        let before = inner
-            .used
-            .get(&key)
-            .and_then(|used| Some((used.config.upgrade()?, used)));
-        if let Some((config, used)) = &before
-            && !used.files.changed()
-        {
-            return Ok(Arc::clone(config));
+        if let Some(config) = inner.used.get(&key).and_then(|used| used.config.upgrade()) {
+            return Ok(config);
         }
-        let before = before.map(|(config, used)| (config, used.files.fingerprint()));
         let mut files = Files::default();
-        let mut config = build(tls, &mut files, &At::new(path), &mut inner.system)?;
-        config.alpn_protocols = key.alpn.clone();
-        let config = match before {
-            Some((config, fingerprint)) if fingerprint == files.fingerprint() => config,
-            _ => Arc::new(config),
-        };
+        let built = build(tls, &key.alpn, &mut files, &At::new(path), &mut inner.system)?;
+        let config = Arc::new(built.config);
         inner.used.insert(
             key,
             Used {
                 config: Arc::downgrade(&config),
+                served: files.fingerprint(),
                 files,
+                leaf: built.leaf,
+                refusal: Refusal::No,
             },
         );
         Ok(config)
     }
 
-    /// Whether a file behind a configuration in use may have changed, so that its cluster should be compiled again. A
-    /// `stat` for each file.
-    pub fn changed(&self) -> bool {
+    /// Reads the files again that may have changed, or all where `patience` says that they have. Gives what takes the
+    /// place of what, and a line for each problem; where there is one, what was read before stays in use.
+    pub fn look(&self, patience: Patience) -> (Replaced, Vec<String>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { used, system } = &mut *inner;
+        let (mut replaced, mut refused) = (Replaced::default(), Vec::new());
+        for (key, used) in used {
+            let Some(old) = used.config.upgrade() else {
+                continue;
+            };
+            if !used.files.changed() && !used.refusal.is_open() && patience == Patience::Some {
+                continue;
+            }
+            let mut files = Files::default();
+            let built = build(&key.tls, &key.alpn, &mut files, &At::new(&[]), system);
+            let read = files.fingerprint();
+            used.files = files;
+            match built {
+                Err(issues) => {
+                    if let Looked::Refused(lines) = used.refusal.judge(issues, patience) {
+                        refused.extend(lines);
+                    }
+                }
+                Ok(built) => {
+                    used.refusal = Refusal::No;
+                    if read == used.served {
+                        continue;
+                    }
+                    let new = Arc::new(built.config);
+                    used.served = read;
+                    used.leaf = built.leaf;
+                    used.config = Arc::downgrade(&new);
+                    replaced.by_address.insert(Arc::as_ptr(&old).addr(), (old, new));
+                }
+            }
+        }
+        (replaced, refused)
+    }
+
+    /// The certificates that are shown to servers: by the address of their configuration the last second, since 1970,
+    /// and what is wrong with the dates now.
+    pub fn certificates(&self, now: SystemTime) -> HashMap<usize, (i64, Option<String>), RandomState> {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner
-            .used
-            .values()
-            .any(|used| used.config.strong_count() > 0 && used.files.changed())
+        let shown = inner.used.values().filter_map(|used| {
+            let leaf = used.leaf.as_ref()?;
+            let warning = leaf.warning(now.as_secs() as i64);
+            Some((used.config.as_ptr().addr(), (leaf.validity.not_after, warning)))
+        });
+        shown.collect()
     }
 }
 
@@ -129,12 +195,18 @@ pub fn server_name(name: Option<&str>, path: &[PathStep]) -> Result<ServerName<'
         })
 }
 
+struct Built {
+    config: ClientConfig,
+    leaf: Option<Leaf>,
+}
+
 fn build(
     tls: &ClientTls,
+    alpn: &[Vec<u8>],
     files: &mut Files,
     at: &At,
     system: &mut Option<Arc<WebPkiServerVerifier>>,
-) -> Result<ClientConfig, Vec<Issue>> {
+) -> Result<Built, Vec<Issue>> {
     let mut issues = Vec::new();
     let verifier = match (&tls.roots, &*system) {
         (None, Some(shared)) => Ok(Arc::clone(shared)),
@@ -174,9 +246,13 @@ fn build(
         .map_err(|error| whole(Problem::plain(IssueCode::BadValue, error.to_string())))?
         .with_webpki_verifier(verifier);
     let Some((chain, key)) = identity else {
-        return Ok(builder.with_no_client_auth());
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = alpn.to_vec();
+        return Ok(Built { config, leaf: None });
     };
-    builder.with_client_auth_cert(chain, key).map_err(|error| {
+    let shown_as = tls.certificate.as_ref().map(shown).unwrap_or_default();
+    let leaf = chain.first().and_then(|leaf| Leaf::new(shown_as, leaf, &[]));
+    let mut config = builder.with_client_auth_cert(chain, key).map_err(|error| {
         let (certificate, key) = (tls.certificate.as_ref().map(shown), tls.key.as_ref().map(shown));
         let (certificate, key) = (certificate.unwrap_or_default(), key.unwrap_or_default());
         let problem = match error {
@@ -192,7 +268,9 @@ fn build(
             ),
         };
         vec![at.key("key").issue(problem)]
-    })
+    })?;
+    config.alpn_protocols = alpn.to_vec();
+    Ok(Built { config, leaf })
 }
 
 fn half(message: &str) -> Problem {

@@ -5,16 +5,16 @@
 //! no new certificate.
 
 use std::collections::hash_map::DefaultHasher;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
 use mesh_model::issue::IssueCode;
 use mesh_model::resources::Pem;
 
 use super::problem::Problem;
+use crate::stamp::Stamp;
 
 /// The longest PEM file that is read, in bytes: ten times the bundle of roots of a Linux distribution.
 const MAX_FILE: u64 = 4 << 20;
@@ -22,32 +22,6 @@ const MAX_FILE: u64 = 4 << 20;
 /// A file written this shortly before it was read may be written again without its times changing, since file
 /// systems count in ticks of up to two seconds. It is read again until it is older.
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// How a file looked just before it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            len: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    fn of_file(path: &str) -> Option<Self> {
-        fs::metadata(path).ok().as_ref().map(Self::of)
-    }
-}
 
 #[derive(Debug)]
 struct Seen {

@@ -18,13 +18,16 @@ mod client;
 mod der;
 mod files;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
+mod leaf;
+mod look;
 mod pem;
 mod problem;
 mod server;
 pub mod sniff;
 
-pub use client::{ClientConfigs, server_name};
+pub use client::{ClientConfigs, Replaced, server_name};
+pub use look::{Looked, Patience};
 pub use server::{Reloaded, ServerTls};
 
 use std::sync::Arc;

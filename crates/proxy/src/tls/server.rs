@@ -1,12 +1,12 @@
 //! What does a listener terminate TLS with, and when does that change?
 //!
 //! [`ServerTls`] is the compiled form of a listener's `tls`. It is made with the listener and lives as long; its files
-//! may change under it. The control thread asks [`ServerTls::changed`] now and then, which costs a `stat` for each file,
-//! and calls [`ServerTls::reload`] when it is told so. Handshakes take [`ServerTls::config`], a pointer that is read
-//! without a lock, and keep what they began with.
+//! may change under it. The control thread calls [`ServerTls::look`] now and then, which costs a `stat` for each file and
+//! reads what changed. Handshakes take [`ServerTls::config`], a pointer that is read without a lock, and keep what they
+//! began with.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use mesh_model::issue::{Issue, IssueCode, PathStep};
@@ -19,8 +19,9 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, ServerConfig};
 
 use super::certificates::Certificates;
-use super::der::{self, Validity};
 use super::files::{Files, shown};
+use super::leaf::Leaf;
+use super::look::{Looked, Patience, Refusal};
 use super::pem;
 use super::problem::{At, Problem};
 
@@ -45,14 +46,7 @@ struct State {
     /// The fingerprint of the files that are served, which are not those last read when these were bad.
     served: u64,
     leaves: Vec<Leaf>,
-}
-
-/// What is known of a certificate that is served.
-struct Leaf {
-    /// Its file, as it stands in messages.
-    shown: String,
-    validity: Validity,
-    has_names: bool,
+    refusal: Refusal,
 }
 
 /// What a reload did.
@@ -96,6 +90,7 @@ impl ServerTls {
             served: files.fingerprint(),
             files,
             leaves: built.leaves,
+            refusal: Refusal::No,
         };
         Ok(Self {
             resource: resource.clone(),
@@ -144,8 +139,31 @@ impl ServerTls {
         Ok(Reloaded::Changed)
     }
 
-    /// What an operator should look at although it is served: certificates outside their dates, and certificates
-    /// without DNS names that no client can be shown.
+    /// Reads the files again if they may have changed, or `patience` says that they have; see [`ServerTls::reload`].
+    pub fn look(&self, patience: Patience) -> Looked {
+        let (changed, open) = {
+            let state = self.state();
+            (state.files.changed(), state.refusal.is_open())
+        };
+        if !changed && !open && patience == Patience::Some {
+            return Looked::Unchanged;
+        }
+        let reloaded = self.reload();
+        let refusal = &mut self.state().refusal;
+        match reloaded {
+            Err(issues) => refusal.judge(issues, patience),
+            Ok(reloaded) => {
+                *refusal = Refusal::No;
+                match reloaded {
+                    Reloaded::Changed => Looked::Changed,
+                    Reloaded::Unchanged => Looked::Unchanged,
+                }
+            }
+        }
+    }
+
+    /// What an operator should look at although it is served: certificates that end soon or are outside their dates, and
+    /// certificates without DNS names that no client can be shown.
     pub fn warnings(&self, now: SystemTime) -> Vec<Issue> {
         let now = now
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -157,10 +175,8 @@ impl ServerTls {
                 let at = self.at.key("certificates").index(index).key("certificate");
                 issues.push(at.issue(Problem::plain(IssueCode::BadValue, message)));
             };
-            if leaf.validity.not_after < now as i64 {
-                warn(format!("the certificate in {} has expired", leaf.shown));
-            } else if leaf.validity.not_before > now as i64 {
-                warn(format!("the certificate in {} is not valid yet", leaf.shown));
+            if let Some(warning) = leaf.warning(now as i64) {
+                warn(warning);
             }
             if index > 0 && !leaf.has_names {
                 warn(format!(
@@ -172,15 +188,13 @@ impl ServerTls {
         issues
     }
 
-    /// When the first of the certificates that are served ends to be valid.
-    pub fn expires(&self) -> Option<SystemTime> {
-        let first = self
-            .state()
+    /// The last second, since 1970, of the first of the certificates that are served to end.
+    pub fn not_after(&self) -> Option<i64> {
+        self.state()
             .leaves
             .iter()
             .map(|leaf| leaf.validity.not_after)
-            .min()?;
-        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(first.try_into().unwrap_or(0)))
+            .min()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -330,11 +344,7 @@ fn certified(
     let leaf = chain.first().ok_or_else(not_x509)?;
     let parsed = webpki::EndEntityCert::try_from(leaf).map_err(|_| not_x509())?;
     let names: Vec<String> = parsed.valid_dns_names().map(str::to_owned).collect();
-    let leaf = Leaf {
-        shown: shown(&pair.certificate),
-        validity: der::validity(leaf).ok_or_else(not_x509)?,
-        has_names: !names.is_empty(),
-    };
+    let leaf = Leaf::new(shown(&pair.certificate), leaf, &names).ok_or_else(not_x509)?;
     let key = CertifiedKey::new(chain, key);
     match key.keys_match() {
         // A key that can't tell its public half can't be held against the certificate; clients will.

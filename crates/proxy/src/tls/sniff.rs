@@ -105,7 +105,8 @@ enum Record<'a> {
 /// soon as they are there.
 fn record(bytes: &[u8]) -> Option<Record<'_>> {
     let fits = |at: usize, ok: fn(u8) -> bool| bytes.get(at).is_none_or(|b| ok(*b));
-    if !fits(0, |kind| kind == HANDSHAKE) || !fits(1, |major| major == 3) || !fits(2, |minor| minor <= 4) {
+    // The minor version "MUST be ignored for all purposes", and servers do.
+    if !fits(0, |kind| kind == HANDSHAKE) || !fits(1, |major| major == 3) {
         return None;
     }
     let Some(([_, _, _, high, low], rest)) = bytes.split_first_chunk::<5>() else {

@@ -169,7 +169,8 @@ impl<N: Net> Caller<'_, N> {
         }
         self.endpoint.note_choice(false);
         let most = self.plan.streams_per_connection();
-        let adopted = self.cluster.http2.adopt(self.thread, self.endpoint, most, pooled);
+        let connections = self.cluster.http2_of(self.plan);
+        let adopted = connections.adopt(self.thread, self.endpoint, most, pooled);
         Ok(Carrier::Http2(adopted.await?))
     }
 
@@ -177,12 +178,10 @@ impl<N: Net> Caller<'_, N> {
     async fn http2(&self, wanted: Wanted) -> Result<Seat, NoSeat> {
         let most = self.plan.streams_per_connection();
         let waits_until = self.waits_until();
+        let connections = self.cluster.http2_of(self.plan);
         loop {
             self.deadline.set(self.not_after);
-            let checkout = self
-                .cluster
-                .http2
-                .checkout(self.thread, self.endpoint, most, || self.opens(wanted));
+            let checkout = connections.checkout(self.thread, self.endpoint, most, || self.opens(wanted));
             let seat = crate::timer::until(self.deadline, checkout).await;
             match seat.unwrap_or(Err(NoSeat::Failed(Reason::RequestTimeout))) {
                 // Room may have come and gone, as long as it is worth waiting for.

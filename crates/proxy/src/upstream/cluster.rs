@@ -12,18 +12,20 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use foldhash::fast::RandomState;
 use mesh_model::errors::Reason;
-use mesh_model::resources::Cluster as ClusterResource;
+use mesh_model::resources::{Cluster as ClusterResource, Endpoints};
 
 use super::pool::{Pool, Pooled};
 use super::room::Bell;
 use super::target::{Offer, Target, TargetTls};
 use crate::balance::{EndpointState, PickError, Picked, Picker, Rng, Tried};
 use crate::clock::{NEVER, Nanos, nanos};
+use crate::discovery::Call;
 use crate::http2::client::Connections;
 use crate::io::Stream;
 use crate::telemetry::Label;
 
 /// A cluster, compiled: immutable, shared by all threads, replaced when the resource or its endpoints change.
+#[derive(Clone)]
 pub struct ClusterPlan {
     /// The name, as it stands in metrics.
     pub label: Label,
@@ -33,8 +35,17 @@ pub struct ClusterPlan {
     pub picker: Arc<Picker>,
     /// TLS to originate.
     pub tls: Option<TargetTls>,
+    /// Another number when something else is spoken than before, TLS or HTTP: connections of another epoch, which may
+    /// be plaintext or trust somebody else, are not used again.
+    pub epoch: u64,
     /// What is counted over all threads; outlives the plan.
     pub shared: Arc<ClusterShared>,
+    /// The endpoints that are listed.
+    pub endpoints: Option<Arc<Endpoints>>,
+    /// Asks for an early lookup of the cluster's name.
+    pub call: Option<Arc<Call>>,
+    /// Why there is nobody to choose, when there is nobody.
+    pub nobody: Reason,
 }
 
 /// What all threads count together for a cluster.
@@ -127,17 +138,8 @@ impl<S: Stream> Cluster<S> {
     /// Takes a new plan. Connections to endpoints that stay are kept, unless what is spoken to them changed.
     pub fn update(&self, plan: Arc<ClusterPlan>) {
         let old = self.plan.replace(Arc::clone(&plan));
-        let same_wire = old.resource.protocol == plan.resource.protocol
-            && old.resource.tls == plan.resource.tls
-            && match (&old.tls, &plan.tls) {
-                (None, None) => true,
-                (Some(old), Some(new)) => {
-                    Arc::ptr_eq(&old.config, &new.config) && old.server_name == new.server_name
-                }
-                _ => false,
-            };
         let stays = |endpoint: usize| {
-            same_wire
+            old.epoch == plan.epoch
                 && plan
                     .picker
                     .endpoints()
@@ -148,15 +150,27 @@ impl<S: Stream> Cluster<S> {
         self.http2.retain(stays);
     }
 
+    /// Where a request that keeps to this plan lists the HTTP/2 connections that it opens. When something else is spoken
+    /// by now, that is a list of its own, which nobody else will see.
+    pub fn http2_of(&self, plan: &ClusterPlan) -> Connections {
+        if plan.epoch == self.plan.borrow().epoch {
+            self.http2.clone()
+        } else {
+            Connections::new(Rc::clone(&self.room))
+        }
+    }
+
     /// An idle connection to this endpoint.
     pub fn take(&self, endpoint: &Arc<EndpointState>) -> Option<Pooled<S>> {
         self.pools.borrow_mut().get_mut(&key(endpoint))?.1.take()
     }
 
-    /// Keeps a connection for later, if its endpoint is still one of ours and no other thread waits to open one.
+    /// Keeps a connection for later, if it speaks what is spoken now, its endpoint is still one of ours, and no other
+    /// thread waits to open one.
     pub fn put(&self, endpoint: &Arc<EndpointState>, pooled: Pooled<S>) {
         let plan = self.plan.borrow();
-        if plan.shared.room.is_awaited() && !self.room.is_awaited() {
+        let is_old = pooled.epoch != plan.epoch;
+        if is_old || (plan.shared.room.is_awaited() && !self.room.is_awaited()) {
             return;
         }
         let most = plan.resource.limits.idle_connections as usize;
@@ -232,7 +246,7 @@ impl ClusterPlan {
         self.picker
             .pick(now, rng, hash, tried)
             .map_err(|error| match error {
-                PickError::NoEndpoints => Reason::NoEndpoints,
+                PickError::NoEndpoints => self.nobody,
                 PickError::AllEjected => Reason::EndpointsEjected,
             })
     }
@@ -246,6 +260,18 @@ impl ClusterPlan {
     pub fn streams_per_connection(&self) -> u32 {
         // With none, connections would be opened for ever.
         self.resource.limits.streams_per_connection.max(1)
+    }
+
+    /// Books a connect that failed. When all endpoints are out by now and came from a name, the name is looked up
+    /// sooner: they may have moved.
+    #[cold]
+    pub fn connect_failed(&self, endpoint: &EndpointState, now: Nanos, rng: &mut Rng) {
+        endpoint.connect_failed(now, rng);
+        let Some(call) = &self.call else { return };
+        let members = self.picker.endpoints();
+        if members.iter().all(|member| !member.endpoint.is_available(now)) {
+            call.raise();
+        }
     }
 
     /// What to connect to for an endpoint.

@@ -78,7 +78,7 @@ pub async fn connect<N: Net>(
     let now = thread.now();
     let failed = |reason| {
         stats.connect_failed(reason);
-        endpoint.connect_failed(now, &mut thread.rng.borrow_mut());
+        plan.connect_failed(endpoint, now, &mut thread.rng.borrow_mut());
         Err(reason)
     };
     match connected {
@@ -89,6 +89,7 @@ pub async fn connect<N: Net>(
                 opened: now,
                 idle_since: now,
                 exchanges: 0,
+                epoch: plan.epoch,
                 open: OpenConnection::new(dial.permit, Rc::clone(&stats), now - started),
             })
         }

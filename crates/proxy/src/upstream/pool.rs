@@ -25,6 +25,8 @@ pub struct Pooled<S> {
     pub idle_since: Nanos,
     /// How many exchanges it has carried. Zero: it is new, and a failure is the server's, not a race with its idle timeout.
     pub exchanges: u32,
+    /// The [`ClusterPlan::epoch`](super::cluster::ClusterPlan::epoch) that it was made in.
+    pub epoch: u64,
     /// Counts it as open until it is dropped.
     pub open: OpenConnection,
 }

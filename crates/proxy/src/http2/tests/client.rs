@@ -19,6 +19,8 @@ use crate::http2::client::{Connections, NoSeat, Seat};
 use crate::http2::client_stream::ClientStream;
 use crate::io::socket::{Socket, Sockets};
 use crate::io::wire::Wire;
+use crate::log::Log;
+use crate::panics::Guard;
 use crate::telemetry::{Telemetry, TelemetryOptions, ThreadTelemetry};
 use crate::thread::Thread;
 use crate::upstream::cluster::ClusterShared;
@@ -38,11 +40,12 @@ struct Caller {
 impl Caller {
     fn new(address: SocketAddr, streams: u32) -> Rc<Self> {
         let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
+        let guard = Arc::new(Guard::new(Arc::clone(&telemetry), Arc::new(Log::silent())));
         let net = Sockets {
             clock: SystemClock::start(),
         };
         Rc::new(Self {
-            thread: Thread::new(net, ThreadTelemetry::new(telemetry, 0), 1),
+            thread: Thread::new(net, ThreadTelemetry::new(telemetry, 0), guard, 1),
             connections: Connections::new(Rc::default()),
             endpoint: Arc::new(EndpointState::new(Address::Ip(address), None, 0)),
             address,
@@ -87,6 +90,7 @@ async fn dial(thread: Rc<Thread<Sockets>>, address: SocketAddr) -> Result<Pooled
         opened: thread.now(),
         idle_since: thread.now(),
         exchanges: 0,
+        epoch: 0,
         open: OpenConnection::new(permit, stats, 0),
     })
 }

@@ -82,17 +82,26 @@ fn equal_inputs_share_a_configuration_while_somebody_holds_it() {
         ..tls.clone()
     };
     assert!(Arc::ptr_eq(&first, &config(&configs, &named).unwrap()));
-    assert!(!configs.changed());
 
     // Touched, but the same; then another authority.
     dir.write("ca.crt", &ca.pem);
-    assert!(Arc::ptr_eq(&first, &config(&configs, &tls).unwrap()));
-    dir.write("ca.crt", &Authority::new("next").pem);
-    assert!(configs.changed());
-    let second = config(&configs, &tls).unwrap();
-    assert!(!Arc::ptr_eq(&first, &second));
-    assert!(!configs.changed());
+    let (replaced, refused) = configs.look(Patience::Some);
+    assert!(replaced.is_empty() && refused.is_empty());
+    let next = Authority::new("next");
+    dir.write("ca.crt", &next.pem);
+    let (replaced, _) = configs.look(Patience::Some);
+    let second = Arc::clone(replaced.get(&first).unwrap());
+    assert!(Arc::ptr_eq(&second, &config(&configs, &tls).unwrap()));
+    assert!(configs.look(Patience::Some).0.is_empty());
+    let server = |ca: &Authority| {
+        let tls = server_tls(vec![ca.files(&dir, "a", &["a.test"])]);
+        let server = ServerTls::load(&tls, ListenerProtocol::Auto, &listener_path());
+        server.map_err(lines).unwrap().config()
+    };
+    assert!(shake(&second, server(&ca), "a.test").is_err());
+    assert!(shake(&second, server(&next), "a.test").is_ok());
 
+    drop(replaced);
     drop((first, second));
     assert!(
         configs
@@ -103,6 +112,37 @@ fn equal_inputs_share_a_configuration_while_somebody_holds_it() {
             .values()
             .all(|used| used.config.strong_count() == 0)
     );
+}
+
+#[test]
+fn bad_files_are_refused_at_the_second_look_and_said_once() {
+    let (dir, ca) = (Dir::new(), Authority::new("ca"));
+    let own = ca.files(&dir, "own", &["client.test"]);
+    let mut tls = trusting(Pem(ca.pem.clone()));
+    (tls.certificate, tls.key) = (Some(own.certificate), Some(own.key));
+    let configs = ClientConfigs::new();
+    let first = config(&configs, &tls).unwrap();
+    let now = SystemTime::now();
+    let shown = |config: &Arc<ClientConfig>| configs.certificates(now).remove(&Arc::as_ptr(config).addr());
+    let (not_after, warning) = shown(&first).unwrap();
+    assert_eq!(warning, None);
+
+    dir.write("own.key", "no key at all");
+    let look = || configs.look(Patience::Some);
+    assert!(look().1.is_empty(), "it may be half written");
+    let refused = look().1;
+    assert!(refused[0].contains("holds no private key"), "{refused:?}");
+    assert!(look().1.is_empty());
+    assert_eq!(shown(&first).unwrap().0, not_after);
+
+    let (certificate, key) = ca.sign(&["client.test"]);
+    dir.write("own.crt", &certificate);
+    dir.write("own.key", &key);
+    let (replaced, refused) = look();
+    assert!(refused.is_empty());
+    assert_eq!(replaced.len(), 1);
+    assert!(shown(&first).is_none());
+    assert!(shown(replaced.get(&first).unwrap()).is_some());
 }
 
 #[test]

@@ -290,6 +290,65 @@ fn certificates_outside_their_dates_are_served_with_a_warning() {
     let warnings = lines(server.warnings(SystemTime::now()));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("certificates[1]") && warnings[0].contains("has expired"));
-    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_609_459_200);
-    assert_eq!(server.expires(), Some(end));
+    assert_eq!(server.not_after(), Some(1_609_459_200));
+}
+
+#[test]
+fn a_certificate_in_its_last_fifth_is_warned_of_in_the_same_words() {
+    let (dir, ca) = (Dir::new(), Authority::new("ca"));
+    let (certificate, key) = ca.sign_with(
+        &["a.test"],
+        |params| {
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2020, 4, 10);
+        },
+        &KeyPair::generate().unwrap(),
+    );
+    let server = load(&server_tls(vec![CertificateAndKey {
+        certificate: dir.write("a.crt", &certificate),
+        key: dir.write("a.key", &key),
+    }]));
+    let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_577_836_800);
+    let on_day = |day: u64| {
+        let warnings = server.warnings(begin + Duration::from_secs(day * 86_400));
+        warnings
+            .into_iter()
+            .map(|issue| issue.message)
+            .collect::<Vec<_>>()
+    };
+    assert!(on_day(79).is_empty());
+    assert!(
+        on_day(81)[0].ends_with("ends at 2020-04-10T00:00:00.000Z"),
+        "{:?}",
+        on_day(81)
+    );
+    assert_eq!(on_day(81), on_day(99));
+    assert!(on_day(101)[0].ends_with("has expired"));
+}
+
+#[test]
+fn a_pair_that_does_not_fit_gets_a_second_look() {
+    let (dir, ca) = (Dir::new(), Authority::new("ca"));
+    let server = load(&server_tls(vec![ca.files(&dir, "a", &["a.test"])]));
+    let look = |patience| match server.look(patience) {
+        Looked::Unchanged => "unchanged".to_owned(),
+        Looked::Changed => "changed".to_owned(),
+        Looked::Refused(lines) => lines.join("; "),
+    };
+    assert_eq!(look(Patience::Some), "unchanged");
+    let (certificate, key) = ca.sign(&["a.test"]);
+    dir.write("a.crt", &certificate);
+    assert_eq!(look(Patience::Some), "unchanged", "its key may be on its way");
+    dir.write("a.key", &key);
+    assert_eq!(look(Patience::Some), "changed");
+
+    let (_, foreign) = ca.sign(&["a.test"]);
+    dir.write("a.key", &foreign);
+    assert_eq!(look(Patience::Some), "unchanged");
+    assert!(look(Patience::Some).contains("is not the key of"));
+    assert_eq!(look(Patience::Some), "unchanged", "it was said");
+    dir.write("a.key", "nothing");
+    assert!(look(Patience::None).contains("holds no private key"));
+    dir.write("a.key", &key);
+    assert_eq!(look(Patience::None), "unchanged", "it is what serves");
 }

@@ -178,6 +178,15 @@ fn waiting_is_bounded() {
     assert_eq!(client_hello(&records), Hello::Invalid);
 }
 
+#[test]
+fn the_minor_version_of_a_record_says_nothing() {
+    for minor in [0, 3, 5, 255] {
+        let mut hello = real_hello("shop.test");
+        hello[2] = minor;
+        assert_eq!(client_hello(&hello), named("shop.test"));
+    }
+}
+
 proptest! {
     /// However a hello is cut into records and reads, the name is the same.
     #[test]

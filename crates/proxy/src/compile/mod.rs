@@ -2,39 +2,25 @@
 //!
 //! What did not change is taken over from the plan before, so the cost follows the change. Runs on the control thread.
 
+mod clusters;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use mesh_model::issue::{Issue, IssueCode, PathStep};
-use mesh_model::resources::{
-    Address, Cluster, Discovery, Endpoints, Health, Listener, Resources, RouteTable, UpstreamProtocol,
-};
+use mesh_model::resources::{Listener, Resources, RouteTable};
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 use mesh_store::{Snapshot, Store};
 
-use crate::balance::{EndpointRegistry, Member, Picker};
+use crate::balance::EndpointRegistry;
 use crate::clock::Nanos;
-use crate::plan::{AccessPlan, ListenerPlan, Plan, Routes};
+use crate::discovery::Discovered;
+use crate::plan::{AccessPlan, ByName, ListenerPlan, Plan, Routes};
 use crate::telemetry::access_log::{AccessLog, Sampler, Target};
 use crate::telemetry::{Label, Telemetry, TelemetryOptions};
-use crate::tls::{ClientConfigs, ServerTls, server_name};
-use crate::upstream::cluster::ClusterPlan;
-use crate::upstream::target::TargetTls;
-
-/// An endpoint that discovery found by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// Where it answers.
-    pub address: Address,
-    /// Its share.
-    pub weight: u32,
-    /// Lower is preferred.
-    pub priority: u32,
-}
-
-/// What discovery found, by cluster.
-pub type Discovered = HashMap<Arc<str>, Arc<Vec<Resolved>>>;
+use crate::tls::{ClientConfigs, ServerTls};
 
 /// What plans are made of, beside the snapshot.
 pub struct Compiler {
@@ -42,17 +28,19 @@ pub struct Compiler {
     pub telemetry: Arc<Telemetry>,
     /// What is known of endpoints.
     pub registry: Arc<EndpointRegistry>,
+    /// The TLS configurations of clusters.
+    pub clients: ClientConfigs,
     access_log: Arc<AccessLog>,
-    clients: ClientConfigs,
+    /// Counts what is spoken to clusters: see [`ClusterPlan::epoch`](crate::upstream::cluster::ClusterPlan::epoch).
+    epochs: AtomicU64,
     last: Last,
 }
 
 /// What the last plan was made of.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Last {
     snapshot: Arc<Snapshot>,
-    discovered: Discovered,
-    routes: HashMap<Arc<str>, Arc<Routes>>,
+    routes: Arc<HashMap<Arc<str>, Arc<Routes>>>,
 }
 
 /// A plan that may still be dropped.
@@ -70,11 +58,12 @@ impl Compiler {
             registry: Arc::default(),
             access_log,
             clients: ClientConfigs::new(),
+            epochs: AtomicU64::new(0),
             last: Last::default(),
         }
     }
 
-    /// Makes a plan. Nothing is kept until [`Compiler::accept`].
+    /// Makes a plan. Nothing is kept until [`Compiler::accept`]. `before` is the plan that was accepted last.
     ///
     /// # Errors
     /// Problems that only show when files are read: certificates, keys, roots.
@@ -86,17 +75,61 @@ impl Compiler {
         now: Nanos,
     ) -> Result<Draft, Vec<Issue>> {
         let mut issues = Vec::new();
-        let mut plan = Plan {
-            version: snapshot.version,
-            ..Plan::default()
-        };
-        let mut routes = HashMap::new();
+        let routes = self.all_routes(snapshot, &mut issues);
+        let (clusters, changed) = self.clusters(snapshot, discovered, before, now, &mut issues);
+        let listeners = self.listeners(snapshot, &routes, before, &mut issues);
+        if !issues.is_empty() {
+            return Err(issues);
+        }
+        Ok(Draft {
+            plan: Plan {
+                version: snapshot.version,
+                listeners,
+                clusters,
+                changed: Some(changed),
+                own: Arc::clone(&before.own),
+            },
+            last: Last {
+                snapshot: Arc::clone(snapshot),
+                routes,
+            },
+        })
+    }
+
+    /// Takes a draft as what the next one is compared with.
+    pub fn accept(&mut self, draft: Draft) -> Arc<Plan> {
+        let Draft { plan, last } = draft;
+        let before = std::mem::replace(&mut self.last, last);
+        let (snapshot, routes) = (&self.last.snapshot, &self.last.routes);
+        let clusters = plan.changed.as_ref().is_none_or(|changed| !changed.is_empty());
+        let listeners = !Arc::ptr_eq(&before.snapshot.listeners, &snapshot.listeners);
+        if clusters {
+            self.telemetry
+                .retain_clusters(|name| plan.clusters.contains_key(name));
+        }
+        if listeners {
+            self.telemetry
+                .retain_listeners(|name| plan.listeners.contains_key(name));
+        }
+        if clusters || listeners || !Arc::ptr_eq(&before.routes, routes) {
+            self.retain_routes(&plan);
+        }
+        Arc::new(plan)
+    }
+
+    fn all_routes(
+        &self,
+        snapshot: &Snapshot,
+        issues: &mut Vec<Issue>,
+    ) -> Arc<HashMap<Arc<str>, Arc<Routes>>> {
+        let last = &self.last;
+        if Arc::ptr_eq(&last.snapshot.route_tables, &snapshot.route_tables) {
+            return Arc::clone(&last.routes);
+        }
+        let mut routes = HashMap::with_capacity(snapshot.route_tables.len());
         for (name, table) in &*snapshot.route_tables {
-            let old = self
-                .last
-                .routes
-                .get(name)
-                .filter(|_| same(self.last.snapshot.route_tables.get(name), Some(table)));
+            let unchanged = same(last.snapshot.route_tables.get(name), Some(table));
+            let old = last.routes.get(name).filter(|_| unchanged);
             match old.cloned().map_or_else(|| self.routes(table), Ok) {
                 Ok(compiled) => {
                     routes.insert(Arc::clone(name), compiled);
@@ -104,24 +137,21 @@ impl Compiler {
                 Err(found) => issues.extend(found),
             }
         }
-        for (at, (name, cluster)) in snapshot.clusters.iter().enumerate() {
-            let endpoints = snapshot.endpoints.get(name);
-            let found = discovered.get(name);
-            let old = before.clusters.get(name);
-            let unchanged = same(self.last.snapshot.clusters.get(name), Some(cluster))
-                && same(self.last.snapshot.endpoints.get(name), endpoints)
-                && same(self.last.discovered.get(name), found);
-            let compiled = match old {
-                Some(old) if unchanged => Ok(Arc::clone(old)),
-                _ => self.cluster(at, cluster, endpoints, found, old, now),
-            };
-            match compiled {
-                Ok(compiled) => {
-                    plan.clusters.insert(Arc::clone(name), compiled);
-                }
-                Err(found) => issues.extend(found),
-            }
+        Arc::new(routes)
+    }
+
+    fn listeners(
+        &self,
+        snapshot: &Snapshot,
+        routes: &Arc<HashMap<Arc<str>, Arc<Routes>>>,
+        before: &Plan,
+        issues: &mut Vec<Issue>,
+    ) -> Arc<ByName<ListenerPlan>> {
+        let last = &self.last;
+        if Arc::ptr_eq(&last.snapshot.listeners, &snapshot.listeners) && Arc::ptr_eq(&last.routes, routes) {
+            return Arc::clone(&before.listeners);
         }
+        let mut listeners = ByName::default();
         for (at, (name, listener)) in snapshot.listeners.iter().enumerate() {
             let old = before.listeners.get(name);
             let table = listener
@@ -136,26 +166,17 @@ impl Compiler {
             };
             match compiled {
                 Ok(compiled) => {
-                    plan.listeners.insert(Arc::clone(name), compiled);
+                    listeners.insert(Arc::clone(name), compiled);
                 }
                 Err(found) => issues.extend(found),
             }
         }
-        if !issues.is_empty() {
-            return Err(issues);
-        }
-        let last = Last {
-            snapshot: Arc::clone(snapshot),
-            discovered: discovered.clone(),
-            routes,
-        };
-        Ok(Draft { plan, last })
+        Arc::new(listeners)
     }
 
-    /// Takes a draft as what the next one is compared with.
-    pub fn accept(&mut self, draft: Draft) -> Arc<Plan> {
-        self.last = draft.last;
-        let (plan, none) = (&draft.plan, self.telemetry.none().id());
+    /// Forgets the numbers of routes that are no more, and of those towards clusters that are no more.
+    fn retain_routes(&self, plan: &Plan) {
+        let none = self.telemetry.none().id();
         self.telemetry.retain_routes(|labels| {
             let Some(listener) = plan.listeners.get(labels.listener.as_str()) else {
                 return false;
@@ -166,12 +187,6 @@ impl Compiler {
                 route.id() == none || routes.is_some_and(|routes| routes.label_ids.contains(&route.id()));
             has_route && (cluster.id() == none || plan.clusters.contains_key(cluster.as_str()))
         });
-        self.telemetry
-            .retain_listeners(|name| draft.plan.listeners.contains_key(name));
-        self.telemetry
-            .retain_clusters(|name| draft.plan.clusters.contains_key(name));
-        self.registry.sweep();
-        Arc::new(draft.plan)
     }
 
     fn routes(&self, table: &RouteTable) -> Result<Arc<Routes>, Vec<Issue>> {
@@ -253,78 +268,6 @@ impl Compiler {
                 position: None,
             }]),
         }
-    }
-
-    fn cluster(
-        &self,
-        at: usize,
-        cluster: &Arc<Cluster>,
-        endpoints: Option<&Arc<Endpoints>>,
-        found: Option<&Arc<Vec<Resolved>>>,
-        old: Option<&Arc<ClusterPlan>>,
-        now: Nanos,
-    ) -> Result<Arc<ClusterPlan>, Vec<Issue>> {
-        let name = cluster.name.as_str();
-        let member = |address: &Address, weight, priority, locality_weight, zone: &Arc<str>| Member {
-            endpoint: self.registry.get_or_create(name, address, None, now),
-            weight,
-            priority,
-            locality_weight,
-            zone: Arc::clone(zone),
-        };
-        let mut members = Vec::new();
-        if cluster.discovery == Discovery::Endpoints {
-            for locality in endpoints.iter().flat_map(|endpoints| &endpoints.localities) {
-                let zone: Arc<str> = locality.zone.as_str().into();
-                for endpoint in locality.endpoints.iter().filter(|e| e.health == Health::Healthy) {
-                    members.push(member(
-                        &endpoint.address,
-                        endpoint.weight,
-                        locality.priority,
-                        locality.weight,
-                        &zone,
-                    ));
-                }
-            }
-        } else {
-            let zone: Arc<str> = "".into();
-            for resolved in found.iter().flat_map(|found| found.iter()) {
-                members.push(member(
-                    &resolved.address,
-                    resolved.weight,
-                    resolved.priority,
-                    1,
-                    &zone,
-                ));
-            }
-        }
-        let tls = match old {
-            Some(old) if old.resource.tls == cluster.tls && old.resource.protocol == cluster.protocol => {
-                old.tls.clone()
-            }
-            _ => self.target_tls(at, cluster)?,
-        };
-        Ok(Arc::new(ClusterPlan {
-            label: self.telemetry.label(name),
-            picker: Arc::new(Picker::new(&cluster.balancer, cluster.slow_start.0, members)),
-            tls,
-            shared: old.map_or_else(Arc::default, |old| Arc::clone(&old.shared)),
-            resource: Arc::clone(cluster),
-        }))
-    }
-
-    /// TLS towards a cluster's servers. A cluster that speaks either version leaves the choice to the server.
-    fn target_tls(&self, at: usize, cluster: &Cluster) -> Result<Option<TargetTls>, Vec<Issue>> {
-        let Some(tls) = &cluster.tls else { return Ok(None) };
-        let alpn: &[&[u8]] = match cluster.protocol {
-            UpstreamProtocol::Auto => &[b"h2", b"http/1.1"],
-            UpstreamProtocol::Http1 => &[b"http/1.1"],
-            UpstreamProtocol::Http2 => &[b"h2"],
-        };
-        let path = tls_path("clusters", at);
-        let config = self.clients.config(tls, alpn, &path)?;
-        let server_name = server_name(cluster.tls_name(), &path).map_err(|issue| vec![issue])?;
-        Ok(Some(TargetTls::new(config, server_name)))
     }
 }
 

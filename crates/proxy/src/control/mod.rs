@@ -1,0 +1,442 @@
+//! What does the control thread do, and in which order?
+//!
+//! ```text
+//!   asked to apply ──> stage, validate ──> compile ──> bind ──> names looked up? ──> commit, tell the data threads
+//!                            │                │          │        (at most WARM)
+//!                            └────────────────┴──────────┴──> refused, and nothing has changed
+//!   name server answers ──> clusters made anew ──> tell the data threads
+//!   every two seconds ────> files that changed ──> the same, where clusters show or trust them
+//! ```
+//!
+//! One change is under way at a time; others wait for it in order, while answers and files are attended to. A panic ends
+//! what it happened in and nothing else.
+
+mod leave;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use mesh_model::resources::{Address, Discovery};
+use mesh_store::{Snapshot, Staged, Store};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+
+use crate::bind::{Listening, bind};
+use crate::clock::{Clock, NEVER, Nanos, SystemClock, nanos};
+use crate::compile::Compiler;
+use crate::discovery::Lookups;
+use crate::own::Own;
+use crate::panics::Guard;
+use crate::plan::Plan;
+use crate::proxy::{Applied, ApplyError, Change, DrainOptions, Phase};
+use crate::reload::Files;
+use crate::thread::Drain;
+use crate::tls::Patience;
+use crate::worker::{Command, Worker};
+use leave::Leaving;
+
+/// How long a change waits for the first answer to names that are new in it. Then it goes live without: requests for
+/// their clusters are refused until an answer comes.
+const WARM: Duration = Duration::from_secs(5);
+
+/// Where an answer goes. Who asked may have gone.
+type Reply = Box<dyn FnOnce(Result<Applied, ApplyError>) + Send>;
+
+/// What the control thread is asked.
+pub(crate) enum Ask {
+    /// Make a change.
+    Apply(Change, Reply),
+    /// Look at all files now.
+    Reload,
+    /// Begin the way out.
+    Drain(DrainOptions),
+    /// End now.
+    Close,
+    /// Panic, here or on the data threads: so that tests see what becomes of it.
+    Panic(PanicWhere),
+}
+
+/// Where a panic is provoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PanicWhere {
+    /// On the control thread.
+    Control,
+    /// On each data thread.
+    Data,
+}
+
+/// Addresses as configured and as bound, by listener.
+type Bound = HashMap<Arc<str>, (Address, Address)>;
+
+/// What the control thread is made of.
+pub(crate) struct Parts {
+    pub(crate) clock: SystemClock,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) compiler: Compiler,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) lookups: Lookups,
+    pub(crate) files: Files,
+    pub(crate) admin_address: Arc<OnceLock<Address>>,
+    pub(crate) phase: watch::Sender<Phase>,
+}
+
+/// What the control thread owns.
+pub(crate) struct Control {
+    clock: SystemClock,
+    guard: Arc<Guard>,
+    store: Arc<Store>,
+    compiler: Compiler,
+    plan: Arc<Plan>,
+    workers: Vec<Worker>,
+    bound: Bound,
+    lookups: Lookups,
+    /// The clusters behind each name that is looked up.
+    by_source: HashMap<Discovery, Vec<Arc<str>>>,
+    files: Files,
+    admin_address: Arc<OnceLock<Address>>,
+    phase: watch::Sender<Phase>,
+    warming: Option<Warming>,
+    waiting: VecDeque<(Change, Reply)>,
+    leaving: Option<Leaving>,
+}
+
+/// A change that waits for its names.
+struct Warming {
+    ready: Ready,
+    reply: Reply,
+    until: Nanos,
+}
+
+/// A change that nothing stands against.
+struct Ready {
+    staged: Staged,
+    bound: Bound,
+    opened: Vec<(Arc<str>, Vec<Listening>)>,
+}
+
+enum Event {
+    Asked(Option<Ask>),
+    Found(Vec<Discovery>),
+    Due,
+}
+
+/// Whether the thread goes on.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    On,
+    End,
+}
+
+impl Control {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            clock,
+            guard,
+            store,
+            compiler,
+            workers,
+            lookups,
+            files,
+            admin_address,
+            phase,
+        } = parts;
+        Self {
+            clock,
+            guard,
+            store,
+            compiler,
+            plan: Arc::default(),
+            workers,
+            bound: HashMap::new(),
+            lookups,
+            by_source: HashMap::new(),
+            files,
+            admin_address,
+            phase,
+            warming: None,
+            waiting: VecDeque::new(),
+            leaving: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self, mut asked: UnboundedReceiver<Ask>) {
+        let guard = Arc::clone(&self.guard);
+        loop {
+            let at = self.next_step();
+            let clock = self.clock;
+            let due = async move {
+                match at {
+                    NEVER => std::future::pending().await,
+                    at => tokio::time::sleep_until(clock.instant(at).into()).await,
+                }
+            };
+            let event = tokio::select! {
+                ask = asked.recv() => Event::Asked(ask),
+                sources = self.lookups.changed() => Event::Found(sources),
+                () = due => Event::Due,
+            };
+            if guard.contain(|| self.handle(event)) == Some(Flow::End) {
+                return;
+            }
+        }
+    }
+
+    /// When something is to be done without being asked.
+    fn next_step(&self) -> Nanos {
+        let warm = self.warming.as_ref().map_or(NEVER, |warming| warming.until);
+        let leave = self.leaving.as_ref().map_or(NEVER, Leaving::next);
+        self.files.next().min(warm).min(leave)
+    }
+
+    fn handle(&mut self, event: Event) -> Flow {
+        match event {
+            Event::Asked(None | Some(Ask::Close)) => return Flow::End,
+            Event::Asked(Some(Ask::Apply(_, reply))) if self.leaving.is_some() => {
+                reply(Err(ApplyError::Closed));
+            }
+            Event::Asked(Some(Ask::Apply(change, reply))) => self.waiting.push_back((change, reply)),
+            Event::Asked(Some(Ask::Reload)) => self.look_at_files(Patience::None),
+            Event::Asked(Some(Ask::Drain(options))) => self.leave(options),
+            Event::Asked(Some(Ask::Panic(PanicWhere::Data))) => self.tell(|| Command::Panic),
+            #[expect(clippy::panic, reason = "it is asked for")]
+            Event::Asked(Some(Ask::Panic(PanicWhere::Control))) => panic!("as asked"),
+            Event::Found(sources) => self.found(&sources),
+            Event::Due => {
+                let now = self.clock.now();
+                if self.files.next() <= now {
+                    self.look_at_files(Patience::Some);
+                }
+                self.go_on_leaving(now);
+            }
+        }
+        self.go_on_applying();
+        Flow::On
+    }
+
+    /// Ends the change that is under way if it waits no longer, and begins the next ones.
+    fn go_on_applying(&mut self) {
+        if let Some(warming) = self.warming.take() {
+            let snapshot = warming.ready.staged.snapshot();
+            if warming.until > self.clock.now() && !self.is_warm(snapshot) {
+                self.warming = Some(warming);
+                return;
+            }
+            self.finish(warming.ready, warming.reply);
+        }
+        while self.warming.is_none() {
+            let Some((change, reply)) = self.waiting.pop_front() else {
+                return;
+            };
+            let guard = Arc::clone(&self.guard);
+            match guard.contain(|| self.begin(change)) {
+                Some(Ok(ready)) if self.is_warm(ready.staged.snapshot()) => self.finish(ready, reply),
+                Some(Ok(ready)) => {
+                    let until = self.clock.now().saturating_add(nanos(WARM));
+                    self.warming = Some(Warming { ready, reply, until });
+                }
+                Some(Err(error)) => self.answer(reply, Err(error)),
+                None => self.answer(reply, Err(ApplyError::Panicked)),
+            }
+        }
+    }
+
+    /// Everything that can refuse a change.
+    fn begin(&mut self, change: Change) -> Result<Ready, ApplyError> {
+        let staged = match change {
+            Change::Replace(resources) => self.store.stage_all(resources),
+            Change::Batch(batch) => self.store.stage(batch),
+        }
+        .map_err(ApplyError::Invalid)?;
+        let snapshot = Arc::clone(staged.snapshot());
+        // Looked up while the rest is made ready. What serves now is looked up on as well.
+        let current = self.store.snapshot();
+        if !Arc::ptr_eq(&current.clusters, &snapshot.clusters) {
+            self.lookups.want(
+                current
+                    .clusters
+                    .values()
+                    .chain(snapshot.clusters.values())
+                    .map(|c| &c.discovery),
+            );
+        }
+        let ready = self.prepare(staged, &snapshot);
+        if ready.is_err() {
+            self.want(&current);
+        }
+        ready
+    }
+
+    fn prepare(&mut self, staged: Staged, snapshot: &Arc<Snapshot>) -> Result<Ready, ApplyError> {
+        // Dropped again: by the time that the names are known, more may be. Here it shows what is wrong with files.
+        self.compiler
+            .draft(snapshot, self.lookups.discovered(), &self.plan, self.clock.now())
+            .map_err(ApplyError::Invalid)?;
+        // Sockets that are already open stay open; a listener that moves gets new ones first.
+        let mut opened = Vec::new();
+        let mut bound = HashMap::new();
+        for (name, listener) in &*snapshot.listeners {
+            if let Some((configured, actual)) = self.bound.get(name)
+                && *configured == listener.address
+            {
+                bound.insert(Arc::clone(name), (configured.clone(), actual.clone()));
+                continue;
+            }
+            let (sockets, actual) =
+                bind(&listener.address, self.workers.len()).map_err(|error| ApplyError::Listen {
+                    listener: name.to_string(),
+                    address: listener.address.clone(),
+                    error,
+                })?;
+            bound.insert(Arc::clone(name), (listener.address.clone(), actual));
+            opened.push((Arc::clone(name), sockets));
+        }
+        Ok(Ready {
+            staged,
+            bound,
+            opened,
+        })
+    }
+
+    fn is_warm(&self, snapshot: &Snapshot) -> bool {
+        let sources = snapshot.clusters.values().map(|cluster| &cluster.discovery);
+        self.lookups.is_settled(sources)
+    }
+
+    fn want(&mut self, snapshot: &Snapshot) {
+        self.lookups
+            .want(snapshot.clusters.values().map(|cluster| &cluster.discovery));
+    }
+
+    /// Makes a change live.
+    fn finish(&mut self, ready: Ready, reply: Reply) {
+        let guard = Arc::clone(&self.guard);
+        let result = guard.contain(|| self.go_live(ready));
+        self.answer(reply, result.unwrap_or(Err(ApplyError::Panicked)));
+    }
+
+    fn go_live(&mut self, ready: Ready) -> Result<Applied, ApplyError> {
+        let Ready {
+            staged,
+            bound,
+            opened,
+        } = ready;
+        let snapshot = Arc::clone(staged.snapshot());
+        let before = self.store.snapshot();
+        let now = self.clock.now();
+        let mut draft = self
+            .compiler
+            .draft(&snapshot, self.lookups.discovered(), &self.plan, now)
+            .map_err(ApplyError::Invalid)?;
+        let actual = bound.values().map(|(_, actual)| actual);
+        draft.plan.own = Arc::new(Own::new(actual, Arc::clone(&self.admin_address)));
+        if self.store.commit(staged).is_none() {
+            return Err(ApplyError::Closed);
+        }
+        let bound_before = std::mem::replace(&mut self.bound, bound);
+        let plan = self.compiler.accept(draft);
+        // Listeners that are gone, or have moved, go the way out; what they serve ends in its own time.
+        for (name, (configured, _)) in &bound_before {
+            let stays = self
+                .bound
+                .get(name)
+                .is_some_and(|(address, _)| address == configured);
+            if !stays {
+                let span = self
+                    .plan
+                    .listeners
+                    .get(name)
+                    .and_then(|l| l.resource.timeouts.drain.enabled());
+                let until = span.map_or(NEVER, |span| now.saturating_add(nanos(span)));
+                self.tell(|| Command::Drain(Some(Arc::clone(name)), Drain::Until(until)));
+            }
+        }
+        self.put_in_force(plan);
+        for (name, sockets) in opened {
+            for (worker, socket) in self.workers.iter().zip(sockets) {
+                worker.send(Command::Listen(Arc::clone(&name), socket));
+            }
+        }
+        if !Arc::ptr_eq(&before.clusters, &snapshot.clusters) {
+            self.want(&snapshot);
+            self.index_sources(&snapshot);
+        }
+        self.files.review(&self.plan, &self.compiler, now);
+        self.phase.send_replace(Phase::Ready);
+        let mut addresses: Vec<_> = self
+            .bound
+            .iter()
+            .map(|(name, (_, actual))| (name.to_string(), actual.clone()))
+            .collect();
+        addresses.sort();
+        Ok(Applied {
+            version: self.plan.version,
+            addresses,
+        })
+    }
+
+    fn answer(&self, reply: Reply, result: Result<Applied, ApplyError>) {
+        let counters = self.compiler.telemetry.control();
+        let log = &self.guard.log;
+        match &result {
+            Ok(applied) => {
+                counters.updates_applied.increment();
+                log.debug("an update is live", &[("version", &applied.version)]);
+            }
+            Err(error) => {
+                counters.updates_refused.increment();
+                log.debug("an update was refused", &[("error", &error)]);
+            }
+        }
+        reply(result);
+    }
+
+    fn put_in_force(&mut self, plan: Arc<Plan>) {
+        self.plan = plan;
+        self.tell(|| Command::Plan(Arc::clone(&self.plan)));
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        self.workers.iter().for_each(|worker| worker.send(command()));
+    }
+
+    fn index_sources(&mut self, snapshot: &Snapshot) {
+        self.by_source.clear();
+        for (name, cluster) in &*snapshot.clusters {
+            if cluster.discovery != Discovery::Endpoints {
+                self.by_source
+                    .entry(cluster.discovery.clone())
+                    .or_default()
+                    .push(Arc::clone(name));
+            }
+        }
+    }
+
+    /// Makes the clusters anew for whose names something else was found.
+    fn found(&mut self, sources: &[Discovery]) {
+        let names: HashSet<_> = sources
+            .iter()
+            .filter_map(|source| self.by_source.get(source))
+            .flatten()
+            .collect();
+        if names.is_empty() {
+            return;
+        }
+        let discovered = self.lookups.discovered();
+        let now = self.clock.now();
+        let plan = self
+            .compiler
+            .rediscover(&self.plan, names.into_iter(), discovered, now);
+        self.put_in_force(Arc::new(plan));
+    }
+
+    fn look_at_files(&mut self, patience: Patience) {
+        let replaced = self.files.look(&self.plan, &self.compiler, patience);
+        if !replaced.is_empty() {
+            let plan = self.compiler.retrust(&self.plan, &replaced);
+            self.put_in_force(Arc::new(plan));
+        }
+        self.files.review(&self.plan, &self.compiler, self.clock.now());
+    }
+}

@@ -1,0 +1,66 @@
+// What happens when a process has no file descriptors left to accept with?
+
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import { checkConfig } from '../../src/config/index.js';
+import { temporaryFolder } from '../support/files.js';
+import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
+import { start } from '../support/processes.js';
+import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
+import { until } from '../support/wait.js';
+
+const DESCRIPTORS = 60;
+
+/** CPU time of a process in seconds, user and system. */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  // Fields 14 and 15, counted in ticks of 10 ms.
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+function usedDescriptors(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
+}
+
+test('it waits without spinning, serves who is there, counts it, and recovers', async (t) => {
+  const origin = await httpOrigin(t, (_, response) => response.end('ok'));
+  const file = join(temporaryFolder(t), 'resources.json');
+  writeFileSync(
+    file,
+    checkConfig({ listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }] }).toJson(),
+  );
+  const limited = `ulimit -n ${DESCRIPTORS}; exec "$0" "$@"`;
+  const args = ['-c', limited, sidecarFile(), '--config', file, '--admin', '127.0.0.1:0'];
+  const proxy = start(t, '/bin/sh', args, { env: cleanEnvironment() });
+  const port = Number((await proxy.said(/web listens on 127\.0\.0\.1:(\d+)/))[1]);
+  const admin = Number((await proxy.said(/admin listens on 127\.0\.0\.1:(\d+)/))[1]);
+  const agent = keepAliveAgent(t, { maxSockets: 1 });
+  const ask = (): ReturnType<typeof request> => request(port, { agent });
+  t.is((await ask()).text, 'ok');
+
+  // More clients than descriptors: the kernel holds the rest.
+  const clients = Array.from({ length: DESCRIPTORS * 2 }, () =>
+    net.connect(port, '127.0.0.1').on('error', () => {}),
+  );
+  t.teardown(() => clients.forEach((client) => client.destroy()));
+  await until('there are no descriptors left', () => usedDescriptors(proxy.pid) >= DESCRIPTORS);
+
+  const [cpu, from] = [cpuSeconds(proxy.pid), performance.now()];
+  for (let n = 0; n < 20; n += 1) {
+    const answer = await ask();
+    t.is(answer.text, 'ok');
+    t.true(answer.reused);
+    await sleep(50);
+  }
+  // A thread that spins uses all of the time; one that waits uses a hundredth.
+  const share = (cpuSeconds(proxy.pid) - cpu) / ((performance.now() - from) / 1000);
+  t.true(share < 0.5, `${(share * 100).toFixed(0)} % of a CPU`);
+
+  clients.forEach((client) => client.destroy());
+  await until('a new connection is served', async () => (await request(port)).text === 'ok');
+  const metrics = (await request(admin, { path: '/metrics' })).text;
+  t.regex(metrics, /^mesh_limit_hits_total\{listener="web",limit="file_descriptors"\} [1-9]/m);
+});
