@@ -18,7 +18,7 @@ use super::pool::{Pool, Pooled};
 use super::room::Bell;
 use super::target::{Offer, Target, TargetTls};
 use crate::balance::{EndpointState, PickError, Picked, Picker, Rng, Tried};
-use crate::clock::{NEVER, Nanos, nanos};
+use crate::clock::{NEVER, Nanos, after, nanos};
 use crate::discovery::Call;
 use crate::http2::client::Connections;
 use crate::io::Stream;
@@ -171,6 +171,10 @@ impl<S: Stream> Cluster<S> {
         let plan = self.plan.borrow();
         let is_old = pooled.epoch != plan.epoch;
         if is_old || (plan.shared.room.is_awaited() && !self.room.is_awaited()) {
+            return;
+        }
+        let age = plan.resource.timeouts.max_connection_age.enabled();
+        if after(pooled.opened, age) <= pooled.idle_since {
             return;
         }
         let most = plan.resource.limits.idle_connections as usize;
