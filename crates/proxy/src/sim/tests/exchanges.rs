@@ -154,9 +154,8 @@ async fn write_all(
 }
 
 /// A client: sends its requests and looks at what comes back.
-async fn client(book: Rc<Book>, proxy: Rc<Proxy>, plans: Vec<Plan>, pipelined: bool) {
+async fn client(book: Rc<Book>, proxy: Rc<Proxy>, stream: SimStream, plans: Vec<Plan>, pipelined: bool) {
     let sim = book.sim.clone();
-    let stream = proxy.connect();
     let (say, turn) = unbounded_channel();
     let writer = write_all(
         Rc::clone(&book),
@@ -277,11 +276,27 @@ fn run(seed: u64, weather: impl Fn(&Sim) -> Weather, good: bool) -> u32 {
     }
     let clients = 1 + sim.below(3) as usize;
     for mine in plans.chunks(plans.len().div_ceil(clients)) {
-        let client = client(Rc::clone(&book), Rc::clone(&proxy), mine.to_vec(), sim.once_in(2));
+        let stream = proxy.connect();
+        let client = client(
+            Rc::clone(&book),
+            Rc::clone(&proxy),
+            stream.share(),
+            mine.to_vec(),
+            sim.once_in(2),
+        );
+        // Some lose interest.
+        let patience = if !good && sim.once_in(4) {
+            sim.below(SECOND)
+        } else {
+            crate::clock::NEVER / 2
+        };
+        let clock = sim.clone();
         let book = Rc::clone(&book);
         book.clients.set(book.clients.get() + 1);
         sim.spawn("client", async move {
-            client.await;
+            if clock.within(patience, client).await.is_none() {
+                stream.break_off();
+            }
             book.clients.set(book.clients.get() - 1);
         });
     }

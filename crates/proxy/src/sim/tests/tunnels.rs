@@ -211,7 +211,7 @@ fn detected(seed: u64) {
         "POST",
         "EHLO a\r\n",
         "\0\x01\x02",
-        "PRI * HTTP/2.0\r\n\rX",
+        "PRI * HTTP/x",
         "",
     ]);
     let is_http = first.starts_with("GET");
