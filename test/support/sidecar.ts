@@ -6,7 +6,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { type Config, checkConfig } from '../../src/config/index.js';
+import { type Config, type ListenerConfig, checkConfig } from '../../src/config/index.js';
 import type { Resources } from '../../src/config/resources.js';
 import { temporaryFolder } from './files.js';
 import { type Exit, type Running, start } from './processes.js';
@@ -151,4 +151,12 @@ function listenerNames(work: Work): string[] {
 
 function escape(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`);
+}
+
+/** A configuration of one listener on a free port, called `web`. */
+export function web(
+  listener: Omit<ListenerConfig, 'name' | 'address'>,
+  rest: Omit<Config, 'listeners'> = {},
+): Config {
+  return { ...rest, listeners: [{ name: 'web', address: '127.0.0.1:0', ...listener }] };
 }

@@ -110,9 +110,9 @@ export class Peer {
     return this.take().toString('latin1');
   }
 
-  /** Waits until the connection is gone, either way. */
+  /** Waits until the other side has ended or broken the connection; see `error`. */
   async gone(): Promise<void> {
-    await until('the connection is gone', () => this.closed);
+    await until('the connection is gone', () => this.ended || this.closed);
   }
 
   /** Takes one HTTP/1 response with its body, and leaves what comes after it. */

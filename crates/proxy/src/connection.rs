@@ -18,28 +18,33 @@ use std::task::Poll;
 
 use mesh_model::errors::Reason;
 use mesh_model::resources::{ListenerProtocol, WeightedCluster};
-use mesh_model::route::pick_cluster;
 
 use crate::access;
-use crate::balance::{EndpointState, Outcome as Verdict, Tried};
-use crate::clock::{NEVER, after};
+use crate::balance::{EndpointState, Outcome as Verdict};
+use crate::clock::after;
 use crate::detect::{Detected, detect};
 use crate::exchange::Peer;
+use crate::http1;
 use crate::io::Net;
 use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::io::{Stream, TlsFacts};
 use crate::plan::{ListenerPermit, ListenerPlan};
 use crate::telemetry::{Finished, Handshake, Label, Protocol};
-use crate::thread::{Drain, Listener, Thread};
+use crate::thread::{Listener, Thread};
 use crate::timer::{Deadline, until};
 use crate::tls::sniff::{Hello, client_hello};
 use crate::tunnel::{Bounds, tunnel};
-use crate::upstream::dial::connect_endpoint;
 use crate::upstream::pool::Pooled;
+use crate::upstream::stream::{Dialled, dial};
 
 /// How long a client may be silent before the TCP target is called: long enough that a client that speaks first is
 /// seldom misjudged, short enough that nobody notices.
 pub const SILENCE: std::time::Duration = std::time::Duration::from_millis(10);
+/// How long a silent client may still speak when the TCP target can't be reached: should it speak HTTP, it learns why
+/// from a response.
+const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long a connection that is quiet is taken for busy: a drain does not cut it, since a request may be on its way.
+pub const WARM: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A client's connection, with all that its engines need.
 pub struct Connection<N: Net> {
@@ -128,13 +133,13 @@ fn over<N: Net>(connection: &Connection<N>, protocol: Protocol, streamed: Stream
 async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
     let tcp = &plan.resource.tcp;
     let stats = connection.thread.telemetry.listener(&plan.label);
+    let mut server = None;
     if !tcp.is_empty() && connection.wire.unread().is_empty() {
-        let at = after(connection.thread.now(), Some(SILENCE));
-        match first_byte(&mut connection, at).await {
+        match first_byte(&mut connection, SILENCE).await {
             FirstByte::Came => {}
             FirstByte::Ended => return Next::Over(None),
             FirstByte::Silence => match server_first(&mut connection, plan).await {
-                ServerFirst::ClientSpoke => {}
+                ServerFirst::ClientSpoke(dialled) => server = dialled,
                 ServerFirst::Over(streamed) => return over(&connection, Protocol::Tcp, streamed),
             },
         }
@@ -160,7 +165,7 @@ async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPl
             }
             _ if !tcp.is_empty() => {
                 stats.detected(Protocol::Tcp);
-                let streamed = stream(&mut connection, plan, tcp, Protocol::Tcp).await;
+                let streamed = stream_to(&mut connection, plan, server).await;
                 return over(&connection, Protocol::Tcp, streamed);
             }
             Detected::Tls => return over(&connection, Protocol::Tls, Err(Reason::TlsNotConfigured)),
@@ -172,25 +177,53 @@ async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPl
             Ok(Filled::Bytes(_)) => {}
             Ok(Filled::End) if connection.wire.unread().is_empty() => return Next::Over(None),
             Ok(_) if !tcp.is_empty() => {
-                let streamed = stream(&mut connection, plan, tcp, Protocol::Tcp).await;
+                let streamed = stream_to(&mut connection, plan, server).await;
                 return over(&connection, Protocol::Tcp, streamed);
             }
-            Ok(_) | Err(_) if plan.routes.is_some() => return Next::Http1(connection),
+            Ok(_) if plan.routes.is_some() => return Next::Http1(connection),
             Ok(_) => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
+            // Waiting is no way around HTTP's rules: what may still become a request never becomes a TCP stream.
+            Err(Reason::HeaderTimeout) if plan.routes.is_some() && is_text(connection.wire.unread()) => {
+                return Next::Over(Some(http1::connection::too_slow(connection, plan).await));
+            }
             Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
         }
     }
 }
 
+/// Whether an answer in HTTP/1 would be understood: something was said, and it is no TLS.
+fn is_text(unread: &[u8]) -> bool {
+    unread.first().is_some_and(|first| *first != 0x16)
+}
+
 /// Reads more, by a deadline, into a buffer that may grow to `most`.
 async fn fill<N: Net>(connection: &mut Connection<N>, at: u64, most: usize) -> Result<Filled, Reason> {
-    let Connection { wire, deadline, .. } = connection;
+    let Connection {
+        wire,
+        deadline,
+        listener,
+        opened,
+        ..
+    } = connection;
+    let warm = after(*opened, Some(WARM));
+    let silent = wire.unread().is_empty();
+    let leaves = || silent && listener.is_closing();
     deadline.set(at);
-    let filled = until(deadline, poll_fn(|cx| wire.poll_fill(cx, ReadSize::Small))).await;
+    let filled = until(
+        deadline,
+        poll_fn(|cx| {
+            if leaves() {
+                deadline.set(at.min(warm));
+            }
+            wire.poll_fill(cx, ReadSize::Small)
+        }),
+    )
+    .await;
     match filled {
         Some(Ok(Filled::Full)) if wire.grow(most) => Ok(Filled::Bytes(0)),
         Some(Ok(filled)) => Ok(filled),
         Some(Err(_)) => Err(Reason::ClientClosed),
+        None if leaves() => Err(Reason::Draining),
         None => Err(Reason::HeaderTimeout),
     }
 }
@@ -201,51 +234,76 @@ enum FirstByte {
     Silence,
 }
 
-async fn first_byte<N: Net>(connection: &mut Connection<N>, at: u64) -> FirstByte {
-    let Connection { wire, deadline, .. } = connection;
-    deadline.set(at);
-    match until(deadline, poll_fn(|cx| wire.poll_readable(cx))).await {
-        Some(Ok(())) => FirstByte::Came,
-        Some(Err(_)) => FirstByte::Ended,
+async fn first_byte<N: Net>(connection: &mut Connection<N>, span: std::time::Duration) -> FirstByte {
+    let Connection {
+        thread,
+        wire,
+        deadline,
+        ..
+    } = connection;
+    deadline.set(after(thread.now(), Some(span)));
+    match until(deadline, poll_fn(|cx| wire.poll_fill(cx, ReadSize::Small))).await {
+        Some(Ok(Filled::Bytes(_) | Filled::Full)) => FirstByte::Came,
+        Some(Ok(Filled::End) | Err(_)) => FirstByte::Ended,
         None => FirstByte::Silence,
     }
 }
 
-enum ServerFirst {
-    ClientSpoke,
+enum ServerFirst<S> {
+    /// The client spoke after all; the server that waits, if one could be reached.
+    ClientSpoke(Option<Dialled<S>>),
     Over(Streamed),
 }
 
 /// Calls the TCP target and sees who speaks first.
-async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst {
-    let mut server = match dial(connection, &plan.resource.tcp).await {
+async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst<N::Stream> {
+    let mut server = match stream_server(connection, &plan.resource.tcp).await {
         Ok(server) => server,
-        Err(reason) => return ServerFirst::Over(Err(reason)),
+        Err(reason) => {
+            return match first_byte(connection, LAST_WORD).await {
+                FirstByte::Came => ServerFirst::ClientSpoke(None),
+                FirstByte::Ended => ServerFirst::Over(Ok(None)),
+                FirstByte::Silence => {
+                    connection.wire.io.reset_on_drop();
+                    ServerFirst::Over(Err(reason))
+                }
+            };
+        }
     };
-    let idle =
-        after(connection.thread.now(), plan.timeouts.tcp_idle).min(connection.listener.drain_deadline());
-    let Connection { wire, deadline, .. } = &mut *connection;
+    let Connection {
+        thread,
+        listener,
+        wire,
+        deadline,
+        opened,
+        ..
+    } = &mut *connection;
+    let idle = after(thread.now(), plan.timeouts.tcp_idle);
+    let warm = after(*opened, Some(WARM));
     deadline.set(idle);
     let client_spoke = until(
         deadline,
         poll_fn(|cx| {
-            if server.pooled.wire.poll_readable(cx).is_ready() {
+            if wire.poll_fill(cx, ReadSize::Small).is_ready() {
+                return Poll::Ready(true);
+            }
+            if server.pooled.wire.poll_fill(cx, ReadSize::Small).is_ready() {
                 return Poll::Ready(false);
             }
-            wire.poll_readable(cx).map(|_| true)
+            if listener.is_closing() {
+                deadline.set(idle.min(warm));
+            }
+            Poll::Pending
         }),
     )
     .await;
     match client_spoke {
-        Some(true) => ServerFirst::ClientSpoke,
+        Some(true) => ServerFirst::ClientSpoke(Some(server)),
         Some(false) => {
-            connection
-                .thread
-                .telemetry
-                .listener(&plan.label)
-                .detected(Protocol::Tcp);
+            thread.telemetry.listener(&plan.label).detected(Protocol::Tcp);
             ServerFirst::Over(Ok(relay(connection, plan, server, Protocol::Tcp).await))
         }
+        None if listener.is_closing() => ServerFirst::Over(Err(Reason::Draining)),
         None => ServerFirst::Over(Err(Reason::IdleTimeout)),
     }
 }
@@ -366,48 +424,6 @@ async fn handshake<N: Net>(
     })
 }
 
-/// A server for a stream of bytes.
-struct Dialled<S> {
-    pooled: Pooled<S>,
-    in_flight: crate::balance::InFlight,
-    cluster: Label,
-}
-
-/// Connects to one of these clusters, trying other endpoints when one can't be reached.
-async fn dial<N: Net>(
-    connection: &Connection<N>,
-    to: &[WeightedCluster],
-) -> Result<Dialled<N::Stream>, Reason> {
-    let thread = &connection.thread;
-    let target = pick_cluster(to, thread.random()).ok_or(Reason::ClusterUnknown)?;
-    let cluster = thread.cluster(&target.cluster).ok_or(Reason::ClusterUnknown)?;
-    let plan = cluster.plan();
-    let mut tried = Tried::default();
-    let mut last = None;
-    for _ in 0..3 {
-        let now = thread.now();
-        let picked = plan.pick(now, &mut thread.rng.borrow_mut(), None, &tried);
-        let (index, endpoint) = match picked {
-            Ok(picked) => (picked.index, Arc::clone(picked.endpoint)),
-            Err(reason) => return Err(last.unwrap_or(reason)),
-        };
-        let in_flight = endpoint.start(now);
-        let not_after = connection.listener.drain_deadline();
-        match connect_endpoint(thread, &connection.deadline, &plan, &endpoint, not_after).await {
-            Ok(pooled) => {
-                return Ok(Dialled {
-                    pooled,
-                    in_flight,
-                    cluster: plan.label.clone(),
-                });
-            }
-            Err(reason) => last = Some(reason),
-        }
-        tried.insert(index);
-    }
-    Err(last.unwrap_or(Reason::NoEndpoints))
-}
-
 /// Passes a stream to one of these clusters.
 async fn stream<N: Net>(
     connection: &mut Connection<N>,
@@ -415,13 +431,33 @@ async fn stream<N: Net>(
     to: &[WeightedCluster],
     protocol: Protocol,
 ) -> Streamed {
-    match dial(connection, to).await {
+    match stream_server(connection, to).await {
         Ok(server) => Ok(relay(connection, plan, server, protocol).await),
         Err(reason) => {
             connection.wire.io.reset_on_drop();
             Err(reason)
         }
     }
+}
+
+/// Passes a stream to the TCP target, or to the server that was called already.
+async fn stream_to<N: Net>(
+    connection: &mut Connection<N>,
+    plan: &ListenerPlan,
+    server: Option<Dialled<N::Stream>>,
+) -> Streamed {
+    match server {
+        Some(server) => Ok(relay(connection, plan, server, Protocol::Tcp).await),
+        None => stream(connection, plan, &plan.resource.tcp, Protocol::Tcp).await,
+    }
+}
+
+async fn stream_server<N: Net>(
+    connection: &Connection<N>,
+    to: &[WeightedCluster],
+) -> Result<Dialled<N::Stream>, Reason> {
+    let not_after = connection.listener.drain_deadline();
+    dial(&connection.thread, &connection.deadline, not_after, to).await
 }
 
 async fn relay<N: Net>(
@@ -517,11 +553,5 @@ impl<N: Net> Connection<N> {
         let plan = self.listener.plan();
         let duration = self.thread.now() - self.opened;
         access::refused(&self.from(&plan, protocol), reason, status, duration);
-    }
-
-    /// Whether the connection is to end after its next response: it drains, or is old.
-    pub fn is_leaving(&self, plan: &ListenerPlan, now: u64) -> bool {
-        self.listener.drain() != Drain::No
-            || after(self.opened, plan.timeouts.max_connection_age) <= now && self.opened != NEVER
     }
 }

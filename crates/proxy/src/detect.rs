@@ -24,7 +24,8 @@ pub enum Detected {
     Undecided,
 }
 
-/// Looks at all bytes that came so far. More than `most` bytes without an answer are [`Detected::Other`].
+/// Looks at all bytes that came so far. `most` bytes of a request line that does not end are HTTP/1, to be refused by
+/// its rules: length is no way around them.
 pub fn detect(bytes: &[u8], most: usize) -> Detected {
     match bytes.first() {
         None => Detected::Undecided,
@@ -37,7 +38,7 @@ pub fn detect(bytes: &[u8], most: usize) -> Detected {
             }
         }
         Some(_) => match http1(bytes) {
-            Detected::Undecided if bytes.len() >= most => Detected::Other,
+            Detected::Undecided if bytes.len() >= most => Detected::Http1,
             detected => detected,
         },
     }
@@ -149,7 +150,7 @@ mod tests {
     fn long_undecided_input_is_bounded() {
         let line = [b"GET /".as_slice(), &[b'a'; 100]].concat();
         assert_eq!(detect(&line, 1000), Detected::Undecided);
-        assert_eq!(detect(&line, 100), Detected::Other);
+        assert_eq!(detect(&line, 100), Detected::Http1);
         assert_eq!(detect(&[b'A'; 40], 1000), Detected::Other);
     }
 

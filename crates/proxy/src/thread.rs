@@ -114,6 +114,11 @@ impl Listener {
         self.drain.get()
     }
 
+    /// Whether connections on which nothing is under way are to end.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.drain.get(), Drain::Until(_))
+    }
+
     /// When work in flight must be over.
     pub fn drain_deadline(&self) -> Nanos {
         self.end.get()

@@ -62,8 +62,12 @@ pub async fn tunnel<C: Stream, S: Stream>(
         let a = poll_copy(cx, client, server, &mut up, &mut sent);
         let b = poll_copy(cx, server, client, &mut down, &mut received);
         match (a, b) {
-            (Poll::Ready(Err(_)), _) => return Poll::Ready(Err(Reason::ClientClosed)),
-            (_, Poll::Ready(Err(_))) => return Poll::Ready(Err(Reason::UpstreamIncomplete)),
+            (Poll::Ready(Err(Broken::Source)), _) | (_, Poll::Ready(Err(Broken::Sink))) => {
+                return Poll::Ready(Err(Reason::ClientClosed));
+            }
+            (Poll::Ready(Err(Broken::Sink)), _) | (_, Poll::Ready(Err(Broken::Source))) => {
+                return Poll::Ready(Err(Reason::UpstreamIncomplete));
+            }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
             _ => {}
         }
@@ -94,27 +98,34 @@ pub async fn tunnel<C: Stream, S: Stream>(
     }
 }
 
+/// Which side of a copy failed.
+enum Broken {
+    Source,
+    Sink,
+}
+
 fn poll_copy<A: Stream, B: Stream>(
     cx: &mut Context<'_>,
     from: &mut Wire<A>,
     to: &mut Wire<B>,
     flow: &mut Flow,
     copied: &mut u64,
-) -> Poll<io::Result<()>> {
-    ready!(to.poll_flush(cx))?;
+) -> Poll<Result<(), Broken>> {
+    let sink = |_: io::Error| Broken::Sink;
+    ready!(to.poll_flush(cx)).map_err(sink)?;
     while *flow == Flow::Open {
         while !from.unread().is_empty() {
-            let n = ready!(Pin::new(&mut to.io).poll_write(cx, from.unread()))?;
+            let n = ready!(Pin::new(&mut to.io).poll_write(cx, from.unread())).map_err(sink)?;
             if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                return Poll::Ready(Err(Broken::Sink));
             }
             from.consume(n);
             *copied += n as u64;
             to.bytes_written += n as u64;
         }
         // TLS holds ciphertext back until it is flushed; sockets hold nothing.
-        ready!(Pin::new(&mut to.io).poll_flush(cx))?;
-        match ready!(from.poll_fill(cx, ReadSize::Adaptive))? {
+        ready!(Pin::new(&mut to.io).poll_flush(cx)).map_err(sink)?;
+        match ready!(from.poll_fill(cx, ReadSize::Adaptive)).map_err(|_| Broken::Source)? {
             Filled::Bytes(_) | Filled::Full => {}
             Filled::End => *flow = Flow::Ending,
         }
@@ -122,7 +133,9 @@ fn poll_copy<A: Stream, B: Stream>(
     if *flow == Flow::Ending {
         match ready!(Pin::new(&mut to.io).poll_shutdown(cx)) {
             // The peer may have closed first; then there is nobody left to tell.
-            Err(error) if error.kind() != io::ErrorKind::NotConnected => return Poll::Ready(Err(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => {
+                return Poll::Ready(Err(Broken::Sink));
+            }
             _ => *flow = Flow::Done,
         }
     }

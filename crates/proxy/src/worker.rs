@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::bind::Listening;
@@ -23,7 +24,7 @@ use crate::clock::{NEVER, SystemClock};
 use crate::io::acceptor::Acceptor;
 use crate::io::socket::{Socket, Sockets};
 use crate::log::Log;
-use crate::plan::Plan;
+use crate::plan::{ListenerPermit, Plan};
 use crate::task;
 use crate::telemetry::{Limit, Telemetry, ThreadTelemetry};
 use crate::thread::{Drain, Listener, Thread};
@@ -202,43 +203,64 @@ async fn accept(thread: Data, listener: Rc<Listener>, acceptor: Acceptor, stop: 
         })
         .await;
         let Some(accepted) = next else { break };
-        if !admit(&thread, &listener, accepted) {
-            // No room, or no descriptors: connections wait in the kernel's queue meanwhile.
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+        // Without room or descriptors, the others wait in the kernel's queue meanwhile.
+        match accepted {
+            Ok((socket, client)) => match room(&thread, &listener, stopped.as_mut()).await {
+                Some(permit) => admit(&thread, &listener, socket, client, permit),
+                None => break,
+            },
+            // The client left before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => {
+                let stats = thread.telemetry.listener(&listener.plan().label);
+                stats.limit_hit(Limit::FileDescriptors);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
     }
     // Whoever was in the queue when the listener closed is still served.
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    while let Poll::Ready(accepted) = acceptor.poll_accept(&mut cx) {
-        if !admit(&thread, &listener, accepted) {
-            break;
+    for (socket, client) in acceptor.into_queued() {
+        if let Some(permit) = permit(&listener) {
+            admit(&thread, &listener, socket, client, permit);
         }
     }
 }
 
-/// Serves an accepted connection; false when there was no room or nothing to accept it with.
-fn admit(thread: &Data, listener: &Rc<Listener>, accepted: io::Result<(Socket, Option<SocketAddr>)>) -> bool {
+fn permit(listener: &Listener) -> Option<ListenerPermit> {
     let plan = listener.plan();
-    let (socket, client) = match accepted {
-        Ok(accepted) => accepted,
-        // The client left before it was accepted.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return true,
-        Err(_) => {
-            thread
-                .telemetry
-                .listener(&plan.label)
-                .limit_hit(Limit::FileDescriptors);
-            return false;
+    plan.shared.connection(plan.resource.limits.connections)
+}
+
+/// Waits until the listener may hold one more connection; `None` when it is to stop.
+async fn room(
+    thread: &Data,
+    listener: &Listener,
+    mut stopped: Pin<&mut Notified<'_>>,
+) -> Option<ListenerPermit> {
+    if let Some(permit) = permit(listener) {
+        return Some(permit);
+    }
+    let stats = thread.telemetry.listener(&listener.plan().label);
+    stats.limit_hit(Limit::Connections);
+    loop {
+        tokio::select! {
+            () = stopped.as_mut() => return None,
+            () = tokio::time::sleep(ACCEPT_PAUSE) => {}
         }
-    };
-    let Some(permit) = plan.shared.connection(plan.resource.limits.connections) else {
-        thread
-            .telemetry
-            .listener(&plan.label)
-            .limit_hit(Limit::Connections);
-        return false;
-    };
+        if let Some(permit) = permit(listener) {
+            return Some(permit);
+        }
+    }
+}
+
+/// Serves an accepted connection.
+fn admit(
+    thread: &Data,
+    listener: &Rc<Listener>,
+    socket: Socket,
+    client: Option<SocketAddr>,
+    permit: ListenerPermit,
+) {
     let (thread, listener) = (Rc::clone(thread), Rc::clone(listener));
     tokio::task::spawn_local(task::serve(thread, listener, socket, client, permit));
-    true
 }

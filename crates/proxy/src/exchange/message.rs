@@ -218,6 +218,9 @@ pub trait Downstream: Source + Sink {
     /// Queues a whole response made by the proxy. Only before [`Downstream::start_response`].
     fn respond(&mut self, response: &LocalResponse<'_>);
 
+    /// Queues the answer to a CONNECT whose tunnel stands. Only before [`Downstream::start_response`].
+    fn accept_tunnel(&mut self);
+
     /// Whether a response was begun.
     fn started(&self) -> bool;
 

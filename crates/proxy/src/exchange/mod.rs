@@ -9,6 +9,7 @@
 //! A request keeps the listener's plan and the cluster's plan that it began with.
 
 pub mod attempt;
+pub mod connect;
 pub mod fields;
 pub mod head;
 pub mod local;
@@ -195,6 +196,9 @@ pub async fn exchange<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &mut D) 
             }
         }
         Step::Forward(forward) => match cluster {
+            Some(_) if forward.kind == RequestKind::Connect => {
+                connect::open(cx, down, &forward, &mut outcome).await;
+            }
             Some(cluster) => attempt::forward(cx, down, &forward, &cluster, &mut outcome).await,
             None => refuse(down, &mut outcome, Reason::ClusterUnknown, None),
         },

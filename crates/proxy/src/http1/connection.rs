@@ -11,7 +11,7 @@ use super::server::{Finished, ServerExchange, write_refusal};
 use crate::access;
 use crate::balance::EndpointState;
 use crate::clock::{NEVER, Nanos, after};
-use crate::connection::{Connection, pass};
+use crate::connection::{Connection, WARM, pass};
 use crate::exchange::message::{Downstream, Sink};
 use crate::exchange::{Context, Outcome, exchange, local};
 use crate::io::Net;
@@ -19,7 +19,7 @@ use crate::io::socket::poll_discard;
 use crate::io::wire::{Filled, ReadSize};
 use crate::plan::ListenerPlan;
 use crate::telemetry::{Finished as Counted, Label, Limit, Protocol};
-use crate::thread::Drain;
+use crate::thread::{Drain, Listener};
 use crate::timer::until;
 use crate::upstream::pool::Pooled;
 
@@ -44,18 +44,27 @@ pub enum Rest<N: Net> {
 pub struct Waiting {
     until: Nanos,
     reason: Reason,
+    /// Until then a request may be on its way, and a drain waits for it: the client should learn from its response, not
+    /// from a reset, that it is to go elsewhere.
+    warm: Nanos,
 }
 
 impl Waiting {
     /// For the first request of a connection.
     pub fn first<N: Net>(connection: &Connection<N>) -> Self {
         let span = connection.listener.plan().timeouts.header;
-        Self::new(connection, after(connection.opened, span), Reason::HeaderTimeout)
+        let since = connection.opened;
+        Self::new(connection, since, after(since, span), Reason::HeaderTimeout)
     }
 
     /// For another one, after a response that was complete at `now`.
     fn next<N: Net>(connection: &Connection<N>, plan: &ListenerPlan, now: Nanos) -> Self {
-        Self::new(connection, after(now, plan.timeouts.idle), Reason::IdleTimeout)
+        Self::new(
+            connection,
+            now,
+            after(now, plan.timeouts.idle),
+            Reason::IdleTimeout,
+        )
     }
 
     /// The same as before.
@@ -66,19 +75,22 @@ impl Waiting {
                 0 => Reason::HeaderTimeout,
                 _ => Reason::IdleTimeout,
             },
+            warm: after(connection.thread.now(), Some(WARM)),
         }
     }
 
-    fn new<N: Net>(connection: &Connection<N>, until: Nanos, reason: Reason) -> Self {
+    fn new<N: Net>(connection: &Connection<N>, since: Nanos, until: Nanos, reason: Reason) -> Self {
+        let warm = after(since, Some(WARM));
         let plan = connection.listener.plan();
         let age = after(connection.opened, plan.timeouts.max_connection_age);
         let waiting = if age < until && reason == Reason::IdleTimeout {
             Self {
                 until: age,
                 reason: Reason::MaxConnectionAge,
+                warm,
             }
         } else {
-            Self { until, reason }
+            Self { until, reason, warm }
         };
         connection.deadline.set(waiting.until);
         waiting
@@ -94,11 +106,15 @@ pub fn poll_idle<N: Net>(
     if connection.wire.poll_readable(cx).is_ready() {
         return Poll::Ready(Ok(()));
     }
-    // Nobody waits for an answer here: an idle connection leaves at once.
-    if matches!(connection.listener.drain(), Drain::Until(_)) {
-        return Poll::Ready(Err(Some(Reason::Draining)));
+    // Nobody waits for an answer here, unless a request is on its way just now.
+    let closing = connection.listener.is_closing();
+    if closing {
+        connection.deadline.set(waiting.until.min(waiting.warm));
     }
     ready!(connection.deadline.poll(cx));
+    if closing {
+        return Poll::Ready(Err(Some(Reason::Draining)));
+    }
     if waiting.reason == Reason::HeaderTimeout {
         connection.refused(waiting.reason, Protocol::Http1, None);
     }
@@ -130,10 +146,13 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     } = connection;
     let served = served.saturating_add(1);
     let mut down = ServerExchange::new(wire, head, thread.buffers.clone(), &plan.http1);
-    let most = plan.resource.limits.requests_per_connection;
-    let aged = after(opened, plan.timeouts.max_connection_age) <= started;
-    if listener.drain() != Drain::No || aged || (most > 0 && served >= most) {
+    let leaving = leaves(&plan, &listener, opened, started, served);
+    if leaving.is_some() {
         down.close_after();
+    }
+    if leaving == Some(Reason::MaxRequests) {
+        let stats = thread.telemetry.listener(&plan.label);
+        stats.limit_hit(Limit::RequestsPerConnection);
     }
     let context = Context {
         thread: &thread,
@@ -176,10 +195,30 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     }
     if !reusable {
         Box::pin(linger(connection)).await;
-        return Rest::Over(outcome.reason);
+        return Rest::Over(outcome.reason.or(leaving));
     }
     let waiting = Waiting::next(&connection, &plan, now);
     Rest::Idle(connection, waiting)
+}
+
+/// Why the connection is to end with the response that comes next.
+fn leaves(
+    plan: &ListenerPlan,
+    listener: &Listener,
+    opened: Nanos,
+    now: Nanos,
+    served: u32,
+) -> Option<Reason> {
+    let most = plan.resource.limits.requests_per_connection;
+    if listener.drain() != Drain::No {
+        Some(Reason::Draining)
+    } else if after(opened, plan.timeouts.max_connection_age) <= now {
+        Some(Reason::MaxConnectionAge)
+    } else if most > 0 && served >= most {
+        Some(Reason::MaxRequests)
+    } else {
+        None
+    }
 }
 
 /// Why a head was not taken.
@@ -300,6 +339,16 @@ fn reason(error: &HeadError) -> Reason {
         HeadError::ExpectationFailed => Reason::ExpectationFailed,
         _ => Reason::BadRequest,
     }
+}
+
+/// Answers a head that did not end in time, and closes.
+pub async fn too_slow<N: Net>(connection: Connection<N>, plan: &ListenerPlan) -> Reason {
+    let refusal = Refusal {
+        reason: Reason::HeaderTimeout,
+        detail: None,
+        answer: true,
+    };
+    refuse(connection, plan, refusal).await
 }
 
 /// Answers bytes that are no request, and closes.

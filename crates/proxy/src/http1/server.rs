@@ -102,14 +102,28 @@ impl<S: Stream> ServerExchange<S> {
 
     /// Ends the exchange.
     pub fn finish_exchange(mut self) -> Finished<S> {
-        let reusable =
-            self.finished && !self.close && self.body.is_done() && !self.writer.ends_with_connection();
+        if self.started && !self.finished && self.writer.ends_with_connection() {
+            // An orderly end would say that the body was whole.
+            self.wire.io.reset_on_drop();
+        }
+        let reusable = self.finished
+            && !self.close
+            && !self.spoke_early()
+            && self.body.is_done()
+            && !self.writer.ends_with_connection();
         self.buffers.put(std::mem::take(&mut self.bytes));
         Finished {
             wire: self.wire,
             head: self.head,
             reusable,
         }
+    }
+
+    /// Whether bytes came behind a request to leave HTTP. When it is not granted they belong to no protocol, and are
+    /// never taken for a request (attacks.md 17).
+    fn spoke_early(&self) -> bool {
+        let leaves = self.head.upgrade.is_some() || self.head.method == Method::Connect;
+        leaves && !self.wire.unread().is_empty()
     }
 
     fn framing(&mut self, status: u16, length: Length) -> BodyEncoder {
@@ -212,6 +226,7 @@ impl<S: Stream> Downstream for ServerExchange<S> {
     fn start_response<U: Upstream>(&mut self, up: &mut U, edits: &ResponseEdits<'_>) {
         let (response, length) = (up.response(), up.length());
         let status = response.status();
+        self.close |= self.spoke_early();
         let encoder = self.framing(status, length);
         let mut head = HeadWriter::new(self.wire.out());
         head.status_line(status, reason(response));
@@ -250,7 +265,7 @@ impl<S: Stream> Downstream for ServerExchange<S> {
         };
         let known = Length::Known(response.body.len() as u64);
         // The request's body may still be on its way; a client that is answered early must not be left in doubt.
-        self.close |= !self.body.is_done();
+        self.close |= !self.body.is_done() || self.spoke_early();
         let encoder = self.framing(status, known);
         let close = self.close;
         let version = self.head.version;
@@ -273,6 +288,15 @@ impl<S: Stream> Downstream for ServerExchange<S> {
             self.payload.sent += response.body.len() as u64;
         }
         self.writer = BodyWriter::new(BodyEncoder::None);
+        self.started = true;
+        self.finished = true;
+    }
+
+    fn accept_tunnel(&mut self) {
+        let mut head = HeadWriter::new(self.wire.out());
+        // RFC 9110 section 9.3.6: no length and no coding, since all that follows is the tunnel's.
+        head.status_line(200, b"");
+        head.end();
         self.started = true;
         self.finished = true;
     }

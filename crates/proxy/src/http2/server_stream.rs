@@ -356,6 +356,13 @@ impl Downstream for ServerStream {
         let _ = self.send_head(bodiless);
     }
 
+    fn accept_tunnel(&mut self) {
+        self.tunnel = self.kind != Kind::Plain;
+        self.answer = Answer::Head(Box::new(Response::new(())));
+        // A client that has gone is noticed by the tunnel.
+        let _ = self.send_head(false);
+    }
+
     fn started(&self) -> bool {
         !matches!(self.answer, Answer::None)
     }

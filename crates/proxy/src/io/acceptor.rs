@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 use super::socket::{Socket, keep_alive, tune};
 use crate::bind::Listening;
@@ -29,18 +29,36 @@ impl Acceptor {
         })
     }
 
+    /// Whoever waits in the queue. The kernel is asked, not the runtime, which may not have heard of the last ones.
+    pub fn into_queued(self) -> impl Iterator<Item = (Socket, Option<SocketAddr>)> {
+        let tcp = match self {
+            Self::Tcp(listener) => listener.into_std().ok(),
+            // Its socket may be shared with threads that go on to accept.
+            Self::Unix(_) => None,
+        };
+        std::iter::from_fn(move || {
+            let (stream, peer) = tcp.as_ref()?.accept().ok()?;
+            stream.set_nonblocking(true).ok()?;
+            Some((tuned(TcpStream::from_std(stream).ok()?), Some(peer)))
+        })
+    }
+
     /// The next connection and the client's address, which a Unix socket has none of.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Socket, Option<SocketAddr>)>> {
         match self {
-            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(tcp, peer)| {
-                // A socket that can't be tuned works all the same.
-                let _ = tune(&tcp);
-                let _ = keep_alive(&tcp);
-                (Socket::Tcp(tcp), Some(peer))
-            }),
+            Self::Tcp(listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(tcp, peer)| (tuned(tcp), Some(peer))),
             Self::Unix(listener) => listener
                 .poll_accept(cx)
                 .map_ok(|(unix, _)| (Socket::Unix(unix), None)),
         }
     }
+}
+
+fn tuned(tcp: TcpStream) -> Socket {
+    // A socket that can't be tuned works all the same.
+    let _ = tune(&tcp);
+    let _ = keep_alive(&tcp);
+    Socket::Tcp(tcp)
 }

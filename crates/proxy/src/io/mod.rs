@@ -20,7 +20,8 @@ use crate::upstream::target::Target;
 
 /// A byte stream that can wait for bytes without holding a buffer for them.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
-    /// Ready when a read would give bytes, the end or an error.
+    /// Ready when a read may give bytes, the end or an error; that it does is known by reading only, since a runtime
+    /// takes a stream for ready until a read has shown otherwise.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Makes the coming drop a reset (RST) instead of an orderly end.

@@ -85,12 +85,12 @@ impl Net for Sockets {
     }
 }
 
-/// What is set on every TCP socket: no Nagle delay (a proxy writes whole messages), keep-alive probes.
+/// No Nagle delay: a proxy writes whole messages.
 pub fn tune(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)
 }
 
-/// Turns on keep-alive probes, for streams that may be silent for long.
+/// Turns on keep-alive probes: streams may be silent for long.
 pub fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
     SockRef::from(tcp).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE_IDLE))
 }

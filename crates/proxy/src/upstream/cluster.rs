@@ -18,7 +18,7 @@ use super::pool::{Pool, Pooled};
 use super::room::Bell;
 use super::target::{Offer, Target, TargetTls};
 use crate::balance::{EndpointState, PickError, Picked, Picker, Rng, Tried};
-use crate::clock::{NEVER, Nanos, nanos};
+use crate::clock::{NEVER, Nanos, after, nanos};
 use crate::http2::client::Connections;
 use crate::io::Stream;
 use crate::telemetry::Label;
@@ -157,6 +157,10 @@ impl<S: Stream> Cluster<S> {
     pub fn put(&self, endpoint: &Arc<EndpointState>, pooled: Pooled<S>) {
         let plan = self.plan.borrow();
         if plan.shared.room.is_awaited() && !self.room.is_awaited() {
+            return;
+        }
+        let age = plan.resource.timeouts.max_connection_age.enabled();
+        if after(pooled.opened, age) <= pooled.idle_since {
             return;
         }
         let most = plan.resource.limits.idle_connections as usize;

@@ -9,7 +9,7 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::target::Target;
-use crate::io::socket::{Plain, Socket, tune};
+use crate::io::socket::{Plain, Socket, keep_alive, tune};
 
 /// Why a connection could not be made. Nothing was sent, so the request may go to another endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,7 @@ pub async fn connect(target: &Target) -> Result<Socket, ConnectError> {
         Address::Ip(address) => {
             let tcp = TcpStream::connect(address).await?;
             tune(&tcp)?;
+            keep_alive(&tcp)?;
             Plain::Tcp(tcp)
         }
         Address::Unix(path) => Plain::Unix(UnixStream::connect(&**path).await?),

@@ -6,6 +6,7 @@ pub mod connect;
 pub mod dial;
 pub mod pool;
 pub mod room;
+pub mod stream;
 pub mod target;
 
 pub use connect::ConnectError;

@@ -12,7 +12,7 @@ use std::task::{Context, Waker};
 use super::cluster::ConnectionPermit;
 use crate::clock::Nanos;
 use crate::io::Stream;
-use crate::io::wire::Wire;
+use crate::io::wire::{ReadSize, Wire};
 use crate::telemetry::{ClusterStats, Own};
 
 /// A connection to a server, between two exchanges or in one.
@@ -93,9 +93,12 @@ impl<S: Stream> Pool<S> {
         self.idle.pop_front()
     }
 
-    /// Keeps a connection, unless `most` are kept already.
+    /// Keeps a connection. Where `most` are kept already, the one that was idle longest goes.
     pub fn put(&mut self, mut pooled: Pooled<S>, most: usize) {
-        if self.idle.len() < most {
+        if self.idle.len() >= most {
+            self.idle.pop_front();
+        }
+        if most > 0 {
             pooled.open.idle(true);
             self.idle.push_back(pooled);
         }
@@ -121,10 +124,10 @@ impl<S: Stream> Pool<S> {
     }
 }
 
-/// Between exchanges a server has nothing to say: a readable connection was closed or is out of step.
+/// Between exchanges a server has nothing to say: a connection that gives anything was closed or is out of step.
 fn is_quiet<S: Stream>(pooled: &mut Pooled<S>) -> bool {
     pooled
         .wire
-        .poll_readable(&mut Context::from_waker(Waker::noop()))
+        .poll_fill(&mut Context::from_waker(Waker::noop()), ReadSize::Small)
         .is_pending()
 }

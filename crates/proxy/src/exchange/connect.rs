@@ -1,0 +1,36 @@
+//! How is a CONNECT answered?
+//!
+//! The proxy is the tunnel's end: it connects to the cluster that the route names, says so, and what follows are the
+//! client's bytes and the server's. The server never sees the CONNECT.
+
+use mesh_model::errors::Reason;
+
+use super::message::Downstream;
+use super::{Context, Forward, Outcome, refuse};
+use crate::balance::Outcome as Verdict;
+use crate::io::Net;
+use crate::upstream::stream::dial_cluster;
+
+/// Opens the tunnel or says why not.
+pub async fn open<N: Net, D: Downstream>(
+    cx: &Context<'_, N>,
+    down: &mut D,
+    forward: &Forward,
+    outcome: &mut Outcome<N::Stream>,
+) {
+    let not_after = forward.deadlines.request.min(cx.listener.drain_deadline());
+    let dialled = dial_cluster(cx.thread, cx.deadline, not_after, &forward.cluster, forward.hash).await;
+    match dialled {
+        Ok(server) => {
+            outcome.endpoint = Some(server.in_flight.endpoint().clone());
+            server.in_flight.finish(cx.thread.now(), Verdict::Success);
+            down.accept_tunnel();
+            outcome.status = 200;
+            outcome.tunnel = Some(server.pooled);
+        }
+        Err(Reason::RequestTimeout) if not_after != forward.deadlines.request => {
+            refuse(down, outcome, Reason::Draining, None);
+        }
+        Err(reason) => refuse(down, outcome, reason, None),
+    }
+}

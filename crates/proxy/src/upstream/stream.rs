@@ -1,0 +1,87 @@
+//! Which server gets a stream of bytes?
+//!
+//! TCP streams and what follows CONNECT. An endpoint that can't be reached is put aside and another is tried: nothing
+//! was sent.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use mesh_model::errors::Reason;
+use mesh_model::resources::WeightedCluster;
+use mesh_model::route::pick_cluster;
+
+use super::dial::connect_endpoint;
+use super::pool::Pooled;
+use crate::balance::{InFlight, Tried};
+use crate::clock::Nanos;
+use crate::io::Net;
+use crate::telemetry::Label;
+use crate::thread::Thread;
+use crate::timer::Deadline;
+
+/// Endpoints tried for one stream.
+const TRIES: u32 = 3;
+
+/// A server for a stream of bytes.
+pub struct Dialled<S> {
+    /// The connection, its own.
+    pub pooled: Pooled<S>,
+    /// Counts the stream at its endpoint.
+    pub in_flight: InFlight,
+    /// The cluster, as it stands in metrics.
+    pub cluster: Label,
+}
+
+/// Connects to one of these clusters.
+///
+/// # Errors
+/// Why the endpoint that was tried last could not be had.
+pub async fn dial<N: Net>(
+    thread: &Rc<Thread<N>>,
+    deadline: &Deadline,
+    not_after: Nanos,
+    to: &[WeightedCluster],
+) -> Result<Dialled<N::Stream>, Reason> {
+    let target = pick_cluster(to, thread.random()).ok_or(Reason::ClusterUnknown)?;
+    dial_cluster(thread, deadline, not_after, &target.cluster, None).await
+}
+
+/// Connects to this cluster; `hash` is what consistent hashing goes by.
+///
+/// # Errors
+/// As [`dial`].
+pub async fn dial_cluster<N: Net>(
+    thread: &Rc<Thread<N>>,
+    deadline: &Deadline,
+    not_after: Nanos,
+    cluster: &str,
+    hash: Option<u64>,
+) -> Result<Dialled<N::Stream>, Reason> {
+    let cluster = thread.cluster(cluster).ok_or(Reason::ClusterUnknown)?;
+    let plan = cluster.plan();
+    let mut tried = Tried::default();
+    let mut last = None;
+    for _ in 0..TRIES {
+        let now = thread.now();
+        let picked = plan.pick(now, &mut thread.rng.borrow_mut(), hash, &tried);
+        let (index, endpoint) = match picked {
+            Ok(picked) => (picked.index, Arc::clone(picked.endpoint)),
+            // Nobody else is left: what the tried ones said is the better story.
+            Err(reason) => return Err(last.unwrap_or(reason)),
+        };
+        let in_flight = endpoint.start(now);
+        match connect_endpoint(thread, deadline, &plan, &endpoint, not_after).await {
+            Ok(pooled) => {
+                return Ok(Dialled {
+                    pooled,
+                    in_flight,
+                    cluster: plan.label.clone(),
+                });
+            }
+            Err(reason @ Reason::RequestTimeout) => return Err(reason),
+            Err(reason) => last = Some(reason),
+        }
+        tried.insert(index);
+    }
+    Err(last.unwrap_or(Reason::NoEndpoints))
+}

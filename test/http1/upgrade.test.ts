@@ -1,0 +1,174 @@
+// Do connections that leave HTTP carry everything, and do those that may not leave it stay?
+
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import test from 'ava';
+import { WebSocket, WebSocketServer } from 'ws';
+import { event, httpOrigin, proxyStatus, request } from '../support/http.js';
+import { startSidecar, web } from '../support/sidecar.js';
+import { connect, tcpServer } from '../support/tcp.js';
+import { within } from '../support/wait.js';
+
+const ASK = 'GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo/1\r\n\r\n';
+
+test('WebSocket: text, binary, ping, subprotocol, and a close with its code', async (t) => {
+  const origin = await httpOrigin(t);
+  const server = new WebSocketServer({ server: origin.server, handleProtocols: () => 'chat.v2' });
+  t.teardown(() => server.close());
+  server.on('connection', (socket, asked) => {
+    socket.send(`hello ${asked.url}`);
+    socket.on('message', (data, isBinary) => {
+      if (data.toString() === 'bye') socket.close(4001, 'as asked');
+      else socket.send(data, { binary: isBinary });
+    });
+  });
+  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const client = new WebSocket(`ws://${proxy.address()}/room?id=7`, ['chat.v1', 'chat.v2']);
+  t.teardown(() => client.terminate());
+  const [first] = await event<[Buffer]>(client, 'message');
+  t.is(first.toString(), 'hello /room?id=7');
+  t.is(client.protocol, 'chat.v2');
+
+  for (const size of [0, 1, 125, 126, 65_535, 65_536, 1_000_000]) {
+    const bytes = randomBytes(size);
+    client.send(bytes);
+    const [back, isBinary] = await event<[Buffer, boolean]>(client, 'message');
+    t.true(isBinary);
+    t.is(createHash('sha1').update(back).digest('hex'), createHash('sha1').update(bytes).digest('hex'));
+  }
+  client.send('grüße');
+  const [text, isBinary] = await event<[Buffer, boolean]>(client, 'message');
+  t.is(text.toString(), 'grüße');
+  t.false(isBinary);
+
+  client.ping('are you there');
+  const [pong] = await event<[Buffer]>(client, 'pong');
+  t.is(pong.toString(), 'are you there');
+
+  client.send('bye');
+  const [code, why] = await event<[number, Buffer]>(client, 'close');
+  t.is(code, 4001);
+  t.is(why.toString(), 'as asked');
+});
+
+test('WebSocket: many at once, and the server may begin', async (t) => {
+  const origin = await httpOrigin(t);
+  const server = new WebSocketServer({ server: origin.server });
+  t.teardown(() => server.close());
+  server.on('connection', (socket) => socket.on('message', (data) => socket.send(data)));
+  const proxy = await startSidecar(t, web({ to: origin.address }));
+  await Promise.all(
+    Array.from({ length: 50 }, async (_, n) => {
+      const client = new WebSocket(`ws://${proxy.address()}/`);
+      await event(client, 'open');
+      for (let round = 0; round < 10; round += 1) {
+        client.send(`${n}.${round}`);
+        const [back] = await event<[Buffer]>(client, 'message');
+        t.is(back.toString(), `${n}.${round}`);
+      }
+      client.close();
+      await event(client, 'close');
+    }),
+  );
+});
+
+test('WebSocket: refused by the server, the client sees why', async (t) => {
+  const origin = await httpOrigin(t);
+  origin.server.on('upgrade', (_, socket) => {
+    socket.end('HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwho?');
+  });
+  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const client = new WebSocket(`ws://${proxy.address()}/`);
+  client.on('error', () => {});
+  const [, answer] = (await within('the refusal', once(client, 'unexpected-response'))) as [
+    unknown,
+    { statusCode: number },
+  ];
+  t.is(answer.statusCode, 401);
+});
+
+test('any other protocol: bytes both ways, early ones included, each side may end first', async (t) => {
+  const server = await tcpServer(t, async (peer) => {
+    const head = await peer.readUntil('\r\n\r\n');
+    t.regex(head, /^upgrade: echo\/1\r$/im);
+    t.regex(head, /^connection: upgrade\r$/im);
+    await peer.send(
+      'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo/1\r\n\r\nat once',
+    );
+    const sent = await peer.readToEnd();
+    peer.end(`echo ${sent}`);
+  });
+  const proxy = await startSidecar(t, web({ to: server.address }));
+  const peer = await connect(t, proxy.port());
+  await peer.send(ASK);
+  const answer = await peer.response();
+  t.is(answer.statusLine, 'HTTP/1.1 101 Switching Protocols');
+  t.is(answer.headers.get('upgrade'), 'echo/1');
+  t.is(answer.headers.get('connection')?.toLowerCase(), 'upgrade');
+  t.is((await peer.read(7)).toString(), 'at once');
+  const bytes = randomBytes(100_000).toString('latin1');
+  peer.end(bytes);
+  t.is(await peer.readToEnd(), `echo ${bytes}`);
+});
+
+test('an upgrade that the server does not take is an ordinary response, and the connection goes on', async (t) => {
+  const origin = await httpOrigin(t, (incoming, outgoing) => outgoing.end(`plain ${incoming.url}`));
+  // Node's server takes a request with `upgrade` as plain when nobody listens for upgrades.
+  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const peer = await connect(t, proxy.port());
+  await peer.send(ASK);
+  t.is((await peer.response()).body, 'plain /chat');
+  await peer.send('GET /next HTTP/1.1\r\nHost: a\r\n\r\n');
+  t.is((await peer.response()).body, 'plain /next');
+});
+
+test('bytes that a client sends before its upgrade was taken are held, and are no request when it is not', async (t) => {
+  const server = await tcpServer(t, async (peer) => {
+    await peer.readUntil('\r\n\r\n');
+    await new Promise(setImmediate);
+    t.is(peer.pending, 0);
+    await peer.send('HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno');
+  });
+  const proxy = await startSidecar(t, web({ to: server.address }));
+  const peer = await connect(t, proxy.port());
+  await peer.send(`${ASK}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n`);
+  const answer = await peer.response();
+  t.is(answer.status, 403);
+  t.is(await peer.readToEnd(), '');
+  t.is(server.peers.length, 1);
+  await server.peers[0]?.gone();
+  t.is(server.peers[0]?.pending, 0);
+});
+
+test('bytes that a client sends before its upgrade was taken arrive once it is', async (t) => {
+  const server = await tcpServer(t, async (peer) => {
+    await peer.readUntil('\r\n\r\n');
+    await peer.send('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo/1\r\n\r\n');
+    peer.end(`got ${(await peer.read(5)).toString()}`);
+  });
+  const proxy = await startSidecar(t, web({ to: server.address }));
+  const peer = await connect(t, proxy.port());
+  await peer.send(`${ASK}early`);
+  t.is((await peer.response()).status, 101);
+  t.is(await peer.readUntil('early'), 'got early');
+});
+
+test('a server that switches protocols unasked broke HTTP: 502', async (t) => {
+  const server = await tcpServer(t, async (peer) => {
+    await peer.readUntil('\r\n\r\n');
+    await peer.send('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: evil\r\n\r\nbytes');
+  });
+  const proxy = await startSidecar(t, web({ to: server.address }));
+  const answer = await request(proxy.port());
+  t.is(answer.status, 502);
+  t.is(proxyStatus(answer.headers).error, 'http_protocol_error');
+  await (await server.accepted()).gone();
+});
+
+test('`upgrade` without `connection: upgrade` is no upgrade', async (t) => {
+  const origin = await httpOrigin(t);
+  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const answer = await request(proxy.port(), { headers: { upgrade: 'websocket', connection: 'keep-alive' } });
+  t.is(answer.status, 200);
+  t.false('upgrade' in (JSON.parse(answer.text) as { headers: object }).headers);
+});

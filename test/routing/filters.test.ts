@@ -1,0 +1,175 @@
+// Is what a route changes changed, on the way there and back, and nothing else?
+
+import test from 'ava';
+import { echo, echoed, httpOrigin, request } from '../support/http.js';
+import { startSidecar, web } from '../support/sidecar.js';
+
+test('headers of the request: set, added, removed', async (t) => {
+  const origin = await httpOrigin(t);
+  const proxy = await startSidecar(
+    t,
+    web({
+      routes: [
+        {
+          to: origin.address,
+          setHeaders: { 'x-set': 'new', 'X-Fresh': 'yes' },
+          addHeaders: { 'x-add': ['two', 'three'] },
+          removeHeaders: ['x-gone', 'X-Gone-Too', 'x-not-there'],
+        },
+      ],
+    }),
+  );
+  const { rawHeaders } = echoed(
+    await request(proxy.port(), {
+      headers: {
+        'X-Set': ['old', 'older'],
+        'x-add': 'one',
+        'x-gone': '1',
+        'x-gone-too': '2',
+        'x-stays': '3',
+      },
+    }),
+  );
+  const all = (name: string): string[] =>
+    rawHeaders.filter((_, n) => n % 2 === 1 && rawHeaders[n - 1]?.toLowerCase() === name);
+  t.deepEqual(all('x-set'), ['new']);
+  t.deepEqual(all('x-fresh'), ['yes']);
+  t.deepEqual(all('x-add'), ['one', 'two', 'three']);
+  t.deepEqual(all('x-gone'), []);
+  t.deepEqual(all('x-gone-too'), []);
+  t.deepEqual(all('x-stays'), ['3']);
+});
+
+test('headers of the response: set, added, removed', async (t) => {
+  const origin = await httpOrigin(t, (_, outgoing) => {
+    outgoing.setHeader('x-set', ['old', 'older']);
+    outgoing.setHeader('x-add', 'one');
+    outgoing.setHeader('server', 'secret/1.0');
+    outgoing.setHeader('set-cookie', ['a=1', 'b=2']);
+    outgoing.end('body');
+  });
+  const proxy = await startSidecar(
+    t,
+    web({
+      routes: [
+        {
+          to: origin.address,
+          response: {
+            setHeaders: { 'x-set': 'new' },
+            addHeaders: { 'x-add': 'two', 'set-cookie': 'c=3' },
+            removeHeaders: ['server'],
+          },
+        },
+      ],
+    }),
+  );
+  const { headers, text } = await request(proxy.port());
+  t.is(headers['x-set'], 'new');
+  t.is(headers['x-add'], 'one, two');
+  t.deepEqual(headers['set-cookie'], ['a=1', 'b=2', 'c=3']);
+  t.false('server' in headers);
+  t.is(text, 'body');
+});
+
+test('the path that is sent on', async (t) => {
+  const origin = await httpOrigin(t);
+  const to = origin.address;
+  const proxy = await startSidecar(
+    t,
+    web({
+      routes: [
+        { match: { path: '/full' }, to, rewritePath: '/whole' },
+        { match: { path: '/api/*' }, to, rewritePath: '/v2/*' },
+        { match: { path: '/strip/*' }, to, rewritePath: '/*' },
+        { match: { path: '/keep/*' }, to },
+      ],
+    }),
+  );
+  for (const [asked, sent] of [
+    ['/full?a=b', '/whole?a=b'],
+    ['/api', '/v2'],
+    ['/api/', '/v2/'],
+    ['/api/x/y?z', '/v2/x/y?z'],
+    ['/strip', '/'],
+    ['/strip/x', '/x'],
+    ['/keep/x%20y?q=%2f', '/keep/x%20y?q=%2f'],
+  ] as const) {
+    t.is(echoed(await request(proxy.port(), { path: asked })).url, sent, asked);
+  }
+});
+
+test('redirects', async (t) => {
+  const proxy = await startSidecar(
+    t,
+    web({
+      routes: [
+        { match: { path: '/https' }, redirect: { scheme: 'https', status: 301 } },
+        { match: { path: '/host' }, redirect: { host: 'other.test:8443' } },
+        { match: { path: '/old/*' }, redirect: { path: '/new/*', status: 308 } },
+        { match: { path: '/one' }, redirect: { path: '/two', scheme: 'https', host: 'x.test', status: 307 } },
+      ],
+    }),
+  );
+  for (const [path, status, location] of [
+    ['/https?a=b', 301, 'https://shop.test/https?a=b'],
+    ['/host', 302, 'http://other.test:8443/host'],
+    ['/old/a/b?c', 308, 'http://shop.test/new/a/b?c'],
+    ['/one', 307, 'https://x.test/two'],
+  ] as const) {
+    const answer = await request(proxy.port(), { path, headers: { host: 'shop.test' } });
+    t.is(answer.status, status, path);
+    t.is(answer.headers.location, location, path);
+    t.is(answer.text, '');
+  }
+});
+
+test('responses made here', async (t) => {
+  const proxy = await startSidecar(
+    t,
+    web({
+      routes: [
+        { match: { path: '/health' }, respond: 204 },
+        {
+          match: { path: '/json' },
+          respond: { status: 201, body: '{"a":1}', contentType: 'application/json' },
+        },
+        { match: { path: '/closed' }, respond: { status: 503, body: 'closed\n' } },
+      ],
+    }),
+  );
+  const health = await request(proxy.port(), { path: '/health' });
+  t.is(health.status, 204);
+  t.is(health.text, '');
+  t.false('content-length' in health.headers);
+  const json = await request(proxy.port(), { path: '/json', method: 'POST', body: 'read and thrown away' });
+  t.is(json.status, 201);
+  t.is(json.headers['content-type'], 'application/json');
+  t.is(json.text, '{"a":1}');
+  const closed = await request(proxy.port(), { path: '/closed' });
+  t.is(closed.status, 503);
+  t.is(closed.text, 'closed\n');
+  t.is(closed.headers['content-type'], 'text/plain; charset=utf-8');
+  t.false('proxy-status' in closed.headers);
+});
+
+test('several routes, each with its own changes, on one connection', async (t) => {
+  const origin = await httpOrigin(t, echo);
+  const proxy = await startSidecar(
+    t,
+    web({
+      routes: Array.from({ length: 20 }, (_, n) => ({
+        match: { path: `/${n}` },
+        to: origin.address,
+        setHeaders: { 'x-route': String(n) },
+        response: { setHeaders: { 'x-back': String(n) } },
+      })),
+    }),
+  );
+  await Promise.all(
+    Array.from({ length: 100 }, async (_, n) => {
+      const answer = await request(proxy.port(), { path: `/${n % 20}` });
+      t.is(echoed(answer).headers['x-route'], String(n % 20));
+      t.is(answer.headers['x-back'], String(n % 20));
+    }),
+  );
+});
