@@ -8,7 +8,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::network::SimStream;
 use crate::balance::Rng;
-use crate::io::Stream;
 
 /// The bytes that belong to a number.
 pub(super) fn content(number: u64, length: usize) -> Vec<u8> {
@@ -93,7 +92,7 @@ impl Talk {
     }
 
     /// Breaks the connection off.
-    pub(super) fn reset(mut self) {
-        self.stream.reset_on_drop();
+    pub(super) fn reset(self) {
+        self.stream.break_off();
     }
 }

@@ -158,6 +158,17 @@ impl Sim {
         .await;
     }
 
+    /// What a future gives, or nothing when that takes longer than `span`.
+    pub(super) async fn within<F: Future>(&self, span: Nanos, future: F) -> Option<F::Output> {
+        let mut future = std::pin::pin!(future);
+        let mut late = std::pin::pin!(self.sleep(span));
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => late.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    }
+
     /// Something got on.
     pub(super) fn moved(&self) {
         self.0.idle_polls.set(0);

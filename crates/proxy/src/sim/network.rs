@@ -104,6 +104,7 @@ struct End {
     /// Which end this is: the pipe that it reads.
     side: usize,
     reset_on_drop: Cell<bool>,
+    closed: Cell<bool>,
 }
 
 /// Two ends of a new stream.
@@ -119,6 +120,7 @@ pub(super) fn pair(sim: &Sim, weather: Weather) -> (SimStream, SimStream) {
             link: Rc::clone(&link),
             side,
             reset_on_drop: Cell::new(false),
+            closed: Cell::new(false),
         }))
     };
     (end(0), end(1))
@@ -262,6 +264,12 @@ impl SimStream {
         Self(Rc::clone(&self.0))
     }
 
+    /// Breaks the stream off, whoever has a handle to it.
+    pub(super) fn break_off(&self) {
+        self.0.reset_on_drop.set(true);
+        self.0.close();
+    }
+
     /// Sends bytes that arrive at once and together, whatever the window.
     pub(super) fn send_together(&self, bytes: &[u8]) {
         let gone = {
@@ -307,7 +315,7 @@ impl AsyncRead for SimStream {
             link.sim.moved();
             return Poll::Ready(Ok(()));
         }
-        if pipe.reset {
+        if pipe.reset || pipe.closed {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         if pipe.ended {
@@ -355,6 +363,15 @@ impl AsyncWrite for SimStream {
 
 impl Drop for End {
     fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl End {
+    fn close(&self) {
+        if self.closed.replace(true) {
+            return;
+        }
         let farewell = {
             let link = &mut *self.link.borrow_mut();
             let own = &mut link.pipes[self.side];
@@ -363,7 +380,9 @@ impl Drop for End {
             own.arrived.clear();
             let reset = own.reset;
             own.wake_writer();
+            own.wake_reader();
             let other = &mut link.pipes[1 - self.side];
+            other.wake_writer();
             let shut = std::mem::replace(&mut other.shut, true);
             match (self.reset_on_drop.get() || unread, shut) {
                 _ if reset => None,

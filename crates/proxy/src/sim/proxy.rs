@@ -142,8 +142,14 @@ impl Proxy {
         self.thread.cluster(cluster).unwrap().idle()
     }
 
-    /// Drains within `span` and sees that nothing is left.
+    /// Drains within `span`, sees that nothing is left, and lets go of everything.
     pub(super) fn finish(&self, span: Nanos) {
+        self.end(span);
+        self.sim.forget();
+    }
+
+    /// Drains within `span` and sees that nothing is left.
+    pub(super) fn end(&self, span: Nanos) {
         if self.drains_until.get() == NEVER {
             self.drain(span);
         }
@@ -173,7 +179,6 @@ impl Proxy {
             assert_eq!(shared.open_connections() as usize, idle, "permits of {name:?}");
             assert!(shared.request(1).is_some(), "requests of {name:?}");
         }
-        self.sim.forget();
     }
 }
 

@@ -8,196 +8,13 @@ use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::bytes::{Talk, content};
-use super::clock::{MS, SECOND, Sim};
+use super::clock::{SECOND, Sim};
 use super::each_seed;
-use super::http::{Body, Framing, Head, framed};
+use super::http::{Body, Framing, Head};
 use super::network::{SimStream, Weather};
+use super::plan::{Deed, Plan};
 use super::proxy::Proxy;
-use crate::clock::{Clock, Nanos};
-
-/// How one request and its response are to go.
-#[derive(Clone, Copy, Debug)]
-struct Plan {
-    id: u64,
-    method: &'static str,
-    version: &'static str,
-    request: Framing,
-    request_length: usize,
-    status: u16,
-    response: Framing,
-    response_length: usize,
-    informational: u64,
-    thinks: Nanos,
-    deed: Deed,
-}
-
-/// What a server does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deed {
-    /// Reads the request, answers it, goes on.
-    Answers,
-    /// And says that it closes, but does not.
-    SaysClose,
-    /// And closes without a word.
-    Closes,
-    /// And some time later closes without a word.
-    ClosesLater(Nanos),
-    /// Answers when it has seen the head, then reads the rest.
-    Early,
-    /// Answers when it has seen the head, and closes.
-    EarlyCloses,
-    /// Sends bytes behind the response.
-    Extra,
-    /// Ends in the middle of the response's body.
-    Cuts,
-    /// Breaks off in the middle of the response's body.
-    Breaks,
-    /// Closes without an answer.
-    Hangs,
-    /// Says nothing.
-    Silent,
-    /// Says something else.
-    Garbles,
-}
-
-impl Deed {
-    /// Whether a response can be expected to be whole.
-    fn is_good(self) -> bool {
-        use Deed::*;
-        matches!(
-            self,
-            Answers | SaysClose | Closes | ClosesLater(_) | Early | EarlyCloses | Extra
-        )
-    }
-
-    /// Whether a body that ends with the connection ends elsewhere.
-    fn blurs_the_end(self) -> bool {
-        matches!(self, Self::Extra | Self::Cuts)
-    }
-
-    /// Whether the server's connection may not be used again.
-    fn spoils(self) -> bool {
-        !matches!(self, Self::Answers | Self::Early | Self::ClosesLater(_))
-    }
-}
-
-impl Plan {
-    fn draw(sim: &Sim, id: u64, window: usize, good: bool) -> Self {
-        use Deed::*;
-        let method = sim.one(&["GET", "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"]);
-        let request = match method {
-            "GET" | "HEAD" => Framing::None,
-            _ => sim.one(&[Framing::None, Framing::Length, Framing::Chunked]),
-        };
-        let version = if request != Framing::Chunked && sim.once_in(6) {
-            "HTTP/1.0"
-        } else {
-            "HTTP/1.1"
-        };
-        let status = sim.one(&[200, 200, 200, 204, 304, 404, 500]);
-        let response = match status {
-            204 | 304 => Framing::None,
-            _ => sim.one(&[Framing::Length, Framing::Length, Framing::Chunked, Framing::Close]),
-        };
-        let most = (window * 100).min(300_000) as u64;
-        let length = |framing| match framing {
-            Framing::None => 0,
-            _ => sim.below(sim.one(&[1, 10, most])) as usize,
-        };
-        let later = sim.below(50 * MS);
-        let deed = if good {
-            sim.one(&[Answers, Answers, Answers, SaysClose, Early, EarlyCloses, Extra])
-        } else {
-            sim.one(&[
-                Answers,
-                Closes,
-                ClosesLater(later),
-                EarlyCloses,
-                Extra,
-                Cuts,
-                Breaks,
-                Hangs,
-                Silent,
-                Garbles,
-            ])
-        };
-        Self {
-            id,
-            method,
-            version,
-            request,
-            request_length: length(request),
-            status,
-            response,
-            response_length: length(response),
-            informational: sim.one(&[0, 0, 0, 1, 3]),
-            thinks: sim.below(sim.one(&[1, 2 * MS, 300 * MS])),
-            deed,
-        }
-    }
-
-    /// Whether a response can be expected to be whole. A close with unread bytes is a reset: it cuts what ends with the
-    /// connection.
-    fn is_good(&self) -> bool {
-        self.deed.is_good() && !(self.deed == Deed::EarlyCloses && self.response == Framing::Close)
-    }
-
-    /// Whether the response may be complete before the request.
-    fn is_early(&self) -> bool {
-        matches!(self.deed, Deed::Early | Deed::EarlyCloses) && self.request != Framing::None
-    }
-
-    /// Whether a failed try may be repeated.
-    fn is_safe(&self) -> bool {
-        matches!(self.method, "GET" | "HEAD" | "PUT" | "DELETE")
-    }
-
-    fn bodiless(&self) -> bool {
-        self.method == "HEAD" || matches!(self.status, 204 | 304)
-    }
-
-    fn request_bytes(&self, sim: &Sim) -> Vec<u8> {
-        let body = content(self.id, self.request_length);
-        let mut bytes = format!(
-            "{} /{} {}\r\nHost: a.test\r\n",
-            self.method, self.id, self.version
-        );
-        if self.version == "HTTP/1.0" {
-            bytes += "Connection: keep-alive\r\n";
-        }
-        match self.request {
-            Framing::Length => bytes += &format!("Content-Length: {}\r\n", body.len()),
-            Framing::Chunked => bytes += "Transfer-Encoding: chunked\r\n",
-            _ => {}
-        }
-        bytes += "\r\n";
-        [bytes.into_bytes(), framed(sim, self.request, &body)].concat()
-    }
-
-    fn response_bytes(&self, sim: &Sim) -> Vec<u8> {
-        let body = content(!self.id, self.response_length);
-        let mut bytes = String::new();
-        for _ in 0..self.informational {
-            bytes += "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
-        }
-        bytes += &format!("HTTP/1.1 {} \r\nX-Id: {}\r\n", self.status, self.id);
-        match self.response {
-            Framing::Length => bytes += &format!("Content-Length: {}\r\n", body.len()),
-            Framing::Chunked => bytes += "Transfer-Encoding: chunked\r\n",
-            _ => {}
-        }
-        if self.deed == Deed::SaysClose {
-            bytes += "Connection: close\r\n";
-        }
-        bytes += "\r\n";
-        let body = if self.bodiless() {
-            Vec::new()
-        } else {
-            framed(sim, self.response, &body)
-        };
-        [bytes.into_bytes(), body].concat()
-    }
-}
+use crate::clock::Clock;
 
 /// All that clients and servers know of each other.
 struct Book {
@@ -337,9 +154,8 @@ async fn write_all(
 }
 
 /// A client: sends its requests and looks at what comes back.
-async fn client(book: Rc<Book>, proxy: Rc<Proxy>, plans: Vec<Plan>, pipelined: bool) {
+async fn client(book: Rc<Book>, proxy: Rc<Proxy>, stream: SimStream, plans: Vec<Plan>, pipelined: bool) {
     let sim = book.sim.clone();
-    let stream = proxy.connect();
     let (say, turn) = unbounded_channel();
     let writer = write_all(
         Rc::clone(&book),
@@ -460,11 +276,27 @@ fn run(seed: u64, weather: impl Fn(&Sim) -> Weather, good: bool) -> u32 {
     }
     let clients = 1 + sim.below(3) as usize;
     for mine in plans.chunks(plans.len().div_ceil(clients)) {
-        let client = client(Rc::clone(&book), Rc::clone(&proxy), mine.to_vec(), sim.once_in(2));
+        let stream = proxy.connect();
+        let client = client(
+            Rc::clone(&book),
+            Rc::clone(&proxy),
+            stream.share(),
+            mine.to_vec(),
+            sim.once_in(2),
+        );
+        // Some lose interest.
+        let patience = if !good && sim.once_in(4) {
+            sim.below(SECOND)
+        } else {
+            crate::clock::NEVER / 2
+        };
+        let clock = sim.clone();
         let book = Rc::clone(&book);
         book.clients.set(book.clients.get() + 1);
         sim.spawn("client", async move {
-            client.await;
+            if clock.within(patience, client).await.is_none() {
+                stream.break_off();
+            }
             book.clients.set(book.clients.get() - 1);
         });
     }

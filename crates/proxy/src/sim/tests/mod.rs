@@ -1,5 +1,7 @@
 //! What must hold in every run.
 
 mod exchanges;
+mod plan;
+mod tunnels;
 
 use super::{bytes, clock, each_seed, http, network, proxy};
