@@ -13,13 +13,13 @@ import { InputError } from './mesh-error.js';
 export interface DescribedRequest {
   /** The name of the listener it comes to. Default: the one with the URL's port, or the only one. */
   readonly listener?: string;
-  /** What is spoken: HTTP of any version, gRPC, or anything else. Default `http`. */
+  /** What is spoken: HTTP of any version, gRPC, or anything else. Default: `http`, unless the URL's scheme is `tcp` or `tls`. */
   readonly protocol?: 'http' | 'grpc' | 'tcp';
   /** The method. Default GET; POST for gRPC. */
   readonly method?: string;
   /**
-   * `https://shop.test/api?x=1`, `shop.test/api` or `/api`. Its scheme says whether TLS is spoken; without one, that
-   * is what the listener expects.
+   * `https://shop.test/api?x=1`, `shop.test/api` or `/api`. Its scheme (http, https, ws, wss, tcp, tls) says whether
+   * TLS is spoken; without one, that is what the listener expects.
    */
   readonly url?: string;
   /** The host, where it is another than the URL's. */
@@ -38,6 +38,8 @@ export interface Decision {
   readonly listener?: string;
   /** The route that takes it. */
   readonly route?: DecidedRoute;
+  /** Routes that are more specific and take its host and path, but not its method, headers or query; at most 20. */
+  readonly passedOver?: readonly PassedOver[];
   /** What happens. */
   readonly outcome: Outcome;
 }
@@ -52,6 +54,16 @@ export interface DecidedRoute {
   readonly hosts: readonly string[];
   /** Its place in the resources: `routeTables[0].virtualHosts[1].routes[2]`. */
   readonly path: string;
+}
+
+/** A route that was more specific and did not take the request. */
+export interface PassedOver {
+  /** Its name, given or made from its match. */
+  readonly name: string;
+  /** Its place in the resources: `routeTables[0].virtualHosts[1].routes[2]`. */
+  readonly path: string;
+  /** The first condition that does not hold, in words. */
+  readonly why: string;
 }
 
 /** What happens to a request. */

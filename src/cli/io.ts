@@ -1,6 +1,7 @@
 /** What a command touches of the world outside; tests hand in their own. */
 
 import type { ResourceIssue } from '../config/resources.js';
+import type { Decision, DescribedRequest } from '../decision.js';
 import type { CreateProxy } from '../proxy/types.js';
 
 /** Exit codes: what a script can tell apart. */
@@ -19,6 +20,8 @@ export interface Core {
   readonly createProxy: CreateProxy;
   /** Everything that is wrong with resources in JSON; nothing when they are right. */
   validateResources(json: string): readonly ResourceIssue[];
+  /** Which way a request takes through resources in JSON. */
+  routeRequest(json: string, request: DescribedRequest): Decision;
 }
 
 /** A stream to write to. */

@@ -2,6 +2,7 @@
 
 import { Command, CommanderError } from 'commander';
 import { addCompile } from './compile.js';
+import { addExplain } from './explain.js';
 import { ExitCode, type World } from './io.js';
 import { type Format, tellError } from './output.js';
 import { addRun } from './run.js';
@@ -33,11 +34,13 @@ Examples:
   mesh run --listen 127.0.0.1:8080 --to 127.0.0.1:3000
   mesh run -c mesh.yaml
   mesh validate mesh.yaml
+  mesh explain -c mesh.yaml http://shop.test/api/items
   mesh stats
 
 Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     );
-  for (const add of [addRun, addValidate, addCompile, addStats, addVersion]) add(program, world, end);
+  for (const add of [addRun, addValidate, addCompile, addExplain, addStats, addVersion])
+    add(program, world, end);
   try {
     await program.parseAsync(args, { from: 'user' });
     return code;

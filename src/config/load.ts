@@ -12,7 +12,7 @@ import { CertificateError, ConfigError } from '../errors.js';
 import { type Compiled, compile } from './compile.js';
 import { MAX_BYTES, SourceDocument, excessOf } from './document.js';
 import { MAX_ISSUES, type RawIssue, fromSchema, placed } from './issues.js';
-import { existingPart, parsePath, renderPath, valueAt } from './path.js';
+import { type Path, existingPart, parsePath, renderPath, valueAt } from './path.js';
 import type { ResourceIssue } from './resources.js';
 import { schema } from './schema.js';
 import type { Config } from './types.js';
@@ -25,6 +25,18 @@ interface Origin {
   readonly folder?: string;
   readonly text?: string;
   readonly document?: SourceDocument;
+}
+
+/** A place in a configuration. */
+export interface ConfigPlace {
+  /** The field, `listeners[0].routes[1]`; empty for the whole. */
+  readonly field: string;
+  /** The file, when there is one. */
+  readonly file?: string;
+  /** The line in the text, from 1. */
+  readonly line?: number;
+  /** The column in the text, from 1. */
+  readonly column?: number;
 }
 
 /** A configuration whose shape is right, with what it means and where it came from. */
@@ -59,12 +71,28 @@ export class LoadedConfig {
     return JSON.stringify(this.compiled.resources, null, indent);
   }
 
+  /** Where a piece of the resources was written, such as the `path` of a decided route. */
+  place(resource: string): ConfigPlace {
+    const { file, document } = this.#origin;
+    const path = this.#source(resource);
+    return {
+      field: renderPath(path),
+      ...(file !== undefined && { file }),
+      ...document?.locate(path, 'value'),
+    };
+  }
+
+  /** The part of the configuration that made a piece of the resources. */
+  #source(resource: string): Path {
+    return existingPart(this.config, this.compiled.sources.find(parsePath(resource)));
+  }
+
   /** The error for what the core found wrong with the resources, each issue where it was written. */
   explain(issues: readonly ResourceIssue[]): ConfigError {
-    const { resources, sources } = this.compiled;
+    const { resources } = this.compiled;
     const raw = new Map<string, RawIssue>();
     for (const { path, code, message, expected } of issues) {
-      const origin = existingPart(this.config, sources.find(parsePath(path)));
+      const origin = this.#source(path);
       // What stands once in the configuration may stand in several resources.
       raw.set(`${renderPath(origin)} ${message}`, {
         code,

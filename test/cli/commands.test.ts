@@ -208,7 +208,7 @@ for (const [what, args, code] of [
 
 test('every command has a description and an example in its help, and says -o json', async (t) => {
   const { stdout } = await new FakeWorld().run('--help');
-  for (const command of ['run', 'validate', 'compile', 'stats', 'version']) {
+  for (const command of ['run', 'validate', 'compile', 'explain', 'stats', 'version']) {
     t.regex(stdout, new RegExp(`^ {2}${command} \\[options\\]`, 'm'));
     if (command === 'version') continue;
     const help = (await new FakeWorld().run(command, '--help')).stdout;

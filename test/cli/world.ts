@@ -60,7 +60,8 @@ export class FakeWorld implements World {
       this.proxies.push(proxy);
       return proxy as unknown as MeshProxy;
     };
-    return Promise.resolve({ createProxy, validateResources: () => this.issues });
+    const routeRequest: Core['routeRequest'] = () => ({ outcome: { kind: 'unclear', message: 'no core' } });
+    return Promise.resolve({ createProxy, validateResources: () => this.issues, routeRequest });
   }
 
   /** Resolves once standard output holds a text. */

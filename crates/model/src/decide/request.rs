@@ -127,7 +127,9 @@ impl Request {
         let typed = headers
             .iter()
             .any(|(name, value)| name == "content-type" && is_grpc_type(value));
-        let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        // The connection goes where the URL says, whatever the host field names.
+        let port_of = |host: &str| host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        let port = port_of(url_host).or(default_port).or_else(|| port_of(host));
         Ok(Self {
             protocol,
             method: method.into(),
@@ -137,7 +139,7 @@ impl Request {
             headers,
             grpc: protocol == DescribedProtocol::Grpc || typed,
             tls: tls_by_scheme.or(described.sni.is_some().then_some(true)),
-            port: port.or(default_port),
+            port,
             sni: described.sni.clone().or_else(|| server_name(host)),
         })
     }
