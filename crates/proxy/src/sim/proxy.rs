@@ -14,6 +14,7 @@ use crate::clock::{Clock, NEVER, Nanos};
 use crate::compile::{Compiler, Discovered};
 use crate::plan::Plan;
 use crate::task::serve;
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Telemetry, TelemetryOptions, ThreadTelemetry};
 use crate::thread::{Drain, Listener, Thread};
 
@@ -43,7 +44,10 @@ impl Proxy {
     /// A proxy with these resources; its listener is called `web`.
     pub(super) fn new(sim: &Sim, weather: Weather, resources: &Value) -> Rc<Self> {
         let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
-        let mut compiler = Compiler::new(Arc::clone(&telemetry));
+        let mut compiler = Compiler::new(
+            Arc::clone(&telemetry),
+            Arc::new(AccessLog::new(Arc::clone(telemetry.log()))),
+        );
         let store = Store::default();
         let staged = store.stage_all(parse(&resources.to_string()).unwrap()).unwrap();
         let draft = compiler
@@ -88,7 +92,7 @@ impl Proxy {
             Rc::clone(&self.thread),
             Rc::clone(&self.listener),
             server,
-            Some([10, 0, 0, 1].into()),
+            Some(([10, 0, 0, 1], 4000).into()),
             permit,
         );
         self.open.set(self.open.get() + 1);
