@@ -1,0 +1,123 @@
+// Does the sidecar take new work, keep the old when the new is bad, and go when it is told to?
+
+import test from 'ava';
+import { writeFileSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
+import type { Config } from '../../src/config/index.js';
+import { httpOrigin, request } from '../support/http.js';
+import { startSidecar } from '../support/sidecar.js';
+import { connect } from '../support/tcp.js';
+import { until } from '../support/wait.js';
+import { startWithAdmin } from './support.js';
+
+const answers = (body: string): Config => ({
+  listeners: [
+    {
+      name: 'web',
+      address: '127.0.0.1:0',
+      routes: [{ match: { path: '/*' }, respond: { status: 200, body } }],
+    },
+  ],
+});
+
+test('SIGHUP: a good configuration goes live, a bad one leaves the last good one', async (t) => {
+  const { sidecar, admin } = await startWithAdmin(t, answers('one'));
+  const port = sidecar.port('web');
+  t.is((await request(port)).text, 'one');
+  await sidecar.reload(answers('two'));
+  t.is((await request(port)).text, 'two');
+  for (const bad of ['{', '{"listeners":[{"name":"web"}]}']) {
+    const before = sidecar.stderr().length;
+    writeFileSync(sidecar.file, bad);
+    sidecar.process.signal('SIGHUP');
+    await sidecar.said(/not applied: the last good configuration keeps serving/, before);
+    t.is((await request(port)).text, 'two');
+    t.is((await admin.get('/ready')).status, 200);
+  }
+  await sidecar.reload(answers('three'));
+  t.is((await request(port)).text, 'three');
+  const metrics = await admin.metrics();
+  t.is(metrics.sum('mesh_config_updates_total', { result: 'applied' }), 3);
+});
+
+test('SIGTERM: not ready, nothing new, and what is in flight is finished', async (t) => {
+  const held: ServerResponse[] = [];
+  const origin = await httpOrigin(t, (_, response) => held.push(response));
+  const { sidecar, admin } = await startWithAdmin(
+    t,
+    { listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }] },
+    { lameDuck: '0s' },
+  );
+  const port = sidecar.port('web');
+  const answer = request(port);
+  await until('the request is at the server', () => held.length === 1);
+  const idle = await connect(t, port);
+  sidecar.process.signal('SIGTERM');
+  await until('it is not ready', async () => (await admin.get('/ready')).status === 503);
+  t.is((await admin.get('/ready')).text, 'draining\n');
+  t.is((await admin.get('/live')).status, 200);
+  t.is(await idle.readToEnd(), '');
+  await until('the socket is closed', () =>
+    request(port).then(
+      () => false,
+      (error: NodeJS.ErrnoException) => error.code === 'ECONNREFUSED',
+    ),
+  );
+  held[0]?.end('finished');
+  t.is((await answer).text, 'finished');
+  t.deepEqual(await sidecar.process.exit, { code: 0, signal: null });
+});
+
+test('a second signal ends at once, with 1', async (t) => {
+  const held: ServerResponse[] = [];
+  const origin = await httpOrigin(t, (_, response) => held.push(response));
+  const sidecar = await startSidecar(t, {
+    listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }],
+  });
+  const answer = request(sidecar.port('web')).then(
+    () => 'answered',
+    () => 'lost',
+  );
+  await until('the request is at the server', () => held.length === 1);
+  sidecar.process.signal('SIGTERM');
+  await sidecar.said(/draining; a second signal ends at once/);
+  sidecar.process.signal('SIGINT');
+  t.deepEqual(await sidecar.process.exit, { code: 1, signal: null });
+  t.is(await answer, 'lost');
+});
+
+test('POST /drain is a way out as well, and a signal after it the second one', async (t) => {
+  const { sidecar, admin } = await startWithAdmin(t, answers('x'));
+  t.is((await admin.ask('POST', '/drain')).status, 202);
+  t.deepEqual(await sidecar.process.exit, { code: 0, signal: null });
+
+  const patient = await startWithAdmin(t, answers('x'), { lameDuck: '1h' });
+  t.is((await patient.admin.ask('POST', '/drain')).status, 202);
+  await until('it drains', async () => (await patient.admin.get('/ready')).status === 503);
+  t.is((await request(patient.sidecar.port('web'))).text, 'x', 'the lame duck serves');
+  patient.sidecar.process.signal('SIGTERM');
+  t.is((await patient.sidecar.process.exit).code, 1);
+});
+
+test('lines as JSON, and no more than the level lets pass', async (t) => {
+  const { admin, sidecar } = await startWithAdmin(t, answers('x'));
+  const lines = (text: string): string[] => text.trimEnd().split('\n').filter(Boolean);
+  t.is((await admin.get('/log-level')).text, 'info\n');
+  t.is((await admin.ask('PUT', '/log-level', 'debug')).status, 200);
+  await sidecar.said(/the log level changed from=info to=debug/);
+  await sidecar.reload(answers('y'));
+  await sidecar.said(/^mesh-sidecar: debug: an update is live/m);
+
+  const json = await startSidecar(
+    t,
+    { listeners: [] },
+    {
+      env: { MESH_LOG_FORMAT: 'json', MESH_LOG_LEVEL: 'debug', MESH_ADMIN: '127.0.0.1:0' },
+    },
+  );
+  await json.said(/admin listens on .*\n/);
+  for (const line of lines(json.stderr())) {
+    const { time, level, message } = JSON.parse(line) as Record<string, string>;
+    t.true(Boolean(time && level && message), line);
+  }
+});
