@@ -43,7 +43,7 @@ export interface RunOptions {
 /** How the proxy's own lines are written. */
 type LogFormat = 'text' | 'json';
 
-const LEVELS: readonly LogLevel[] = [...LOG_LEVELS].reverse();
+const LEVELS: readonly LogLevel[] = LOG_LEVELS.toReversed();
 const DEFAULT_LEVEL: LogLevel = 'warn';
 const LOG_FORMATS: readonly LogFormat[] = ['text', 'json'];
 const DEFAULT_LOG_FORMAT: LogFormat = 'text';

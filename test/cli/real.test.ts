@@ -109,6 +109,25 @@ test('mesh run refuses what it can not serve with one clear line each, and 64', 
   t.is(error.issues.length, 2);
 });
 
+test('mesh stats tells of a running proxy, to people and to programs', async (t) => {
+  const origin = await httpOrigin(t);
+  const where = `--listen 127.0.0.1:0 --to ${origin.address} --admin 127.0.0.1:0 --lame-duck 0s`;
+  const running = mesh(t, ['run', ...where.split(' ')]);
+  const admin = await said(running, /^admin: metrics on http:\/\/(\S+)\/metrics$/m);
+  const port = Number(await said(running, /^main: listening on 127\.0\.0\.1:(\d+)$/m));
+  for (let sent = 0; sent < 3; sent += 1) await request(port);
+  const env = { ...cleanEnvironment(), MESH_ADMIN: admin };
+  const text = await must(process.execPath, [main, 'stats'], { env });
+  t.regex(text, new RegExp(String.raw`^main\t\*\t${origin.address}\thttp1\t3\t100\.00 %\t`, 'm'));
+  const json = await must(process.execPath, [main, 'stats', '-o', 'json'], { env });
+  const { routes } = JSON.parse(json) as { routes: { requests: number }[] };
+  t.deepEqual(
+    routes.map(({ requests }) => requests),
+    [3],
+  );
+  await ended(t, running);
+});
+
 test('mesh compile makes what mesh-sidecar runs', async (t) => {
   const folder = temporaryFolder(t);
   const [file, resources] = [join(folder, 'mesh.yaml'), join(folder, 'resources.json')];
