@@ -10,11 +10,11 @@ export function addCompile(program: Command, world: World, end: (code: ExitCode)
     .command('compile')
     .description('print the resources that a configuration stands for, for mesh-sidecar --config')
     .argument('<file>', 'configuration file, YAML or JSON')
-    .addOption(outputOption().hideHelp())
+    .addOption(outputOption())
     .addHelpText(
       'after',
       `
-Resources are JSON, in a stable order. File names in them are absolute.
+Resources are JSON whatever -o says, in a stable order. File names in them are absolute.
 
 Examples:
   mesh compile mesh.yaml > resources.json

@@ -56,6 +56,9 @@ export function json(value: unknown): string {
 /** An error as a program reads it. */
 export function errorJson(error: unknown): object {
   if (error instanceof ConfigError) return { code: error.code, message: error.message, issues: error.issues };
+  if (error instanceof UsageError) {
+    return { code: error.code, message: error.problems.join('; '), problems: error.problems };
+  }
   if (error instanceof MeshError) return { code: error.code, message: error.message };
   return { code: 'MESH_FAILURE', message: messageOf(error) };
 }
@@ -92,7 +95,11 @@ export class UsageError extends MeshError {
     this.prototype.name = 'UsageError';
   }
 
+  /** One line each. */
+  readonly problems: readonly string[];
+
   constructor(problems: readonly string[]) {
     super('MESH_USAGE', problems.join('\n       '));
+    this.problems = problems;
   }
 }

@@ -6,178 +6,68 @@
  */
 
 import type { Command } from 'commander';
-import { Option } from 'commander';
-import * as formats from '../config/formats.js';
 import { type LoadedConfig, checkConfig, loadConfig } from '../config/load.js';
 import { type ConfigWatcher, watchConfig } from '../config/watch.js';
-import { LOG_LEVELS, type LogLevel, jsonLogger, plainLogger } from '../logger.js';
+import { jsonLogger, plainLogger } from '../logger.js';
 import type { BoundAddress, MeshProxy, ProxyOptions } from '../proxy/types.js';
 import { changesBetween, renderChanges } from './changes.js';
 import { ExitCode, type World } from './io.js';
-import { DEFAULT_ADMIN, outputOption } from './options.js';
-import { type Format, UsageError, coloursOf, errorJson, errorText, hasColours } from './output.js';
+import { DEFAULT_ADMIN } from './options.js';
+import { type GivenOptions, type RunOptions, readRunOptions, runOptions } from './run-options.js';
+import { type Format, coloursOf, errorJson, errorText, hasColours } from './output.js';
 
 /** How long a load balancer may take to see that `/ready` is red. */
 const DEFAULT_LAME_DUCK_MS = 3000;
 
-interface RunOptions {
-  readonly config?: string;
-  readonly listen?: string;
-  readonly to?: string;
-  readonly admin?: string;
-  readonly threads?: string;
-  readonly dnsServer?: string;
-  readonly lameDuck?: string;
-  readonly accessLog?: string;
-  readonly logLevel: LogLevel;
-  readonly logFormat: 'text' | 'json';
-  readonly check?: boolean;
-  readonly output: Format;
-}
-
 export function addRun(program: Command, world: World, end: (code: ExitCode) => void): void {
-  program
+  const command = program
     .command('run')
     .description('run a proxy, from a configuration file or from one address to another')
-    .addOption(
-      new Option('-c, --config <file>', 'configuration, YAML or JSON; changes are applied live').env(
-        'MESH_CONFIG',
-      ),
-    )
-    .addOption(
-      new Option('--listen <address>', 'accept HTTP/1, HTTP/2, gRPC, TLS and TCP here').env('MESH_LISTEN'),
-    )
-    .addOption(new Option('--to <address>', 'and send everything there').env('MESH_TO'))
-    .addOption(
-      new Option(
-        '--admin <address>',
-        `health, metrics and statistics, or off (default: ${DEFAULT_ADMIN})`,
-      ).env('MESH_ADMIN'),
-    )
-    .addOption(
-      new Option('--threads <number>', 'data threads (default: the CPU quota, at most 4)').env(
-        'MESH_THREADS',
-      ),
-    )
-    .addOption(
-      new Option(
-        '--dns-server <list>',
-        "name servers to ask, IP or IP:PORT, with commas between (default: the system's)",
-      ).env('MESH_DNS_SERVER'),
-    )
-    .addOption(
-      new Option(
-        '--lame-duck <span>',
-        'how long a draining proxy still accepts (default: the configuration, or 3s)',
-      ).env('MESH_LAME_DUCK'),
-    )
-    .addOption(
-      new Option(
-        '--access-log <file>',
-        'with --listen: a line for each finished request, -: to standard output',
-      ).env('MESH_ACCESS_LOG'),
-    )
-    .addOption(
-      new Option('--log-level <level>', 'what the proxy says by itself, on standard error')
-        .choices([...LOG_LEVELS].reverse())
-        .default('warn')
-        .env('MESH_LOG_LEVEL'),
-    )
-    .addOption(
-      new Option('--log-format <format>', 'how it says that')
-        .choices(['text', 'json'])
-        .default('text')
-        .env('MESH_LOG_FORMAT'),
-    )
-    .addOption(new Option('--check', 'only say what is wrong with the configuration, as mesh validate does'))
-    .addOption(outputOption())
     .addHelpText(
       'after',
       `
-SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration and certificates again, SIGUSR1
-opens access logs anew.
+An option wins over its variable, and both over the configuration; an empty variable is none.
+SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration again, SIGUSR1 opens access logs
+anew.
 
 Examples:
   mesh run --listen 127.0.0.1:8080 --to 127.0.0.1:3000
   mesh run -c mesh.yaml
-  mesh run -c mesh.yaml --admin off --threads 1`,
-    )
-    .action(async (options: RunOptions) => end(await run(world, options)));
+  mesh run -c mesh.yaml --admin off --threads 1
+  mesh run -c mesh.yaml --check && echo fine`,
+    );
+  for (const option of runOptions()) command.addOption(option);
+  command.action(async (given: GivenOptions) => end(await run(world, readRunOptions(given))));
 }
 
 async function run(world: World, options: RunOptions): Promise<ExitCode> {
-  const problems = problemsOf(options);
-  if (problems.length > 0) throw new UsageError(problems);
   const loaded = await load(options);
   const { createProxy, validateResources } = await world.loadCore();
+  const teller = new Teller(world, options.output);
   if (options.check) {
     const issues = validateResources(loaded.toJson());
     if (issues.length > 0) throw loaded.explain(issues);
-    world.stdout.write('the configuration is valid\n');
+    teller.event('valid', {}, 'the configuration is valid');
     return ExitCode.ok;
   }
-  const teller = new Teller(world, options.output);
   const proxy = createProxy(loaded, proxyOptions(world, options, loaded));
   return await new Run(world, teller, proxy, loaded, options).untilEnd();
 }
 
-/** Everything that is wrong with the options, in one go. */
-function problemsOf(options: RunOptions): string[] {
-  const { config, listen, to, admin, threads, dnsServer, lameDuck, accessLog } = options;
-  const problems: string[] = [];
-  const wrong = (option: string, format: formats.Format, received: string): void => {
-    const advice = format.advise?.(received);
-    problems.push(
-      `${option}: expected ${format.expected}, received ${received}${advice ? `; ${advice}` : ''}`,
-    );
-  };
-  if (config === undefined && listen === undefined && to === undefined) {
-    problems.push('nothing to run: give -c FILE, or --listen ADDRESS and --to ADDRESS');
-  } else if (config !== undefined && (listen !== undefined || to !== undefined)) {
-    problems.push('-c FILE says all: leave --listen and --to out, or -c');
-  } else if (config === undefined && (listen === undefined || to === undefined)) {
-    problems.push(`--listen and --to go together: ${listen === undefined ? '--listen' : '--to'} is missing`);
-  }
-  if (listen !== undefined && !formats.address.accepts(listen)) wrong('--listen', formats.address, listen);
-  if (to !== undefined && !formats.address.accepts(to) && !formats.dnsName.accepts(to))
-    wrong('--to', formats.address, to);
-  if (admin !== undefined && !formats.admin.accepts(admin)) wrong('--admin', formats.admin, admin);
-  if (lameDuck !== undefined && !formats.duration.accepts(lameDuck))
-    wrong('--lame-duck', formats.duration, lameDuck);
-  if (accessLog !== undefined && config !== undefined) {
-    problems.push('--access-log goes with --listen: with -c each listener has its accessLog');
-  }
-  if (threads !== undefined && !/^([1-9]\d?|1\d\d|2[0-4]\d|25[0-6])$/.test(threads)) {
-    problems.push(`--threads: expected a whole number, 1 to 256, received ${threads}`);
-  }
-  for (const server of nameServers(dnsServer)) {
-    if (!formats.nameServer.accepts(server)) wrong('--dns-server', formats.nameServer, server);
-  }
-  return problems;
-}
-
-function nameServers(list: string | undefined): string[] {
-  return list === undefined ? [] : list.split(',').map((server) => server.trim());
-}
-
-async function load({ config, listen = '', to = '', accessLog }: RunOptions): Promise<LoadedConfig> {
+async function load({ config, listen, to, accessLog }: RunOptions): Promise<LoadedConfig> {
   if (config !== undefined) return await loadConfig(config);
   const log = accessLog === undefined || accessLog === '-' ? accessLog !== undefined : { path: accessLog };
-  return checkConfig({ listeners: [{ name: 'main', address: listen, to, accessLog: log }] });
+  return checkConfig({ listeners: [{ name: 'main', address: listen ?? '', to: to ?? '', accessLog: log }] });
 }
 
 /** An option wins over the configuration, and that over the default. */
-function proxyOptions(
-  world: World,
-  { admin, threads, dnsServer, lameDuck, logLevel, logFormat }: RunOptions,
-  loaded: LoadedConfig,
-): ProxyOptions {
-  const chosen = admin ?? loaded.compiled.settings.admin ?? DEFAULT_ADMIN;
+function proxyOptions(world: World, options: RunOptions, loaded: LoadedConfig): ProxyOptions {
+  const { threads, logLevel, logFormat } = options;
+  const admin = options.admin ?? loaded.compiled.settings.admin ?? DEFAULT_ADMIN;
   return {
-    lameDuckMs: lameDuckMs(lameDuck, loaded),
-    admin: chosen === 'off' ? false : chosen,
-    ...(threads !== undefined && { threads: Number(threads) }),
-    dnsServers: nameServers(dnsServer),
+    lameDuckMs: lameDuckOf(options, loaded),
+    admin: admin === 'off' ? false : admin,
+    ...(threads !== undefined && { threads }),
     logger: (logFormat === 'json' ? jsonLogger : plainLogger)({
       level: logLevel,
       write: (line) => void world.stderr.write(line),
@@ -185,9 +75,8 @@ function proxyOptions(
   };
 }
 
-function lameDuckMs(chosen: string | undefined, { compiled }: LoadedConfig): number {
-  const own = chosen === undefined ? undefined : formats.durationMs(chosen);
-  return own ?? compiled.settings.lameDuckMs ?? DEFAULT_LAME_DUCK_MS;
+function lameDuckOf({ lameDuckMs }: Pick<RunOptions, 'lameDuckMs'>, { compiled }: LoadedConfig): number {
+  return lameDuckMs ?? compiled.settings.lameDuckMs ?? DEFAULT_LAME_DUCK_MS;
 }
 
 /** Says what happens: lines for people, or one JSON object a line. */
@@ -234,7 +123,7 @@ class Run {
   readonly #tell: Teller;
   readonly #proxy: MeshProxy;
   readonly #file: string | undefined;
-  readonly #lameDuck: string | undefined;
+  readonly #options: RunOptions;
   /** What serves. */
   #current: LoadedConfig;
   #watcher: ConfigWatcher | undefined;
@@ -242,19 +131,13 @@ class Run {
   /** Somebody wanted it to end. */
   #asked = false;
 
-  constructor(
-    world: World,
-    tell: Teller,
-    proxy: MeshProxy,
-    loaded: LoadedConfig,
-    { config, lameDuck }: RunOptions,
-  ) {
+  constructor(world: World, tell: Teller, proxy: MeshProxy, loaded: LoadedConfig, options: RunOptions) {
     this.#world = world;
     this.#tell = tell;
     this.#proxy = proxy;
     this.#current = loaded;
-    this.#file = config;
-    this.#lameDuck = lameDuck;
+    this.#file = options.config;
+    this.#options = options;
   }
 
   async untilEnd(): Promise<ExitCode> {
@@ -296,11 +179,7 @@ class Run {
     return this.#asked && this.#signals <= 1 ? ExitCode.ok : ExitCode.failure;
   }
 
-  readonly #onReloadSignal = (): void => {
-    this.#watcher?.check();
-    // Before it listens there are no files that could have changed.
-    if (this.#proxy.listening) this.#proxy.reloadFiles();
-  };
+  readonly #onReloadSignal = (): void => this.#watcher?.check();
 
   readonly #onReopenSignal = (): void => this.#proxy.reopenLogs();
 
@@ -314,7 +193,7 @@ class Run {
       return;
     }
     this.#tell.event('draining', {}, 'draining; a second signal ends at once');
-    this.#proxy.drain({ lameDuckMs: lameDuckMs(this.#lameDuck, this.#current) }).catch(failed);
+    this.#proxy.drain({ lameDuckMs: lameDuckOf(this.#options, this.#current) }).catch(failed);
   };
 
   /** Applies each new content of the file, until the watch ends. */

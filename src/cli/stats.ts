@@ -27,7 +27,7 @@ export function addStats(program: Command, world: World, end: (code: ExitCode) =
       `
 Examples:
   mesh stats
-  mesh stats --admin 127.0.0.1:9901 -o json | jq '.routes[].latencyMs'`,
+  mesh stats --admin 127.0.0.1:9901 -o json | jq '.routes[].duration.p99Ms'`,
     )
     .action(async ({ admin, output }: { admin: string; output: Format }) => {
       if (!formats.address.accepts(admin))
@@ -75,7 +75,7 @@ function read(admin: string): Promise<string> {
 
 function noAnswer(admin: string, reason: string): Error {
   return new Error(
-    `no statistics from ${admin}: ${reason}\n       start a proxy with mesh run, or give its admin address with --admin`,
+    `no statistics from ${admin}: ${reason}; start a proxy with mesh run, or give its admin address with --admin`,
   );
 }
 

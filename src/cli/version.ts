@@ -17,6 +17,13 @@ export function addVersion(program: Command, world: World, end: (code: ExitCode)
     .command('version')
     .description('print the version')
     .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  mesh version
+  mesh version -o json`,
+    )
     .action(({ output }: { output: Format }) => {
       const version = packageVersion();
       const { platform, arch } = process;

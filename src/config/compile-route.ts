@@ -35,23 +35,23 @@ import type {
   ValueConditionConfig,
 } from './types.js';
 
-/** A route table of routes, at `resource` in the resources, from `config` in the configuration. */
+/** A route table of routes, at `resource` in the resources; `placeOf` says where each stands in the configuration. */
 export function routeTable(
   compilation: Compilation,
   name: string,
   routes: readonly RouteConfig[],
   resource: Path,
-  config: Path,
+  placeOf: (route: number) => Path,
 ): RouteTable {
   const virtualHosts = hostGroups(routes).map(({ hosts, members }, group) => {
     const at = [...resource, 'virtualHosts', group];
     for (const [index, { from, item }] of hosts.entries()) {
-      const origin = [...config, from];
+      const origin = placeOf(from);
       compilation.sources.set([...at, 'hosts', index], item ? [...origin, 'match', 'host', ...item] : origin);
     }
     const made = members.map((member, index) => {
       const source = routes[member] as RouteConfig;
-      const compiled = route(compilation, source, [...at, 'routes', index], [...config, member]);
+      const compiled = route(compilation, source, [...at, 'routes', index], placeOf(member));
       // A route of several hosts that other routes share only in part stands once for each group, by its own name.
       const first = hostsOf(source)[0]?.host;
       const again = first !== undefined && !hosts.some(({ host }) => host === first);

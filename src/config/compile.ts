@@ -92,19 +92,20 @@ export function compile(config: Config, folder?: string): Compiled {
   return { resources, settings, sources };
 }
 
-/** `name` is where the table's name is written, for an error about it. */
+/** `from` is where the routes are written, `named` where the table's name is, for errors about them. */
 function addTable(
   context: Context,
   name: string,
   routes: readonly RouteConfig[],
   from: Path,
   named: Path,
+  placeOf = (route: number): Path => [...from, route],
 ): void {
   const { resources, sources } = context.compilation;
   const at = ['routeTables', resources.routeTables.length];
   sources.set(at, from);
   sources.set([...at, 'name'], named);
-  resources.routeTables.push(routeTable(context.compilation, name, routes, at, from));
+  resources.routeTables.push(routeTable(context.compilation, name, routes, at, placeOf));
 }
 
 // Listeners -------------------------------------------------------------------------------------------------------
@@ -164,10 +165,8 @@ function allTargets(
   const from = [...at, 'to'];
   const made: ListenerTargets = {};
   if (protocol === 'auto' || protocol === 'http1' || protocol === 'http2') {
-    const table = ['routeTables', compilation.resources.routeTables.length];
-    made.routes = ownTable(context, name, [{ to }], at, at);
-    // The one route stands nowhere: its `to` is the listener's.
-    compilation.targets(to, [...table, 'virtualHosts', 0, 'routes', 0, 'action', 'to'], from);
+    // The one route stands where the listener stands, so that its `to` is the listener's.
+    made.routes = ownTable(context, name, [{ to }], at, at, () => at);
   }
   if (protocol === 'auto' || protocol === 'tcp') made.tcp = compilation.targets(to, [...at, 'tcp'], from);
   if (protocol === 'tlsPassthrough' || (protocol === 'auto' && tls === undefined)) {
@@ -184,12 +183,13 @@ function ownTable(
   routes: readonly RouteConfig[],
   listenerAt: Path,
   from: Path,
+  placeOf?: (route: number) => Path,
 ): string {
   const { compilation } = context;
   const taken = new Set(compilation.resources.routeTables.map((table) => table.name));
   let free = name;
   while (taken.has(free)) free = `${free}.routes`;
-  addTable(context, free, routes, from, [...listenerAt, 'name']);
+  addTable(context, free, routes, from, [...listenerAt, 'name'], placeOf);
   return free;
 }
 

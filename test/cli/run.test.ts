@@ -75,6 +75,39 @@ test.serial('options win over the configuration, and that over the defaults', as
   const told = await start(`${text}admin: 127.0.0.1:9999\n`, '--admin', 'off', '--threads', '7');
   t.is(told.options?.admin, false);
   t.is(told.options?.threads, 7);
+  const ducks = await start(`${text}lameDuck: 9s\n`, '--lame-duck', '250ms');
+  t.deepEqual(ducks.drained, { lameDuckMs: 250 });
+});
+
+test.serial('--check says whether it would run, and runs nothing', async (t) => {
+  const file = configFile(t, "listeners: [{ address: ':0', to: 'localhost:1' }]\n");
+  const good = new FakeWorld();
+  t.deepEqual(await good.run('run', '-c', file, '--check'), {
+    code: 0,
+    stdout: 'the configuration is valid\n',
+    stderr: '',
+  });
+  const bad = new FakeWorld();
+  bad.issues = [{ path: 'listeners[0].address', code: 'bad_address', message: 'is no good' }];
+  const { code, stderr } = await bad.run('run', '-c', file, '--check');
+  t.is(code, 64);
+  t.regex(stderr, /listeners\[0\]\.address: is no good/);
+  t.is(good.proxies.length + bad.proxies.length, 0);
+});
+
+test.serial('--access-log goes to the one listener', async (t) => {
+  for (const [path, expected] of [
+    ['-', {}],
+    ['/var/log/mesh.log', { path: '/var/log/mesh.log' }],
+  ] as const) {
+    const world = new FakeWorld();
+    const ended = world.run('run', ...PAIR, '--access-log', path);
+    await world.said('listening');
+    world.signals.emit('SIGTERM');
+    proxyOf(world).emit('close');
+    await ended;
+    t.deepEqual(proxyOf(world).config.compiled.resources.listeners[0]?.accessLog, expected);
+  }
 });
 
 test.serial(
@@ -179,15 +212,18 @@ test.serial(
 
 test.serial('every wrong setting is told at once, and nothing starts', async (t) => {
   const world = new FakeWorld();
-  const { code, stderr } = await world.run('run', '--listen', '80', '--admin', 'on', '--threads', '0');
+  const wrong = '--listen 80 --admin on --threads 0 --lame-duck soon --log-level loud';
+  const { code, stderr } = await world.run('run', ...wrong.split(' '));
   t.is(code, 64);
-  t.is(stderr.split('\n').filter(Boolean).length, 4);
+  t.is(stderr.split('\n').filter(Boolean).length, 6);
   for (const part of [
     '--to is missing',
     '--listen: expected an address',
     'write :80',
     '--admin: expected',
     '--threads: expected',
+    '--lame-duck: expected a duration',
+    '--log-level: expected error, warn, info, debug, received loud',
   ]) {
     t.true(stderr.includes(part), part);
   }
@@ -197,6 +233,8 @@ test.serial('every wrong setting is told at once, and nothing starts', async (t)
 for (const [what, args, message] of [
   ['nothing', [], /give -c FILE, or --listen ADDRESS and --to ADDRESS/],
   ['both', ['-c', 'x', ...PAIR], /-c FILE says all/],
+  ['an access log of a file', ['-c', 'x', '--access-log', '-'], /--access-log goes with --listen/],
+  ['a target that is none', [...PAIR.slice(0, 2), '--to', 'x'], /--to: expected .* site\.internal:80 or/],
   ['an unknown option', ['--lisen', 'x'], /unknown option '--lisen'[^]*Did you mean --listen/],
   ['a missing file', ['-c', 'no-such-file.yaml'], /^no-such-file\.yaml: error: there is no such file\n$/],
   ['a format that is none', ['-o', 'xml'], /Allowed choices are text, json/],

@@ -51,7 +51,10 @@ test('npm start: a shop with a live table, curl through it, Ctrl-C, exit code 0,
   });
 
   const front = await printed(running, /curl (http:\/\/\S+\/)\n/);
-  t.true(running.stdout().toString().includes('127.0.0.1:8080 is in use by another program'));
+  for (const port of [8080, 4191]) {
+    t.true(running.stdout().toString().includes(`127.0.0.1:${port} is in use by another program`));
+  }
+  const metrics = await printed(running, /curl (http:\/\/\S+\/metrics)\n/);
   const page = await fetch(front, { signal: AbortSignal.timeout(PATIENCE_MS) });
   t.is(page.status, 200);
   const { catalogue, basket } = (await page.json()) as { catalogue: { items: unknown[] }; basket: object };
@@ -74,6 +77,9 @@ test('npm start: a shop with a live table, curl through it, Ctrl-C, exit code 0,
       ),
     );
   }
+
+  const numbers = await (await fetch(metrics)).text();
+  t.regex(numbers, /^mesh_requests_total\{listener="front",route="shop",.*\} \d+$/m);
 
   const escape = String.fromCodePoint(27);
   t.false(running.stdout().toString().includes(escape), 'in a pipe lines are plain');

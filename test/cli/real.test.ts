@@ -1,0 +1,148 @@
+// Does the command do for a user what its help says, with the real core and real traffic?
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { temporaryFolder } from '../support/files.js';
+import { httpOrigin, request } from '../support/http.js';
+import { type Running, must, run, start } from '../support/processes.js';
+import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
+import { until, within } from '../support/wait.js';
+
+const main = join(process.cwd(), 'dist', 'cli', 'main.js');
+
+/** Starts the command; what it says on standard output is looked at with `said`. */
+function mesh(t: ExecutionContext, args: string[], env: Record<string, string> = {}): Running {
+  return start(t, process.execPath, [main, ...args], { env: { ...cleanEnvironment(), ...env } });
+}
+
+async function said(running: Running, pattern: RegExp): Promise<string> {
+  return until(`it says ${pattern}`, () => {
+    const text = running.stdout().toString();
+    const match = pattern.exec(text);
+    if (!match && running.ended) throw new Error(`it ended, and said:\n${text}\n${running.stderr()}`);
+    return match ? (match[1] ?? match[0]) : undefined;
+  });
+}
+
+async function ended(t: ExecutionContext, running: Running): Promise<void> {
+  running.signal('SIGINT');
+  t.deepEqual(await within('its end', running.exit), { code: 0, signal: null });
+  t.true(running.stdout().toString().endsWith('draining; a second signal ends at once\nclosed\n'));
+}
+
+test('mesh run from one address to another, told by variables', async (t) => {
+  const origin = await httpOrigin(t);
+  const running = mesh(t, ['run', '--lame-duck', '0s'], {
+    MESH_LISTEN: '127.0.0.1:0',
+    MESH_TO: origin.address,
+    MESH_ADMIN: 'off',
+    MESH_CONFIG: '',
+  });
+  const port = Number(await said(running, /^main: listening on 127\.0\.0\.1:(\d+)$/m));
+  t.is((await request(port)).status, 200);
+  await ended(t, running);
+  t.is(running.stderr(), '');
+});
+
+test('mesh run -c follows its file: changes go live, mistakes are told and change nothing', async (t) => {
+  const file = join(temporaryFolder(t), 'mesh.yaml');
+  const write = (body: string, more = ''): void =>
+    writeFileSync(
+      file,
+      `listeners:
+  - name: web
+    address: 127.0.0.1:0
+    routes:
+      - { respond: { status: 200, body: ${body} } }
+${more}`,
+    );
+  write('first');
+  const running = mesh(t, ['run', '-c', file, '--admin', 'off', '--lame-duck', '0s']);
+  const port = Number(await said(running, /^web: listening on 127\.0\.0\.1:(\d+)$/m));
+  const body = async (): Promise<string> => (await request(port)).text;
+  t.is(await body(), 'first');
+
+  write('second');
+  await said(running, /^applied: changed route table web$/m);
+  t.is(await body(), 'second');
+
+  write('third', '  - { name: side, address: 127.0.0.1:0, to: nowhere }\n');
+  await running.said(/mesh\.yaml:6:\d+: error: listeners\[1\]\.to: there is no cluster `nowhere`/);
+  await running.said(/not applied: the last good configuration keeps serving/);
+  t.is(await body(), 'second');
+
+  write('fourth');
+  await said(running, /(?:^applied: .*\n[^]*){2}/m);
+  t.is(await body(), 'fourth');
+  await ended(t, running);
+});
+
+test('mesh run refuses what it can not serve with one clear line each, and 64', async (t) => {
+  const folder = temporaryFolder(t);
+  const origin = await httpOrigin(t);
+  const env = cleanEnvironment();
+  const inUse = await run(
+    process.execPath,
+    [main, 'run', '--listen', origin.address, '--to', '127.0.0.1:1'],
+    { env },
+  );
+  t.is(inUse.code, 64);
+  t.regex(inUse.stderr, /^error: listener main: cannot listen on .*: the address is in use; .*\n$/);
+
+  const file = join(folder, 'mesh.yaml');
+  writeFileSync(
+    file,
+    "listeners:\n  - { address: ':0', to: '127.0.0.1:1', tls: { certificate: none.crt, key: none.key } }\n",
+  );
+  const noFiles = await run(process.execPath, [main, 'run', '-c', file, '--admin', 'off'], { env });
+  t.is(noFiles.code, 64);
+  for (const name of ['none.crt', 'none.key']) {
+    t.regex(noFiles.stderr, new RegExp(String.raw`mesh\.yaml:2:\d+: error: .*/${name}. can't be read`));
+  }
+  const json = await run(process.execPath, [main, 'run', '-c', file, '--admin', 'off', '-o', 'json'], {
+    env,
+  });
+  t.is(json.code, 64);
+  const { error } = JSON.parse(json.stdout.toString()) as { error: { code: string; issues: object[] } };
+  t.is(error.code, 'MESH_CERTIFICATE_INVALID');
+  t.is(error.issues.length, 2);
+});
+
+test('mesh stats tells of a running proxy, to people and to programs', async (t) => {
+  const origin = await httpOrigin(t);
+  const where = `--listen 127.0.0.1:0 --to ${origin.address} --admin 127.0.0.1:0 --lame-duck 0s`;
+  const running = mesh(t, ['run', ...where.split(' ')]);
+  const admin = await said(running, /^admin: metrics on http:\/\/(\S+)\/metrics$/m);
+  const port = Number(await said(running, /^main: listening on 127\.0\.0\.1:(\d+)$/m));
+  for (let sent = 0; sent < 3; sent += 1) await request(port);
+  const env = { ...cleanEnvironment(), MESH_ADMIN: admin };
+  const text = await must(process.execPath, [main, 'stats'], { env });
+  t.regex(text, new RegExp(String.raw`^main\t\*\t${origin.address}\thttp1\t3\t100\.00 %\t`, 'm'));
+  const json = await must(process.execPath, [main, 'stats', '-o', 'json'], { env });
+  const { routes } = JSON.parse(json) as { routes: { requests: number }[] };
+  t.deepEqual(
+    routes.map(({ requests }) => requests),
+    [3],
+  );
+  await ended(t, running);
+});
+
+test('mesh compile makes what mesh-sidecar runs', async (t) => {
+  const folder = temporaryFolder(t);
+  const [file, resources] = [join(folder, 'mesh.yaml'), join(folder, 'resources.json')];
+  writeFileSync(file, "listeners:\n  - { name: web, address: '127.0.0.1:0', routes: [{ respond: 204 }] }\n");
+  const env = cleanEnvironment();
+  writeFileSync(resources, await must(process.execPath, [main, 'compile', file], { env }));
+  t.regex(readFileSync(resources, 'utf8'), /^\{\n {2}"listeners"/);
+  await must(sidecarFile(), ['--config', resources, '--check'], { env });
+});
+
+for (const command of ['', 'run', 'validate', 'compile', 'stats', 'version']) {
+  test(`mesh ${command} --help has examples`, async (t) => {
+    const help = await must(process.execPath, [main, ...(command ? [command] : []), '--help']);
+    t.regex(help, /^Usage: mesh/);
+    t.regex(help, /\nExamples:\n {2}mesh /);
+    if (command) t.regex(help, /-o, --output <format>/);
+  });
+}
