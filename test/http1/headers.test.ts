@@ -59,7 +59,10 @@ const CLAIMS = {
 
 test('from anyone: what a client says of its way here is not believed', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }], trustedNetworks: ['10.0.0.0/8'] }));
+  const proxy = await startSidecar(
+    t,
+    web({ routes: [{ to: origin.address }], trustedNetworks: ['10.0.0.0/8'] }),
+  );
   const { headers } = echoed(await request(proxy.port(), { headers: CLAIMS }));
   t.is(headers['x-forwarded-for'], '127.0.0.1');
   t.is(headers['x-forwarded-proto'], 'http');
@@ -73,7 +76,10 @@ test('from anyone: what a client says of its way here is not believed', async (t
 
 test('from a trusted network: it is kept, and the client appended', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }], trustedNetworks: ['127.0.0.0/8'] }));
+  const proxy = await startSidecar(
+    t,
+    web({ routes: [{ to: origin.address }], trustedNetworks: ['127.0.0.0/8'] }),
+  );
   const { headers } = echoed(await request(proxy.port(), { headers: CLAIMS }));
   t.is(headers['x-forwarded-for'], '1.2.3.4, 127.0.0.1');
   t.is(headers['x-forwarded-proto'], 'https');

@@ -191,6 +191,7 @@ test('scrapes while traffic flows lose nothing, and no counter goes back', async
     'all are counted',
     (seen) => seen.sum('mesh_responses_total') >= requests,
   );
+  const is = checker(t, m);
   is('mesh_requests_total', {}, requests);
   is('mesh_responses_total', { class: '2xx' }, requests);
   is('mesh_sent_bytes_total', {}, requests);
