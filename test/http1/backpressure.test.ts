@@ -42,7 +42,7 @@ for (const chunked of [true, false]) {
       }
       outgoing.end();
     });
-    const proxy = await startSidecar(t, web({ to: origin.address }));
+    const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
     const before = proxy.residentBytes();
     const sent = http.get({ port: proxy.port(), host: '127.0.0.1', agent: false });
     const [answer] = (await once(sent, 'response')) as [http.IncomingMessage];
@@ -63,7 +63,7 @@ test('a server that does not read holds its client back', async (t) => {
   const server = await tcpServer(t, (peer) => {
     peer.socket.pause();
   });
-  const proxy = await startSidecar(t, web({ to: server.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
   const before = proxy.residentBytes();
   const client = await connect(t, proxy.port());
   await client.send(`POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ${TOTAL}\r\n\r\n`);

@@ -39,7 +39,7 @@ for (const framing of ['chunked', 'fixed'] as const) {
         outgoing.end();
       });
     });
-    const proxy = await startSidecar(t, web({ to: origin.address }));
+    const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
     const agent = keepAliveAgent(t);
     await Promise.all(
       Array.from({ length: 4 }, async () => {
@@ -82,7 +82,7 @@ test('trailers pass both ways, and framing fields among them do not', async (t) 
       outgoing.end();
     });
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const answer = await request(proxy.port(), {
     method: 'POST',
     headers: { 'transfer-encoding': 'chunked', trailer: 'x-check' },
@@ -107,7 +107,7 @@ test('HEAD: the length that GET would have had, and no body; the connection goes
     outgoing.setHeader('content-length', 1234);
     outgoing.end('x'.repeat(1234));
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send('HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n');
   const head = await peer.response('HEAD');
@@ -125,7 +125,7 @@ for (const status of [204, 304] as const) {
         outgoing.end();
       } else echo(incoming, outgoing);
     });
-    const proxy = await startSidecar(t, web({ to: origin.address }));
+    const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
     const peer = await connect(t, proxy.port());
     await peer.send('GET /none HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\n');
     const none = await peer.response();
@@ -143,7 +143,7 @@ test('a length announced with 304 stays an announcement', async (t) => {
       await peer.send('HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n');
     }
   });
-  const proxy = await startSidecar(t, web({ to: server.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
   const peer = await connect(t, proxy.port());
   for (let n = 0; n < 2; n += 1) {
     await peer.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
@@ -161,7 +161,7 @@ test('a server that ends its body by closing: chunked to the client, whole', asy
     await peer.send('HTTP/1.1 200 OK\r\n\r\n', body);
     peer.end();
   });
-  const proxy = await startSidecar(t, web({ to: server.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
   const peer = await connect(t, proxy.port());
   for (let n = 0; n < 2; n += 1) {
     await peer.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
@@ -173,7 +173,7 @@ test('a server that ends its body by closing: chunked to the client, whole', asy
 
 test('a POST without a body says so to the server', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send('POST / HTTP/1.1\r\nHost: a\r\n\r\n');
   const seen = echoed({ text: (await peer.response()).body });
@@ -190,7 +190,7 @@ for (const [what, announced] of [
       await peer.readUntil('\r\n\r\n');
       peer.end(`HTTP/1.1 200 OK\r\n${announced}half of it`);
     });
-    const proxy = await startSidecar(t, web({ to: server.address }));
+    const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
     const error = await t.throwsAsync(request(proxy.port()));
     t.regex(
       String((error as NodeJS.ErrnoException).code),
@@ -204,7 +204,7 @@ test('a server that closes amid a body: an HTTP/1.0 client, for which the end is
     await peer.readUntil('\r\n\r\n');
     peer.end('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf of it');
   });
-  const proxy = await startSidecar(t, web({ to: server.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
   // Node calls a reset that comes with the last bytes an end; curl tells them apart.
   const { code, stderr } = await run('curl', ['-sS', '--http1.0', proxy.url()]);
   t.is(code, 56, stderr);

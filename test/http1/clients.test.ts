@@ -9,7 +9,7 @@ import { connect } from '../support/tcp.js';
 
 test('curl: two requests on one connection, and a body each way', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const url = proxy.url();
   const verbose = await run('curl', ['-sSv', `${url}/one`, `${url}/two`]);
   t.is(verbose.code, 0, verbose.stderr);
@@ -24,7 +24,7 @@ test('curl: two requests on one connection, and a body each way', async (t) => {
 
 test('curl over HTTP/1.0: answered, the connection closed; the server is spoken HTTP/1.1 to', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const { code, stdout, stderr } = await run('curl', ['-sSv', '--http1.0', `${proxy.url()}/old`]);
   t.is(code, 0, stderr);
   t.regex(stderr, /Closing connection/);
@@ -36,7 +36,7 @@ test('HTTP/1.0: one request a connection, unless the client asks for more', asyn
     response.setHeader('content-length', 2);
     response.end('ok');
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
 
   const once = await connect(t, proxy.port());
   await once.send('GET / HTTP/1.0\r\n\r\n');
@@ -59,7 +59,7 @@ test('HTTP/1.0: a body without a length is ended by the end of the connection, a
     response.write('one,');
     response.end('two');
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send('GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n');
   const answer = await peer.response();
@@ -70,7 +70,7 @@ test('HTTP/1.0: a body without a length is ended by the end of the connection, a
 
 test('undici: fetch, request and a pool with pipelining', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const fetched = await undiciFetch(`${proxy.url()}/fetch`, { method: 'POST', body: 'hello' });
   t.is(echoed({ text: await fetched.text() }).body, 'hello');
 
@@ -90,7 +90,7 @@ test('undici: fetch, request and a pool with pipelining', async (t) => {
 
 test('Node: many requests at once over a few connections', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const agent = keepAliveAgent(t, { maxSockets: 10 });
   const answers = await Promise.all(
     Array.from({ length: 200 }, (_, n) =>
@@ -107,7 +107,7 @@ test('Node: many requests at once over a few connections', async (t) => {
 for (const method of ['GET', 'DELETE', 'OPTIONS', 'PATCH', 'PROPFIND', 'BREW-COFFEE']) {
   test(`the method ${method} passes`, async (t) => {
     const peerOrigin = await httpOrigin(t);
-    const proxy = await startSidecar(t, web({ to: peerOrigin.address }));
+    const proxy = await startSidecar(t, web({ routes: [{ to: peerOrigin.address }] }));
     // Node's parser knows a list of methods only, so the unusual one is seen by its refusal.
     const peer = await connect(t, proxy.port());
     await peer.send(`${method} /m HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc`);
@@ -119,7 +119,7 @@ for (const method of ['GET', 'DELETE', 'OPTIONS', 'PATCH', 'PROPFIND', 'BREW-COF
 
 test('OPTIONS * asks the server itself', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send('OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n');
   t.is(echoed({ text: (await peer.response()).body }).url, '*');

@@ -12,7 +12,7 @@ test('a server that closes after its answer costs the client nothing', async (t)
     outgoing.setHeader('connection', 'close');
     outgoing.end('ok');
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const agent = keepAliveAgent(t, { maxSockets: 1 });
   for (let n = 0; n < 5; n += 1) {
     const answer = await request(proxy.port(), { agent });
@@ -25,7 +25,7 @@ test('a server that closes after its answer costs the client nothing', async (t)
 
 test('a client that closes after its answer costs the server nothing', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   for (let n = 0; n < 5; n += 1) {
     const answer = await request(proxy.port(), { headers: { connection: 'close' } });
     t.is(answer.status, 200);
@@ -39,7 +39,7 @@ test('a client that ends its side after its request still gets the answer', asyn
   const origin = await httpOrigin(t, (_, outgoing) => {
     answer = () => outgoing.end('ok');
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   peer.end('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
   await until('the request arrives', () => origin.requests > 0);
@@ -57,7 +57,7 @@ test('a pooled connection that the server has closed is not used; one closed ami
       await peer.send(`HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n${number}`);
     }
   });
-  const proxy = await startSidecar(t, web({ to: server.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
   t.is((await request(proxy.port())).text, '0');
   t.is((await request(proxy.port())).text, '1');
   t.is((await request(proxy.port())).text, '1');
@@ -70,7 +70,7 @@ test('a POST on a pooled connection that closes amid it is not sent twice', asyn
     await peer.readUntil('\r\n\r\n');
     peer.end();
   });
-  const proxy = await startSidecar(t, web({ to: server.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
   t.is((await request(proxy.port())).status, 200);
   const answer = await request(proxy.port(), { method: 'POST', body: 'pay' });
   t.is(answer.status, 502);
@@ -83,7 +83,7 @@ test('a server that never answers on a new connection is 502, and asked once', a
     await peer.readUntil('\r\n\r\n');
     peer.end();
   });
-  const proxy = await startSidecar(t, web({ to: server.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
   const answer = await request(proxy.port());
   t.is(answer.status, 502);
   t.is(proxyStatus(answer.headers).details, 'upstream_closed');
@@ -92,7 +92,7 @@ test('a server that never answers on a new connection is 502, and asked once', a
 
 test('a client that leaves takes its request with it, and the connection to the server', async (t) => {
   const server = await tcpServer(t);
-  const proxy = await startEmbedded(t, web({ to: server.address }));
+  const proxy = await startEmbedded(t, web({ routes: [{ to: server.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
   const upstream = await server.accepted();
@@ -110,7 +110,7 @@ test('bytes behind a response belong to nobody: the connection is not used again
       `HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n${number}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil`,
     );
   });
-  const proxy = await startSidecar(t, web({ to: server.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
   t.is((await request(proxy.port())).text, '0');
   t.is((await request(proxy.port())).text, '1');
 });

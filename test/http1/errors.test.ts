@@ -87,7 +87,7 @@ for (const [what, server, status, error, details] of cases) {
       await peer.readUntil('\r\n\r\n');
       await server(peer);
     });
-    const proxy = await startSidecar(t, web({ to: origin.address }));
+    const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
     const peer = await connect(t, proxy.port());
     await peer.send(GET);
     let answer = await peer.response();
@@ -106,7 +106,7 @@ for (const [what, server, status, error, details] of cases) {
 
 test('what clients do wrong: 400 and close, with the detail', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   for (const [bytes, detail] of [
     ['GET / HTTP/1.1\r\n\r\n', /host/],
     ['GET / HTTP/1.1\r\nHost: a b\r\n\r\n', /host/],
@@ -179,7 +179,7 @@ test('the proxy invents nothing in a response that passes', async (t) => {
     outgoing.writeHead(503, 'Closed for lunch', { 'content-length': 0 });
     outgoing.end();
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const answer = await ask(t, proxy.port(), GET);
   t.is(answer.statusLine, 'HTTP/1.1 503 Closed for lunch');
   t.false(answer.headers.has('proxy-status'));

@@ -7,7 +7,7 @@ import { connect, tcpServer } from '../support/tcp.js';
 
 test('hop-by-hop headers of a request end here, also those that `connection` names', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send(
     'GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, X-Hop, x-other\r\nX-Hop: 1\r\nX-OTHER: 2\r\nKeep-Alive: timeout=5\r\n' +
@@ -28,7 +28,7 @@ test('hop-by-hop headers of a response end here likewise', async (t) => {
       'HTTP/1.1 200 OK\r\nConnection: x-hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nX-End: 2\r\nContent-Length: 0\r\n\r\n',
     );
   });
-  const proxy = await startSidecar(t, web({ to: server.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
   const { headers } = await request(proxy.port(), { headers: { connection: 'keep-alive' } });
   for (const name of ['x-hop', 'keep-alive', 'proxy-connection']) t.false(name in headers, name);
   t.is(headers['x-end'], '2');
@@ -36,7 +36,7 @@ test('hop-by-hop headers of a response end here likewise', async (t) => {
 
 test('`connection` can not take away what the proxy says', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const { headers } = echoed(
     await request(proxy.port(), {
       headers: { connection: 'close, x-forwarded-for, x-request-id, host', 'x-forwarded-for': '6.6.6.6' },
@@ -59,7 +59,10 @@ const CLAIMS = {
 
 test('from anyone: what a client says of its way here is not believed', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address, trustedNetworks: ['10.0.0.0/8'] }));
+  const proxy = await startSidecar(
+    t,
+    web({ routes: [{ to: origin.address }], trustedNetworks: ['10.0.0.0/8'] }),
+  );
   const { headers } = echoed(await request(proxy.port(), { headers: CLAIMS }));
   t.is(headers['x-forwarded-for'], '127.0.0.1');
   t.is(headers['x-forwarded-proto'], 'http');
@@ -73,7 +76,10 @@ test('from anyone: what a client says of its way here is not believed', async (t
 
 test('from a trusted network: it is kept, and the client appended', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address, trustedNetworks: ['127.0.0.0/8'] }));
+  const proxy = await startSidecar(
+    t,
+    web({ routes: [{ to: origin.address }], trustedNetworks: ['127.0.0.0/8'] }),
+  );
   const { headers } = echoed(await request(proxy.port(), { headers: CLAIMS }));
   t.is(headers['x-forwarded-for'], '1.2.3.4, 127.0.0.1');
   t.is(headers['x-forwarded-proto'], 'https');
@@ -86,7 +92,7 @@ test('from a trusted network: it is kept, and the client appended', async (t) =>
 
 test('each request gets an id of its own', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const ids = new Set<unknown>();
   for (let n = 0; n < 50; n += 1) ids.add(echoed(await request(proxy.port())).headers['x-request-id']);
   t.is(ids.size, 50);
@@ -124,7 +130,7 @@ test('names keep their case and order, and repeated fields stay apart', async (t
     );
     outgoing.end();
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const { rawHeaders } = await request(proxy.port());
   const pairs = rawHeaders.join('\n');
   t.true(pairs.startsWith('X-Mixed-CASE\na\nSet-Cookie\none=1\nSet-Cookie\ntwo=2\nx-low\nb'), pairs);

@@ -18,7 +18,7 @@ test('Expect: 100-continue, accepted: the server says so, then the body goes', a
     outgoing.writeContinue();
     echo(incoming, outgoing);
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send(EXPECTING);
   t.is((await peer.response()).statusLine, 'HTTP/1.1 100 Continue');
@@ -50,7 +50,7 @@ test('Expect: 100-continue, refused: no 100, the answer, and the connection ends
     outgoing.statusCode = 413;
     outgoing.end('too much');
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send(EXPECTING);
   const answer = await peer.response();
@@ -76,7 +76,7 @@ test('Expect: 100-continue where no route is: refused at once', async (t) => {
 
 test('any other expectation is 417', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send('GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n');
   const answer = await peer.response();
@@ -91,7 +91,7 @@ test('early hints (103) pass as they come, with their headers', async (t) => {
     outgoing.writeEarlyHints({ link: '</style.css>; rel=preload' });
     finish = () => outgoing.end('done');
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const sent = http.get({ port: proxy.port(), host: '127.0.0.1', agent: false });
   const [hints] = (await once(sent, 'information')) as [http.InformationEvent];
   t.is(hints.statusCode, 103);
@@ -108,7 +108,7 @@ test('an HTTP/1.0 client gets no 1xx', async (t) => {
     outgoing.writeEarlyHints({ link: '</style.css>; rel=preload' });
     outgoing.end('done');
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send('GET / HTTP/1.0\r\n\r\n');
   const answer = await peer.response();
@@ -121,7 +121,7 @@ test('a server that answers before it has the body: the client gets the answer w
     await peer.readUntil('\r\n\r\n');
     await peer.send('HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno!');
   });
-  const proxy = await startSidecar(t, web({ to: server.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n', 'x'.repeat(1000));
   const answer = await peer.response();
@@ -145,7 +145,7 @@ test('a server that answers early and reads on: both directions end in their own
     });
     incoming.on('end', () => outgoing.end(`late ${length}`));
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send('POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n', '3\r\nabc\r\n');
   await peer.readUntil('early,');

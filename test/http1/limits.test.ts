@@ -10,7 +10,10 @@ import { until } from '../support/wait.js';
 
 test('header bytes: 431 and close, at the bound and not below', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startEmbedded(t, web({ to: origin.address, limits: { headerBytes: 2048 } }));
+  const proxy = await startEmbedded(
+    t,
+    web({ routes: [{ to: origin.address }], limits: { headerBytes: 2048 } }),
+  );
   const fits = await connect(t, proxy.port());
   await fits.send(`GET / HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(1900)}\r\n\r\n`);
   t.is((await fits.response()).status, 200);
@@ -31,7 +34,10 @@ test('header bytes: 431 and close, at the bound and not below', async (t) => {
 
 test('header count: 431 and close', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startEmbedded(t, web({ to: origin.address, limits: { headerCount: 20 } }));
+  const proxy = await startEmbedded(
+    t,
+    web({ routes: [{ to: origin.address }], limits: { headerCount: 20 } }),
+  );
   const fields = (count: number): string => Array.from({ length: count }, (_, n) => `X-${n}: y\r\n`).join('');
   const peer = await connect(t, proxy.port());
   await peer.send(`GET / HTTP/1.1\r\nHost: a\r\n${fields(19)}\r\n`);
@@ -57,7 +63,10 @@ test('by default: 64 KiB and 128 fields', async (t) => {
 
 test('request body bytes: 413 by its announcement, and as it comes', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startEmbedded(t, web({ to: origin.address, limits: { requestBodyBytes: 1000 } }));
+  const proxy = await startEmbedded(
+    t,
+    web({ routes: [{ to: origin.address }], limits: { requestBodyBytes: 1000 } }),
+  );
   const fits = await request(proxy.port(), { method: 'POST', body: 'x'.repeat(1000) });
   t.is(echoed(fits).body.length, 1000);
   const announced = await connect(t, proxy.port());

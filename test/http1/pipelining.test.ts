@@ -13,7 +13,7 @@ test('requests sent at once are answered in order, although the first is answere
     if (incoming.url === '/0') release = () => echo(incoming, outgoing);
     else echo(incoming, outgoing);
   });
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   const count = 20;
   await peer.send(
@@ -34,7 +34,7 @@ test('requests sent at once are answered in order, although the first is answere
 
 test('cut anywhere, requests stay what they are', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const bytes = [
     'GET /a HTTP/1.1\r\nHost: a\r\n\r\n',
     'POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n',
@@ -62,7 +62,7 @@ test('cut anywhere, requests stay what they are', async (t) => {
 
 test('a request after `connection: close` is not looked at', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
   await peer.send(
     'GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n',

@@ -52,6 +52,8 @@ pub struct Pump {
     half_closed: bool,
     /// The client's payload waits for the server.
     blocked: bool,
+    /// The server's payload waits for the client.
+    held_up: bool,
     /// Most bytes of a request's payload.
     most: u64,
 }
@@ -75,6 +77,7 @@ impl Pump {
             response_payload: 0,
             half_closed: false,
             blocked: false,
+            held_up: false,
             most: most.unwrap_or(u64::MAX),
         }
     }
@@ -106,7 +109,8 @@ impl Pump {
 
     /// Whether what is missing is the client's doing: it does not send its request, or does not read.
     pub fn waits_for_client(&self) -> bool {
-        matches!(self.request, Flow::Open) || matches!(self.response, Flow::Flushing)
+        let sends = self.request == Flow::Open && !self.blocked;
+        sends || self.held_up || self.response == Flow::Flushing
     }
 
     /// Moves what can be moved.
@@ -196,6 +200,7 @@ impl Pump {
         }
         let before = self.response_payload;
         let copied = copy(cx, up, down, &mut self.response, &mut self.response_payload);
+        self.held_up = copied.is_pending() && !up.payload().is_empty();
         if self.response_payload != before {
             self.progress = self.progress.wrapping_add(1);
         }

@@ -85,7 +85,8 @@ impl Waiting {
         let age = after(connection.opened, plan.timeouts.max_connection_age);
         let waiting = if age < until && reason == Reason::IdleTimeout {
             Self {
-                until: age,
+                // A busy client hears of it with a response.
+                until: age.max(warm),
                 reason: Reason::MaxConnectionAge,
                 warm,
             }
