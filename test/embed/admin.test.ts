@@ -98,7 +98,10 @@ test('mesh run takes the flags of the sidecar', async (t) => {
     ...['--lame-duck', '0s', '--access-log', path, '--log-level', 'debug', '--log-format', 'json'],
   );
   t.is((await request(portOf(addresses, 'main'))).text, 'ok');
-  const line = await until('the request is written down', () => readFileSync(path, 'utf8').split('\n')[0]);
+  const line = await until(
+    'the request is written down',
+    () => readFileSync(path, 'utf8').split('\n')[0] || undefined,
+  );
   t.like(JSON.parse(line), { listener: 'main', status: 200 });
   t.is((await request(portOf(addresses, 'admin'), { path: '/ready' })).status, 200);
   await mesh.said(/"message":"an update is live"/);
