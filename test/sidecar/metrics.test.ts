@@ -172,18 +172,18 @@ test('scrapes while traffic flows lose nothing, and no counter goes back', async
     { threads: 2 },
   );
   const requests = 400;
-  let done = false;
+  const state = { done: false };
   const traffic = Promise.all(
     Array.from({ length: 4 }, async () => {
       const agent = keepAliveAgent(t, { maxSockets: 1 });
       for (let n = 0; n < requests / 4; n += 1) await request(sidecar.port('web'), { agent });
     }),
   ).finally(() => {
-    done = true;
+    state.done = true;
   });
   let before = 0;
   let scrapes = 0;
-  while (!done) {
+  while (!state.done) {
     const m = await admin.metrics();
     const ended = m.sum('mesh_request_duration_seconds_count');
     t.true(ended >= before);
