@@ -217,7 +217,9 @@ test('TLS: version, name and peer; handshakes that fail; streams passed through'
     const socket = tls.connect({ port: sidecar.port('pass'), host: '127.0.0.1', servername, ca });
     socket.on('error', () => {});
     socket.resume();
-    return once(socket, 'close');
+    return new Promise((resolve) => {
+      socket.once('close', resolve);
+    });
   };
   await pass('web.test');
   t.like((await lines(path, 3))[2], { listener: 'pass', protocol: 'tls', sni: 'web.test' });

@@ -37,8 +37,14 @@ test('--help tells every setting with its variable; --version is that of the pac
 
 test('everything that is wrong is said at once, a line each, with 64', async (t) => {
   const flags = await runSidecar([
-    ...['--listen', 'here', '--to', '1.2.3.4', '--threads', '0', '--lame-duck', 'soon'],
-    ...['--log-level', 'loud', '--log-format', 'xml', '--admin', 'nowhere', '--colour'],
+    '--listen=here',
+    '--to=1.2.3.4',
+    '--threads=0',
+    '--lame-duck=soon',
+    '--log-level=loud',
+    '--log-format=xml',
+    '--admin=nowhere',
+    '--colour',
   ]);
   t.is(flags.code, 64);
   const lines = flags.stderr.trimEnd().split('\n');

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod compile;
 pub mod connection;
 pub mod control;
+pub mod descriptors;
 pub mod detect;
 pub mod discovery;
 pub mod exchange;

@@ -227,17 +227,18 @@ async fn accept(thread: Data, listener: Rc<Listener>, acceptor: Acceptor, stop: 
         let Some(accepted) = next else { break };
         // Without room or descriptors, the others wait in the kernel's queue meanwhile.
         match accepted {
+            // The last descriptors are not for clients: it is let go, and others wait in the kernel's queue meanwhile.
+            Ok((socket, _)) if !socket.leaves_enough() => {
+                drop(socket);
+                out_of_descriptors(&thread, &listener).await;
+            }
             Ok((socket, client)) => match room(&thread, &listener, stopped.as_mut()).await {
                 Some(permit) => admit(&thread, &listener, socket, client, permit),
                 None => break,
             },
             // The client left before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(_) => {
-                let stats = thread.telemetry.listener(&listener.plan().label);
-                stats.limit_hit(Limit::FileDescriptors);
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(_) => out_of_descriptors(&thread, &listener).await,
         }
     }
     // Whoever was in the queue when the listener closed is still served.
@@ -246,6 +247,12 @@ async fn accept(thread: Data, listener: Rc<Listener>, acceptor: Acceptor, stop: 
             admit(&thread, &listener, socket, client, permit);
         }
     }
+}
+
+async fn out_of_descriptors(thread: &Data, listener: &Listener) {
+    let stats = thread.telemetry.listener(&listener.plan().label);
+    stats.limit_hit(Limit::FileDescriptors);
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 fn permit(listener: &Listener) -> Option<ListenerPermit> {

@@ -33,7 +33,8 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// A copy fit to be shown: private keys given as PEM text are replaced by a mark; paths stay.
+    /// A copy fit to be shown: private keys given as PEM text, and credentials that routes put into headers, are
+    /// replaced by a mark; paths stay.
     pub fn redacted(&self) -> Self {
         let mut shown = self.clone();
         for tls in shown
@@ -52,13 +53,64 @@ impl Resources {
         {
             tls.key = tls.key.as_ref().map(Pem::redacted);
         }
+        let hosts = shown
+            .route_tables
+            .iter_mut()
+            .flat_map(|table| &mut table.virtual_hosts);
+        for route in hosts.flat_map(|host| &mut host.routes) {
+            let Filters {
+                request_headers,
+                response_headers,
+                ..
+            } = &mut route.filters;
+            for edits in [request_headers, response_headers] {
+                for header in edits.set.iter_mut().chain(&mut edits.add) {
+                    if is_credential(&header.name) {
+                        header.value = "REDACTED".into();
+                    }
+                }
+            }
+        }
         shown
     }
+}
+
+/// Whether a header's value lets somebody in: by its standard name, or by what makers of keys call theirs.
+fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let words = [
+        "authorization",
+        "cookie",
+        "token",
+        "secret",
+        "password",
+        "api-key",
+        "apikey",
+    ];
+    words.iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_in_headers_are_not_shown() {
+        let filters = r#"{"requestHeaders": {
+            "set": [{"name": "Authorization", "value": "Bearer s3cret"}, {"name": "x-team", "value": "blue"}],
+            "add": [{"name": "X-Api-Key", "value": "s3cret"}]
+        }, "responseHeaders": {"set": [{"name": "set-cookie", "value": "s3cret"}]}}"#;
+        let text = format!(
+            r#"{{"routeTables": [{{"name": "r", "virtualHosts": [{{"hosts": ["*"], "routes": [{{
+                "name": "a", "filters": {filters}, "action": {{"kind": "forward", "to": [{{"cluster": "c"}}]}}
+            }}]}}]}}]}}"#
+        );
+        let resources: Resources = serde_json::from_str(&text).unwrap();
+        let shown = serde_json::to_string(&resources.redacted()).unwrap();
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert_eq!(shown.matches("REDACTED").count(), 3);
+        assert!(shown.contains("blue"));
+    }
 
     #[test]
     fn keys_are_not_shown() {

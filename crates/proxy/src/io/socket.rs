@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{Net, Stream, TlsFacts};
 use crate::clock::{Clock, Nanos, SystemClock};
+use crate::descriptors::leaves_enough;
 use crate::tls::certificate_name;
 use crate::upstream::connect::{ConnectError, connect};
 use crate::upstream::target::Target;
@@ -28,6 +29,17 @@ pub enum Socket {
     TlsServer(Box<tokio_rustls::server::TlsStream<Prefixed<Plain>>>),
     /// TLS that this proxy originates.
     TlsClient(Box<tokio_rustls::client::TlsStream<Plain>>),
+}
+
+impl Socket {
+    /// Whether it leaves descriptors to the rest of the process; asked of sockets without TLS, when they are new.
+    pub fn leaves_enough(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => leaves_enough(tcp),
+            Self::Unix(unix) => leaves_enough(unix),
+            Self::TlsServer(_) | Self::TlsClient(_) => true,
+        }
+    }
 }
 
 /// A stream without TLS.

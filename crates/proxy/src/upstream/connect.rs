@@ -9,6 +9,7 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::target::Target;
+use crate::descriptors::leaves_enough;
 use crate::io::socket::{Plain, Socket, keep_alive, tune};
 
 /// Why a connection could not be made. Nothing was sent, so the request may go to another endpoint.
@@ -89,11 +90,20 @@ pub async fn connect(target: &Target) -> Result<Socket, ConnectError> {
     let plain = match &target.address {
         Address::Ip(address) => {
             let tcp = TcpStream::connect(address).await?;
+            if !leaves_enough(&tcp) {
+                return Err(ConnectError::Exhausted);
+            }
             tune(&tcp)?;
             keep_alive(&tcp)?;
             Plain::Tcp(tcp)
         }
-        Address::Unix(path) => Plain::Unix(UnixStream::connect(&**path).await?),
+        Address::Unix(path) => {
+            let unix = UnixStream::connect(&**path).await?;
+            if !leaves_enough(&unix) {
+                return Err(ConnectError::Exhausted);
+            }
+            Plain::Unix(unix)
+        }
     };
     let Some(tls) = &target.tls else {
         return Ok(plain.into());
