@@ -1,0 +1,111 @@
+//! Do the pages `docs/limits.md` and `docs/errors.md` say what the code does?
+//!
+//! Their tables are made here. `UPDATE_DOCS=1 cargo test -p mesh-model --test manual` writes them after a change.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::Path;
+
+use mesh_model::errors::{Layer, Reason};
+use mesh_model::limits::{LIMITS, LimitDoc, Unit};
+
+const MARK: &str = "<!-- generated: UPDATE_DOCS=1 cargo test -p mesh-model --test manual -->";
+
+/// Compares a page's table with what it should be, or writes it.
+fn hold(page: &str, table: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs")
+        .join(page);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, _) = text
+        .split_once(MARK)
+        .unwrap_or_else(|| panic!("{page} has no mark for its table"));
+    let wanted = format!("{before}{MARK}\n\n{table}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, wanted).unwrap();
+    } else {
+        assert!(
+            text == wanted,
+            "{page} is not up to date: see the head of this test"
+        );
+    }
+}
+
+fn value(limit: &LimitDoc, value: u64) -> String {
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+    const HOUR: u64 = 3_600_000;
+    match limit.unit {
+        _ if value == 0 && limit.zero_is_off => "off".into(),
+        Unit::Count if value >= u64::from(u32::MAX) => "any".into(),
+        Unit::Count => grouped(value),
+        Unit::Bytes if value == u64::MAX => "any".into(),
+        Unit::Bytes if value >= MIB && value.is_multiple_of(MIB) => format!("{} MiB", value / MIB),
+        Unit::Bytes if value >= KIB && value.is_multiple_of(KIB) => format!("{} KiB", value / KIB),
+        Unit::Bytes => format!("{value} B"),
+        Unit::Milliseconds if value >= HOUR && value.is_multiple_of(HOUR) => format!("{} h", value / HOUR),
+        Unit::Milliseconds if value >= 1000 => format!("{} s", value / 1000),
+        Unit::Milliseconds => format!("{value} ms"),
+    }
+}
+
+/// `1,234,567`
+fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[test]
+fn the_page_of_limits() {
+    let mut table = String::from(
+        "| setting | default | from, to | when it is reached | reason | `limit` label | why this default |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for limit in LIMITS {
+        let reason = limit
+            .reason
+            .map_or_else(|| "-".to_owned(), |reason| format!("`{}`", reason.as_str()));
+        table.push_str(&format!(
+            "| `{}` | {} | {}, {}{} | {} | {reason} | `{}` | {} |\n",
+            limit.path,
+            value(limit, limit.default),
+            value(limit, limit.min),
+            value(limit, limit.max),
+            if limit.zero_is_off { "; 0: off" } else { "" },
+            limit.reached,
+            limit.label,
+            limit.why,
+        ));
+    }
+    hold("limits.md", &table);
+}
+
+#[test]
+fn the_page_of_errors() {
+    let mut table = String::from(
+        "| reason | whose doing | status | `grpc-status` | `proxy-status` error | in words |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for reason in Reason::ALL {
+        table.push_str(&format!(
+            "| `{}` | {} | {} | {} | `{}` | {} |\n",
+            reason.as_str(),
+            match reason.layer() {
+                Layer::Downstream => "client",
+                Layer::Proxy => "proxy",
+                Layer::Upstream => "server",
+            },
+            reason.status(),
+            reason.grpc_status(),
+            reason.proxy_status_error(),
+            reason.text(),
+        ));
+    }
+    hold("errors.md", &table);
+}

@@ -1,0 +1,71 @@
+// Does docs/metrics.md list what a scrape has, no more and no less?
+
+import { once } from 'node:events';
+import http2 from 'node:http2';
+import test, { type ExecutionContext } from 'ava';
+import { httpOrigin, request } from '../support/http.js';
+import { startSidecar } from '../support/sidecar.js';
+import { closedPort } from '../support/tcp.js';
+import { generated } from './support.js';
+
+/** A gRPC call that fails. */
+async function call(port: number): Promise<void> {
+  const session = http2.connect(`http://127.0.0.1:${port}`);
+  const stream = session.request({ ':method': 'POST', ':path': '/dead', 'content-type': 'application/grpc' });
+  stream.end();
+  stream.resume();
+  await once(stream, 'close');
+  session.close();
+}
+
+/** Everything that has labels is made to happen once. */
+async function scrape(t: ExecutionContext): Promise<string> {
+  const [origin, nobody, adminPort] = await Promise.all([httpOrigin(t), closedPort(), closedPort()]);
+  const admin = `127.0.0.1:${adminPort}`;
+  const proxy = await startSidecar(
+    t,
+    {
+      listeners: [
+        {
+          name: 'web',
+          address: '127.0.0.1:0',
+          limits: { headerCount: 8 },
+          routes: [
+            { name: 'app', to: 'app' },
+            { name: 'dead', match: { path: '/dead' }, to: 'dead' },
+          ],
+        },
+      ],
+      clusters: { app: { endpoints: [origin.address] }, dead: { endpoints: [`127.0.0.1:${nobody}`] } },
+    },
+    { admin },
+  );
+  const port = proxy.port('web');
+  await request(port);
+  t.is((await request(port, { path: '/dead' })).status, 502);
+  await call(port);
+  const many = Object.fromEntries(Array.from({ length: 20 }, (_, index) => [`x-${index}`, '1']));
+  t.is((await request(port, { headers: many })).status, 431);
+  return (await request(adminPort, { path: '/metrics' })).text;
+}
+
+/** One row a family: its type, the labels that its samples have, and what it says of itself. */
+function table(text: string): string {
+  const types = new Map(
+    Array.from(text.matchAll(/^# TYPE (\S+) (\S+)$/gm), ([, name = '', type = '']) => [name, type]),
+  );
+  const rows = Array.from(text.matchAll(/^# HELP (\S+) (.*)$/gm), ([, name = '', help = '']) => {
+    const suffix = types.get(name) === 'histogram' ? '_bucket' : '';
+    const labels = new RegExp(String.raw`^${name}${suffix}\{(.*)\} `, 'm').exec(text)?.[1] ?? '';
+    const names = Array.from(labels.matchAll(/(\w+)="/g), ([, label]) => `\`${label}\``).filter(
+      (label) => label !== '`le`',
+    );
+    return `| \`${name}\` | ${types.get(name)} | ${names.join(', ') || '-'} | ${help} |\n`;
+  });
+  return `| metric | type | labels | meaning |\n|---|---|---|---|\n${rows.join('')}`;
+}
+
+test('the page lists the metrics of a real scrape', async (t) => {
+  const { is, shouldBe } = generated('docs/metrics.md', table(await scrape(t)));
+  t.is(is, shouldBe);
+});
