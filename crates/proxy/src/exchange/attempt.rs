@@ -274,7 +274,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     let deadlines = forward.deadlines;
     let drain = cx.listener.drain_deadline();
     let mut idle = after(cx.started, deadlines.stream_idle);
-    let mut seen = pump.progress();
+    let mut seen = (pump.progress(), down.written(), up.written());
     let mut polls = 0u32;
     let mut half_closed = NEVER;
     cx.deadline.set(idle.min(deadlines.request).min(drain));
@@ -283,8 +283,9 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
             return Poll::Ready(Ok(end));
         }
         polls = polls.saturating_add(1);
-        if pump.progress() != seen {
-            seen = pump.progress();
+        let moved = (pump.progress(), down.written(), up.written());
+        if moved != seen {
+            seen = moved;
             // The first poll sends the request at the time the exchange began: no need to look at the clock.
             if polls > 1 {
                 let now = cx.thread.now();

@@ -153,6 +153,12 @@ pub trait Sink {
 
     /// Sends all that is held back.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>>;
+
+    /// Bytes that left on a connection of its own: what is held back may be long on its way to a slow peer. 0 on a
+    /// shared connection, which keeps watch over itself.
+    fn written(&self) -> u64 {
+        0
+    }
 }
 
 /// A request head as it came.

@@ -102,6 +102,8 @@ impl<S: Stream> ClientExchange<S> {
     pub fn finish_exchange(mut self) -> (Wire<S>, Box<ResponseHead>, bool) {
         let reusable = self.state == State::Body
             && self.request_finished
+            // Who was asked to leave HTTP and did not may still be of two minds (attacks.md 17).
+            && matches!(self.switch, Switch::No)
             && self.body.is_done()
             && self.head.persistence == Persistence::KeepAlive
             && self.body.kind() != BodyKind::UntilClose
@@ -162,6 +164,10 @@ impl<S: Stream> Sink for ClientExchange<S> {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         self.wire.poll_flush(cx).map_err(Fault::from)
+    }
+
+    fn written(&self) -> u64 {
+        self.wire.bytes_written
     }
 }
 

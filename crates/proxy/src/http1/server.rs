@@ -213,6 +213,10 @@ impl<S: Stream> Sink for ServerExchange<S> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         self.wire.poll_flush(cx).map_err(Fault::from)
     }
+
+    fn written(&self) -> u64 {
+        self.wire.bytes_written
+    }
 }
 
 impl<S: Stream> Downstream for ServerExchange<S> {

@@ -315,11 +315,12 @@ impl AsyncRead for SimStream {
             link.sim.moved();
             return Poll::Ready(Ok(()));
         }
-        if pipe.reset || pipe.closed {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
-        }
+        // What came before a reset counts, an end too.
         if pipe.ended {
             return Poll::Ready(Ok(()));
+        }
+        if pipe.reset || pipe.closed {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         pipe.ready = false;
         pipe.reader = Some(cx.waker().clone());

@@ -157,19 +157,23 @@ async fn write_all(
 async fn client(book: Rc<Book>, proxy: Rc<Proxy>, stream: SimStream, plans: Vec<Plan>, pipelined: bool) {
     let sim = book.sim.clone();
     let (say, turn) = unbounded_channel();
+    let ends = pipelined && sim.once_in(2);
     let writer = write_all(
         Rc::clone(&book),
         stream.share(),
         plans.clone(),
         (!pipelined).then_some(turn),
-        pipelined && sim.once_in(2),
+        ends,
     );
     sim.spawn("writer", writer);
     let mut talk = Talk::new(stream);
     let mut cut_short = false;
     for plan in &plans {
         // A response that came before the whole request ends the connection.
-        let excused = !book.fair || std::mem::replace(&mut cut_short, plan.is_early());
+        let excused = !book.fair
+            || std::mem::replace(&mut cut_short, plan.is_early())
+            // Who ended its side and is told nothing is taken to have gone.
+            || ends && plan.deed == Deed::Silent;
         let mut head = Head::default();
         let came = loop {
             match talk.head().await {
