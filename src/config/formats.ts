@@ -271,7 +271,7 @@ export const admin: Format = {
 function isNameServer(text: string): boolean {
   if (isIP(text) !== 0) return !text.includes('%');
   const [, port = ''] = /:(\d+)$/.exec(text) ?? [];
-  return Number(port) > 0 && !/^(localhost)?:/.test(text) && isAddress(text);
+  return Number(port) > 0 && !/^(localhost|unix)?:/.test(text) && isAddress(text);
 }
 
 export const nameServer: Format = {

@@ -6,6 +6,7 @@ import { createProxy } from '../../src/index.js';
 import type { Config } from '../../src/index.js';
 import { type Origin, httpOrigin, keepAliveAgent, request } from '../support/http.js';
 import { startSidecar } from '../support/sidecar.js';
+import { tcpServer } from '../support/tcp.js';
 
 const CLIENTS = 8;
 const UPDATES = 30;
@@ -105,4 +106,26 @@ test('embedded in Node: the same', async (t) => {
   t.true(requests > UPDATES);
   const { updates } = await proxy.stats();
   t.deepEqual(updates, { applied: UPDATES + 1, refused: 0 });
+});
+
+test('a connection that was plaintext is not used again once the cluster speaks TLS', async (t) => {
+  const server = await tcpServer(t);
+  const config = (tls: object): Config => ({
+    listeners: [{ name: 'web', address: '127.0.0.1:0', to: 'site' }],
+    clusters: { site: { endpoints: [server.address], ...tls } },
+  });
+  const proxy = await startSidecar(t, config({}));
+  const before = request(proxy.port(), { path: '/before' });
+  const plain = await server.accepted(0);
+  t.regex(await plain.readUntil('\r\n\r\n'), /^GET \/before HTTP\/1\.1\r\n/);
+  await proxy.reload(config({ tls: { serverName: 'site.test' } }));
+  await plain.send('HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok');
+  t.is((await before).text, 'ok');
+  const after = request(proxy.port(), { path: '/after' });
+  const secret = await server.accepted(1);
+  // A handshake record, and not a word of the request in the clear.
+  t.is((await secret.read(1))[0], 22);
+  secret.reset();
+  t.is(await plain.readToEnd(), '');
+  t.true((await after).status >= 502);
 });

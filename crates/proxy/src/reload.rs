@@ -96,10 +96,12 @@ impl Files {
             let found = tls.warnings(wall).into_iter();
             warnings.extend(found.map(|issue| format!("listener {name}: {}", issue.message)));
         }
+        any |= compiler.clients.are_used();
         let shown = compiler.clients.certificates(wall);
-        for (name, cluster) in &*plan.clusters {
+        // Most proxies show none to servers: then there is nothing to look for.
+        let none = shown.is_empty();
+        for (name, cluster) in plan.clusters.iter().take_while(|_| !none) {
             let Some(tls) = &cluster.tls else { continue };
-            any = true;
             if let Some((not_after, warning)) = shown.get(&Arc::as_ptr(&tls.config).addr()) {
                 samples.push(CertificateSample {
                     owner: Owner::Cluster,

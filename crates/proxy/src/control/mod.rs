@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::bind::{Listening, bind};
 use crate::clock::{Clock, NEVER, Nanos, SystemClock, nanos};
-use crate::compile::Compiler;
+use crate::compile::{Compiler, Draft};
 use crate::discovery::Lookups;
 use crate::own::Own;
 use crate::panics::Guard;
@@ -93,7 +93,7 @@ pub(crate) struct Control {
     bound: Bound,
     lookups: Lookups,
     /// The clusters behind each name that is looked up.
-    by_source: HashMap<Discovery, Vec<Arc<str>>>,
+    by_source: HashMap<Discovery, HashSet<Arc<str>>>,
     files: Files,
     admin_address: Arc<OnceLock<Address>>,
     phase: watch::Sender<Phase>,
@@ -104,6 +104,7 @@ pub(crate) struct Control {
 
 /// A change that waits for its names.
 struct Warming {
+    /// Without its draft: by the time that the names are known, more will be.
     ready: Ready,
     reply: Reply,
     until: Nanos,
@@ -112,6 +113,9 @@ struct Warming {
 /// A change that nothing stands against.
 struct Ready {
     staged: Staged,
+    draft: Option<Draft>,
+    /// What its new and changed clusters are looked up by.
+    sources: Vec<Discovery>,
     bound: Bound,
     opened: Vec<(Arc<str>, Vec<Listening>)>,
 }
@@ -218,8 +222,7 @@ impl Control {
     /// Ends the change that is under way if it waits no longer, and begins the next ones.
     fn go_on_applying(&mut self) {
         if let Some(warming) = self.warming.take() {
-            let snapshot = warming.ready.staged.snapshot();
-            if warming.until > self.clock.now() && !self.is_warm(snapshot) {
+            if warming.until > self.clock.now() && !self.is_warm(&warming.ready) {
                 self.warming = Some(warming);
                 return;
             }
@@ -231,8 +234,9 @@ impl Control {
             };
             let guard = Arc::clone(&self.guard);
             match guard.contain(|| self.begin(change)) {
-                Some(Ok(ready)) if self.is_warm(ready.staged.snapshot()) => self.finish(ready, reply),
-                Some(Ok(ready)) => {
+                Some(Ok(ready)) if self.is_warm(&ready) => self.finish(ready, reply),
+                Some(Ok(mut ready)) => {
+                    ready.draft = None;
                     let until = self.clock.now().saturating_add(nanos(WARM));
                     self.warming = Some(Warming { ready, reply, until });
                 }
@@ -250,29 +254,13 @@ impl Control {
         }
         .map_err(ApplyError::Invalid)?;
         let snapshot = Arc::clone(staged.snapshot());
-        // Looked up while the rest is made ready. What serves now is looked up on as well.
-        let current = self.store.snapshot();
-        if !Arc::ptr_eq(&current.clusters, &snapshot.clusters) {
-            self.lookups.want(
-                current
-                    .clusters
-                    .values()
-                    .chain(snapshot.clusters.values())
-                    .map(|c| &c.discovery),
-            );
-        }
-        let ready = self.prepare(staged, &snapshot);
-        if ready.is_err() {
-            self.want(&current);
-        }
-        ready
-    }
-
-    fn prepare(&mut self, staged: Staged, snapshot: &Arc<Snapshot>) -> Result<Ready, ApplyError> {
-        // Dropped again: by the time that the names are known, more may be. Here it shows what is wrong with files.
-        self.compiler
-            .draft(snapshot, self.lookups.discovered(), &self.plan, self.clock.now())
-            .map_err(ApplyError::Invalid)?;
+        let draft = self.draft(&snapshot)?;
+        let changed = draft.plan.changed.iter().flatten();
+        let sources = changed
+            .filter_map(|name| Some(&snapshot.clusters.get(name)?.discovery))
+            .filter(|source| **source != Discovery::Endpoints)
+            .cloned()
+            .collect();
         // Sockets that are already open stay open; a listener that moves gets new ones first.
         let mut opened = Vec::new();
         let mut bound = HashMap::new();
@@ -292,43 +280,53 @@ impl Control {
             bound.insert(Arc::clone(name), (listener.address.clone(), actual));
             opened.push((Arc::clone(name), sockets));
         }
-        Ok(Ready {
+        let ready = Ready {
             staged,
+            draft: Some(draft),
+            sources,
             bound,
             opened,
-        })
+        };
+        // Looked up from now on, as what serves now still is.
+        self.lookups.want(self.by_source.keys().chain(&ready.sources));
+        Ok(ready)
     }
 
-    fn is_warm(&self, snapshot: &Snapshot) -> bool {
-        let sources = snapshot.clusters.values().map(|cluster| &cluster.discovery);
-        self.lookups.is_settled(sources)
+    fn draft(&self, snapshot: &Arc<Snapshot>) -> Result<Draft, ApplyError> {
+        self.compiler
+            .draft(snapshot, self.lookups.discovered(), &self.plan, self.clock.now())
+            .map_err(ApplyError::Invalid)
     }
 
-    fn want(&mut self, snapshot: &Snapshot) {
-        self.lookups
-            .want(snapshot.clusters.values().map(|cluster| &cluster.discovery));
+    fn is_warm(&self, ready: &Ready) -> bool {
+        self.lookups.is_settled(ready.sources.iter())
     }
 
     /// Makes a change live.
     fn finish(&mut self, ready: Ready, reply: Reply) {
         let guard = Arc::clone(&self.guard);
         let result = guard.contain(|| self.go_live(ready));
-        self.answer(reply, result.unwrap_or(Err(ApplyError::Panicked)));
+        let result = result.unwrap_or(Err(ApplyError::Panicked));
+        if result.is_err() {
+            self.lookups.want(self.by_source.keys());
+        }
+        self.answer(reply, result);
     }
 
     fn go_live(&mut self, ready: Ready) -> Result<Applied, ApplyError> {
         let Ready {
             staged,
+            draft,
             bound,
             opened,
+            ..
         } = ready;
         let snapshot = Arc::clone(staged.snapshot());
-        let before = self.store.snapshot();
         let now = self.clock.now();
-        let mut draft = self
-            .compiler
-            .draft(&snapshot, self.lookups.discovered(), &self.plan, now)
-            .map_err(ApplyError::Invalid)?;
+        let mut draft = match draft {
+            Some(draft) => draft,
+            None => self.draft(&snapshot)?,
+        };
         let actual = bound.values().map(|(_, actual)| actual);
         draft.plan.own = Arc::new(Own::new(actual, Arc::clone(&self.admin_address)));
         if self.store.commit(staged).is_none() {
@@ -352,15 +350,12 @@ impl Control {
                 self.tell(|| Command::Drain(Some(Arc::clone(name)), Drain::Until(until)));
             }
         }
+        self.index_sources(&plan);
         self.put_in_force(plan);
         for (name, sockets) in opened {
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 worker.send(Command::Listen(Arc::clone(&name), socket));
             }
-        }
-        if !Arc::ptr_eq(&before.clusters, &snapshot.clusters) {
-            self.want(&snapshot);
-            self.index_sources(&snapshot);
         }
         self.files.review(&self.plan, &self.compiler, now);
         self.phase.send_replace(Phase::Ready);
@@ -401,16 +396,25 @@ impl Control {
         self.workers.iter().for_each(|worker| worker.send(command()));
     }
 
-    fn index_sources(&mut self, snapshot: &Snapshot) {
-        self.by_source.clear();
-        for (name, cluster) in &*snapshot.clusters {
-            if cluster.discovery != Discovery::Endpoints {
-                self.by_source
-                    .entry(cluster.discovery.clone())
-                    .or_default()
-                    .push(Arc::clone(name));
+    /// Notes which clusters of a new plan are looked up by what, and wants that and nothing else.
+    fn index_sources(&mut self, plan: &Plan) {
+        for name in plan.changed.iter().flatten() {
+            if let Some(old) = self.plan.clusters.get(name)
+                && let Some(names) = self.by_source.get_mut(&old.resource.discovery)
+            {
+                names.remove(name);
+                if names.is_empty() {
+                    self.by_source.remove(&old.resource.discovery);
+                }
+            }
+            if let Some(new) = plan.clusters.get(name)
+                && new.resource.discovery != Discovery::Endpoints
+            {
+                let names = self.by_source.entry(new.resource.discovery.clone()).or_default();
+                names.insert(Arc::clone(name));
             }
         }
+        self.lookups.want(self.by_source.keys());
     }
 
     /// Makes the clusters anew for whose names something else was found.

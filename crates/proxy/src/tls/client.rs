@@ -159,6 +159,12 @@ impl ClientConfigs {
         (replaced, refused)
     }
 
+    /// Whether any is in use.
+    pub fn are_used(&self) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.used.values().any(|used| used.config.strong_count() > 0)
+    }
+
     /// The certificates that are shown to servers: by the address of their configuration the last second, since 1970,
     /// and what is wrong with the dates now.
     pub fn certificates(&self, now: SystemTime) -> HashMap<usize, (i64, Option<String>), RandomState> {

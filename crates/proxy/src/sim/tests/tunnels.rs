@@ -258,12 +258,14 @@ fn detected(seed: u64) {
                 return;
             }
         }
-        if is_http && !waits && !speaks_first {
-            if let Ok(head) = talk.head().await {
-                assert_eq!(head.status(), 200);
-                assert_eq!(talk.body(Framing::Length, 2).await, Body::Whole(b"ok".to_vec()));
-                keep.borrow_mut().extend(b"ok");
-            }
+        if is_http
+            && !waits
+            && !speaks_first
+            && let Ok(head) = talk.head().await
+        {
+            assert_eq!(head.status(), 200);
+            assert_eq!(talk.body(Framing::Length, 2).await, Body::Whole(b"ok".to_vec()));
+            keep.borrow_mut().extend(b"ok");
         }
         talk.end().await;
         let _ = talk.take_all().await;
