@@ -57,7 +57,7 @@ pub struct Peer {
     /// What its TLS says, where somebody wants to know: kept for listeners with an access log only.
     pub tls: Option<Box<TlsFacts>>,
     /// The text as the value of an HTTP/2 field, made when it is first needed.
-    field: OnceCell<HeaderValue>,
+    field: OnceCell<Box<HeaderValue>>,
 }
 
 impl Peer {
@@ -77,7 +77,8 @@ impl Peer {
     /// The address as the value of an HTTP/2 field.
     pub fn field(&self) -> &HeaderValue {
         self.field.get_or_init(|| {
-            HeaderValue::from_str(&self.text).unwrap_or(const { HeaderValue::from_static("unknown") })
+            let value = HeaderValue::from_str(&self.text);
+            Box::new(value.unwrap_or(const { HeaderValue::from_static("unknown") }))
         })
     }
 }

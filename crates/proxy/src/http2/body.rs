@@ -2,7 +2,11 @@
 //!
 //! A [`Receiver`] gives the peer new window for exactly the bytes that were taken on, so a slow taker slows the peer.
 //! A [`Sender`] takes payload only as far as the peer's windows and `h2`'s buffer have room, so a slow peer slows the
-//! source. Both hold at most one piece of payload of their own.
+//! source.
+//!
+//! **Small frames.** `h2` bounds the small DATA frames that wait on a connection, and ends it when there are more: one
+//! stream of many messages whose taker is slow would cost all others their connection. So a receiver whose payload is
+//! not taken goes on reading small frames and gathers what is in them; the window bounds the bytes.
 
 use std::task::{Context, Poll, ready};
 
@@ -17,12 +21,20 @@ use crate::exchange::message::{Fault, Length, Payload, Source, Trailers};
 /// Payload that is asked for at a time: as much as `h2` buffers of a stream.
 pub const SEND_BUFFER: usize = 128 * 1024;
 
+/// Payload of a frame that is copied behind what waits already. What is larger is held as it came.
+const SMALL: usize = 1024;
+
 /// What comes on a stream.
 pub struct Receiver {
     stream: RecvStream,
     piece: Bytes,
+    /// Small pieces behind `piece`.
+    gathered: Vec<u8>,
+    /// A large piece behind those.
+    next: Bytes,
     trailers: Option<HeaderMap>,
-    ended: bool,
+    /// How the stream ended, behind all payload.
+    ended: Option<Result<(), Fault>>,
     /// Payload that was taken on.
     taken: u64,
 }
@@ -33,8 +45,10 @@ impl Receiver {
         Self {
             stream,
             piece: Bytes::new(),
+            gathered: Vec::new(),
+            next: Bytes::new(),
             trailers: None,
-            ended: false,
+            ended: None,
             taken: 0,
         }
     }
@@ -47,7 +61,7 @@ impl Receiver {
             .and_then(|value| value.to_str().ok()?.parse().ok());
         match announced {
             Some(n) => Length::Known(n),
-            None if self.ended || self.stream.is_end_stream() => Length::None,
+            None if self.ended.is_some() || self.stream.is_end_stream() => Length::None,
             None => Length::Unknown,
         }
     }
@@ -59,22 +73,37 @@ impl Receiver {
 
     /// Waits for payload or the end.
     pub fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Result<Payload, Fault>> {
-        loop {
-            if !self.piece.is_empty() {
-                return Poll::Ready(Ok(Payload::Data));
-            }
-            if self.ended {
-                return Poll::Ready(Ok(Payload::End));
-            }
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(piece)) => self.piece = piece,
-                Some(Err(error)) => return Poll::Ready(Err(fault(&error))),
-                None => {
-                    self.trailers = ready!(self.stream.poll_trailers(cx)).map_err(|error| fault(&error))?;
-                    self.ended = true;
+        let waited = !self.piece.is_empty();
+        while self.ended.is_none() && self.next.is_empty() {
+            match self.poll_frame(cx) {
+                // The taker is ready: it gets the payload as it came.
+                Poll::Ready(piece) if !waited && !piece.is_empty() => {
+                    self.piece = piece;
+                    break;
                 }
+                Poll::Ready(piece) if piece.len() < SMALL => self.gathered.extend_from_slice(&piece),
+                Poll::Ready(piece) => self.next = piece,
+                Poll::Pending => break,
             }
         }
+        match (self.piece.is_empty(), self.ended) {
+            (false, _) => Poll::Ready(Ok(Payload::Data)),
+            (true, Some(ended)) => Poll::Ready(ended.map(|()| Payload::End)),
+            (true, None) => Poll::Pending,
+        }
+    }
+
+    /// The payload of the next frame; empty when it has none, or the stream ended.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        match ready!(self.stream.poll_data(cx)) {
+            Some(Ok(piece)) => return Poll::Ready(piece),
+            Some(Err(error)) => self.ended = Some(Err(fault(&error))),
+            None => match ready!(self.stream.poll_trailers(cx)) {
+                Ok(trailers) => (self.trailers, self.ended) = (trailers, Some(Ok(()))),
+                Err(error) => self.ended = Some(Err(fault(&error))),
+            },
+        }
+        Poll::Ready(Bytes::new())
     }
 
     /// The payload that is there.
@@ -86,17 +115,24 @@ impl Receiver {
     pub fn advance(&mut self, n: usize) {
         let n = n.min(self.piece.len());
         self.piece.advance(n);
-        self.release(n);
+        self.taken_on(n);
     }
 
     /// Takes up to `max` bytes, without a copy.
     pub fn take(&mut self, max: usize) -> Bytes {
         let bytes = self.piece.split_to(max.min(self.piece.len()));
-        self.release(bytes.len());
+        self.taken_on(bytes.len());
         bytes
     }
 
-    fn release(&mut self, n: usize) {
+    fn taken_on(&mut self, n: usize) {
+        if self.piece.is_empty() {
+            self.piece = if self.gathered.is_empty() {
+                std::mem::take(&mut self.next)
+            } else {
+                std::mem::take(&mut self.gathered).into()
+            };
+        }
         self.taken += n as u64;
         // Fails only when more is released than came.
         let _ = self.stream.flow_control().release_capacity(n);

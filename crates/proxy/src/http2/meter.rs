@@ -31,6 +31,7 @@
 use std::collections::VecDeque;
 
 use super::frame::{Head, Kind};
+use super::wear::Wear;
 use crate::clock::Nanos;
 use crate::telemetry::Limit;
 
@@ -250,6 +251,7 @@ pub struct Meter {
     waiting: VecDeque<(u32, Nanos)>,
     /// The highest stream that was opened.
     last: u32,
+    wear: Wear,
     received: Frames,
     sent: Frames,
 }
@@ -273,6 +275,7 @@ impl Meter {
             block: None,
             waiting: VecDeque::new(),
             last: 0,
+            wear: Wear::default(),
             received: Frames::default(),
             sent: Frames::default(),
             budgets,
@@ -287,6 +290,11 @@ impl Meter {
     /// Frames that went.
     pub fn sent(&self) -> &Frames {
         &self.sent
+    }
+
+    /// Whether the connection should be replaced.
+    pub fn is_worn(&self) -> bool {
+        self.wear.is_worn()
     }
 
     /// Streams that got an answer, or its beginning.
@@ -304,6 +312,9 @@ impl Meter {
 
     fn on_received(&mut self, head: &Head, now: Nanos) -> Result<(), Flood> {
         self.received.add(head.kind);
+        if head.kind == Kind::Data {
+            self.wear.on_data(head);
+        }
         match head.kind {
             Kind::Data if head.data() > 0 => self.empty_data.earn(1),
             Kind::Data if head.ends_stream() => {}
@@ -345,6 +356,7 @@ impl Meter {
             }
             Kind::Reset => {
                 self.forget(head.stream);
+                self.wear.on_reset(head.stream);
                 if blames_peer(head.word) {
                     self.local_resets.spend(now, Flood::LocalResets)?;
                 } else {

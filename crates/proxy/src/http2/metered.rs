@@ -126,6 +126,11 @@ impl<S: Stream> Metered<S> {
         self.0.borrow().flood
     }
 
+    /// Whether the connection should be replaced.
+    pub fn is_worn(&self) -> bool {
+        self.0.borrow().meter.is_worn()
+    }
+
     /// Why `h2` itself took leave of the peer.
     pub fn farewell(&self) -> Option<Farewell> {
         self.0.borrow().farewell

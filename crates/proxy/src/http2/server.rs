@@ -30,6 +30,7 @@ use super::body::SEND_BUFFER;
 use super::meter::{Budgets, Flood, Role};
 use super::metered::{Farewell, Metered};
 use super::server_exchange::stream;
+use super::wear::DATA_BUDGET;
 use crate::access;
 use crate::clock::{NEVER, Nanos, after};
 use crate::connection::Connection;
@@ -251,6 +252,7 @@ fn builder(plan: &ListenerPlan) -> Builder {
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .reset_stream_duration(REMEMBERED_FOR)
         .max_pending_accept_reset_streams(RESET_UNSEEN)
+        .data_frame_budget(DATA_BUDGET)
         // The meter bounds those that are the client's fault, in proportion to what it is answered; `h2` counts all
         // that it makes over the connection's life.
         .max_local_error_reset_streams(None)
@@ -276,6 +278,10 @@ impl<N: Net> Driver<'_, N> {
                 && !matches!(self.phase, Phase::Ending(..))
             {
                 self.flooded(flood);
+                continue;
+            }
+            if self.phase == Phase::Open && self.metered.is_worn() {
+                self.leave(Reason::MaxRequests);
                 continue;
             }
             let drained = self.metered.poll_drain(cx);

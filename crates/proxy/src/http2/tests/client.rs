@@ -192,17 +192,6 @@ fn answer(respond: &mut SendResponse<Bytes>, body: &'static [u8]) {
     }
 }
 
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"));
-}
-
 /// Runs a test as a data thread runs.
 async fn local(test: impl Future<Output = ()>) {
     LocalSet::new().run_until(test).await;

@@ -3,7 +3,8 @@
 mod client;
 mod floods;
 mod server;
-mod streams;
+mod upstream;
+mod upstream_bounds;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,9 +29,19 @@ struct Front {
     address: SocketAddr,
 }
 
-/// Starts a proxy that forwards `/` to a server and answers `/here` itself.
+/// Starts a proxy that forwards `/` to an HTTP/1 server and answers `/here` itself.
 fn front(upstream: SocketAddr, listener: Value) -> Front {
-    let mut listener = listener;
+    front_of(&[upstream], json!({ "protocol": "http1" }), listener)
+}
+
+/// Starts a proxy that forwards `/` to a cluster of these servers.
+fn front_of(upstreams: &[SocketAddr], cluster: Value, listener: Value) -> Front {
+    let (mut cluster, mut listener) = (cluster, listener);
+    cluster["name"] = "site".into();
+    let endpoints: Vec<_> = upstreams
+        .iter()
+        .map(|address| json!({ "address": address.to_string() }))
+        .collect();
     listener["name"] = "web".into();
     listener["address"] = "127.0.0.1:0".into();
     listener["routes"] = "main".into();
@@ -44,8 +55,8 @@ fn front(upstream: SocketAddr, listener: Value) -> Front {
               "action": { "kind": "forward", "to": [{ "cluster": "nowhere" }] } },
             { "name": "all", "action": { "kind": "forward", "to": [{ "cluster": "site" }] } },
         ] }] }],
-        "clusters": [{ "name": "site", "protocol": "http1" }, { "name": "nowhere" }],
-        "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": [{ "address": upstream.to_string() }] }] }],
+        "clusters": [cluster, { "name": "nowhere" }],
+        "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": endpoints }] }],
     });
     let proxy = Proxy::start(Options::default()).unwrap();
     let applied = proxy
@@ -58,6 +69,26 @@ fn front(upstream: SocketAddr, listener: Value) -> Front {
 }
 
 impl Front {
+    /// Connections to the servers: opened, open, requests that found one, requests that did not.
+    fn connections(&self) -> (u64, u64, u64, u64) {
+        let report = self.proxy.look();
+        let site = report.clusters.iter().find(|(name, _)| name.as_str() == "site");
+        site.map_or((0, 0, 0, 0), |(_, totals)| {
+            let opened = totals.connected.count();
+            (opened, totals.active(), totals.pool_hits, totals.pool_misses)
+        })
+    }
+
+    /// Calls by `grpc-status`, over all routes.
+    fn grpc_statuses(&self) -> Vec<(Option<u32>, u64)> {
+        let report = self.proxy.look();
+        let all = report
+            .routes
+            .iter()
+            .flat_map(|(_, totals)| totals.grpc_statuses().collect::<Vec<_>>());
+        all.collect()
+    }
+
     /// How often a limit of the listener was reached.
     fn limit(&self, limit: crate::telemetry::Limit) -> u64 {
         let report = self.proxy.look();
@@ -113,6 +144,40 @@ async fn hello() -> SocketAddr {
         }
     })
     .await
+}
+
+/// An HTTP/2 server that handles each stream in a task.
+async fn http2_server<F, R>(builder: h2::server::Builder, handle: F) -> SocketAddr
+where
+    F: Fn(Request<h2::RecvStream>, h2::server::SendResponse<Bytes>) -> R + Clone + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    scripted(move |socket| {
+        let (builder, handle) = (builder.clone(), handle.clone());
+        async move {
+            socket.set_nodelay(true).unwrap();
+            // Who asks may leave at any time.
+            let Ok(mut connection) = builder.handshake(socket).await else {
+                return;
+            };
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                tokio::spawn(handle(request, respond));
+            }
+        }
+    })
+    .await
+}
+
+/// Waits for a condition.
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 /// A client's connection, driven by a task.

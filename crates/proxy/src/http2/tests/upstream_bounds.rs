@@ -1,0 +1,313 @@
+//! What requests to HTTP/2 servers may hold and wait for, and who pays for a slow one.
+
+use super::upstream::{call, echo, http2, lenient, response};
+use super::*;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use h2::RecvStream;
+use h2::server::{Builder, SendResponse};
+
+#[tokio::test]
+async fn a_slow_reader_slows_an_http2_server() {
+    const TOTAL: usize = 64 << 20;
+    let written = Arc::new(AtomicUsize::new(0));
+    let handler = {
+        let written = Arc::clone(&written);
+        move |_, mut respond: SendResponse<Bytes>| {
+            let written = Arc::clone(&written);
+            async move {
+                let mut stream = respond.send_response(response(200), false).unwrap();
+                while written.load(SeqCst) < TOTAL {
+                    stream.reserve_capacity(64 * 1024);
+                    let Some(Ok(room)) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
+                        return;
+                    };
+                    stream.send_data(vec![b'x'; room].into(), false).unwrap();
+                    written.fetch_add(room, SeqCst);
+                }
+                stream.send_data(Bytes::new(), true).unwrap();
+            }
+        }
+    };
+    let front = front_of(&[http2_server(Builder::new(), handler).await], http2(), json!({}));
+    let mut send = connect(front.address).await.ready().await.unwrap();
+    let (answer, _) = send.send_request(get("/"), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    let mut seen = 0;
+    while seen < 65_535 {
+        seen += body.data().await.unwrap().unwrap().len();
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(
+        written.load(SeqCst) < 1 << 20,
+        "{} bytes were taken while nobody read",
+        written.load(SeqCst)
+    );
+    body.flow_control().release_capacity(seen).unwrap();
+    while let Some(piece) = body.data().await {
+        let n = piece.unwrap().len();
+        seen += n;
+        body.flow_control().release_capacity(n).unwrap();
+    }
+    assert!(seen >= TOTAL);
+}
+
+/// A server whose streams wait until they are let go.
+async fn waiting() -> (SocketAddr, tokio::sync::watch::Sender<bool>, Arc<AtomicUsize>) {
+    let (go, gone) = tokio::sync::watch::channel(false);
+    let here = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&here);
+    let address = http2_server(Builder::new(), move |_, mut respond: SendResponse<Bytes>| {
+        let mut gone = gone.clone();
+        counted.fetch_add(1, SeqCst);
+        async move {
+            gone.wait_for(|go| *go).await.unwrap();
+            // The client may have gone.
+            let _ = respond.send_response(response(200), true);
+        }
+    })
+    .await;
+    (address, go, here)
+}
+
+#[tokio::test]
+async fn more_streams_than_a_connection_takes_open_others() {
+    let (address, go, here) = waiting().await;
+    let cluster = json!({ "protocol": "http2", "limits": { "streamsPerConnection": 10 } });
+    let front = front_of(&[address], cluster, json!({}));
+    let send = connect(front.address).await;
+    let calls: Vec<_> = (0..35)
+        .map(|_| {
+            let mut send = send.clone();
+            tokio::spawn(async move { fetch(&mut send, get("/")).await.unwrap().status() })
+        })
+        .collect();
+    eventually("all are there", || here.load(SeqCst) == 35).await;
+    assert_eq!(front.connections().0, 4);
+    go.send(true).unwrap();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 200);
+    }
+}
+
+#[tokio::test]
+async fn requests_wait_for_room_and_not_more_than_may() {
+    let (address, go, here) = waiting().await;
+    let cluster = json!({
+        "protocol": "http2",
+        "limits": { "streamsPerConnection": 2, "connections": 2, "pendingRequests": 4 },
+        "timeouts": { "connect": "30s" },
+    });
+    let front = front_of(&[address], cluster, json!({}));
+    let send = connect(front.address).await;
+    let ask = || {
+        let mut send = send.clone();
+        tokio::spawn(async move { fetch(&mut send, get("/")).await.unwrap() })
+    };
+    let mut calls: Vec<_> = (0..4).map(|_| ask()).collect();
+    eventually("the connections are full", || here.load(SeqCst) == 4).await;
+    let misses = front.connections().3;
+    calls.extend((0..4).map(|_| ask()));
+    eventually("four wait", || front.connections().3 == misses + 4).await;
+    let refused = ask().await.unwrap();
+    assert_eq!(refused.status(), 503);
+    let status = refused.head.headers["proxy-status"].to_str().unwrap();
+    assert!(status.contains("upstream_overflow"), "{status}");
+    go.send(true).unwrap();
+    for call in calls {
+        assert_eq!(call.await.unwrap().status(), 200);
+    }
+    assert_eq!((front.connections().0, here.load(SeqCst)), (2, 8));
+}
+
+#[tokio::test]
+async fn whoever_waits_for_room_does_so_for_a_while() {
+    let (address, _go, here) = waiting().await;
+    let cluster = json!({
+        "protocol": "http2",
+        "limits": { "streamsPerConnection": 1, "connections": 1 },
+        "timeouts": { "connect": "50ms" },
+    });
+    let front = front_of(&[address], cluster, json!({}));
+    let mut send = connect(front.address).await;
+    let (_held, _) = send.send_request(get("/"), true).unwrap();
+    eventually("the connection is full", || here.load(SeqCst) == 1).await;
+    let refused = fetch(&mut send, get("/")).await.unwrap();
+    let status = refused.head.headers["proxy-status"].to_str().unwrap();
+    assert!(
+        refused.status() == 503 && status.contains("connection_limit"),
+        "{status}"
+    );
+    // Who leaves meanwhile is not asked for.
+    let mut ready = send.clone().ready().await.unwrap();
+    drop(ready.send_request(get("/"), true).unwrap());
+    assert_eq!(fetch(&mut send, get("/here")).await.unwrap().status(), 200);
+    assert_eq!(here.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn another_endpoint_is_asked_when_one_can_not_be_reached() {
+    let gone = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let upstream = http2_server(Builder::new(), echo).await;
+    let front = front_of(&[gone, upstream], http2(), json!({}));
+    let mut send = connect(front.address).await;
+    for _ in 0..20 {
+        assert_eq!(fetch(&mut send, call("/")).await.unwrap().status(), 200);
+    }
+    let all_gone = front_of(&[gone], http2(), json!({}));
+    let mut send = connect(all_gone.address).await;
+    let answer = fetch(&mut send, call("/")).await.unwrap();
+    assert_eq!(answer.head.headers["grpc-status"], "14");
+}
+
+#[tokio::test]
+async fn deadlines_of_callers_are_kept() {
+    let (address, _go, here) = waiting().await;
+    let front = front_of(&[address], http2(), json!({}));
+    let mut send = connect(front.address).await;
+    let mut late = call("/late");
+    late.headers_mut().insert("grpc-timeout", "60m".parse().unwrap());
+    let answer = fetch(&mut send, late).await.unwrap();
+    assert_eq!(
+        (answer.status(), &answer.head.headers["grpc-status"]),
+        (200, &"4".parse().unwrap())
+    );
+    assert_eq!(answer.head.headers["grpc-message"], "The response took too long.");
+    assert_eq!(here.load(SeqCst), 1);
+    eventually("it is counted", || front.grpc_statuses() == [(Some(4), 1)]).await;
+}
+
+#[tokio::test]
+async fn bodies_have_their_limit() {
+    let front = front_of(
+        &[http2_server(Builder::new(), echo).await],
+        http2(),
+        json!({ "limits": { "requestBodyBytes": 1000 } }),
+    );
+    let mut send = connect(front.address).await;
+    for (announced, size, status) in [(true, 1000, 200), (true, 1001, 413), (false, 1000, 200)] {
+        let mut ready = send.clone().ready().await.unwrap();
+        let mut request = call("/");
+        request.headers_mut().remove("content-type");
+        if announced {
+            request.headers_mut().insert("content-length", size.into());
+        }
+        let (answer, mut stream) = ready.send_request(request, false).unwrap();
+        stream.send_data(vec![b'x'; size].into(), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), status, "{size}");
+    }
+    // Without a length it is only known when it comes.
+    let mut ready = send.clone().ready().await.unwrap();
+    let (answer, mut stream) = ready.send_request(call("/"), false).unwrap();
+    stream.send_data(vec![b'x'; 1001].into(), false).unwrap();
+    let whole = Whole::read(answer.await.unwrap()).await.unwrap();
+    let status = whole.head.headers.get("grpc-status").cloned();
+    let status = status.unwrap_or_else(|| whole.trailers.unwrap()["grpc-status"].clone());
+    assert_eq!(status, "8");
+    assert_eq!(front.limit(crate::telemetry::Limit::RequestBodyBytes), 2);
+    assert_eq!(fetch(&mut send, get("/here")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn plaintext_of_either_version_is_http1_but_for_grpc() {
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let upstream = {
+        let seen = Arc::clone(&seen);
+        scripted(move |mut socket| {
+            let seen = Arc::clone(&seen);
+            async move {
+                let text = read_until(&mut socket, "\r\n\r\n").await;
+                seen.lock()
+                    .unwrap()
+                    .push(text.get(..14).unwrap_or_default().to_owned());
+                let _ = socket
+                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                    .await;
+            }
+        })
+        .await
+    };
+    let front = front_of(&[upstream], json!({ "protocol": "auto" }), json!({}));
+    let mut send = connect(front.address).await;
+    assert_eq!(fetch(&mut send, get("/a")).await.unwrap().status(), 200);
+    let call = fetch(&mut send, call("/b")).await.unwrap();
+    assert_eq!(call.head.headers["grpc-status"], "14");
+    assert_eq!(*seen.lock().unwrap(), ["GET /a HTTP/1.", "PRI * HTTP/2.0"]);
+}
+
+#[tokio::test]
+async fn many_small_messages_that_a_slow_caller_leaves_cost_others_nothing() {
+    /// More than `h2` lets wait on a connection; less than a stream's window.
+    const MESSAGES: usize = 12_000;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let handler = {
+        let sent = Arc::clone(&sent);
+        move |request: Request<RecvStream>, mut respond: SendResponse<Bytes>| {
+            let sent = Arc::clone(&sent);
+            async move {
+                let mut stream = respond.send_response(response(200), false).unwrap();
+                if request.uri().path() != "/messages" {
+                    return stream.send_data("hello".into(), true).unwrap();
+                }
+                // Beside the client's window there are those of the proxy and what it has queued.
+                for n in 0..MESSAGES * 4 {
+                    stream.reserve_capacity(10);
+                    if stream.capacity() < 10 {
+                        let Some(Ok(_)) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
+                            return;
+                        };
+                    }
+                    let message = format!("{n:010}");
+                    stream.send_data(message.into(), false).unwrap();
+                    sent.fetch_add(1, SeqCst);
+                    tokio::task::yield_now().await;
+                }
+                stream.send_data(Bytes::new(), true).unwrap();
+            }
+        }
+    };
+    let front = front_of(&[http2_server(Builder::new(), handler).await], http2(), json!({}));
+    let mut slow = lenient(front.address).await;
+    let (answer, _) = slow.send_request(get("/messages"), true).unwrap();
+    let mut body = answer.await.unwrap().into_body();
+    eventually("the windows are full", || sent.load(SeqCst) > MESSAGES).await;
+    let mut other = connect(front.address).await;
+    assert_eq!(fetch(&mut other, get("/")).await.unwrap().body, b"hello");
+    let mut seen = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece.unwrap();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+        seen.extend_from_slice(&piece);
+    }
+    assert_eq!(seen.len(), MESSAGES * 4 * 10);
+    let in_order = seen
+        .chunks(10)
+        .enumerate()
+        .all(|(n, message)| message == format!("{n:010}").as_bytes());
+    assert!(in_order);
+    assert_eq!(front.connections().0, 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_late_frames_wear_out_is_replaced_in_time() {
+    let handler = |_, mut respond: SendResponse<Bytes>| async move {
+        let mut stream = respond.send_response(response(200), false).unwrap();
+        // An empty frame that ends nothing: `h2` bears a hundred in a connection's life.
+        stream.send_data(Bytes::new(), false).unwrap();
+        stream.send_data("hello".into(), true).unwrap();
+    };
+    let front = front_of(&[http2_server(Builder::new(), handler).await], http2(), json!({}));
+    let mut send = connect(front.address).await;
+    for _ in 0..300 {
+        assert_eq!(fetch(&mut send, get("/")).await.unwrap().body, b"hello");
+    }
+    let (opened, ..) = front.connections();
+    assert!((4..=7).contains(&opened), "{opened}");
+}
