@@ -268,10 +268,10 @@ export const admin: Format = {
   examples: ['127.0.0.1:4191', 'off'],
 };
 
-function isNameServer(text: string): boolean {
-  if (isIP(text) !== 0) return !text.includes('%');
-  const [, port = ''] = /:(\d+)$/.exec(text) ?? [];
-  return Number(port) > 0 && !/^(localhost|unix)?:/.test(text) && isAddress(text);
+function isNameServer(value: string): boolean {
+  if (isIP(value) !== 0) return !value.includes('%');
+  const [, port = ''] = /:(\d+)$/.exec(value) ?? [];
+  return Number(port) > 0 && !/^(localhost|unix)?:/.test(value) && isAddress(value);
 }
 
 export const nameServer: Format = {

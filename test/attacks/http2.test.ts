@@ -217,7 +217,7 @@ const FLOODS: { row: number; name: string; bytes: () => Buffer; codes: number[] 
   },
 ];
 
-for (const row of [...new Set(FLOODS.map((flood) => flood.row))]) {
+for (const row of new Set(FLOODS.map((flood) => flood.row))) {
   test(`row ${row}`, async (t) => {
     const server = await recorder(t);
     const proxy = await front(t, server.address);

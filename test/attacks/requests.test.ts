@@ -10,7 +10,7 @@ import { type Front, LISTENERS, type Listener, type Recorder, front, recorder } 
 const ORDINARY = 'GET /ordinary HTTP/1.1\r\nHost: a.test\r\n\r\n';
 
 /** Runs a test's part for each row: its attacks against a plain listener, and against one behind TLS. */
-for (const row of [...new Set(REQUESTS.map((payload) => payload.row))]) {
+for (const row of new Set(REQUESTS.map((payload) => payload.row))) {
   test(`row ${row}`, async (t) => {
     const server = await recorder(t);
     const proxy = await front(t, server.address);

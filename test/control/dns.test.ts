@@ -22,18 +22,18 @@ interface Server {
 /** A server that says who it is, at an address of its own. */
 async function named(t: ExecutionContext, name: string, host = '127.0.0.1', port = 0): Promise<Server> {
   const server = http.createServer({ keepAliveTimeout: 0 }, (_, response) => {
-    named.requests += 1;
+    told.requests += 1;
     response.end(name);
   });
-  const named: Server = { port: 0, requests: 0, server };
+  const told: Server = { port: 0, requests: 0, server };
   server.listen(port, host);
   await once(server, 'listening');
   t.teardown(() => {
     server.close();
     server.closeAllConnections();
   });
-  named.port = (server.address() as AddressInfo).port;
-  return named;
+  told.port = (server.address() as AddressInfo).port;
+  return told;
 }
 
 function work(cluster: object): Work {

@@ -3,7 +3,8 @@
 import test, { type ExecutionContext } from 'ava';
 import { createProxy, silentLogger } from '../../src/index.js';
 import type { MeshError, MeshProxy, ProxyOptions } from '../../src/index.js';
-import { PROVOKE_PANIC, Proxy } from '../../src/proxy/proxy.js';
+import type { Proxy } from '../../src/proxy/proxy.js';
+import { PROVOKE_PANIC } from '../../src/proxy/proxy.js';
 import { keepAliveAgent, request } from '../support/http.js';
 import { until } from '../support/wait.js';
 

@@ -54,11 +54,11 @@ function version(n: number, { stays, changes, comes }: Origins): Config {
 
 /** Clients that ask until they are told to stop; gives how many requests they made. Any that fails is told. */
 async function traffic(t: ExecutionContext, port: number, updates: () => Promise<void>): Promise<number> {
-  let on = true;
+  const state = { on: true };
   let requests = 0;
   const client = async (number: number): Promise<void> => {
     const agent = keepAliveAgent(t, { maxSockets: 1 });
-    for (let n = 0; on; n += 1) {
+    for (let n = 0; state.on; n += 1) {
       const path = number % 2 === 0 ? '/stays/x' : '/changes/x';
       const { status, reused, text } = await request(port, { agent, path });
       if (status !== 200) t.fail(`${path}: ${status} ${text}`);
@@ -70,7 +70,7 @@ async function traffic(t: ExecutionContext, port: number, updates: () => Promise
   try {
     await updates();
   } finally {
-    on = false;
+    state.on = false;
     await clients;
   }
   return requests;
