@@ -59,7 +59,7 @@ const families: readonly Family[] = [
 ];
 
 /** Looks at one proxy; undefined while it does not run. */
-type Look = () => Promise<ProxyStats> | undefined;
+type Look = () => Promise<ProxyStats | undefined>;
 
 /** Which proxies a registry tells of: several may share one. */
 const looks = new WeakMap<MetricsRegistry, Set<Look>>();

@@ -209,7 +209,18 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   }
 
   register(registry: MetricsRegistry): () => void {
-    return addTo(registry, () => (this.#core ? this.stats() : undefined));
+    return addTo(registry, () => this.#look());
+  }
+
+  /** A scrape is no failure because the proxy does not run, or ends meanwhile. */
+  async #look(): Promise<ProxyStats | undefined> {
+    if (!this.#core) return undefined;
+    try {
+      return await this.stats();
+    } catch (error) {
+      if (this.#closing) return undefined;
+      throw error;
+    }
   }
 
   reloadFiles(): void {

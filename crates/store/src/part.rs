@@ -115,7 +115,8 @@ impl Part {
     }
 }
 
-/// Adds what stays and is not there yet.
+/// Adds what stays and is not there yet, in the order of the whole: of two that contradict each other the same one is
+/// blamed.
 fn add<T: Clone>(list: &mut Vec<T>, base: &ByName<T>, deleted: &[String], name: impl Fn(&T) -> &String) {
     let given: HashSet<_> = list.iter().map(|resource| name(resource).clone()).collect();
     let gone: HashSet<_> = deleted.iter().map(String::as_str).collect();
@@ -123,6 +124,7 @@ fn add<T: Clone>(list: &mut Vec<T>, base: &ByName<T>, deleted: &[String], name: 
         .iter()
         .filter(|(name, _)| !given.contains(&***name) && !gone.contains(&***name));
     list.extend(stay.map(|(_, resource)| T::clone(resource)));
+    list.sort_by(|a, b| name(a).cmp(name(b)));
 }
 
 #[derive(Clone, Copy)]
