@@ -222,7 +222,8 @@ impl<S: Stream> Inner<S> {
         });
         self.flood = self.flood.or(metered.err());
         if leaves {
-            self.farewell = Farewell::find(taken);
+            // Another GOAWAY may follow, which says nothing.
+            self.farewell = self.farewell.or_else(|| Farewell::find(taken));
         }
         Poll::Ready(Ok(taken.len()))
     }
