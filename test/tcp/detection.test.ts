@@ -125,7 +125,7 @@ for (const [what, bytes] of [
   ['memcached', 'get key\r\n'],
   ['zeroes', '\x00\x00\x00\x00\x00\x00'],
   ['almost a request', 'GET / HTTX/1.1\r\n'],
-  ['almost TLS', '\x16\x03\x09\x00\x10\x01'],
+  ['almost TLS', '\x16\x04\x01\x00\x10\x01'],
   ['one byte', '\xff'],
 ] as const) {
   test(`anything else is TCP: ${what}, cut anywhere`, async (t) => {
