@@ -30,7 +30,9 @@ test('it waits without spinning, serves who is there, counts it, and recovers', 
   const file = join(temporaryFolder(t), 'resources.json');
   writeFileSync(
     file,
-    checkConfig({ listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }] }).toJson(),
+    checkConfig({
+      listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: origin.address }] }],
+    }).toJson(),
   );
   const limited = `ulimit -n ${DESCRIPTORS}; exec "$0" "$@"`;
   const args = ['-c', limited, sidecarFile(), '--config', file, '--admin', '127.0.0.1:0'];

@@ -11,7 +11,7 @@ import { until, within } from '../support/wait.js';
 test('connections are spread over the threads, and how evenly is a number', async (t) => {
   const origin = await httpOrigin(t, (_, response) => response.end('ok'));
   const proxy = createProxy(
-    { listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }] },
+    { listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: origin.address }] }] },
     { threads: 2 },
   );
   t.teardown(() => proxy.close());

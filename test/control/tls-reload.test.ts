@@ -186,7 +186,7 @@ test('towards servers: new roots are trusted, a new certificate is shown, no req
   });
   const { port } = server.address() as AddressInfo;
   const proxy = await startSidecar(t, {
-    listeners: [{ name: 'web', address: '127.0.0.1:0', to: 'site' }],
+    listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: 'site' }] }],
     clusters: { site: { endpoints: [`127.0.0.1:${port}`], tls: { serverName: 'site.test', roots, ...own } } },
   });
   const agent = new http.Agent({ keepAlive: true });

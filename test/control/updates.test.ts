@@ -111,7 +111,7 @@ test('embedded in Node: the same', async (t) => {
 test('a connection that was plaintext is not used again once the cluster speaks TLS', async (t) => {
   const server = await tcpServer(t);
   const config = (tls: object): Config => ({
-    listeners: [{ name: 'web', address: '127.0.0.1:0', to: 'site' }],
+    listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: 'site' }] }],
     clusters: { site: { endpoints: [server.address], ...tls } },
   });
   const proxy = await startSidecar(t, config({}));

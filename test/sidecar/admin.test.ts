@@ -15,7 +15,7 @@ import { Admin, startWithAdmin } from './support.js';
 test('mesh stats shows what the sidecar did', async (t) => {
   const origin = await httpOrigin(t);
   const { sidecar, admin } = await startWithAdmin(t, {
-    listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }],
+    listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: origin.address }] }],
   });
   for (let n = 0; n < 3; n += 1) await request(sidecar.port('web'));
   await admin.metricsOnce('all are counted', (metrics) => metrics.sum('mesh_responses_total') === 3);

@@ -45,7 +45,7 @@ test('SIGTERM: not ready, nothing new, and what is in flight is finished', async
   const origin = await httpOrigin(t, (_, response) => held.push(response));
   const { sidecar, admin } = await startWithAdmin(
     t,
-    { listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }] },
+    { listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: origin.address }] }] },
     { lameDuck: '0s' },
   );
   const port = sidecar.port('web');
@@ -72,7 +72,7 @@ test('a second signal ends at once, with 1', async (t) => {
   const held: ServerResponse[] = [];
   const origin = await httpOrigin(t, (_, response) => held.push(response));
   const sidecar = await startSidecar(t, {
-    listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }],
+    listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: origin.address }] }],
   });
   const answer = request(sidecar.port('web')).then(
     () => 'answered',

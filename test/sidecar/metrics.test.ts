@@ -168,7 +168,7 @@ test('scrapes while traffic flows lose nothing, and no counter goes back', async
   const origin = await httpOrigin(t, (_, response) => response.end('x'));
   const { sidecar, admin } = await startWithAdmin(
     t,
-    { listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }] },
+    { listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: origin.address }] }] },
     { threads: 2 },
   );
   const requests = 400;
