@@ -31,6 +31,10 @@ use crate::thread::Thread;
 use crate::upstream::pool::{OpenConnection, Pooled};
 use crate::upstream::room::Bell;
 
+/// What `h2` bears of small DATA frames that wait: a whole window of messages of ten bytes, which may come in one read
+/// before their stream's task has had a turn.
+const WINDOW_OF_MESSAGES: usize = 4 * DATA_BUDGET;
+
 /// The window of a stream: what a slow client makes this proxy hold of one response. Enough for 1 Gbit/s at 1 ms.
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// The largest window of a connection, where that of all its streams would be more.
@@ -216,7 +220,7 @@ fn builder(streams: u32) -> Builder {
         .initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams).min(MOST_WINDOW))
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(HEAD_BYTES)
-        .data_frame_budget(DATA_BUDGET)
+        .data_frame_budget(WINDOW_OF_MESSAGES)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .reset_stream_duration(REMEMBERED_FOR)
         // The meter bounds those that are the server's fault, in proportion to its answers. `h2` counts all it makes
