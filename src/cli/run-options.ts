@@ -19,6 +19,7 @@ export interface GivenOptions {
   readonly accessLog?: string;
   readonly admin?: string;
   readonly threads?: string;
+  readonly dnsServer?: string;
   readonly lameDuck?: string;
   readonly logLevel?: string;
   readonly logFormat?: string;
@@ -34,6 +35,7 @@ export interface RunOptions {
   readonly accessLog: string | undefined;
   readonly admin: string | undefined;
   readonly threads: number | undefined;
+  readonly dnsServers: readonly string[];
   readonly lameDuckMs: number | undefined;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
@@ -65,6 +67,10 @@ export function runOptions(): Option[] {
       'MESH_ADMIN',
     ),
     new Option('--threads <number>', 'data threads (default: the CPU quota, at most 4)').env('MESH_THREADS'),
+    new Option(
+      '--dns-server <list>',
+      "name servers to ask, IP or IP:PORT, with commas between (default: the system's)",
+    ).env('MESH_DNS_SERVER'),
     new Option('--lame-duck <span>', 'how long a draining proxy still accepts (default: 3s)').env(
       'MESH_LAME_DUCK',
     ),
@@ -113,6 +119,14 @@ export function readRunOptions(given: GivenOptions): RunOptions {
   if (threads !== undefined && !/^([1-9]\d?|1\d\d|2[0-4]\d|25[0-6])$/.test(threads)) {
     problems.push(`--threads: expected a whole number, 1 to 256, received ${threads}`);
   }
+  const dnsServers =
+    told(given.dnsServer, '--dns-server')
+      ?.split(',')
+      .map((server) => server.trim()) ?? [];
+  for (const server of dnsServers) {
+    if (!formats.nameServer.accepts(server))
+      problems.push(problem('--dns-server', formats.nameServer, server));
+  }
   const lameDuck = told(given.lameDuck, '--lame-duck', formats.duration);
   const logLevel = oneOf('--log-level', given.logLevel, LEVELS, DEFAULT_LEVEL);
   const logFormat = oneOf('--log-format', given.logFormat, LOG_FORMATS, DEFAULT_LOG_FORMAT);
@@ -126,6 +140,7 @@ export function readRunOptions(given: GivenOptions): RunOptions {
     accessLog,
     admin,
     threads: threads === undefined ? undefined : Number(threads),
+    dnsServers,
     lameDuckMs: lameDuck === undefined ? undefined : formats.durationMs(lameDuck),
     logLevel,
     logFormat,

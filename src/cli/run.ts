@@ -27,8 +27,8 @@ export function addRun(program: Command, world: World, end: (code: ExitCode) => 
       'after',
       `
 An option wins over its variable, and both over the configuration; an empty variable is none.
-SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration again, SIGUSR1 opens access logs
-anew.
+SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration and certificates again, SIGUSR1
+opens access logs anew.
 
 Examples:
   mesh run --listen 127.0.0.1:8080 --to 127.0.0.1:3000
@@ -62,12 +62,13 @@ async function load({ config, listen, to, accessLog }: RunOptions): Promise<Load
 
 /** An option wins over the configuration, and that over the default. */
 function proxyOptions(world: World, options: RunOptions, loaded: LoadedConfig): ProxyOptions {
-  const { threads, logLevel, logFormat } = options;
+  const { threads, dnsServers, logLevel, logFormat } = options;
   const admin = options.admin ?? loaded.compiled.settings.admin ?? DEFAULT_ADMIN;
   return {
     lameDuckMs: lameDuckOf(options, loaded),
     admin: admin === 'off' ? false : admin,
     ...(threads !== undefined && { threads }),
+    dnsServers,
     logger: (logFormat === 'json' ? jsonLogger : plainLogger)({
       level: logLevel,
       write: (line) => void world.stderr.write(line),
@@ -179,9 +180,15 @@ class Run {
     return this.#asked && this.#signals <= 1 ? ExitCode.ok : ExitCode.failure;
   }
 
-  readonly #onReloadSignal = (): void => this.#watcher?.check();
+  // Before it listens, and once it has ended, no file is open and none could have changed.
+  readonly #onReloadSignal = (): void => {
+    this.#watcher?.check();
+    if (this.#proxy.listening) this.#proxy.reloadFiles();
+  };
 
-  readonly #onReopenSignal = (): void => this.#proxy.reopenLogs();
+  readonly #onReopenSignal = (): void => {
+    if (this.#proxy.listening) this.#proxy.reopenLogs();
+  };
 
   readonly #onEndSignal = (): void => {
     this.#signals += 1;

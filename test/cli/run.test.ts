@@ -54,6 +54,27 @@ test.serial('a second signal ends at once', async (t) => {
   t.deepEqual(proxyOf(world).calls.slice(0, 3), ['listen', 'drain', 'close']);
 });
 
+test.serial(
+  'SIGHUP looks at certificates, SIGUSR1 opens logs anew; neither matters when nothing listens',
+  async (t) => {
+    const world = new FakeWorld();
+    const ended = world.run('run', ...PAIR, '--dns-server', '10.0.0.53, [::1]:5353');
+    await world.said('listening');
+    const proxy = proxyOf(world);
+    t.deepEqual(proxy.options?.dnsServers, ['10.0.0.53', '[::1]:5353']);
+    world.signals.emit('SIGHUP');
+    world.signals.emit('SIGUSR1');
+    t.deepEqual(proxy.calls, ['listen', 'reloadFiles', 'reopenLogs']);
+    world.signals.emit('SIGTERM');
+    proxy.listening = false;
+    world.signals.emit('SIGHUP');
+    world.signals.emit('SIGUSR1');
+    proxy.emit('close');
+    t.is((await ended).code, 0);
+    t.deepEqual(proxy.calls.slice(2), ['reopenLogs', 'drain', 'close']);
+  },
+);
+
 test.serial('options win over the configuration, and that over the defaults', async (t) => {
   const start = async (text: string, ...args: string[]): Promise<FakeProxy> => {
     const world = new FakeWorld();
@@ -212,16 +233,17 @@ test.serial(
 
 test.serial('every wrong setting is told at once, and nothing starts', async (t) => {
   const world = new FakeWorld();
-  const wrong = '--listen 80 --admin on --threads 0 --lame-duck soon --log-level loud';
+  const wrong = '--listen 80 --admin on --threads 0 --dns-server ns.test --lame-duck soon --log-level loud';
   const { code, stderr } = await world.run('run', ...wrong.split(' '));
   t.is(code, 64);
-  t.is(stderr.split('\n').filter(Boolean).length, 6);
+  t.is(stderr.split('\n').filter(Boolean).length, 7);
   for (const part of [
     '--to is missing',
     '--listen: expected an address',
     'write :80',
     '--admin: expected',
     '--threads: expected',
+    '--dns-server: expected an IP address',
     '--lame-duck: expected a duration',
     '--log-level: expected error, warn, info, debug, received loud',
   ]) {

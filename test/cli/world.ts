@@ -4,6 +4,7 @@ import { EventEmitter } from 'node:events';
 import type { Core, World } from '../../src/cli/io.js';
 import { runCommand } from '../../src/cli/program.js';
 import type { LoadedConfig } from '../../src/config/index.js';
+import { StateError } from '../../src/errors.js';
 import { checkConfig } from '../../src/config/index.js';
 import type { ResourceIssue } from '../../src/config/resources.js';
 import type {
@@ -84,6 +85,7 @@ export class FakeProxy extends EventEmitter {
   readonly applied: LoadedConfig[] = [];
   readonly calls: string[] = [];
   drained: DrainOptions | undefined;
+  listening = false;
   /** Thrown by the next `listen` or `apply`. */
   static refusal: Error | undefined;
 
@@ -108,6 +110,7 @@ export class FakeProxy extends EventEmitter {
       address,
     }));
     const { admin } = this.options ?? {};
+    this.listening = true;
     return { addresses: admin ? [...addresses, { listener: 'admin', address: admin }] : addresses };
   }
 
@@ -119,7 +122,17 @@ export class FakeProxy extends EventEmitter {
   }
 
   reloadFiles(): void {
-    this.calls.push('reloadFiles');
+    this.#running('reloadFiles');
+  }
+
+  reopenLogs(): void {
+    this.#running('reopenLogs');
+  }
+
+  /** As of a real one: it throws when there is nothing that could do it. */
+  #running(call: string): void {
+    if (!this.listening) throw new StateError('the proxy does not listen');
+    this.calls.push(call);
   }
 
   async drain(options: DrainOptions): Promise<void> {
@@ -129,6 +142,7 @@ export class FakeProxy extends EventEmitter {
 
   async close(): Promise<void> {
     this.calls.push('close');
+    this.listening = false;
     this.emit('close');
   }
 }
