@@ -3,11 +3,10 @@
 import dgram from 'node:dgram';
 import { once } from 'node:events';
 import http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { OptionError, createProxy } from '../../src/index.js';
 import type { MeshError, ProxyStats } from '../../src/index.js';
-import { keepAliveAgent, proxyStatus, request } from '../support/http.js';
+import { keepAliveAgent, proxyStatus, request, serve } from '../support/http.js';
 import { start } from '../support/processes.js';
 import { type Sidecar, type Work, cleanEnvironment, sidecarFile, startSidecar } from '../support/sidecar.js';
 import { until, within } from '../support/wait.js';
@@ -26,14 +25,7 @@ async function named(t: ExecutionContext, name: string, host = '127.0.0.1', port
     response.end(name);
   });
   const told: Server = { port: 0, requests: 0, server };
-  server.listen(port, host);
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  told.port = (server.address() as AddressInfo).port;
-  return told;
+  return Object.assign(told, await serve(t, server, port, host));
 }
 
 function work(cluster: object): Work {

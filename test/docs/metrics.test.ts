@@ -3,6 +3,8 @@
 import { once } from 'node:events';
 import http2 from 'node:http2';
 import test, { type ExecutionContext } from 'ava';
+import { NameServer } from '../control/name-server.js';
+import { Authority } from '../support/certificates.js';
 import { httpOrigin, request } from '../support/http.js';
 import { startSidecar } from '../support/sidecar.js';
 import { closedPort } from '../support/tcp.js';
@@ -22,6 +24,9 @@ async function call(port: number): Promise<void> {
 async function scrape(t: ExecutionContext): Promise<string> {
   const [origin, nobody, adminPort] = await Promise.all([httpOrigin(t), closedPort(), closedPort()]);
   const admin = `127.0.0.1:${adminPort}`;
+  const names = await NameServer.start(t);
+  names.host('named.test', ['127.0.0.1']);
+  const { certificate, key } = await (await Authority.create(t)).sign({ names: ['secure.test'] });
   const proxy = await startSidecar(
     t,
     {
@@ -35,10 +40,20 @@ async function scrape(t: ExecutionContext): Promise<string> {
             { name: 'dead', match: { path: '/dead' }, to: 'dead' },
           ],
         },
+        {
+          name: 'secure',
+          address: '127.0.0.1:0',
+          tls: { certificate, key },
+          routes: [{ name: 'named', to: 'named' }],
+        },
       ],
-      clusters: { app: { endpoints: [origin.address] }, dead: { endpoints: [`127.0.0.1:${nobody}`] } },
+      clusters: {
+        app: { endpoints: [origin.address] },
+        dead: { endpoints: [`127.0.0.1:${nobody}`] },
+        named: { dns: `named.test:${nobody}` },
+      },
     },
-    { admin },
+    { admin, env: { MESH_DNS_SERVER: names.address } },
   );
   const port = proxy.port('web');
   await request(port);

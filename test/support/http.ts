@@ -94,15 +94,24 @@ export async function httpOrigin(t: Test, handler: http.RequestListener = echo, 
     origin.requests += 1;
     handler(incoming, outgoing);
   });
-  server.listen(port, '127.0.0.1');
+  return Object.assign(origin, await serve(t, server, port));
+}
+
+/** Puts a server on a port of loopback until the test ends. */
+export async function serve(
+  t: Test,
+  server: http.Server,
+  wanted = 0,
+  host = '127.0.0.1',
+): Promise<{ port: number; address: string }> {
+  server.listen(wanted, host);
   await once(server, 'listening');
   t.teardown(() => {
     server.close();
     server.closeAllConnections();
   });
-  origin.port = (server.address() as AddressInfo).port;
-  origin.address = `127.0.0.1:${origin.port}`;
-  return origin;
+  const { port } = server.address() as AddressInfo;
+  return { port, address: `${host}:${port}` };
 }
 
 /** What an echoing server saw of a request. */

@@ -3,10 +3,10 @@
 import { once } from 'node:events';
 import https from 'node:https';
 import { readFileSync } from 'node:fs';
-import type { AddressInfo } from 'node:net';
 import tls from 'node:tls';
 import type { ExecutionContext } from 'ava';
 import type { Certificate } from './certificates.js';
+import { serve } from './http.js';
 import { run } from './processes.js';
 import { within } from './wait.js';
 
@@ -44,15 +44,7 @@ export async function httpsOrigin(
     origin.clients.push(subject?.CN as string | undefined);
   });
   server.on('tlsClientError', () => {});
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  origin.port = (server.address() as AddressInfo).port;
-  origin.address = `127.0.0.1:${origin.port}`;
-  return origin;
+  return Object.assign(origin, await serve(t, server));
 }
 
 /** A finished handshake, as a client saw it. */

@@ -7,7 +7,6 @@
 //! Every exchange, tunnel and refused head leaves a line of its own, and so does a connection that failed before there
 //! was any of them. Ends without a fault (a kept-alive connection that was idle, a drain) leave none.
 
-use crate::exchange::fields::X_REQUEST_ID;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -16,6 +15,7 @@ use mesh_http1::Known;
 use mesh_model::errors::Reason;
 
 use crate::balance::EndpointState;
+use crate::exchange::fields::X_REQUEST_ID;
 use crate::exchange::message::RequestRef;
 use crate::exchange::{Context, Outcome, Peer};
 use crate::io::Net;

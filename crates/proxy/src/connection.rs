@@ -29,11 +29,11 @@ use crate::io::Net;
 use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::io::{Stream, TlsFacts};
 use crate::plan::{ListenerPermit, ListenerPlan};
-use crate::telemetry::{Finished, Handshake, Label, Protocol};
+use crate::relay::Relay;
+use crate::telemetry::{Handshake, Label, Protocol};
 use crate::thread::{Listener, Thread};
 use crate::timer::{Deadline, until};
 use crate::tls::sniff::{Hello, client_hello};
-use crate::tunnel::{Bounds, tunnel};
 use crate::upstream::pool::Pooled;
 use crate::upstream::stream::{Dialled, dial};
 
@@ -485,7 +485,7 @@ async fn relay<N: Net>(
     reason
 }
 
-/// Runs a tunnel between a client and a server, counts what passed and writes it down.
+/// Passes bytes between a client and a server to their end, see [`Relay`].
 pub async fn pass<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
@@ -497,43 +497,24 @@ pub async fn pass<N: Net>(
     let Connection {
         thread,
         listener,
+        peer,
         deadline,
         wire,
         ..
     } = connection;
-    let bounds = Bounds {
+    let relay = Relay {
+        from: access::From {
+            thread,
+            listener,
+            plan,
+            peer,
+            protocol,
+        },
         deadline,
-        idle: plan.timeouts.tcp_idle,
-        drain: &|| listener.drain_deadline(),
-        now: &|| thread.now(),
-    };
-    let started = thread.now();
-    let none = thread.telemetry.shared().none();
-    let stats = thread.telemetry.route(&plan.label, none, cluster, protocol);
-    stats.started();
-    let ended = tunnel(wire, &mut server.wire, &bounds).await;
-    let passed = access::Passed {
-        received: ended.sent,
-        sent: ended.received,
-    };
-    stats.received(passed.received);
-    stats.sent(passed.sent);
-    let end = Finished {
-        status: None,
-        grpc_status: None,
-        reason: ended.reason,
-        duration: thread.now() - started,
-        retries: 0,
-    };
-    stats.finished(&end);
-    access::tunnel(
-        &connection.from(plan, protocol),
-        cluster.as_str(),
+        cluster,
         endpoint,
-        &end,
-        passed,
-    );
-    ended.reason
+    };
+    relay.pass(wire, &mut server.wire).await
 }
 
 impl<N: Net> Connection<N> {

@@ -34,6 +34,7 @@ pub mod own;
 pub mod panics;
 pub mod plan;
 pub mod proxy;
+pub mod relay;
 pub mod reload;
 #[cfg(test)]
 mod sim;

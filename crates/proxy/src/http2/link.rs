@@ -31,12 +31,11 @@ use crate::thread::Thread;
 use crate::upstream::pool::{OpenConnection, Pooled};
 use crate::upstream::room::Bell;
 
+/// The window of a stream: what a slow client makes this proxy hold of one response. Enough for 1 Gbit/s at 1 ms.
+const STREAM_WINDOW: u32 = 128 * 1024;
 /// What `h2` bears of small DATA frames that wait: a whole window of messages of ten bytes, which may come in one read
 /// before their stream's task has had a turn.
 const WINDOW_OF_MESSAGES: usize = 4 * DATA_BUDGET;
-
-/// The window of a stream: what a slow client makes this proxy hold of one response. Enough for 1 Gbit/s at 1 ms.
-const STREAM_WINDOW: u32 = 128 * 1024;
 /// The largest window of a connection, where that of all its streams would be more.
 const MOST_WINDOW: u32 = 64 * 1024 * 1024;
 /// The bound of a response's head. Servers that send more are broken or hostile.

@@ -21,9 +21,9 @@ use crate::exchange::{Context, Outcome, exchange, local};
 use crate::io::Net;
 use crate::io::wire::Wire;
 use crate::plan::ListenerPlan;
+use crate::relay::Relay;
 use crate::telemetry::{Finished, Label, Limit, Protocol};
 use crate::timer::{Deadline, until};
-use crate::tunnel::{Bounds, tunnel};
 use crate::upstream::pool::Pooled;
 
 /// Serves a stream to its end.
@@ -163,39 +163,18 @@ async fn pass<N: Net>(
     cluster: &Label,
     endpoint: Option<&EndpointState>,
 ) {
-    let thread = &shared.thread;
-    let telemetry = &thread.telemetry;
-    let stats = telemetry.route(&plan.label, telemetry.shared().none(), cluster, Protocol::Tcp);
-    let started = thread.now();
-    stats.started();
-    let bounds = Bounds {
+    let relay = Relay {
+        from: access::From {
+            thread: &shared.thread,
+            listener: &shared.listener,
+            plan,
+            peer: &shared.peer,
+            protocol: Protocol::Tcp,
+        },
         deadline,
-        idle: plan.timeouts.tcp_idle,
-        drain: &|| shared.listener.drain_deadline(),
-        now: &|| thread.now(),
+        cluster,
+        endpoint,
     };
-    let mut client = Wire::new(client, thread.buffers.clone());
-    let ended = tunnel(&mut client, &mut server.wire, &bounds).await;
-    let passed = access::Passed {
-        received: ended.sent,
-        sent: ended.received,
-    };
-    stats.received(passed.received);
-    stats.sent(passed.sent);
-    let end = Finished {
-        status: None,
-        grpc_status: None,
-        reason: ended.reason,
-        duration: thread.now() - started,
-        retries: 0,
-    };
-    stats.finished(&end);
-    let from = access::From {
-        thread,
-        listener: &shared.listener,
-        plan,
-        peer: &shared.peer,
-        protocol: Protocol::Tcp,
-    };
-    access::tunnel(&from, cluster.as_str(), endpoint, &end, passed);
+    let mut client = Wire::new(client, shared.thread.buffers.clone());
+    relay.pass(&mut client, &mut server.wire).await;
 }

@@ -1,0 +1,70 @@
+//! What is left of a tunnel when it is over?
+//!
+//! Its counts and its line in the access log, the same whether a connection of its own carried it or a stream of HTTP/2.
+
+use mesh_model::errors::Reason;
+
+use crate::access;
+use crate::balance::EndpointState;
+use crate::io::wire::Wire;
+use crate::io::{Net, Stream};
+use crate::telemetry::{Finished, Label};
+use crate::timer::Deadline;
+use crate::tunnel::{Bounds, tunnel};
+
+/// A client and a server between which bytes pass.
+pub struct Relay<'a, N: Net> {
+    /// Where the client came from.
+    pub from: access::From<'a, N>,
+    /// Wakes this task in time.
+    pub deadline: &'a Deadline,
+    /// The server's cluster.
+    pub cluster: &'a Label,
+    /// The server.
+    pub endpoint: Option<&'a EndpointState>,
+}
+
+impl<N: Net> Relay<'_, N> {
+    /// Passes bytes until both sides have ended, counts them and writes it down. Gives why it ended when that was not
+    /// both sides' orderly end.
+    pub async fn pass<C: Stream>(
+        &self,
+        client: &mut Wire<C>,
+        server: &mut Wire<N::Stream>,
+    ) -> Option<Reason> {
+        let access::From {
+            thread,
+            listener,
+            plan,
+            protocol,
+            ..
+        } = self.from;
+        let bounds = Bounds {
+            deadline: self.deadline,
+            idle: plan.timeouts.tcp_idle,
+            drain: &|| listener.drain_deadline(),
+            now: &|| thread.now(),
+        };
+        let started = thread.now();
+        let none = thread.telemetry.shared().none();
+        let stats = thread.telemetry.route(&plan.label, none, self.cluster, protocol);
+        stats.started();
+        let ended = tunnel(client, server, &bounds).await;
+        let passed = access::Passed {
+            received: ended.sent,
+            sent: ended.received,
+        };
+        stats.received(passed.received);
+        stats.sent(passed.sent);
+        let end = Finished {
+            status: None,
+            grpc_status: None,
+            reason: ended.reason,
+            duration: thread.now() - started,
+            retries: 0,
+        };
+        stats.finished(&end);
+        access::tunnel(&self.from, self.cluster.as_str(), self.endpoint, &end, passed);
+        ended.reason
+    }
+}
