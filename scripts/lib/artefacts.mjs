@@ -6,6 +6,7 @@
 //     src/ ───────────────────────────> dist/                    tsc, the JSON Schema, a CommonJS bundle by esbuild
 //     test/ ──────────────────────────> .build/test/             tsc
 //     crates/model, bindings/wasm/ ───> dist/wasm/mesh.wasm      scripts/wasm.mjs
+//     test/http2/h2spec/ ─────────────> .build/h2spec/           go build, where there is Go
 //
 // Every `ensure...` makes its artefact if it is missing or stale and does nothing otherwise; it may be called by
 // several commands at once. Nothing here imports a package: it all runs on a clone without node_modules.
@@ -22,12 +23,14 @@ import {
 import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { withLock } from './lock.mjs';
-import { must, step } from './run.mjs';
+import { must, say, step } from './run.mjs';
 import { files, hashOf, lookOf, Stamp } from './stamp.mjs';
 import {
   addonPath,
   bindingPath,
   cargoEnv,
+  goCommand,
+  h2specPath,
   needCargo,
   platformName,
   root,
@@ -201,6 +204,23 @@ export async function ensureWasm() {
   const stamp = new Stamp(stampFile('wasm'), hashOf(root, wasmInputs, facts), [wasmFile]);
   await ensure(stamp, 'WebAssembly', () =>
     must(process.execPath, [join(root, 'scripts', 'wasm.mjs')], { cwd: root, env: cargoEnv }),
+  );
+}
+
+/** `.build/h2spec/`: the conformance suite for HTTP/2, where there is Go to build it with. */
+export async function ensureH2spec() {
+  const go = goCommand();
+  if (!go) {
+    say('h2spec is not built, and its tests are skipped: there is no Go on this machine');
+    return;
+  }
+  const source = 'test/http2/h2spec';
+  const stamp = new Stamp(stampFile('h2spec'), hashOf(root, [source], [platformName()]), [h2specPath]);
+  await ensure(stamp, 'h2spec', () =>
+    must(go, ['build', '-trimpath', '-o', h2specPath, 'github.com/summerwind/h2spec/cmd/h2spec'], {
+      cwd: join(root, source),
+      env: { ...process.env, GOFLAGS: '-mod=readonly', GOTOOLCHAIN: 'local', CGO_ENABLED: '0' },
+    }),
   );
 }
 

@@ -47,6 +47,18 @@ export function needCargo() {
   );
 }
 
+/** The `go` command, where there is one. */
+export function goCommand() {
+  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/local/go/bin'];
+  return folders
+    .filter(Boolean)
+    .map((folder) => join(folder, `go${executable}`))
+    .find((file) => existsSync(file));
+}
+
+/** The conformance suite for HTTP/2, made by `ensureH2spec`. */
+export const h2specPath = join(root, '.build', 'h2spec', `h2spec${executable}`);
+
 /** The compiler's version: an artefact made by another compiler is stale. */
 export function rustcVersion() {
   return execFileSync('rustc', ['--version', '--verbose'], { env: cargoEnv, encoding: 'utf8' });

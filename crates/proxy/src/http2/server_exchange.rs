@@ -9,6 +9,7 @@ use h2::server::SendResponse;
 use http::Request;
 use mesh_model::errors::Reason;
 
+use super::fault;
 use super::request::{Problem, check};
 use super::server::{Alive, Shared};
 use super::server_stream::ServerStream;
@@ -119,6 +120,23 @@ async fn flush<N: Net>(down: &mut ServerStream, context: &Context<'_, N>) -> boo
     )
 }
 
+/// The status of a gRPC call whose response has none: what the caller gets when the stream is aborted, or makes of the
+/// response by itself (gRPC's "HTTP to gRPC Status Code Mapping").
+fn missing_status<S>(outcome: &Outcome<S>) -> u32 {
+    match (outcome.reason, outcome.reset) {
+        (Some(_), Some(code)) => fault::grpc_status(code),
+        (Some(reason), None) => reason.grpc_status(),
+        (None, _) => match outcome.status {
+            400 => 13,
+            401 => 16,
+            403 => 7,
+            404 => 12,
+            429 | 502 | 503 | 504 => 14,
+            _ => 2,
+        },
+    }
+}
+
 /// Counts a request, and writes it down.
 fn report<N: Net>(
     context: &Context<'_, N>,
@@ -134,11 +152,9 @@ fn report<N: Net>(
             (0, Some(reason)) => reason.status(),
             (status, _) => status,
         }),
-        grpc_status: down.grpc_status().or_else(|| {
-            // The caller gets it when the stream is aborted.
-            let reason = outcome.reason?;
-            down.request().is_grpc().then(|| reason.grpc_status())
-        }),
+        grpc_status: down
+            .grpc_status()
+            .or_else(|| down.request().is_grpc().then(|| missing_status(outcome))),
         reason: outcome.reason,
         duration,
         retries: outcome.retries,

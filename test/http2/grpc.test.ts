@@ -1,0 +1,302 @@
+// Does gRPC's own client reach its own server: calls of all four kinds, deadlines, cancellation, errors, in bulk?
+
+import { once } from 'node:events';
+import grpc, { type ServiceDefinition } from '@grpc/grpc-js';
+import test, { type ExecutionContext } from 'ava';
+import { type Sidecar, startSidecar, web } from '../support/sidecar.js';
+import { closedPort } from '../support/tcp.js';
+import { PATIENCE_MS, until } from '../support/wait.js';
+
+const asIs = (bytes: Buffer): Buffer => bytes;
+
+function method(name: string, requestStream: boolean, responseStream: boolean) {
+  return {
+    path: `/test.Echo/${name}`,
+    requestStream,
+    responseStream,
+    requestSerialize: asIs,
+    requestDeserialize: asIs,
+    responseSerialize: asIs,
+    responseDeserialize: asIs,
+  };
+}
+
+/** A service whose messages are bytes. */
+const ECHO = {
+  unary: method('Unary', false, false),
+  collect: method('Collect', true, false),
+  repeat: method('Repeat', false, true),
+  chat: method('Chat', true, true),
+  fail: method('Fail', false, false),
+  wait: method('Wait', false, false),
+  tick: method('Tick', false, true),
+} satisfies ServiceDefinition;
+
+type Call = grpc.ServerUnaryCall<Buffer, Buffer>;
+type Done = grpc.sendUnaryData<Buffer>;
+
+/** What the server counted. */
+interface Counts {
+  waiting: number;
+  cancelled: number;
+}
+
+/** A gRPC server that ends with the test. */
+async function grpcServer(t: ExecutionContext, counts: Counts, port = 0): Promise<string> {
+  const server = new grpc.Server();
+  const watch = (call: { on(event: 'cancelled', listener: () => void): void }): void => {
+    counts.waiting += 1;
+    call.on('cancelled', () => {
+      counts.cancelled += 1;
+    });
+  };
+  server.addService(ECHO, {
+    unary(call: Call, done: Done) {
+      const trailers = new grpc.Metadata();
+      trailers.set('x-behind', 'trailer');
+      const head = new grpc.Metadata();
+      head.set('x-front', String(call.metadata.get('x-asked')[0] ?? ''));
+      call.sendMetadata(head);
+      done(null, call.request, trailers);
+    },
+    collect(call: grpc.ServerReadableStream<Buffer, Buffer>, done: Done) {
+      const all: Buffer[] = [];
+      call.on('data', (message: Buffer) => all.push(message));
+      call.on('end', () => done(null, Buffer.concat(all)));
+    },
+    repeat(call: grpc.ServerWritableStream<Buffer, Buffer>) {
+      for (let n = 0; n < 100; n += 1) call.write(Buffer.concat([call.request, Buffer.from(`${n}`)]));
+      call.end();
+    },
+    chat(call: grpc.ServerDuplexStream<Buffer, Buffer>) {
+      call.on('data', (message: Buffer) => call.write(message));
+      call.on('end', () => call.end());
+      call.on('error', () => {});
+    },
+    fail(_: Call, done: Done) {
+      done({ code: grpc.status.FAILED_PRECONDITION, details: 'not so: 100% ö' });
+    },
+    wait(call: Call) {
+      watch(call);
+    },
+    tick(call: grpc.ServerWritableStream<Buffer, Buffer>) {
+      watch(call);
+      call.write(Buffer.from('first'));
+    },
+  });
+  const bound = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(`127.0.0.1:${port}`, grpc.ServerCredentials.createInsecure(), (error, at) =>
+      error ? reject(error) : resolve(at),
+    );
+  });
+  t.teardown(() => server.forceShutdown());
+  return `127.0.0.1:${bound}`;
+}
+
+type Client = grpc.Client & Record<keyof typeof ECHO, (...args: unknown[]) => never>;
+
+function client(t: ExecutionContext, proxy: Sidecar): grpc.Client {
+  const made = new grpc.Client(proxy.address(), grpc.credentials.createInsecure(), {
+    // Each test's own connection, and no tries that the proxy did not see.
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_retries': 0,
+  });
+  t.teardown(() => made.close());
+  return made as Client;
+}
+
+const soon = (ms = PATIENCE_MS): { deadline: number } => ({ deadline: Date.now() + ms });
+
+/** A unary call; resolves with the message, or rejects with the error. */
+function unary(
+  made: grpc.Client,
+  name: keyof typeof ECHO,
+  message: string | Buffer,
+  { metadata = new grpc.Metadata(), ...options }: grpc.CallOptions & { metadata?: grpc.Metadata } = soon(),
+): { call: grpc.ClientUnaryCall; answer: Promise<Buffer> } {
+  let call: grpc.ClientUnaryCall | undefined;
+  const answer = new Promise<Buffer>((resolve, reject) => {
+    call = made.makeUnaryRequest(
+      ECHO[name].path,
+      asIs,
+      asIs,
+      Buffer.from(message),
+      metadata,
+      options,
+      (error, value) => (error ? reject(error) : resolve(value ?? Buffer.alloc(0))),
+    );
+  });
+  answer.catch(() => {});
+  if (!call) throw new Error('no call');
+  return { call, answer };
+}
+
+async function before(t: ExecutionContext, counts: Counts = { waiting: 0, cancelled: 0 }): Promise<Sidecar> {
+  // Nothing says HTTP/2: gRPC implies it.
+  return startSidecar(t, web({ to: await grpcServer(t, counts) }), { admin: '127.0.0.1:0' });
+}
+
+test('a unary call with metadata in front and behind', async (t) => {
+  const made = client(t, await before(t));
+  const metadata = new grpc.Metadata();
+  metadata.set('x-asked', 'yes');
+  for (const size of [0, 5, 100_000, 1_000_000]) {
+    const message = Buffer.alloc(size, 'x');
+    const { call, answer } = unary(made, 'unary', message, { ...soon(), metadata });
+    const [head] = (await once(call, 'metadata')) as [grpc.Metadata];
+    const [status] = (await once(call, 'status')) as [grpc.StatusObject];
+    t.true((await answer).equals(message));
+    t.deepEqual(head.get('x-front'), ['yes']);
+    t.is(status.code, grpc.status.OK);
+    t.deepEqual(status.metadata.get('x-behind'), ['trailer']);
+  }
+});
+
+test('client, server and bidirectional streams', async (t) => {
+  const made = client(t, await before(t));
+  const collected = await new Promise<Buffer>((resolve, reject) => {
+    const call = made.makeClientStreamRequest(
+      ECHO.collect.path,
+      asIs,
+      asIs,
+      new grpc.Metadata(),
+      soon(),
+      (error, value) => (error ? reject(error) : resolve(value ?? Buffer.alloc(0))),
+    );
+    for (let n = 0; n < 100; n += 1) call.write(Buffer.from(`${n},`));
+    call.end();
+  });
+  t.is(collected.toString(), Array.from({ length: 100 }, (_, n) => `${n},`).join(''));
+
+  const repeated: string[] = [];
+  const call = made.makeServerStreamRequest(
+    ECHO.repeat.path,
+    asIs,
+    asIs,
+    Buffer.from('n'),
+    new grpc.Metadata(),
+    soon(),
+  );
+  for await (const message of call) repeated.push(String(message));
+  t.deepEqual(
+    repeated,
+    Array.from({ length: 100 }, (_, n) => `n${n}`),
+  );
+
+  const chat = made.makeBidiStreamRequest(ECHO.chat.path, asIs, asIs, new grpc.Metadata(), soon());
+  for (let n = 0; n < 50; n += 1) {
+    chat.write(Buffer.from(`${n}`));
+    const [message] = (await once(chat, 'data')) as [Buffer];
+    t.is(message.toString(), `${n}`);
+  }
+  const ended = once(chat, 'status');
+  chat.end();
+  const [status] = (await ended) as [grpc.StatusObject];
+  t.is(status.code, grpc.status.OK);
+});
+
+test('a status of the server passes with its message', async (t) => {
+  const made = client(t, await before(t));
+  await t.throwsAsync(unary(made, 'fail', '').answer, {
+    code: grpc.status.FAILED_PRECONDITION,
+    message: /not so: 100% ö/,
+  } as object);
+});
+
+test('errors of the proxy are statuses with a message', async (t) => {
+  const gone = await closedPort();
+  const proxy = await startSidecar(
+    t,
+    web({
+      routes: [
+        { match: { grpc: 'test.Echo/Unary' }, to: `127.0.0.1:${gone}` },
+        { match: { grpc: 'test.Echo/Wait' }, to: 'nobody' },
+      ],
+    }, { clusters: { nobody: { endpoints: [], protocol: 'http2' } } }),
+  );
+  const made = client(t, proxy);
+  for (const [name, code, details] of [
+    ['unary', grpc.status.UNAVAILABLE, 'The server refused the connection.'],
+    ['wait', grpc.status.UNAVAILABLE, 'The cluster has no endpoints.'],
+    ['fail', grpc.status.UNIMPLEMENTED, 'No route takes this request.'],
+  ] as const) {
+    const error = await t.throwsAsync(unary(made, name, '').answer);
+    t.like(error, { code, details }, name);
+  }
+});
+
+test('the caller’s deadline is kept by the proxy, and the server is told', async (t) => {
+  const counts = { waiting: 0, cancelled: 0 };
+  const proxy = await before(t, counts);
+  const made = client(t, proxy);
+  // The client's own clock would end the call as well; a header that it does not know of is the proxy's alone.
+  const metadata = new grpc.Metadata();
+  metadata.set('grpc-timeout', '100m');
+  const error = await t.throwsAsync(unary(made, 'wait', '', { ...soon(), metadata }).answer);
+  t.like(error, { code: grpc.status.DEADLINE_EXCEEDED });
+  await until('the server hears of it', () => counts.cancelled === 1);
+  const own = await t.throwsAsync(unary(made, 'wait', '', soon(100)).answer);
+  t.like(own, { code: grpc.status.DEADLINE_EXCEEDED });
+  await until('the server hears of it', () => counts.cancelled === 2);
+  t.is((await unary(made, 'unary', 'still').answer).toString(), 'still');
+});
+
+test('thousands of calls, a third of them cancelled: none of the others fails', async (t) => {
+  const counts = { waiting: 0, cancelled: 0 };
+  const proxy = await before(t, counts);
+  const made = client(t, proxy);
+  const watched = made.makeServerStreamRequest(
+    ECHO.tick.path,
+    asIs,
+    asIs,
+    Buffer.alloc(0),
+    new grpc.Metadata(),
+    {},
+  );
+  watched.on('error', () => {});
+  let ended = false;
+  watched.on('status', () => {
+    ended = true;
+  });
+  await once(watched, 'data');
+  const rounds = 30;
+  const perRound = 100;
+  let [answered, failures] = [0, 0];
+  for (let round = 0; round < rounds; round += 1) {
+    const before = counts.waiting;
+    const calls = Array.from({ length: perRound }, (_, n) => {
+      const name = n % 6 === 0 ? 'wait' : 'unary';
+      const one = unary(made, name, `${n}`);
+      return { n, name, ...one };
+    });
+    const streams = Array.from({ length: 20 }, () => {
+      const stream = made.makeServerStreamRequest(
+        ECHO.tick.path,
+        asIs,
+        asIs,
+        Buffer.alloc(0),
+        new grpc.Metadata(),
+        soon(),
+      );
+      stream.on('error', () => {});
+      return stream;
+    });
+    const waits = calls.filter(({ name }) => name === 'wait').length + streams.length;
+    await until('all that wait are there', () => counts.waiting === before + waits);
+    for (const { name, call } of calls) if (name === 'wait') call.cancel();
+    for (const stream of streams) stream.cancel();
+    for (const { n, name, answer } of calls) {
+      try {
+        const value = await answer;
+        if (value.toString() === `${n}`) answered += 1;
+      } catch (error) {
+        if (name !== 'wait' || (error as grpc.ServiceError).code !== grpc.status.CANCELLED) failures += 1;
+      }
+    }
+  }
+  t.is(failures, 0);
+  t.is(answered, rounds * (perRound - Math.ceil(perRound / 6)));
+  await until('the server hears of all', () => counts.cancelled === counts.waiting - 1);
+  t.false(ended);
+  watched.cancel();
+});
