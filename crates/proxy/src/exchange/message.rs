@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use mesh_http1::{RequestHead, ResponseHead};
+use mesh_http1::{RequestHead, ResponseHead, is_forbidden_trailer};
 use mesh_model::filter::CompiledEdits;
 
 /// Why a side of an exchange can't go on.
@@ -73,7 +73,8 @@ pub enum Trailers {
 }
 
 impl Trailers {
-    /// As HTTP/1 field lines.
+    /// As HTTP/1 field lines. Those that may not be trailers are dropped (RFC 9110 section 6.5.1), since whoever merged
+    /// them into the head would read another message than this proxy did.
     pub fn into_lines(self) -> Vec<u8> {
         match self {
             Self::None => Vec::new(),
@@ -81,6 +82,9 @@ impl Trailers {
             Self::Map(map) => {
                 let mut lines = Vec::new();
                 for (name, value) in &map {
+                    if is_forbidden_trailer(name.as_str().as_bytes()) {
+                        continue;
+                    }
                     lines.extend_from_slice(name.as_str().as_bytes());
                     lines.extend_from_slice(b": ");
                     lines.extend_from_slice(value.as_bytes());

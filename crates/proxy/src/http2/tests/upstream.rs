@@ -36,6 +36,8 @@ pub(super) async fn echo(request: Request<RecvStream>, mut respond: SendResponse
     }
     let mut trailers = body.trailers().await.unwrap().unwrap_or_default();
     trailers.insert("x-end", "yes".parse().unwrap());
+    // HTTP/1 clients must not see this one behind a body.
+    trailers.insert("content-length", "7".parse().unwrap());
     stream.send_trailers(trailers).unwrap();
 }
 
