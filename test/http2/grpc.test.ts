@@ -96,7 +96,7 @@ async function grpcServer(t: ExecutionContext, counts: Counts, port = 0): Promis
 type Client = grpc.Client & Record<keyof typeof ECHO, (...args: unknown[]) => never>;
 
 function client(t: ExecutionContext, proxy: Sidecar): grpc.Client {
-  const made = new grpc.Client(proxy.address(), grpc.credentials.createInsecure(), {
+  const made = new grpc.Client(proxy.address('web'), grpc.credentials.createInsecure(), {
     // Each test's own connection, and no tries that the proxy did not see.
     'grpc.use_local_subchannel_pool': 1,
     'grpc.enable_retries': 0,
@@ -207,12 +207,15 @@ test('errors of the proxy are statuses with a message', async (t) => {
   const gone = await closedPort();
   const proxy = await startSidecar(
     t,
-    web({
-      routes: [
-        { match: { grpc: 'test.Echo/Unary' }, to: `127.0.0.1:${gone}` },
-        { match: { grpc: 'test.Echo/Wait' }, to: 'nobody' },
-      ],
-    }, { clusters: { nobody: { endpoints: [], protocol: 'http2' } } }),
+    web(
+      {
+        routes: [
+          { match: { grpc: 'test.Echo/Unary' }, to: `127.0.0.1:${gone}` },
+          { match: { grpc: 'test.Echo/Wait' }, to: 'nobody' },
+        ],
+      },
+      { clusters: { nobody: { endpoints: [], protocol: 'http2' } } },
+    ),
   );
   const made = client(t, proxy);
   for (const [name, code, details] of [

@@ -23,7 +23,7 @@ if (existsSync(H2SPEC)) {
         const tls = await (await Authority.create(t)).sign({ names: ['IP:127.0.0.1'] });
         const proxy = await startSidecar(
           t,
-          web({ to: origin.address, ...(transport === 'TLS' && { tls }) }),
+          web({ routes: [{ to: origin.address }], protocol: 'http2', ...(transport === 'TLS' && { tls }) }),
         );
         const flags = transport === 'TLS' ? ['--tls', '--insecure'] : [];
         const { code, stdout, stderr } = await run(

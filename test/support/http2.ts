@@ -85,7 +85,10 @@ export async function readAnswer(stream: http2.ClientHttp2Stream): Promise<Answe
 export async function resetCode(stream: http2.ClientHttp2Stream): Promise<number> {
   stream.on('error', () => {});
   stream.resume();
-  await within('the end of a stream', once(stream, 'close').catch(() => {}));
+  await within(
+    'the end of a stream',
+    once(stream, 'close').catch(() => {}),
+  );
   return stream.rstCode;
 }
 

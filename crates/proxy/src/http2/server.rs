@@ -14,10 +14,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
 use http::Request;
 use mesh_model::errors::Reason;
+use tokio::io::AsyncWrite;
 
 use super::body::SEND_BUFFER;
 use super::meter::{Budgets, Flood, Role};
@@ -180,7 +181,11 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
     };
     let h2 = match shaken {
         Some(Some(Ok(h2))) => h2,
-        Some(Some(Err(error))) if !error.is_io() => return refused(Reason::Http2Protocol),
+        Some(Some(Err(error))) if !error.is_io() => {
+            let reason = refused(Reason::Http2Protocol);
+            linger(&thread, &deadline, metered).await;
+            return reason;
+        }
         Some(_) => return refused(Reason::ClientClosed),
         None => return refused(Reason::HeaderTimeout),
     };
@@ -224,18 +229,25 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
     // Streams that are left see the connection's end in theirs.
     drop(driver);
     if lingers {
-        deadline.set(after(thread.now(), Some(LINGER_TIME)));
-        let mut scratch = thread.buffers.small();
-        let mut budget = LINGER_BYTES;
-        let _ = until(
-            &deadline,
-            poll_fn(|cx| metered.poll_discard(cx, &mut scratch, &mut budget)),
-        )
-        .await;
-        thread.buffers.put(scratch);
+        linger(&thread, &deadline, metered).await;
     }
     drop(permit);
     reason
+}
+
+/// Ends a connection so that the client sees the end and what was said before it.
+async fn linger<N: Net>(thread: &Thread<N>, deadline: &Deadline, metered: Metered<N::Stream>) {
+    deadline.set(after(thread.now(), Some(LINGER_TIME)));
+    let mut scratch = thread.buffers.small();
+    let mut budget = LINGER_BYTES;
+    let mut shut = metered.clone();
+    let ended = poll_fn(|cx| {
+        // Whether the client is still there or not, what it sends is taken.
+        let _ = ready!(Pin::new(&mut shut).poll_shutdown(cx));
+        metered.poll_discard(cx, &mut scratch, &mut budget)
+    });
+    let _ = until(deadline, ended).await;
+    thread.buffers.put(scratch);
 }
 
 /// How connections of clients are set up.

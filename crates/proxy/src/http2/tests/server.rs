@@ -311,6 +311,20 @@ async fn idle_old_and_worn_connections_are_asked_to_leave() {
 }
 
 #[tokio::test]
+async fn a_preface_that_is_none_ends_the_connection_in_order() {
+    let front = front(hello().await, json!({ "protocol": "http2" }));
+    let mut socket = TcpStream::connect(front.address).await.unwrap();
+    // More than one read takes: what is left unread would make the end a reset.
+    socket
+        .write_all(&b"INVALID CONNECTION PREFACE\r\n\r\n".repeat(500))
+        .await
+        .unwrap();
+    let mut seen = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut seen)).await;
+    assert!(ended.expect("an end").is_ok(), "a reset");
+}
+
+#[tokio::test]
 async fn a_preface_that_does_not_come_has_a_deadline() {
     let front = front(
         hello().await,
