@@ -275,7 +275,7 @@ impl Meter {
             block: None,
             waiting: VecDeque::new(),
             last: 0,
-            wear: Wear::default(),
+            wear: Wear::new(role),
             received: Frames::default(),
             sent: Frames::default(),
             budgets,

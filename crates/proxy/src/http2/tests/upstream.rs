@@ -326,7 +326,8 @@ async fn clients_that_cancel_cancel_their_stream_alone() {
         drop(calls);
         eventually("all are cancelled", || cancelled.load(SeqCst) == (round + 1) * 40).await;
     }
-    assert_eq!(front.connections().0, 1);
+    // One more, since servers take offence at too many resets on one.
+    assert!((2..=3).contains(&front.connections().0));
     let noop = std::task::Waker::noop();
     let pending = watched.poll_data(&mut std::task::Context::from_waker(noop));
     assert!(pending.is_pending(), "{pending:?}");
