@@ -1,10 +1,13 @@
 // Do protocols flow in which the server speaks first, on the port that also takes HTTP?
 
+import http2 from 'node:http2';
 import test from 'ava';
 import { startEmbedded } from '../support/embedded.js';
-import { proxyStatus } from '../support/http.js';
+import { http2Origin, proxyStatus } from '../support/http.js';
+import { ask } from '../support/http2.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { closedPort, connect, tcpServer } from '../support/tcp.js';
+import { until } from '../support/wait.js';
 
 test('mail: greeting, dialogue, goodbye', async (t) => {
   const server = await tcpServer(t, async (peer) => {
@@ -41,6 +44,23 @@ test('a database: a binary greeting, then packets both ways', async (t) => {
     await peer.send(packet);
     t.deepEqual(await peer.read(6), Buffer.concat([Buffer.from([1]), packet]));
   }
+});
+
+test('a server of HTTP/2 greets unasked: a client that hesitates is an HTTP client all the same', async (t) => {
+  let greeted = 0;
+  const origin = await http2Origin(t, (stream, headers) => {
+    stream.respond({ ':status': 200 });
+    stream.end(String(headers['x-forwarded-for']));
+  });
+  origin.server.on('session', () => (greeted += 1));
+  const clusters = { site: { endpoints: [origin.address], protocol: 'http2' as const } };
+  const proxy = await startEmbedded(t, web({ to: 'site' }, { clusters }));
+  const peer = await connect(t, proxy.port());
+  await until('the server has greeted and was left', () => greeted === 1 && origin.sessions.size === 0);
+  const session = http2.connect(`http://127.0.0.1:${proxy.port()}`, { createConnection: () => peer.socket });
+  t.teardown(() => session.destroy());
+  t.is((await ask(session, { ':path': '/' })).text, '127.0.0.1');
+  t.deepEqual((await proxy.listener()).detected, { http2: 1 });
 });
 
 test('a client that hesitates and then speaks HTTP is an HTTP client', async (t) => {

@@ -9,7 +9,8 @@
 //!
 //! Nothing is guessed early: a partial request line, preface or ClientHello waits until the header timeout. On a
 //! listener with a TCP target, [`SILENCE`] without a byte makes the proxy call the target; should the server speak
-//! first, the stream is TCP; should the client speak first after all, its bytes are looked at as ever.
+//! first, the stream is TCP; should the client speak first after all, its bytes are looked at as ever. A server that
+//! greets as HTTP/2 is no reason to pass bytes unseen: its client is waited for.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use mesh_model::resources::{ListenerProtocol, WeightedCluster};
 use crate::access;
 use crate::balance::{EndpointState, Outcome as Verdict};
 use crate::clock::after;
-use crate::detect::{Detected, detect};
+use crate::detect::{Detected, detect, greets_as_http2};
 use crate::exchange::Peer;
 use crate::http1;
 use crate::io::Net;
@@ -278,6 +279,7 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
         opened,
         ..
     } = &mut *connection;
+    let is_http = plan.routes.is_some();
     let idle = after(thread.now(), plan.timeouts.tcp_idle);
     let warm = after(*opened, Some(WARM));
     deadline.set(idle);
@@ -287,8 +289,11 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
             if wire.poll_fill(cx, ReadSize::Small).is_ready() {
                 return Poll::Ready(true);
             }
-            if server.pooled.wire.poll_fill(cx, ReadSize::Small).is_ready() {
-                return Poll::Ready(false);
+            while let Poll::Ready(filled) = server.pooled.wire.poll_fill(cx, ReadSize::Small) {
+                let more = matches!(filled, Ok(Filled::Bytes(_)));
+                if !more || !is_http || greets_as_http2(server.pooled.wire.unread()).is_some() {
+                    return Poll::Ready(false);
+                }
             }
             if listener.is_closing() {
                 deadline.set(idle.min(warm));
@@ -299,6 +304,9 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
     .await;
     match client_spoke {
         Some(true) => ServerFirst::ClientSpoke(Some(server)),
+        Some(false) if is_http && greets_as_http2(server.pooled.wire.unread()) == Some(true) => {
+            ServerFirst::ClientSpoke(None)
+        }
         Some(false) => {
             thread.telemetry.listener(&plan.label).detected(Protocol::Tcp);
             ServerFirst::Over(Ok(relay(connection, plan, server, Protocol::Tcp).await))

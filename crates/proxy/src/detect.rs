@@ -2,6 +2,8 @@
 //!
 //! A partial request line, HTTP/2 preface or ClientHello is [`Detected::Undecided`]; the caller waits for more until the
 //! header timeout. A byte that no longer fits any of them makes it [`Detected::Other`] at once.
+//!
+//! And does a server that speaks first mean it? Servers of HTTP/2 greet before they are asked ([`greets_as_http2`]).
 
 /// The preface of HTTP/2 (RFC 9113 section 3.4).
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -101,6 +103,19 @@ fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
+/// Whether a server's first bytes begin a SETTINGS frame on stream 0: the preface of a server of HTTP/2, which it may
+/// send before the client's (RFC 9113 section 3.4). `None` while they may still become one.
+pub fn greets_as_http2(bytes: &[u8]) -> Option<bool> {
+    let fits = |at: usize, byte: u8| bytes.get(at).is_none_or(|b| *b == byte);
+    // A length below 2^16, the type, no flags, stream 0.
+    let greeting = fits(0, 0) && fits(3, 4) && (4..9).all(|at| fits(at, 0));
+    match (greeting, bytes.len()) {
+        (false, _) => Some(false),
+        (true, 0..9) => None,
+        (true, _) => Some(true),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -143,6 +158,23 @@ mod tests {
                     String::from_utf8_lossy(&bytes[..n])
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_server_of_http2_is_known_by_its_settings_at_any_split() {
+        let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0];
+        for n in 0..=settings.len() {
+            let expected = (n >= 9).then_some(true);
+            assert_eq!(greets_as_http2(&settings[..n]), expected, "{n}");
+        }
+        for other in [
+            &b"220 mail.test ESMTP\r\n"[..],
+            b"\x4a\0\0\0\x0a8.0.36\0",
+            b"\0\0\0\x04\x01\0\0\0\0",
+            b"\0\0\0\x04\0\0\0\0\x01",
+        ] {
+            assert_eq!(greets_as_http2(other), Some(false), "{other:?}");
         }
     }
 
