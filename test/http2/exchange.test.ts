@@ -257,10 +257,10 @@ test('a client that stops reading stops its server, and holds up nobody else', a
   const session = await http2Connect(t, proxy.url());
   const slow = session.request({ ':path': '/bulk' });
   await once(slow, 'response');
-  let before = -1;
+  let last = -1;
   await until('the server is stopped', async () => {
-    const still = written === before && written > 0;
-    before = written;
+    const still = written === last && written > 0;
+    last = written;
     await new Promise((resolve) => {
       setTimeout(resolve, 200);
     });

@@ -267,7 +267,7 @@ test('thousands of calls, a third of them cancelled: none of the others fails', 
   let answered = 0;
   const failures = new Set<string>();
   for (let round = 0; round < rounds; round += 1) {
-    const before = counts.waiting;
+    const waiting = counts.waiting;
     const calls = Array.from({ length: perRound }, (_, n) => {
       const name = n % 6 === 0 ? 'wait' : 'unary';
       const one = unary(made, name, `${n}`);
@@ -286,7 +286,7 @@ test('thousands of calls, a third of them cancelled: none of the others fails', 
       return stream;
     });
     const waits = calls.filter(({ name }) => name === 'wait').length + streams.length;
-    await until('all that wait are there', () => counts.waiting === before + waits);
+    await until('all that wait are there', () => counts.waiting === waiting + waits);
     for (const { name, call } of calls) if (name === 'wait') call.cancel();
     for (const stream of streams) stream.cancel();
     for (const { n, name, answer } of calls) {

@@ -87,10 +87,11 @@ test('two servers that restart in turn under load: no call fails', async (t) => 
     ),
   );
   const session = await http2Connect(t, proxy.url());
-  let [calls, stopped] = [0, false];
+  let calls = 0;
+  const stop = new AbortController();
   const failures: string[] = [];
   const callers = Array.from({ length: 10 }, async (_, n) => {
-    while (!stopped) {
+    while (!stop.signal.aborted) {
       // What the server says it did not look at is repeated even when the method may not be.
       const method = n % 2 === 0 ? 'GET' : 'PUT';
       const answer = await ask(session, { ':method': method, ':path': `/${n}` }).catch(
@@ -113,7 +114,7 @@ test('two servers that restart in turn under load: no call fails', async (t) => 
     // It is back in once its time of being out is over.
     await until('it serves again', () => server.served > served + 100);
   }
-  stopped = true;
+  stop.abort();
   await Promise.all(callers);
   t.deepEqual(failures, []);
   t.true(calls > 600);
