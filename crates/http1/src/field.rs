@@ -29,6 +29,8 @@ pub struct Field {
     pub canonical: bool,
     /// Meant for the next hop alone: by its name, or because `connection` lists it (RFC 9110 section 7.6.1).
     pub hop: bool,
+    /// The sender wants it in no compression table, here or further on (RFC 7541 section 6.2.3). HTTP/1 can't say so.
+    pub never: bool,
 }
 
 /// Where a field's parts are: offsets only, which stay in registers while the line is looked at.
@@ -59,6 +61,7 @@ impl Parts {
             known,
             canonical: layout && buf.get(self.name_end + 1) == Some(&b' '),
             hop: known.is_hop_by_hop(),
+            never: false,
         }
     }
 }
