@@ -142,6 +142,8 @@ pub(crate) enum Expected {
 pub(crate) struct Block {
     pub(crate) stream: u32,
     pub(crate) ends_stream: bool,
+    /// It is an error of its stream.
+    pub(crate) depends_on_itself: bool,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -167,6 +169,8 @@ pub struct Connection {
     /// The highest stream that the peer opened; the next that this side opens.
     pub(crate) last: u32,
     pub(crate) next: u32,
+    /// Numbers of streams that the peer passed over last: from, and below which.
+    pub(crate) skipped: (u32, u32),
     /// Streams of the peer that nobody took on.
     pub(crate) arrived: VecDeque<usize>,
     /// Streams that wait for room.
@@ -215,6 +219,7 @@ impl Connection {
             open: 0,
             last: 0,
             next: 1,
+            skipped: (0, 0),
             arrived: VecDeque::new(),
             blocked: VecDeque::new(),
             resets: None,
@@ -236,6 +241,16 @@ impl Connection {
     /// Why it goes no further, when it does not.
     pub fn over(&self) -> Option<Cause> {
         self.over
+    }
+
+    /// What it shares with others of its thread.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Whether the client's preface has come.
+    pub fn is_begun(&self) -> bool {
+        self.expected != Expected::Preface
     }
 
     /// Streams that are open.
@@ -311,6 +326,11 @@ impl Connection {
         for (_, stream) in &mut self.streams {
             stream.fail(failure);
         }
+        self.wake_driver();
+    }
+
+    /// Wakes the driver.
+    pub fn wake(&mut self) {
         self.wake_driver();
     }
 
@@ -444,6 +464,14 @@ impl Connection {
         self.on_sent(&frame);
         if connection_window > FIRST_WINDOW {
             self.window_update(0, connection_window - FIRST_WINDOW);
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.out.capacity() > 0 {
+            self.pool.give_out(std::mem::take(&mut self.out));
         }
     }
 }

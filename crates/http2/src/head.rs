@@ -54,6 +54,24 @@ pub(crate) fn is_good(name: &[u8], value: &[u8]) -> bool {
 }
 
 impl Head {
+    /// An empty one.
+    pub const fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            fields: Vec::new(),
+            method: None,
+            scheme: None,
+            authority: None,
+            path: None,
+            protocol: None,
+            status: 0,
+            content_length: None,
+            size: 0,
+            over: false,
+            problem: None,
+        }
+    }
+
     /// Empties it, to be used again.
     pub(crate) fn clear(&mut self) {
         let Self { bytes, fields, .. } = std::mem::take(self);
@@ -115,7 +133,8 @@ impl Head {
         span.unwrap_or_default().of(&self.bytes)
     }
 
-    fn malformed(&mut self, token: &'static str) {
+    /// Notes that it is malformed.
+    pub(crate) fn malform(&mut self, token: &'static str) {
         self.problem.get_or_insert(token);
     }
 
@@ -128,7 +147,7 @@ impl Head {
             return;
         }
         if !decoded.good {
-            self.malformed("field");
+            self.malform("field");
         } else if name.first() == Some(&b':') {
             self.push_pseudo(name, value);
         } else {
@@ -139,7 +158,7 @@ impl Head {
     fn push_pseudo(&mut self, name: &[u8], value: &[u8]) {
         // RFC 9113 section 8.3: before all others.
         if !self.fields.is_empty() {
-            return self.malformed("pseudo_field_late");
+            return self.malform("pseudo_field_late");
         }
         let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(value);
@@ -159,14 +178,14 @@ impl Head {
                     [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] if !twice => {
                         self.status = [a, b, c].iter().fold(0, |n, d| n * 10 + u16::from(**d - b'0'));
                     }
-                    _ => self.malformed("status"),
+                    _ => self.malform("status"),
                 }
                 return;
             }
-            _ => return self.malformed("pseudo_field_unknown"),
+            _ => return self.malform("pseudo_field_unknown"),
         };
         if place.replace(span).is_some() {
-            self.malformed("pseudo_field_twice");
+            self.malform("pseudo_field_twice");
         }
     }
 
@@ -178,12 +197,12 @@ impl Head {
             | Known::KeepAlive
             | Known::ProxyConnection
             | Known::TransferEncoding
-            | Known::Upgrade => self.malformed("connection_field"),
-            Known::Te if value != b"trailers" => self.malformed("te"),
+            | Known::Upgrade => self.malform("connection_field"),
+            Known::Te if value != b"trailers" => self.malform("te"),
             Known::ContentLength => match (length(value), self.content_length) {
                 (Some(n), None) => self.content_length = Some(n),
                 (Some(n), Some(other)) if n == other => {}
-                _ => self.malformed("content_length"),
+                _ => self.malform("content_length"),
             },
             _ => {}
         }

@@ -207,7 +207,7 @@ impl Connection {
     fn on_headers(&mut self, frame: &Frame, payload: &[u8]) -> Result<(), Fatal> {
         let mut fragment = payload;
         let size = || Fatal::new(Code::FRAME_SIZE_ERROR, "http2_frame_size");
-        let mut padding = 0;
+        let (mut padding, mut depends_on_itself) = (0, false);
         if frame.has(PADDED) {
             let (pad, rest) = fragment.split_first().ok_or_else(size)?;
             (padding, fragment) = (usize::from(*pad), rest);
@@ -216,23 +216,25 @@ impl Connection {
             let (priority, rest) = fragment.split_first_chunk::<4>().ok_or_else(size)?;
             let (_, rest) = rest.split_first().ok_or_else(size)?;
             fragment = rest;
-            if u32::from_be_bytes(*priority) & 0x7fff_ffff == frame.stream {
-                return Err(Fatal::protocol("http2_priority"));
-            }
+            // RFC 9113 section 5.3.2 has no use for it; RFC 7540 section 5.3.1 calls this an error of the stream.
+            depends_on_itself = u32::from_be_bytes(*priority) & 0x7fff_ffff == frame.stream;
         }
         let kept = fragment
             .len()
             .checked_sub(padding)
             .ok_or_else(|| Fatal::protocol("http2_padding"))?;
         fragment = fragment.get(..kept).unwrap_or_default();
-        if frame.ends_headers() {
-            return self.on_block(frame.stream, frame.ends_stream(), fragment);
-        }
-        self.block = Some(Box::new(Block {
+        let mut block = Block {
             stream: frame.stream,
             ends_stream: frame.ends_stream(),
-            bytes: fragment.to_vec(),
-        }));
+            depends_on_itself,
+            bytes: Vec::new(),
+        };
+        if frame.ends_headers() {
+            return self.on_block(&block, fragment);
+        }
+        block.bytes.extend_from_slice(fragment);
+        self.block = Some(Box::new(block));
         Ok(())
     }
 
@@ -242,32 +244,41 @@ impl Connection {
         };
         block.bytes.extend_from_slice(payload);
         if frame.ends_headers() {
-            return self.on_block(block.stream, block.ends_stream, &block.bytes);
+            return self.on_block(&block, &block.bytes);
         }
         self.block = Some(block);
         Ok(())
     }
 
     /// A whole block of fields. Whatever becomes of it, it is read: the compression needs all of them.
-    fn on_block(&mut self, number: u32, ends: bool, block: &[u8]) -> Result<(), Fatal> {
+    fn on_block(&mut self, block: &Block, fields: &[u8]) -> Result<(), Fatal> {
         let most = self.settings.header_bytes as usize;
         let mut head = self.pool.head();
         self.decoder
-            .decode(block, is_good, |field| head.push(field, most))
+            .decode(fields, is_good, |field| head.push(field, most))
             .map_err(|_| Fatal::new(Code::COMPRESSION_ERROR, "http2_compression"))?;
         if head.size > most.saturating_mul(FAR_TOO_LARGE) {
             return Err(Flood::HeaderBlock.into());
         }
-        if number == 0 || number % 2 == 0 {
+        if block.depends_on_itself {
+            head.malform("http2_priority");
+        }
+        let (number, ends) = (block.stream, block.ends_stream);
+        if number % 2 == 0 {
             return Err(Fatal::protocol("http2_stream_number"));
         }
         let known = self.numbers.contains_key(&number);
+        let (from, below) = self.skipped;
         match self.role {
             _ if known => self.on_more_head(number, ends, head),
             Role::Server if number > self.last => self.on_request(number, ends, head),
             Role::Client if number >= self.next => return Err(Fatal::protocol("http2_idle_stream")),
-            _ if self.was_reset(number) => {}
-            // RFC 9113 section 5.1: a stream that ended in peace stays closed.
+            _ if self.was_reset(number) => self.pool.give_head(head),
+            // RFC 9113 section 5.1.1: numbers go up.
+            Role::Server if (from..below).contains(&number) => {
+                return Err(Fatal::protocol("http2_stream_number"));
+            }
+            // Section 5.1: a stream that ended in peace stays closed.
             Role::Server => return Err(Fatal::new(Code::STREAM_CLOSED, "http2_stream_closed")),
             Role::Client => self.reset_number(number, Code::STREAM_CLOSED),
         }
@@ -279,6 +290,9 @@ impl Connection {
         if self.leaving == crate::connection::Leaving::Last {
             // RFC 9113 section 6.8: it was told that this is not looked at.
             return self.pool.give_head(head);
+        }
+        if number > self.last + 2 {
+            self.skipped = (self.last + 1, number);
         }
         self.last = number;
         let window = if self.settled {

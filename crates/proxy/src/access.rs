@@ -15,7 +15,6 @@ use mesh_http1::Known;
 use mesh_model::errors::Reason;
 
 use crate::balance::EndpointState;
-use crate::exchange::fields::X_REQUEST_ID;
 use crate::exchange::message::RequestRef;
 use crate::exchange::{Context, Outcome, Peer};
 use crate::io::Net;
@@ -86,7 +85,7 @@ fn log_request<N: Net, S>(
     let own_id = cx
         .plan
         .trusts(cx.peer.ip)
-        .then(|| request.value(Known::XRequestId, &X_REQUEST_ID))
+        .then(|| request.value(Known::XRequestId))
         .flatten();
     log.queue.log(&Record {
         route: outcome.route.as_deref().map(|route| &*route.name),
@@ -187,11 +186,5 @@ fn now_ms() -> u64 {
 }
 
 fn user_agent<'a>(request: RequestRef<'a>) -> Option<&'a [u8]> {
-    match request {
-        RequestRef::Http1 { bytes, head } => head.values(bytes, b"user-agent").next(),
-        RequestRef::Http2(parts) => parts
-            .headers
-            .get(http::header::USER_AGENT)
-            .map(http::HeaderValue::as_bytes),
-    }
+    request.named("user-agent").next()
 }

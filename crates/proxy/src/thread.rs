@@ -16,6 +16,7 @@ use crate::access::AccessQueue;
 use crate::balance::Rng;
 use crate::buffer::Buffers;
 use crate::clock::{NEVER, Nanos};
+use crate::http2::socket::WriteBuffers;
 use crate::io::Net;
 use crate::panics::Guard;
 use crate::plan::{ListenerPlan, Plan};
@@ -37,6 +38,8 @@ pub struct Thread<N: Net> {
     pub timers: Rc<Timers>,
     /// Buffers.
     pub buffers: Rc<Buffers>,
+    /// What HTTP/2 connections lend each other.
+    pub http2: Rc<mesh_http2::Pool>,
     /// Randomness.
     pub rng: RefCell<Rng>,
     /// What this thread counts.
@@ -145,10 +148,12 @@ impl Listener {
 impl<N: Net> Thread<N> {
     /// A thread with nothing to do yet.
     pub fn new(net: N, telemetry: ThreadTelemetry, guard: Arc<Guard>, seed: u64) -> Rc<Self> {
+        let buffers = Buffers::new();
         Rc::new(Self {
             net,
             timers: Timers::new(),
-            buffers: Buffers::new(),
+            http2: Rc::new(mesh_http2::Pool::new(WriteBuffers(Rc::clone(&buffers)))),
+            buffers,
             rng: RefCell::new(Rng::from_seed(seed)),
             telemetry,
             guard,
@@ -257,6 +262,7 @@ impl<N: Net> Thread<N> {
             cluster.sweep(now);
         }
         self.buffers.trim();
+        self.http2.trim();
         self.request_heads.borrow_mut().shrink_to(0);
         self.response_heads.borrow_mut().shrink_to(0);
     }

@@ -45,7 +45,7 @@ pub(super) struct Detail {
     /// One of our tokens.
     pub(super) token: Option<&'static str>,
     /// The code with which the server took its stream back.
-    pub(super) reset: Option<h2::Reason>,
+    pub(super) reset: Option<mesh_http2::Code>,
 }
 
 impl Detail {
@@ -337,7 +337,7 @@ fn wanted(plan: &ClusterPlan, request: RequestRef<'_>, kind: RequestKind) -> Wan
 pub(super) fn method_of(request: RequestRef<'_>) -> Method {
     match request {
         RequestRef::Http1 { head, .. } => head.method,
-        RequestRef::Http2(parts) => Method::from_bytes(parts.method.as_str().as_bytes()),
+        RequestRef::Http2(head) => Method::from_bytes(head.method()),
     }
 }
 

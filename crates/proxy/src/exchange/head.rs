@@ -4,8 +4,7 @@
 //! in `connection`; then what the client may not say of itself; then the route's edits; then what this proxy adds.
 //! Field names keep their case and order between HTTP/1 peers; adjacent fields that stay are copied in one piece.
 
-use http::{HeaderName, HeaderValue};
-use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, classify, copy_fields};
+use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, copy_fields};
 use mesh_model::filter::CompiledEdits;
 use mesh_model::route::is_grpc_type;
 
@@ -107,10 +106,7 @@ impl Outgoing<'_> {
         }
         if let Some(key) = self.websocket_key {
             add(Added::WebSocketKey(key));
-            if request
-                .value(Known::Other, &http::header::SEC_WEBSOCKET_VERSION)
-                .is_none()
-            {
+            if request.named("sec-websocket-version").next().is_none() {
                 add(Added::Edit("sec-websocket-version", "13"));
             }
         }
@@ -121,33 +117,24 @@ impl Outgoing<'_> {
         let mut head = HeadWriter::new(out);
         head.request_line(self.method, self.target);
         head.field(b"Host", self.authority);
-        match request {
-            RequestRef::Http1 { bytes, head: parsed } => {
-                copy_fields(bytes, &parsed.fields, head.out(), |field: &Field| {
-                    !field.hop && self.keeps(field.known, field.name.of(bytes))
-                });
-            }
-            RequestRef::Http2(parts) => {
-                // RFC 9113 section 8.2.3: crumbs become one field again.
-                let mut cookies = Vec::new();
-                for (name, value) in &parts.headers {
-                    let known = classify(name.as_str().as_bytes());
-                    if known.is_hop_by_hop() || !self.keeps(known, name.as_str().as_bytes()) {
-                        continue;
-                    }
-                    if name == http::header::COOKIE {
-                        if !cookies.is_empty() {
-                            cookies.extend_from_slice(b"; ");
-                        }
-                        cookies.extend_from_slice(value.as_bytes());
-                    } else {
-                        head.field(name.as_str().as_bytes(), value.as_bytes());
-                    }
+        let (bytes, fields) = request.fields();
+        // RFC 9113 section 8.2.3: crumbs become one field again.
+        let crumbs = matches!(request, RequestRef::Http2(_))
+            && fields.iter().filter(|field| field.known == Known::Cookie).count() > 1;
+        copy_fields(bytes, fields, head.out(), |field: &Field| {
+            !field.hop
+                && !(crumbs && field.known == Known::Cookie)
+                && self.keeps(field.known, field.name.of(bytes))
+        });
+        if crumbs && self.keeps(Known::Cookie, b"cookie") {
+            let mut whole = Vec::new();
+            for cookie in request.values(Known::Cookie) {
+                if !whole.is_empty() {
+                    whole.extend_from_slice(b"; ");
                 }
-                if !cookies.is_empty() {
-                    head.field(b"cookie", &cookies);
-                }
+                whole.extend_from_slice(cookie);
             }
+            head.field(b"cookie", &whole);
         }
         self.add(request, |added| match added {
             Added::ForwardedFor => head.field(b"x-forwarded-for", self.peer.text.as_bytes()),
@@ -200,24 +187,30 @@ pub(super) fn is_of_the_way(name: &[u8]) -> bool {
     begins(b"x-forwarded-") || begins(b"x-mesh-") || is(b"x-real-ip") || is(b"x-request-id")
 }
 
-impl RequestRef<'_> {
+impl<'a> RequestRef<'a> {
+    /// The values of a known field.
+    pub fn values(&self, known: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let (bytes, fields) = self.fields();
+        let of = move |field: &&Field| field.known == known;
+        fields.iter().filter(of).map(move |field| field.value.of(bytes))
+    }
+
     /// The first value of a known field.
-    pub fn value(&self, known: Known, name: &HeaderName) -> Option<&[u8]> {
-        match self {
-            Self::Http1 { bytes, head } => head.field(known).map(|f| f.value.of(bytes)),
-            Self::Http2(parts) => parts.headers.get(name).map(HeaderValue::as_bytes),
-        }
+    pub fn value(&self, known: Known) -> Option<&'a [u8]> {
+        self.values(known).next()
+    }
+
+    /// The values of a field by its name, in any case.
+    pub fn named<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let (bytes, fields) = self.fields();
+        let of = move |field: &&Field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes());
+        fields.iter().filter(of).map(move |field| field.value.of(bytes))
     }
 
     /// Whether there is a field that is sent on: one that `connection` names is not (attacks.md 26).
     pub(super) fn has(&self, known: Known) -> bool {
-        match self {
-            Self::Http1 { head, .. } => head.fields.iter().any(|field| field.known == known && !field.hop),
-            Self::Http2(parts) => parts
-                .headers
-                .keys()
-                .any(|name| classify(name.as_str().as_bytes()) == known),
-        }
+        let (_, fields) = self.fields();
+        fields.iter().any(|field| field.known == known && !field.hop)
     }
 
     pub(super) fn version(&self) -> &'static str {
@@ -232,7 +225,7 @@ impl RequestRef<'_> {
 
     /// Whether the client says `te: trailers`. It is hop-by-hop, and ours to say anew, since we pass trailers on.
     pub(super) fn accepts_trailers(&self) -> bool {
-        self.value(Known::Te, &http::header::TE).is_some_and(|te| {
+        self.value(Known::Te).is_some_and(|te| {
             te.split(|b| *b == b',')
                 .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
         })
@@ -240,34 +233,17 @@ impl RequestRef<'_> {
 
     /// Whether this is a gRPC call: its errors are spoken in `grpc-status`.
     pub fn is_grpc(&self) -> bool {
-        self.value(Known::ContentType, &http::header::CONTENT_TYPE)
-            .is_some_and(is_grpc_type)
+        self.value(Known::ContentType).is_some_and(is_grpc_type)
     }
 }
 
 impl ResponseRef<'_> {
     /// Writes the fields that stay, and what is added, as HTTP/1 lines; framing is the caller's.
     pub fn write_http1(&self, edits: &ResponseEdits<'_>, head: &mut HeadWriter<'_>) {
-        match self {
-            Self::Http1 { bytes, head: parsed } => {
-                copy_fields(bytes, &parsed.fields, head.out(), |field: &Field| {
-                    !field.hop
-                        && field.known != Known::ContentLength
-                        && !edits.headers.drops(field.name.of(bytes))
-                });
-            }
-            Self::Http2(parts) => {
-                for (name, value) in &parts.headers {
-                    let known = classify(name.as_str().as_bytes());
-                    if !known.is_hop_by_hop()
-                        && known != Known::ContentLength
-                        && !edits.headers.drops(name.as_str().as_bytes())
-                    {
-                        head.field(name.as_str().as_bytes(), value.as_bytes());
-                    }
-                }
-            }
-        }
+        let (bytes, fields) = self.fields();
+        copy_fields(bytes, fields, head.out(), |field: &Field| {
+            !field.hop && field.known != Known::ContentLength && !edits.headers.drops(field.name.of(bytes))
+        });
         if let Some(via) = edits.via {
             head.field(b"via", format!("{} {via}", self.version()).as_bytes());
         }

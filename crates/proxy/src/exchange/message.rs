@@ -12,9 +12,8 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::HeaderMap;
-use mesh_http1::{RequestHead, ResponseHead, is_forbidden_trailer};
+use mesh_http1::{Field, RequestHead, ResponseHead, classify, copy_fields, is_forbidden_trailer};
+use mesh_http2::{Code, Head, HeadWriter};
 use mesh_model::filter::CompiledEdits;
 
 /// Why a side of an exchange can't go on.
@@ -29,7 +28,7 @@ pub enum Fault {
     /// A head or its trailers were larger than allowed.
     TooLarge(&'static str),
     /// The peer took this stream back (HTTP/2 `RST_STREAM`), with its code.
-    Reset(h2::Reason),
+    Reset(Code),
     /// The peer never looked at this request and says so (HTTP/2 `REFUSED_STREAM` or `GOAWAY`): it may be sent again.
     Refused,
 }
@@ -69,7 +68,7 @@ pub enum Trailers {
     /// HTTP/1 field lines, checked, without those that may not be trailers.
     Lines(Vec<u8>),
     /// HTTP/2 fields.
-    Map(HeaderMap),
+    Fields(Box<Head>),
 }
 
 impl Trailers {
@@ -79,44 +78,36 @@ impl Trailers {
         match self {
             Self::None => Vec::new(),
             Self::Lines(lines) => lines,
-            Self::Map(map) => {
+            Self::Fields(head) => {
                 let mut lines = Vec::new();
-                for (name, value) in &map {
-                    if is_forbidden_trailer(name.as_str().as_bytes()) {
-                        continue;
-                    }
-                    lines.extend_from_slice(name.as_str().as_bytes());
-                    lines.extend_from_slice(b": ");
-                    lines.extend_from_slice(value.as_bytes());
-                    lines.extend_from_slice(b"\r\n");
-                }
+                copy_fields(head.bytes(), &head.fields, &mut lines, |field| {
+                    !is_forbidden_trailer(field.name.of(head.bytes()))
+                });
                 lines
             }
         }
     }
 
-    /// As HTTP/2 fields; `None` when there are none.
-    pub fn into_map(self) -> Option<HeaderMap> {
+    /// Writes them as HTTP/2 fields.
+    pub fn write(&self, out: &mut HeadWriter<'_>) {
         match self {
-            Self::None => None,
+            Self::None => {}
             Self::Lines(lines) => {
-                let mut map = HeaderMap::new();
                 for line in lines.split(|b| *b == b'\n') {
                     let Some(colon) = line.iter().position(|b| *b == b':') else {
                         continue;
                     };
                     let (name, value) = line.split_at(colon);
                     let value = value.get(1..).unwrap_or_default().trim_ascii();
-                    if let (Ok(name), Ok(value)) = (
-                        http::HeaderName::from_bytes(name),
-                        http::HeaderValue::from_bytes(value),
-                    ) {
-                        map.append(name, value);
-                    }
+                    out.field(classify(name), name, value, false);
                 }
-                (!map.is_empty()).then_some(map)
             }
-            Self::Map(map) => Some(map),
+            Self::Fields(head) => {
+                for field in &head.fields {
+                    let (name, value) = (field.name.of(head.bytes()), field.value.of(head.bytes()));
+                    out.field(field.known, name, value, field.never);
+                }
+            }
         }
     }
 }
@@ -131,14 +122,6 @@ pub trait Source {
 
     /// Marks payload as taken.
     fn advance(&mut self, n: usize);
-
-    /// Takes up to `max` bytes of payload as shared bytes. Sources that own such bytes give them without a copy.
-    fn take_bytes(&mut self, max: usize) -> Bytes {
-        let payload = self.payload();
-        let bytes = Bytes::copy_from_slice(payload.get(..max).unwrap_or(payload));
-        self.advance(bytes.len());
-        bytes
-    }
 
     /// The trailers, once, after the end.
     fn take_trailers(&mut self) -> Trailers;
@@ -176,7 +159,7 @@ pub enum RequestRef<'a> {
         head: &'a RequestHead,
     },
     /// As HTTP/2 fields.
-    Http2(&'a http::request::Parts),
+    Http2(&'a Head),
 }
 
 /// A response head as it came.
@@ -190,15 +173,33 @@ pub enum ResponseRef<'a> {
         head: &'a ResponseHead,
     },
     /// As HTTP/2 fields.
-    Http2(&'a http::response::Parts),
+    Http2(&'a Head),
 }
 
-impl ResponseRef<'_> {
+impl<'a> RequestRef<'a> {
+    /// The fields, and the bytes that their spans point into.
+    pub fn fields(&self) -> (&'a [u8], &'a [Field]) {
+        match self {
+            Self::Http1 { bytes, head } => (bytes, &head.fields),
+            Self::Http2(head) => (head.bytes(), &head.fields),
+        }
+    }
+}
+
+impl<'a> ResponseRef<'a> {
+    /// The fields, and the bytes that their spans point into.
+    pub fn fields(&self) -> (&'a [u8], &'a [Field]) {
+        match self {
+            Self::Http1 { bytes, head } => (bytes, &head.fields),
+            Self::Http2(head) => (head.bytes(), &head.fields),
+        }
+    }
+
     /// The status code.
     pub fn status(&self) -> u16 {
         match self {
             Self::Http1 { head, .. } => head.status,
-            Self::Http2(parts) => parts.status.as_u16(),
+            Self::Http2(head) => head.status,
         }
     }
 }
@@ -266,11 +267,6 @@ pub trait Upstream: Source + Sink {
 
     /// The head that came last.
     fn response(&self) -> ResponseRef<'_>;
-
-    /// The same, given away where it is made of HTTP/2 fields; [`Upstream::response`] then shows no fields any more.
-    fn take_fields(&mut self) -> Option<http::HeaderMap> {
-        None
-    }
 
     /// The status of the head that came last.
     fn status(&self) -> u16 {

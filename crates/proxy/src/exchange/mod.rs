@@ -20,13 +20,11 @@ mod over_http2;
 pub mod pump;
 pub mod request;
 
-use std::cell::OnceCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use mesh_model::errors::Reason;
 use mesh_model::filter::{redirect_location, rewrite_path};
 use mesh_model::resources::Action;
@@ -56,8 +54,6 @@ pub struct Peer {
     pub scheme: &'static str,
     /// What its TLS says, where somebody wants to know: kept for listeners with an access log only.
     pub tls: Option<Box<TlsFacts>>,
-    /// The text as the value of an HTTP/2 field, made when it is first needed.
-    field: OnceCell<Box<HeaderValue>>,
 }
 
 impl Peer {
@@ -70,16 +66,7 @@ impl Peer {
             text: ip.map_or_else(|| "unknown".into(), |ip| ip.to_canonical().to_string().into()),
             scheme: "http",
             tls: None,
-            field: OnceCell::new(),
         }
-    }
-
-    /// The address as the value of an HTTP/2 field.
-    pub fn field(&self) -> &HeaderValue {
-        self.field.get_or_init(|| {
-            let value = HeaderValue::from_str(&self.text);
-            Box::new(value.unwrap_or(const { HeaderValue::from_static("unknown") }))
-        })
     }
 }
 
@@ -122,7 +109,7 @@ pub struct Outcome<S> {
     /// The connection to the server, when both sides left HTTP.
     pub tunnel: Option<Pooled<S>>,
     /// The code with which an HTTP/2 server took its stream back.
-    pub reset: Option<h2::Reason>,
+    pub reset: Option<mesh_http2::Code>,
 }
 
 impl<S> Outcome<S> {

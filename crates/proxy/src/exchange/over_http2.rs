@@ -1,10 +1,9 @@
 //! One try over a stream of a shared HTTP/2 connection.
 
-use http::uri::Scheme;
 use mesh_model::errors::Reason;
 
 use super::Outcome;
-use super::attempt::{Connection, Detail, Failure, Try, upstream_failure};
+use super::attempt::{Connection, Failure, Try, upstream_failure};
 use super::message::{Downstream, Fault};
 use super::outgoing::Parts;
 use crate::balance::InFlight;
@@ -26,27 +25,25 @@ pub(super) async fn send<N: Net, D: Downstream>(
     } else {
         Connection::New
     };
-    let head = {
+    let mut up = {
         let request = down.request();
         let parts = Parts::new(cx, one.plan, one.endpoint, forward, request);
         outcome.request_id = Some(parts.request_id());
-        let scheme = match one.plan.tls {
-            Some(_) => Scheme::HTTPS,
-            None => Scheme::HTTP,
+        let outgoing = parts.outgoing(cx, forward, request, down.length());
+        let scheme: &[u8] = match one.plan.tls {
+            Some(_) => b"https",
+            None => b"http",
         };
-        parts
-            .outgoing(cx, forward, request, down.length())
-            .to_http2(request, scheme)
-    };
-    let Some(head) = head else {
-        let token = Some("not_http2");
-        return Err(Failure::Final(Reason::BadRequest, Detail { token, reset: None }));
-    };
-    let mut up = match ClientStream::start(seat, head, down.length(), cx.plan.http1.fields) {
-        Ok(up) => up,
-        // The connection takes no more requests: nothing was sent.
-        Err(Fault::Refused) => return Err(Failure::Again(Reason::UpstreamClosed)),
-        Err(fault) => return Err(upstream_failure(fault, false)),
+        let bodiless = outgoing.method == b"HEAD";
+        let started = ClientStream::start(seat, bodiless, down.length(), cx.plan.http1.fields, |head| {
+            outgoing.write_http2(request, scheme, head);
+        });
+        match started {
+            Ok(up) => up,
+            // The connection takes no more requests: nothing was sent.
+            Err(Fault::Refused) => return Err(Failure::Again(Reason::UpstreamClosed)),
+            Err(fault) => return Err(upstream_failure(fault, false)),
+        }
     };
     one.pump(down, &mut up, connection, in_flight, outcome).await?;
     Ok(())

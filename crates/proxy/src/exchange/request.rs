@@ -9,8 +9,6 @@ use mesh_model::route::RequestView;
 
 use super::message::RequestRef;
 
-const GRPC_TIMEOUT: http::HeaderName = http::HeaderName::from_static("grpc-timeout");
-
 /// What a request asks for beyond a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
@@ -30,7 +28,7 @@ impl<'a> RequestRef<'a> {
     pub fn method(&self) -> &'a [u8] {
         match self {
             Self::Http1 { bytes, head } => head.method_span.of(bytes),
-            Self::Http2(parts) => parts.method.as_str().as_bytes(),
+            Self::Http2(head) => head.method(),
         }
     }
 
@@ -38,13 +36,10 @@ impl<'a> RequestRef<'a> {
     pub fn authority(&self) -> &'a [u8] {
         match self {
             Self::Http1 { bytes, head } => head.host.map_or(b"", |span| span.of(bytes)),
-            Self::Http2(parts) => match parts.uri.authority() {
-                Some(authority) => authority.as_str().as_bytes(),
-                None => parts
-                    .headers
-                    .get(http::header::HOST)
-                    .map_or(b"", |host| host.as_bytes()),
-            },
+            Self::Http2(head) => head
+                .authority()
+                .or_else(|| head.value(Known::Host))
+                .unwrap_or_default(),
         }
     }
 
@@ -67,10 +62,7 @@ impl<'a> RequestRef<'a> {
                 Target::Authority(_) => b"",
                 Target::Asterisk => b"*",
             },
-            Self::Http2(parts) => parts
-                .uri
-                .path_and_query()
-                .map_or(b"", |pq| pq.as_str().as_bytes()),
+            Self::Http2(head) => head.path(),
         }
     }
 
@@ -84,10 +76,8 @@ impl<'a> RequestRef<'a> {
         match self {
             Self::Http1 { head, .. } if matches!(head.target, Target::Authority(_)) => RequestKind::Connect,
             Self::Http1 { head, .. } if head.upgrade.is_some() => RequestKind::Upgrade,
-            Self::Http2(parts) if parts.extensions.get::<h2::ext::Protocol>().is_some() => {
-                RequestKind::Upgrade
-            }
-            Self::Http2(parts) if parts.method == http::Method::CONNECT => RequestKind::Connect,
+            Self::Http2(head) if head.protocol().is_some() => RequestKind::Upgrade,
+            Self::Http2(head) if head.method() == b"CONNECT" => RequestKind::Connect,
             _ => RequestKind::Plain,
         }
     }
@@ -97,7 +87,7 @@ impl<'a> RequestRef<'a> {
         match self {
             Self::Http1 { head, .. } => head.expect_continue,
             // What else it could say was refused.
-            Self::Http2(parts) => parts.headers.contains_key(http::header::EXPECT),
+            Self::Http2(head) => head.value(Known::Expect).is_some(),
         }
     }
 
@@ -105,10 +95,7 @@ impl<'a> RequestRef<'a> {
     pub fn upgrade(&self) -> Option<&'a [u8]> {
         match self {
             Self::Http1 { bytes, head } => head.upgrade.map(|span| span.of(bytes)),
-            Self::Http2(parts) => parts
-                .extensions
-                .get::<h2::ext::Protocol>()
-                .map(|protocol| protocol.as_str().as_bytes()),
+            Self::Http2(head) => head.protocol(),
         }
     }
 
@@ -122,8 +109,7 @@ impl<'a> RequestRef<'a> {
 
     /// How long a gRPC caller waits (`grpc-timeout`).
     pub fn grpc_timeout(&self) -> Option<Duration> {
-        self.value(Known::GrpcTimeout, &GRPC_TIMEOUT)
-            .and_then(parse_grpc_timeout)
+        self.value(Known::GrpcTimeout).and_then(parse_grpc_timeout)
     }
 }
 
@@ -214,20 +200,7 @@ impl RequestView for View<'_> {
     }
 
     fn header<'v>(&'v self, name: &'v str) -> impl Iterator<Item = &'v [u8]> {
-        let (fields, map) = match self.request {
-            RequestRef::Http1 { bytes, head } => (Some((bytes, head)), None),
-            RequestRef::Http2(parts) => (None, Some(parts.headers.get_all(name))),
-        };
-        let http1 = fields.into_iter().flat_map(move |(bytes, head)| {
-            head.fields
-                .iter()
-                .filter(move |field| field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()))
-                .map(move |field| field.value.of(bytes))
-        });
-        let http2 = map
-            .into_iter()
-            .flat_map(|values| values.into_iter().map(|value| value.as_bytes()));
-        http1.chain(http2)
+        self.request.named(name)
     }
 
     fn is_grpc(&self) -> bool {

@@ -6,14 +6,10 @@
 
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use h2::client::ResponseFuture;
-use http::response::Parts;
-use http::{HeaderMap, Request, Response};
+use mesh_http2::{Head, HeadWriter};
 
-use super::body::{Receiver, Sender};
+use super::channel::Channel;
 use super::client::Seat;
-use super::fault::fault;
 use crate::exchange::message::{
     Fault, HeadKind, Length, Payload, ResponseRef, Sink, Source, Trailers, Upstream,
 };
@@ -23,10 +19,10 @@ const MAX_INFORMATIONAL: u8 = 16;
 
 /// One request and its response.
 pub struct ClientStream {
-    sender: Sender,
-    response: ResponseFuture,
-    receiver: Option<Receiver>,
-    head: Parts,
+    channel: Channel,
+    head: Option<Box<Head>>,
+    /// The final head came.
+    begun: bool,
     informational: u8,
     most_fields: usize,
     /// Dropped last: the place on the connection is free when the stream is.
@@ -34,30 +30,27 @@ pub struct ClientStream {
 }
 
 impl ClientStream {
-    /// Sends a request's head. `most_fields` bounds the response's fields.
+    /// Sends a request's head. `bodiless` when the response has no body whatever it announces (HEAD). `most_fields`
+    /// bounds the response's fields.
     ///
     /// # Errors
-    /// [`Fault::Refused`] when the connection takes no more requests: nothing was sent. [`Fault::Protocol`] when the
-    /// request can't be said in HTTP/2.
+    /// [`Fault::Refused`] when the connection takes no more requests: nothing was sent.
     pub fn start(
         seat: Seat,
-        request: Request<()>,
+        bodiless: bool,
         length: Length,
         most_fields: usize,
+        write: impl FnOnce(&mut HeadWriter<'_>),
     ) -> Result<Self, Fault> {
-        let ended = length == Length::None;
-        let (response, stream) = seat
-            .send_request(request, ended)
-            .map_err(|error| match fault(&error) {
-                // Nothing was sent on a connection that is gone.
-                Fault::Io(_) => Fault::Refused,
-                other => other,
-            })?;
+        let channel = seat.open(bodiless).ok_or(Fault::Refused)?;
+        // Nothing was sent on a connection that is gone.
+        channel
+            .head(length == Length::None, write)
+            .map_err(|_| Fault::Refused)?;
         Ok(Self {
-            sender: Sender::new(stream, ended),
-            response,
-            receiver: None,
-            head: Response::new(()).into_parts().0,
+            channel,
+            head: None,
+            begun: false,
             informational: 0,
             most_fields,
             seat,
@@ -72,114 +65,108 @@ impl ClientStream {
 
     /// Bytes of payload: what went, what came.
     pub fn payload_bytes(&self) -> (u64, u64) {
-        (
-            self.sender.taken(),
-            self.receiver.as_ref().map_or(0, Receiver::taken),
-        )
-    }
-
-    fn receive(&mut self, parts: Parts) -> Result<(), Fault> {
-        self.head = parts;
-        if self.head.headers.len() > self.most_fields {
-            return Err(Fault::TooLarge("too_many_fields"));
-        }
-        // RFC 9113 section 8.6: HTTP/2 has no 101.
-        if self.head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Fault::Protocol("switching_protocols"));
-        }
-        Ok(())
+        let (received, sent) = self.channel.payload_bytes();
+        (sent, received)
     }
 }
 
 impl Source for ClientStream {
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Result<Payload, Fault>> {
-        match &mut self.receiver {
-            Some(receiver) => receiver.poll_payload(cx),
-            None => Poll::Ready(Err(Fault::Protocol("no_response"))),
+        if !self.begun {
+            return Poll::Ready(Err(Fault::Protocol("no_response")));
         }
+        self.channel.poll_payload(cx)
     }
 
     fn payload(&self) -> &[u8] {
-        self.receiver.as_ref().map_or(b"", Receiver::payload)
+        self.channel.payload()
     }
 
     fn advance(&mut self, n: usize) {
-        if let Some(receiver) = &mut self.receiver {
-            receiver.advance(n);
-        }
-    }
-
-    fn take_bytes(&mut self, max: usize) -> Bytes {
-        self.receiver
-            .as_mut()
-            .map_or_else(Bytes::new, |receiver| receiver.take(max))
+        self.channel.advance(n);
     }
 
     fn take_trailers(&mut self) -> Trailers {
-        self.receiver
-            .as_mut()
-            .map_or(Trailers::None, Receiver::take_trailers)
+        self.channel.take_trailers()
     }
 
     fn length(&self) -> Length {
-        self.receiver
-            .as_ref()
-            .map_or(Length::None, |receiver| receiver.length(&self.head.headers))
+        match &self.head {
+            Some(head) if self.begun => length(head, &self.channel),
+            _ => Length::None,
+        }
+    }
+}
+
+/// How long a body is, by the head before it. A length that is announced without a body (to HEAD, with 304) counts.
+pub(super) fn length(head: &Head, channel: &Channel) -> Length {
+    match head.content_length {
+        Some(n) => Length::Known(n),
+        None if channel.is_at_end() => Length::None,
+        None => Length::Unknown,
     }
 }
 
 impl Sink for ClientStream {
     fn poll_send<S: Source>(&mut self, cx: &mut Context<'_>, source: &mut S) -> Poll<Result<(), Fault>> {
-        self.sender.poll_send(cx, source)
+        self.channel.poll_send(cx, source)
     }
 
     fn finish(&mut self, trailers: Trailers) -> Result<(), Fault> {
-        self.sender.finish(trailers)
+        self.channel.finish(trailers)
     }
 
     /// The connection's task writes what is queued.
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        Poll::Ready(self.sender.send_held())
+        Poll::Ready(Ok(()))
     }
 }
 
 impl Upstream for ClientStream {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<HeadKind, Fault>> {
-        match ready!(self.response.poll_informational(cx)) {
-            Some(Ok(informational)) => {
-                self.informational += 1;
-                if self.informational > MAX_INFORMATIONAL {
-                    return Poll::Ready(Err(Fault::Protocol("informational_flood")));
-                }
-                self.receive(informational.into_parts().0)?;
-                return Poll::Ready(Ok(HeadKind::Informational));
-            }
-            Some(Err(error)) => return Poll::Ready(Err(fault(&error))),
-            None => {}
+        let head = ready!(self.channel.poll_head(cx))?;
+        let (status, fields, over) = (head.status, head.fields.len(), head.over);
+        if let Some(last) = self.head.replace(head) {
+            self.channel.give_back(last);
         }
-        let response =
-            ready!(std::pin::Pin::new(&mut self.response).poll(cx)).map_err(|error| fault(&error))?;
-        let (parts, body) = response.into_parts();
-        self.receiver = Some(Receiver::new(body));
-        self.receive(parts)?;
-        Poll::Ready(Ok(HeadKind::Final))
+        let informational = (100..200).contains(&status);
+        if informational {
+            self.informational += 1;
+        } else {
+            self.begun = true;
+        }
+        Poll::Ready(if self.informational > MAX_INFORMATIONAL {
+            Err(Fault::Protocol("informational_flood"))
+        } else if over {
+            Err(Fault::TooLarge("head_too_large"))
+        } else if fields > self.most_fields {
+            Err(Fault::TooLarge("too_many_fields"))
+        } else if status == 101 {
+            // RFC 9113 section 8.6: HTTP/2 has no 101.
+            Err(Fault::Protocol("switching_protocols"))
+        } else if informational {
+            Ok(HeadKind::Informational)
+        } else {
+            Ok(HeadKind::Final)
+        })
     }
 
     fn response(&self) -> ResponseRef<'_> {
-        ResponseRef::Http2(&self.head)
-    }
-
-    fn take_fields(&mut self) -> Option<HeaderMap> {
-        Some(std::mem::take(&mut self.head.headers))
-    }
-
-    fn status(&self) -> u16 {
-        self.head.status.as_u16()
+        const EMPTY: &Head = &Head::new();
+        ResponseRef::Http2(self.head.as_deref().unwrap_or(EMPTY))
     }
 
     fn head_passed(&mut self) {}
 
     fn response_begun(&self) -> bool {
-        self.receiver.is_some() || self.informational > 0
+        self.begun || self.informational > 0
+    }
+}
+
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if let Some(head) = self.head.take() {
+            self.channel.give_back(head);
+        }
     }
 }

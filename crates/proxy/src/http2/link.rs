@@ -6,52 +6,40 @@
 //! has may end.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::client::{Builder, ResponseFuture, SendRequest};
-use h2::{Ping, PingPong, SendStream};
-use http::Request;
+use mesh_http2::frame::Kind;
+use mesh_http2::meter::{Budgets, Role};
+use mesh_http2::{Connection, Settings};
 use mesh_model::errors::Reason;
 use tokio::task::spawn_local;
 
-use super::body::SEND_BUFFER;
-use super::frame::Kind;
+use super::channel::{Channel, Shared};
 use super::liveness::{Liveness, Moved, Verdict};
-use super::meter::{Budgets, Role};
-use super::metered::Metered;
-use super::wear::DATA_BUDGET;
+use super::socket::Socket;
 use crate::clock::{Nanos, after, nanos};
 use crate::io::{Net, Stream};
 use crate::thread::Thread;
+use crate::timer::Deadline;
 use crate::upstream::pool::{OpenConnection, Pooled};
 use crate::upstream::room::Bell;
 
 /// The window of a stream: what a slow client makes this proxy hold of one response. Enough for 1 Gbit/s at 1 ms.
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// What `h2` bears of small DATA frames that wait: a whole window of messages of ten bytes, which may come in one read
-/// before their stream's task has had a turn.
-const WINDOW_OF_MESSAGES: usize = 4 * DATA_BUDGET;
 /// The largest window of a connection, where that of all its streams would be more.
 const MOST_WINDOW: u32 = 64 * 1024 * 1024;
 /// The bound of a response's head. Servers that send more are broken or hostile.
 const HEAD_BYTES: u32 = 64 * 1024;
-/// Streams that this side reset and that are remembered, so that what was on its way for them is passed over. When
-/// more are reset, late frames are answered with one more reset each; nothing ends the connection.
-const REMEMBERED_RESETS: usize = 1024;
-/// How long they are remembered: longer than anything is on its way.
-const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 /// How often a connection with streams is looked at: one that moved nothing since is asked by PING, and is over when
 /// it still has said nothing the next time.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// A connection.
 pub(super) struct Link {
-    send: RefCell<SendRequest<Bytes>>,
+    connection: Shared,
     streams: Cell<u32>,
     requests: Cell<u64>,
     opened: Nanos,
@@ -74,13 +62,10 @@ impl Seat {
         self.reused
     }
 
-    pub(super) fn send_request(
-        &self,
-        request: Request<()>,
-        end: bool,
-    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
-        self.link.poll_send()?;
-        self.link.send.borrow_mut().send_request(request, end)
+    /// Opens the stream, see [`Connection::open_stream`].
+    pub(super) fn open(&self, bodiless: bool) -> Option<Channel> {
+        let key = self.link.connection.borrow_mut().open_stream(bodiless)?;
+        Some(Channel::new(Rc::clone(&self.link.connection), key))
     }
 }
 
@@ -112,30 +97,14 @@ impl Link {
 
     /// Whether new streams may be opened at all: it stands, and its server is not leaving.
     pub(super) fn is_good(&self) -> bool {
-        !self.over.get() && self.poll_send().is_ok()
-    }
-
-    /// Makes the handle ready for a request.
-    fn poll_send(&self) -> Result<(), h2::Error> {
-        let mut send = self.send.borrow_mut();
-        let ready = send.poll_ready(&mut Context::from_waker(Waker::noop()));
-        if ready.is_pending() {
-            // It waits for the stream that it sent last to be opened. A fresh one does not: how many streams there
-            // are is counted here.
-            let fresh = send.clone();
-            *send = fresh;
-            return Ok(());
-        }
-        match ready {
-            Poll::Ready(Err(error)) => Err(error),
-            _ => Ok(()),
-        }
+        let connection = self.connection.borrow();
+        !self.over.get() && connection.over().is_none() && !connection.peer_leaves() && !connection.is_worn()
     }
 
     /// A place, if one is free among `most`.
     pub(super) fn seat(self: &Rc<Self>, most: u32) -> Option<Seat> {
         let streams = self.streams.get();
-        if streams >= most || streams as usize >= self.send.borrow().current_max_send_streams() {
+        if streams >= most.min(self.connection.borrow().peer_streams()) {
             return None;
         }
         if !self.is_good() {
@@ -158,37 +127,20 @@ pub(super) async fn establish<N: Net>(
     room: Rc<Bell>,
 ) -> Result<Rc<Link>, Reason> {
     let Pooled {
-        mut wire,
-        opened,
-        open,
-        ..
+        wire, opened, open, ..
     } = pooled;
     if wire.io.alpn().is_some_and(|agreed| agreed != b"h2") {
         return Err(Reason::UpstreamProtocol);
     }
-    let prefix = wire.take_unread();
     let clock = {
         let thread = Rc::clone(thread);
         move || thread.now()
     };
-    let budgets = Budgets::new(HEAD_BYTES);
-    let buffers = Rc::clone(&thread.buffers);
-    let metered = Metered::new(
-        wire.into_io(),
-        prefix,
-        Role::Client,
-        budgets,
-        buffers,
-        clock.clone(),
-    );
-    // Written into the meter's buffer: nothing waits here.
-    let (send, connection) = builder(most)
-        .handshake(metered.clone())
-        .await
-        .map_err(|_| Reason::UpstreamClosed)?;
+    let connection = Connection::new(Role::Client, settings(most), Rc::clone(&thread.http2));
+    let connection = Rc::new(RefCell::new(connection));
     let over = Rc::new(Cell::new(false));
     let link = Rc::new(Link {
-        send: RefCell::new(send),
+        connection: Rc::clone(&connection),
         streams: Cell::new(0),
         requests: Cell::new(0),
         opened,
@@ -197,97 +149,115 @@ pub(super) async fn establish<N: Net>(
         clock: Box::new(clock),
         room,
     });
-    spawn_local(drive(
-        Rc::clone(thread),
+    let driver = Driver {
+        thread: Rc::clone(thread),
+        socket: Socket::new(wire, Rc::clone(&connection)),
         connection,
-        metered,
-        Rc::downgrade(&link),
+        link: Rc::downgrade(&link),
         over,
-        open,
-    ));
+        liveness: Liveness::default(),
+        deadline: thread.timers.deadline(),
+    };
+    spawn_local(driver.run(open));
     Ok(link)
 }
 
 /// How connections to servers are set up.
-fn builder(streams: u32) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .enable_push(false)
-        .initial_max_send_streams(streams as usize)
-        .initial_window_size(STREAM_WINDOW)
+fn settings(streams: u32) -> Settings {
+    Settings {
+        // Servers open none.
+        streams: 0,
+        stream_window: STREAM_WINDOW,
         // All streams' windows together: a client that does not read its response never holds up another's.
-        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(streams).min(MOST_WINDOW))
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_header_list_size(HEAD_BYTES)
-        .data_frame_budget(WINDOW_OF_MESSAGES)
-        .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        .reset_stream_duration(REMEMBERED_FOR)
-        // The meter bounds those that are the server's fault, in proportion to its answers. `h2` counts all it makes
-        // over the connection's life, so that busy connections end however few of their streams are reset.
-        .max_local_error_reset_streams(None);
-    builder
-}
-
-/// Runs a connection to its end.
-async fn drive<N: Net>(
-    thread: Rc<Thread<N>>,
-    mut connection: h2::client::Connection<Metered<N::Stream>, Bytes>,
-    metered: Metered<N::Stream>,
-    link: Weak<Link>,
-    over: Rc<Cell<bool>>,
-    open: OpenConnection,
-) {
-    let deadline = thread.timers.deadline();
-    let mut ping = connection.ping_pong();
-    let mut liveness = Liveness::default();
-    deadline.set(after(thread.now(), Some(LOOK)));
-    poll_fn(|cx| {
-        let polled = Pin::new(&mut connection).poll(cx);
-        let drained = metered.poll_drain(cx);
-        if polled.is_ready() || matches!(drained, Poll::Ready(Err(_))) || metered.flood().is_some() {
-            return Poll::Ready(());
-        }
-        if metered.is_worn() {
-            over.set(true);
-        }
-        if deadline.poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        let now = thread.now();
-        let waiting = link.upgrade().is_some_and(|link| link.streams.get() > 0);
-        let stuck = metered
-            .stalled_since()
-            .is_some_and(|since| now.saturating_sub(since) >= nanos(LOOK));
-        match liveness.look(moved(&metered), waiting, stuck) {
-            Verdict::Gone => return Poll::Ready(()),
-            Verdict::Ask => ask(&mut ping, cx),
-            Verdict::Fine => {}
-        }
-        deadline.set(after(now, Some(LOOK)));
-        deadline.register(cx);
-        Poll::Pending
-    })
-    .await;
-    over.set(true);
-    drop(open);
-}
-
-/// Sends a PING.
-fn ask(ping: &mut Option<PingPong>, cx: &mut Context<'_>) {
-    if let Some(ping) = ping {
-        // One that was answered meanwhile is taken first.
-        let _ = ping.poll_pong(cx);
-        let _ = ping.send_ping(Ping::opaque());
-        cx.waker().wake_by_ref();
+        connection_window: STREAM_WINDOW.saturating_mul(streams).min(MOST_WINDOW),
+        header_bytes: HEAD_BYTES,
+        budgets: Budgets::new(HEAD_BYTES),
     }
 }
 
-fn moved<S: Stream>(metered: &Metered<S>) -> Moved {
-    let (received, _) = metered.frames();
-    let (read, written) = metered.bytes();
-    Moved {
-        messages: received.of(Kind::Headers) + received.of(Kind::Data),
-        read,
-        written,
+/// A connection's task.
+struct Driver<N: Net> {
+    thread: Rc<Thread<N>>,
+    socket: Socket<N::Stream>,
+    connection: Shared,
+    link: Weak<Link>,
+    over: Rc<Cell<bool>>,
+    liveness: Liveness,
+    deadline: Deadline,
+}
+
+impl<N: Net> Driver<N> {
+    /// Runs a connection to its end.
+    async fn run(mut self, open: OpenConnection) {
+        self.deadline.set(after(self.thread.now(), Some(LOOK)));
+        poll_fn(|cx| self.poll(cx)).await;
+        self.over.set(true);
+        self.connection.borrow_mut().gone();
+        drop(open);
+    }
+
+    /// Ready when the connection is over.
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        while self.socket.poll_read(cx, self.thread.now()).is_ready() {
+            if self.connection.borrow().over().is_some() {
+                break;
+            }
+        }
+        {
+            let mut connection = self.connection.borrow_mut();
+            if self.link.strong_count() == 0 && connection.open() == 0 {
+                connection.leave();
+            }
+            connection.set_driver(cx.waker());
+        }
+        let written = self.socket.poll_write(cx, || self.thread.now());
+        let connection = self.connection.borrow();
+        if matches!(written, Poll::Ready(Err(_)))
+            || written.is_ready() && (connection.over().is_some() || connection.is_done())
+        {
+            return Poll::Ready(());
+        }
+        drop(connection);
+        self.poll_clock(cx)
+    }
+
+    /// Looks at a silent server. Ready when it is gone.
+    fn poll_clock(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        if self.deadline.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let now = self.thread.now();
+        let waiting = self.link.upgrade().is_some_and(|link| link.streams.get() > 0);
+        let stuck = self
+            .socket
+            .stalled_since()
+            .is_some_and(|since| now.saturating_sub(since) >= nanos(LOOK));
+        match self.liveness.look(self.moved(), waiting, stuck) {
+            Verdict::Gone => return Poll::Ready(()),
+            // This task is woken by it.
+            Verdict::Ask => self.connection.borrow_mut().ping(),
+            Verdict::Fine => {}
+        }
+        self.deadline.set(after(now, Some(LOOK)));
+        self.deadline.register(cx);
+        Poll::Pending
+    }
+
+    fn moved(&self) -> Moved {
+        let connection = self.connection.borrow();
+        let (received, _) = connection.frames();
+        let (read, written) = self.socket.bytes();
+        Moved {
+            messages: received.of(Kind::Headers) + received.of(Kind::Data),
+            read,
+            written,
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Nobody lists it, and it has no streams.
+        self.connection.borrow_mut().wake();
     }
 }

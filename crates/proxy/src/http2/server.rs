@@ -13,25 +13,19 @@
 //! response in flight; [`CONNECTION_WINDOW`] for all requests together; what the [`super::meter`] says.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::{Builder, SendResponse};
-use http::Request;
+use mesh_http2::meter::{Budgets, Flood, Role};
+use mesh_http2::{Cause, Code, Settings};
 use mesh_model::errors::Reason;
-use tokio::io::AsyncWrite;
 
-use super::body::SEND_BUFFER;
-use super::meter::{Budgets, Flood, Role};
-use super::metered::{Farewell, Metered};
+use super::channel::{self, Channel};
 use super::server_exchange::stream;
-use super::wear::DATA_BUDGET;
+use super::socket::Socket;
 use crate::access;
 use crate::clock::{NEVER, Nanos, after};
 use crate::connection::Connection;
@@ -47,12 +41,6 @@ use crate::timer::{Deadline, until};
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// The bounds of a stream's window. Above, throughput grows no more; below, a frame does not fit.
 const STREAM_WINDOW: (u32, u32) = (16 * 1024, 1024 * 1024);
-/// Streams that this side reset and that are remembered, so that what was on its way for them is passed over.
-const REMEMBERED_RESETS: usize = 256;
-/// How long they are remembered: longer than anything is on its way.
-const REMEMBERED_FOR: Duration = Duration::from_secs(5);
-/// Streams that were reset before they were looked at. Far above what the meter allows: it judges, not `h2`.
-const RESET_UNSEEN: usize = 16_384;
 /// How long a client has to take note of a GOAWAY, and bytes of it that are read meanwhile, so that it is not lost to
 /// a reset.
 const LINGER_TIME: Duration = Duration::from_secs(2);
@@ -121,8 +109,8 @@ enum Phase {
 
 /// A connection's task.
 struct Driver<'a, N: Net> {
-    h2: h2::server::Connection<Metered<N::Stream>, Bytes>,
-    metered: Metered<N::Stream>,
+    connection: channel::Shared,
+    socket: Socket<N::Stream>,
     shared: Rc<Shared<N>>,
     plan: Arc<ListenerPlan>,
     stats: Rc<Own<ListenerStats>>,
@@ -139,31 +127,32 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         listener,
         peer,
         deadline,
-        mut wire,
+        wire,
         opened,
         permit,
         ..
     } = connection;
     let plan = listener.plan();
     let stats = thread.telemetry.listener(&plan.label);
-    let clock = {
-        let thread = Rc::clone(&thread);
-        move || thread.now()
-    };
-    let budgets = Budgets::new(plan.resource.limits.header_bytes);
-    let prefix = wire.take_unread();
-    let buffers = Rc::clone(&thread.buffers);
-    let metered = Metered::new(wire.into_io(), prefix, Role::Server, budgets, buffers, clock);
+    let connection = mesh_http2::Connection::new(Role::Server, settings(&plan), Rc::clone(&thread.http2));
+    let connection = Rc::new(RefCell::new(connection));
+    let mut socket = Socket::new(wire, Rc::clone(&connection));
     let header = after(thread.now(), plan.timeouts.header);
     deadline.set(header.min(listener.drain_deadline()));
-    let mut handshake = pin!(builder(&plan).handshake(metered.clone()));
-    let shaken = until(
+    let begun = until(
         &deadline,
         poll_fn(|cx| {
-            let shaken = handshake.as_mut().poll(cx);
-            match metered.poll_drain(cx) {
-                Poll::Ready(Err(_)) => Poll::Ready(None),
-                _ => shaken.map(Some),
+            loop {
+                let read = socket.poll_read(cx, thread.now());
+                let _ = socket.poll_write(cx, || thread.now());
+                let connection = connection.borrow();
+                if connection.is_begun() {
+                    return Poll::Ready(None);
+                }
+                if let Some(cause) = connection.over() {
+                    return Poll::Ready(Some(cause));
+                }
+                ready!(read);
             }
         }),
     )
@@ -179,16 +168,16 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         access::refused(&from, reason, None, thread.now() - opened);
         Some(reason)
     };
-    let h2 = match shaken {
-        Some(Some(Ok(h2))) => h2,
-        Some(Some(Err(error))) if !error.is_io() => {
+    match begun {
+        Some(None) => {}
+        Some(Some(Cause::Protocol(_))) => {
             let reason = refused(Reason::Http2Protocol);
-            linger(&thread, &deadline, metered).await;
+            linger(&thread, &deadline, socket).await;
             return reason;
         }
-        Some(_) => return refused(Reason::ClientClosed),
+        Some(Some(_)) => return refused(Reason::ClientClosed),
         None => return refused(Reason::HeaderTimeout),
-    };
+    }
     let idle_since = Cell::new(thread.now());
     // Until its first stream.
     stats.idle(1);
@@ -203,8 +192,8 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
     });
     let phase = Phase::Open;
     let mut driver = Driver {
-        h2,
-        metered: metered.clone(),
+        connection,
+        socket,
         shared,
         plan,
         stats,
@@ -227,130 +216,122 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
     let lingers = driver.lingers(reason);
     let thread = Rc::clone(&driver.shared.thread);
     // Streams that are left see the connection's end in theirs.
-    drop(driver);
+    driver.connection.borrow_mut().gone();
+    let socket = driver.socket;
+    drop(driver.shared);
     if lingers {
-        linger(&thread, &deadline, metered).await;
+        linger(&thread, &deadline, socket).await;
     }
     drop(permit);
     reason
 }
 
 /// Ends a connection so that the client sees the end and what was said before it.
-async fn linger<N: Net>(thread: &Thread<N>, deadline: &Deadline, metered: Metered<N::Stream>) {
+async fn linger<N: Net>(thread: &Thread<N>, deadline: &Deadline, mut socket: Socket<N::Stream>) {
     deadline.set(after(thread.now(), Some(LINGER_TIME)));
     let mut scratch = thread.buffers.small();
     let mut budget = LINGER_BYTES;
-    let mut shut = metered.clone();
     let ended = poll_fn(|cx| {
         // Whether the client is still there or not, what it sends is taken.
-        let _ = ready!(Pin::new(&mut shut).poll_shutdown(cx));
-        metered.poll_discard(cx, &mut scratch, &mut budget)
+        let _ = ready!(socket.poll_write(cx, || thread.now()));
+        let _ = ready!(socket.poll_shutdown(cx));
+        socket.poll_discard(cx, &mut scratch, &mut budget)
     });
     let _ = until(deadline, ended).await;
     thread.buffers.put(scratch);
 }
 
 /// How connections of clients are set up.
-fn builder(plan: &ListenerPlan) -> Builder {
+fn settings(plan: &ListenerPlan) -> Settings {
     let limits = &plan.resource.limits;
     let (least, most) = STREAM_WINDOW;
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.header_bytes)
-        .initial_window_size(limits.buffer_bytes.clamp(least, most))
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        .reset_stream_duration(REMEMBERED_FOR)
-        .max_pending_accept_reset_streams(RESET_UNSEEN)
-        .data_frame_budget(DATA_BUDGET)
-        // The meter bounds those that are the client's fault, in proportion to what it is answered; `h2` counts all
-        // that it makes over the connection's life.
-        .max_local_error_reset_streams(None)
-        .enable_connect_protocol();
-    builder
+    Settings {
+        streams: limits.streams,
+        stream_window: limits.buffer_bytes.clamp(least, most),
+        connection_window: CONNECTION_WINDOW,
+        header_bytes: limits.header_bytes,
+        budgets: Budgets::new(limits.header_bytes),
+    }
 }
 
-/// The name in metrics of a bound that `h2` keeps itself.
-fn limit_of(farewell: Option<Farewell>) -> Limit {
-    match farewell {
-        Some(Farewell::Continuations) => Limit::Http2Continuations,
-        Some(Farewell::HeaderList) => Limit::HeaderBytes,
-        Some(Farewell::Resets) => Limit::Http2Resets,
-        Some(Farewell::SmallData) | None => Limit::Http2SmallData,
+/// The name in metrics of a bound that a peer went beyond.
+fn limit_of(flood: Flood) -> Limit {
+    match flood {
+        Flood::Resets => Limit::Http2Resets,
+        Flood::LocalResets => Limit::Http2LocalResets,
+        Flood::Continuations => Limit::Http2Continuations,
+        Flood::HeaderBlock => Limit::HeaderBytes,
+        Flood::Pings => Limit::Http2Pings,
+        Flood::Settings => Limit::Http2Settings,
+        Flood::Priorities => Limit::Http2Priorities,
+        Flood::WindowUpdates => Limit::Http2WindowUpdates,
+        Flood::SmallData => Limit::Http2SmallData,
     }
 }
 
 impl<N: Net> Driver<'_, N> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reason>> {
         loop {
-            let moved = self.poll_frames(cx);
-            if let Some(flood) = self.metered.flood()
-                && !matches!(self.phase, Phase::Ending(..))
-            {
-                self.flooded(flood);
-                continue;
-            }
-            if self.phase == Phase::Open && self.metered.is_worn() {
+            self.poll_streams(cx);
+            if self.phase == Phase::Open && self.connection.borrow().is_worn() {
                 self.leave(Reason::MaxRequests);
-                continue;
             }
-            let drained = self.metered.poll_drain(cx);
-            if let Poll::Ready(reason) = moved {
-                return Poll::Ready(reason);
-            }
-            if matches!(drained, Poll::Ready(Err(_))) {
-                return Poll::Ready(Some(self.over(Reason::ClientClosed)));
+            let thread = &self.shared.thread;
+            let written = self.socket.poll_write(cx, || thread.now());
+            let over = self.connection.borrow().over();
+            if let Some(cause) = over {
+                let reason = self.reason(cause);
+                if written.is_ready() || cause == Cause::Gone {
+                    return Poll::Ready(Some(reason));
+                }
+            } else if written.is_ready() && self.connection.borrow().is_done() {
+                return Poll::Ready(match self.phase {
+                    Phase::Open => None,
+                    Phase::Leaving(reason, _) | Phase::Ending(reason, _) => Some(reason),
+                });
             }
             match self.poll_clock(cx) {
                 Poll::Ready(Some(reason)) => return Poll::Ready(Some(reason)),
-                // What is to be said now is up to `h2`.
+                // What was said is to be sent.
                 Poll::Ready(None) => continue,
                 Poll::Pending => return Poll::Pending,
             }
         }
     }
 
-    /// Drives `h2`: frames in both directions, new streams. Ready when the connection is over.
-    fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reason>> {
+    /// Reads what there is, and gives each new stream a task.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) {
         loop {
-            let accepted = {
-                let accept = pin!(self.h2.accept());
-                accept.poll(cx)
-            };
-            match accepted {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => {
-                    return Poll::Ready(match self.phase {
-                        Phase::Open => None,
-                        Phase::Leaving(reason, _) | Phase::Ending(reason, _) => Some(reason),
-                    });
-                }
-                Poll::Ready(Some(Ok((request, respond)))) => self.accept(request, respond),
-                Poll::Ready(Some(Err(error))) => {
-                    let reason = match error.reason() {
-                        Some(h2::Reason::ENHANCE_YOUR_CALM) if error.is_library() => {
-                            self.stats.limit_hit(limit_of(self.metered.farewell()));
-                            Reason::Http2Flood
-                        }
-                        Some(_) if error.is_library() => Reason::Http2Protocol,
-                        _ => Reason::ClientClosed,
-                    };
-                    return Poll::Ready(Some(self.over(reason)));
-                }
+            let read = self.socket.poll_read(cx, self.shared.thread.now());
+            loop {
+                let arrived = self.connection.borrow_mut().arrived();
+                let Some((key, head)) = arrived else { break };
+                self.accept(Channel::new(Rc::clone(&self.connection), key), head);
+            }
+            if read.is_pending() || self.connection.borrow().over().is_some() {
+                return self.connection.borrow_mut().set_driver(cx.waker());
             }
         }
     }
 
-    fn accept(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-        // Taken back before anybody looked at it: nothing is asked of a server.
-        if respond
-            .poll_reset(&mut Context::from_waker(Waker::noop()))
-            .is_ready()
-        {
-            return;
+    /// Why the connection is over, and what is counted and said because of it.
+    fn reason(&mut self, cause: Cause) -> Reason {
+        let reason = match cause {
+            Cause::Flood(_) => Reason::Http2Flood,
+            Cause::Protocol(_) => Reason::Http2Protocol,
+            Cause::Gone | Cause::Ended => return self.over(Reason::ClientClosed),
+        };
+        if !matches!(self.phase, Phase::Ending(..)) {
+            if let Cause::Flood(flood) = cause {
+                self.stats.limit_hit(limit_of(flood));
+            }
+            let until = after(self.shared.thread.now(), Some(LINGER_TIME));
+            self.phase = Phase::Ending(reason, until);
         }
+        reason
+    }
+
+    fn accept(&mut self, channel: Channel, head: Box<mesh_http2::Head>) {
         self.served = self.served.saturating_add(1);
         let most = self.plan.resource.limits.requests_per_connection;
         if most > 0 && self.served == most {
@@ -358,10 +339,10 @@ impl<N: Net> Driver<'_, N> {
             self.leave(Reason::MaxRequests);
         }
         let plan = self.shared.listener.plan();
-        let with = (Alive::new(&self.shared), plan, request, respond);
+        let with = (Alive::new(&self.shared), plan, head, channel);
         let places = &self.shared.thread.places;
         tokio::task::spawn_local(places.lend(
-            |(alive, plan, request, respond)| stream(alive, plan, request, respond),
+            |(alive, plan, head, channel)| stream(alive, plan, head, channel),
             with,
         ));
     }
@@ -370,20 +351,15 @@ impl<N: Net> Driver<'_, N> {
     fn leave(&mut self, reason: Reason) {
         if self.phase == Phase::Open {
             self.phase = Phase::Leaving(reason, self.shared.thread.now());
-            self.h2.graceful_shutdown();
+            self.connection.borrow_mut().leave();
         }
     }
 
     /// Ends the connection with a code.
-    fn end(&mut self, reason: Reason, code: h2::Reason) {
+    fn end(&mut self, reason: Reason, code: Code) {
         let until = after(self.shared.thread.now(), Some(LINGER_TIME));
         self.phase = Phase::Ending(reason, until);
-        self.h2.abrupt_shutdown(code);
-    }
-
-    fn flooded(&mut self, flood: Flood) {
-        self.stats.limit_hit(flood.limit());
-        self.end(Reason::Http2Flood, h2::Reason::ENHANCE_YOUR_CALM);
+        self.connection.borrow_mut().abort(code);
     }
 
     /// Why the connection is over, when it ends with `reason` now.
@@ -401,7 +377,7 @@ impl<N: Net> Driver<'_, N> {
     }
 
     /// What the clock, the drain and the client's silence demand. Ready with a reason when the connection is over,
-    /// ready without when something was said that `h2` has to pass on.
+    /// ready without when something was said that is to be sent.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reason>> {
         let drain = self.shared.listener.drain();
         if drain != Drain::No && self.phase == Phase::Open {
@@ -427,7 +403,7 @@ impl<N: Net> Driver<'_, N> {
             Phase::Ending(_, at) => at,
         };
         let stall = self
-            .metered
+            .socket
             .stalled_since()
             .map_or(NEVER, |since| after(since, timeouts.stream_idle));
         let drained = self.shared.listener.drain_deadline();
@@ -439,13 +415,13 @@ impl<N: Net> Driver<'_, N> {
         }
         if at == stall {
             self.stats.limit_hit(Limit::Http2Backlog);
-            self.metered.reset_on_drop();
+            self.socket.reset_on_drop();
             return Poll::Ready(Some(self.over(Reason::ClientStalled)));
         }
         match self.phase {
             Phase::Ending(reason, _) => return Poll::Ready(Some(reason)),
-            _ if at == drained => self.end(Reason::Draining, h2::Reason::NO_ERROR),
-            Phase::Leaving(reason, _) => self.end(reason, h2::Reason::NO_ERROR),
+            _ if at == drained => self.end(Reason::Draining, Code::NO_ERROR),
+            Phase::Leaving(reason, _) => self.end(reason, Code::NO_ERROR),
             Phase::Open if at == age => self.leave(Reason::MaxConnectionAge),
             Phase::Open => self.leave(Reason::IdleTimeout),
         }

@@ -3,12 +3,10 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
-use http::Request;
+use mesh_http2::{Code, Head};
 use mesh_model::errors::Reason;
 
+use super::channel::Channel;
 use super::fault;
 use super::request::{Problem, check};
 use super::server::{Alive, Shared};
@@ -31,14 +29,13 @@ use crate::upstream::pool::Pooled;
 pub(super) async fn stream<N: Net>(
     alive: Alive<N>,
     plan: Arc<ListenerPlan>,
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    head: Box<Head>,
+    channel: Channel,
 ) {
     let shared = alive.shared();
     let started = shared.thread.now();
     let deadline = shared.listener.deadline(&shared.thread.timers);
-    let (parts, body) = request.into_parts();
-    let mut down = ServerStream::new(parts, body, respond);
+    let mut down = ServerStream::new(head, channel);
     let context = Context {
         thread: &shared.thread,
         listener: &shared.listener,
@@ -48,7 +45,7 @@ pub(super) async fn stream<N: Net>(
         started,
         protocol: Protocol::Http2,
     };
-    if let Err(problem) = check(down.parts(), plan.http1.fields) {
+    if let Err(problem) = check(down.head(), plan.http1.fields) {
         refuse(&context, &mut down, problem).await;
         return;
     }
@@ -66,8 +63,12 @@ pub(super) async fn stream<N: Net>(
                 Box::pin(pass(shared, &plan, &deadline, client, server, &cluster, endpoint)).await;
             }
         }
-        None if !down.is_finished() => down.abort(outcome.reason.unwrap_or(Reason::Internal), outcome.reset),
-        None => {}
+        None => {
+            if !down.is_finished() {
+                down.abort(outcome.reason.unwrap_or(Reason::Internal), outcome.reset);
+            }
+            down.finish_exchange();
+        }
     }
 }
 
@@ -76,21 +77,25 @@ async fn refuse<N: Net>(context: &Context<'_, N>, down: &mut ServerStream, probl
     let telemetry = &context.thread.telemetry;
     let reason = match problem {
         Problem::Malformed(_) => Reason::BadRequest,
+        Problem::TooLarge => Reason::HeadTooLarge,
         Problem::TooManyFields => Reason::TooManyHeaders,
         Problem::Expectation => Reason::ExpectationFailed,
     };
     match problem {
         // RFC 9113 section 8.1.1: malformed requests are stream errors.
-        Problem::Malformed(_) => down.reset(h2::Reason::PROTOCOL_ERROR),
-        Problem::TooManyFields | Problem::Expectation => {
+        Problem::Malformed(_) => down.reset(Code::PROTOCOL_ERROR),
+        Problem::TooLarge | Problem::TooManyFields | Problem::Expectation => {
             local::refuse(down, reason, None);
             let _ = flush(down, context).await;
         }
     }
-    if problem == Problem::TooManyFields {
-        telemetry
-            .listener(&context.plan.label)
-            .limit_hit(Limit::HeaderCount);
+    let limit = match problem {
+        Problem::TooLarge => Some(Limit::HeaderBytes),
+        Problem::TooManyFields => Some(Limit::HeaderCount),
+        Problem::Malformed(_) | Problem::Expectation => None,
+    };
+    if let Some(limit) = limit {
+        telemetry.listener(&context.plan.label).limit_hit(limit);
     }
     let none = telemetry.shared().none();
     let stats = telemetry.route(&context.plan.label, none, none, context.protocol);

@@ -1,29 +1,23 @@
 //! The client's side of an exchange, over one stream of HTTP/2.
 //!
-//! The response's head is held until it is known whether anything follows, so that a response without a body is one
-//! frame. A stream that is dropped before its response ended is reset by `h2`: with NO_ERROR when only the request was
-//! left unread (RFC 9113 section 8.1), with CANCEL otherwise; [`ServerStream::abort`] says it better.
+//! A stream that is dropped before its response ended is reset: with NO_ERROR when only the request was left unread
+//! (RFC 9113 section 8.1), with CANCEL otherwise; [`ServerStream::abort`] says it better.
 
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
-use h2::server::SendResponse;
-use h2::{Reason as Code, RecvStream};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use mesh_http1::Known;
+use mesh_http2::{Code, Head};
 use mesh_model::errors::Reason;
 
-use super::body::{Receiver, Sender};
+use super::channel::Channel;
+use super::client_stream::length;
 use super::fault;
 use super::tunnel::Tunnel;
-use crate::exchange::fields::response_http2;
+use crate::exchange::fields::{ResponseShape, write_grpc_status};
 use crate::exchange::message::{
     Downstream, Fault, Gone, Length, LocalResponse, Payload, RequestRef, ResponseEdits, ResponseRef, Sink,
     Source, Trailers, Upstream,
 };
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,154 +30,121 @@ enum Kind {
     Extended,
 }
 
-/// The response on its way.
+/// How far the response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     /// Not begun.
     None,
-    /// Begun, and held.
-    Head(Box<Response<()>>),
-    /// The head is queued.
-    Body(Sender),
+    /// The head was sent.
+    Begun,
+    /// All was sent.
+    Finished,
     /// The stream failed.
     Broken,
 }
 
 /// One request and its response.
 pub struct ServerStream {
-    parts: Parts,
+    head: Box<Head>,
     kind: Kind,
-    receiver: Receiver,
-    respond: SendResponse<Bytes>,
+    channel: Channel,
     answer: Answer,
-    /// The rest of a response made by the proxy.
-    rest: Option<Bytes>,
-    finished: bool,
+    /// The body of a response made by the proxy, and how much of it was sent.
+    rest: Option<(Box<[u8]>, usize)>,
     tunnel: bool,
     grpc_status: Option<u32>,
 }
 
 impl ServerStream {
-    /// The exchange of an accepted stream.
-    pub fn new(parts: Parts, body: RecvStream, respond: SendResponse<Bytes>) -> Self {
-        let kind = match (
-            parts.method == Method::CONNECT,
-            parts.extensions.get::<h2::ext::Protocol>(),
-        ) {
-            (true, Some(_)) => Kind::Extended,
-            (true, None) => Kind::Connect,
-            (false, _) => Kind::Plain,
+    /// The exchange of a stream that arrived.
+    pub fn new(head: Box<Head>, channel: Channel) -> Self {
+        let kind = match (head.method(), head.protocol()) {
+            (b"CONNECT", Some(_)) => Kind::Extended,
+            (b"CONNECT", None) => Kind::Connect,
+            _ => Kind::Plain,
         };
         Self {
-            parts,
+            head,
             kind,
-            receiver: Receiver::new(body),
-            respond,
+            channel,
             answer: Answer::None,
             rest: None,
-            finished: false,
             tunnel: false,
             grpc_status: None,
         }
     }
 
     /// The request's head.
-    pub fn parts(&self) -> &Parts {
-        &self.parts
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
-    /// The protocol that an extended CONNECT asks for (`:protocol`): towards HTTP/1 servers an `Upgrade`, whose 101
-    /// becomes a 200 here.
-    pub fn upgrade_protocol(&self) -> Option<&str> {
-        self.parts
-            .extensions
-            .get::<h2::ext::Protocol>()
-            .map(h2::ext::Protocol::as_str)
+    /// Gives the request's head back.
+    pub fn finish_exchange(self) {
+        let Self { head, channel, .. } = self;
+        channel.give_back(head);
     }
 
     /// Whether the response's end was queued.
     pub fn is_finished(&self) -> bool {
-        self.finished && self.rest.is_none()
+        self.answer == Answer::Finished
     }
 
     /// Bytes of payload: what came, what went.
     pub fn payload_bytes(&self) -> (u64, u64) {
-        let sent = match &self.answer {
-            Answer::Body(sender) => sender.taken(),
-            _ => 0,
-        };
-        (self.receiver.taken(), sent)
+        self.channel.payload_bytes()
     }
 
     /// The byte stream behind an accepted CONNECT. `None` when no such response was begun.
-    pub fn into_tunnel(mut self) -> Option<Tunnel> {
-        self.send_head(false).ok()?;
-        match self.answer {
-            Answer::Body(sender) if self.tunnel => Some(Tunnel::new(self.receiver, sender)),
-            _ => None,
-        }
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        let accepted = self.answer == Answer::Begun && self.tunnel;
+        accepted.then(|| Tunnel::new(self.channel))
     }
 
     /// Ends a response that can't be completed. A gRPC caller gets its status in trailers, which may come at any time;
     /// others get a reset, so that nobody takes half a response for a whole one. `reset` is the code with which the
     /// server ended it, where it did.
     pub fn abort(&mut self, reason: Reason, reset: Option<Code>) {
-        if self.finished && self.rest.is_none() || matches!(self.answer, Answer::Broken) {
+        if matches!(self.answer, Answer::Finished | Answer::Broken) {
             return;
         }
-        self.finished = true;
-        if self.started() && self.request().is_grpc() && reason != Reason::ClientClosed {
-            let mut trailers = HeaderMap::with_capacity(2);
+        if self.answer == Answer::Begun && self.request().is_grpc() && reason != Reason::ClientClosed {
             let status = reset.map_or(reason.grpc_status(), fault::grpc_status);
-            trailers.insert(GRPC_STATUS, HeaderValue::from(status));
-            trailers.insert("grpc-message", HeaderValue::from_static(reason.text()));
             self.grpc_status = Some(status);
-            let sent = self.send_head(false).and_then(|()| match &mut self.answer {
-                Answer::Body(sender) => sender.finish(Trailers::Map(trailers)),
-                _ => Err(Fault::Truncated),
-            });
+            let sent = self
+                .channel
+                .head(true, |out| write_grpc_status(status, reason.text(), out));
             if sent.is_ok() {
+                self.answer = Answer::Finished;
                 return;
             }
         }
         self.reset(reset.map_or_else(|| code(reason), fault::passed_on));
     }
 
-    /// Resets the stream.
+    /// Takes the stream back.
     pub fn reset(&mut self, code: Code) {
-        match &mut self.answer {
-            Answer::Body(sender) => sender.reset(code),
-            _ => self.respond.send_reset(code),
-        }
+        self.channel.reset(code);
         self.answer = Answer::Broken;
     }
 
-    /// Queues the head that is held; `end` when nothing follows.
-    fn send_head(&mut self, end: bool) -> Result<(), Fault> {
-        match std::mem::replace(&mut self.answer, Answer::Broken) {
-            Answer::Head(head) => {
-                let stream = self
-                    .respond
-                    .send_response(*head, end)
-                    .map_err(|_| Fault::Truncated)?;
-                self.answer = Answer::Body(Sender::new(stream, end));
-                Ok(())
-            }
-            Answer::Broken => Err(Fault::Truncated),
-            other => {
-                self.answer = other;
-                Ok(())
-            }
-        }
-    }
-
-    fn note_grpc_status(&mut self, fields: &HeaderMap) {
-        if let Some(status) = fields.get(GRPC_STATUS) {
-            self.grpc_status = status
-                .to_str()
+    fn note_grpc_status(&mut self, head: &Head) {
+        if let Some(status) = head.value(Known::GrpcStatus) {
+            self.grpc_status = std::str::from_utf8(status)
                 .ok()
                 .and_then(|text| text.parse().ok())
                 .or(Some(2));
         }
+    }
+
+    /// Sends a head.
+    fn begin(&mut self, sent: Result<(), Fault>, ends: bool) {
+        self.answer = match sent {
+            // A client that has gone is noticed elsewhere.
+            Err(_) => Answer::Broken,
+            Ok(()) if ends => Answer::Finished,
+            Ok(()) => Answer::Begun,
+        };
     }
 }
 
@@ -207,28 +168,24 @@ impl Source for ServerStream {
         if self.kind != Kind::Plain {
             return Poll::Ready(Ok(Payload::End));
         }
-        self.receiver.poll_payload(cx)
+        self.channel.poll_payload(cx)
     }
 
     fn payload(&self) -> &[u8] {
-        self.receiver.payload()
+        self.channel.payload()
     }
 
     fn advance(&mut self, n: usize) {
-        self.receiver.advance(n);
-    }
-
-    fn take_bytes(&mut self, max: usize) -> Bytes {
-        self.receiver.take(max)
+        self.channel.advance(n);
     }
 
     fn take_trailers(&mut self) -> Trailers {
-        self.receiver.take_trailers()
+        self.channel.take_trailers()
     }
 
     fn length(&self) -> Length {
         match self.kind {
-            Kind::Plain => self.receiver.length(&self.parts.headers),
+            Kind::Plain => length(&self.head, &self.channel),
             Kind::Connect | Kind::Extended => Length::None,
         }
     }
@@ -236,43 +193,41 @@ impl Source for ServerStream {
 
 impl Sink for ServerStream {
     fn poll_send<S: Source>(&mut self, cx: &mut Context<'_>, source: &mut S) -> Poll<Result<(), Fault>> {
-        self.send_head(false)?;
-        match &mut self.answer {
-            Answer::Body(sender) => sender.poll_send(cx, source),
-            _ => Poll::Ready(Err(Fault::Protocol("no_response"))),
+        if self.answer != Answer::Begun {
+            return Poll::Ready(Err(Fault::Protocol("no_response")));
         }
+        self.channel.poll_send(cx, source)
     }
 
     fn finish(&mut self, trailers: Trailers) -> Result<(), Fault> {
-        if std::mem::replace(&mut self.finished, true) {
-            return Ok(());
+        match self.answer {
+            Answer::Finished => return Ok(()),
+            // A response made by the proxy ends with its body.
+            Answer::Begun if self.rest.is_some() => return Ok(()),
+            Answer::Begun => {}
+            Answer::None | Answer::Broken => return Err(Fault::Protocol("no_response")),
         }
-        if let Trailers::Map(fields) = &trailers {
+        if let Trailers::Fields(fields) = &trailers {
             self.note_grpc_status(fields);
         }
-        self.send_head(matches!(trailers, Trailers::None))?;
-        match &mut self.answer {
-            Answer::Body(sender) => sender.finish(trailers),
-            _ => Err(Fault::Protocol("no_response")),
-        }
+        self.channel.finish(trailers)?;
+        self.answer = Answer::Finished;
+        Ok(())
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        if matches!(self.answer, Answer::None) {
-            return Poll::Ready(Ok(()));
-        }
-        self.send_head(false)?;
-        let Answer::Body(sender) = &mut self.answer else {
+        if self.answer == Answer::Broken {
             return Poll::Ready(Err(Fault::Truncated));
-        };
-        sender.send_held()?;
-        while let Some(rest) = &mut self.rest {
-            let room = ready!(sender.poll_room(cx, rest.len()))?;
-            sender.push(rest.copy_to_bytes(room.min(rest.len())))?;
-            if rest.is_empty() {
+        }
+        while let Some((body, sent)) = &mut self.rest {
+            let left = body.get(*sent..).unwrap_or_default();
+            if left.is_empty() {
                 self.rest = None;
-                sender.finish(Trailers::None)?;
+                self.channel.finish(Trailers::None)?;
+                self.answer = Answer::Finished;
+                break;
             }
+            *sent += ready!(self.channel.poll_write(cx, left))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -280,93 +235,69 @@ impl Sink for ServerStream {
 
 impl Downstream for ServerStream {
     fn request(&self) -> RequestRef<'_> {
-        RequestRef::Http2(&self.parts)
+        RequestRef::Http2(&self.head)
     }
 
     fn start_response<U: Upstream>(&mut self, up: &mut U, edits: &ResponseEdits<'_>) {
-        let mut head = response_http2(up, edits);
-        let status = head.status();
+        let status = up.status();
+        let is_success = (200..300).contains(&status);
         self.tunnel = match self.kind {
             Kind::Plain => false,
-            Kind::Connect => status.is_success(),
-            Kind::Extended => status == StatusCode::SWITCHING_PROTOCOLS || status.is_success(),
+            Kind::Connect => is_success,
+            Kind::Extended => status == 101 || is_success,
         };
-        if self.tunnel {
-            // RFC 8441 section 5: what proves the switch in HTTP/1 has no place here.
-            *head.status_mut() = if status.is_success() {
-                status
+        let shape = ResponseShape {
+            status: match status {
+                // RFC 8441 section 5.
+                101 if self.tunnel => 200,
+                // RFC 9113 section 8.6: there is no such response, and nobody asked for it.
+                101 => 502,
+                status => status,
+            },
+            // RFC 9110 section 8.6.
+            length: if self.tunnel || status == 204 {
+                Length::None
             } else {
-                StatusCode::OK
-            };
-            head.headers_mut().remove("sec-websocket-accept");
-        } else if status == StatusCode::SWITCHING_PROTOCOLS {
-            // RFC 9113 section 8.6: there is no such response, and nobody asked for it.
-            *head.status_mut() = StatusCode::BAD_GATEWAY;
+                up.length()
+            },
+            tunnel: self.tunnel,
+        };
+        let response = up.response();
+        if let ResponseRef::Http2(head) = response {
+            self.note_grpc_status(head);
         }
-        // RFC 9110 section 8.6.
-        if self.tunnel || status == StatusCode::NO_CONTENT {
-            head.headers_mut().remove(CONTENT_LENGTH);
-        }
-        self.note_grpc_status(head.headers());
-        self.answer = Answer::Head(Box::new(head));
+        let sent = self
+            .channel
+            .head(false, |out| response.write_http2(shape, edits, out));
+        self.begin(sent, false);
     }
 
     fn informational(&mut self, response: ResponseRef<'_>) {
         // A client that has gone is noticed elsewhere.
-        let _ = self.respond.send_informational(response.informational_http2());
+        let _ = self
+            .channel
+            .head(false, |out| response.write_informational_http2(out));
     }
 
     fn respond(&mut self, response: &LocalResponse<'_>) {
-        let mut head = Response::new(());
-        *head.version_mut() = Version::HTTP_2;
-        *head.status_mut() = match response.grpc {
-            Some(_) => StatusCode::OK,
-            None => StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-        };
-        let fields = head.headers_mut();
-        for (name, value) in response.fields {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(*name), HeaderValue::from_str(value)) {
-                fields.append(name, value);
-            }
-        }
-        if (!response.body.is_empty() || response.grpc.is_some())
-            && let Ok(value) = HeaderValue::from_str(response.content_type)
-        {
-            fields.insert(CONTENT_TYPE, value);
-        }
-        match response.grpc {
-            Some((status, message)) => {
-                fields.insert(GRPC_STATUS, HeaderValue::from(status));
-                if let Ok(message) = HeaderValue::from_str(message) {
-                    fields.insert("grpc-message", message);
-                }
-                self.grpc_status = Some(status);
-            }
-            None if matches!(response.status, 204 | 304) => {}
-            None => {
-                fields.insert(CONTENT_LENGTH, HeaderValue::from(response.body.len()));
-            }
-        }
+        self.grpc_status = response.grpc.map(|(status, _)| status);
         let bodiless = response.grpc.is_some()
             || response.body.is_empty()
-            || self.parts.method == Method::HEAD
+            || self.head.method() == b"HEAD"
             || matches!(response.status, 204 | 304);
-        self.answer = Answer::Head(Box::new(head));
-        self.finished = true;
-        self.rest = (!bodiless).then(|| Bytes::copy_from_slice(response.body));
-        // A client that has gone is noticed when this is flushed.
-        let _ = self.send_head(bodiless);
+        self.rest = (!bodiless).then(|| (response.body.into(), 0));
+        let sent = self.channel.head(bodiless, |out| response.write_http2(out));
+        self.begin(sent, bodiless);
     }
 
     fn accept_tunnel(&mut self) {
         self.tunnel = self.kind != Kind::Plain;
-        self.answer = Answer::Head(Box::new(Response::new(())));
-        // A client that has gone is noticed by the tunnel.
-        let _ = self.send_head(false);
+        let sent = self.channel.head(false, |out| out.status(200));
+        self.begin(sent, false);
     }
 
     fn started(&self) -> bool {
-        !matches!(self.answer, Answer::None)
+        self.answer != Answer::None
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
@@ -374,10 +305,9 @@ impl Downstream for ServerStream {
     }
 
     fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.answer {
-            Answer::Body(sender) => sender.poll_reset(cx),
-            Answer::None | Answer::Head(_) => self.respond.poll_reset(cx).map(|_| ()),
+        match self.answer {
             Answer::Broken => Poll::Ready(()),
+            _ => self.channel.poll_failed(cx).map(|_| ()),
         }
     }
 

@@ -8,27 +8,24 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use h2::Reason;
+use mesh_http2::Code;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::body::{Receiver, Sender};
+use super::channel::Channel;
 use crate::exchange::message::{Fault, Payload, Trailers};
 use crate::io::Stream;
 
 /// A byte stream over a stream of HTTP/2.
 pub struct Tunnel {
-    receiver: Receiver,
-    sender: Sender,
+    channel: Channel,
     reset: bool,
 }
 
 impl Tunnel {
     /// A tunnel whose head has passed.
-    pub fn new(receiver: Receiver, sender: Sender) -> Self {
+    pub fn new(channel: Channel) -> Self {
         Self {
-            receiver,
-            sender,
+            channel,
             reset: false,
         }
     }
@@ -44,13 +41,13 @@ fn error(fault: Fault) -> io::Error {
 impl AsyncRead for Tunnel {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match ready!(this.receiver.poll_payload(cx)).map_err(error)? {
+        match ready!(this.channel.poll_payload(cx)).map_err(error)? {
             Payload::End => {}
             Payload::Data => {
-                let payload = this.receiver.payload();
+                let payload = this.channel.payload();
                 let n = payload.len().min(buf.remaining());
                 buf.put_slice(payload.get(..n).unwrap_or_default());
-                this.receiver.advance(n);
+                this.channel.advance(n);
             }
         }
         Poll::Ready(Ok(()))
@@ -63,26 +60,22 @@ impl AsyncWrite for Tunnel {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let room = ready!(this.sender.poll_room(cx, buf.len())).map_err(error)?;
-        let taken = buf.get(..room).unwrap_or(buf);
-        this.sender.push(Bytes::copy_from_slice(taken)).map_err(error)?;
-        // Nobody says here whether more comes at once.
-        this.sender.send_held().map_err(error)?;
-        Poll::Ready(Ok(taken.len()))
+        this.channel.poll_write(cx, buf).map_err(error)
     }
 
+    /// What was taken leaves with the connection's next write.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.get_mut().sender.send_held().map_err(error))
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.get_mut().sender.finish(Trailers::None).map_err(error))
+        Poll::Ready(self.get_mut().channel.finish(Trailers::None).map_err(error))
     }
 }
 
 impl Stream for Tunnel {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.receiver.poll_payload(cx).map(|_| Ok(()))
+        self.channel.poll_payload(cx).map(|_| Ok(()))
     }
 
     fn reset_on_drop(&mut self) {
@@ -98,7 +91,7 @@ impl Drop for Tunnel {
     fn drop(&mut self) {
         if self.reset {
             // RFC 9113 section 8.5: what a reset of the TCP connection becomes.
-            self.sender.reset(Reason::CONNECT_ERROR);
+            self.channel.reset(Code::CONNECT_ERROR);
         }
     }
 }

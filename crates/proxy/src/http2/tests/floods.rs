@@ -2,8 +2,8 @@
 
 use super::*;
 
-use crate::http2::frame::PREFACE;
-use crate::http2::frame::tests::frame;
+use mesh_http2::frame::PREFACE;
+
 use crate::telemetry::Limit;
 
 const DATA: u8 = 0;

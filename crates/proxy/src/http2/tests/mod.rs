@@ -229,3 +229,43 @@ async fn fetch(send: &mut SendRequest<Bytes>, request: Request<()>) -> Result<Wh
         .await
         .expect("an answer in time")
 }
+
+/// A frame's bytes.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    bytes.extend_from_slice(&[kind, flags]);
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// A request's head as it arrives.
+pub(super) fn head(fields: &[(&str, &str)]) -> Box<mesh_http2::Head> {
+    use mesh_http2::meter::{Budgets, Role};
+    let settings = mesh_http2::Settings {
+        streams: 1,
+        stream_window: 65_535,
+        connection_window: 65_535,
+        header_bytes: 65_536,
+        budgets: Budgets::new(65_536),
+    };
+    let buffers = crate::buffer::Buffers::new();
+    let pool = std::rc::Rc::new(mesh_http2::Pool::new(super::socket::WriteBuffers(buffers)));
+    let [mut client, mut server] = [Role::Client, Role::Server]
+        .map(|role| mesh_http2::Connection::new(role, settings, std::rc::Rc::clone(&pool)));
+    let key = client.open_stream(false).unwrap();
+    client
+        .head(key, true, |out| {
+            for (name, value) in fields {
+                out.field(
+                    mesh_http1::classify(name.as_bytes()),
+                    name.as_bytes(),
+                    value.as_bytes(),
+                    false,
+                );
+            }
+        })
+        .unwrap();
+    server.receive(client.unsent(), 0);
+    server.arrived().unwrap().1
+}

@@ -296,10 +296,10 @@ async fn many_small_messages_that_a_slow_caller_leaves_cost_others_nothing() {
 }
 
 #[tokio::test]
-async fn a_connection_that_late_frames_wear_out_is_replaced_in_time() {
+async fn empty_frames_wear_no_connection_out() {
     let handler = |_, mut respond: SendResponse<Bytes>| async move {
         let mut stream = respond.send_response(response(200), false).unwrap();
-        // An empty frame that ends nothing: `h2` bears a hundred in a connection's life.
+        // An empty frame that ends nothing, as servers send that flush.
         stream.send_data(Bytes::new(), false).unwrap();
         stream.send_data("hello".into(), true).unwrap();
     };
@@ -308,6 +308,5 @@ async fn a_connection_that_late_frames_wear_out_is_replaced_in_time() {
     for _ in 0..300 {
         assert_eq!(fetch(&mut send, get("/")).await.unwrap().body, b"hello");
     }
-    let (opened, ..) = front.connections();
-    assert!((4..=7).contains(&opened), "{opened}");
+    assert_eq!(front.connections().0, 1);
 }

@@ -1,0 +1,136 @@
+//! How do bytes get from a socket into a connection, and back?
+//!
+//! The driver of a connection reads while there is something, and writes once before it waits: by then the streams have
+//! said what they had to say, and all of it leaves in one system call. The peer is not read while it does not take what
+//! it is answered (attacks.md 8).
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use mesh_http2::frame;
+
+use super::channel::Shared;
+use crate::buffer::Buffers;
+use crate::clock::Nanos;
+use crate::io::Stream;
+use crate::io::socket::poll_discard;
+use crate::io::wire::{Filled, ReadSize, Wire};
+
+/// The largest frame has to be there as a whole.
+const FRAME: usize = frame::HEAD + frame::MOST;
+
+/// Buffers for what waits to be sent, from the thread's pool.
+pub struct WriteBuffers(pub Rc<Buffers>);
+
+impl mesh_http2::Buffers for WriteBuffers {
+    fn take(&self) -> Vec<u8> {
+        self.0.write()
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        if buffer.capacity() > 0 {
+            self.0.put_write(buffer);
+        }
+    }
+}
+
+/// A connection's socket.
+pub struct Socket<S> {
+    wire: Wire<S>,
+    connection: Shared,
+    written: u64,
+    /// Since when the peer has taken nothing of what waits for it.
+    stalled: Option<Nanos>,
+    /// What was read before is to be looked at.
+    early: bool,
+}
+
+impl<S: Stream> Socket<S> {
+    /// A socket and the connection over it. What was read of it before is read again.
+    pub fn new(wire: Wire<S>, connection: Shared) -> Self {
+        Self {
+            wire,
+            connection,
+            written: 0,
+            stalled: None,
+            early: true,
+        }
+    }
+
+    /// Since when the peer has read nothing although bytes wait for it.
+    pub fn stalled_since(&self) -> Option<Nanos> {
+        self.stalled
+    }
+
+    /// Bytes read and bytes written.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.wire.bytes_read, self.written)
+    }
+
+    /// Makes the coming drop a reset.
+    pub fn reset_on_drop(&mut self) {
+        self.wire.io.reset_on_drop();
+    }
+
+    /// Reads once. Ready when the connection was given something, which may be that the peer is gone.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, now: Nanos) -> Poll<()> {
+        if !self.connection.borrow().reads() {
+            return Poll::Pending;
+        }
+        let early = std::mem::take(&mut self.early) && !self.wire.unread().is_empty();
+        if !early {
+            match ready!(self.wire.poll_fill(cx, ReadSize::Adaptive)) {
+                Ok(Filled::Bytes(_)) => {}
+                Ok(Filled::Full) if self.wire.grow(FRAME) => return Poll::Ready(()),
+                Ok(_) | Err(_) => {
+                    self.connection.borrow_mut().gone();
+                    return Poll::Ready(());
+                }
+            }
+        }
+        let used = self.connection.borrow_mut().receive(self.wire.unread(), now);
+        self.wire.consume(used);
+        Poll::Ready(())
+    }
+
+    /// Writes all that is to be sent. Ready when nothing waits any more.
+    ///
+    /// # Errors
+    /// The socket failed; the connection knows.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, now: impl Fn() -> Nanos) -> Poll<io::Result<()>> {
+        let mut connection = self.connection.borrow_mut();
+        while !connection.unsent().is_empty() {
+            match Pin::new(&mut self.wire.io).poll_write(cx, connection.unsent()) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    connection.sent(n);
+                    self.written += n as u64;
+                    self.stalled = None;
+                }
+                Poll::Ready(result) => {
+                    connection.gone();
+                    return Poll::Ready(Err(result
+                        .err()
+                        .unwrap_or_else(|| io::ErrorKind::WriteZero.into())));
+                }
+                Poll::Pending => {
+                    self.stalled.get_or_insert_with(now);
+                    return Poll::Pending;
+                }
+            }
+        }
+        // TLS holds ciphertext back until it is flushed; sockets hold nothing.
+        Pin::new(&mut self.wire.io).poll_flush(cx)
+    }
+
+    /// Says that nothing more is sent.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.wire.poll_shutdown(cx)
+    }
+
+    /// Throws away what still comes, see [`poll_discard`].
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], budget: &mut usize) -> Poll<()> {
+        poll_discard(&mut self.wire.io, cx, scratch, budget)
+    }
+}
