@@ -1,6 +1,6 @@
 // Do the arrows between the crates point only the way the design draws them, and is the safe part safe?
 //
-//     sidecar, bindings -> controller, xds, proxy -> store, identity, http1 -> model
+//     sidecar, bindings -> controller, xds, proxy -> store, identity, http2 -> http1 -> model
 
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -17,10 +17,11 @@ interface Crate {
 const ARROWS: Record<string, string[]> = {
   'mesh-model': [],
   'mesh-http1': ['mesh-model'],
+  'mesh-http2': ['mesh-http1', 'mesh-model'],
   'mesh-identity': ['mesh-model'],
   'mesh-store': ['mesh-model'],
   'mesh-xds': ['mesh-identity', 'mesh-model', 'mesh-store'],
-  'mesh-proxy': ['mesh-http1', 'mesh-identity', 'mesh-model', 'mesh-store'],
+  'mesh-proxy': ['mesh-http1', 'mesh-http2', 'mesh-identity', 'mesh-model', 'mesh-store'],
   'mesh-controller': ['mesh-identity', 'mesh-model', 'mesh-proxy', 'mesh-store', 'mesh-xds'],
   'mesh-sidecar': [
     'mesh-controller',
@@ -96,7 +97,7 @@ test('crates know only the crates below them', async (t) => {
   }
 });
 
-for (const name of ['mesh-model', 'mesh-http1']) {
+for (const name of ['mesh-model', 'mesh-http1', 'mesh-http2']) {
   test(`${name} knows no socket, no clock and no runtime`, async (t) => {
     const crates = await linked(name);
     t.true(crates.includes(name));

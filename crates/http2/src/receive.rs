@@ -136,8 +136,10 @@ impl Connection {
             Some((at, stream)) if stream.receive == Side::Ended => {
                 self.stream_error(at, Code::STREAM_CLOSED, "http2_stream_closed");
             }
+            // RFC 9113 section 5.1: whoever takes a stream back sends nothing more on it.
+            Some((_, stream)) if stream.peer_reset => self.reset_number(frame.stream, Code::STREAM_CLOSED),
             Some(_) => {}
-            // RFC 9113 section 5.1: what was on its way when it was reset is passed over.
+            // The same section: what was on its way when it was reset is passed over.
             None if forgotten => self.reset_number(frame.stream, Code::STREAM_CLOSED),
             None => {}
         }
@@ -336,7 +338,14 @@ impl Connection {
         let error = match stream.receive {
             Side::Open => None,
             Side::Ended => Some((Code::STREAM_CLOSED, "http2_stream_closed")),
-            Side::Failed(_) => return self.pool.give_head(head),
+            Side::Failed(_) => {
+                let resets = stream.peer_reset;
+                self.pool.give_head(head);
+                if resets {
+                    self.reset_number(number, Code::STREAM_CLOSED);
+                }
+                return;
+            }
         };
         let malformed = |token| Some((Code::PROTOCOL_ERROR, token));
         let error = error.or_else(|| {
@@ -417,6 +426,7 @@ impl Connection {
             return Err(Fatal::protocol("http2_idle_stream"));
         }
         if let Some((at, stream)) = self.find(frame.stream) {
+            stream.peer_reset = true;
             stream.fail(if code == Code::REFUSED_STREAM {
                 // RFC 9113 section 8.7: it may be sent again.
                 Failure::Refused

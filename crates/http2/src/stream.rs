@@ -56,6 +56,8 @@ pub(crate) struct Stream {
     pub(crate) send_waker: Option<Waker>,
     /// It waits for room, and is listed there.
     pub(crate) blocked: bool,
+    /// The peer took it back.
+    pub(crate) peer_reset: bool,
     /// Its user is gone.
     pub(crate) released: bool,
     /// It counts among those that are open.
@@ -81,6 +83,7 @@ impl Stream {
             receive_waker: None,
             send_waker: None,
             blocked: false,
+            peer_reset: false,
             released: false,
             counted: true,
         }
