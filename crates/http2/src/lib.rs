@@ -10,6 +10,7 @@
 //! - [`meter`]: which frames an honest peer never sends so many of.
 //! - [`frame`] and [`code`]: the wire. [`pool`]: what connections of a thread share.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod code;
 pub mod connection;

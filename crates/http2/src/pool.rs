@@ -23,6 +23,7 @@ pub trait Buffers {
 /// Heads and payload that are used again.
 pub struct Pool {
     buffers: Box<dyn Buffers>,
+    #[expect(clippy::vec_box, reason = "heads move from stream to stream in their box")]
     heads: RefCell<Vec<Box<Head>>>,
     payloads: RefCell<Vec<Vec<u8>>>,
 }

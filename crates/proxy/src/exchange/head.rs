@@ -122,9 +122,8 @@ impl Outgoing<'_> {
         let crumbs = matches!(request, RequestRef::Http2(_))
             && fields.iter().filter(|field| field.known == Known::Cookie).count() > 1;
         copy_fields(bytes, fields, head.out(), |field: &Field| {
-            !field.hop
-                && !(crumbs && field.known == Known::Cookie)
-                && self.keeps(field.known, field.name.of(bytes))
+            let crumb = crumbs && field.known == Known::Cookie;
+            !field.hop && !crumb && self.keeps(field.known, field.name.of(bytes))
         });
         if crumbs && self.keeps(Known::Cookie, b"cookie") {
             let mut whole = Vec::new();
