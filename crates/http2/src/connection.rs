@@ -308,7 +308,7 @@ impl Connection {
             let stream = self.streams.get_mut(at)?;
             let head = stream.heads.pop_front();
             // Taken back before anybody looked at it: nothing is asked of a server.
-            if let Side::Failed(_) = stream.receive {
+            if let Side::Failed(_) = stream.send {
                 self.release(Key(at));
                 continue;
             }

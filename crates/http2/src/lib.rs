@@ -23,6 +23,9 @@ mod receive;
 mod send;
 pub mod stream;
 
+#[cfg(test)]
+mod tests;
+
 pub use code::Code;
 pub use connection::{Cause, Connection, Key, Settings};
 pub use head::Head;
