@@ -30,7 +30,8 @@ async function named(t: ExecutionContext, name: string, host = '127.0.0.1', port
 
 function work(cluster: object): Work {
   return {
-    listeners: [{ name: 'web', address: '127.0.0.1:0', to: 'site' }],
+    // No TCP target: a client's silence would call it, and shift the turns that are counted.
+    listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: 'site' }] }],
     clusters: { site: cluster },
   };
 }
@@ -221,6 +222,29 @@ test('in Node: name servers by option, trouble as a warning, everything in the s
   const metrics = await proxy.metrics();
   t.regex(metrics, /^mesh_dns_lookups_total\{result="not_found"\} [1-9]/m);
   t.regex(metrics, /^mesh_dns_answer_age_seconds\{name="site\.test",kind="host"\} \d/m);
+});
+
+test('in Node: while a change waits for a silent name server, the proxy answers and can be closed', async (t) => {
+  const names = await NameServer.start(t);
+  names.trouble('site.test', 'nothing');
+  const listeners = [{ name: 'web', address: '127.0.0.1:0', to: 'here' }];
+  const here = { endpoints: ['127.0.0.1:1'] };
+  const proxy = createProxy({ listeners, clusters: { here } }, { dnsServers: [names.address] });
+  t.teardown(() => proxy.close());
+  await proxy.listen();
+  const order: string[] = [];
+  const changed = proxy
+    .apply({ listeners, clusters: { here, site: { dns: 'site.test:80' } } })
+    .catch((error: MeshError) => error.code)
+    .then((outcome) => order.push(`changed: ${String(outcome)}`));
+  await until('the name is asked for', () => names.asked('site.test') > 0);
+  t.is((await proxy.stats()).updates.applied, 1);
+  order.push('looked at');
+  await proxy.close();
+  order.push('closed');
+  await changed;
+  t.deepEqual(order.toSorted(), ['changed: MESH_CLOSED', 'closed', 'looked at']);
+  t.is(order[0], 'looked at');
 });
 
 test('in Node: a name server that is none is refused', (t) => {

@@ -237,17 +237,15 @@ impl Task for Apply {
     fn compute(&mut self) -> Result<String> {
         let resources = mesh_model::validate::parse(&self.resources)
             .map_err(|issues| failure(&json!({ "code": "invalid", "issues": issues })))?;
-        with(&self.shared, |proxy| {
-            let applied = proxy
-                .apply(Change::Replace(resources))
-                .map_err(|error| apply_error(&error))?;
-            let addresses: Vec<_> = applied
-                .addresses
-                .iter()
-                .map(|(listener, address)| json!({ "listener": listener, "address": address.to_string() }))
-                .collect();
-            Ok(json!({ "version": applied.version, "addresses": addresses }).to_string())
-        })
+        // A server of names that is silent makes this wait: meanwhile the proxy can be looked at, drained and closed.
+        let applying = with(&self.shared, |proxy| Ok(proxy.applying(Change::Replace(resources))))?;
+        let applied = guarded(|| applying.wait().map_err(|error| apply_error(&error)))?;
+        let addresses: Vec<_> = applied
+            .addresses
+            .iter()
+            .map(|(listener, address)| json!({ "listener": listener, "address": address.to_string() }))
+            .collect();
+        Ok(json!({ "version": applied.version, "addresses": addresses }).to_string())
     }
 
     fn resolve(&mut self, _: Env, output: String) -> Result<String> {

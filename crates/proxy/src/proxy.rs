@@ -234,11 +234,16 @@ impl Proxy {
     /// # Errors
     /// See [`ApplyError`].
     pub fn apply(&self, change: Change) -> Result<Applied, ApplyError> {
+        self.applying(change).wait()
+    }
+
+    /// Begins to apply a change, for whoever must not hold the proxy while it waits.
+    pub fn applying(&self, change: Change) -> Applying {
         let (reply, answer) = sync::sync_channel(1);
         self.ask_to_apply(change, move |result| {
             let _ = reply.send(result);
         });
-        answer.recv().map_err(|_| ApplyError::Closed)?
+        Applying(answer)
     }
 
     /// The same for asynchronous code. The change goes on when the future is dropped.
@@ -271,6 +276,20 @@ impl Proxy {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// A change on its way, which goes on when this is dropped.
+#[derive(Debug)]
+pub struct Applying(sync::Receiver<Result<Applied, ApplyError>>);
+
+impl Applying {
+    /// Waits until the change is live or refused.
+    ///
+    /// # Errors
+    /// See [`Proxy::apply`].
+    pub fn wait(self) -> Result<Applied, ApplyError> {
+        self.0.recv().map_err(|_| ApplyError::Closed)?
     }
 }
 
