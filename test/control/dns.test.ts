@@ -243,7 +243,7 @@ test('in Node: while a change waits for a silent name server, the proxy answers 
   await proxy.close();
   order.push('closed');
   await changed;
-  t.deepEqual(order.toSorted(), ['changed: MESH_CLOSED', 'closed', 'looked at']);
+  t.deepEqual(order.toSorted(), ['changed: MESH_STATE', 'closed', 'looked at']);
   t.is(order[0], 'looked at');
 });
 
