@@ -238,7 +238,9 @@ impl Task for Apply {
         let resources = mesh_model::validate::parse(&self.resources)
             .map_err(|issues| failure(&json!({ "code": "invalid", "issues": issues })))?;
         // A server of names that is silent makes this wait: meanwhile the proxy can be looked at, drained and closed.
-        let applying = with(&self.shared, |proxy| Ok(proxy.applying(Change::Replace(resources))))?;
+        let applying = with(&self.shared, |proxy| {
+            Ok(proxy.applying(Change::Replace(resources)))
+        })?;
         let applied = guarded(|| applying.wait().map_err(|error| apply_error(&error)))?;
         let addresses: Vec<_> = applied
             .addresses

@@ -44,6 +44,7 @@ impl<N: Net> Relay<'_, N> {
             idle: plan.timeouts.tcp_idle,
             drain: &|| listener.drain_deadline(),
             now: &|| thread.now(),
+            pipes: &thread.pipes,
         };
         let started = thread.now();
         let none = thread.telemetry.shared().none();

@@ -18,6 +18,7 @@ use crate::buffer::Buffers;
 use crate::clock::{NEVER, Nanos};
 use crate::http2::socket::WriteBuffers;
 use crate::io::Net;
+use crate::io::splice::Pipes;
 use crate::panics::Guard;
 use crate::plan::{ListenerPlan, Plan};
 use crate::task::AllPlaces;
@@ -38,6 +39,8 @@ pub struct Thread<N: Net> {
     pub timers: Rc<Timers>,
     /// Buffers.
     pub buffers: Rc<Buffers>,
+    /// Pipes for bulk that passes from kernel to kernel.
+    pub pipes: Rc<Pipes>,
     /// What HTTP/2 connections lend each other.
     pub http2: Rc<mesh_http2::Pool>,
     /// Randomness.
@@ -154,6 +157,7 @@ impl<N: Net> Thread<N> {
             timers: Timers::new(),
             http2: Rc::new(mesh_http2::Pool::new(WriteBuffers(Rc::clone(&buffers)))),
             buffers,
+            pipes: Rc::default(),
             rng: RefCell::new(Rng::from_seed(seed)),
             telemetry,
             guard,
@@ -263,6 +267,7 @@ impl<N: Net> Thread<N> {
         }
         self.buffers.trim();
         self.http2.trim();
+        self.pipes.trim();
         self.request_heads.borrow_mut().shrink_to(0);
         self.response_heads.borrow_mut().shrink_to(0);
     }

@@ -1,12 +1,14 @@
 //! How do bytes pass when nobody looks at them?
 //!
 //! TCP streams, upgraded connections and CONNECT. Each direction reads into a pooled buffer that grows with the stream
-//! (held only while it has bytes in it) and writes from it. One side's end is passed on while the other direction goes
+//! (held only while it has bytes in it) and writes from it; while bulk passes between two plain sockets, it passes from
+//! kernel to kernel ([`Splice`]). One side's end is passed on while the other direction goes
 //! on (half-close); one side's reset resets the other.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use mesh_model::errors::Reason;
 
 use crate::clock::{NEVER, Nanos, after};
 use crate::io::Stream;
+use crate::io::splice::{Broken, Moved, Pipes, Splice};
 use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::timer::Deadline;
 
@@ -46,6 +49,8 @@ pub struct Bounds<'a> {
     pub drain: &'a dyn Fn() -> Nanos,
     /// The time.
     pub now: &'a dyn Fn() -> Nanos,
+    /// Pipes for bulk.
+    pub pipes: &'a Rc<Pipes>,
 }
 
 /// Passes bytes both ways until both sides ended. What was read too early on either side goes first.
@@ -55,12 +60,13 @@ pub async fn tunnel<C: Stream, S: Stream>(
     bounds: &Bounds<'_>,
 ) -> Ended {
     let (mut up, mut down) = (Flow::Open, Flow::Open);
+    let [mut upwards, mut downwards] = [(); 2].map(|()| Splice::new(Rc::clone(bounds.pipes)));
     let (mut sent, mut received) = (0, 0);
     let mut seen = (0, 0, up == Flow::Done, down == Flow::Done);
     let mut idle_at = after((bounds.now)(), bounds.idle);
     let result = poll_fn(|cx| {
-        let a = poll_copy(cx, client, server, &mut up, &mut sent);
-        let b = poll_copy(cx, server, client, &mut down, &mut received);
+        let a = poll_copy(cx, client, server, &mut upwards, &mut up, &mut sent);
+        let b = poll_copy(cx, server, client, &mut downwards, &mut down, &mut received);
         match (a, b) {
             (Poll::Ready(Err(Broken::Source)), _) | (_, Poll::Ready(Err(Broken::Sink))) => {
                 return Poll::Ready(Err(Reason::ClientClosed));
@@ -98,16 +104,11 @@ pub async fn tunnel<C: Stream, S: Stream>(
     }
 }
 
-/// Which side of a copy failed.
-enum Broken {
-    Source,
-    Sink,
-}
-
 fn poll_copy<A: Stream, B: Stream>(
     cx: &mut Context<'_>,
     from: &mut Wire<A>,
     to: &mut Wire<B>,
+    splice: &mut Splice,
     flow: &mut Flow,
     copied: &mut u64,
 ) -> Poll<Result<(), Broken>> {
@@ -125,6 +126,23 @@ fn poll_copy<A: Stream, B: Stream>(
         }
         // TLS holds ciphertext back until it is flushed; sockets hold nothing.
         ready!(Pin::new(&mut to.io).poll_flush(cx)).map_err(sink)?;
+        if (splice.holds() || from.is_bulk())
+            && let (Some(source), Some(sink)) = (from.io.tcp(), to.io.tcp())
+        {
+            match ready!(splice.poll_move(cx, source, sink))? {
+                Moved::Bytes(n, bulk) => {
+                    from.passed_by(n, bulk);
+                    to.bytes_written += n as u64;
+                    *copied += n as u64;
+                    continue;
+                }
+                Moved::End => {
+                    *flow = Flow::Ending;
+                    break;
+                }
+                Moved::None => {}
+            }
+        }
         match ready!(from.poll_fill(cx, ReadSize::Adaptive)).map_err(|_| Broken::Source)? {
             Filled::Bytes(_) | Filled::Full => {}
             Filled::End => *flow = Flow::Ending,

@@ -5,6 +5,7 @@
 
 pub mod acceptor;
 pub mod socket;
+pub mod splice;
 pub mod wire;
 
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use crate::clock::Clock;
 use crate::upstream::ConnectError;
@@ -29,6 +31,11 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
 
     /// The protocol agreed by ALPN, if TLS was spoken.
     fn alpn(&self) -> Option<&[u8]>;
+
+    /// The socket itself, where it is one of TCP without TLS: bytes may then pass from kernel to kernel.
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
 
     /// What else a client's TLS says.
     fn tls_facts(&self) -> Option<TlsFacts> {

@@ -197,6 +197,13 @@ impl Stream for Socket {
         }
     }
 
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(tcp) => Some(tcp),
+            _ => None,
+        }
+    }
+
     fn tls_facts(&self) -> Option<TlsFacts> {
         let Self::TlsServer(tls) = self else { return None };
         let session = tls.get_ref().1;

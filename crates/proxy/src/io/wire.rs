@@ -152,6 +152,17 @@ impl<S: Stream> Wire<S> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
+    /// Whether the last read filled its buffer, and nothing of it is left.
+    pub fn is_bulk(&self) -> bool {
+        self.filled_up && self.start == self.end
+    }
+
+    /// Notes bytes that were read past this.
+    pub fn passed_by(&mut self, n: usize, bulk: bool) {
+        self.filled_up = bulk;
+        self.bytes_read += n as u64;
+    }
+
     /// Waits for bytes without a buffer. Ready at once when there are unread ones.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.start < self.end {
