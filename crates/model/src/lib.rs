@@ -7,6 +7,7 @@
 //!   [`Cluster`](resources::Cluster), [`Endpoints`](resources::Endpoints)) and their JSON form.
 //! - [`errors`]: why the proxy answered by itself: status, `grpc-status`, `proxy-status`, metric label in one list.
 //! - [`route`]: which route takes a request; [`filter`]: what changes on the way.
+//! - [`spiffe`]: who a workload is.
 //! - [`sni`]: where a TLS stream goes that is not opened here.
 //! - [`decide`]: the whole way of a described request, for tools.
 //! - [`validate`]: what all is wrong with a configuration ([`issue`]: one such thing); [`limits`]: the bounds of every number.
@@ -23,5 +24,6 @@ mod pattern;
 pub mod resources;
 pub mod route;
 pub mod sni;
+pub mod spiffe;
 mod syntax;
 pub mod validate;
