@@ -32,6 +32,7 @@ mod svid;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+pub mod token;
 pub mod verify;
 
 pub use bundle::{BundleError, ContentHash, TrustBundle};
