@@ -8,6 +8,8 @@
 //!   MeshTls (Svid, TrustBundle and DenyList, each swapped live) ──> rustls::ServerConfig, rustls::ClientConfig
 //!                            │
 //!   a peer's chain ──> verify ──> Peer (its one SPIFFE id), or a Rejection that says why not
+//!
+//!   token::Tokens: what a workload proves itself with before its first certificate
 //! ```
 //!
 //! Invariants:

@@ -8,7 +8,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use mesh_model::errors::Reason;
 use rustls::{AlertDescription, CertificateError, Error, OtherError, PeerIncompatible};
+
+use crate::Side;
 
 /// Builds the enum and its lookups from one table, so that no variant can miss a column.
 macro_rules! rejections {
@@ -112,6 +115,19 @@ impl Rejection {
         }
     }
 
+    /// What the proxy answers and counts by it. `side` is where the peer is that is not believed.
+    pub const fn reason(self, side: Side) -> Reason {
+        match (side, self) {
+            (Side::Client, Self::TlsVersion | Self::NoProtocol | Self::RefusedByPeer) => {
+                Reason::TlsHandshakeFailed
+            }
+            (Side::Client, _) => Reason::ClientCertificate,
+            (Side::Server, Self::TlsVersion | Self::NoProtocol | Self::RefusedByPeer) => Reason::UpstreamTls,
+            (Side::Server, Self::WrongIdentity) => Reason::UpstreamName,
+            (Side::Server, _) => Reason::UpstreamCertificate,
+        }
+    }
+
     fn of_certificate(error: &CertificateError) -> Self {
         match error {
             CertificateError::Other(OtherError(inner)) => match inner.downcast_ref::<Self>() {
@@ -170,6 +186,35 @@ mod tests {
                 .iter()
                 .all(|token| token.bytes().all(|b| b == b'_' || b.is_ascii_lowercase()))
         );
+    }
+
+    #[test]
+    fn the_page_names_each() {
+        let page = include_str!("../../../docs/identity.md");
+        for rejection in Rejection::ALL {
+            assert!(
+                page.contains(&format!("`{}`", rejection.as_str())),
+                "{rejection:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_side_has_its_reasons() {
+        assert_eq!(Rejection::Expired.reason(Side::Client), Reason::ClientCertificate);
+        assert_eq!(
+            Rejection::Expired.reason(Side::Server),
+            Reason::UpstreamCertificate
+        );
+        assert_eq!(
+            Rejection::WrongIdentity.reason(Side::Server),
+            Reason::UpstreamName
+        );
+        assert_eq!(
+            Rejection::TlsVersion.reason(Side::Client),
+            Reason::TlsHandshakeFailed
+        );
+        assert_eq!(Rejection::RefusedByPeer.reason(Side::Server), Reason::UpstreamTls);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -133,8 +134,7 @@ impl TokenHash {
     pub fn of(presented: &str) -> Option<Self> {
         let presented = presented.trim_ascii();
         let digits = presented.strip_prefix(PREFIX)?;
-        let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        if digits.len() != 2 * BYTES || !digits.bytes().all(lower_hex) {
+        if !is_lower_hex(digits) {
             return None;
         }
         let hash = digest(&SHA256, presented.as_bytes());
@@ -238,6 +238,34 @@ impl Tokens {
         }
         good && fits
     }
+}
+
+/// A text that is no hash of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the hash of a token is 64 hexadecimal digits in lower case")]
+pub struct NotAHash;
+
+impl FromStr for TokenHash {
+    type Err = NotAHash;
+
+    /// What [`TokenHash`] writes of itself.
+    fn from_str(text: &str) -> Result<Self, NotAHash> {
+        if !is_lower_hex(text) {
+            return Err(NotAHash);
+        }
+        let mut bytes = [0; BYTES];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| NotAHash)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| NotAHash)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// [`BYTES`] bytes in their one spelling.
+fn is_lower_hex(text: &str) -> bool {
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == 2 * BYTES && text.bytes().all(digit)
 }
 
 impl fmt::Debug for Token {

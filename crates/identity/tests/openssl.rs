@@ -232,9 +232,11 @@ fn a_caller_that_speaks_something_else_is_refused() {
     let leaf = pki.make(&Leaf::of(FRONT));
     let listener = listener();
     let address = listener.local_addr().unwrap();
-    let _client = s_client(&pki, Some(&leaf), address, &["-alpn", "h2,http/1.1"]);
-    assert_eq!(
-        rejected(serve_one(&listener, &basket), "caller"),
-        Rejection::NoProtocol
-    );
+    for alpn in [&["-alpn", "h2,http/1.1"][..], &[]] {
+        let _client = s_client(&pki, Some(&leaf), address, alpn);
+        assert_eq!(
+            rejected(serve_one(&listener, &basket), "caller"),
+            Rejection::NoProtocol
+        );
+    }
 }

@@ -212,6 +212,31 @@ fn what_was_stored_and_is_damaged_is_refused() {
 }
 
 #[test]
+fn what_can_not_be_stored_does_not_happen() {
+    let temp = TempDir::new();
+    let path = temp.path().join("authority");
+    let mut authority = Authority::open(fast(), Directory::open(&path).unwrap(), at(0)).unwrap();
+    let (bundle, ends) = (authority.bundle().clone(), authority.issuer_ends());
+    fs::rename(&path, temp.path().join("away")).unwrap();
+    assert!(matches!(
+        authority.sign(&csr(), &id(), at(1)),
+        Err(SignError::Directory(_))
+    ));
+    assert!(matches!(
+        authority.rotate_root(at(1)),
+        Err(AuthorityError::Directory(_))
+    ));
+    assert!(matches!(
+        authority.tick(at(200)),
+        Err(AuthorityError::Directory(_))
+    ));
+    assert_eq!((authority.bundle(), authority.issuer_ends()), (&bundle, ends));
+    fs::rename(temp.path().join("away"), &path).unwrap();
+    assert_eq!(authority.tick(at(200)).unwrap(), [Changed::IssuerRenewed]);
+    authority.sign(&csr(), &id(), at(200)).unwrap();
+}
+
+#[test]
 fn a_start_that_was_cut_short_leaves_nothing_behind() {
     let temp = TempDir::new();
     let path = temp.path().join("authority");
@@ -255,6 +280,39 @@ fn a_mesh_lives_through_rotations() {
     assert!(
         count(Changed::RootSwitched) >= 2 && count(Changed::RootDropped) >= 2,
         "{seen:?}"
+    );
+}
+
+/// The same with an authority that is started anew all the time, also in the middle of a rotation.
+#[test]
+fn a_mesh_lives_through_restarts() {
+    let temp = TempDir::new();
+    let path = temp.path().join("authority");
+    let open = |now| Authority::open(fast(), Directory::open(&path).unwrap(), now).unwrap();
+    let mut authority = Some(open(at(0)));
+    let csr = csr();
+    let mut held: Option<[Signed; 2]> = None;
+    let mut roots = std::collections::HashSet::new();
+    for (turn, second) in (0..2 * 3600).step_by(20).enumerate() {
+        let now = at(second);
+        if turn % 5 == 0 {
+            drop(authority.take());
+        }
+        let authority = authority.get_or_insert_with(|| open(now));
+        authority.tick(now).unwrap();
+        let new = authority.sign(&csr, &id(), now).unwrap();
+        roots.insert(authority.bundle().hash());
+        // Two certificates in turn, so that one is always 20 seconds old.
+        let [_, old] = held.take().unwrap_or_else(|| [new.clone(), new.clone()]);
+        for (caller, called) in [(&old, &new), (&new, &old), (&old, &old)] {
+            believes(&caller.bundle, called, now).unwrap();
+        }
+        held = Some([old, new]);
+    }
+    assert!(
+        roots.len() >= 5,
+        "one root, two, another one, two, a third: {}",
+        roots.len()
     );
 }
 

@@ -101,7 +101,8 @@ impl MeshTls {
     }
 
     /// The configuration to be called with, in any of these protocols. Ask [`Peer::of`](crate::Peer::of) the first
-    /// certificate of a connection who called.
+    /// certificate of a connection who called, and [`Protocol::agreed`] in which protocol: a caller that offers none is
+    /// let through by TLS.
     ///
     /// # Errors
     /// rustls does not take the provider; never with the one that is built in.

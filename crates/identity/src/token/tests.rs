@@ -75,7 +75,8 @@ fn what_is_stored_is_taken_up_again() {
     let token = tokens.make(id(), 2, MINUTE, at(0)).unwrap();
     let mut again = Tokens::new();
     for (hash, grant) in tokens.grants() {
-        assert!(again.restore(*hash, grant.clone(), at(30)));
+        let stored = hash.to_string().parse().unwrap();
+        assert!(again.restore(stored, grant.clone(), at(30)));
         assert!(!Tokens::new().restore(*hash, grant.clone(), at(60)), "expired");
         let never = Grant {
             uses: 0,
@@ -84,6 +85,15 @@ fn what_is_stored_is_taken_up_again() {
         assert!(!Tokens::new().restore(*hash, never, at(30)));
     }
     assert_eq!(again.spend(token.reveal(), None, at(30)), Ok(id()));
+    for bad in [
+        String::new(),
+        "A".repeat(64),
+        "a".repeat(63),
+        "\u{e4}".repeat(32),
+        "+1".repeat(32),
+    ] {
+        assert_eq!(bad.parse::<TokenHash>(), Err(NotAHash), "{bad:?}");
+    }
 }
 
 #[test]

@@ -199,11 +199,16 @@ impl Drop for Pki {
 
 /// `YYYYMMDDHHMMSSZ` so many days from now.
 fn date(days: i64) -> String {
-    let output = Command::new("date")
-        .args(["-u", "-d", &format!("{days} days"), "+%Y%m%d%H%M%SZ"])
-        .output()
-        .unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    let distance = Duration::from_secs(days.unsigned_abs() * 86_400);
+    let time = match days < 0 {
+        true => SystemTime::now() - distance,
+        false => SystemTime::now() + distance,
+    };
+    let date = der::DateTime::from_system_time(time).unwrap().to_string();
+    date.chars()
+        .filter(|one| one.is_ascii_digit())
+        .collect::<String>()
+        + "Z"
 }
 
 /// A process that ends with the test.
@@ -355,7 +360,8 @@ pub(crate) fn serve_one(listener: &TcpListener, tls: &MeshTls) -> Result<(Peer, 
     assert_eq!(line, "ping\n");
     let connection = &mut stream.get_mut().conn;
     let peer = Peer::of(&connection.peer_certificates().unwrap()[0]).unwrap();
-    let protocol = Protocol::agreed(connection.alpn_protocol()).unwrap();
+    let protocol = Protocol::agreed(connection.alpn_protocol());
+    let protocol = protocol.map_err(|rejection| Failed::Tls(rejection.into()))?;
     let stream = stream.get_mut();
     stream.write_all(b"pong\n")?;
     stream.conn.send_close_notify();
