@@ -182,13 +182,14 @@ impl TrustBundle {
         &self.anchors
     }
 
-    /// Whether a root with this anchor has not ended: path building looks at an anchor's name and key alone.
-    pub(crate) fn is_current(&self, anchor: &TrustAnchor<'_>, now: SystemTime) -> bool {
+    /// When the roots with this anchor end; path building looks at an anchor's name and key alone.
+    pub(crate) fn anchor_ends(&self, anchor: &TrustAnchor<'_>) -> Option<SystemTime> {
         let same = |root: &&Root| {
             root.anchor.subject == anchor.subject
                 && root.anchor.subject_public_key_info == anchor.subject_public_key_info
         };
-        self.roots.iter().filter(same).any(|root| now <= root.not_after)
+        let ends = self.roots.iter().filter(same).map(|root| root.not_after);
+        ends.max()
     }
 }
 
@@ -230,6 +231,13 @@ impl fmt::Debug for TrustBundle {
             ..
         } = self;
         write!(f, "TrustBundle({trust_domain}, {} roots, {hash})", roots.len())
+    }
+}
+
+impl ContentHash {
+    /// The hash itself.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -6,9 +6,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use der::Decode;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, Error, KeyUsage};
+use x509_cert::Certificate;
 
 use crate::{DenyList, Peer, Rejection, TrustBundle};
 
@@ -37,6 +39,33 @@ pub fn verify(
     algorithms: &WebPkiSupportedAlgorithms,
     now: SystemTime,
 ) -> Result<Peer, Rejection> {
+    let believed = believe(leaf, others, side, bundle, algorithms, now)?;
+    not_denied(believed.peer, denied)
+}
+
+/// A peer whose chain is good, revocation left aside.
+#[derive(Clone, Debug)]
+pub(crate) struct Believed {
+    pub(crate) peer: Peer,
+    /// The chain is good from the time it was judged until here: no certificate of it, nor its root, ends before.
+    pub(crate) until: SystemTime,
+}
+
+pub(crate) fn not_denied(peer: Peer, denied: &DenyList) -> Result<Peer, Rejection> {
+    match denied.denies(&peer) {
+        true => Err(Rejection::Revoked),
+        false => Ok(peer),
+    }
+}
+
+pub(crate) fn believe(
+    leaf: &CertificateDer<'_>,
+    others: &[CertificateDer<'_>],
+    side: Side,
+    bundle: &TrustBundle,
+    algorithms: &WebPkiSupportedAlgorithms,
+    now: SystemTime,
+) -> Result<Believed, Rejection> {
     if others.len() >= MAX_CHAIN {
         return Err(Rejection::ChainTooLong);
     }
@@ -59,17 +88,18 @@ pub fn verify(
             None,
         )
         .map_err(of_path)?;
-    if !bundle.is_current(path.anchor(), now) {
-        return Err(Rejection::Expired);
+    let root_ends = bundle.anchor_ends(path.anchor()).filter(|ends| now <= *ends);
+    let mut until = root_ends.ok_or(Rejection::Expired)?;
+    for issuer in path.intermediate_certificates() {
+        let issuer = Certificate::from_der(&issuer.der()).map_err(|_| Rejection::Malformed)?;
+        until = until.min(issuer.tbs_certificate().validity().not_after.to_system_time());
     }
     let peer = Peer::of(leaf)?;
     if peer.id.trust_domain() != bundle.trust_domain() {
         return Err(Rejection::WrongTrustDomain);
     }
-    if denied.denies(&peer) {
-        return Err(Rejection::Revoked);
-    }
-    Ok(peer)
+    until = until.min(peer.not_after);
+    Ok(Believed { peer, until })
 }
 
 pub(crate) fn unix_time(time: SystemTime) -> UnixTime {

@@ -14,6 +14,7 @@
 //! - Without an SVID or without a trust bundle no handshake succeeds.
 
 mod protocol;
+mod remembered;
 mod verifier;
 
 pub use protocol::Protocol;
@@ -32,6 +33,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, Error, ServerConfig, SignatureScheme};
 
 use crate::{DenyList, Svid, TrustBundle};
+use remembered::Remembered;
 use verifier::{Callers, Expected};
 
 /// The identity of a workload and whom it believes, as handshakes see them.
@@ -47,6 +49,7 @@ pub(crate) struct Live {
     svid: ArcSwapOption<Svid>,
     bundle: ArcSwap<TrustBundle>,
     denied: ArcSwap<DenyList>,
+    remembered: Remembered,
 }
 
 impl MeshTls {
@@ -61,6 +64,7 @@ impl MeshTls {
             svid: ArcSwapOption::empty(),
             bundle: ArcSwap::from_pointee(TrustBundle::empty(trust_domain)),
             denied: ArcSwap::default(),
+            remembered: Remembered::default(),
         };
         Self {
             live: Arc::new(live),

@@ -1,5 +1,6 @@
 //! Handshakes in memory.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::UnixTime;
@@ -207,6 +208,80 @@ fn what_changes_is_seen_by_configurations_that_are_there() {
     assert_eq!(ends.server(), Some(Rejection::Revoked));
     front.set_svid(Arc::new(svid(&old, OTHER)));
     assert!(go().server.is_ok(), "another certificate of the same identity");
+}
+
+/// A chain that was good a moment ago is not believed for that.
+#[test]
+fn what_was_good_is_judged_by_what_is() {
+    let (ours, other) = (TestAuthority::new("a"), TestAuthority::new("b"));
+    let clock = Arc::new(Moving(AtomicU64::new(10)));
+    let basket = MeshTls::with_clock(domain(), Arc::clone(&clock) as Arc<dyn TimeProvider>);
+    let believing =
+        |authority: &TestAuthority| Arc::new(TrustBundle::from_der(domain(), [authority.der()]).unwrap());
+    basket.set_bundle(believing(&ours));
+    basket.set_svid(Arc::new(svid(&ours, ID)));
+    let front = workload(&ours, OTHER, 10);
+    let go = || call(&front, ID, &basket).server();
+    for _ in 0..3 {
+        assert_eq!(go(), None);
+    }
+    basket.set_bundle(believing(&other));
+    assert_eq!(go(), Some(Rejection::UnknownAuthority));
+    basket.set_bundle(believing(&ours));
+    assert_eq!(go(), None);
+    let mut denied = DenyList::new();
+    denied.deny(Denied::Id(id(OTHER)), None, at(10)).unwrap();
+    basket.set_denied(Arc::new(denied));
+    assert_eq!(go(), Some(Rejection::Revoked));
+    basket.set_denied(Arc::default());
+    assert_eq!(go(), None);
+    clock.0.store(1001, Ordering::Relaxed);
+    assert_eq!(go(), Some(Rejection::Expired));
+    clock.0.store(10, Ordering::Relaxed);
+    assert_eq!(go(), None);
+
+    // Whoever shows the certificate without its key has nothing of it.
+    let stolen = front.svid().unwrap().chain().to_vec();
+    let thief = CertifiedKey::new(stolen, Arc::new(WorkloadKey::generate().unwrap()));
+    let config = ClientConfig::builder_with_details(
+        Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
+        Arc::new(Stopped(at(10))),
+    );
+    let mut config = config
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Expected::new(
+            id(ID),
+            Arc::clone(&front.live),
+            &front.provider,
+        )))
+        .with_client_cert_resolver(Arc::new(Always(Arc::new(thief))));
+    config.alpn_protocols = vec![Protocol::Tcp.as_bytes().to_vec()];
+    let ends = shake(Arc::new(config), basket.server_config(Protocol::ALL).unwrap());
+    assert_eq!(ends.server(), Some(Rejection::BadSignature));
+}
+
+#[derive(Debug)]
+struct Moving(AtomicU64);
+
+impl TimeProvider for Moving {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(unix_time(at(self.0.load(Ordering::Relaxed))))
+    }
+}
+
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Always {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 #[test]

@@ -11,7 +11,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 use super::Live;
-use crate::verify::{Side, system_time, verify};
+use super::remembered::Key;
+use crate::verify::{Side, believe, not_denied, system_time};
 use crate::{Peer, Rejection};
 
 /// The judge of one side.
@@ -35,16 +36,18 @@ impl Judge {
         side: Side,
         now: UnixTime,
     ) -> Result<Peer, Rejection> {
-        let (bundle, denied) = (self.live.bundle.load(), self.live.denied.load());
-        verify(
-            leaf,
-            others,
-            side,
-            &bundle,
-            &denied,
-            &self.algorithms,
-            system_time(now),
-        )
+        let (bundle, now) = (self.live.bundle.load(), system_time(now));
+        let key = Key::new(leaf, others, side, &bundle);
+        let peer = match self.live.remembered.get(&key, now) {
+            Some(peer) => peer,
+            None => {
+                let believed = believe(leaf, others, side, &bundle, &self.algorithms, now)?;
+                let peer = believed.peer.clone();
+                self.live.remembered.put(key, believed, now);
+                peer
+            }
+        };
+        not_denied(peer, &self.live.denied.load())
     }
 
     fn signature(
