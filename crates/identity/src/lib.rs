@@ -9,6 +9,7 @@
 //!                            │
 //!   a peer's chain ──> verify ──> Peer (its one SPIFFE id), or a Rejection that says why not
 //!
+//!   Manager: when a workload asks for a certificate, and whether the answer is used
 //!   token::Tokens: what a workload proves itself with before its first certificate
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod csr;
 pub mod deny;
 mod key;
 mod leaf;
+pub mod manager;
 mod rejection;
 pub mod renewal;
 mod serial;
@@ -42,6 +44,7 @@ pub use csr::{Csr, CsrError};
 pub use deny::{Denied, DenyList, TooManyDenied};
 pub use key::{KeyError, WorkloadKey};
 pub use leaf::Peer;
+pub use manager::Manager;
 pub use rejection::Rejection;
 pub use serial::Serial;
 pub use svid::{Svid, SvidError};

@@ -52,6 +52,11 @@ impl Renewal {
         self.failures
     }
 
+    /// Renews now, if it was not due before.
+    pub fn expedite(&mut self, now: SystemTime) {
+        self.due = self.due.min(now);
+    }
+
     /// A try failed now: when to try next.
     pub fn failed(&mut self, now: SystemTime) -> SystemTime {
         let doubled = FIRST_RETRY.saturating_mul(2_u32.saturating_pow(self.failures));

@@ -10,9 +10,8 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mesh_identity::authority::{Authority, Changed, Settings};
-use mesh_identity::renewal::Renewal;
 use mesh_identity::tls::Protocol;
-use mesh_identity::{Csr, MeshTls, Svid, WorkloadKey, csr};
+use mesh_identity::{Csr, Manager, MeshTls};
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 use support::{BASKET, Call, FRONT, echo};
@@ -39,36 +38,26 @@ impl TimeProvider for Clock {
     }
 }
 
-/// A workload that renews as [`Renewal`] says.
+/// A workload that renews as [`Manager`] says.
 struct Workload {
-    id: &'static str,
     tls: Arc<MeshTls>,
-    renewal: Renewal,
+    manager: Manager,
 }
 
 impl Workload {
-    fn new(id: &'static str, clock: &Arc<Clock>, authority: &mut Authority) -> Self {
-        let tls = MeshTls::with_clock(
-            "mesh.test".parse().unwrap(),
-            Arc::clone(clock) as Arc<dyn TimeProvider>,
-        );
-        let mut workload = Self {
-            id,
-            tls: Arc::new(tls),
-            renewal: Renewal::new(clock.now(), clock.now(), 0),
-        };
+    fn new(id: &str, clock: &Arc<Clock>, authority: &mut Authority) -> Self {
+        let time = Arc::clone(clock) as Arc<dyn TimeProvider>;
+        let tls = Arc::new(MeshTls::with_clock("mesh.test".parse().unwrap(), time));
+        let manager = Manager::new(id.parse().unwrap(), Arc::clone(&tls), clock.now(), 7);
+        let mut workload = Self { tls, manager };
         workload.renew(clock.now(), authority);
         workload
     }
 
     fn renew(&mut self, now: SystemTime, authority: &mut Authority) {
-        let (key, id) = (WorkloadKey::generate().unwrap(), self.id.parse().unwrap());
-        let request = Csr::check(&csr::request(&key, &id).unwrap()).unwrap();
-        let signed = authority.sign(&request, &id, now).unwrap();
-        self.renewal = Renewal::new(now, signed.not_after, signed.serial.as_bytes()[0].into());
-        self.tls.set_bundle(signed.bundle);
-        self.tls
-            .set_svid(Arc::new(Svid::new(&key, signed.chain, now).unwrap()));
+        let request = Csr::check(&self.manager.request().unwrap()).unwrap();
+        let signed = authority.sign(&request, self.manager.id(), now).unwrap();
+        self.manager.answered(signed.chain, signed.bundle, now).unwrap();
     }
 }
 
@@ -100,7 +89,7 @@ fn issuers_and_roots_turn_over_under_calls() {
         let now = clock.now();
         changes.extend(authority.tick(now).unwrap());
         for workload in [&mut front, &mut basket] {
-            if now >= workload.renewal.due() {
+            if now >= workload.manager.due() {
                 workload.renew(now, &mut authority);
                 renewals += 1;
             }
