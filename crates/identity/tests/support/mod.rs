@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -349,10 +349,28 @@ impl Failed {
     }
 }
 
+/// The next caller, if one comes before the deadline.
+fn accept(listener: &TcpListener) -> Result<TcpStream, Failed> {
+    listener.set_nonblocking(true)?;
+    let start = Instant::now();
+    loop {
+        match listener.accept() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && start.elapsed() < DEADLINE => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            result => {
+                let (stream, _) = result?;
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+        }
+    }
+}
+
 /// Accepts one caller, answers its line with `pong`, and says who it was.
 pub(crate) fn serve_one(listener: &TcpListener, tls: &MeshTls) -> Result<(Peer, Protocol), Failed> {
     let config = tls.server_config(Protocol::ALL).map_err(Failed::Tls)?;
-    let (stream, _) = listener.accept()?;
+    let stream = accept(listener)?;
     let connection = ServerConnection::new(config).map_err(Failed::Tls)?;
     let mut stream = BufReader::new(StreamOwned::new(connection, timed(stream)));
     let mut line = String::new();
