@@ -259,7 +259,7 @@ fn a_mesh_lives_through_rotations() {
         .map(|_| authority.sign(&csr, &id(), at(0)).unwrap())
         .collect();
     let mut seen = Vec::new();
-    for second in (0..3 * 3600).step_by(7) {
+    for second in (0..3 * 3600).step_by(11) {
         let now = at(second);
         seen.extend(authority.tick(now).unwrap());
         for (at_workload, one) in held.iter_mut().enumerate() {
