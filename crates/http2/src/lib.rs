@@ -5,7 +5,8 @@
 //! without being taken apart; the frames of many streams gather in one buffer; once warm, a request asks the allocator
 //! for nothing.
 //!
-//! - [`connection`]: the state, `receive` the frames that come, `send` those that go, [`stream`] one stream.
+//! - [`connection`]: the state; `receive` and `control`: the frames that come; `send`: those that go; `take`: what came, for
+//!   its users; [`stream`]: one stream.
 //! - [`head`]: requests, responses, trailers. [`hpack`]: how they are compressed.
 //! - [`meter`]: which frames an honest peer never sends so many of.
 //! - [`frame`] and [`code`]: the wire. [`pool`]: what connections of a thread share.
@@ -14,6 +15,7 @@
 
 pub mod code;
 pub mod connection;
+mod control;
 pub mod frame;
 pub mod head;
 pub mod hpack;
@@ -22,6 +24,7 @@ pub mod pool;
 mod receive;
 mod send;
 pub mod stream;
+mod take;
 
 #[cfg(test)]
 mod tests;
@@ -30,5 +33,6 @@ pub use code::Code;
 pub use connection::{Cause, Connection, Key, Settings};
 pub use head::Head;
 pub use pool::{Buffers, Pool};
-pub use send::{HeadWriter, Received};
+pub use send::HeadWriter;
 pub use stream::Failure;
+pub use take::Received;

@@ -235,3 +235,96 @@ fn poll_io(
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (a, b) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (a.unwrap(), b.unwrap().0)
+    }
+
+    /// Moves everything; gives how many bytes.
+    async fn all(splice: &mut Splice, from: &TcpStream, to: &TcpStream) -> Result<usize, Broken> {
+        let mut moved = 0;
+        loop {
+            match poll_fn(|cx| splice.poll_move(cx, from, to)).await? {
+                Moved::Bytes(n, _) => moved += n,
+                Moved::End => return Ok(moved),
+                Moved::None => panic!("no pipe"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_arrive_in_order_and_pipes_come_back() {
+        let ((mut client, from), (to, mut server)) = (pair().await, pair().await);
+        let pipes: Rc<Pipes> = Rc::default();
+        let mut splice = Splice::new(Rc::clone(&pipes));
+        let sent: Vec<u8> = (0..5_000_000u32).map(|n| (n * 7 / 3) as u8).collect();
+        let writes = async {
+            for piece in sent.chunks(77_777) {
+                client.write_all(piece).await.unwrap();
+            }
+            client.shutdown().await.unwrap();
+        };
+        let moves = async {
+            let moved = all(&mut splice, &from, &to).await;
+            drop(to);
+            moved
+        };
+        let reads = async {
+            let mut came = Vec::new();
+            // A reader that is slow at first: the pipe fills.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            server.read_to_end(&mut came).await.unwrap();
+            came
+        };
+        let ((), moved, came) = tokio::join!(writes, moves, reads);
+        assert!(moved.is_ok_and(|moved| moved == sent.len()) && came == sent);
+        assert!(!splice.holds());
+        assert_eq!((pipes.made.get(), pipes.free.borrow().len()), (1, 1));
+        pipes.trim();
+        assert_eq!((pipes.made.get(), pipes.free.borrow().len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_pipe_with_bytes_in_it_is_not_used_again() {
+        let ((mut client, from), (to, server)) = (pair().await, pair().await);
+        let pipes: Rc<Pipes> = Rc::default();
+        let mut splice = Splice::new(Rc::clone(&pipes));
+        client.write_all(&[b'x'; 100_000]).await.unwrap();
+        socket2::SockRef::from(&server)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        drop(server);
+        let broken = loop {
+            match poll_fn(|cx| splice.poll_move(cx, &from, &to)).await {
+                Ok(_) => client.write_all(&[b'x'; 100_000]).await.unwrap(),
+                Err(broken) => break broken,
+            }
+        };
+        assert!(matches!(broken, Broken::Sink));
+        assert!(splice.holds());
+        drop(splice);
+        assert_eq!((pipes.made.get(), pipes.free.borrow().len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn pipes_are_bounded() {
+        let pipes = Pipes::default();
+        let taken: Vec<_> = std::iter::from_fn(|| pipes.take()).collect();
+        assert!(taken.len() <= MOST && pipes.made.get() == taken.len());
+        taken.into_iter().for_each(|pipe| pipes.put(pipe, true));
+        assert_eq!(pipes.free.borrow().len(), pipes.made.get());
+    }
+}
