@@ -7,15 +7,11 @@
 //!                                           └─> anything ─> tunnel to the TCP target
 //! ```
 //!
-//! Nothing is guessed early: a partial request line, preface or ClientHello waits until the header timeout. On a
-//! listener with a TCP target, [`SILENCE`] without a byte makes the proxy call the target; should the server speak
-//! first, the stream is TCP; should the client speak first after all, its bytes are looked at as ever. A server that
-//! greets as HTTP/2 is no reason to pass bytes unseen: its client is waited for.
+//! What it speaks is told by the listener, by ALPN, or by its first bytes (`first_bytes`).
 
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 use mesh_model::errors::Reason;
 use mesh_model::resources::{ListenerProtocol, WeightedCluster};
@@ -23,9 +19,8 @@ use mesh_model::resources::{ListenerProtocol, WeightedCluster};
 use crate::access;
 use crate::balance::{EndpointState, Outcome as Verdict};
 use crate::clock::after;
-use crate::detect::{Detected, detect, greets_as_http2};
 use crate::exchange::Peer;
-use crate::http1;
+use crate::first_bytes::by_first_bytes;
 use crate::io::Net;
 use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::io::{Stream, TlsFacts};
@@ -38,12 +33,6 @@ use crate::tls::sniff::{Hello, client_hello};
 use crate::upstream::pool::Pooled;
 use crate::upstream::stream::{Dialled, dial};
 
-/// How long a client may be silent before the TCP target is called: long enough that a client that speaks first is
-/// seldom misjudged, short enough that nobody notices.
-pub const SILENCE: std::time::Duration = std::time::Duration::from_millis(10);
-/// How long a silent client may still speak when the TCP target can't be reached: should it speak HTTP, it learns why
-/// from a response.
-const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long a connection that is quiet is taken for busy: a drain does not cut it, since a request may be on its way.
 pub const WARM: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -63,6 +52,8 @@ pub struct Connection<N: Net> {
     pub opened: u64,
     /// Counts it as open until it is dropped.
     pub permit: ListenerPermit,
+    /// Since when its first request's head is waited for: all of it must be there within `timeouts.header`.
+    pub head_since: u64,
     /// HTTP/1 requests so far.
     pub served: u32,
 }
@@ -78,7 +69,7 @@ pub enum Next<N: Net> {
 }
 
 /// How a stream of bytes went: `Err` when nothing came of it, so that it is not counted nor written down yet.
-type Streamed = Result<Option<Reason>, Reason>;
+pub(crate) type Streamed = Result<Option<Reason>, Reason>;
 
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
@@ -124,81 +115,19 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
 }
 
 /// The end of a connection that never became HTTP.
-fn over<N: Net>(connection: &Connection<N>, protocol: Protocol, streamed: Streamed) -> Next<N> {
+pub(crate) fn over<N: Net>(connection: &Connection<N>, protocol: Protocol, streamed: Streamed) -> Next<N> {
     Next::Over(streamed.unwrap_or_else(|reason| {
         connection.refused(reason, protocol, None);
         Some(reason)
     }))
 }
 
-async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
-    let tcp = &plan.resource.tcp;
-    let stats = connection.thread.telemetry.listener(&plan.label);
-    let mut server = None;
-    if !tcp.is_empty() && connection.wire.unread().is_empty() {
-        match first_byte(&mut connection, SILENCE).await {
-            FirstByte::Came => {}
-            FirstByte::Ended => return Next::Over(None),
-            FirstByte::Silence => match server_first(&mut connection, plan).await {
-                ServerFirst::ClientSpoke(dialled) => server = dialled,
-                ServerFirst::Over(streamed) => return over(&connection, Protocol::Tcp, streamed),
-            },
-        }
-    }
-    let most = plan.http1.head_bytes;
-    let at = after(connection.thread.now(), plan.timeouts.header).min(connection.listener.drain_deadline());
-    loop {
-        let detected = detect(connection.wire.unread(), most);
-        match detected {
-            Detected::Undecided => {}
-            Detected::Http1 if plan.routes.is_some() => {
-                stats.detected(Protocol::Http1);
-                return Next::Http1(connection);
-            }
-            Detected::Http2 if plan.routes.is_some() => {
-                stats.detected(Protocol::Http2);
-                return Next::Http2(connection);
-            }
-            Detected::Tls if plan.sni.is_some() && plan.tls.is_none() => {
-                stats.detected(Protocol::Tls);
-                let streamed = pass_through(&mut connection, plan).await;
-                return over(&connection, Protocol::Tls, streamed);
-            }
-            _ if !tcp.is_empty() => {
-                stats.detected(Protocol::Tcp);
-                let streamed = stream_to(&mut connection, plan, server).await;
-                return over(&connection, Protocol::Tcp, streamed);
-            }
-            Detected::Tls => return over(&connection, Protocol::Tls, Err(Reason::TlsNotConfigured)),
-            // The HTTP/1 engine says what is wrong with it.
-            _ if plan.routes.is_some() => return Next::Http1(connection),
-            _ => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
-        }
-        match fill(&mut connection, at, most).await {
-            Ok(Filled::Bytes(_)) => {}
-            Ok(Filled::End) if connection.wire.unread().is_empty() => return Next::Over(None),
-            Ok(_) if !tcp.is_empty() => {
-                let streamed = stream_to(&mut connection, plan, server).await;
-                return over(&connection, Protocol::Tcp, streamed);
-            }
-            Ok(_) if plan.routes.is_some() => return Next::Http1(connection),
-            Ok(_) => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
-            // Waiting is no way around HTTP's rules: what may still become a request never becomes a TCP stream.
-            Err(Reason::HeaderTimeout) if plan.routes.is_some() && is_text(connection.wire.unread()) => {
-                return Next::Over(Some(http1::connection::too_slow(connection, plan).await));
-            }
-            Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
-        }
-    }
-}
-
-/// Whether an answer in HTTP/1 would be understood: something was said, and it is no TLS.
-fn is_text(unread: &[u8]) -> bool {
-    unread.first().is_some_and(|first| *first != 0x16)
-}
-
 /// Reads more, by a deadline, into a buffer that may grow to `most`.
-async fn fill<N: Net>(connection: &mut Connection<N>, at: u64, most: usize) -> Result<Filled, Reason> {
+pub(crate) async fn fill<N: Net>(
+    connection: &mut Connection<N>,
+    at: u64,
+    most: usize,
+) -> Result<Filled, Reason> {
     let Connection {
         wire,
         deadline,
@@ -226,93 +155,6 @@ async fn fill<N: Net>(connection: &mut Connection<N>, at: u64, most: usize) -> R
         Some(Err(_)) => Err(Reason::ClientClosed),
         None if leaves() => Err(Reason::Draining),
         None => Err(Reason::HeaderTimeout),
-    }
-}
-
-enum FirstByte {
-    Came,
-    Ended,
-    Silence,
-}
-
-async fn first_byte<N: Net>(connection: &mut Connection<N>, span: std::time::Duration) -> FirstByte {
-    let Connection {
-        thread,
-        wire,
-        deadline,
-        ..
-    } = connection;
-    deadline.set(after(thread.now(), Some(span)));
-    match until(deadline, poll_fn(|cx| wire.poll_fill(cx, ReadSize::Small))).await {
-        Some(Ok(Filled::Bytes(_) | Filled::Full)) => FirstByte::Came,
-        Some(Ok(Filled::End) | Err(_)) => FirstByte::Ended,
-        None => FirstByte::Silence,
-    }
-}
-
-enum ServerFirst<S> {
-    /// The client spoke after all; the server that waits, if one could be reached.
-    ClientSpoke(Option<Dialled<S>>),
-    Over(Streamed),
-}
-
-/// Calls the TCP target and sees who speaks first.
-async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst<N::Stream> {
-    let mut server = match stream_server(connection, &plan.resource.tcp).await {
-        Ok(server) => server,
-        Err(reason) => {
-            return match first_byte(connection, LAST_WORD).await {
-                FirstByte::Came => ServerFirst::ClientSpoke(None),
-                FirstByte::Ended => ServerFirst::Over(Ok(None)),
-                FirstByte::Silence => {
-                    connection.wire.io.reset_on_drop();
-                    ServerFirst::Over(Err(reason))
-                }
-            };
-        }
-    };
-    let Connection {
-        thread,
-        listener,
-        wire,
-        deadline,
-        opened,
-        ..
-    } = &mut *connection;
-    let is_http = plan.routes.is_some();
-    let idle = after(thread.now(), plan.timeouts.tcp_idle);
-    let warm = after(*opened, Some(WARM));
-    deadline.set(idle);
-    let client_spoke = until(
-        deadline,
-        poll_fn(|cx| {
-            if wire.poll_fill(cx, ReadSize::Small).is_ready() {
-                return Poll::Ready(true);
-            }
-            while let Poll::Ready(filled) = server.pooled.wire.poll_fill(cx, ReadSize::Small) {
-                let more = matches!(filled, Ok(Filled::Bytes(_)));
-                if !more || !is_http || greets_as_http2(server.pooled.wire.unread()).is_some() {
-                    return Poll::Ready(false);
-                }
-            }
-            if listener.is_closing() {
-                deadline.set(idle.min(warm));
-            }
-            Poll::Pending
-        }),
-    )
-    .await;
-    match client_spoke {
-        Some(true) => ServerFirst::ClientSpoke(Some(server)),
-        Some(false) if is_http && greets_as_http2(server.pooled.wire.unread()) == Some(true) => {
-            ServerFirst::ClientSpoke(None)
-        }
-        Some(false) => {
-            thread.telemetry.listener(&plan.label).detected(Protocol::Tcp);
-            ServerFirst::Over(Ok(relay(connection, plan, server, Protocol::Tcp).await))
-        }
-        None if listener.is_closing() => ServerFirst::Over(Err(Reason::Draining)),
-        None => ServerFirst::Over(Err(Reason::IdleTimeout)),
     }
 }
 
@@ -349,7 +191,7 @@ async fn passes_through<N: Net>(
     }
 }
 
-async fn pass_through<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> Streamed {
+pub(crate) async fn pass_through<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> Streamed {
     match passes_through(connection, plan).await? {
         Some(targets) => stream(connection, plan, &targets, Protocol::Tls).await,
         None if !plan.resource.tcp.is_empty() => {
@@ -373,6 +215,7 @@ async fn handshake<N: Net>(
         opened,
         permit,
         served,
+        ..
     } = connection;
     let stats = thread.telemetry.listener(&plan.label);
     let started = thread.now();
@@ -420,6 +263,7 @@ async fn handshake<N: Net>(
         .and_then(|_| stream.tls_facts())
         .map(Box::new);
     let wire = Wire::new(stream, Rc::clone(&thread.buffers));
+    let head_since = thread.now();
     Ok(Connection {
         thread,
         listener,
@@ -428,6 +272,7 @@ async fn handshake<N: Net>(
         wire,
         opened,
         permit,
+        head_since,
         served,
     })
 }
@@ -449,7 +294,7 @@ async fn stream<N: Net>(
 }
 
 /// Passes a stream to the TCP target, or to the server that was called already.
-async fn stream_to<N: Net>(
+pub(crate) async fn stream_to<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
     server: Option<Dialled<N::Stream>>,
@@ -460,7 +305,7 @@ async fn stream_to<N: Net>(
     }
 }
 
-async fn stream_server<N: Net>(
+pub(crate) async fn stream_server<N: Net>(
     connection: &Connection<N>,
     to: &[WeightedCluster],
 ) -> Result<Dialled<N::Stream>, Reason> {
@@ -468,7 +313,7 @@ async fn stream_server<N: Net>(
     dial(&connection.thread, &connection.deadline, not_after, to).await
 }
 
-async fn relay<N: Net>(
+pub(crate) async fn relay<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
     server: Dialled<N::Stream>,

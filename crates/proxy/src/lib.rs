@@ -25,6 +25,7 @@ pub mod descriptors;
 pub mod detect;
 pub mod discovery;
 pub mod exchange;
+mod first_bytes;
 pub mod handle;
 pub mod http1;
 pub mod http2;

@@ -53,14 +53,16 @@ pub fn serve<N: Net>(
         reason: Some(Reason::Internal),
         is_idle: false,
     };
+    let opened = thread.now();
     let connection = Connection {
         deadline: listener.deadline(&thread.timers),
         wire: Wire::new(stream, Rc::clone(&thread.buffers)),
-        opened: thread.now(),
+        opened,
         peer: Peer::new(client),
         thread,
         listener,
         permit,
+        head_since: opened,
         served: 0,
     };
     Serve {

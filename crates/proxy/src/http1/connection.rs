@@ -54,7 +54,12 @@ impl Waiting {
     pub fn first<N: Net>(connection: &Connection<N>) -> Self {
         let span = connection.listener.plan().timeouts.header;
         let since = connection.opened;
-        Self::new(connection, since, after(since, span), Reason::HeaderTimeout)
+        Self::new(
+            connection,
+            since,
+            after(connection.head_since, span),
+            Reason::HeaderTimeout,
+        )
     }
 
     /// For another one, after a response that was complete at `now`.
@@ -143,6 +148,7 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         wire,
         opened,
         permit,
+        head_since,
         served,
     } = connection;
     let served = served.saturating_add(1);
@@ -182,6 +188,7 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         wire,
         opened,
         permit,
+        head_since,
         served,
     };
     if let Some(server) = outcome.tunnel {
@@ -247,6 +254,8 @@ async fn read_head<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) 
         wire,
         deadline,
         listener,
+        head_since,
+        served,
         ..
     } = connection;
     let mut head = thread.request_head();
@@ -276,7 +285,9 @@ async fn read_head<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) 
                 // A head that is there costs no look at the clock.
                 if filled.is_pending() && !armed {
                     armed = true;
-                    deadline.set(after(thread.now(), plan.timeouts.header));
+                    // The first request's time runs since the connection could speak (attacks.md 10).
+                    let since = if *served == 0 { *head_since } else { thread.now() };
+                    deadline.set(after(since, plan.timeouts.header));
                 }
                 filled.map(Some)
             }),

@@ -403,3 +403,48 @@ fn upgraded(seed: u64) {
 fn connections_that_leave_http_carry_every_byte() {
     each_seed("upgrades", 400, upgraded);
 }
+
+/// A client that says so much of a request at these seconds; gives when it got 408.
+fn refused_at(listener: Value, words: &'static [(u64, &str)]) -> Nanos {
+    let sim = Sim::new(7);
+    let proxy = Proxy::new(&sim, Weather::fair(&sim), &resources(listener));
+    let server = sim.clone();
+    proxy.net().listen(SERVER, move |stream, _| {
+        server.spawn("server", async move {
+            let _ = Talk::new(stream).take_all().await;
+        });
+    });
+    let stream = proxy.connect();
+    let (clock, at) = (sim.clone(), Rc::new(RefCell::new(0)));
+    let keep = Rc::clone(&at);
+    sim.spawn("client", async move {
+        let mut talk = Talk::new(stream);
+        let start = clock.now();
+        for (second, word) in words {
+            clock.sleep(start + second * SECOND - clock.now()).await;
+            talk.write(word.as_bytes()).await.unwrap();
+        }
+        assert_eq!(talk.head().await.unwrap().status(), 408);
+        *keep.borrow_mut() = clock.now() - start;
+        talk.end().await;
+    });
+    finish(&sim, &proxy);
+    proxy.finish(SECOND);
+    let at = *at.borrow();
+    at
+}
+
+#[test]
+fn row_10_a_first_head_has_one_header_timeout_however_it_is_told_apart() {
+    let words = &[(6, "G"), (9, "ET / HTTP/1.1\r\nHost: a.test\r\n")];
+    for protocol in ["auto", "http1"] {
+        let listener = json!({ "routes": "main", "protocol": protocol, "timeouts": { "header": "10s" } });
+        let at = refused_at(listener, words);
+        assert!((10 * SECOND..11 * SECOND).contains(&at), "{protocol}: {at}");
+    }
+    // Who waited for a server to speak first begins when it gives that up.
+    let listener =
+        json!({ "routes": "main", "tcp": [{ "cluster": "site" }], "timeouts": { "header": "10s" } });
+    let at = refused_at(listener, &[(60, "G"), (69, "ET / HTTP/1.1\r\n")]);
+    assert!((70 * SECOND..71 * SECOND).contains(&at), "{at}");
+}

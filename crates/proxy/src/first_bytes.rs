@@ -1,0 +1,189 @@
+//! What does a client speak on a port that takes everything?
+//!
+//! Nothing is guessed early: a partial request line, preface or ClientHello waits until the header timeout. On a
+//! listener with a TCP target, [`SILENCE`] without a byte makes the proxy call the target; should the server speak
+//! first, the stream is TCP; should the client speak first after all, its bytes are looked at as ever. A server that
+//! greets as HTTP/2 is no reason to pass bytes unseen: its client is waited for.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use mesh_model::errors::Reason;
+
+use crate::clock::after;
+use crate::connection::{
+    Connection, Next, Streamed, WARM, fill, over, pass_through, relay, stream_server, stream_to,
+};
+use crate::detect::{Detected, detect, greets_as_http2};
+use crate::http1;
+use crate::io::wire::{Filled, ReadSize};
+use crate::io::{Net, Stream};
+use crate::plan::ListenerPlan;
+use crate::telemetry::Protocol;
+use crate::timer::until;
+use crate::upstream::stream::Dialled;
+
+/// How long a client may be silent before the TCP target is called: long enough that a client that speaks first is
+/// seldom misjudged, short enough that nobody notices.
+const SILENCE: std::time::Duration = std::time::Duration::from_millis(10);
+/// How long a silent client may still speak when the TCP target can't be reached: should it speak HTTP, it learns why
+/// from a response.
+const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Finds out what the client speaks; streams of bytes are passed on here, to their end.
+pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
+    let tcp = &plan.resource.tcp;
+    let stats = connection.thread.telemetry.listener(&plan.label);
+    let mut server = None;
+    if !tcp.is_empty() && connection.wire.unread().is_empty() {
+        match first_byte(&mut connection, SILENCE).await {
+            FirstByte::Came => {}
+            FirstByte::Ended => return Next::Over(None),
+            FirstByte::Silence => match server_first(&mut connection, plan).await {
+                ServerFirst::ClientSpoke(dialled) => {
+                    server = dialled;
+                    // It had reason to wait.
+                    connection.head_since = connection.thread.now();
+                }
+                ServerFirst::Over(streamed) => return over(&connection, Protocol::Tcp, streamed),
+            },
+        }
+    }
+    let most = plan.http1.head_bytes;
+    let at = after(connection.head_since, plan.timeouts.header).min(connection.listener.drain_deadline());
+    loop {
+        let detected = detect(connection.wire.unread(), most);
+        match detected {
+            Detected::Undecided => {}
+            Detected::Http1 if plan.routes.is_some() => {
+                stats.detected(Protocol::Http1);
+                return Next::Http1(connection);
+            }
+            Detected::Http2 if plan.routes.is_some() => {
+                stats.detected(Protocol::Http2);
+                return Next::Http2(connection);
+            }
+            Detected::Tls if plan.sni.is_some() && plan.tls.is_none() => {
+                stats.detected(Protocol::Tls);
+                let streamed = pass_through(&mut connection, plan).await;
+                return over(&connection, Protocol::Tls, streamed);
+            }
+            _ if !tcp.is_empty() => {
+                stats.detected(Protocol::Tcp);
+                let streamed = stream_to(&mut connection, plan, server).await;
+                return over(&connection, Protocol::Tcp, streamed);
+            }
+            Detected::Tls => return over(&connection, Protocol::Tls, Err(Reason::TlsNotConfigured)),
+            // The HTTP/1 engine says what is wrong with it.
+            _ if plan.routes.is_some() => return Next::Http1(connection),
+            _ => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
+        }
+        match fill(&mut connection, at, most).await {
+            Ok(Filled::Bytes(_)) => {}
+            Ok(Filled::End) if connection.wire.unread().is_empty() => return Next::Over(None),
+            Ok(_) if !tcp.is_empty() => {
+                let streamed = stream_to(&mut connection, plan, server).await;
+                return over(&connection, Protocol::Tcp, streamed);
+            }
+            Ok(_) if plan.routes.is_some() => return Next::Http1(connection),
+            Ok(_) => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
+            // Waiting is no way around HTTP's rules: what may still become a request never becomes a TCP stream.
+            Err(Reason::HeaderTimeout) if plan.routes.is_some() && is_text(connection.wire.unread()) => {
+                return Next::Over(Some(http1::connection::too_slow(connection, plan).await));
+            }
+            Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
+        }
+    }
+}
+
+/// Whether an answer in HTTP/1 would be understood: something was said, and it is no TLS.
+fn is_text(unread: &[u8]) -> bool {
+    unread.first().is_some_and(|first| *first != 0x16)
+}
+
+enum FirstByte {
+    Came,
+    Ended,
+    Silence,
+}
+
+async fn first_byte<N: Net>(connection: &mut Connection<N>, span: std::time::Duration) -> FirstByte {
+    let Connection {
+        thread,
+        wire,
+        deadline,
+        ..
+    } = connection;
+    deadline.set(after(thread.now(), Some(span)));
+    match until(deadline, poll_fn(|cx| wire.poll_fill(cx, ReadSize::Small))).await {
+        Some(Ok(Filled::Bytes(_) | Filled::Full)) => FirstByte::Came,
+        Some(Ok(Filled::End) | Err(_)) => FirstByte::Ended,
+        None => FirstByte::Silence,
+    }
+}
+
+enum ServerFirst<S> {
+    /// The client spoke after all; the server that waits, if one could be reached.
+    ClientSpoke(Option<Dialled<S>>),
+    Over(Streamed),
+}
+
+/// Calls the TCP target and sees who speaks first.
+async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst<N::Stream> {
+    let mut server = match stream_server(connection, &plan.resource.tcp).await {
+        Ok(server) => server,
+        Err(reason) => {
+            return match first_byte(connection, LAST_WORD).await {
+                FirstByte::Came => ServerFirst::ClientSpoke(None),
+                FirstByte::Ended => ServerFirst::Over(Ok(None)),
+                FirstByte::Silence => {
+                    connection.wire.io.reset_on_drop();
+                    ServerFirst::Over(Err(reason))
+                }
+            };
+        }
+    };
+    let Connection {
+        thread,
+        listener,
+        wire,
+        deadline,
+        opened,
+        ..
+    } = &mut *connection;
+    let is_http = plan.routes.is_some();
+    let idle = after(thread.now(), plan.timeouts.tcp_idle);
+    let warm = after(*opened, Some(WARM));
+    deadline.set(idle);
+    let client_spoke = until(
+        deadline,
+        poll_fn(|cx| {
+            if wire.poll_fill(cx, ReadSize::Small).is_ready() {
+                return Poll::Ready(true);
+            }
+            while let Poll::Ready(filled) = server.pooled.wire.poll_fill(cx, ReadSize::Small) {
+                let more = matches!(filled, Ok(Filled::Bytes(_)));
+                if !more || !is_http || greets_as_http2(server.pooled.wire.unread()).is_some() {
+                    return Poll::Ready(false);
+                }
+            }
+            if listener.is_closing() {
+                deadline.set(idle.min(warm));
+            }
+            Poll::Pending
+        }),
+    )
+    .await;
+    match client_spoke {
+        Some(true) => ServerFirst::ClientSpoke(Some(server)),
+        Some(false) if is_http && greets_as_http2(server.pooled.wire.unread()) == Some(true) => {
+            ServerFirst::ClientSpoke(None)
+        }
+        Some(false) => {
+            thread.telemetry.listener(&plan.label).detected(Protocol::Tcp);
+            ServerFirst::Over(Ok(relay(connection, plan, server, Protocol::Tcp).await))
+        }
+        None if listener.is_closing() => ServerFirst::Over(Err(Reason::Draining)),
+        None => ServerFirst::Over(Err(Reason::IdleTimeout)),
+    }
+}
