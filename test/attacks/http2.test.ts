@@ -29,7 +29,8 @@ const times = (count: number, make: (n: number) => Uint8Array): Buffer =>
 const OPEN = request(1, [[':method', 'POST'], ...REQUEST.slice(1)], FLAG.endHeaders);
 
 /** Floods that must end with one of these codes. */
-const FLOODS: { row: number; name: string; bytes: () => Buffer; codes: number[] }[] = [
+/** `limit` is the one that counts it, where it is a flood. */
+const FLOODS: { row: number; name: string; bytes: () => Buffer; codes: number[]; limit?: string }[] = [
   {
     row: 1,
     name: 'rapid reset',
@@ -38,6 +39,7 @@ const FLOODS: { row: number; name: string; bytes: () => Buffer; codes: number[] 
         Buffer.concat([request(2 * n + 1), frame(TYPE.reset, 0, 2 * n + 1, u32(CODE.cancel))]),
       ),
     codes: [CODE.calm],
+    limit: 'http2_resets',
   },
   {
     row: 2,
@@ -52,12 +54,14 @@ const FLOODS: { row: number; name: string; bytes: () => Buffer; codes: number[] 
         ),
       ),
     codes: [CODE.calm],
+    limit: 'http2_local_resets',
   },
   {
     row: 2,
     name: 'malformed requests make us reset them',
     bytes: () => times(2000, (n) => request(2 * n + 1, [...REQUEST, ['host', 'b.test']])),
     codes: [CODE.calm],
+    limit: 'http2_local_resets',
   },
   {
     row: 3,
@@ -68,6 +72,7 @@ const FLOODS: { row: number; name: string; bytes: () => Buffer; codes: number[] 
         times(1000, () => frame(TYPE.continuation, 0, 1)),
       ]),
     codes: [CODE.calm],
+    limit: 'http2_continuations',
   },
   {
     row: 3,
@@ -94,60 +99,70 @@ const FLOODS: { row: number; name: string; bytes: () => Buffer; codes: number[] 
         ]),
       ),
     codes: [CODE.calm],
+    limit: 'header_bytes',
   },
   {
     row: 6,
     name: 'DATA without payload',
     bytes: () => Buffer.concat([OPEN, times(2000, () => frame(TYPE.data, 0, 1))]),
     codes: [CODE.calm],
+    limit: 'http2_small_data',
   },
   {
     row: 6,
     name: 'DATA of padding alone',
     bytes: () => Buffer.concat([OPEN, times(2000, () => frame(TYPE.data, FLAG.padded, 1, '\x01\0'))]),
     codes: [CODE.calm],
+    limit: 'http2_small_data',
   },
   {
     row: 7,
     name: 'PING',
     bytes: () => times(1000, () => frame(TYPE.ping, 0, 0, '12345678')),
     codes: [CODE.calm],
+    limit: 'http2_pings',
   },
   {
     row: 7,
     name: 'SETTINGS',
     bytes: () => times(1000, () => frame(TYPE.settings, 0, 0)),
     codes: [CODE.calm],
+    limit: 'http2_settings',
   },
   {
     row: 7,
     name: 'SETTINGS with six values each',
     bytes: () => times(1000, () => frame(TYPE.settings, 0, 0, '\0\x04\0\0\xff\xff'.repeat(6))),
     codes: [CODE.calm],
+    limit: 'http2_settings',
   },
   {
     row: 7,
     name: 'WINDOW_UPDATE of the connection',
     bytes: () => times(1000, () => frame(TYPE.windowUpdate, 0, 0, u32(1))),
     codes: [CODE.calm],
+    limit: 'http2_window_updates',
   },
   {
     row: 7,
     name: 'PRIORITY',
     bytes: () => times(1000, () => frame(TYPE.priority, 0, 1, '\0\0\0\0\0')),
     codes: [CODE.calm],
+    limit: 'http2_priorities',
   },
   {
     row: 7,
     name: 'frames of an unknown type',
     bytes: () => times(1000, () => frame(99, 0, 0)),
     codes: [CODE.calm],
+    limit: 'http2_priorities',
   },
   {
     row: 7,
     name: 'answers to pings that nobody sent',
     bytes: () => times(1000, () => frame(TYPE.ping, FLAG.ack, 0, '12345678')),
     codes: [CODE.calm],
+    limit: 'http2_pings',
   },
   {
     row: 11,
@@ -222,10 +237,13 @@ for (const row of new Set(FLOODS.map((flood) => flood.row))) {
     const server = await recorder(t);
     const proxy = await front(t, server.address);
     const bystander = await proxy.connect(t, 'plain');
-    for (const { name, bytes, codes } of FLOODS.filter((flood) => flood.row === row)) {
+    for (const { name, bytes, codes, limit } of FLOODS.filter((flood) => flood.row === row)) {
       for (const listener of ['plain', 'tls'] as const) {
+        const labels = { listener, ...(limit === undefined ? {} : { limit }) };
+        const before = await proxy.count('mesh_limit_hits_total', labels);
         const goaway = await calmed(t, proxy, listener, bytes());
         t.true(codes.includes(goaway), `${listener}: ${name}: GOAWAY with ${goaway}`);
+        if (limit !== undefined) await proxy.counted(before, 1, 'mesh_limit_hits_total', labels);
         await bystander.send('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n');
         t.is((await bystander.response()).status, 200);
       }
@@ -281,6 +299,10 @@ test('row 8: a client that never reads is left', async (t) => {
   peer.socket.write(times(100, (n) => request(2 * n + 1)));
   await until('requests are at the server', () => server.peers.length > 0);
   await until('the server is left', () => server.peers.every((each) => each.ended || each.closed));
+  // Stream by stream, or all at once, whichever is noticed first.
+  const streams = await proxy.count('mesh_responses_total', { reason: 'stream_idle_timeout' });
+  const connections = await proxy.count('mesh_limit_hits_total', { limit: 'http2_backlog' });
+  t.true(streams + connections > 0);
   t.true(proxy.proxy.residentBytes() < 200 * 1024 * 1024);
 });
 

@@ -14,12 +14,13 @@ for (const row of new Set(REQUESTS.map((payload) => payload.row))) {
   test(`row ${row}`, async (t) => {
     const server = await recorder(t);
     const proxy = await front(t, server.address);
+    const refusals = new Map<string, number>();
     // Somebody else, who must notice nothing.
     const bystander = await proxy.connect(t, 'plain');
     for (const listener of LISTENERS) {
       for (const payload of REQUESTS.filter((each) => each.row === row)) {
         server.forget();
-        await attack(t, proxy, server, listener, payload);
+        await attack(t, proxy, server, listener, payload, refusals);
         await bystander.send(ORDINARY);
         t.is((await bystander.response()).status, 200);
       }
@@ -33,6 +34,7 @@ async function attack(
   server: Recorder,
   listener: Listener,
   { row, name, bytes, outcome }: Payload,
+  refusals: Map<string, number>,
 ): Promise<void> {
   const what = `row ${row}, ${listener}: ${name}`;
   const peer = await proxy.connect(t, listener);
@@ -60,6 +62,10 @@ async function attack(
   t.is(response.headers.get('connection'), 'close', what);
   t.is(await peer.readToEnd(), '', `${what}: one response and no more`);
   t.is(server.bytes(), '', `${what}: nothing reaches a server`);
+  const [reason = ''] = proxyStatus(response.headers).details.split(':');
+  const key = `${listener} ${reason}`;
+  refusals.set(key, (refusals.get(key) ?? 0) + 1);
+  await proxy.counted(0, refusals.get(key) ?? 0, 'mesh_responses_total', { listener, reason });
   peer.socket.destroy();
   await until(`the connection of ${what} is gone`, () => peer.closed);
 }

@@ -63,6 +63,10 @@ for (const listener of LISTENERS) {
     const streams = await proxy.connect(t, listener, 'h2');
     await streams.send(opening());
     await streams.readToEnd();
+
+    const responses = 'mesh_responses_total';
+    await proxy.counted(0, 1, responses, { listener, reason: 'request_body_timeout' });
+    t.true((await proxy.count(responses, { listener, reason: 'header_timeout' })) >= 2);
     t.deepEqual(
       server.requests.map((each) => each.head.split(' ')[1]).filter((path) => path !== '/slow'),
       ['/ordinary'],
@@ -143,6 +147,7 @@ test('row 30: connections above the limit wait, and those below are served', asy
   t.is(late.text(), '');
   first?.socket.destroy();
   t.is((await late.response()).status, 200, 'served as soon as there is room');
+  t.true((await proxy.count('mesh_limit_hits_total', { listener: 'plain', limit: 'connections' })) > 0);
 });
 
 test('row 30: connections that come and go leave nothing behind', async (t) => {

@@ -5,9 +5,11 @@ import tls from 'node:tls';
 import type { ExecutionContext } from 'ava';
 import type { Config, ListenerConfig } from '../../src/config/index.js';
 import { Authority } from '../support/certificates.js';
+import { request } from '../support/http.js';
+import { Exposition } from '../support/prometheus.js';
 import { type Sidecar, startSidecar } from '../support/sidecar.js';
 import { Peer, connect, tcpServer } from '../support/tcp.js';
-import { within } from '../support/wait.js';
+import { until, within } from '../support/wait.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
 
@@ -72,6 +74,10 @@ export interface Front {
   proxy: Sidecar;
   /** Connects to a listener, TLS included. */
   connect(t: Test, listener: Listener, alpn?: string): Promise<Peer>;
+  /** What a metric counts, over all that has these labels. */
+  count(name: string, labels: Record<string, string>): Promise<number>;
+  /** Waits until a metric counts `more` than it did. Fails when it counts beyond that. */
+  counted(before: number, more: number, name: string, labels: Record<string, string>): Promise<void>;
 }
 
 export const LISTENERS = ['plain', 'tls'] as const;
@@ -87,15 +93,33 @@ export async function front(
   const authority = await Authority.create(t);
   const { certificate, key } = await authority.sign({ names: ['a.test'] });
   const common = { address: '127.0.0.1:0', routes: [{ to }], ...listener };
-  const proxy = await startSidecar(t, {
-    listeners: [
-      { ...common, name: 'plain' },
-      { ...common, name: 'tls', tls: { certificate, key } },
-    ],
-    ...rest,
-  });
+  const proxy = await startSidecar(
+    t,
+    {
+      listeners: [
+        { ...common, name: 'plain' },
+        { ...common, name: 'tls', tls: { certificate, key } },
+      ],
+      ...rest,
+    },
+    { admin: '127.0.0.1:0' },
+  );
+  const admin = Number((await proxy.said(/admin listens on 127\.0\.0\.1:(\d+)/))[1]);
+  const count: Front['count'] = async (name, labels) => {
+    const { text } = await request(admin, { path: '/metrics' });
+    return new Exposition(text).sum(name, labels);
+  };
   return {
     proxy,
+    count,
+    async counted(before, more, name, labels) {
+      const what = `${name} ${JSON.stringify(labels)}`;
+      const now = await until(`${what} counts ${more} more`, async () => {
+        const value = await count(name, labels);
+        return value >= before + more && value;
+      });
+      if (now !== before + more) throw new Error(`${what} counts ${now - before} more, not ${more}`);
+    },
     async connect(test, name, alpn = 'http/1.1') {
       if (name === 'plain') return connect(test, proxy.port(name));
       const { socket: below } = await connect(test, proxy.port(name));

@@ -430,8 +430,7 @@ fn refused_at(listener: Value, words: &'static [(u64, &str)]) -> Nanos {
     });
     finish(&sim, &proxy);
     proxy.finish(SECOND);
-    let at = *at.borrow();
-    at
+    at.take()
 }
 
 #[test]
