@@ -1,0 +1,12 @@
+//! How do the mesh's resources travel between a control plane and a proxy?
+//!
+//! By xDS, in the subset that proxyless gRPC defines; `docs/xds.md` lists every field. The model never mentions xDS:
+//! this crate translates at the edge.
+//!
+//! - [`wire`]: the messages, as far as we use them.
+//! - [`translate`]: messages to resources and back; what can't be translated safely is refused, field and reason named.
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod translate;
+pub mod wire;
