@@ -4,9 +4,15 @@
 //! this crate translates at the edge.
 //!
 //! - [`wire`]: the messages, as far as we use them.
+//! - [`kind`]: which kinds of resources there are.
 //! - [`translate`]: messages to resources and back; what can't be translated safely is refused, field and reason named.
+//! - [`client`]: what a subscriber asks, believes and keeps, without I/O and without a clock.
+//! - [`grpc`]: how messages are told apart on a stream.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod client;
+pub mod grpc;
+pub mod kind;
 pub mod translate;
 pub mod wire;

@@ -12,6 +12,7 @@ use mesh_model::resources::{
 
 use super::values::{duration, port, to_duration, to_socket_address};
 use super::{Refusal, Translate, decode, envelope, our_metadata, to_metadata};
+use crate::kind::Kind;
 use crate::wire::{self, DiscoveryType, LbPolicy};
 
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -28,7 +29,7 @@ mod ours {
 }
 
 impl Translate for Cluster {
-    const TYPE_URL: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
+    const KIND: Kind = Kind::Cluster;
     type Message = wire::Cluster;
 
     fn from_message(message: Self::Message) -> Result<Self, Refusal> {

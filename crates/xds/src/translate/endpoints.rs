@@ -6,6 +6,7 @@ use mesh_model::resources::{Endpoint, Endpoints, Health, Locality};
 
 use super::values::{address, to_address};
 use super::{Refusal, Translate, our_metadata, to_metadata};
+use crate::kind::Kind;
 use crate::wire;
 
 /// `envoy.config.core.v3.HealthStatus`.
@@ -17,7 +18,7 @@ mod health {
 }
 
 impl Translate for Endpoints {
-    const TYPE_URL: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
+    const KIND: Kind = Kind::Endpoints;
     type Message = wire::ClusterLoadAssignment;
 
     fn from_message(message: Self::Message) -> Result<Self, Refusal> {

@@ -15,6 +15,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::kind::Kind;
 use crate::wire;
 
 /// Why something is not translated, and where it is.
@@ -54,8 +55,8 @@ impl std::error::Error for Refusal {}
 
 /// A resource of the model that travels as one xDS resource.
 pub trait Translate: Sized {
-    /// The type of the message.
-    const TYPE_URL: &str;
+    /// The kind of the resource, and so the type of the message.
+    const KIND: Kind;
     /// The message.
     type Message: prost::Message + Default;
 
@@ -76,8 +77,9 @@ pub trait Translate: Sized {
     /// # Errors
     /// That the bytes are no such message, or as [`Self::from_message`].
     fn from_any(any: &wire::Any) -> Result<Self, Refusal> {
-        if any.type_url != Self::TYPE_URL {
-            return Err(Refusal::new("type_url", format!("expected {}", Self::TYPE_URL)));
+        let expected = Self::KIND.type_url();
+        if any.type_url != expected {
+            return Err(Refusal::new("type_url", format!("expected {expected}")));
         }
         Self::from_message(decode(&any.value, "value")?)
     }
@@ -87,7 +89,7 @@ pub trait Translate: Sized {
     /// # Errors
     /// As [`Self::to_message`].
     fn to_any(&self) -> Result<wire::Any, Refusal> {
-        Ok(envelope(Self::TYPE_URL, &self.to_message()?))
+        Ok(envelope(Self::KIND.type_url(), &self.to_message()?))
     }
 }
 

@@ -98,8 +98,8 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(value in prop::collection::vec(any::<u8>(), 0..200)) {
         let any = |type_url: &str| wire::Any { type_url: type_url.into(), value: value.clone() };
-        let _ = Cluster::from_any(&any(Cluster::TYPE_URL));
-        let _ = Endpoints::from_any(&any(Endpoints::TYPE_URL));
+        let _ = Cluster::from_any(&any(Cluster::KIND.type_url()));
+        let _ = Endpoints::from_any(&any(Endpoints::KIND.type_url()));
     }
 }
 
@@ -174,7 +174,7 @@ fn what_is_harmless_is_passed_over() {
     let mut bytes = plain().encode_to_vec();
     bytes.extend([0xe2, 0x01, 0x01, b'x', 0x9a, 0x01, 0x00]);
     let any = wire::Any {
-        type_url: Cluster::TYPE_URL.into(),
+        type_url: Cluster::KIND.type_url().into(),
         value: bytes,
     };
     assert_eq!(Cluster::from_any(&any), Ok(Cluster::new("api")));
