@@ -88,7 +88,7 @@ mod tests {
     fn messages_come_out_whole_however_they_come_in() {
         let message = Any {
             type_url: "x".into(),
-            value: vec![7; 300],
+            value: vec![7; 300].into(),
         };
         let sent = [frame(&message), frame(&Any::default()), frame(&message)].concat();
         for step in [1, 2, 7, 1000] {

@@ -7,6 +7,7 @@
 //! - [`kind`]: which kinds of resources there are.
 //! - [`translate`]: messages to resources and back; what can't be translated safely is refused, field and reason named.
 //! - [`client`]: what a subscriber asks, believes and keeps, without I/O and without a clock.
+//! - [`server`]: what a subscriber is told and when, without I/O.
 //! - [`grpc`]: how messages are told apart on a stream.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
@@ -14,5 +15,6 @@
 pub mod client;
 pub mod grpc;
 pub mod kind;
+pub mod server;
 pub mod translate;
 pub mod wire;

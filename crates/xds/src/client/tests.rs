@@ -16,7 +16,7 @@ fn response(kind: Kind, nonce: &str, has: &[(&str, &str)], gone: &[&str]) -> Del
         version: (*version).to_owned(),
         resource: Some(wire::Any {
             type_url: kind.type_url().into(),
-            value: Vec::new(),
+            value: Default::default(),
         }),
     };
     DeltaDiscoveryResponse {

@@ -100,7 +100,7 @@ fn decode<M: prost::Message + Default>(bytes: &[u8], field: &str) -> Result<M, R
 fn envelope(type_url: &str, message: &impl prost::Message) -> wire::Any {
     wire::Any {
         type_url: type_url.to_owned(),
-        value: message.encode_to_vec(),
+        value: message.encode_to_vec().into(),
     }
 }
 

@@ -97,7 +97,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(value in prop::collection::vec(any::<u8>(), 0..200)) {
-        let any = |type_url: &str| wire::Any { type_url: type_url.into(), value: value.clone() };
+        let any = |type_url: &str| wire::Any { type_url: type_url.into(), value: value.clone().into() };
         let _ = Cluster::from_any(&any(Cluster::KIND.type_url()));
         let _ = Endpoints::from_any(&any(Endpoints::KIND.type_url()));
     }
@@ -159,7 +159,7 @@ fn filters_towards_servers_are_refused() {
     };
     let any = wire::Any {
         type_url: String::new(),
-        value: options.encode_to_vec(),
+        value: options.encode_to_vec().into(),
     };
     let name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     assert_eq!(
@@ -175,7 +175,7 @@ fn what_is_harmless_is_passed_over() {
     bytes.extend([0xe2, 0x01, 0x01, b'x', 0x9a, 0x01, 0x00]);
     let any = wire::Any {
         type_url: Cluster::KIND.type_url().into(),
-        value: bytes,
+        value: bytes.into(),
     };
     assert_eq!(Cluster::from_any(&any), Ok(Cluster::new("api")));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use prost::Message;
 
 /// `google.protobuf.Any`.
@@ -9,8 +10,9 @@ use prost::Message;
 pub struct Any {
     #[prost(string, tag = "1")]
     pub type_url: String,
-    #[prost(bytes = "vec", tag = "2")]
-    pub value: Vec<u8>,
+    /// Shared by its clones: one encoded resource goes to many.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: Bytes,
 }
 
 /// `google.protobuf.Duration`.
