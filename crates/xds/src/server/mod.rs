@@ -10,6 +10,8 @@
 //! - One response at a time waits for its answer, so a slow subscriber holds one response and skips what is outdated.
 //! - A refused resource is not sent again until it changes; its reason is kept ([`Stream::refused`]).
 
+#[cfg(test)]
+mod agree;
 mod catalogue;
 #[cfg(test)]
 mod tests;
