@@ -1,0 +1,117 @@
+//! Where does one gRPC message end and the next begin?
+//!
+//! Five bytes stand before each: a flag of compression, which we never agree to, and a length. A length above the bound
+//! is refused before anything of the message is kept.
+
+use std::fmt;
+
+use prost::Message;
+
+/// The largest update that is taken: some 100,000 endpoints. What is larger is a mistake or an attack, and what is kept
+/// serves on.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+const PREFIX: usize = 5;
+
+/// Why a stream can't be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is compressed though nobody agreed to that.
+    Compressed,
+    /// It says to be this many bytes long.
+    TooLarge(usize),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compressed => f.write_str("a compressed message, to which nobody agreed"),
+            Self::TooLarge(bytes) => write!(f, "a message of {bytes} bytes, {MAX_MESSAGE_BYTES} are taken"),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+/// A message as it goes out.
+pub fn frame(message: &impl Message) -> Vec<u8> {
+    let length = message.encoded_len();
+    let mut bytes = Vec::with_capacity(PREFIX + length);
+    bytes.push(0);
+    // Nothing we send comes near four gigabytes.
+    bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend(message.encode_to_vec());
+    bytes
+}
+
+/// Takes bytes as they come, gives messages.
+#[derive(Debug, Default)]
+pub struct Deframer {
+    bytes: Vec<u8>,
+}
+
+impl Deframer {
+    /// Takes bytes. Call [`Self::next_message`] until it has no more before the next ones.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole message, without its prefix.
+    ///
+    /// # Errors
+    /// That the stream must end here.
+    pub fn next_message(&mut self) -> Result<Option<Vec<u8>>, Unreadable> {
+        let Some((&[compressed, ref length @ ..], rest)) = self.bytes.split_first_chunk::<PREFIX>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*length) as usize;
+        if length > MAX_MESSAGE_BYTES {
+            return Err(Unreadable::TooLarge(length));
+        }
+        if compressed != 0 {
+            return Err(Unreadable::Compressed);
+        }
+        let Some(message) = rest.get(..length).map(<[u8]>::to_vec) else {
+            return Ok(None);
+        };
+        self.bytes.drain(..PREFIX + length);
+        Ok(Some(message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Any;
+
+    #[test]
+    fn messages_come_out_whole_however_they_come_in() {
+        let message = Any {
+            type_url: "x".into(),
+            value: vec![7; 300].into(),
+        };
+        let sent = [frame(&message), frame(&Any::default()), frame(&message)].concat();
+        for step in [1, 2, 7, 1000] {
+            let mut deframer = Deframer::default();
+            let mut read = Vec::new();
+            for bytes in sent.chunks(step) {
+                deframer.push(bytes);
+                while let Some(bytes) = deframer.next_message().unwrap() {
+                    read.push(Any::decode(&*bytes).unwrap());
+                }
+            }
+            assert_eq!(read, [message.clone(), Any::default(), message.clone()]);
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_by_its_length_alone() {
+        let mut deframer = Deframer::default();
+        deframer.push(&[0]);
+        deframer.push(&200_000_000_u32.to_be_bytes());
+        assert_eq!(deframer.next_message(), Err(Unreadable::TooLarge(200_000_000)));
+        let mut deframer = Deframer::default();
+        deframer.push(&[1, 0, 0, 0, 0]);
+        assert_eq!(deframer.next_message(), Err(Unreadable::Compressed));
+    }
+}

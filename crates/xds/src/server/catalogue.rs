@@ -1,0 +1,83 @@
+//! What is served, encoded once?
+//!
+//! A [`Catalogue`] holds encoded resources. Encoding is done when a resource changes, not when it is sent: all streams
+//! share the bytes. A version is a hash of the content, so that every instance of a control plane means the same by it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::kind::Kind;
+use crate::translate::{Refusal, Translate};
+use crate::wire;
+
+type ByName = BTreeMap<String, Arc<wire::Resource>>;
+
+/// Encoded resources. A clone shares them.
+#[derive(Clone, Debug, Default)]
+pub struct Catalogue {
+    kinds: [Arc<ByName>; 4],
+}
+
+impl Catalogue {
+    /// Puts a resource in place of the one with the same name.
+    ///
+    /// # Errors
+    /// What the messages have no words for; then the earlier one stays.
+    pub fn put<T: Translate>(&mut self, name: &str, resource: &T) -> Result<(), Refusal> {
+        let any = resource.to_any()?;
+        let version = format!("{:032x}", content_hash(&any.value));
+        let resource = wire::Resource {
+            version,
+            resource: Some(any),
+            name: name.to_owned(),
+        };
+        Arc::make_mut(self.of_mut(T::KIND)).insert(name.to_owned(), Arc::new(resource));
+        Ok(())
+    }
+
+    /// Takes a resource away.
+    pub fn remove(&mut self, kind: Kind, name: &str) {
+        Arc::make_mut(self.of_mut(kind)).remove(name);
+    }
+
+    pub(super) fn of(&self, kind: Kind) -> &ByName {
+        let [cluster, endpoints, listener, route_table] = &self.kinds;
+        match kind {
+            Kind::Cluster => cluster,
+            Kind::Endpoints => endpoints,
+            Kind::Listener => listener,
+            Kind::RouteTable => route_table,
+        }
+    }
+
+    fn of_mut(&mut self, kind: Kind) -> &mut Arc<ByName> {
+        let [cluster, endpoints, listener, route_table] = &mut self.kinds;
+        match kind {
+            Kind::Cluster => cluster,
+            Kind::Endpoints => endpoints,
+            Kind::Listener => listener,
+            Kind::RouteTable => route_table,
+        }
+    }
+}
+
+/// FNV-1a of 128 bits: the same on every machine and in every release. Who writes resources is trusted, so nobody gains
+/// by a collision.
+fn content_hash(bytes: &[u8]) -> u128 {
+    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    bytes.iter().fold(OFFSET, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(PRIME)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::content_hash;
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!(content_hash(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+        assert_eq!(content_hash(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    }
+}

@@ -1,0 +1,145 @@
+//! EDS: `ClusterLoadAssignment` and [`Endpoints`].
+
+use std::collections::HashSet;
+
+use mesh_model::resources::{Endpoint, Endpoints, Health, Locality};
+
+use super::values::{address, to_address};
+use super::{Refusal, Translate, our_metadata, to_metadata};
+use crate::kind::Kind;
+use crate::wire;
+
+/// `envoy.config.core.v3.HealthStatus`.
+mod health {
+    pub(super) const UNKNOWN: i32 = 0;
+    pub(super) const HEALTHY: i32 = 1;
+    pub(super) const UNHEALTHY: i32 = 2;
+    pub(super) const DRAINING: i32 = 3;
+}
+
+impl Translate for Endpoints {
+    const KIND: Kind = Kind::Endpoints;
+    type Message = wire::ClusterLoadAssignment;
+
+    fn from_message(message: Self::Message) -> Result<Self, Refusal> {
+        if message
+            .policy
+            .is_some_and(|policy| !policy.drop_overloads.is_empty())
+        {
+            return Err(Refusal::new(
+                "policy.drop_overloads",
+                "shedding by category is not known, and more than was meant would reach the servers",
+            ));
+        }
+        let mut seen = HashSet::new();
+        let mut localities = Vec::new();
+        for (number, group) in message.endpoints.into_iter().enumerate() {
+            if !seen.insert((group.priority, group.locality.clone().unwrap_or_default())) {
+                let reason = "the same locality stands twice in one priority";
+                return Err(Refusal::new(format!("endpoints[{number}].locality"), reason));
+            }
+            // Weight 0 means: no traffic. The model has no such locality.
+            if group.load_balancing_weight != Some(0) {
+                localities.push(
+                    locality(group).map_err(|refusal| refusal.within(&format!("endpoints[{number}]")))?,
+                );
+            }
+        }
+        Ok(Self {
+            cluster: message.cluster_name,
+            localities,
+        })
+    }
+
+    fn to_message(&self) -> Result<Self::Message, Refusal> {
+        let mut seen = HashSet::new();
+        let mut endpoints = Vec::with_capacity(self.localities.len());
+        for (number, locality) in self.localities.iter().enumerate() {
+            let place = to_place(&locality.zone);
+            if !seen.insert((locality.priority, place.clone())) {
+                let reason = "xDS wants localities of one priority to differ in their zone";
+                return Err(Refusal::new(format!("localities[{number}].zone"), reason));
+            }
+            endpoints.push(wire::LocalityLbEndpoints {
+                locality: Some(place),
+                lb_endpoints: locality.endpoints.iter().map(to_lb_endpoint).collect(),
+                load_balancing_weight: Some(locality.weight),
+                priority: locality.priority,
+                leds_cluster_locality_config: None,
+            });
+        }
+        Ok(wire::ClusterLoadAssignment {
+            cluster_name: self.cluster.clone(),
+            endpoints,
+            policy: None,
+        })
+    }
+}
+
+fn locality(group: wire::LocalityLbEndpoints) -> Result<Locality, Refusal> {
+    if group.leds_cluster_locality_config.is_some() {
+        return Err(Refusal::new(
+            "leds_cluster_locality_config",
+            "endpoints that are found elsewhere are not known",
+        ));
+    }
+    let endpoints = group.lb_endpoints.into_iter().enumerate();
+    let endpoints = endpoints.map(|(number, endpoint)| {
+        lb_endpoint(endpoint).map_err(|refusal| refusal.within(&format!("lb_endpoints[{number}]")))
+    });
+    Ok(Locality {
+        zone: zone(&group.locality.unwrap_or_default()),
+        priority: group.priority,
+        weight: group.load_balancing_weight.unwrap_or(1),
+        endpoints: endpoints.collect::<Result<_, _>>()?,
+    })
+}
+
+fn lb_endpoint(endpoint: wire::LbEndpoint) -> Result<Endpoint, Refusal> {
+    let place = endpoint
+        .endpoint
+        .ok_or_else(|| Refusal::new("endpoint", "named endpoints are not known"))?;
+    Ok(Endpoint {
+        address: address(place.address).map_err(|refusal| refusal.within("endpoint.address"))?,
+        weight: endpoint.load_balancing_weight.unwrap_or(1),
+        health: match endpoint.health_status {
+            health::UNKNOWN | health::HEALTHY => Health::Healthy,
+            health::DRAINING => Health::Draining,
+            _ => Health::Unhealthy,
+        },
+        metadata: our_metadata(endpoint.metadata.as_ref()),
+    })
+}
+
+fn to_lb_endpoint(endpoint: &Endpoint) -> wire::LbEndpoint {
+    wire::LbEndpoint {
+        endpoint: Some(wire::Endpoint {
+            address: Some(to_address(&endpoint.address)),
+        }),
+        health_status: match endpoint.health {
+            Health::Healthy => health::HEALTHY,
+            Health::Draining => health::DRAINING,
+            Health::Unhealthy => health::UNHEALTHY,
+        },
+        metadata: to_metadata(endpoint.metadata.clone()),
+        load_balancing_weight: Some(endpoint.weight),
+    }
+}
+
+/// `region/zone/sub zone` as one text, as far as it is said.
+fn zone(place: &wire::Locality) -> String {
+    let parts = [&*place.region, &*place.zone, &*place.sub_zone];
+    let said = parts.iter().rposition(|part| !part.is_empty());
+    said.and_then(|last| parts.get(..=last))
+        .map(|parts| parts.join("/"))
+        .unwrap_or_default()
+}
+
+fn to_place(zone: &str) -> wire::Locality {
+    let mut parts = zone.splitn(3, '/').map(str::to_owned);
+    wire::Locality {
+        region: parts.next().unwrap_or_default(),
+        zone: parts.next().unwrap_or_default(),
+        sub_zone: parts.next().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,246 @@
+use std::net::IpAddr;
+
+use mesh_model::resources::*;
+use proptest::prelude::*;
+use prost::Message;
+
+use super::{Refusal, Translate};
+use crate::wire;
+
+fn address() -> impl Strategy<Value = Address> {
+    prop_oneof![
+        (any::<IpAddr>(), 1..=u16::MAX).prop_map(|(ip, port)| Address::Ip((ip, port).into())),
+        "/[a-z/.]{1,100}".prop_map(|path| Address::Unix(path.into())),
+    ]
+}
+
+fn span(least: u64) -> impl Strategy<Value = Duration> {
+    (least..=86_400_000).prop_map(Duration::from_millis)
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let health = prop::sample::select(vec![Health::Healthy, Health::Draining, Health::Unhealthy]);
+    let metadata = prop::collection::btree_map("[a-z]{1,8}", ".{0,8}", 0..3);
+    (address(), 1..=1000_u32, health, metadata).prop_map(|(address, weight, health, metadata)| Endpoint {
+        address,
+        weight,
+        health,
+        metadata,
+    })
+}
+
+prop_compose! {
+    fn endpoints()(
+        cluster in "[a-z.-]{1,20}",
+        places in prop::collection::hash_map(
+            ("([a-z0-9-]{1,6}(/[a-z0-9-]{1,6}){0,3})?", 0..=127_u32),
+            (1..=1_000_000_u32, prop::collection::vec(endpoint(), 0..4)),
+            0..4,
+        ),
+    ) -> Endpoints {
+        let localities = places.into_iter().map(|((zone, priority), (weight, endpoints))| Locality {
+            zone, priority, weight, endpoints,
+        });
+        Endpoints { cluster, localities: localities.collect() }
+    }
+}
+
+fn balancer() -> impl Strategy<Value = Balancer> {
+    prop_oneof![
+        Just(Balancer::Ewma),
+        Just(Balancer::LeastRequest),
+        Just(Balancer::RoundRobin),
+        Just(Balancer::Random),
+        prop::option::of(1024..=8_388_608_u32).prop_map(|ring_size| Balancer::RingHash { ring_size }),
+        prop::option::of(2..=1_310_719_u32).prop_map(|table_size| Balancer::Maglev { table_size }),
+    ]
+}
+
+prop_compose! {
+    fn cluster()(
+        name in "[a-z.-]{1,20}",
+        discovery in prop_oneof![
+            Just(Discovery::Endpoints),
+            ("[a-z]{1,9}\\.internal", 1..=u16::MAX).prop_map(|(host, port)| Discovery::Dns { host, port }),
+        ],
+        protocol in prop::sample::select(vec![
+            UpstreamProtocol::Auto, UpstreamProtocol::Http1, UpstreamProtocol::Http2,
+        ]),
+        balancer in balancer(),
+        slow_start in span(0),
+        limits in any::<[u32; 5]>(),
+        timeouts in (span(1), span(0), span(0)),
+    ) -> Cluster {
+        let [connections, pending_requests, requests, idle_connections, streams_per_connection] = limits;
+        let (connect, idle, max_connection_age) = timeouts;
+        Cluster {
+            discovery, protocol, balancer, slow_start,
+            limits: ClusterLimits {
+                connections, pending_requests, requests, idle_connections, streams_per_connection,
+            },
+            timeouts: ClusterTimeouts { connect, idle, max_connection_age },
+            ..Cluster::new(name)
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn endpoints_come_back_as_they_went(endpoints in endpoints()) {
+        prop_assert_eq!(Endpoints::from_any(&endpoints.to_any().unwrap()), Ok(endpoints));
+    }
+
+    #[test]
+    fn clusters_come_back_as_they_went(cluster in cluster()) {
+        prop_assert_eq!(Cluster::from_any(&cluster.to_any().unwrap()), Ok(cluster));
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(value in prop::collection::vec(any::<u8>(), 0..200)) {
+        let any = |type_url: &str| wire::Any { type_url: type_url.into(), value: value.clone().into() };
+        let _ = Cluster::from_any(&any(Cluster::KIND.type_url()));
+        let _ = Endpoints::from_any(&any(Endpoints::KIND.type_url()));
+    }
+}
+
+fn plain() -> wire::Cluster {
+    Cluster::new("api").to_message().unwrap()
+}
+
+fn refused(change: impl FnOnce(&mut wire::Cluster)) -> String {
+    let mut message = plain();
+    change(&mut message);
+    Cluster::from_message(message).unwrap_err().field
+}
+
+#[test]
+fn what_would_change_safety_is_refused_by_field() {
+    assert_eq!(
+        refused(|c| c.transport_socket = Some(wire::TransportSocket {
+            name: "envoy.transport_sockets.tls".into(),
+            typed_config: None,
+        })),
+        "transport_socket"
+    );
+    assert_eq!(
+        refused(|c| c.transport_socket_matches = vec![vec![]]),
+        "transport_socket_matches"
+    );
+    assert_eq!(refused(|c| c.filters = vec![vec![]]), "filters");
+    assert_eq!(refused(|c| c.lb_subset_config = Some(vec![])), "lb_subset_config");
+    assert_eq!(
+        refused(|c| c.upstream_bind_config = Some(vec![])),
+        "upstream_bind_config"
+    );
+    assert_eq!(refused(|c| c.cluster_type = Some(vec![])), "cluster_type");
+    assert_eq!(
+        refused(|c| c.load_balancing_policy = Some(vec![])),
+        "load_balancing_policy"
+    );
+    assert_eq!(refused(|c| c.upstream_config = Some(vec![])), "upstream_config");
+    assert_eq!(refused(|c| c.discovery_type = 0), "type");
+    assert_eq!(refused(|c| c.lb_policy = 6), "lb_policy");
+    assert_eq!(
+        refused(|c| c.eds_cluster_config = None),
+        "eds_cluster_config.eds_config"
+    );
+    let negative = wire::Duration {
+        seconds: -1,
+        nanos: 0,
+    };
+    assert_eq!(refused(|c| c.connect_timeout = Some(negative)), "connect_timeout");
+}
+
+#[test]
+fn filters_towards_servers_are_refused() {
+    let options = wire::HttpProtocolOptions {
+        http_filters: vec![vec![]],
+        ..Default::default()
+    };
+    let any = wire::Any {
+        type_url: String::new(),
+        value: options.encode_to_vec().into(),
+    };
+    let name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    assert_eq!(
+        refused(|c| c.typed_extension_protocol_options = [(name.into(), any)].into()),
+        format!("{name}.http_filters")
+    );
+}
+
+#[test]
+fn what_is_harmless_is_passed_over() {
+    // Field 28 (`alt_stat_name`) and field 19 (`outlier_detection`), which are not in our messages.
+    let mut bytes = plain().encode_to_vec();
+    bytes.extend([0xe2, 0x01, 0x01, b'x', 0x9a, 0x01, 0x00]);
+    let any = wire::Any {
+        type_url: Cluster::KIND.type_url().into(),
+        value: bytes.into(),
+    };
+    assert_eq!(Cluster::from_any(&any), Ok(Cluster::new("api")));
+}
+
+#[test]
+fn what_the_messages_cannot_say_is_refused() {
+    let mut cluster = Cluster::new("api");
+    cluster.tls = Some(ClientTls::default());
+    assert_eq!(cluster.to_message().unwrap_err().field, "tls");
+    let mut cluster = Cluster::new("api");
+    cluster.discovery = Discovery::DnsSrv {
+        name: "_http._tcp.site.internal".into(),
+    };
+    assert_eq!(cluster.to_message().unwrap_err().field, "discovery");
+    let mut cluster = Cluster::new("api");
+    cluster.timeouts.connect = Duration::default();
+    assert_eq!(cluster.to_message().unwrap_err().field, "timeouts.connect");
+}
+
+#[test]
+fn a_refusal_names_the_place() {
+    let mut message = wire::ClusterLoadAssignment {
+        cluster_name: "api".into(),
+        ..Default::default()
+    };
+    assert_eq!(
+        Endpoints::from_message(message.clone()).unwrap().localities,
+        [],
+        "an empty list is honoured"
+    );
+    let name = wire::SocketAddress {
+        protocol: 0,
+        address: "site.internal".into(),
+        port_value: Some(80),
+    };
+    message.endpoints = vec![wire::LocalityLbEndpoints {
+        lb_endpoints: vec![wire::LbEndpoint {
+            endpoint: Some(wire::Endpoint {
+                address: Some(wire::Address {
+                    socket_address: Some(name),
+                    pipe: None,
+                }),
+            }),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }];
+    assert_eq!(
+        Endpoints::from_message(message.clone()),
+        Err(Refusal::new(
+            "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address",
+            "expected an IPv4 or IPv6 address"
+        ))
+    );
+    message.endpoints = vec![wire::LocalityLbEndpoints::default(); 2];
+    assert_eq!(
+        Endpoints::from_message(message.clone()).unwrap_err().field,
+        "endpoints[1].locality"
+    );
+    message.endpoints.clear();
+    message.policy = Some(wire::LoadPolicy {
+        drop_overloads: vec![vec![]],
+    });
+    assert_eq!(
+        Endpoints::from_message(message).unwrap_err().field,
+        "policy.drop_overloads"
+    );
+}
