@@ -9,6 +9,7 @@
 //! - [`route`]: which route takes a request; [`filter`]: what changes on the way.
 //! - [`spiffe`]: who a workload is.
 //! - [`sni`]: where a TLS stream goes that is not opened here.
+//! - [`policy`]: whether a peer may do what it asks for.
 //! - [`decide`]: the whole way of a described request, for tools.
 //! - [`validate`]: what all is wrong with a configuration ([`issue`]: one such thing); [`limits`]: the bounds of every number.
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod hosts;
 pub mod issue;
 pub mod limits;
 mod pattern;
+pub mod policy;
 pub mod resources;
 pub mod route;
 pub mod sni;

@@ -82,6 +82,23 @@ impl SpiffeId {
         let start = SCHEME.len() + self.trust_domain.0.len();
         self.text.get(start..).unwrap_or_default()
     }
+
+    /// The namespace, where the path is `/ns/<namespace>/sa/<service account>` and nothing else.
+    pub fn namespace(&self) -> Option<&str> {
+        self.layout().map(|(namespace, _)| namespace)
+    }
+
+    /// The service account, where the path is `/ns/<namespace>/sa/<service account>` and nothing else.
+    pub fn service_account(&self) -> Option<&str> {
+        self.layout().map(|(_, account)| account)
+    }
+
+    fn layout(&self) -> Option<(&str, &str)> {
+        let rest = self.path().strip_prefix("/ns/")?;
+        let (namespace, rest) = rest.split_once('/')?;
+        let account = rest.strip_prefix("sa/")?;
+        (!account.contains('/')).then_some((namespace, account))
+    }
 }
 
 impl FromStr for TrustDomain {
@@ -211,5 +228,26 @@ mod tests {
         assert_eq!(long.parse::<SpiffeId>(), Err(SpiffeError::TooLong));
         let long = format!("spiffe://{}/b", "a".repeat(MAX_TRUST_DOMAIN + 1));
         assert_eq!(long.parse::<SpiffeId>(), Err(SpiffeError::TooLong));
+    }
+
+    #[test]
+    fn workloads_have_a_namespace_and_an_account() {
+        let parts = |path: &str| {
+            let id: SpiffeId = format!("spiffe://mesh.test{path}").parse().unwrap();
+            let own = |text: Option<&str>| text.map(str::to_owned);
+            (own(id.namespace()), own(id.service_account()))
+        };
+        assert_eq!(
+            parts("/ns/shop/sa/web"),
+            (Some("shop".into()), Some("web".into()))
+        );
+        for other in [
+            "/ns/shop",
+            "/ns/shop/sa/web/x",
+            "/sa/web/ns/shop",
+            "/x/ns/shop/sa/web",
+        ] {
+            assert_eq!(parts(other), (None, None), "{other}");
+        }
     }
 }

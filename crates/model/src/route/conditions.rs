@@ -95,7 +95,7 @@ impl Condition {
     }
 
     #[inline]
-    pub(super) fn header_holds(&self, request: &impl RequestView) -> bool {
+    pub(crate) fn header_holds(&self, request: &impl RequestView) -> bool {
         self.holds(request.header(&self.name).map(Encoded::Plain))
     }
 

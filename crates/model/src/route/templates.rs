@@ -89,7 +89,7 @@ impl Template {
     }
 
     /// Whether the template takes a path that starts with `/`; the tree below answers for many at once.
-    pub(super) fn takes(&self, path: &[u8]) -> bool {
+    pub(crate) fn takes(&self, path: &[u8]) -> bool {
         let mut rest = path;
         for segment in &self.segments {
             let Some((b'/', after)) = rest.split_first() else {

@@ -1,0 +1,206 @@
+//! Does a rule match? Three answers: it does, it does not, or that can't be said.
+
+use std::net::IpAddr;
+
+use regex::bytes::Regex;
+
+use crate::issue::{At, Issues};
+use crate::pattern;
+use crate::resources::{IpNet, PathMatch, ValueCondition};
+use crate::route::{Condition, RequestView, Template};
+use crate::spiffe::SpiffeId;
+
+use super::{ConnectionFacts, Peer, PeerIdentity, PolicyRule, RuleId};
+
+/// `None`: can't be said.
+type Holds = Option<bool>;
+
+/// One that holds makes the whole hold. An empty list asks nothing.
+fn any<T>(list: &[T], holds: impl Fn(&T) -> Holds) -> Holds {
+    let mut whole = Some(list.is_empty());
+    for item in list {
+        match holds(item) {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => whole = None,
+        }
+    }
+    whole
+}
+
+/// One that does not hold makes the whole not hold.
+fn all(parts: impl IntoIterator<Item = Holds>) -> Holds {
+    let mut whole = Some(true);
+    for part in parts {
+        match part {
+            Some(true) => {}
+            Some(false) => return Some(false),
+            None => whole = None,
+        }
+    }
+    whole
+}
+
+/// A rule made ready.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) id: RuleId,
+    /// Whether it asks for what only requests have.
+    pub(super) http: bool,
+    from: Box<[Peer]>,
+    networks: Box<[IpNet]>,
+    ports: Box<[u16]>,
+    methods: Box<[Box<[u8]>]>,
+    paths: Box<[Path]>,
+    grpc: Box<[Path]>,
+    headers: Box<[Header]>,
+}
+
+#[derive(Debug)]
+struct Header {
+    name: Box<str>,
+    /// Only whether it is there is asked, so that any number of any bytes has an answer.
+    presence: bool,
+    condition: Condition,
+}
+
+#[derive(Debug)]
+enum Path {
+    Exact(Box<[u8]>),
+    Prefix(Box<[u8]>),
+    Template(Template),
+    Regex(Regex),
+}
+
+impl Rule {
+    pub(super) fn compile(id: RuleId, rule: &PolicyRule, at: &At<'_>, issues: &mut Issues) -> Self {
+        let mut paths = Vec::with_capacity(rule.paths.len());
+        let key = at.key("paths");
+        for (number, path) in rule.paths.iter().enumerate() {
+            let path = match path {
+                PathMatch::Exact(path) => Ok(Path::Exact(path.as_bytes().into())),
+                PathMatch::Prefix(path) => Ok(Path::Prefix(path.as_bytes().into())),
+                PathMatch::Template(path) => Template::parse(path).map(Path::Template),
+                PathMatch::Regex(path) => pattern::compile(path).map(Path::Regex),
+            };
+            paths.extend(issues.keep(&key.index(number), path));
+        }
+        let mut headers = Vec::with_capacity(rule.headers.len());
+        let key = at.key("headers");
+        for (number, header) in rule.headers.iter().enumerate() {
+            let condition = issues.keep(&key.index(number), Condition::header(header));
+            headers.extend(condition.map(|condition| Header {
+                name: header.name.to_ascii_lowercase().into(),
+                presence: header.value == ValueCondition::Present,
+                condition,
+            }));
+        }
+        let grpc = rule.grpc.iter().map(|grpc| match &grpc.method {
+            Some(method) => Path::Exact(format!("/{}/{method}", grpc.service).into_bytes().into()),
+            None => Path::Prefix(format!("/{}/", grpc.service).into_bytes().into()),
+        });
+        Self {
+            id,
+            http: rule.is_http(),
+            from: rule.from.clone().into(),
+            networks: rule.networks.clone().into(),
+            ports: rule.ports.clone().into(),
+            methods: rule
+                .methods
+                .iter()
+                .map(|method| method.as_bytes().into())
+                .collect(),
+            grpc: grpc.collect(),
+            paths: paths.into(),
+            headers: headers.into(),
+        }
+    }
+
+    /// Whether it matches a request.
+    pub(super) fn request(&self, peer: &ConnectionFacts<'_>, request: &impl RequestView) -> Holds {
+        let path = readable_path(request.path());
+        all([
+            self.connection(peer),
+            any(&self.methods, |method| Some(**method == *request.method())),
+            any(&self.paths, |wanted| Some(wanted.takes(path?))),
+            any(&self.grpc, |wanted| match wanted.takes(path?) {
+                false => Some(false),
+                // A server may take the call whatever its type claims to be.
+                true => request.is_grpc().then_some(true),
+            }),
+            all(self.headers.iter().map(|header| header.holds(request))),
+        ])
+    }
+
+    /// Whether it matches a stream that has no requests.
+    pub(super) fn stream(&self, peer: &ConnectionFacts<'_>) -> Holds {
+        all([self.connection(peer), (!self.http).then_some(true)])
+    }
+
+    fn connection(&self, peer: &ConnectionFacts<'_>) -> Holds {
+        all([
+            any(&self.from, |wanted| match peer.identity {
+                PeerIdentity::Anonymous => Some(false),
+                PeerIdentity::Unreadable => None,
+                PeerIdentity::Known(id) => Some(wanted.takes(id)),
+            }),
+            any(&self.networks, |network| {
+                peer.address.map(|address| contains(network, address))
+            }),
+            any(&self.ports, |port| peer.port.map(|other| other == *port)),
+        ])
+    }
+}
+
+/// A dual-stack socket shows IPv4 peers as mapped addresses; rules name them as IPv4.
+fn contains(network: &IpNet, address: IpAddr) -> bool {
+    network.contains(&address.to_canonical()) || network.contains(&address)
+}
+
+fn readable_path(path: &[u8]) -> Option<&[u8]> {
+    (path.first() == Some(&b'/') && std::str::from_utf8(path).is_ok()).then_some(path)
+}
+
+/// On segment borders.
+fn is_below(prefix: &[u8], whole: &[u8]) -> bool {
+    whole
+        .strip_prefix(prefix)
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'/')) || prefix.last() == Some(&b'/'))
+}
+
+impl Peer {
+    fn takes(&self, id: &SpiffeId) -> bool {
+        match self {
+            Self::Authenticated => true,
+            Self::Identity(wanted) => wanted == id,
+            Self::IdentityPrefix(wanted) => is_below(wanted.as_str().as_bytes(), id.as_str().as_bytes()),
+            Self::Namespace(wanted) => {
+                wanted.trust_domain == *id.trust_domain() && id.namespace() == Some(wanted.name.as_str())
+            }
+        }
+    }
+}
+
+impl Path {
+    fn takes(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(wanted) => **wanted == *path,
+            Self::Prefix(wanted) => is_below(wanted, path),
+            Self::Template(wanted) => wanted.takes(path),
+            Self::Regex(wanted) => wanted.is_match(path),
+        }
+    }
+}
+
+impl Header {
+    fn holds(&self, request: &impl RequestView) -> Holds {
+        let mut values = request.header(&self.name);
+        let readable = match (values.next(), values.next()) {
+            (None, _) => true,
+            (Some(only), None) => std::str::from_utf8(only).is_ok(),
+            // Servers differ in which they take.
+            (Some(_), Some(_)) => false,
+        };
+        (self.presence || readable).then(|| self.condition.header_holds(request))
+    }
+}

@@ -1,0 +1,255 @@
+//! May this peer do this here?
+//!
+//! A [`PolicySet`] is compiled from all policies once. A connection asks it for the [`TargetPolicies`] of its listener,
+//! which is nothing at all where no policy applies; each request or stream asks those for a [`Verdict`].
+//!
+//! ```text
+//! a deny rule matches                      -> denied
+//! an allow policy stands, no rule matches  -> denied
+//! an allow rule matches                    -> allowed
+//! no allow policy stands                   -> the default
+//! ```
+//!
+//! A condition holds, does not hold, or can't be evaluated (an absent path, several values of a header, bytes that are
+//! not UTF-8, a certificate that names nobody or two). What can't be evaluated is denied rather than skipped: it fails
+//! the conditions of allow rules and meets those of deny rules.
+//!
+//! Nothing enforces policies yet, so no configuration takes them yet: [`Resources`](crate::resources::Resources) gets
+//! them together with the data plane.
+//!
+//! Invariants: order means nothing (a property test shuffles, and compares with a naive reading); once
+//! warm, nothing is allocated, locked or logged for a verdict; a stream that is not HTTP is denied where an enforced rule asks for HTTP, so
+//! that waiting with the first byte is no way around policy.
+
+mod conditions;
+#[cfg(test)]
+mod property_tests;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use conditions::Rule;
+pub use rules::*;
+
+use crate::issue::{At, Issue, Issues};
+use crate::route::{RequestView, stable_hash};
+use crate::spiffe::SpiffeId;
+
+/// Who is at the other end, as far as TLS knows.
+#[derive(Clone, Copy, Debug)]
+pub enum PeerIdentity<'a> {
+    /// No verified certificate.
+    Anonymous,
+    /// A verified certificate without exactly one SPIFFE identity.
+    Unreadable,
+    /// A verified certificate with this identity.
+    Known(&'a SpiffeId),
+}
+
+/// What policy knows of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionFacts<'a> {
+    /// Who.
+    pub identity: PeerIdentity<'a>,
+    /// Where from. Absent for Unix sockets.
+    pub address: Option<IpAddr>,
+    /// The port it came in on. Absent for Unix sockets.
+    pub port: Option<u16>,
+}
+
+/// One rule, as it was when it was compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RuleId {
+    /// The place of its policy; see [`PolicySet::policy`].
+    pub policy: u32,
+    /// The same for the same rule of the same policy in every set, so that a stream can ask whether it is still there.
+    pub key: u64,
+}
+
+/// Why something may not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// This deny rule matches, or needs HTTP where there is none.
+    Rule(RuleId),
+    /// There are allow policies, and none of their rules match.
+    NotAllowed,
+    /// The default says so.
+    Default,
+}
+
+/// What policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// It may pass, by this allow rule or by the default; or not.
+    pub enforced: Result<Option<RuleId>, Denial>,
+    /// Why it would be denied if the policies in audit mode were enforced too. Nothing if it is denied anyway.
+    pub audited: Option<Denial>,
+}
+
+/// Every policy, by target.
+#[derive(Debug, Default)]
+pub struct PolicySet {
+    names: Vec<Arc<str>>,
+    listeners: HashMap<Box<str>, Arc<TargetPolicies>>,
+}
+
+impl PolicySet {
+    /// Compiles policies.
+    ///
+    /// # Errors
+    /// Every pattern that does not compile, with its place under the list of policies.
+    pub fn compile(policies: &[AuthorizationPolicy]) -> Result<Self, Vec<Issue>> {
+        let mut issues = Issues::default();
+        let mut by_listener: HashMap<&str, TargetPolicies> = HashMap::new();
+        for (number, policy) in policies.iter().enumerate() {
+            let at = At::Root.index(number);
+            let at = at.key("rules");
+            let mut rules = Vec::with_capacity(policy.rules.len());
+            for (position, rule) in policy.rules.iter().enumerate() {
+                let id = RuleId {
+                    policy: u32::try_from(number).unwrap_or(u32::MAX),
+                    key: key(policy, rule),
+                };
+                let compiled = Rule::compile(id, rule, &at.index(position), &mut issues);
+                rules.push(Arc::new(compiled));
+            }
+            let mut seen: Vec<&str> = Vec::new();
+            for PolicyTarget::Listener(name) in &policy.targets {
+                if !seen.contains(&name.as_str()) {
+                    seen.push(name);
+                    by_listener.entry(name).or_default().add(policy, &rules);
+                }
+            }
+        }
+        let issues = issues.into_vec();
+        if !issues.is_empty() {
+            return Err(issues);
+        }
+        Ok(Self {
+            names: policies
+                .iter()
+                .map(|policy| policy.name.as_str().into())
+                .collect(),
+            listeners: by_listener
+                .into_iter()
+                .map(|(name, policies)| (name.into(), Arc::new(policies)))
+                .collect(),
+        })
+    }
+
+    /// The policies of a listener, if there are any.
+    pub fn listener(&self, name: &str) -> Option<&Arc<TargetPolicies>> {
+        self.listeners.get(name)
+    }
+
+    /// The name of a rule's policy.
+    pub fn policy(&self, rule: RuleId) -> Option<&Arc<str>> {
+        self.names.get(rule.policy as usize)
+    }
+}
+
+/// Policy and rule as one number. Targets do not count: a rule stays when its policy gets another target.
+fn key(policy: &AuthorizationPolicy, rule: &PolicyRule) -> u64 {
+    let rule = serde_json::to_string(rule).unwrap_or_default();
+    stable_hash(policy.name.bytes().chain([0]).chain(rule.into_bytes()))
+}
+
+/// The policies of one target.
+#[derive(Debug, Default)]
+pub struct TargetPolicies {
+    enforced: Rules,
+    audited: Rules,
+}
+
+/// The rules of one target and mode.
+#[derive(Debug, Default)]
+struct Rules {
+    deny: Vec<Arc<Rule>>,
+    allow: Vec<Arc<Rule>>,
+    /// Whether an allow policy stands, be it without rules.
+    closed: bool,
+}
+
+impl TargetPolicies {
+    fn add(&mut self, policy: &AuthorizationPolicy, rules: &[Arc<Rule>]) {
+        let of = match policy.mode {
+            PolicyMode::Enforce => &mut self.enforced,
+            PolicyMode::Audit => &mut self.audited,
+        };
+        match policy.action {
+            PolicyAction::Allow => {
+                of.closed = true;
+                of.allow.extend_from_slice(rules);
+            }
+            PolicyAction::Deny => of.deny.extend_from_slice(rules),
+        }
+    }
+
+    /// Whether a rule that allowed something is still there and still enforced.
+    pub fn still_allows(&self, rule: RuleId) -> bool {
+        self.enforced.allow.iter().any(|other| other.id.key == rule.key)
+    }
+
+    /// Judges a request.
+    pub fn request(
+        &self,
+        peer: &ConnectionFacts<'_>,
+        request: &impl RequestView,
+        default: PolicyDefault,
+    ) -> Verdict {
+        self.judge(default, peer, |rule| rule.request(peer, request), |_| false)
+    }
+
+    /// Judges a stream that is not HTTP.
+    pub fn stream(&self, peer: &ConnectionFacts<'_>, default: PolicyDefault) -> Verdict {
+        self.judge(default, peer, |rule| rule.stream(peer), |rule| rule.http)
+    }
+
+    fn judge(
+        &self,
+        default: PolicyDefault,
+        peer: &ConnectionFacts<'_>,
+        holds: impl Fn(&Rule) -> Option<bool>,
+        bars: impl Fn(&Rule) -> bool,
+    ) -> Verdict {
+        let judge = |modes: &[&Rules]| {
+            let every = |list: fn(&Rules) -> &Vec<Arc<Rule>>| modes.iter().flat_map(move |rules| list(rules));
+            let denies = |rule: &&Arc<Rule>| bars(rule) || holds(rule) != Some(false);
+            if let Some(rule) = every(|rules| &rules.deny).find(denies) {
+                return Err(Denial::Rule(rule.id));
+            }
+            if every(|rules| &rules.allow).any(|rule| bars(rule)) {
+                return Err(Denial::NotAllowed);
+            }
+            if let Some(rule) = every(|rules| &rules.allow).find(|rule| holds(rule) == Some(true)) {
+                return Ok(Some(rule.id));
+            }
+            if modes.iter().any(|rules| rules.closed) {
+                return Err(Denial::NotAllowed);
+            }
+            default.judge(peer)
+        };
+        let enforced = judge(&[&self.enforced]);
+        let audits = self.audited.closed || !self.audited.deny.is_empty();
+        Verdict {
+            enforced,
+            audited: (audits && enforced.is_ok())
+                .then(|| judge(&[&self.enforced, &self.audited]).err())
+                .flatten(),
+        }
+    }
+}
+
+impl PolicyDefault {
+    /// What holds where no policy stands.
+    pub fn judge(self, peer: &ConnectionFacts<'_>) -> Result<Option<RuleId>, Denial> {
+        match (self, peer.identity) {
+            (Self::Allow, _) | (Self::AllowAuthenticated, PeerIdentity::Known(_)) => Ok(None),
+            _ => Err(Denial::Default),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The rules of policy one by one.
+
+use super::*;
+use crate::issue::render_path;
+
+struct Call(&'static [u8], Vec<(&'static str, &'static [u8])>, bool);
+
+impl RequestView for Call {
+    fn host(&self) -> &[u8] {
+        b"shop.test"
+    }
+    fn method(&self) -> &[u8] {
+        b"GET"
+    }
+    fn path(&self) -> &[u8] {
+        self.0
+    }
+    fn query(&self) -> &[u8] {
+        b""
+    }
+    fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.1
+            .iter()
+            .filter(move |(other, _)| *other == name)
+            .map(|(_, value)| *value)
+    }
+    fn is_grpc(&self) -> bool {
+        self.2
+    }
+}
+
+fn set(json: &str) -> PolicySet {
+    PolicySet::compile(&serde_json::from_str::<Vec<_>>(json).unwrap()).unwrap()
+}
+
+/// One policy for the listener `web`.
+fn one(action: &str, rule: &str) -> String {
+    format!(
+        r#"{{"name": "{action}", "targets": [{{"kind": "listener", "value": "web"}}], "action": "{action}", "rules": [{rule}]}}"#
+    )
+}
+
+const ANONYMOUS: ConnectionFacts<'static> = ConnectionFacts {
+    identity: PeerIdentity::Anonymous,
+    address: None,
+    port: None,
+};
+
+fn passes(action: &str, rule: &str, peer: &ConnectionFacts<'_>, call: &Call) -> bool {
+    let set = set(&format!("[{}]", one(action, rule)));
+    let web = set.listener("web").unwrap();
+    assert!(set.listener("other").is_none());
+    web.request(peer, call, PolicyDefault::Allow).enforced.is_ok()
+}
+
+#[test]
+fn what_can_not_be_evaluated_is_denied() {
+    let path = r#"{"paths": [{"kind": "prefix", "value": "/a"}]}"#;
+    let header = r#"{"headers": [{"name": "X-Role", "value": {"kind": "exact", "value": "admin"}}]}"#;
+    let headers = |values: &[&'static [u8]]| {
+        Call(
+            b"/",
+            values.iter().map(|value| ("x-role", *value)).collect(),
+            false,
+        )
+    };
+    for (rule, call) in [
+        (path, Call(b"", vec![], false)),
+        (path, Call(b"*", vec![], false)),
+        (path, Call(b"/\xff", vec![], false)),
+        (header, headers(&[b"admin", b"admin"])),
+        (header, headers(&[b"admin", b"user"])),
+        (header, headers(&[b"\xff"])),
+    ] {
+        assert!(!passes("allow", rule, &ANONYMOUS, &call), "{rule}");
+        assert!(!passes("deny", rule, &ANONYMOUS, &call), "{rule}");
+    }
+    for (call, holds) in [(headers(&[b"admin"]), true), (headers(&[]), false)] {
+        assert_eq!(passes("allow", header, &ANONYMOUS, &call), holds);
+        assert_eq!(passes("deny", header, &ANONYMOUS, &call), !holds);
+    }
+}
+
+#[test]
+fn peers_are_told_apart_by_identity() {
+    let id = |text: &str| text.parse::<SpiffeId>().unwrap();
+    let call = Call(b"/", vec![], false);
+    for (from, peer, holds) in [
+        (r#"{"kind": "authenticated"}"#, "spiffe://td/a", true),
+        (
+            r#"{"kind": "identity", "value": "spiffe://td/a"}"#,
+            "spiffe://td/a",
+            true,
+        ),
+        (
+            r#"{"kind": "identity", "value": "spiffe://td/a"}"#,
+            "spiffe://td/a/b",
+            false,
+        ),
+        (
+            r#"{"kind": "identityPrefix", "value": "spiffe://td/ns/a"}"#,
+            "spiffe://td/ns/a/sa/b",
+            true,
+        ),
+        (
+            r#"{"kind": "identityPrefix", "value": "spiffe://td/ns/a"}"#,
+            "spiffe://td/ns/ab/sa/b",
+            false,
+        ),
+        (
+            r#"{"kind": "identityPrefix", "value": "spiffe://td/a"}"#,
+            "spiffe://td.evil/a/b",
+            false,
+        ),
+        (
+            r#"{"kind": "namespace", "value": {"trustDomain": "td", "name": "a"}}"#,
+            "spiffe://td/ns/a/sa/b",
+            true,
+        ),
+        (
+            r#"{"kind": "namespace", "value": {"trustDomain": "td", "name": "a"}}"#,
+            "spiffe://evil/ns/a/sa/b",
+            false,
+        ),
+    ] {
+        let rule = format!(r#"{{"from": [{from}]}}"#);
+        let id = id(peer);
+        let known = ConnectionFacts {
+            identity: PeerIdentity::Known(&id),
+            ..ANONYMOUS
+        };
+        let unreadable = ConnectionFacts {
+            identity: PeerIdentity::Unreadable,
+            ..ANONYMOUS
+        };
+        assert_eq!(passes("allow", &rule, &known, &call), holds, "{from} {peer}");
+        assert_eq!(passes("deny", &rule, &known, &call), !holds, "{from} {peer}");
+        assert!(!passes("allow", &rule, &ANONYMOUS, &call) && passes("deny", &rule, &ANONYMOUS, &call));
+        assert!(!passes("allow", &rule, &unreadable, &call) && !passes("deny", &rule, &unreadable, &call));
+    }
+}
+
+#[test]
+fn networks_take_mapped_addresses() {
+    let rule = r#"{"networks": ["10.0.0.0/8"]}"#;
+    let from = |address: &str| ConnectionFacts {
+        address: Some(address.parse().unwrap()),
+        ..ANONYMOUS
+    };
+    let call = Call(b"/", vec![], false);
+    assert!(passes("allow", rule, &from("10.1.2.3"), &call));
+    assert!(passes("allow", rule, &from("::ffff:10.1.2.3"), &call));
+    assert!(!passes("deny", rule, &from("::ffff:10.1.2.3"), &call));
+    assert!(!passes("allow", rule, &from("11.1.2.3"), &call));
+    assert!(
+        !passes("deny", rule, &ANONYMOUS, &call),
+        "a Unix socket has no address"
+    );
+}
+
+#[test]
+fn a_grpc_call_is_denied_whatever_its_type() {
+    let rule = r#"{"grpc": [{"service": "shop.Basket", "method": "Clear"}]}"#;
+    for grpc in [true, false] {
+        let call = Call(b"/shop.Basket/Clear", vec![], grpc);
+        assert!(!passes("deny", rule, &ANONYMOUS, &call));
+        assert_eq!(passes("allow", rule, &ANONYMOUS, &call), grpc);
+    }
+    assert!(passes(
+        "deny",
+        rule,
+        &ANONYMOUS,
+        &Call(b"/shop.Basket/Add", vec![], true)
+    ));
+}
+
+#[test]
+fn streams_are_denied_beside_http_rules() {
+    let anybody = one("allow", "{}");
+    let get = one("allow", r#"{"methods": ["GET"]}"#).replace(r#""name": "allow""#, r#""name": "get""#);
+    let stream = |json: &str| {
+        let set = set(json);
+        let web = set.listener("web").unwrap();
+        web.stream(&ANONYMOUS, PolicyDefault::Allow).enforced.map(|_| ())
+    };
+    assert_eq!(stream(&format!("[{anybody}]")), Ok(()));
+    assert_eq!(stream(&format!("[{anybody}, {get}]")), Err(Denial::NotAllowed));
+    let deny = one("deny", r#"{"methods": ["GET"]}"#);
+    assert!(matches!(stream(&format!("[{deny}]")), Err(Denial::Rule(_))));
+}
+
+#[test]
+fn audit_tells_and_lets_pass() {
+    let deny = one("deny", "{}").replace(r#""action""#, r#""mode": "audit", "action""#);
+    let set = set(&format!("[{deny}]"));
+    let verdict =
+        set.listener("web")
+            .unwrap()
+            .request(&ANONYMOUS, &Call(b"/", vec![], false), PolicyDefault::Allow);
+    assert_eq!(verdict.enforced, Ok(None));
+    let Some(Denial::Rule(rule)) = verdict.audited else {
+        panic!("{verdict:?}");
+    };
+    assert_eq!(&**set.policy(rule).unwrap(), "deny");
+}
+
+#[test]
+fn a_rule_is_known_again_until_it_changes() {
+    let before = set(&format!("[{}]", one("allow", r#"{"methods": ["GET"]}"#)));
+    let call = Call(b"/", vec![], false);
+    let web = before.listener("web").unwrap();
+    let by = web
+        .request(&ANONYMOUS, &call, PolicyDefault::Deny)
+        .enforced
+        .unwrap()
+        .unwrap();
+    assert!(web.still_allows(by));
+    let moved = set(&format!(
+        "[{}, {}]",
+        one("deny", ""),
+        one("allow", r#"{"methods": ["GET"]}"#)
+    ));
+    assert!(moved.listener("web").unwrap().still_allows(by));
+    let narrowed = set(&format!(
+        "[{}]",
+        one("allow", r#"{"methods": ["GET"], "ports": [80]}"#)
+    ));
+    assert!(!narrowed.listener("web").unwrap().still_allows(by));
+}
+
+#[test]
+fn patterns_that_do_not_compile_are_listed_with_their_place() {
+    let json = format!(
+        "[{}]",
+        one(
+            "deny",
+            r#"{"paths": [{"kind": "regex", "value": "("}], "headers": [{"name": "a b"}]}"#
+        )
+    );
+    let issues = PolicySet::compile(&serde_json::from_str::<Vec<_>>(&json).unwrap()).unwrap_err();
+    let places: Vec<_> = issues.iter().map(|issue| render_path(&issue.path)).collect();
+    assert_eq!(places, ["[0].rules[0].paths[0]", "[0].rules[0].headers[0]"]);
+}
