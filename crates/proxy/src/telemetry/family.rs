@@ -45,13 +45,14 @@ pub trait LabelSet: Clone + Send + 'static {
     fn key(&self) -> Self::Key;
 }
 
-/// A block's place. Aligned, so that threads don't share a cache line.
+/// A block's place. Aligned, so that threads don't share a cache line; in this order, so that the mark that is looked at
+/// for each use lies with the cells that every use counts in.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 struct Slot<B> {
-    cells: B,
     detached: AtomicBool,
     thread: usize,
+    cells: B,
 }
 
 /// A block of cells that this thread, and no other, may write.
