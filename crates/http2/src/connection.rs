@@ -306,7 +306,7 @@ impl Connection {
         loop {
             let at = self.arrived.pop_front()?;
             let stream = self.streams.get_mut(at)?;
-            let head = stream.heads.pop_front();
+            let head = stream.pop_head();
             // Taken back before anybody looked at it: nothing is asked of a server.
             if let Side::Failed(_) = stream.send {
                 self.release(Key(at));
@@ -424,8 +424,11 @@ impl Connection {
         if stream.released {
             self.numbers.remove(&stream.id);
             let mut stream = self.streams.remove(at);
-            for head in stream.heads.drain(..).chain(stream.trailers.take()) {
+            while let Some(head) = stream.pop_head() {
                 self.pool.give_head(head);
+            }
+            if let Some(trailers) = stream.trailers.take() {
+                self.pool.give_head(trailers);
             }
             self.pool.give_payload(std::mem::take(&mut stream.payload));
         }

@@ -7,8 +7,8 @@ use std::cell::RefCell;
 
 use crate::head::Head;
 
-/// Kept of each kind.
-const MOST: usize = 128;
+/// Kept of each kind: those of a few hundred streams under way. An idle thread keeps none.
+const MOST: usize = 512;
 /// Larger ones are not kept.
 const LARGE: usize = 8 * 1024;
 

@@ -318,7 +318,7 @@ impl Connection {
         let mut stream = Stream::new(number, i64::from(window), i64::from(self.peer.window));
         stream.in_body = true;
         stream.announced = head.content_length;
-        stream.heads.push_back(head);
+        stream.push_head(head);
         if ends {
             stream.receive = Side::Ended;
         }
@@ -362,7 +362,7 @@ impl Connection {
             let informational = (100..200).contains(&head.status);
             match head.problem(Part::Response) {
                 Some(token) => malformed(token),
-                None if informational && (ends || stream.heads.len() >= MOST_HEADS) => {
+                None if informational && (ends || stream.waiting_heads() >= MOST_HEADS) => {
                     malformed("informational")
                 }
                 None if !informational
@@ -388,7 +388,7 @@ impl Connection {
                 stream.bodiless |= bodiless(head.status);
                 stream.announced = head.content_length;
             }
-            stream.heads.push_back(head);
+            stream.push_head(head);
         }
         if ends {
             stream.receive = Side::Ended;

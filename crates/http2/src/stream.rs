@@ -33,8 +33,9 @@ pub(crate) struct Stream {
     pub(crate) id: u32,
     pub(crate) send: Side,
     pub(crate) receive: Side,
-    /// Heads that came and were not taken.
-    pub(crate) heads: VecDeque<Box<Head>>,
+    /// The first head that came and was not taken, and those behind it: what most streams need is no list.
+    head: Option<Box<Head>>,
+    more_heads: VecDeque<Box<Head>>,
     /// The final head came; what follows is a body.
     pub(crate) in_body: bool,
     pub(crate) trailers: Option<Box<Head>>,
@@ -70,7 +71,8 @@ impl Stream {
             id,
             send: Side::Open,
             receive: Side::Open,
-            heads: VecDeque::new(),
+            head: None,
+            more_heads: VecDeque::new(),
             in_body: false,
             trailers: None,
             payload: Vec::new(),
@@ -87,6 +89,26 @@ impl Stream {
             released: false,
             counted: true,
         }
+    }
+
+    /// Puts a head behind those that wait.
+    pub(crate) fn push_head(&mut self, head: Box<Head>) {
+        match &self.head {
+            None => self.head = Some(head),
+            Some(_) => self.more_heads.push_back(head),
+        }
+    }
+
+    /// Takes the first head that waits.
+    pub(crate) fn pop_head(&mut self) -> Option<Box<Head>> {
+        let head = self.head.take();
+        self.head = self.more_heads.pop_front();
+        head
+    }
+
+    /// How many heads wait.
+    pub(crate) fn waiting_heads(&self) -> usize {
+        usize::from(self.head.is_some()) + self.more_heads.len()
     }
 
     /// Whether both directions are over.

@@ -24,7 +24,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key.0) else {
             return Poll::Ready(Err(Failure::Gone));
         };
-        if let Some(head) = stream.heads.pop_front() {
+        if let Some(head) = stream.pop_head() {
             return Poll::Ready(Ok(head));
         }
         match stream.receive {

@@ -19,7 +19,7 @@ pub async fn open<N: Net, D: Downstream>(
     outcome: &mut Outcome<N::Stream>,
 ) {
     let not_after = forward.deadlines.request.min(cx.listener.drain_deadline());
-    let dialled = dial_cluster(cx.thread, cx.deadline, not_after, &forward.cluster, forward.hash).await;
+    let dialled = dial_cluster(cx.thread, cx.deadline, not_after, forward.cluster(), forward.hash).await;
     match dialled {
         Ok(server) => {
             outcome.endpoint = Some(server.in_flight.endpoint().clone());

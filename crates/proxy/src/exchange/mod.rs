@@ -155,7 +155,7 @@ pub async fn exchange<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &mut D) 
         cx.protocol
     };
     let cluster = match &step {
-        Step::Forward(forward) => cx.thread.cluster(&forward.cluster),
+        Step::Forward(forward) => cx.thread.cluster(forward.cluster()),
         _ => None,
     };
     let cluster_label = cluster.as_ref().map(|cluster| cluster.plan().label.clone());
@@ -218,8 +218,8 @@ enum Step {
 pub struct Forward {
     /// The route.
     pub route: Arc<CompiledRoute>,
-    /// The cluster's name.
-    pub cluster: Arc<str>,
+    /// Which of the route's clusters.
+    choice: usize,
     /// Path and query when they differ from what came.
     pub target: Option<Vec<u8>>,
     /// What consistent hashing hashes.
@@ -230,6 +230,16 @@ pub struct Forward {
     pub deadlines: Deadlines,
     /// Most bytes of the body; `None` for any.
     pub most_body: Option<u64>,
+}
+
+impl Forward {
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        match &self.route.route.action {
+            Action::Forward { to } => to.get(self.choice).map_or("", |to| &to.cluster),
+            _ => "",
+        }
+    }
 }
 
 /// Everything that can be said of a request before anything waits: what to do, and the route that says so.
@@ -303,7 +313,10 @@ fn decide<N: Net, D: Downstream>(
             let request_deadline =
                 after(cx.started, span).min(grpc.map_or(NEVER, |span| after(cx.started, Some(span))));
             Step::Forward(Forward {
-                cluster: Arc::from(cluster.cluster.as_str()),
+                choice: to
+                    .iter()
+                    .position(|each| std::ptr::eq(each, cluster))
+                    .unwrap_or_default(),
                 target,
                 hash,
                 kind,
