@@ -317,6 +317,7 @@ test('row 11: streams above the limit are refused', async (t) => {
   const reset = await arrives('a RST_STREAM', peer, (each) => each.type === TYPE.reset);
   t.is(reset.stream, 5);
   t.is(code(reset), CODE.refused);
+  await proxy.counted(0, 1, 'mesh_limit_hits_total', { listener: 'plain', limit: 'streams' });
 });
 
 /** Requests that a server behind, over HTTP/1, could read differently. */

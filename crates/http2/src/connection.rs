@@ -173,6 +173,8 @@ pub struct Connection {
     pub(crate) skipped: (u32, u32),
     /// Streams of the peer that nobody took on.
     pub(crate) arrived: VecDeque<usize>,
+    /// Streams that were refused because the peer had too many open, and not asked for yet.
+    pub(crate) refused: u32,
     /// Streams that wait for room.
     pub(crate) blocked: VecDeque<usize>,
     /// Streams that this side reset, by number; made when there is one.
@@ -221,6 +223,7 @@ impl Connection {
             next: 1,
             skipped: (0, 0),
             arrived: VecDeque::new(),
+            refused: 0,
             blocked: VecDeque::new(),
             resets: None,
             send_window: i64::from(FIRST_WINDOW),
@@ -314,6 +317,11 @@ impl Connection {
             }
             return head.map(|head| (Key(at), head));
         }
+    }
+
+    /// Streams that were refused since this was asked last, because the peer had too many open.
+    pub fn take_refused(&mut self) -> u32 {
+        std::mem::take(&mut self.refused)
     }
 
     /// The socket is gone: everything ends.

@@ -305,6 +305,7 @@ impl Connection {
         };
         if self.open >= self.settings.streams {
             self.pool.give_head(head);
+            self.refused = self.refused.saturating_add(1);
             return self.reset_number(number, Code::REFUSED_STREAM);
         }
         if head.problem(Part::Request).is_some() || (ends && head.content_length.is_some_and(|n| n > 0)) {

@@ -307,6 +307,7 @@ fn more_streams_than_allowed_are_refused_and_places_come_free() {
     let request = crate::tests::frames::request(5, 5);
     pair.server.receive(&request, 0);
     assert_eq!(verdict(&mut pair.server), Some((5, Code::REFUSED_STREAM)));
+    assert_eq!((pair.server.take_refused(), pair.server.take_refused()), (1, 0));
     let (_, there, _) = open.remove(0);
     pair.server.head(there, true, |out| out.status(204)).unwrap();
     pair.talk();

@@ -308,6 +308,9 @@ impl<N: Net> Driver<'_, N> {
                 let Some((key, head)) = arrived else { break };
                 self.accept(Channel::new(Rc::clone(&self.connection), key), head);
             }
+            for _ in 0..self.connection.borrow_mut().take_refused() {
+                self.stats.limit_hit(Limit::Streams);
+            }
             if read.is_pending() || self.connection.borrow().over().is_some() {
                 return self.connection.borrow_mut().set_driver(cx.waker());
             }
