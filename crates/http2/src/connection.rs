@@ -127,6 +127,8 @@ pub(crate) enum Leaving {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     Preface,
+    /// SETTINGS, with which each side begins.
+    First,
     Frame,
     /// The rest of a DATA frame: payload, then padding.
     Data {
@@ -166,7 +168,8 @@ pub struct Connection {
     pub(crate) numbers: HashMap<u32, usize, RandomState>,
     /// Streams that are open.
     pub(crate) open: u32,
-    /// The highest stream that the peer opened; the next that this side opens.
+    /// The highest stream of the peer that came; the highest that was looked at; the next that this side opens.
+    pub(crate) seen: u32,
     pub(crate) last: u32,
     pub(crate) next: u32,
     /// Numbers of streams that the peer passed over last: from, and below which.
@@ -213,12 +216,13 @@ impl Connection {
             encoder: Encoder::new(),
             expected: match role {
                 Role::Server => Expected::Preface,
-                Role::Client => Expected::Frame,
+                Role::Client => Expected::First,
             },
             block: None,
             streams: Slab::new(),
             numbers: HashMap::default(),
             open: 0,
+            seen: 0,
             last: 0,
             next: 1,
             skipped: (0, 0),
@@ -227,7 +231,8 @@ impl Connection {
             blocked: VecDeque::new(),
             resets: None,
             send_window: i64::from(FIRST_WINDOW),
-            receive_window: i64::from(settings.connection_window),
+            // Less can't be announced.
+            receive_window: i64::from(settings.connection_window.max(FIRST_WINDOW)),
             credit: 0,
             out: Vec::new(),
             sent: 0,
@@ -312,6 +317,9 @@ impl Connection {
             let head = stream.pop_head();
             // Taken back before anybody looked at it: nothing is asked of a server.
             if let Side::Failed(_) = stream.send {
+                if let Some(head) = head {
+                    self.pool.give_head(head);
+                }
                 self.release(Key(at));
                 continue;
             }
@@ -394,7 +402,7 @@ impl Connection {
     /// Whether a stream was never opened.
     pub(crate) fn is_idle(&self, number: u32) -> bool {
         match (self.role, number % 2) {
-            (Role::Server, 1) => number > self.last,
+            (Role::Server, 1) => number > self.seen,
             (Role::Client, 1) => number >= self.next,
             _ => true,
         }

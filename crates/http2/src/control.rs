@@ -59,6 +59,7 @@ impl Connection {
             self.settled = true;
             return Ok(());
         }
+        let mut first_window = None;
         for setting in payload.as_chunks::<6>().0 {
             let [n0, n1, v0, v1, v2, v3] = *setting;
             let value = u32::from_be_bytes([v0, v1, v2, v3]);
@@ -70,7 +71,11 @@ impl Connection {
                     return Err(Fatal::protocol("http2_settings"));
                 }
                 3 => self.peer.streams = value,
-                4 => self.on_first_window(value)?,
+                4 if i64::from(value) > MOST_WINDOW => {
+                    return Err(Fatal::new(Code::FLOW_CONTROL_ERROR, "http2_flow_control"));
+                }
+                // The last one counts: all streams are gone through for it.
+                4 => first_window = Some(value),
                 5 if !(16_384..=16_777_215).contains(&value) => {
                     return Err(Fatal::protocol("http2_settings"));
                 }
@@ -79,6 +84,9 @@ impl Connection {
                 _ => {}
             }
         }
+        if let Some(window) = first_window {
+            self.on_first_window(window)?;
+        }
         self.control(Kind::Settings, frame::ACK, 0, &[]);
         Ok(())
     }
@@ -86,9 +94,6 @@ impl Connection {
     /// RFC 9113 section 6.9.2: the windows of all streams change by the difference.
     fn on_first_window(&mut self, window: u32) -> Result<(), Fatal> {
         let overflow = Fatal::new(Code::FLOW_CONTROL_ERROR, "http2_flow_control");
-        if i64::from(window) > MOST_WINDOW {
-            return Err(overflow);
-        }
         let grows = i64::from(window) - i64::from(self.peer.window);
         self.peer.window = window;
         for (_, stream) in &mut self.streams {

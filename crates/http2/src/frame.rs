@@ -83,7 +83,8 @@ pub struct Frame {
     pub stream: u32,
     /// Bytes of payload, padding included.
     pub length: u32,
-    /// RST_STREAM: the error code. Padded DATA: how long the padding is. Otherwise 0.
+    /// RST_STREAM: the error code. Padded DATA that came: how long the padding is. DATA that goes: 1 when it is few bytes
+    /// that fill a window. Otherwise 0.
     pub word: u32,
 }
 

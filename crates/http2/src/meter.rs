@@ -19,7 +19,7 @@
 //! | PING, either way | 100 a second | a DATA frame or a PING that we send: 1 | CVE-2019-9512 |
 //! | SETTINGS, GOAWAY | 50 a second | | CVE-2019-9515 |
 //! | PRIORITY, unknown types | 100 a second | a new stream: 100 | CVE-2019-9513 |
-//! | WINDOW_UPDATE | 100 a second | a DATA frame that we send: 2; a new stream: 2 | CVE-2019-9511 |
+//! | WINDOW_UPDATE | 100 a second | a DATA frame that we send, unless a few bytes filled a window: 2; a new stream: 2 | CVE-2019-9511 |
 //! | DATA with no payload that ends nothing | 100 a second | a DATA frame with payload: 1 | CVE-2019-9518 |
 //!
 //! **Clients that cancel.** A reset is held against a client only when it comes within [`RAPID`] of the request and
@@ -327,7 +327,9 @@ impl Meter {
         match frame.kind {
             Kind::Data => {
                 self.pings.earn(1);
-                self.window_updates.earn(2);
+                if frame.word == 0 {
+                    self.window_updates.earn(2);
+                }
                 // The peer may have forgotten the stream, and says so each time.
                 self.closed_resets.earn(1);
             }
@@ -352,6 +354,11 @@ impl Meter {
             _ => {}
         }
         Ok(())
+    }
+
+    /// HEADERS of a stream that this side reset: late trailers, of which each stream has one.
+    pub fn on_late_head(&mut self, now: Nanos) -> Result<(), Flood> {
+        self.closed_resets.spend(now, Flood::Resets)
     }
 
     /// HEADERS from the side that opens streams: a new stream, or trailers of an old one.

@@ -1,7 +1,7 @@
 //! What does each frame of the peer do?
 
 use crate::code::Code;
-use crate::connection::{Block, Connection, Expected, FIRST_WINDOW, Fatal};
+use crate::connection::{Block, Connection, Expected, FIRST_WINDOW, Fatal, Leaving};
 use crate::frame::{self, Frame, Kind, PADDED, PREFACE, PRIORITY};
 use crate::head::{Head, Part, is_good};
 use crate::meter::{Flood, Nanos, Role};
@@ -9,8 +9,6 @@ use crate::stream::{Side, Stream};
 
 /// A head this many times larger than allowed is no mistake: its sender is left (attacks.md 4).
 const FAR_TOO_LARGE: usize = 4;
-/// Heads that may wait before a response: more of them is an attack (attacks.md 21).
-const MOST_HEADS: usize = 20;
 
 impl Connection {
     /// Takes what was read and gives how much of it was used up: what is left is the beginning of a frame. When the
@@ -30,13 +28,17 @@ impl Connection {
     /// Takes on the next piece; 0 when there is none as a whole.
     fn step(&mut self, bytes: &[u8], now: Nanos) -> Result<usize, Fatal> {
         match self.expected {
-            Expected::Frame => {}
+            Expected::First | Expected::Frame => {}
             Expected::Preface => return self.preface(bytes),
             Expected::Data { .. } => return Ok(self.data_goes_on(bytes)),
         }
         let Some(mut frame) = Frame::parse(bytes) else {
             return Ok(0);
         };
+        // RFC 9113 section 3.4.
+        if self.expected == Expected::First && (frame.kind != Kind::Settings || frame.is_ack()) {
+            return Err(Fatal::protocol("http2_preface"));
+        }
         let length = frame.length as usize;
         if length > frame::MOST {
             return Err(Fatal::new(Code::FRAME_SIZE_ERROR, "http2_frame_size"));
@@ -54,9 +56,10 @@ impl Connection {
             return Ok(0);
         };
         self.on_received(&frame, now)?;
+        self.expected = Expected::Frame;
         match frame.kind {
-            Kind::Headers => self.on_headers(&frame, payload)?,
-            Kind::Continuation => self.on_continuation(&frame, payload)?,
+            Kind::Headers => self.on_headers(&frame, payload, now)?,
+            Kind::Continuation => self.on_continuation(&frame, payload, now)?,
             Kind::Priority => self.on_priority(&frame, payload)?,
             Kind::Reset => self.on_reset(&frame, payload)?,
             Kind::Settings => self.on_settings(&frame, payload)?,
@@ -77,7 +80,7 @@ impl Connection {
         if bytes.len() < PREFACE.len() {
             return Ok(0);
         }
-        self.expected = Expected::Frame;
+        self.expected = Expected::First;
         Ok(PREFACE.len())
     }
 
@@ -119,7 +122,10 @@ impl Connection {
             Some((at, stream)) if stream.receive == Side::Open => {
                 stream.receive_window -= i64::from(frame.length);
                 let announced = stream.announced.map(|left| left.checked_sub(u64::from(data)));
-                if stream.receive_window < 0 {
+                if stream.bodiless && data > 0 {
+                    // RFC 9110 section 6.4.1: there is none to HEAD, nor with 204 and 304.
+                    self.stream_error(at, Code::PROTOCOL_ERROR, "http2_body");
+                } else if stream.receive_window < 0 {
                     self.stream_error(at, Code::FLOW_CONTROL_ERROR, "http2_flow_control");
                 } else if !stream.in_body {
                     self.stream_error(at, Code::PROTOCOL_ERROR, "http2_data_before_head");
@@ -206,7 +212,7 @@ impl Connection {
         data.len() + pad
     }
 
-    fn on_headers(&mut self, frame: &Frame, payload: &[u8]) -> Result<(), Fatal> {
+    fn on_headers(&mut self, frame: &Frame, payload: &[u8], now: Nanos) -> Result<(), Fatal> {
         let mut fragment = payload;
         let size = || Fatal::new(Code::FRAME_SIZE_ERROR, "http2_frame_size");
         let (mut padding, mut depends_on_itself) = (0, false);
@@ -233,27 +239,27 @@ impl Connection {
             bytes: Vec::new(),
         };
         if frame.ends_headers() {
-            return self.on_block(&block, fragment);
+            return self.on_block(&block, fragment, now);
         }
         block.bytes.extend_from_slice(fragment);
         self.block = Some(Box::new(block));
         Ok(())
     }
 
-    fn on_continuation(&mut self, frame: &Frame, payload: &[u8]) -> Result<(), Fatal> {
+    fn on_continuation(&mut self, frame: &Frame, payload: &[u8], now: Nanos) -> Result<(), Fatal> {
         let Some(mut block) = self.block.take() else {
             return Err(Fatal::protocol("http2_continuation"));
         };
         block.bytes.extend_from_slice(payload);
         if frame.ends_headers() {
-            return self.on_block(&block, &block.bytes);
+            return self.on_block(&block, &block.bytes, now);
         }
         self.block = Some(block);
         Ok(())
     }
 
     /// A whole block of fields. Whatever becomes of it, it is read: the compression needs all of them.
-    fn on_block(&mut self, block: &Block, fields: &[u8]) -> Result<(), Fatal> {
+    fn on_block(&mut self, block: &Block, fields: &[u8], now: Nanos) -> Result<(), Fatal> {
         let most = self.settings.header_bytes as usize;
         let mut head = self.pool.head();
         self.decoder
@@ -273,9 +279,12 @@ impl Connection {
         let (from, below) = self.skipped;
         match self.role {
             _ if known => self.on_more_head(number, ends, head),
-            Role::Server if number > self.last => self.on_request(number, ends, head),
+            Role::Server if number > self.seen => self.on_request(number, ends, head),
             Role::Client if number >= self.next => return Err(Fatal::protocol("http2_idle_stream")),
-            _ if self.was_reset(number) => self.pool.give_head(head),
+            _ if self.was_reset(number) => {
+                self.pool.give_head(head);
+                self.meter.on_late_head(now)?;
+            }
             // RFC 9113 section 5.1.1: numbers go up.
             Role::Server if (from..below).contains(&number) => {
                 return Err(Fatal::protocol("http2_stream_number"));
@@ -289,12 +298,14 @@ impl Connection {
 
     /// A request of a client.
     fn on_request(&mut self, number: u32, ends: bool, mut head: Box<Head>) {
-        if self.leaving == crate::connection::Leaving::Last {
-            // RFC 9113 section 6.8: it was told that this is not looked at.
-            return self.pool.give_head(head);
+        if number > self.seen + 2 {
+            self.skipped = (self.seen + 1, number);
         }
-        if number > self.last + 2 {
-            self.skipped = (self.last + 1, number);
+        self.seen = number;
+        if self.leaving == Leaving::Last {
+            // RFC 9113 section 6.8: it was told that this is not looked at. What follows on it is passed over.
+            self.remember_reset(number);
+            return self.pool.give_head(head);
         }
         self.last = number;
         let window = if self.settled {
@@ -333,6 +344,7 @@ impl Connection {
     fn on_more_head(&mut self, number: u32, ends: bool, head: Box<Head>) {
         let bodiless = |status| matches!(status, 204 | 304);
         let is_client = self.role == Role::Client;
+        let most = self.settings.header_bytes as usize * 2;
         let Some((at, stream)) = self.find(number) else {
             return;
         };
@@ -363,7 +375,7 @@ impl Connection {
             let informational = (100..200).contains(&head.status);
             match head.problem(Part::Response) {
                 Some(token) => malformed(token),
-                None if informational && (ends || stream.waiting_heads() >= MOST_HEADS) => {
+                None if informational && (ends || !stream.takes_head(&head, most)) => {
                     malformed("informational")
                 }
                 None if !informational

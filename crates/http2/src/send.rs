@@ -11,6 +11,9 @@ use crate::hpack::encoder::{Encoder, Indexing};
 use crate::meter::Role;
 use crate::stream::{Failure, Side, Stream, note};
 
+/// Payload below this that fills a window is a drip.
+const SQUEEZED: usize = 1024;
+
 /// A head that is being written.
 pub struct HeadWriter<'a> {
     encoder: &'a mut Encoder,
@@ -197,6 +200,8 @@ impl Connection {
         stream.send_window -= payload.len() as i64;
         self.send_window -= payload.len() as i64;
         let number = stream.id;
+        // A peer that opens its windows by a few bytes at a time earns nothing by what it gets.
+        let squeezed = payload.len() < SQUEEZED && (stream.send_window <= 0 || self.send_window <= 0);
         // Behind a DATA frame of the same stream that waits still: one frame for both.
         if let Some(last) = stream.last_frame.filter(|last| *last >= from) {
             let start = (last - self.before) as usize;
@@ -218,7 +223,7 @@ impl Connection {
                 flags: 0,
                 stream: number,
                 length: piece.len() as u32,
-                word: 0,
+                word: u32::from(squeezed),
             };
             let start = self.before + self.out.len() as u64;
             frame.write(&mut self.out);
@@ -284,6 +289,9 @@ impl Connection {
             return;
         };
         stream.released = true;
+        let blocked = std::mem::take(&mut stream.blocked);
+        // Nothing was said of it yet: the peer knows no such stream.
+        let unsaid = self.role == Role::Client && stream.last_frame.is_none();
         stream.send_waker = None;
         stream.receive_waker = None;
         // What was not taken is given back.
@@ -291,7 +299,11 @@ impl Connection {
         self.pool.give_payload(std::mem::take(&mut stream.payload));
         let (id, send, receive) = (stream.id, stream.send, stream.receive);
         self.credit_connection(left);
+        if blocked {
+            self.blocked.retain(|at| *at != key.0);
+        }
         match (send, receive) {
+            _ if unsaid => {}
             (Side::Ended, Side::Open) if self.role == Role::Server => {
                 self.reset_unless_over(id, Code::NO_ERROR)
             }

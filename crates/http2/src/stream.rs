@@ -19,6 +19,9 @@ pub enum Failure {
     Gone,
 }
 
+/// Heads that may wait before a response.
+const MOST_HEADS: usize = 20;
+
 /// How far one direction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -36,6 +39,8 @@ pub(crate) struct Stream {
     /// The first head that came and was not taken, and those behind it: what most streams need is no list.
     head: Option<Box<Head>>,
     more_heads: VecDeque<Box<Head>>,
+    /// Bytes of heads that wait.
+    head_bytes: usize,
     /// The final head came; what follows is a body.
     pub(crate) in_body: bool,
     pub(crate) trailers: Option<Box<Head>>,
@@ -73,6 +78,7 @@ impl Stream {
             receive: Side::Open,
             head: None,
             more_heads: VecDeque::new(),
+            head_bytes: 0,
             in_body: false,
             trailers: None,
             payload: Vec::new(),
@@ -93,6 +99,7 @@ impl Stream {
 
     /// Puts a head behind those that wait.
     pub(crate) fn push_head(&mut self, head: Box<Head>) {
+        self.head_bytes += head.size;
         match &self.head {
             None => self.head = Some(head),
             Some(_) => self.more_heads.push_back(head),
@@ -101,14 +108,15 @@ impl Stream {
 
     /// Takes the first head that waits.
     pub(crate) fn pop_head(&mut self) -> Option<Box<Head>> {
-        let head = self.head.take();
+        let head = self.head.take()?;
         self.head = self.more_heads.pop_front();
-        head
+        self.head_bytes = self.head_bytes.saturating_sub(head.size);
+        Some(head)
     }
 
-    /// How many heads wait.
-    pub(crate) fn waiting_heads(&self) -> usize {
-        usize::from(self.head.is_some()) + self.more_heads.len()
+    /// Whether one more head may wait, of `most` bytes altogether: more is an attack (attacks.md 21).
+    pub(crate) fn takes_head(&self, head: &Head, most: usize) -> bool {
+        self.more_heads.len() < MOST_HEADS && self.head_bytes + head.size <= most
     }
 
     /// Whether both directions are over.

@@ -314,3 +314,78 @@ fn more_streams_than_allowed_are_refused_and_places_come_free() {
     assert!(pair.client.can_open());
     drop(open);
 }
+
+#[test]
+fn a_response_that_can_not_have_a_body_has_none() {
+    for (to_head, status) in [(true, 200), (false, 204), (false, 304)] {
+        let mut pair = Pair::new();
+        let key = pair.client.open_stream(to_head).unwrap();
+        pair.client
+            .head(key, true, |out| {
+                out.request(b"GET", b"http", b"a.test", b"/", false)
+            })
+            .unwrap();
+        pair.talk();
+        let (there, _) = pair.server.arrived().unwrap();
+        pair.server
+            .head(there, false, |out| {
+                out.status(status);
+                out.field(Known::ContentLength, b"content-length", b"8", false);
+            })
+            .unwrap();
+        give(&mut pair.server, there, b"smuggled");
+        pair.talk();
+        assert_eq!(next_head(&mut pair.client, key).unwrap().content_length, Some(8));
+        let failure = Failure::Protocol("http2_body");
+        assert_eq!(take(&mut pair.client, key), (Vec::new(), Some(Err(failure))));
+    }
+}
+
+#[test]
+fn a_stream_of_which_nothing_was_said_is_not_reset() {
+    let mut pair = Pair::new();
+    let key = pair.client.open_stream(false).unwrap();
+    pair.client.release(key);
+    assert!(sent(&mut pair.client).is_empty());
+    let (key, there, _) = pair.request(true);
+    pair.server.head(there, true, |out| out.status(204)).unwrap();
+    pair.talk();
+    pair.client.release(key);
+    pair.server.release(there);
+    pair.talk();
+    pair.is_clean();
+}
+
+#[test]
+fn a_window_below_what_can_be_said_harms_no_honest_peer() {
+    let small = Settings {
+        connection_window: 20_000,
+        ..settings()
+    };
+    let mut pair = Pair::with(small, small);
+    let (key, _, _) = pair.request(false);
+    assert_eq!(give(&mut pair.client, key, &[0; 65_535]), 65_535);
+    pair.talk();
+    assert_eq!(pair.server.over(), None);
+}
+
+#[test]
+fn informational_heads_that_nobody_takes_are_bounded_by_their_bytes() {
+    let mut pair = Pair::new();
+    let (key, there, _) = pair.request(true);
+    let value = vec![b'v'; 12_000];
+    for _ in 0..5 {
+        pair.server
+            .head(there, false, |out| {
+                out.status(103);
+                out.field(Known::Other, b"x", &value, false);
+            })
+            .unwrap();
+    }
+    pair.talk();
+    let mut failure = None;
+    while failure.is_none() {
+        failure = next_head(&mut pair.client, key).err();
+    }
+    assert_eq!(failure, Some(Failure::Protocol("informational")));
+}

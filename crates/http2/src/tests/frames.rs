@@ -302,3 +302,88 @@ fn a_stream_taken_back_before_anybody_looked_is_not_shown() {
     assert!(server.arrived().is_none());
     assert_eq!(server.open, 1);
 }
+
+#[test]
+fn a_peer_begins_with_its_settings() {
+    let mut server = connection(Role::Server, settings());
+    sent(&mut server);
+    server.receive(&[&PREFACE[..], &frame(6, 0, 0, &[0; 8])].concat(), 0);
+    assert_eq!(verdict(&mut server), Some((0, Code::PROTOCOL_ERROR)));
+    let mut client = connection(Role::Client, settings());
+    sent(&mut client);
+    client.receive(&frame(4, 1, 0, &[]), 0);
+    assert_eq!(verdict(&mut client), Some((0, Code::PROTOCOL_ERROR)));
+}
+
+#[test]
+fn streams_that_waited_for_room_and_went_leave_nothing() {
+    let mut server = server(&[]);
+    server.send_window = 0;
+    for n in 0..300 {
+        server.receive(&request(2 * n + 1, 5), u64::from(n) * 10_000_000);
+        let (key, _) = server.arrived().unwrap();
+        server.head(key, false, |out| out.status(200)).unwrap();
+        assert_eq!(give(&mut server, key, b"x"), 0);
+        server.receive(
+            &frame(3, 0, 2 * n + 1, &8u32.to_be_bytes()),
+            u64::from(n) * 10_000_000 + 5_000_000,
+        );
+        server.release(key);
+    }
+    assert_eq!(server.over(), None);
+    assert!(server.blocked.is_empty() && server.streams.is_empty());
+}
+
+#[test]
+fn late_heads_of_streams_that_were_reset_are_bounded() {
+    let mut server = server(&[frame(1, 4, 1, &[0x82]), request(1, 5)].concat());
+    assert_eq!(verdict(&mut server), Some((1, Code::PROTOCOL_ERROR)));
+    assert_eq!(server.over(), None, "one is no harm");
+    for _ in 0..300 {
+        server.receive(&request(1, 5), 0);
+    }
+    assert_eq!(verdict(&mut server), Some((0, Code::ENHANCE_YOUR_CALM)));
+}
+
+#[test]
+fn a_window_that_opens_by_a_byte_earns_nothing() {
+    let mut server = server(&request(1, 5));
+    let (key, _) = server.arrived().unwrap();
+    server.head(key, false, |out| out.status(200)).unwrap();
+    let body = vec![b'x'; 200_000];
+    while give(&mut server, key, &body) > 0 {
+        sent(&mut server);
+    }
+    server.receive(&frame(8, 0, 1, &1_000_000u32.to_be_bytes()), 0);
+    for _ in 0..500 {
+        server.receive(&frame(8, 0, 0, &1u32.to_be_bytes()), 0);
+        give(&mut server, key, &body);
+        sent(&mut server);
+    }
+    assert!(
+        matches!(server.over(), Some(Cause::Flood(_))),
+        "{:?}",
+        server.over()
+    );
+}
+
+#[test]
+fn what_comes_for_a_server_that_has_left_ends_nothing_else() {
+    let mut server = server(&request(1, 5));
+    let (key, _) = server.arrived().unwrap();
+    server.leave();
+    server.receive(&frame(6, 1, 0, b"leaving!"), 0);
+    let late = [
+        request(3, 4),
+        frame(0, 1, 3, b"body"),
+        frame(8, 0, 3, &1u32.to_be_bytes()),
+        frame(3, 0, 3, &8u32.to_be_bytes()),
+    ];
+    server.receive(&late.concat(), 0);
+    assert_eq!(server.over(), None);
+    assert!(server.arrived().is_none());
+    assert_eq!(server.credit, 4, "its bytes are given back");
+    server.head(key, true, |out| out.status(204)).unwrap();
+    server.release(key);
+    assert!(server.is_done());
+}
