@@ -130,3 +130,20 @@ test('the code of the README serves', async (t) => {
   } = await node(['--input-type=module', '-e', await ports.in(code + ask)]);
   t.deepEqual({ exit, stdout, stderr }, { exit: 0, stdout: 'hello\n', stderr: '' });
 });
+
+test('its numbers are those of the last run that was kept', (t) => {
+  const cells = (line: string): string[] => line.split('|').map((cell) => cell.trim());
+  const tables = (text: string): string[][] =>
+    text
+      .split('\n')
+      .filter((line) => /^\| .*\d/.test(line))
+      .map(cells);
+  const kept = tables(readFileSync('bench/results/latest.md', 'utf8'));
+  const section = /^## The numbers$([^]*?)^## /m.exec(page('README.md'))?.[1] ?? '';
+  const rows = tables(section);
+  t.true(rows.length > 10);
+  for (const [, title, unit, ours, required] of rows) {
+    const row = kept.find((each) => each[1] === title);
+    t.deepEqual(row?.slice(2, 5), [unit, ours, required], title);
+  }
+});
