@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use foldhash::fast::RandomState;
+use foldhash::fast::FixedState;
 use mesh_http1::Known;
 
 use super::TABLE_BYTES;
@@ -25,7 +25,8 @@ pub struct Encoder {
     resized: Option<(usize, usize)>,
     /// Numbers of entries by the hash of name and value; by that of the name.
     maps: Option<Box<Maps>>,
-    seed: RandomState,
+    /// The same everywhere: whoever finds names that collide gains nothing.
+    hashing: FixedState,
 }
 
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Encoder {
             table: Table::new(TABLE_BYTES),
             resized: None,
             maps: None,
-            seed: RandomState::default(),
+            hashing: FixedState::default(),
         }
     }
 
@@ -189,7 +190,7 @@ impl Encoder {
     }
 
     fn hash(&self, name: &[u8]) -> impl Hasher + use<> {
-        let mut hasher = self.seed.build_hasher();
+        let mut hasher = self.hashing.build_hasher();
         hasher.write(name);
         hasher
     }
