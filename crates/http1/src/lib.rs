@@ -51,4 +51,4 @@ pub use scan::{is_target, is_token, is_value};
 pub use span::Span;
 pub use target::Target;
 pub use trailers::{Trailers, is_forbidden_trailer};
-pub use write::{HeadWriter, copy_fields, reason_phrase};
+pub use write::{HeadWriter, copy_fields, decimal, reason_phrase};

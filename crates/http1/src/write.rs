@@ -116,9 +116,12 @@ pub fn copy_fields(buf: &[u8], fields: &[Field], out: &mut Vec<u8>, mut keep: im
     out.extend_from_slice(run.of(buf));
 }
 
+fn write_decimal(n: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(decimal(n, &mut [0; 20]));
+}
+
 /// Decimal digits, without formatting machinery.
-fn write_decimal(mut n: u64, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 20];
+pub fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut used = 0;
     for digit in digits.iter_mut().rev() {
         *digit = b'0' + (n % 10) as u8;
@@ -128,7 +131,7 @@ fn write_decimal(mut n: u64, out: &mut Vec<u8>) {
             break;
         }
     }
-    out.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
+    digits.get(20 - used..).unwrap_or_default()
 }
 
 /// Hexadecimal digits, upper case as the RFC's examples.

@@ -346,11 +346,7 @@ impl Connection {
     }
 
     /// Wakes the driver.
-    pub fn wake(&mut self) {
-        self.wake_driver();
-    }
-
-    pub(crate) fn wake_driver(&mut self) {
+    pub fn wake_driver(&mut self) {
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }

@@ -45,12 +45,7 @@ pub(crate) enum Part {
 /// it (RFC 9113 section 8.2.1).
 pub(crate) fn is_good(name: &[u8], value: &[u8]) -> bool {
     let name = name.strip_prefix(b":").unwrap_or(name);
-    let padded = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-    is_token(name)
-        && !name.iter().any(u8::is_ascii_uppercase)
-        && is_value(value)
-        && !padded(value.first())
-        && !padded(value.last())
+    is_token(name) && !name.iter().any(u8::is_ascii_uppercase) && is_value(value)
 }
 
 impl Head {

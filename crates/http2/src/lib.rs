@@ -2,8 +2,8 @@
 //!
 //! A [`Connection`] is handed what was read and says what is to be sent; in between, users of its streams take heads and
 //! payload and give others. It is written for a proxy: fields are kept so that they can be passed on, to HTTP/1 as well,
-//! without being taken apart; the frames of many streams gather in one buffer; once warm, a request asks the allocator
-//! for nothing.
+//! without being taken apart; the frames of many streams gather in one buffer; heads and buffers are used
+//! again.
 //!
 //! - [`connection`]: the state; `receive` and `control`: the frames that come; `send`: those that go; `take`: what came, for
 //!   its users; [`stream`]: one stream.

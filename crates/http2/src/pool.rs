@@ -1,7 +1,7 @@
 //! What do the connections of a thread lend each other?
 //!
 //! Heads and payload of streams come and go with every request. They are kept here, a bounded number of them and none
-//! that grew large, so that a busy connection asks the allocator for nothing and an idle one holds nothing.
+//! that grew large, so that a busy connection seldom asks the allocator and an idle one holds nothing.
 
 use std::cell::RefCell;
 

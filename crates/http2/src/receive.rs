@@ -117,7 +117,7 @@ impl Connection {
             padding,
             ends: frame.ends_stream(),
         };
-        let forgotten = !self.was_reset(frame.stream);
+        let was_reset = self.was_reset(frame.stream);
         match self.find(frame.stream) {
             Some((at, stream)) if stream.receive == Side::Open => {
                 stream.receive_window -= i64::from(frame.length);
@@ -146,7 +146,7 @@ impl Connection {
             Some((_, stream)) if stream.peer_reset => self.reset_number(frame.stream, Code::STREAM_CLOSED),
             Some(_) => {}
             // The same section: what was on its way when it was reset is passed over.
-            None if forgotten => self.reset_number(frame.stream, Code::STREAM_CLOSED),
+            None if !was_reset => self.reset_number(frame.stream, Code::STREAM_CLOSED),
             None => {}
         }
         // A frame without payload may end the stream.

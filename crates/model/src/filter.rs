@@ -67,12 +67,6 @@ impl CompiledEdits {
                 .any(|dropped| dropped.as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// The lower-case names of headers that are not sent on.
-    #[inline]
-    pub fn dropped(&self) -> impl Iterator<Item = &str> {
-        self.dropped.iter().map(|name| &**name)
-    }
-
     /// Lower-case names and values to append, in order.
     #[inline]
     pub fn additions(&self) -> impl Iterator<Item = (&str, &str)> {

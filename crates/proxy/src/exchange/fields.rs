@@ -3,7 +3,7 @@
 //! The same order of work as for HTTP/1, see [`super::head`]. Fields are written one by one where they will be sent
 //! from, out of the bytes that they came in.
 
-use mesh_http1::{Field, Known, classify};
+use mesh_http1::{Field, Known, classify, decimal};
 use mesh_http2::HeadWriter;
 
 use super::head::{Added, Outgoing};
@@ -40,12 +40,7 @@ impl Outgoing<'_> {
                 Added::RequestId => (Known::XRequestId, self.request_id),
                 Added::Via(via) => (Known::Via, via),
                 Added::Edit(name, value) => {
-                    return out.field(
-                        classify(name.as_bytes()),
-                        name.as_bytes(),
-                        value.as_bytes(),
-                        false,
-                    );
+                    return named(name, value, out);
                 }
                 // Upgrades go out as HTTP/1.
                 Added::WebSocketKey(_) => return,
@@ -93,12 +88,7 @@ impl ResponseRef<'_> {
             out.field(Known::Via, b"via", via.as_bytes(), false);
         }
         for (name, value) in edits.headers.additions() {
-            out.field(
-                classify(name.as_bytes()),
-                name.as_bytes(),
-                value.as_bytes(),
-                false,
-            );
+            named(name, value, out);
         }
     }
 
@@ -123,12 +113,7 @@ impl LocalResponse<'_> {
     pub fn write_http2(&self, out: &mut HeadWriter<'_>) {
         out.status(self.grpc.map_or(self.status, |_| 200));
         for (name, value) in self.fields {
-            out.field(
-                classify(name.as_bytes()),
-                name.as_bytes(),
-                value.as_bytes(),
-                false,
-            );
+            named(name, value, out);
         }
         if !self.body.is_empty() || self.grpc.is_some() {
             out.field(
@@ -158,6 +143,12 @@ pub fn write_grpc_status(status: u32, message: &str, out: &mut HeadWriter<'_>) {
     out.field(Known::Other, b"grpc-message", message.as_bytes(), false);
 }
 
+/// Writes a field whose name was not looked at yet.
+fn named(name: &str, value: &str, out: &mut HeadWriter<'_>) {
+    let known = classify(name.as_bytes());
+    out.field(known, name.as_bytes(), value.as_bytes(), false);
+}
+
 fn content_length(n: u64, out: &mut HeadWriter<'_>) {
     let mut digits = [0; 20];
     out.field(
@@ -166,18 +157,4 @@ fn content_length(n: u64, out: &mut HeadWriter<'_>) {
         decimal(n, &mut digits),
         false,
     );
-}
-
-/// Decimal digits, without formatting machinery.
-fn decimal(mut n: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (n % 10) as u8;
-        n /= 10;
-        used += 1;
-        if n == 0 {
-            break;
-        }
-    }
-    digits.get(20 - used..).unwrap_or_default()
 }

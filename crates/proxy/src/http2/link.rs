@@ -258,6 +258,6 @@ impl<N: Net> Driver<N> {
 impl Drop for Link {
     fn drop(&mut self) {
         // Nobody lists it, and it has no streams.
-        self.connection.borrow_mut().wake();
+        self.connection.borrow_mut().wake_driver();
     }
 }

@@ -45,6 +45,8 @@ pub struct Socket<S> {
     stalled: Option<Nanos>,
     /// What was read before is to be looked at.
     early: bool,
+    /// A read was put off because too much waits to be sent: nothing else will wake the driver for it.
+    put_off: bool,
 }
 
 impl<S: Stream> Socket<S> {
@@ -56,6 +58,7 @@ impl<S: Stream> Socket<S> {
             written: 0,
             stalled: None,
             early: true,
+            put_off: false,
         }
     }
 
@@ -76,7 +79,8 @@ impl<S: Stream> Socket<S> {
 
     /// Reads once. Ready when the connection was given something, which may be that the peer is gone.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, now: Nanos) -> Poll<()> {
-        if !self.connection.borrow().reads() {
+        self.put_off = !self.connection.borrow().reads();
+        if self.put_off {
             return Poll::Pending;
         }
         let early = std::mem::take(&mut self.early) && !self.wire.unread().is_empty();
@@ -107,6 +111,10 @@ impl<S: Stream> Socket<S> {
                     connection.sent(n);
                     self.written += n as u64;
                     self.stalled = None;
+                    if self.put_off && connection.reads() {
+                        self.put_off = false;
+                        cx.waker().wake_by_ref();
+                    }
                 }
                 Poll::Ready(result) => {
                     connection.gone();
@@ -132,5 +140,68 @@ impl<S: Stream> Socket<S> {
     /// Throws away what still comes, see [`poll_discard`].
     pub fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], budget: &mut usize) -> Poll<()> {
         poll_discard(&mut self.wire.io, cx, scratch, budget)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use mesh_http2::meter::{Budgets, Role};
+    use mesh_http2::{Connection, Settings};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_came_while_much_waited_to_be_sent_is_read_once_it_has_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut peer, accepted) = (peer.unwrap(), accepted.unwrap().0);
+        let buffers = Buffers::new();
+        let settings = Settings {
+            streams: 1,
+            stream_window: 65_535,
+            connection_window: 65_535,
+            header_bytes: 65_536,
+            budgets: Budgets::new(65_536),
+        };
+        let pool = Rc::new(mesh_http2::Pool::new(WriteBuffers(Rc::clone(&buffers))));
+        let connection = Rc::new(RefCell::new(Connection::new(Role::Server, settings, pool)));
+        while connection.borrow().reads() {
+            connection.borrow_mut().ping();
+        }
+        peer.write_all(frame::PREFACE).await.unwrap();
+        socket2::SockRef::from(&accepted)
+            .set_send_buffer_size(1 << 20)
+            .unwrap();
+        let stream = crate::io::socket::Socket::Tcp(accepted);
+        let mut socket = Socket::new(Wire::new(stream, buffers), Rc::clone(&connection));
+        let driver = poll_fn(move |cx| {
+            while socket.poll_read(cx, 0).is_ready() {}
+            assert!(!matches!(socket.poll_write(cx, || 0), Poll::Ready(Err(_))));
+            if connection.borrow().is_begun() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        // In a task of its own, which wakes only itself.
+        let reader = tokio::spawn(async move {
+            let mut scratch = [0; 4096];
+            while peer.read(&mut scratch).await.is_ok_and(|n| n > 0) {}
+        });
+        // And the driver likewise: a look out of impatience would read it.
+        let tasks = tokio::task::LocalSet::new();
+        let driver = tasks.spawn_local(driver);
+        let begun = tasks
+            .run_until(tokio::time::timeout(Duration::from_secs(10), driver))
+            .await;
+        begun.expect("the preface is read").unwrap();
+        reader.abort();
     }
 }
