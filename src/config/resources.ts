@@ -12,6 +12,7 @@ export interface Resources {
   routeTables: RouteTable[];
   clusters: Cluster[];
   endpoints: Endpoints[];
+  policies?: AuthorizationPolicy[];
 }
 
 /** One socket that accepts connections. */
@@ -21,6 +22,8 @@ export interface Listener {
   direction?: 'inbound' | 'outbound' | 'gateway';
   protocol?: 'auto' | 'http1' | 'http2' | 'tcp' | 'tlsPassthrough';
   tls?: ServerTls;
+  workload?: WorkloadPorts;
+  defaultPolicy?: 'allow' | 'allowAuthenticated' | 'deny';
   routes?: string;
   tcp?: WeightedCluster[];
   sni?: SniRoute[];
@@ -31,6 +34,19 @@ export interface Listener {
   forwardProxy?: boolean;
   escapedSlashes?: 'reject' | 'keep';
   accessLog?: AccessLog;
+}
+
+/** What a workload offers to others: mutual TLS 1.3 for these ports. */
+export interface WorkloadPorts {
+  ports: WorkloadPort[];
+}
+
+/** A port that a workload declares. */
+export interface WorkloadPort {
+  port: number;
+  service?: string;
+  routes?: string;
+  tcp?: WeightedCluster[];
 }
 
 /** TLS terminated by a listener. */
@@ -215,6 +231,7 @@ export interface Cluster {
   discovery?: Discovery;
   protocol?: 'auto' | 'http1' | 'http2';
   tls?: ClientTls;
+  workload?: { serverName: string };
   balancer?: Balancer;
   slowStart?: string;
   limits?: ClusterLimits;
@@ -276,8 +293,35 @@ export interface Endpoint {
   address: string;
   weight?: number;
   health?: 'healthy' | 'draining' | 'unhealthy';
+  identity?: string;
   metadata?: Record<string, string>;
 }
+
+/** Who may, or may not, do what to whom. */
+export interface AuthorizationPolicy {
+  name: string;
+  targets: { kind: 'listener'; value: string }[];
+  action: 'allow' | 'deny';
+  mode?: 'enforce' | 'audit';
+  rules?: PolicyRule[];
+}
+
+/** All conditions that are given must hold. */
+export interface PolicyRule {
+  from?: Peer[];
+  networks?: string[];
+  ports?: number[];
+  methods?: string[];
+  paths?: PathMatch[];
+  grpc?: GrpcMatch[];
+  headers?: ValueMatch[];
+}
+
+/** Who a connection's peer is, by its certificate. */
+export type Peer =
+  | { kind: 'authenticated' }
+  | { kind: 'identity' | 'identityPrefix'; value: string }
+  | { kind: 'namespace'; value: { trustDomain: string; name: string } };
 
 /** A problem that the core found in resources: where, what kind, and what it expected. */
 export interface ResourceIssue {

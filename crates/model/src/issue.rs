@@ -258,6 +258,19 @@ impl Issues {
         }
     }
 
+    /// Adds what was found by somebody who does not know where the things stand.
+    pub(crate) fn extend_below(&mut self, at: &At<'_>, found: Vec<Issue>) {
+        for mut issue in found {
+            let mut path = at.steps();
+            path.append(&mut issue.path);
+            issue.path = path;
+            match self.list.len() >= Self::MAX {
+                true => self.dropped += 1,
+                false => self.list.push(issue),
+            }
+        }
+    }
+
     pub(crate) fn into_vec(mut self) -> Vec<Issue> {
         if self.dropped > 0 {
             self.list.push(Issue {

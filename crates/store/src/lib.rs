@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mesh_model::issue::Issue;
+use mesh_model::policy::AuthorizationPolicy;
 use mesh_model::resources::{Cluster, Endpoints, Listener, Resources, RouteTable};
 use mesh_model::validate::validate;
 use part::Part;
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub clusters: Arc<ByName<Cluster>>,
     /// Endpoints, by their cluster.
     pub endpoints: Arc<ByName<Endpoints>>,
+    /// Policies.
+    pub policies: Arc<ByName<AuthorizationPolicy>>,
 }
 
 /// Names of resources, by kind.
@@ -53,6 +56,8 @@ pub struct Names {
     pub clusters: Vec<String>,
     /// Clusters whose endpoints are meant.
     pub endpoints: Vec<String>,
+    /// Policies.
+    pub policies: Vec<String>,
 }
 
 /// A change: what is deleted, then what is put in place.
@@ -130,6 +135,7 @@ impl Store {
             route_tables: replace(&base.route_tables, resources.route_tables, |t| &t.name),
             clusters: replace(&base.clusters, resources.clusters, |c| &c.name),
             endpoints: replace(&base.endpoints, resources.endpoints, |e| &e.cluster),
+            policies: replace(&base.policies, resources.policies, |p| &p.name),
         };
         stage(issues, snapshot, &base)
     }
@@ -162,6 +168,7 @@ impl Snapshot {
             route_tables: values(&self.route_tables),
             clusters: values(&self.clusters),
             endpoints: values(&self.endpoints),
+            policies: values(&self.policies),
         }
     }
 }

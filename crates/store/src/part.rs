@@ -1,7 +1,7 @@
 //! What of the resources does a batch make necessary to look at again?
 //!
 //! What it puts in place, and what may refer to what it deletes or changes: all listeners when one of them comes or
-//! goes, or when a route table goes; the endpoints of a cluster that changes; everything when a cluster goes. All else
+//! goes, or when a route table goes; all policies when one of them comes or goes, or when a listener goes; the endpoints of a cluster that changes; everything when a cluster goes. All else
 //! was valid before and still is.
 
 use std::collections::{HashMap, HashSet};
@@ -25,6 +25,7 @@ struct After<'a> {
     deleted: &'a Names,
     clusters: HashMap<&'a str, &'a Cluster>,
     tables: HashSet<&'a str>,
+    listeners: HashSet<&'a str>,
 }
 
 impl Part {
@@ -41,6 +42,11 @@ impl Part {
                 &delete.listeners,
                 |l| &l.name,
             );
+        }
+        if all || !resources.policies.is_empty() || !delete.listeners.is_empty() {
+            add(&mut resources.policies, &base.policies, &delete.policies, |p| {
+                &p.name
+            });
         }
         if all {
             add(
@@ -78,6 +84,7 @@ impl Part {
             deleted: &self.delete,
             clusters: part.clusters.iter().map(|c| (c.name.as_str(), c)).collect(),
             tables: part.route_tables.iter().map(|t| t.name.as_str()).collect(),
+            listeners: part.listeners.iter().map(|l| l.name.as_str()).collect(),
         };
         validate_part(part, &after)
     }
@@ -104,6 +111,7 @@ impl Part {
             endpoints: merge(&base.endpoints, &delete.endpoints, resources.endpoints, |e| {
                 &e.cluster
             }),
+            policies: merge(&base.policies, &delete.policies, resources.policies, |p| &p.name),
         };
         for (issue, place) in issues.iter_mut().zip(places) {
             let at = place.and_then(|(kind, name)| position(&snapshot, kind, &name));
@@ -133,6 +141,7 @@ enum Kind {
     RouteTables,
     Clusters,
     Endpoints,
+    Policies,
 }
 
 /// The kind and name of the resource that a path leads to.
@@ -145,6 +154,7 @@ fn place(path: &[PathStep], part: &Resources) -> Option<(Kind, String)> {
         "routeTables" => (Kind::RouteTables, part.route_tables.get(*at)?.name.clone()),
         "clusters" => (Kind::Clusters, part.clusters.get(*at)?.name.clone()),
         "endpoints" => (Kind::Endpoints, part.endpoints.get(*at)?.cluster.clone()),
+        "policies" => (Kind::Policies, part.policies.get(*at)?.name.clone()),
         _ => return None,
     })
 }
@@ -158,6 +168,7 @@ fn position(snapshot: &Snapshot, kind: Kind, name: &str) -> Option<usize> {
         Kind::RouteTables => of(&snapshot.route_tables, name),
         Kind::Clusters => of(&snapshot.clusters, name),
         Kind::Endpoints => of(&snapshot.endpoints, name),
+        Kind::Policies => of(&snapshot.policies, name),
     }
 }
 
@@ -190,11 +201,23 @@ impl Known for After<'_> {
         let stay = before.filter(|name| Self::stays(&self.deleted.route_tables, name));
         Box::new(self.tables.iter().copied().chain(stay))
     }
+
+    fn has_listener(&self, name: &str) -> bool {
+        self.listeners.contains(name)
+            || (self.base.listeners.contains_key(name) && Self::stays(&self.deleted.listeners, name))
+    }
+
+    fn listener_names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        let before = self.base.listeners.keys().map(|name| &**name);
+        let stay = before.filter(|name| Self::stays(&self.deleted.listeners, name));
+        Box::new(self.listeners.iter().copied().chain(stay))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use mesh_model::issue::render_path;
+    use mesh_model::policy::{AuthorizationPolicy, PolicyAction, PolicyMode, PolicyTarget};
     use mesh_model::resources::{
         Action, Address, Discovery, Endpoints, HostPattern, Listener, Route, RouteMatch, RouteTable,
         VirtualHost, WeightedCluster,
@@ -245,6 +268,16 @@ mod tests {
         }
     }
 
+    fn policy(name: &str, listener: &str) -> AuthorizationPolicy {
+        AuthorizationPolicy {
+            name: name.into(),
+            targets: vec![PolicyTarget::Listener(listener.into())],
+            action: PolicyAction::Deny,
+            mode: PolicyMode::Enforce,
+            rules: Vec::new(),
+        }
+    }
+
     fn store() -> Store {
         let store = Store::default();
         let staged = store.stage_all(Resources {
@@ -252,6 +285,7 @@ mod tests {
             route_tables: vec![table("t", "x"), table("u", "y")],
             clusters: vec![Cluster::new("x"), Cluster::new("y"), Cluster::new("z"), dns("d")],
             endpoints: vec![listed("x"), listed("y")],
+            policies: vec![policy("p", "b")],
         });
         store.commit(staged.unwrap()).unwrap();
         store
@@ -331,6 +365,15 @@ mod tests {
                 endpoints: names(&["y"]),
                 route_tables: names(&["u"]),
                 listeners: names(&["b"]),
+                policies: names(&["p"]),
+            }),
+            gone(Names {
+                listeners: names(&["b"]),
+                ..Names::default()
+            }),
+            put(Resources {
+                policies: vec![policy("q", "a"), policy("r", "absent")],
+                ..Resources::default()
             }),
             gone(Names {
                 route_tables: names(&["t"]),

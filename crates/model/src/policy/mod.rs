@@ -14,9 +14,6 @@
 //! not UTF-8, a certificate that names nobody or two). What can't be evaluated is denied rather than skipped: it fails
 //! the conditions of allow rules and meets those of deny rules.
 //!
-//! Nothing enforces policies yet, so no configuration takes them yet: [`Resources`](crate::resources::Resources) gets
-//! them together with the data plane.
-//!
 //! Invariants: order means nothing (a property test shuffles, and compares with a naive reading); once
 //! warm, nothing is allocated, locked or logged for a verdict; a stream that is not HTTP is denied where an enforced rule asks for HTTP, so
 //! that waiting with the first byte is no way around policy.

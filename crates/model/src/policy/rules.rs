@@ -70,6 +70,13 @@ pub enum PolicyDefault {
     Deny,
 }
 
+impl PolicyDefault {
+    /// Whether it is the default, which need not be written.
+    pub(crate) fn is_allow(&self) -> bool {
+        *self == Self::Allow
+    }
+}
+
 /// All conditions that are given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]

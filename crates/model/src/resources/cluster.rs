@@ -19,6 +19,9 @@ pub struct Cluster {
     /// TLS to originate. Absent: plaintext.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+    /// Mutual TLS between workloads: each endpoint proves the identity that it is listed with. Excludes `tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadTls>,
     /// Who is chosen.
     #[serde(default)]
     pub balancer: Balancer,
@@ -41,6 +44,7 @@ impl Cluster {
             discovery: Discovery::default(),
             protocol: UpstreamProtocol::default(),
             tls: None,
+            workload: None,
             balancer: Balancer::default(),
             slow_start: Duration::default(),
             limits: ClusterLimits::default(),
@@ -126,6 +130,16 @@ pub struct ClientTls {
     /// The key of `certificate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<Pem>,
+}
+
+/// TLS 1.3 towards workloads, both sides with the certificates of their identities.
+///
+/// Nothing is fallen back to: an endpoint without an identity is not called.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadTls {
+    /// Sent as SNI: `p<port>.<service>.<namespace>.<trust domain>`. It says which port is meant, and is no identity.
+    pub server_name: String,
 }
 
 /// How an endpoint is chosen.

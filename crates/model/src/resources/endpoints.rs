@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::values::{Address, Name};
+use crate::spiffe::SpiffeId;
 
 /// The endpoints of one cluster, grouped by locality. An empty list is honoured: requests get 503.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub struct Endpoint {
     /// Whether it may be used at all.
     #[serde(default)]
     pub health: Health,
+    /// The identity that it must prove where its cluster says `workload`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<SpiffeId>,
     /// Free labels, shown by tools.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
@@ -66,6 +70,7 @@ impl Endpoint {
             address,
             weight: 1,
             health: Health::Healthy,
+            identity: None,
             metadata: BTreeMap::new(),
         }
     }

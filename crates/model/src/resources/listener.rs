@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::route::{HostPattern, WeightedCluster};
+use crate::policy::PolicyDefault;
+
 use super::values::{Address, Duration, IpNet, Name, Pem};
 
 /// One socket that accepts connections.
@@ -22,6 +24,13 @@ pub struct Listener {
     /// TLS to terminate. Absent: a ClientHello is passed through (see `sni`) or refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
+    /// Connections from workloads, told apart by their server name. `routes` and `tcp` then are for connections without
+    /// TLS, which are refused where both are absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadPorts>,
+    /// What holds where no policy speaks for this listener. Default: everybody is allowed.
+    #[serde(default, skip_serializing_if = "PolicyDefault::is_allow")]
+    pub default_policy: PolicyDefault,
     /// The route table for HTTP requests. Absent: HTTP goes to `tcp` as plain bytes, or is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routes: Option<Name>,
@@ -63,6 +72,8 @@ impl Listener {
             direction: Direction::default(),
             protocol: ListenerProtocol::default(),
             tls: None,
+            workload: None,
+            default_policy: PolicyDefault::default(),
             routes: None,
             tcp: Vec::new(),
             sni: Vec::new(),
@@ -143,6 +154,31 @@ pub struct ClientCertificates {
     /// Whether a client without a certificate is let in. Default false: one that asks means it.
     #[serde(default)]
     pub optional: bool,
+}
+
+/// What a workload offers to others: TLS 1.3 with certificates from both sides, for these ports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadPorts {
+    /// The ports that may be called; every other one is refused.
+    pub ports: Vec<WorkloadPort>,
+}
+
+/// A port that a workload declares.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadPort {
+    /// The port in `p<port>.<service>.<namespace>.<trust domain>`.
+    pub port: u16,
+    /// Whose port, where several services share the workload. Absent: any service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The route table for HTTP requests. Absent: there is no HTTP on this port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Name>,
+    /// Where streams go that are not HTTP. Empty: such streams are refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tcp: Vec<WeightedCluster>,
 }
 
 /// A TLS version.

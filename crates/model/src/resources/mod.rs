@@ -1,6 +1,7 @@
 //! What is a resource, and how is it written down?
 //!
-//! One set of typed resources steers the proxy: `Listener -> RouteTable -> Cluster -> Endpoints`. Their JSON form
+//! One set of typed resources steers the proxy: `Listener -> RouteTable -> Cluster -> Endpoints`, and
+//! `AuthorizationPolicy` beside them. Their JSON form
 //! (camelCase keys, unknown keys refused) is what `mesh compile` prints and `mesh-sidecar --config` reads.
 //! A field that is absent takes its default; every default stands beside its field with the reason.
 
@@ -18,6 +19,8 @@ pub use values::*;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::AuthorizationPolicy;
+
 /// A whole configuration: every resource of every kind. Names are unique within their kind.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -30,6 +33,9 @@ pub struct Resources {
     pub clusters: Vec<Cluster>,
     /// Who answers for each cluster.
     pub endpoints: Vec<Endpoints>,
+    /// Who may do what.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<AuthorizationPolicy>,
 }
 
 impl Resources {

@@ -1,10 +1,10 @@
 //! Clusters: names that can be looked up and verified, balancers that can be built, bounds that make sense.
 
 use crate::issue::{At, IssueCode, Issues, Problem, shown};
-use crate::resources::{Balancer, ClientTls, Cluster, Discovery};
+use crate::resources::{Balancer, ClientTls, Cluster, Discovery, WorkloadTls};
 use crate::syntax;
 
-use super::{limit, milliseconds, missing, names, range};
+use super::{conflict, limit, milliseconds, missing, names, range};
 
 pub(super) fn check(clusters: &[Cluster], issues: &mut Issues) {
     let all = At::Root.key("clusters");
@@ -19,6 +19,9 @@ pub(super) fn check(clusters: &[Cluster], issues: &mut Issues) {
         discovery(&cluster.discovery, &at.key("discovery"), issues);
         if let Some(tls) = &cluster.tls {
             client_tls(tls, cluster, &at.key("tls"), issues);
+        }
+        if let Some(tls) = &cluster.workload {
+            workload_tls(tls, cluster, &at.key("workload"), issues);
         }
         balancer(&cluster.balancer, &at.key("balancer"), issues);
         numbers(cluster, &at, issues);
@@ -87,6 +90,38 @@ fn client_tls(tls: &ClientTls, cluster: &Cluster, at: &At<'_>, issues: &mut Issu
                 missing("the value is empty", "a path or PEM text"),
             );
         }
+    }
+}
+
+fn workload_tls(tls: &WorkloadTls, cluster: &Cluster, at: &At<'_>, issues: &mut Issues) {
+    if cluster.tls.is_some() {
+        issues.add(
+            at,
+            conflict(
+                "`tls` and `workload` are two ways to protect the same bytes",
+                "one of both",
+            ),
+        );
+    }
+    if cluster.discovery != Discovery::Endpoints {
+        issues.add(
+            at,
+            conflict(
+                "addresses found by DNS have no identity to prove",
+                "`discovery: endpoints`, each with its `identity`",
+            ),
+        );
+    }
+    if !syntax::is_dns_name(&tls.server_name) {
+        let message = format!("{} can't be a server's name", shown(&tls.server_name));
+        issues.add(
+            &at.key("serverName"),
+            Problem::new(
+                IssueCode::BadHost,
+                message,
+                "p<port>.<service>.<namespace>.<trust domain>",
+            ),
+        );
     }
 }
 

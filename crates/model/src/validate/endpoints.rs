@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::issue::{At, IssueCode, Issues, Problem};
 use crate::resources::{Address, Discovery, Endpoints};
 
-use super::{Known, duplicate, range, unknown};
+use super::{Known, duplicate, missing, range, unknown};
 
 /// Envoy's bound, which other control planes keep to: more are a mistake.
 const MAX_PRIORITY: u64 = 127;
@@ -30,6 +30,9 @@ pub(super) fn check(all_endpoints: &[Endpoints], known: &dyn Known, issues: &mut
             Some(_) if !clusters.insert(name) => issues.add(&cluster_key, duplicate("cluster", name)),
             Some(_) => {}
         }
+        let must_prove = known
+            .cluster(name)
+            .is_some_and(|cluster| cluster.workload.is_some());
         let mut addresses = HashSet::new();
         let localities = at.key("localities");
         for (number, locality) in endpoints.localities.iter().enumerate() {
@@ -45,6 +48,15 @@ pub(super) fn check(all_endpoints: &[Endpoints], known: &dyn Known, issues: &mut
             for (number, endpoint) in locality.endpoints.iter().enumerate() {
                 let at = list.index(number);
                 range(issues, &at.key("weight"), endpoint.weight.into(), 1..=1000);
+                if must_prove && endpoint.identity.is_none() {
+                    issues.add(
+                        &at.key("identity"),
+                        missing(
+                            "nothing says which identity this workload must prove",
+                            "spiffe://<trust domain>/ns/<namespace>/sa/<service account>",
+                        ),
+                    );
+                }
                 if let Some(problem) = address_problem(&endpoint.address) {
                     issues.add(&at.key("address"), problem);
                 } else if !addresses.insert(&endpoint.address) {

@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::issue::{At, IssueCode, Issues, Problem, shown};
-use crate::resources::{Address, Listener, ListenerProtocol, ServerTls};
+use crate::resources::{Address, Listener, ListenerProtocol, ServerTls, WorkloadPorts};
 use crate::sni::SniIndex;
 use crate::syntax;
 
-use super::{Known, check_targets, conflict, limit, milliseconds, missing, names, unknown};
+use super::{Known, check_targets, conflict, limit, milliseconds, missing, names, range, unknown};
 
 pub(super) fn check(listeners: &[Listener], known: &dyn Known, issues: &mut Issues) {
     let all = At::Root.key("listeners");
@@ -25,6 +25,9 @@ pub(super) fn check(listeners: &[Listener], known: &dyn Known, issues: &mut Issu
         protocol(listener, &at, issues);
         if let Some(tls) = &listener.tls {
             server_tls(tls, &at.key("tls"), issues);
+        }
+        if let Some(workload) = &listener.workload {
+            workload_ports(workload, listener, known, &at.key("workload"), issues);
         }
         numbers(listener, &at, issues);
         extras(listener, &at, issues);
@@ -81,7 +84,11 @@ fn overlap(left: &Address, right: &Address) -> bool {
 
 /// Where its traffic goes.
 fn targets(listener: &Listener, known: &dyn Known, at: &At<'_>, issues: &mut Issues) {
-    if listener.routes.is_none() && listener.tcp.is_empty() && listener.sni.is_empty() {
+    if listener.routes.is_none()
+        && listener.tcp.is_empty()
+        && listener.sni.is_empty()
+        && listener.workload.is_none()
+    {
         issues.add(
             at,
             missing("the listener sends nothing anywhere", "`routes`, `tcp` or `sni`"),
@@ -244,6 +251,46 @@ fn server_tls(tls: &ServerTls, at: &At<'_>, issues: &mut Issues) {
         } else if !seen.insert(protocol) {
             issues.add(&alpn.index(number), super::duplicate("protocol", protocol));
         }
+    }
+}
+
+/// Which ports workloads may call, and where each leads.
+fn workload_ports(
+    workload: &WorkloadPorts,
+    listener: &Listener,
+    known: &dyn Known,
+    at: &At<'_>,
+    issues: &mut Issues,
+) {
+    if listener.tls.is_some() || listener.protocol != ListenerProtocol::Auto {
+        issues.add(
+            at,
+            conflict(
+                "workloads are told apart by their server name, and what they speak by ALPN",
+                "no `tls`, and `protocol: auto`",
+            ),
+        );
+    }
+    let ports = at.key("ports");
+    let mut seen = HashSet::new();
+    for (number, port) in workload.ports.iter().enumerate() {
+        let at = ports.index(number);
+        range(issues, &at.key("port"), port.port.into(), 1..=65_535);
+        if !seen.insert((port.port, port.service.as_deref())) {
+            issues.add(&at.key("port"), super::duplicate("port", &port.port.to_string()));
+        }
+        if port.routes.is_none() && port.tcp.is_empty() {
+            issues.add(&at, missing("the port leads nowhere", "`routes` or `tcp`"));
+        }
+        if let Some(routes) = &port.routes
+            && !known.has_route_table(routes)
+        {
+            issues.add(
+                &at.key("routes"),
+                unknown("route table", routes, known.route_table_names()),
+            );
+        }
+        check_targets(known, &port.tcp, &at.key("tcp"), issues);
     }
 }
 

@@ -11,6 +11,7 @@
 mod clusters;
 mod endpoints;
 mod listeners;
+mod policies;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -60,13 +61,14 @@ pub fn validate(resources: &Resources) -> Vec<Issue> {
 /// Checks some of the resources, and lists every problem of theirs; paths count within the part. What they refer to is
 /// `known`, themselves included.
 ///
-/// All listeners or none belong to a part, since they share the ports of a machine.
+/// All listeners or none belong to a part, since they share the ports of a machine; and all policies or none.
 pub fn validate_part(part: &Resources, known: &dyn Known) -> Vec<Issue> {
     let mut issues = Issues::default();
     listeners::check(&part.listeners, known, &mut issues);
     routes::check(&part.route_tables, known, &mut issues);
     clusters::check(&part.clusters, &mut issues);
     endpoints::check(&part.endpoints, known, &mut issues);
+    policies::check(&part.policies, known, &mut issues);
     issues.into_vec()
 }
 
@@ -80,10 +82,15 @@ pub trait Known {
     fn cluster_names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
     /// All route tables.
     fn route_table_names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+    /// Whether there is a listener of this name.
+    fn has_listener(&self, name: &str) -> bool;
+    /// All listeners.
+    fn listener_names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
 }
 
 /// Resources that refer to nothing but each other.
 struct Whole<'a> {
+    listeners: HashSet<&'a str>,
     tables: HashSet<&'a str>,
     clusters: HashMap<&'a str, &'a Cluster>,
 }
@@ -91,6 +98,11 @@ struct Whole<'a> {
 impl<'a> Whole<'a> {
     fn new(resources: &'a Resources) -> Self {
         Self {
+            listeners: resources
+                .listeners
+                .iter()
+                .map(|listener| listener.name.as_str())
+                .collect(),
             tables: resources
                 .route_tables
                 .iter()
@@ -120,6 +132,14 @@ impl Known for Whole<'_> {
 
     fn route_table_names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         Box::new(self.tables.iter().copied())
+    }
+
+    fn has_listener(&self, name: &str) -> bool {
+        self.listeners.contains(name)
+    }
+
+    fn listener_names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(self.listeners.iter().copied())
     }
 }
 
