@@ -428,7 +428,7 @@ mod tests {
             };
             assert_eq!(found, expected, "batch {number}");
         }
-        assert_eq!((good, bad), (8, 9));
+        assert_eq!((good, bad), (8, 11));
     }
 
     #[test]

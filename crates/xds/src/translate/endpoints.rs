@@ -107,6 +107,7 @@ fn lb_endpoint(endpoint: wire::LbEndpoint) -> Result<Endpoint, Refusal> {
             health::DRAINING => Health::Draining,
             _ => Health::Unhealthy,
         },
+        identity: None,
         metadata: our_metadata(endpoint.metadata.as_ref()),
     })
 }

@@ -22,6 +22,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
     let health = prop::sample::select(vec![Health::Healthy, Health::Draining, Health::Unhealthy]);
     let metadata = prop::collection::btree_map("[a-z]{1,8}", ".{0,8}", 0..3);
     (address(), 1..=1000_u32, health, metadata).prop_map(|(address, weight, health, metadata)| Endpoint {
+        identity: None,
         address,
         weight,
         health,
