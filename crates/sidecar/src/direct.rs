@@ -75,9 +75,9 @@ pub(crate) fn direct(listen: Address, to: To, access_log: Option<AccessLog>) -> 
         route_tables: vec![RouteTable {
             name: NAME.into(),
             virtual_hosts: vec![host],
-            policies: Vec::new(),
-    }],
+        }],
         clusters: vec![cluster],
         endpoints,
+        policies: Vec::new(),
     }
 }
