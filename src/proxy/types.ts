@@ -238,6 +238,8 @@ export interface ListenerStats {
   readonly detected: Counts;
   readonly tlsHandshakes: number;
   readonly tlsFailures: number;
+  /** Requests and streams that passed and would not, were the policies in audit mode enforced. */
+  readonly policyAudited: number;
   readonly tlsDuration: DurationStats;
   readonly limitHits: Counts;
 }

@@ -131,6 +131,8 @@ reasons! {
     NoRoute = "no_route", Proxy, 404, grpc 12, "destination_not_found", "No route takes this request.";
     /// Policy forbids it.
     Denied = "denied", Proxy, 403, grpc 7, "http_request_denied", "Denied by policy.";
+    /// A workload called a port that this one does not declare.
+    PortUndeclared = "port_undeclared", Proxy, 403, grpc 7, "destination_not_found", "This workload does not declare that port.";
     /// An absolute-form request or CONNECT for a name that this proxy does not forward to.
     ForwardDenied = "forward_denied", Proxy, 403, grpc 7, "http_request_denied", "This proxy does not forward to that name.";
     /// The request came back to where it was.

@@ -13,13 +13,14 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use mesh_identity::tls::Protocol as Spoken;
 use mesh_model::errors::Reason;
 use mesh_model::resources::{ListenerProtocol, WeightedCluster};
 
 use crate::access;
 use crate::balance::{EndpointState, Outcome as Verdict};
 use crate::clock::after;
-use crate::exchange::Peer;
+use crate::exchange::{Peer, Proved};
 use crate::first_bytes::by_first_bytes;
 use crate::io::Net;
 use crate::io::wire::{Filled, ReadSize, Wire};
@@ -32,6 +33,7 @@ use crate::timer::{Deadline, until};
 use crate::tls::sniff::{Hello, client_hello};
 use crate::upstream::pool::Pooled;
 use crate::upstream::stream::{Dialled, dial};
+use crate::workload::caller;
 
 /// How long a connection that is quiet is taken for busy: a drain does not cut it, since a request may be on its way.
 pub const WARM: std::time::Duration = std::time::Duration::from_secs(1);
@@ -106,7 +108,9 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
             let streamed = pass_through(&mut connection, &plan).await;
             over(&connection, Protocol::Tls, streamed)
         }
-        ListenerProtocol::Auto if plan.routes.is_none() && plan.sni.is_none() => {
+        ListenerProtocol::Auto
+            if plan.routes.is_none() && plan.sni.is_none() && plan.workload.is_none() =>
+        {
             let streamed = stream(&mut connection, &plan, &plan.resource.tcp, Protocol::Tcp).await;
             over(&connection, Protocol::Tcp, streamed)
         }
@@ -164,21 +168,28 @@ async fn passes_through<N: Net>(
     plan: &ListenerPlan,
 ) -> Result<Option<Vec<WeightedCluster>>, Reason> {
     let Some(sni) = &plan.sni else { return Ok(None) };
+    let name = server_name(connection, plan).await?;
+    let targets = sni.find(name.as_deref()).map(<[_]>::to_vec);
+    if connection.listener.access_queue().is_some() {
+        let server_name = name.as_deref().map(Into::into);
+        connection.peer.tls = Some(Box::new(TlsFacts {
+            server_name,
+            ..TlsFacts::default()
+        }));
+    }
+    Ok(targets)
+}
+
+/// The server name of a TLS stream, once its ClientHello is there.
+async fn server_name<N: Net>(
+    connection: &mut Connection<N>,
+    plan: &ListenerPlan,
+) -> Result<Option<String>, Reason> {
     let at =
         after(connection.thread.now(), plan.timeouts.handshake).min(connection.listener.drain_deadline());
     loop {
         match client_hello(connection.wire.unread()) {
-            Hello::ServerName(name) => {
-                let targets = sni.find(name.as_deref()).map(<[_]>::to_vec);
-                if connection.listener.access_queue().is_some() {
-                    let server_name = name.as_deref().map(Into::into);
-                    connection.peer.tls = Some(Box::new(TlsFacts {
-                        server_name,
-                        ..TlsFacts::default()
-                    }));
-                }
-                return Ok(targets);
-            }
+            Hello::ServerName(name) => return Ok(name.map(Into::into)),
             Hello::Invalid => return Err(Reason::TlsHandshakeFailed),
             Hello::Incomplete => {}
         }
@@ -198,6 +209,39 @@ pub(crate) async fn pass_through<N: Net>(connection: &mut Connection<N>, plan: &
             stream(connection, plan, &plan.resource.tcp, Protocol::Tls).await
         }
         None => Err(Reason::SniUnknown),
+    }
+}
+
+/// TLS on a listener that workloads call: theirs is terminated, and who calls and what is known by it; all other is
+/// passed through or refused.
+pub(crate) async fn from_workload<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
+    let target = match (server_name(&mut connection, plan).await, &plan.workload) {
+        (Ok(name), Some(workload)) => name.and_then(|name| workload.target(&name)).zip(Some(workload)),
+        (Ok(_), None) => None,
+        (Err(reason), _) => return over(&connection, Protocol::Tls, Err(reason)),
+    };
+    let Some((target, workload)) = target else {
+        let streamed = pass_through(&mut connection, plan).await;
+        return over(&connection, Protocol::Tls, streamed);
+    };
+    connection = match handshake(connection, plan, Arc::clone(workload.config())).await {
+        Ok(connection) => connection,
+        Err(reason) => return Next::Over(Some(reason)),
+    };
+    let io = &connection.wire.io;
+    let (identity, spoken) = match caller(io.peer_certificate(), io.alpn()) {
+        Ok(caller) => caller,
+        Err(reason) => return over(&connection, Protocol::Tls, Err(reason)),
+    };
+    connection.peer.proved = Proved::Identity(Box::new(identity));
+    connection.peer.called = Some(Box::new(target));
+    match spoken {
+        Spoken::Http1 => Next::Http1(connection),
+        Spoken::Http2 => Next::Http2(connection),
+        Spoken::Tcp => {
+            let streamed = stream_to(&mut connection, plan, None).await;
+            over(&connection, Protocol::Tcp, streamed)
+        }
     }
 }
 
@@ -258,6 +302,14 @@ async fn handshake<N: Net>(
         None => return failed(Reason::TlsHandshakeTimeout),
     };
     peer.scheme = "https";
+    if plan.policy.is_some()
+        && let Some(certificate) = stream.peer_certificate()
+    {
+        peer.proved = match mesh_identity::Peer::of(certificate) {
+            Ok(identity) => Proved::Identity(Box::new(identity)),
+            Err(_) => Proved::Unreadable,
+        };
+    }
     peer.tls = listener
         .access_queue()
         .and_then(|_| stream.tls_facts())
@@ -301,7 +353,10 @@ pub(crate) async fn stream_to<N: Net>(
 ) -> Streamed {
     match server {
         Some(server) => Ok(relay(connection, plan, server, Protocol::Tcp).await),
-        None => stream(connection, plan, &plan.resource.tcp, Protocol::Tcp).await,
+        None => {
+            let to = plan.tcp(&connection.peer);
+            stream(connection, plan, to, Protocol::Tcp).await
+        }
     }
 }
 
@@ -309,6 +364,15 @@ pub(crate) async fn stream_server<N: Net>(
     connection: &Connection<N>,
     to: &[WeightedCluster],
 ) -> Result<Dialled<N::Stream>, Reason> {
+    let plan = connection.listener.plan();
+    if let Some(policy) = &plan.policy
+        && policy.stream(&connection.peer)?.audited
+    {
+        connection.thread.telemetry.listener(&plan.label).audited();
+    }
+    if to.is_empty() && connection.peer.called.is_some() {
+        return Err(Reason::PortUndeclared);
+    }
     let not_after = connection.listener.drain_deadline();
     dial(&connection.thread, &connection.deadline, not_after, to).await
 }

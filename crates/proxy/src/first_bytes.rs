@@ -12,7 +12,7 @@ use mesh_model::errors::Reason;
 
 use crate::clock::after;
 use crate::connection::{
-    Connection, Next, Streamed, WARM, fill, over, pass_through, relay, stream_server, stream_to,
+    Connection, Next, Streamed, WARM, fill, from_workload, over, pass_through, relay, stream_server, stream_to,
 };
 use crate::detect::{Detected, detect, greets_as_http2};
 use crate::http1;
@@ -62,6 +62,10 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
             Detected::Http2 if plan.routes.is_some() => {
                 stats.detected(Protocol::Http2);
                 return Next::Http2(connection);
+            }
+            Detected::Tls if plan.workload.is_some() && plan.tls.is_none() && server.is_none() => {
+                stats.detected(Protocol::Tls);
+                return from_workload(connection, plan).await;
             }
             Detected::Tls if plan.sni.is_some() && plan.tls.is_none() => {
                 stats.detected(Protocol::Tls);

@@ -11,15 +11,18 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use mesh_http1::Limits;
-use mesh_model::resources::{IpNet, Listener};
+use mesh_model::resources::{IpNet, Listener, WeightedCluster};
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 
+use crate::exchange::Peer;
 use crate::own::Own;
+use crate::policy::Policy;
 use crate::telemetry::Label;
 use crate::telemetry::access_log::{Output, Sampler};
 use crate::tls::ServerTls;
 use crate::upstream::cluster::ClusterPlan;
+use crate::workload::Inbound;
 
 /// Resources by name.
 pub type ByName<T> = HashMap<Arc<str>, Arc<T>, RandomState>;
@@ -57,8 +60,12 @@ pub struct ListenerPlan {
     pub label: Label,
     /// The resource.
     pub resource: Arc<Listener>,
-    /// The routes for HTTP requests.
+    /// The routes for HTTP requests, except for those of workloads.
     pub routes: Option<Arc<Routes>>,
+    /// What workloads may call.
+    pub workload: Option<Inbound>,
+    /// Who may do what.
+    pub policy: Option<Policy>,
     /// Routes for TLS streams that are passed through.
     pub sni: Option<SniIndex>,
     /// TLS to terminate.
@@ -71,6 +78,22 @@ pub struct ListenerPlan {
     pub access: Option<AccessPlan>,
     /// What all threads count together; outlives the plan.
     pub shared: Arc<ListenerShared>,
+}
+
+/// The parts of a listener that are compiled.
+pub struct Compiled {
+    /// See [`ListenerPlan::routes`].
+    pub routes: Option<Arc<Routes>>,
+    /// See [`ListenerPlan::sni`].
+    pub sni: Option<SniIndex>,
+    /// See [`ListenerPlan::tls`].
+    pub tls: Option<Arc<ServerTls>>,
+    /// See [`ListenerPlan::workload`].
+    pub workload: Option<Inbound>,
+    /// See [`ListenerPlan::policy`].
+    pub policy: Option<Policy>,
+    /// See [`ListenerPlan::access`].
+    pub access: Option<AccessPlan>,
 }
 
 /// A listener's access log, compiled.
@@ -132,21 +155,53 @@ impl ListenerShared {
 }
 
 impl ListenerPlan {
+    /// The routes for the requests of a client.
+    pub fn routes(&self, client: &Peer) -> Option<&Arc<Routes>> {
+        match &client.called {
+            None => self.routes.as_ref(),
+            Some(target) => self.workload.as_ref()?.port(target)?.routes.as_ref(),
+        }
+    }
+
+    /// Where a client's streams go that are not HTTP.
+    pub fn tcp(&self, client: &Peer) -> &[WeightedCluster] {
+        let Some(target) = &client.called else {
+            return &self.resource.tcp;
+        };
+        let port = self.workload.as_ref().and_then(|workload| workload.port(target));
+        port.map_or(&[], |port| &port.tcp)
+    }
+
+    /// All its route tables.
+    pub fn all_routes(&self) -> impl Iterator<Item = &Arc<Routes>> {
+        let ports = self.workload.iter().flat_map(|workload| &workload.ports);
+        self.routes
+            .iter()
+            .chain(ports.filter_map(|port| port.routes.as_ref()))
+    }
+
     /// Compiles what does not depend on other resources.
     pub fn new(
         resource: Arc<Listener>,
         label: Label,
-        routes: Option<Arc<Routes>>,
-        sni: Option<SniIndex>,
-        tls: Option<Arc<ServerTls>>,
-        access: Option<AccessPlan>,
         shared: Arc<ListenerShared>,
+        compiled: Compiled,
     ) -> Self {
+        let Compiled {
+            routes,
+            sni,
+            tls,
+            workload,
+            policy,
+            access,
+        } = compiled;
         let t = resource.timeouts;
         Self {
             name: resource.name.as_str().into(),
             label,
             routes,
+            workload,
+            policy,
             sni,
             tls,
             timeouts: Timeouts {

@@ -10,6 +10,7 @@ use std::sync::mpsc as sync;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use mesh_identity::MeshTls;
 use mesh_model::issue::Issue;
 use mesh_model::resources::{Address, Resources};
 use mesh_store::{Batch, Store};
@@ -39,6 +40,8 @@ pub struct Options {
     pub log: Arc<Log>,
     /// Name servers. Default: the system's.
     pub dns_servers: Vec<SocketAddr>,
+    /// Who it is, where it is a workload of a mesh. Whoever runs it keeps the certificate good. Default: nobody.
+    pub identity: Option<Arc<MeshTls>>,
 }
 
 impl Default for Options {
@@ -47,6 +50,7 @@ impl Default for Options {
             threads: 1,
             log: Arc::new(Log::silent()),
             dns_servers: Vec::new(),
+            identity: None,
         }
     }
 }
@@ -144,6 +148,7 @@ impl Proxy {
             threads,
             log,
             dns_servers,
+            identity,
         } = options;
         let seed = seed();
         let workers = (0..threads.max(1))
@@ -160,7 +165,7 @@ impl Proxy {
         let (asks, asked) = unbounded_channel();
         let (phase_sender, phase) = watch::channel(Phase::Starting);
         let access_log = Arc::new(AccessLog::new(Arc::clone(telemetry.log())));
-        let compiler = Compiler::new(Arc::clone(&telemetry), Arc::clone(&access_log));
+        let compiler = Compiler::new(Arc::clone(&telemetry), Arc::clone(&access_log), identity);
         let registry = Arc::clone(&compiler.registry);
         let admin_address = Arc::default();
         let guard = Arc::new(Guard::new(Arc::clone(&telemetry), Arc::clone(&log)));

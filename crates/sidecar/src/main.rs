@@ -129,6 +129,7 @@ fn run(source: &Source, running: &Running) -> ExitCode {
         threads: running.threads,
         log: Arc::clone(&log),
         dns_servers: running.dns_servers.clone(),
+        identity: None,
     }) {
         Ok(proxy) => proxy,
         Err(error) => return failed("the proxy can't start", error),

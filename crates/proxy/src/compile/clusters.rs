@@ -11,9 +11,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use mesh_model::errors::Reason;
 use mesh_model::issue::{Issue, PathStep};
 use mesh_model::resources::{Address, Cluster, Discovery, Endpoints, Health, UpstreamProtocol};
+use mesh_model::spiffe::SpiffeId;
 use mesh_store::{ByName as Resources, Snapshot};
 
-use super::{Compiler, tls_path};
+use super::{Compiler, no_identity, tls_path, workload_path};
 use crate::balance::{Member, Picker};
 use crate::clock::Nanos;
 use crate::discovery::{Discovered, Found, Known};
@@ -21,6 +22,7 @@ use crate::plan::{ByName, Plan};
 use crate::tls::{Replaced, server_name};
 use crate::upstream::cluster::ClusterPlan;
 use crate::upstream::target::TargetTls;
+use crate::workload::Outbound;
 
 impl Compiler {
     /// Makes the plan again for these clusters, after something else was found for their names.
@@ -34,8 +36,11 @@ impl Compiler {
         let remade = names.filter_map(|name| {
             let old = plan.clusters.get(name)?;
             let known = discovered.get(&old.resource.discovery);
-            let tls = old.tls.clone();
-            let new = self.cluster_plan(&old.resource, old.endpoints.as_ref(), known, tls, Some(old), now);
+            let same = Protection {
+                tls: old.tls.clone(),
+                workload: old.workload.clone(),
+            };
+            let new = self.cluster_plan(&old.resource, old.endpoints.as_ref(), known, same, Some(old), now);
             Some((Arc::clone(name), Arc::new(new)))
         });
         with_clusters(plan, remade.collect())
@@ -114,7 +119,9 @@ impl Compiler {
             _ => self.target_tls(cluster)?,
         };
         let known = discovered.get(&cluster.discovery);
-        let plan = self.cluster_plan(cluster, endpoints, known, tls, old.map(|old| &**old), now);
+        let workload = self.outbound(cluster, endpoints, old.and_then(|old| old.workload.as_ref()))?;
+        let protection = Protection { tls, workload };
+        let plan = self.cluster_plan(cluster, endpoints, known, protection, old.map(|old| &**old), now);
         Ok(Arc::new(plan))
     }
 
@@ -123,13 +130,14 @@ impl Compiler {
         cluster: &Arc<Cluster>,
         endpoints: Option<&Arc<Endpoints>>,
         known: Option<&Known>,
-        tls: Option<TargetTls>,
+        protection: Protection,
         old: Option<&ClusterPlan>,
         now: Nanos,
     ) -> ClusterPlan {
+        let Protection { tls, workload } = protection;
         let name = cluster.name.as_str();
-        let member = |address: &Address, weight, priority, locality_weight, zone: &Arc<str>| Member {
-            endpoint: self.registry.get_or_create(name, address, None, now),
+        let member = |address: &Address, identity, weight, priority, locality_weight, zone: &Arc<str>| Member {
+            endpoint: self.registry.get_or_create(name, address, identity, now),
             weight,
             priority,
             locality_weight,
@@ -143,6 +151,7 @@ impl Compiler {
                 for endpoint in locality.endpoints.iter().filter(|e| e.health == Health::Healthy) {
                     members.push(member(
                         &endpoint.address,
+                        workload.as_ref().and(endpoint.identity.as_ref()).map(SpiffeId::as_str),
                         endpoint.weight,
                         locality.priority,
                         locality.weight,
@@ -156,7 +165,7 @@ impl Compiler {
                 let zone: Arc<str> = "".into();
                 members.extend(
                     found.iter().map(|resolved| {
-                        member(&resolved.address, resolved.weight, resolved.priority, 1, &zone)
+                        member(&resolved.address, None, resolved.weight, resolved.priority, 1, &zone)
                     }),
                 );
             }
@@ -164,7 +173,13 @@ impl Compiler {
             None => {}
         }
         let epoch = match old {
-            Some(old) if old.resource.protocol == cluster.protocol && same_tls(&old.tls, &tls) => old.epoch,
+            Some(old)
+                if old.resource.protocol == cluster.protocol
+                    && same_tls(&old.tls, &tls)
+                    && same_workload(&old.workload, &workload) =>
+            {
+                old.epoch
+            }
             _ => self.next_epoch(),
         };
         ClusterPlan {
@@ -172,12 +187,39 @@ impl Compiler {
             epoch,
             picker: Arc::new(Picker::new(&cluster.balancer, cluster.slow_start.0, members)),
             tls,
+            workload,
             shared: old.map_or_else(Arc::default, |old| Arc::clone(&old.shared)),
             resource: Arc::clone(cluster),
             endpoints: endpoints.cloned(),
             call: known.map(|known| Arc::clone(&known.call)),
             nobody,
         }
+    }
+
+    /// How the workloads of a cluster are called.
+    fn outbound(
+        &self,
+        cluster: &Cluster,
+        endpoints: Option<&Arc<Endpoints>>,
+        before: Option<&Outbound>,
+    ) -> Result<Option<Outbound>, Vec<Issue>> {
+        let Some(workload) = &cluster.workload else {
+            return Ok(None);
+        };
+        // Where the cluster stands is only counted when something is wrong, see `issue_at`.
+        let path = workload_path("clusters", 0);
+        let tls = self.identity.as_ref().ok_or_else(|| vec![no_identity(&path)])?;
+        let localities = endpoints.iter().flat_map(|endpoints| &endpoints.localities);
+        let identities = localities
+            .flat_map(|locality| &locality.endpoints)
+            .filter_map(|endpoint| endpoint.identity.as_ref());
+        let outbound = Outbound::new(tls, &workload.server_name, identities, before);
+        outbound.map(Some).map_err(|message| {
+            vec![Issue {
+                message,
+                ..no_identity(&path)
+            }]
+        })
     }
 
     fn next_epoch(&self) -> u64 {
@@ -197,6 +239,20 @@ impl Compiler {
         let config = self.clients.config(tls, alpn, &path)?;
         let server_name = server_name(cluster.tls_name(), &path).map_err(|issue| vec![issue])?;
         Ok(Some(TargetTls::new(config, server_name)))
+    }
+}
+
+/// How the bytes to a cluster are protected.
+struct Protection {
+    tls: Option<TargetTls>,
+    workload: Option<Outbound>,
+}
+
+fn same_workload(old: &Option<Outbound>, new: &Option<Outbound>) -> bool {
+    match (old, new) {
+        (None, None) => true,
+        (Some(old), Some(new)) => old.means_the_same(new),
+        _ => false,
     }
 }
 

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use mesh_model::issue::{Issue, IssueCode, PathStep};
-use mesh_model::resources::{Listener, Resources, RouteTable};
+use mesh_identity::MeshTls;
+use mesh_model::policy::PolicySet;
+use mesh_model::resources::{Listener, Resources, RouteTable, WorkloadPorts};
+use mesh_model::spiffe::TrustDomain;
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 use mesh_store::{Snapshot, Store};
@@ -17,10 +20,12 @@ use mesh_store::{Snapshot, Store};
 use crate::balance::EndpointRegistry;
 use crate::clock::Nanos;
 use crate::discovery::Discovered;
-use crate::plan::{AccessPlan, ByName, ListenerPlan, Plan, Routes};
+use crate::plan::{AccessPlan, ByName, Compiled, ListenerPlan, Plan, Routes};
+use crate::policy::Policy;
 use crate::telemetry::access_log::{AccessLog, Sampler, Target};
 use crate::telemetry::{Label, Telemetry, TelemetryOptions};
 use crate::tls::{ClientConfigs, ServerTls};
+use crate::workload::{Inbound, Port};
 
 /// What plans are made of, beside the snapshot.
 pub struct Compiler {
@@ -30,6 +35,8 @@ pub struct Compiler {
     pub registry: Arc<EndpointRegistry>,
     /// The TLS configurations of clusters.
     pub clients: ClientConfigs,
+    /// Who this proxy is, where it is a workload of a mesh.
+    pub identity: Option<Arc<MeshTls>>,
     access_log: Arc<AccessLog>,
     /// Counts what is spoken to clusters: see [`ClusterPlan::epoch`](crate::upstream::cluster::ClusterPlan::epoch).
     epochs: AtomicU64,
@@ -41,6 +48,7 @@ pub struct Compiler {
 struct Last {
     snapshot: Arc<Snapshot>,
     routes: Arc<HashMap<Arc<str>, Arc<Routes>>>,
+    policies: Arc<PolicySet>,
 }
 
 /// A plan that may still be dropped.
@@ -52,9 +60,14 @@ pub struct Draft {
 
 impl Compiler {
     /// A compiler that has made nothing yet.
-    pub fn new(telemetry: Arc<Telemetry>, access_log: Arc<AccessLog>) -> Self {
+    pub fn new(
+        telemetry: Arc<Telemetry>,
+        access_log: Arc<AccessLog>,
+        identity: Option<Arc<MeshTls>>,
+    ) -> Self {
         Self {
             telemetry,
+            identity,
             registry: Arc::default(),
             access_log,
             clients: ClientConfigs::new(),
@@ -77,7 +90,8 @@ impl Compiler {
         let mut issues = Vec::new();
         let routes = self.all_routes(snapshot, &mut issues);
         let (clusters, changed) = self.clusters(snapshot, discovered, before, now, &mut issues);
-        let listeners = self.listeners(snapshot, &routes, before, &mut issues);
+        let policies = self.policies(snapshot, &mut issues);
+        let listeners = self.listeners(snapshot, &routes, &policies, before, &mut issues);
         if !issues.is_empty() {
             return Err(issues);
         }
@@ -92,6 +106,7 @@ impl Compiler {
             last: Last {
                 snapshot: Arc::clone(snapshot),
                 routes,
+                policies,
             },
         })
     }
@@ -140,15 +155,34 @@ impl Compiler {
         Arc::new(routes)
     }
 
+    fn policies(&self, snapshot: &Snapshot, issues: &mut Vec<Issue>) -> Arc<PolicySet> {
+        let last = &self.last;
+        if Arc::ptr_eq(&last.snapshot.policies, &snapshot.policies) {
+            return Arc::clone(&last.policies);
+        }
+        let policies: Vec<_> = snapshot.policies.values().map(|policy| (**policy).clone()).collect();
+        match PolicySet::compile(&policies) {
+            Ok(compiled) => Arc::new(compiled),
+            Err(found) => {
+                issues.extend(found);
+                Arc::default()
+            }
+        }
+    }
+
     fn listeners(
         &self,
         snapshot: &Snapshot,
         routes: &Arc<HashMap<Arc<str>, Arc<Routes>>>,
+        policies: &Arc<PolicySet>,
         before: &Plan,
         issues: &mut Vec<Issue>,
     ) -> Arc<ByName<ListenerPlan>> {
         let last = &self.last;
-        if Arc::ptr_eq(&last.snapshot.listeners, &snapshot.listeners) && Arc::ptr_eq(&last.routes, routes) {
+        if Arc::ptr_eq(&last.snapshot.listeners, &snapshot.listeners)
+            && Arc::ptr_eq(&last.routes, routes)
+            && Arc::ptr_eq(&last.policies, policies)
+        {
             return Arc::clone(&before.listeners);
         }
         let mut listeners = ByName::default();
@@ -158,11 +192,23 @@ impl Compiler {
                 .routes
                 .as_ref()
                 .and_then(|table| routes.get(table.as_str()));
-            let unchanged = old
-                .is_some_and(|old| Arc::ptr_eq(&old.resource, listener) && same(old.routes.as_ref(), table));
+            let policy = Policy::new(policies, listener);
+            let unchanged = old.is_some_and(|old| {
+                Arc::ptr_eq(&old.resource, listener)
+                    && same(old.routes.as_ref(), table)
+                    && old.policy == policy
+                    && old.workload.as_ref().is_none_or(|workload| {
+                        let ports = listener.workload.iter().flat_map(|of| &of.ports);
+                        let mut both = workload.ports.iter().zip(ports);
+                        both.all(|(port, of)| {
+                            let table = of.routes.as_ref().and_then(|table| routes.get(table.as_str()));
+                            same(port.routes.as_ref(), table)
+                        })
+                    })
+            });
             let compiled = match old {
                 Some(old) if unchanged => Ok(Arc::clone(old)),
-                _ => self.listener(at, listener, table, old),
+                _ => self.listener(at, listener, routes, policy, old),
             };
             match compiled {
                 Ok(compiled) => {
@@ -182,9 +228,9 @@ impl Compiler {
                 return false;
             };
             let (route, cluster) = (&labels.route, &labels.cluster);
-            let routes = listener.routes.as_ref();
+            let mut routes = listener.all_routes();
             let has_route =
-                route.id() == none || routes.is_some_and(|routes| routes.label_ids.contains(&route.id()));
+                route.id() == none || routes.any(|routes| routes.label_ids.contains(&route.id()));
             has_route && (cluster.id() == none || plan.clusters.contains_key(cluster.as_str()))
         });
     }
@@ -207,9 +253,11 @@ impl Compiler {
         &self,
         at: usize,
         listener: &Arc<Listener>,
-        routes: Option<&Arc<Routes>>,
+        tables: &HashMap<Arc<str>, Arc<Routes>>,
+        policy: Option<Policy>,
         old: Option<&Arc<ListenerPlan>>,
     ) -> Result<Arc<ListenerPlan>, Vec<Issue>> {
+        let table = |name: &Option<String>| Some(Arc::clone(tables.get(name.as_ref()?.as_str())?));
         let sni = if listener.sni.is_empty() {
             None
         } else {
@@ -227,18 +275,54 @@ impl Compiler {
             )?)),
             (None, _) => None,
         };
+        let workload = match &listener.workload {
+            Some(workload) => Some(self.inbound(at, workload, table, old)?),
+            None => None,
+        };
         let access = self.access(at, listener)?;
         let shared = old.map_or_else(Arc::default, |old| Arc::clone(&old.shared));
         let label = self.telemetry.label(&listener.name);
         Ok(Arc::new(ListenerPlan::new(
             Arc::clone(listener),
             label,
-            routes.cloned(),
-            sni,
-            tls,
-            access,
             shared,
+            Compiled {
+                routes: table(&listener.routes),
+                sni,
+                tls,
+                workload,
+                policy,
+                access,
+            },
         )))
+    }
+
+    /// What a listener offers to workloads.
+    fn inbound(
+        &self,
+        at: usize,
+        workload: &WorkloadPorts,
+        table: impl Fn(&Option<String>) -> Option<Arc<Routes>>,
+        old: Option<&Arc<ListenerPlan>>,
+    ) -> Result<Inbound, Vec<Issue>> {
+        let ports = workload.ports.iter().map(|port| Port {
+            port: port.port,
+            service: port.service.as_deref().map(Into::into),
+            routes: table(&port.routes),
+            tcp: port.tcp.clone(),
+        });
+        let ports = ports.collect();
+        if let Some(before) = old.and_then(|old| old.workload.as_ref()) {
+            return Ok(before.with_ports(ports));
+        }
+        let path = workload_path("listeners", at);
+        let tls = self.identity.as_ref().ok_or_else(|| vec![no_identity(&path)])?;
+        Inbound::new(tls, ports).map_err(|error| {
+            vec![Issue {
+                message: error.to_string(),
+                ..no_identity(&path)
+            }]
+        })
     }
 
     /// The log of a listener. The same file is opened once, whoever logs to it.
@@ -285,11 +369,33 @@ pub fn check(mut resources: Resources) -> Result<(), Vec<Issue>> {
         listener.access_log = None;
     }
     let staged = Store::default().stage_all(resources)?;
+    // Who serves it is not known here, and not looked at.
+    let nobody = "nobody".parse::<TrustDomain>().ok().map(MeshTls::new).map(Arc::new);
     let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
     let access_log = Arc::new(AccessLog::new(Arc::clone(telemetry.log())));
-    Compiler::new(telemetry, access_log)
+    Compiler::new(telemetry, access_log, nobody)
         .draft(staged.snapshot(), &Discovered::new(), &Plan::default(), 0)
         .map(drop)
+}
+
+/// `kind[at].workload`
+fn workload_path(kind: &str, at: usize) -> [PathStep; 3] {
+    [
+        PathStep::Key(kind.into()),
+        PathStep::Index(at),
+        PathStep::Key("workload".into()),
+    ]
+}
+
+/// That this proxy has nothing to prove itself with.
+fn no_identity(path: &[PathStep]) -> Issue {
+    Issue {
+        path: path.to_vec(),
+        code: IssueCode::Missing,
+        message: "this proxy has no identity to prove to workloads".into(),
+        expected: Some("a sidecar with a control plane that gives it one".into()),
+        position: None,
+    }
 }
 
 /// `kind[at].tls`

@@ -20,6 +20,9 @@ pub enum Trust {
     Untrusted,
 }
 
+/// Tells an application which workload calls it.
+const PEER: &str = "x-mesh-peer";
+
 /// A request as it leaves.
 pub struct Outgoing<'a> {
     /// The method.
@@ -69,7 +72,14 @@ impl Outgoing<'_> {
     /// Whether a field that came is sent on; those that are hop-by-hop are not.
     pub(super) fn keeps(&self, known: Known, name: &[u8]) -> bool {
         match known {
-            Known::Other => (self.trust == Trust::Trusted || !is_of_the_way(name)) && !self.edits.drops(name),
+            Known::Other => {
+                // Who called is proved by a certificate, and never by a header, whoever is trusted.
+                let passes = match self.trust {
+                    Trust::Trusted => !name.eq_ignore_ascii_case(PEER.as_bytes()),
+                    Trust::Untrusted => !is_of_the_way(name),
+                };
+                passes && !self.edits.drops(name)
+            }
             Known::Host | Known::ContentLength => false,
             Known::Expect => self.expects && !self.edits.drops(name),
             Known::SecWebSocketKey => self.websocket_key.is_none() && !self.edits.drops(name),
@@ -97,6 +107,9 @@ impl Outgoing<'_> {
         }
         if ours(Known::XRequestId) && !(trusted && request.has(Known::XRequestId)) {
             add(Added::RequestId);
+        }
+        if let Some(workload) = self.peer.workload() {
+            add(Added::Edit(PEER, workload.as_str()));
         }
         if let Some(via) = self.via {
             add(Added::Via(&format!("{} {via}", request.version())));

@@ -25,10 +25,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_identity::sni::Target;
 use mesh_model::errors::Reason;
 use mesh_model::filter::{redirect_location, rewrite_path};
 use mesh_model::resources::Action;
 use mesh_model::route::{CompiledRoute, pick_cluster};
+use mesh_model::spiffe::SpiffeId;
 
 use crate::balance::EndpointState;
 use crate::clock::{NEVER, Nanos, after};
@@ -54,9 +56,32 @@ pub struct Peer {
     pub scheme: &'static str,
     /// What its TLS says, where somebody wants to know: kept for listeners with an access log only.
     pub tls: Option<Box<TlsFacts>>,
+    /// What it has proved of itself, where somebody wants to know: policy, or the workload that it calls.
+    pub proved: Proved,
+    /// What it called, where it is a workload that calls another.
+    pub called: Option<Box<Target>>,
+}
+
+/// What a client has proved of itself.
+#[derive(Debug)]
+pub enum Proved {
+    /// It showed no certificate, or nobody asked.
+    Nothing,
+    /// It showed one that is believed and does not name exactly one SPIFFE id.
+    Unreadable,
+    /// Its identity.
+    Identity(Box<mesh_identity::Peer>),
 }
 
 impl Peer {
+    /// Its identity, where it is a workload of the mesh.
+    pub fn workload(&self) -> Option<&SpiffeId> {
+        match (&self.called, &self.proved) {
+            (Some(_), Proved::Identity(identity)) => Some(&identity.id),
+            _ => None,
+        }
+    }
+
     /// A peer that speaks plaintext.
     pub fn new(client: Option<SocketAddr>) -> Self {
         let ip = client.map(|client| client.ip());
@@ -66,6 +91,8 @@ impl Peer {
             text: ip.map_or_else(|| "unknown".into(), |ip| ip.to_canonical().to_string().into()),
             scheme: "http",
             tls: None,
+            proved: Proved::Nothing,
+            called: None,
         }
     }
 }
@@ -145,7 +172,7 @@ pub async fn exchange<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &mut D) 
     let (step, route) = decide(cx, down, &mut normal);
     let telemetry = &cx.thread.telemetry;
     let none = telemetry.shared().none();
-    let route_label = match (&route, &cx.plan.routes) {
+    let route_label = match (&route, cx.plan.routes(cx.peer)) {
         (Some(route), Some(routes)) => routes.labels.get(route.id as usize).unwrap_or(none),
         _ => none,
     };
@@ -254,8 +281,19 @@ fn decide<N: Net, D: Downstream>(
         Ok(view) => view,
         Err(PathError(detail)) => return (Step::Refuse(Reason::BadRequest, Some(detail)), None),
     };
-    let Some(routes) = &cx.plan.routes else {
-        return (Step::Refuse(Reason::NoRoute, None), None);
+    if let Some(policy) = &cx.plan.policy {
+        match policy.request(cx.peer, &view) {
+            Ok(passed) if passed.audited => cx.thread.telemetry.listener(&cx.plan.label).audited(),
+            Ok(_) => {}
+            Err(reason) => return (Step::Refuse(reason, None), None),
+        }
+    }
+    let Some(routes) = cx.plan.routes(cx.peer) else {
+        let reason = match cx.peer.called {
+            Some(_) => Reason::PortUndeclared,
+            None => Reason::NoRoute,
+        };
+        return (Step::Refuse(reason, None), None);
     };
     let forward_proxy = cx.plan.resource.forward_proxy;
     let as_proxy = matches!(kind, RequestKind::Connect) || (forward_proxy && request.is_absolute());

@@ -13,6 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -34,6 +35,11 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
 
     /// The socket itself, where it is one of TCP without TLS: bytes may then pass from kernel to kernel.
     fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    /// The certificate that the other side has proved to be its own.
+    fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
         None
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -202,6 +203,11 @@ impl Stream for Socket {
             Self::Tcp(tcp) => Some(tcp),
             _ => None,
         }
+    }
+
+    fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        let Self::TlsServer(tls) = self else { return None };
+        tls.get_ref().1.peer_certificates()?.first()
     }
 
     fn tls_facts(&self) -> Option<TlsFacts> {

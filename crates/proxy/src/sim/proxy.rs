@@ -50,6 +50,7 @@ impl Proxy {
         let mut compiler = Compiler::new(
             Arc::clone(&telemetry),
             Arc::new(AccessLog::new(Arc::clone(telemetry.log()))),
+            None,
         );
         let store = Store::default();
         let staged = store.stage_all(parse(&resources.to_string()).unwrap()).unwrap();

@@ -93,6 +93,7 @@ fn listener_json(listener: &ListenerTotals) -> Value {
         "detected": detected,
         "tlsHandshakes": listener.tls.count(),
         "tlsFailures": listener.tls_failed,
+        "policyAudited": listener.audited,
         "tlsDuration": histogram_json(&listener.tls),
         "limitHits": limits_json(&listener.limits),
     })

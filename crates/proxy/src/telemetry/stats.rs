@@ -266,9 +266,16 @@ pub struct ListenerStats {
     tls_failed: Counter,
     tls: Histogram,
     limits: LimitCounters,
+    audited: Counter,
 }
 
 impl ListenerStats {
+    /// Counts what passed and would not, were the policies in audit mode enforced.
+    pub fn audited(&self) {
+        self.audited.increment();
+    }
+
+
     /// Counts an accepted connection. Each one must end with [`ListenerStats::closed`].
     #[inline]
     pub fn accepted(&self) {
@@ -325,6 +332,7 @@ impl Block for ListenerStats {
             *sum = sum.wrapping_add(counter.get());
         }
         totals.tls_failed = totals.tls_failed.wrapping_add(self.tls_failed.get());
+        totals.audited = totals.audited.wrapping_add(self.audited.get());
         self.tls.add_to(&mut totals.tls);
         self.limits.add_to(&mut totals.limits);
     }
@@ -351,6 +359,8 @@ pub struct ListenerTotals {
     pub detected: [u64; Protocol::COUNT],
     /// TLS handshakes that failed.
     pub tls_failed: u64,
+    /// Requests and streams that passed and would not, were the policies in audit mode enforced.
+    pub audited: u64,
     /// How long the TLS handshakes took that were completed.
     pub tls: Snapshot,
     /// Limits reached.

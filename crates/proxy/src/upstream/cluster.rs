@@ -23,6 +23,7 @@ use crate::discovery::Call;
 use crate::http2::client::Connections;
 use crate::io::Stream;
 use crate::telemetry::Label;
+use crate::workload::Outbound;
 
 /// A cluster, compiled: immutable, shared by all threads, replaced when the resource or its endpoints change.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub struct ClusterPlan {
     pub picker: Arc<Picker>,
     /// TLS to originate.
     pub tls: Option<TargetTls>,
+    /// Mutual TLS between workloads, instead.
+    pub workload: Option<Outbound>,
     /// Another number when something else is spoken than before, TLS or HTTP: connections of another epoch, which may
     /// be plaintext or trust somebody else, are not used again.
     pub epoch: u64,
@@ -279,12 +282,22 @@ impl ClusterPlan {
     }
 
     /// What to connect to for an endpoint.
-    pub fn target(&self, endpoint: &EndpointState, offer: Offer) -> Target {
-        Target {
+    ///
+    /// # Errors
+    /// Nothing says who the workload there must be.
+    pub fn target(&self, endpoint: &EndpointState, offer: Offer) -> Result<Target, Reason> {
+        let tls = match &self.workload {
+            None => self.tls.clone(),
+            Some(workload) => {
+                let target = workload.target(endpoint.identity());
+                Some(target.cloned().ok_or(Reason::UpstreamName)?)
+            }
+        };
+        Ok(Target {
             address: endpoint.address.clone(),
-            tls: self.tls.clone(),
+            tls,
             offer,
-        }
+        })
     }
 
     /// Until when a connection begun now must stand.

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use mesh_identity::Rejection;
 use mesh_model::errors::Reason;
 use mesh_model::resources::Address;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
@@ -77,6 +78,11 @@ fn tls_error(error: &TlsError) -> ConnectError {
         TlsError::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => ConnectError::Name,
+        TlsError::InvalidCertificate(CertificateError::Other(_))
+            if Rejection::of(error) == Some(Rejection::WrongIdentity) =>
+        {
+            ConnectError::Name
+        }
         TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented => ConnectError::Certificate,
         TlsError::AlertReceived(AlertDescription::UnknownCA | AlertDescription::BadCertificate) => {
             ConnectError::Certificate

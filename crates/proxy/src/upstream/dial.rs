@@ -73,7 +73,13 @@ pub async fn connect<N: Net>(
     let started = thread.now();
     let connect_by = plan.connect_deadline(started);
     deadline.set(connect_by.min(dial.not_after));
-    let target = plan.target(endpoint, dial.offer);
+    let target = match plan.target(endpoint, dial.offer) {
+        Ok(target) => target,
+        Err(reason) => {
+            stats.connect_failed(reason);
+            return Err(reason);
+        }
+    };
     let connected = until(deadline, thread.net.connect(&target)).await;
     let now = thread.now();
     let failed = |reason| {

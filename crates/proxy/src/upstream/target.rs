@@ -33,9 +33,9 @@ pub struct TargetTls {
     /// Roots, client certificate and the versions of HTTP that the cluster speaks.
     pub config: Arc<rustls::ClientConfig>,
     /// The same for [`Offer::Http1`].
-    http1: Arc<rustls::ClientConfig>,
+    pub http1: Arc<rustls::ClientConfig>,
     /// The same for [`Offer::Nothing`].
-    bytes: Arc<rustls::ClientConfig>,
+    pub bytes: Arc<rustls::ClientConfig>,
     /// What is sent as SNI and verified.
     pub server_name: ServerName<'static>,
 }

@@ -1,0 +1,104 @@
+//! Do two proxies with identities carry what one workload says to another, and nothing else?
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod support;
+
+use mesh_proxy::proxy::Change;
+use serde_json::json;
+use support::{Mesh, application, apply, get, id, inbound, outbound, proxy, said};
+
+#[test]
+fn a_request_goes_from_workload_to_workload_and_tells_who_calls() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let at = apply(&basket, &inbound(application(), json!([])));
+    let web = proxy(mesh.workload("web"));
+    let own = apply(&web, &outbound(at[0], "basket", 3000));
+    let answer = get(own[0], "/items", "x-mesh-peer: spiffe://mesh.test/ns/shop/sa/forged\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let peer = format!("x-mesh-peer: {}\r\n", id("web"));
+    assert!(answer.contains(&peer), "{answer}");
+    assert_eq!(answer.matches("x-mesh-peer").count(), 1, "{answer}");
+    assert_eq!(said(own[1], "hello\n", "\n"), "echo:hello\n");
+    let stats = mesh_proxy::telemetry::json::render(&basket.report());
+    assert_eq!(stats["listeners"][0]["tlsHandshakes"], 2, "{stats}");
+}
+
+#[test]
+fn somebody_else_at_the_address_is_not_spoken_to() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let at = apply(&basket, &inbound(application(), json!([])));
+    let web = proxy(mesh.workload("web"));
+    let own = apply(&web, &outbound(at[0], "billing", 3000));
+    let answer = get(own[0], "/", "");
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream_name"), "{answer}");
+    assert_eq!(said(own[1], "hello\n", "\n"), "");
+}
+
+#[test]
+fn another_mesh_is_not_believed() {
+    let (mesh, other) = (Mesh::new(), Mesh::new());
+    let basket = proxy(mesh.workload("basket"));
+    let at = apply(&basket, &inbound(application(), json!([])));
+    let web = proxy(other.workload("web"));
+    let own = apply(&web, &outbound(at[0], "basket", 3000));
+    let answer = get(own[0], "/", "");
+    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream_certificate"), "{answer}");
+}
+
+#[test]
+fn a_port_that_was_not_declared_is_refused() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let at = apply(&basket, &inbound(application(), json!([])));
+    let web = proxy(mesh.workload("web"));
+    let own = apply(&web, &outbound(at[0], "basket", 22));
+    let answer = get(own[0], "/", "");
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("port_undeclared"), "{answer}");
+    assert_eq!(said(own[1], "hello\n", "\n"), "");
+}
+
+#[test]
+fn plaintext_is_nobody_and_the_default_denies_it() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let at = apply(&basket, &inbound(application(), json!([])));
+    let answer = get(at[0], "/", "");
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("denied"), "{answer}");
+    let mut open = inbound(application(), json!([]));
+    open["listeners"][0]["defaultPolicy"] = json!("allow");
+    let at = apply(&basket, &open);
+    let answer = get(at[0], "/", "x-mesh-peer: spiffe://mesh.test/ns/shop/sa/web\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("x-mesh-peer"), "{answer}");
+}
+
+#[test]
+fn policies_say_who_may_do_what() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let rule = json!({
+        "from": [{ "kind": "identity", "value": id("web") }],
+        "methods": ["GET"], "paths": [{ "kind": "prefix", "value": "/items" }],
+    });
+    let readers = json!([{
+        "name": "readers", "targets": [{ "kind": "listener", "value": "inbound" }], "action": "allow", "rules": [rule],
+    }]);
+    let at = apply(&basket, &inbound(application(), readers));
+    let answers = |name: &str| {
+        let caller = proxy(mesh.workload(name));
+        let own = apply(&caller, &outbound(at[0], "basket", 3000));
+        let status = |path| get(own[0], path, "").get(9..12).map(str::to_owned).unwrap_or_default();
+        (status("/items/1"), status("/itemsX"), said(own[1], "hello\n", "\n"))
+    };
+    assert_eq!(answers("web"), ("200".into(), "403".into(), String::new()));
+    assert_eq!(answers("till"), ("403".into(), "403".into(), String::new()));
+}
+
+#[test]
+fn a_proxy_without_an_identity_takes_no_workloads() {
+    let nobody = mesh_proxy::proxy::Proxy::start(Default::default()).unwrap();
+    let resources = serde_json::from_value(inbound(application(), json!([]))).unwrap();
+    let refused = nobody.apply(Change::Replace(resources)).unwrap_err().to_string();
+    assert!(refused.contains("listeners[0].workload: this proxy has no identity"), "{refused}");
+}
