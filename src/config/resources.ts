@@ -25,6 +25,7 @@ export interface Listener {
   workload?: WorkloadPorts;
   defaultPolicy?: 'allow' | 'allowAuthenticated' | 'deny';
   routes?: string;
+  onDemand?: boolean;
   tcp?: WeightedCluster[];
   sni?: SniRoute[];
   limits?: ListenerLimits;

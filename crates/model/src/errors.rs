@@ -137,6 +137,10 @@ reasons! {
     ForwardDenied = "forward_denied", Proxy, 403, grpc 7, "http_request_denied", "This proxy does not forward to that name.";
     /// The request came back to where it was.
     LoopDetected = "loop_detected", Proxy, 508, grpc 13, "proxy_loop_detected", "The request runs in a loop.";
+    /// Nobody said in time who the name is that a request is for.
+    NameTimeout = "name_timeout", Proxy, 503, grpc 14, "dns_timeout", "Nobody said in time who that is.";
+    /// Too many names wait for somebody to say who they are.
+    NameLimit = "name_limit", Proxy, 503, grpc 14, "connection_limit_reached", "Too many names are asked for.";
     /// The route names a cluster that is not there.
     ClusterUnknown = "cluster_unknown", Proxy, 503, grpc 14, "proxy_configuration_error", "The route's cluster is not known.";
     /// The cluster has no endpoints.

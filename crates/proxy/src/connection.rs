@@ -108,9 +108,7 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
             let streamed = pass_through(&mut connection, &plan).await;
             over(&connection, Protocol::Tls, streamed)
         }
-        ListenerProtocol::Auto
-            if plan.routes.is_none() && plan.sni.is_none() && plan.workload.is_none() =>
-        {
+        ListenerProtocol::Auto if !plan.reads_http() && plan.sni.is_none() && plan.workload.is_none() => {
             let streamed = stream(&mut connection, &plan, &plan.resource.tcp, Protocol::Tcp).await;
             over(&connection, Protocol::Tcp, streamed)
         }

@@ -12,7 +12,8 @@ use mesh_model::errors::Reason;
 
 use crate::clock::after;
 use crate::connection::{
-    Connection, Next, Streamed, WARM, fill, from_workload, over, pass_through, relay, stream_server, stream_to,
+    Connection, Next, Streamed, WARM, fill, from_workload, over, pass_through, relay, stream_server,
+    stream_to,
 };
 use crate::detect::{Detected, detect, greets_as_http2};
 use crate::http1;
@@ -55,11 +56,11 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
         let detected = detect(connection.wire.unread(), most);
         match detected {
             Detected::Undecided => {}
-            Detected::Http1 if plan.routes.is_some() => {
+            Detected::Http1 if plan.reads_http() => {
                 stats.detected(Protocol::Http1);
                 return Next::Http1(connection);
             }
-            Detected::Http2 if plan.routes.is_some() => {
+            Detected::Http2 if plan.reads_http() => {
                 stats.detected(Protocol::Http2);
                 return Next::Http2(connection);
             }
@@ -79,7 +80,7 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
             }
             Detected::Tls => return over(&connection, Protocol::Tls, Err(Reason::TlsNotConfigured)),
             // The HTTP/1 engine says what is wrong with it.
-            _ if plan.routes.is_some() => return Next::Http1(connection),
+            _ if plan.reads_http() => return Next::Http1(connection),
             _ => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
         }
         match fill(&mut connection, at, most).await {
@@ -89,10 +90,10 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
                 let streamed = stream_to(&mut connection, plan, server).await;
                 return over(&connection, Protocol::Tcp, streamed);
             }
-            Ok(_) if plan.routes.is_some() => return Next::Http1(connection),
+            Ok(_) if plan.reads_http() => return Next::Http1(connection),
             Ok(_) => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
             // Waiting is no way around HTTP's rules: what may still become a request never becomes a TCP stream.
-            Err(Reason::HeaderTimeout) if plan.routes.is_some() && is_text(connection.wire.unread()) => {
+            Err(Reason::HeaderTimeout) if plan.reads_http() && is_text(connection.wire.unread()) => {
                 return Next::Over(Some(http1::connection::too_slow(connection, plan).await));
             }
             Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
@@ -155,7 +156,7 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
         opened,
         ..
     } = &mut *connection;
-    let is_http = plan.routes.is_some();
+    let is_http = plan.reads_http();
     let idle = after(thread.now(), plan.timeouts.tcp_idle);
     let warm = after(*opened, Some(WARM));
     deadline.set(idle);

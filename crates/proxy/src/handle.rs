@@ -14,6 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::control::Ask;
 use crate::discovery::Names;
 use crate::log::Log;
+use crate::on_demand;
 use crate::proxy::{DrainOptions, Phase};
 use crate::reload::Certificates;
 use crate::telemetry::access_log::AccessLog;
@@ -28,6 +29,7 @@ pub struct Handle {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) registry: Arc<EndpointRegistry>,
     pub(crate) names: Arc<Names>,
+    pub(crate) wanted: Arc<on_demand::Names>,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) clock: SystemClock,
     pub(crate) log: Arc<Log>,
@@ -64,6 +66,11 @@ impl Handle {
     /// What is configured.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// The names that its listeners ask for on demand: whoever feeds it with resources answers.
+    pub fn wanted(&self) -> &Arc<on_demand::Names> {
+        &self.wanted
     }
 
     /// Where it says what it is doing.

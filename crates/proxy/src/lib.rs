@@ -31,6 +31,7 @@ pub mod http1;
 pub mod http2;
 pub mod io;
 pub mod log;
+pub mod on_demand;
 pub mod own;
 pub mod panics;
 pub mod plan;

@@ -16,6 +16,7 @@ use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 
 use crate::exchange::Peer;
+use crate::on_demand::OnDemand;
 use crate::own::Own;
 use crate::policy::Policy;
 use crate::telemetry::Label;
@@ -62,6 +63,8 @@ pub struct ListenerPlan {
     pub resource: Arc<Listener>,
     /// The routes for HTTP requests, except for those of workloads.
     pub routes: Option<Arc<Routes>>,
+    /// The routes by the names that requests are for, instead.
+    pub on_demand: Option<OnDemand>,
     /// What workloads may call.
     pub workload: Option<Inbound>,
     /// Who may do what.
@@ -84,6 +87,8 @@ pub struct ListenerPlan {
 pub struct Compiled {
     /// See [`ListenerPlan::routes`].
     pub routes: Option<Arc<Routes>>,
+    /// See [`ListenerPlan::on_demand`].
+    pub on_demand: Option<OnDemand>,
     /// See [`ListenerPlan::sni`].
     pub sni: Option<SniIndex>,
     /// See [`ListenerPlan::tls`].
@@ -155,10 +160,19 @@ impl ListenerShared {
 }
 
 impl ListenerPlan {
-    /// The routes for the requests of a client.
-    pub fn routes(&self, client: &Peer) -> Option<&Arc<Routes>> {
+    /// Whether requests are read from it.
+    pub fn reads_http(&self) -> bool {
+        self.routes.is_some() || self.on_demand.is_some()
+    }
+
+    /// The routes for the requests of a client to this authority.
+    #[inline]
+    pub fn routes(&self, client: &Peer, authority: &[u8]) -> Option<&Arc<Routes>> {
         match &client.called {
-            None => self.routes.as_ref(),
+            None => match &self.on_demand {
+                None => self.routes.as_ref(),
+                Some(on_demand) => on_demand.table(authority),
+            },
             Some(target) => self.workload.as_ref()?.port(target)?.routes.as_ref(),
         }
     }
@@ -175,8 +189,13 @@ impl ListenerPlan {
     /// All its route tables.
     pub fn all_routes(&self) -> impl Iterator<Item = &Arc<Routes>> {
         let ports = self.workload.iter().flat_map(|workload| &workload.ports);
+        let named = self
+            .on_demand
+            .iter()
+            .flat_map(|on_demand| on_demand.tables.values());
         self.routes
             .iter()
+            .chain(named)
             .chain(ports.filter_map(|port| port.routes.as_ref()))
     }
 
@@ -189,6 +208,7 @@ impl ListenerPlan {
     ) -> Self {
         let Compiled {
             routes,
+            on_demand,
             sni,
             tls,
             workload,
@@ -200,6 +220,7 @@ impl ListenerPlan {
             name: resource.name.as_str().into(),
             label,
             routes,
+            on_demand,
             workload,
             policy,
             sni,

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use mesh_model::errors::Reason;
-use mesh_model::policy::{ConnectionFacts, Denial, PeerIdentity, PolicyDefault, PolicySet, RuleId, TargetPolicies, Verdict};
+use mesh_model::policy::{
+    ConnectionFacts, Denial, PeerIdentity, PolicyDefault, PolicySet, RuleId, TargetPolicies, Verdict,
+};
 use mesh_model::resources::{Address, Listener};
 use mesh_model::route::RequestView;
 

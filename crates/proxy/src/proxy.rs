@@ -167,6 +167,7 @@ impl Proxy {
         let access_log = Arc::new(AccessLog::new(Arc::clone(telemetry.log())));
         let compiler = Compiler::new(Arc::clone(&telemetry), Arc::clone(&access_log), identity);
         let registry = Arc::clone(&compiler.registry);
+        let wanted = Arc::clone(&compiler.names);
         let admin_address = Arc::default();
         let guard = Arc::new(Guard::new(Arc::clone(&telemetry), Arc::clone(&log)));
         let names: Arc<Names> = Arc::default();
@@ -205,6 +206,7 @@ impl Proxy {
                 phase,
                 registry,
                 names,
+                wanted,
                 certificates,
                 clock,
                 log,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use mesh_http1::{RequestHead, ResponseHead};
 use mesh_model::resources::Address;
+use tokio::sync::Notify;
 
 use crate::access::AccessQueue;
 use crate::balance::Rng;
@@ -49,6 +50,8 @@ pub struct Thread<N: Net> {
     pub telemetry: ThreadTelemetry,
     /// What keeps panics to where they happen.
     pub guard: Arc<Guard>,
+    /// Wakes whoever waits for another plan.
+    pub changed: Notify,
     plan: RefCell<Arc<Plan>>,
     clusters: RefCell<ByName<Rc<Cluster<N::Stream>>>>,
     listeners: RefCell<ByName<Rc<Listener>>>,
@@ -161,6 +164,7 @@ impl<N: Net> Thread<N> {
             rng: RefCell::new(Rng::from_seed(seed)),
             telemetry,
             guard,
+            changed: Notify::new(),
             plan: RefCell::default(),
             clusters: RefCell::default(),
             listeners: RefCell::default(),
@@ -210,6 +214,7 @@ impl<N: Net> Thread<N> {
             }
         }
         *self.plan.borrow_mut() = plan;
+        self.changed.notify_waiters();
     }
 
     /// The version of the plan in force.

@@ -34,6 +34,10 @@ pub struct Listener {
     /// The route table for HTTP requests. Absent: HTTP goes to `tcp` as plain bytes, or is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routes: Option<Name>,
+    /// Whether a request's route table is the one of its authority, `host:port`, which is asked for where there is none
+    /// yet. Instead of `routes`. Default false.
+    #[serde(default)]
+    pub on_demand: bool,
     /// Where streams go that are not HTTP. Several targets are drawn by weight. Empty: such streams are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tcp: Vec<WeightedCluster>,
@@ -75,6 +79,7 @@ impl Listener {
             workload: None,
             default_policy: PolicyDefault::default(),
             routes: None,
+            on_demand: false,
             tcp: Vec::new(),
             sni: Vec::new(),
             limits: ListenerLimits::default(),

@@ -84,7 +84,14 @@ fn overlap(left: &Address, right: &Address) -> bool {
 
 /// Where its traffic goes.
 fn targets(listener: &Listener, known: &dyn Known, at: &At<'_>, issues: &mut Issues) {
+    if listener.on_demand && listener.routes.is_some() {
+        issues.add(
+            &at.key("routes"),
+            conflict("a listener on demand has a table for each name", "one of both"),
+        );
+    }
     if listener.routes.is_none()
+        && !listener.on_demand
         && listener.tcp.is_empty()
         && listener.sni.is_empty()
         && listener.workload.is_none()
@@ -125,7 +132,7 @@ fn protocol(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
     match listener.protocol {
         ListenerProtocol::Auto => {}
         ListenerProtocol::Http1 | ListenerProtocol::Http2 => {
-            if listener.routes.is_none() {
+            if listener.routes.is_none() && !listener.on_demand {
                 issues.add(
                     &protocol,
                     missing("an HTTP listener has no `routes`", "the name of a route table"),
@@ -203,7 +210,7 @@ fn protocol(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
             ),
         );
     }
-    if listener.forward_proxy && listener.routes.is_none() {
+    if listener.forward_proxy && listener.routes.is_none() && !listener.on_demand {
         issues.add(
             &at.key("forwardProxy"),
             missing("a forward proxy needs `routes`", "the name of a route table"),

@@ -136,13 +136,14 @@ impl Compiler {
     ) -> ClusterPlan {
         let Protection { tls, workload } = protection;
         let name = cluster.name.as_str();
-        let member = |address: &Address, identity, weight, priority, locality_weight, zone: &Arc<str>| Member {
-            endpoint: self.registry.get_or_create(name, address, identity, now),
-            weight,
-            priority,
-            locality_weight,
-            zone: Arc::clone(zone),
-        };
+        let member =
+            |address: &Address, identity, weight, priority, locality_weight, zone: &Arc<str>| Member {
+                endpoint: self.registry.get_or_create(name, address, identity, now),
+                weight,
+                priority,
+                locality_weight,
+                zone: Arc::clone(zone),
+            };
         let mut members = Vec::new();
         let mut nobody = Reason::NoEndpoints;
         if cluster.discovery == Discovery::Endpoints {
@@ -151,7 +152,10 @@ impl Compiler {
                 for endpoint in locality.endpoints.iter().filter(|e| e.health == Health::Healthy) {
                     members.push(member(
                         &endpoint.address,
-                        workload.as_ref().and(endpoint.identity.as_ref()).map(SpiffeId::as_str),
+                        workload
+                            .as_ref()
+                            .and(endpoint.identity.as_ref())
+                            .map(SpiffeId::as_str),
                         endpoint.weight,
                         locality.priority,
                         locality.weight,
@@ -163,11 +167,16 @@ impl Compiler {
         match known.and_then(|known| known.found.as_deref()) {
             Some(Found::Endpoints(found)) => {
                 let zone: Arc<str> = "".into();
-                members.extend(
-                    found.iter().map(|resolved| {
-                        member(&resolved.address, None, resolved.weight, resolved.priority, 1, &zone)
-                    }),
-                );
+                members.extend(found.iter().map(|resolved| {
+                    member(
+                        &resolved.address,
+                        None,
+                        resolved.weight,
+                        resolved.priority,
+                        1,
+                        &zone,
+                    )
+                }));
             }
             Some(Found::Nothing) => nobody = Reason::DnsFailed,
             None => {}

@@ -8,18 +8,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use mesh_model::issue::{Issue, IssueCode, PathStep};
 use mesh_identity::MeshTls;
+use mesh_model::issue::{Issue, IssueCode, PathStep};
 use mesh_model::policy::PolicySet;
 use mesh_model::resources::{Listener, Resources, RouteTable, WorkloadPorts};
-use mesh_model::spiffe::TrustDomain;
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
+use mesh_model::spiffe::TrustDomain;
 use mesh_store::{Snapshot, Store};
 
 use crate::balance::EndpointRegistry;
 use crate::clock::Nanos;
 use crate::discovery::Discovered;
+use crate::on_demand::{Names, OnDemand};
 use crate::plan::{AccessPlan, ByName, Compiled, ListenerPlan, Plan, Routes};
 use crate::policy::Policy;
 use crate::telemetry::access_log::{AccessLog, Sampler, Target};
@@ -37,6 +38,8 @@ pub struct Compiler {
     pub clients: ClientConfigs,
     /// Who this proxy is, where it is a workload of a mesh.
     pub identity: Option<Arc<MeshTls>>,
+    /// Names that listeners ask for on demand.
+    pub names: Arc<Names>,
     access_log: Arc<AccessLog>,
     /// Counts what is spoken to clusters: see [`ClusterPlan::epoch`](crate::upstream::cluster::ClusterPlan::epoch).
     epochs: AtomicU64,
@@ -68,6 +71,7 @@ impl Compiler {
         Self {
             telemetry,
             identity,
+            names: Arc::default(),
             registry: Arc::default(),
             access_log,
             clients: ClientConfigs::new(),
@@ -160,7 +164,11 @@ impl Compiler {
         if Arc::ptr_eq(&last.snapshot.policies, &snapshot.policies) {
             return Arc::clone(&last.policies);
         }
-        let policies: Vec<_> = snapshot.policies.values().map(|policy| (**policy).clone()).collect();
+        let policies: Vec<_> = snapshot
+            .policies
+            .values()
+            .map(|policy| (**policy).clone())
+            .collect();
         match PolicySet::compile(&policies) {
             Ok(compiled) => Arc::new(compiled),
             Err(found) => {
@@ -197,6 +205,10 @@ impl Compiler {
                 Arc::ptr_eq(&old.resource, listener)
                     && same(old.routes.as_ref(), table)
                     && old.policy == policy
+                    && old
+                        .on_demand
+                        .as_ref()
+                        .is_none_or(|named| Arc::ptr_eq(&named.tables, routes))
                     && old.workload.as_ref().is_none_or(|workload| {
                         let ports = listener.workload.iter().flat_map(|of| &of.ports);
                         let mut both = workload.ports.iter().zip(ports);
@@ -229,8 +241,7 @@ impl Compiler {
             };
             let (route, cluster) = (&labels.route, &labels.cluster);
             let mut routes = listener.all_routes();
-            let has_route =
-                route.id() == none || routes.any(|routes| routes.label_ids.contains(&route.id()));
+            let has_route = route.id() == none || routes.any(|routes| routes.label_ids.contains(&route.id()));
             has_route && (cluster.id() == none || plan.clusters.contains_key(cluster.as_str()))
         });
     }
@@ -253,7 +264,7 @@ impl Compiler {
         &self,
         at: usize,
         listener: &Arc<Listener>,
-        tables: &HashMap<Arc<str>, Arc<Routes>>,
+        tables: &Arc<HashMap<Arc<str>, Arc<Routes>>>,
         policy: Option<Policy>,
         old: Option<&Arc<ListenerPlan>>,
     ) -> Result<Arc<ListenerPlan>, Vec<Issue>> {
@@ -288,6 +299,10 @@ impl Compiler {
             shared,
             Compiled {
                 routes: table(&listener.routes),
+                on_demand: listener.on_demand.then(|| OnDemand {
+                    tables: Arc::clone(tables),
+                    names: Arc::clone(&self.names),
+                }),
                 sni,
                 tls,
                 workload,
@@ -370,7 +385,11 @@ pub fn check(mut resources: Resources) -> Result<(), Vec<Issue>> {
     }
     let staged = Store::default().stage_all(resources)?;
     // Who serves it is not known here, and not looked at.
-    let nobody = "nobody".parse::<TrustDomain>().ok().map(MeshTls::new).map(Arc::new);
+    let nobody = "nobody"
+        .parse::<TrustDomain>()
+        .ok()
+        .map(MeshTls::new)
+        .map(Arc::new);
     let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
     let access_log = Arc::new(AccessLog::new(Arc::clone(telemetry.log())));
     Compiler::new(telemetry, access_log, nobody)

@@ -19,6 +19,7 @@ mod over_http1;
 mod over_http2;
 pub mod pump;
 pub mod request;
+mod unknown;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -168,11 +169,29 @@ pub struct Deadlines {
 
 /// Serves one request. Every way out leaves a response queued in `down`, or none because the client is gone.
 pub async fn exchange<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &mut D) -> Outcome<N::Stream> {
+    match &cx.plan.on_demand {
+        Some(named) if cx.peer.called.is_none() && named.table(down.request().authority()).is_none() => {
+            // Boxed: it is seldom asked, and would make every exchange's memory larger.
+            Box::pin(unknown::exchange(cx, down, named)).await
+        }
+        _ => serve(cx, down, None).await,
+    }
+}
+
+/// Serves a request whose name is known, or refuses it.
+async fn serve<N: Net, D: Downstream>(
+    cx: &Context<'_, N>,
+    down: &mut D,
+    refused: Option<Reason>,
+) -> Outcome<N::Stream> {
     let mut normal = Vec::new();
-    let (step, route) = decide(cx, down, &mut normal);
+    let (step, route) = match refused {
+        None => decide(cx, down, &mut normal),
+        Some(reason) => (Step::Refuse(reason, None), None),
+    };
     let telemetry = &cx.thread.telemetry;
     let none = telemetry.shared().none();
-    let route_label = match (&route, cx.plan.routes(cx.peer)) {
+    let route_label = match (&route, cx.plan.routes(cx.peer, down.request().authority())) {
         (Some(route), Some(routes)) => routes.labels.get(route.id as usize).unwrap_or(none),
         _ => none,
     };
@@ -288,7 +307,7 @@ fn decide<N: Net, D: Downstream>(
             Err(reason) => return (Step::Refuse(reason, None), None),
         }
     }
-    let Some(routes) = cx.plan.routes(cx.peer) else {
+    let Some(routes) = cx.plan.routes(cx.peer, view.host) else {
         let reason = match cx.peer.called {
             Some(_) => Reason::PortUndeclared,
             None => Reason::NoRoute,
@@ -297,7 +316,8 @@ fn decide<N: Net, D: Downstream>(
     };
     let forward_proxy = cx.plan.resource.forward_proxy;
     let as_proxy = matches!(kind, RequestKind::Connect) || (forward_proxy && request.is_absolute());
-    if as_proxy && !(forward_proxy && routes.index.knows_host(view.host)) {
+    let is_known = || cx.plan.on_demand.is_some() || routes.index.knows_host(view.host);
+    if as_proxy && !(forward_proxy && is_known()) {
         return (Step::Refuse(Reason::ForwardDenied, None), None);
     }
     let Some(matched) = routes.index.find(&view) else {

@@ -198,9 +198,13 @@ fn write_listeners(text: &mut Text, listeners: &[(String, &ListenerTotals)]) {
         text.sample(name, series, &[("result", "failure")], listener.tls_failed);
     }
     let help = "Requests and streams that passed and would not, were the policies in audit mode enforced.";
-    text.numbers(listeners, "mesh_policy_audited_total", COUNTER, help, |listener| {
-        listener.audited
-    });
+    text.numbers(
+        listeners,
+        "mesh_policy_audited_total",
+        COUNTER,
+        help,
+        |listener| listener.audited,
+    );
     let help = "How long completed TLS handshakes with clients took.";
     text.histograms(
         listeners,

@@ -275,7 +275,6 @@ impl ListenerStats {
         self.audited.increment();
     }
 
-
     /// Counts an accepted connection. Each one must end with [`ListenerStats::closed`].
     #[inline]
     pub fn accepted(&self) {

@@ -3,7 +3,10 @@
 
 mod support;
 
-use mesh_proxy::proxy::Change;
+use std::net::SocketAddr;
+
+use mesh_proxy::proxy::{Change, Proxy};
+use mesh_store::{Batch, Names};
 use serde_json::json;
 use support::{Mesh, application, apply, get, id, inbound, outbound, proxy, said};
 
@@ -14,7 +17,11 @@ fn a_request_goes_from_workload_to_workload_and_tells_who_calls() {
     let at = apply(&basket, &inbound(application(), json!([])));
     let web = proxy(mesh.workload("web"));
     let own = apply(&web, &outbound(at[0], "basket", 3000));
-    let answer = get(own[0], "/items", "x-mesh-peer: spiffe://mesh.test/ns/shop/sa/forged\r\n");
+    let answer = get(
+        own[0],
+        "/items",
+        "x-mesh-peer: spiffe://mesh.test/ns/shop/sa/forged\r\n",
+    );
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let peer = format!("x-mesh-peer: {}\r\n", id("web"));
     assert!(answer.contains(&peer), "{answer}");
@@ -32,7 +39,10 @@ fn somebody_else_at_the_address_is_not_spoken_to() {
     let web = proxy(mesh.workload("web"));
     let own = apply(&web, &outbound(at[0], "billing", 3000));
     let answer = get(own[0], "/", "");
-    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream_name"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream_name"),
+        "{answer}"
+    );
     assert_eq!(said(own[1], "hello\n", "\n"), "");
 }
 
@@ -44,7 +54,10 @@ fn another_mesh_is_not_believed() {
     let web = proxy(other.workload("web"));
     let own = apply(&web, &outbound(at[0], "basket", 3000));
     let answer = get(own[0], "/", "");
-    assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream_certificate"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 502 ") && answer.contains("upstream_certificate"),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -55,7 +68,10 @@ fn a_port_that_was_not_declared_is_refused() {
     let web = proxy(mesh.workload("web"));
     let own = apply(&web, &outbound(at[0], "basket", 22));
     let answer = get(own[0], "/", "");
-    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("port_undeclared"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 403 ") && answer.contains("port_undeclared"),
+        "{answer}"
+    );
     assert_eq!(said(own[1], "hello\n", "\n"), "");
 }
 
@@ -65,12 +81,18 @@ fn plaintext_is_nobody_and_the_default_denies_it() {
     let basket = proxy(mesh.workload("basket"));
     let at = apply(&basket, &inbound(application(), json!([])));
     let answer = get(at[0], "/", "");
-    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("denied"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 403 ") && answer.contains("denied"),
+        "{answer}"
+    );
     let mut open = inbound(application(), json!([]));
     open["listeners"][0]["defaultPolicy"] = json!("allow");
     let at = apply(&basket, &open);
     let answer = get(at[0], "/", "x-mesh-peer: spiffe://mesh.test/ns/shop/sa/web\r\n");
-    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("x-mesh-peer"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && !answer.contains("x-mesh-peer"),
+        "{answer}"
+    );
 }
 
 #[test]
@@ -88,11 +110,94 @@ fn policies_say_who_may_do_what() {
     let answers = |name: &str| {
         let caller = proxy(mesh.workload(name));
         let own = apply(&caller, &outbound(at[0], "basket", 3000));
-        let status = |path| get(own[0], path, "").get(9..12).map(str::to_owned).unwrap_or_default();
-        (status("/items/1"), status("/itemsX"), said(own[1], "hello\n", "\n"))
+        let status = |path| {
+            get(own[0], path, "")
+                .get(9..12)
+                .map(str::to_owned)
+                .unwrap_or_default()
+        };
+        (
+            status("/items/1"),
+            status("/itemsX"),
+            said(own[1], "hello\n", "\n"),
+        )
     };
     assert_eq!(answers("web"), ("200".into(), "403".into(), String::new()));
     assert_eq!(answers("till"), ("403".into(), "403".into(), String::new()));
+}
+
+/// Answers what the proxy asks for: `basket:80` is a workload, nobody else is known.
+fn answers(web: &Proxy, basket: SocketAddr) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    loop {
+        let name = runtime.block_on(web.wanted().next());
+        if &*name == "done:80" {
+            return;
+        }
+        if &*name != "basket:80" {
+            web.wanted().unknown(&name);
+            continue;
+        }
+        let mut found = outbound(basket, "basket", 3000);
+        found["listeners"] = json!([]);
+        found["routeTables"][0]["name"] = json!("basket:80");
+        let upsert = serde_json::from_value(found).unwrap();
+        web.apply(Change::Batch(Batch {
+            upsert,
+            delete: Names::default(),
+        }))
+        .unwrap();
+        web.wanted().known(&name);
+    }
+}
+
+#[test]
+fn names_are_asked_for_when_they_are_called() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let at = apply(&basket, &inbound(application(), json!([])))[0];
+    let web = proxy(mesh.workload("web"));
+    let own = apply(
+        &web,
+        &json!({ "listeners": [{
+            "name": "outbound", "address": "127.0.0.1:0", "direction": "outbound", "onDemand": true, "forwardProxy": true,
+        }] }),
+    )[0];
+    std::thread::scope(|scope| {
+        scope.spawn(|| answers(&web, at));
+        let ask = |target: &str, host: &str| {
+            said(
+                own,
+                &format!("GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"),
+                "\0",
+            )
+        };
+        for _ in 0..2 {
+            let answer = ask("http://basket/items", "basket");
+            assert!(
+                answer.starts_with("HTTP/1.1 200 ") && answer.contains("GET /items "),
+                "{answer}"
+            );
+        }
+        assert!(ask("/items", "BASKET:80").starts_with("HTTP/1.1 200 "));
+        assert!(ask("http://nobody/", "nobody").starts_with("HTTP/1.1 403 "));
+        assert!(ask("/", "nobody").starts_with("HTTP/1.1 404 "));
+        let tunnel = said(
+            own,
+            "CONNECT basket:80 HTTP/1.1\r\nhost: basket:80\r\n\r\nhello\n",
+            "echo:hello\n",
+        );
+        assert!(
+            tunnel.starts_with("HTTP/1.1 200 ") && tunnel.ends_with("echo:hello\n"),
+            "{tunnel}"
+        );
+        // Ends the thread that answers, and waits in vain.
+        let answer = ask("/", "done");
+        assert!(
+            answer.starts_with("HTTP/1.1 503 ") && answer.contains("name_timeout"),
+            "{answer}"
+        );
+    });
 }
 
 #[test]
@@ -100,5 +205,8 @@ fn a_proxy_without_an_identity_takes_no_workloads() {
     let nobody = mesh_proxy::proxy::Proxy::start(Default::default()).unwrap();
     let resources = serde_json::from_value(inbound(application(), json!([]))).unwrap();
     let refused = nobody.apply(Change::Replace(resources)).unwrap_err().to_string();
-    assert!(refused.contains("listeners[0].workload: this proxy has no identity"), "{refused}");
+    assert!(
+        refused.contains("listeners[0].workload: this proxy has no identity"),
+        "{refused}"
+    );
 }

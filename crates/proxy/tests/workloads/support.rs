@@ -134,7 +134,11 @@ fn serve(stream: &TcpStream) {
         }
         head.push_str(&line);
         if line == "\r\n" {
-            let _ = write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}", head.len());
+            let _ = write!(
+                writer,
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{head}",
+                head.len()
+            );
             head.clear();
         }
     }
