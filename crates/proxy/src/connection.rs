@@ -26,6 +26,7 @@ use crate::io::Net;
 use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::io::{Stream, TlsFacts};
 use crate::plan::{ListenerPermit, ListenerPlan};
+use crate::policy::Admitted;
 use crate::relay::Relay;
 use crate::telemetry::{Handshake, Label, Protocol};
 use crate::thread::{Listener, Thread};
@@ -387,7 +388,12 @@ pub(crate) async fn relay<N: Net>(
         cluster,
     } = server;
     let endpoint = Some(&**in_flight.endpoint());
-    let reason = pass(connection, plan, &mut pooled, &cluster, endpoint, protocol).await;
+    let to = Server {
+        cluster: &cluster,
+        endpoint,
+        admitted: Admitted::Stream,
+    };
+    let reason = pass(connection, plan, &mut pooled, to, protocol).await;
     let now = connection.thread.now();
     in_flight.finish(
         now,
@@ -400,13 +406,23 @@ pub(crate) async fn relay<N: Net>(
     reason
 }
 
+/// Where bytes go, and as what they were let in.
+#[derive(Clone, Copy)]
+pub struct Server<'a> {
+    /// The server's cluster.
+    pub cluster: &'a Label,
+    /// The server.
+    pub endpoint: Option<&'a EndpointState>,
+    /// What policy let in.
+    pub admitted: Admitted,
+}
+
 /// Passes bytes between a client and a server to their end, see [`Relay`].
 pub async fn pass<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
     server: &mut Pooled<N::Stream>,
-    cluster: &Label,
-    endpoint: Option<&EndpointState>,
+    to: Server<'_>,
     protocol: Protocol,
 ) -> Option<Reason> {
     let Connection {
@@ -426,8 +442,9 @@ pub async fn pass<N: Net>(
             protocol,
         },
         deadline,
-        cluster,
-        endpoint,
+        admitted: to.admitted,
+        cluster: to.cluster,
+        endpoint: to.endpoint,
     };
     relay.pass(wire, &mut server.wire).await
 }

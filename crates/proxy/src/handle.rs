@@ -48,6 +48,11 @@ impl Handle {
         let _ = self.asks.send(Ask::Reload);
     }
 
+    /// Has everybody who is connected judged again, since the revocations of its identity are others.
+    pub fn judge_again(&self) {
+        let _ = self.asks.send(Ask::JudgeAgain);
+    }
+
     /// Sees how far the proxy is.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.clone()

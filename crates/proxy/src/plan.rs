@@ -15,10 +15,10 @@ use mesh_model::resources::{IpNet, Listener, WeightedCluster};
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 
-use crate::exchange::Peer;
+use crate::exchange::{Peer, Proved};
 use crate::on_demand::OnDemand;
 use crate::own::Own;
-use crate::policy::Policy;
+use crate::policy::{Admitted, Policy};
 use crate::telemetry::Label;
 use crate::telemetry::access_log::{Output, Sampler};
 use crate::tls::ServerTls;
@@ -160,6 +160,20 @@ impl ListenerShared {
 }
 
 impl ListenerPlan {
+    /// Whether a peer is believed no more since its handshake.
+    pub fn has_revoked(&self, client: &Peer) -> bool {
+        match (&self.workload, &client.proved) {
+            (Some(workload), Proved::Identity(identity)) => workload.denies(identity),
+            _ => false,
+        }
+    }
+
+    /// Whether what was let in may go on.
+    pub fn still(&self, client: &Peer, admitted: Admitted) -> bool {
+        let policy = self.policy.as_ref();
+        !self.has_revoked(client) && policy.is_none_or(|policy| policy.still(client, admitted))
+    }
+
     /// Whether requests are read from it.
     pub fn reads_http(&self) -> bool {
         self.routes.is_some() || self.on_demand.is_some()

@@ -33,6 +33,15 @@ pub struct Passed {
     pub audited: bool,
 }
 
+/// As what something was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admitted {
+    /// A stream that is not HTTP.
+    Stream,
+    /// A request, by this rule or by none, whatever became of it.
+    Request(Option<RuleId>),
+}
+
 impl PartialEq for Policy {
     fn eq(&self, other: &Self) -> bool {
         let same = match (&self.rules, &other.rules) {
@@ -82,6 +91,23 @@ impl Policy {
         match &self.rules {
             Some(rules) => passed(rules.stream(&facts, self.default)),
             None => self.by_default(&facts),
+        }
+    }
+
+    /// Whether what has passed may go on, now that the policies are others: the rule that allowed it must be there
+    /// unchanged, and no deny rule may take the peer.
+    pub fn still(&self, peer: &Peer, admitted: Admitted) -> bool {
+        match admitted {
+            Admitted::Stream => self.stream(peer).is_ok(),
+            Admitted::Request(rule) => {
+                let facts = self.facts(peer);
+                match (&self.rules, rule) {
+                    (Some(rules), Some(rule)) => rules.still_allows(rule) && !rules.bars(&facts),
+                    (Some(rules), None) => !rules.bars(&facts) && self.default.judge(&facts).is_ok(),
+                    (None, Some(_)) => false,
+                    (None, None) => self.default.judge(&facts).is_ok(),
+                }
+            }
         }
     }
 

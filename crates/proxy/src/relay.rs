@@ -2,12 +2,15 @@
 //!
 //! Its counts and its line in the access log, the same whether a connection of its own carried it or a stream of HTTP/2.
 
+use std::cell::Cell;
+
 use mesh_model::errors::Reason;
 
 use crate::access;
 use crate::balance::EndpointState;
 use crate::io::wire::Wire;
 use crate::io::{Net, Stream};
+use crate::policy::Admitted;
 use crate::telemetry::{Finished, Label};
 use crate::timer::Deadline;
 use crate::tunnel::{Bounds, tunnel};
@@ -18,6 +21,8 @@ pub struct Relay<'a, N: Net> {
     pub from: access::From<'a, N>,
     /// Wakes this task in time.
     pub deadline: &'a Deadline,
+    /// As what it was let in.
+    pub admitted: Admitted,
     /// The server's cluster.
     pub cluster: &'a Label,
     /// The server.
@@ -39,7 +44,18 @@ impl<N: Net> Relay<'_, N> {
             protocol,
             ..
         } = self.from;
+        // It may have changed since it was let in: the first look judges.
+        let judged = Cell::new(None);
+        let barred = || {
+            let judgement = Some(listener.judgement());
+            if judged.replace(judgement) == judgement || listener.plan().still(self.from.peer, self.admitted)
+            {
+                return None;
+            }
+            Some(Reason::Denied)
+        };
         let bounds = Bounds {
+            barred: &barred,
             deadline: self.deadline,
             idle: plan.timeouts.tcp_idle,
             drain: &|| listener.drain_deadline(),

@@ -75,6 +75,8 @@ pub struct Thread<N: Net> {
 pub struct Listener {
     plan: RefCell<Arc<ListenerPlan>>,
     access: RefCell<Option<Rc<AccessQueue>>>,
+    /// Counts the times at which all who are here are to be judged again.
+    judgement: Cell<u64>,
     drain: Cell<Drain>,
     /// When work in flight must be over; caps the deadlines of all its connections.
     end: Cap,
@@ -97,6 +99,7 @@ impl Listener {
         Rc::new(Self {
             access: RefCell::new(AccessQueue::update(None, plan.access.as_ref())),
             plan: RefCell::new(plan),
+            judgement: Cell::new(0),
             drain: Cell::new(Drain::No),
             end: Rc::new(Cell::new(NEVER)),
         })
@@ -107,12 +110,29 @@ impl Listener {
         Arc::clone(&self.plan.borrow())
     }
 
-    /// Takes a new plan. What is under way keeps the one it began with.
-    pub fn update(&self, plan: Arc<ListenerPlan>) {
+    /// Another number than before when whoever is here may have to go: see [`ListenerPlan::still`].
+    #[inline]
+    pub fn judgement(&self) -> u64 {
+        self.judgement.get()
+    }
+
+    /// Has all who are here judged again. The caller then wakes them ([`Timers::wake_all`]).
+    pub fn judge_again(&self) {
+        self.judgement.set(self.judgement.get().wrapping_add(1));
+    }
+
+    /// Takes a new plan. What is under way keeps the one it began with. True when policy is another, so that the caller
+    /// wakes all who are here ([`Timers::wake_all`]).
+    pub fn update(&self, plan: Arc<ListenerPlan>) -> bool {
+        let judges = self.plan.borrow().policy != plan.policy;
+        if judges {
+            self.judge_again();
+        }
         let before = self.access.take();
         self.access
             .replace(AccessQueue::update(before, plan.access.as_ref()));
         self.plan.replace(plan);
+        judges
     }
 
     /// Where its finished requests and streams are written down.
@@ -208,13 +228,25 @@ impl<N: Net> Thread<N> {
             None => clusters.retain(|name, cluster| stays(name, cluster)),
         }
         drop(clusters);
+        let mut judges = false;
         for (name, listener) in &*self.listeners.borrow() {
             if let Some(new) = plan.listeners.get(name) {
-                listener.update(Arc::clone(new));
+                judges |= listener.update(Arc::clone(new));
             }
         }
         *self.plan.borrow_mut() = plan;
         self.changed.notify_waiters();
+        if judges {
+            self.timers.wake_all();
+        }
+    }
+
+    /// Has everybody judged again, since somebody was revoked.
+    pub fn judge_again(&self) {
+        for listener in self.listeners.borrow().values() {
+            listener.judge_again();
+        }
+        self.timers.wake_all();
     }
 
     /// The version of the plan in force.

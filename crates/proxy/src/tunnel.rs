@@ -47,6 +47,8 @@ pub struct Bounds<'a> {
     pub idle: Option<Duration>,
     /// The end of a drain, asked again at each look.
     pub drain: &'a dyn Fn() -> Nanos,
+    /// Why it may not go on, asked at each look.
+    pub barred: &'a dyn Fn() -> Option<Reason>,
     /// The time.
     pub now: &'a dyn Fn() -> Nanos,
     /// Pipes for bulk.
@@ -76,6 +78,9 @@ pub async fn tunnel<C: Stream, S: Stream>(
             }
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
             _ => {}
+        }
+        if let Some(reason) = (bounds.barred)() {
+            return Poll::Ready(Err(reason));
         }
         let moved = (sent, received, up == Flow::Done, down == Flow::Done);
         if moved != seen {

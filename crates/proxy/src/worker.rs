@@ -43,6 +43,8 @@ pub enum Command {
     Listen(Arc<str>, Listening),
     /// A listener, or all of them, goes the way out.
     Drain(Option<Arc<str>>, Drain),
+    /// Somebody was revoked.
+    JudgeAgain,
     /// Panic, so that tests see what becomes of it.
     Panic,
     /// End now, whatever is in flight.
@@ -133,6 +135,7 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
     while let Some(command) = commands.recv().await {
         match command {
             Command::Plan(plan) => thread.update(plan),
+            Command::JudgeAgain => thread.judge_again(),
             Command::Listen(name, socket) => {
                 let Some(listener) = thread.listener(&name) else {
                     continue;

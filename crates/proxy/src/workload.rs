@@ -21,6 +21,7 @@ use crate::upstream::target::TargetTls;
 
 /// What a listener offers to workloads.
 pub struct Inbound {
+    tls: Arc<MeshTls>,
     config: Arc<rustls::ServerConfig>,
     trust_domain: TrustDomain,
     /// The ports that may be called.
@@ -44,8 +45,9 @@ impl Inbound {
     ///
     /// # Errors
     /// rustls does not take the provider; never with the one that is built in.
-    pub fn new(tls: &MeshTls, ports: Vec<Port>) -> Result<Self, rustls::Error> {
+    pub fn new(tls: &Arc<MeshTls>, ports: Vec<Port>) -> Result<Self, rustls::Error> {
         Ok(Self {
+            tls: Arc::clone(tls),
             config: tls.server_config(Protocol::ALL)?,
             trust_domain: tls.bundle().trust_domain().clone(),
             ports,
@@ -55,6 +57,7 @@ impl Inbound {
     /// The same with other ports.
     pub fn with_ports(&self, ports: Vec<Port>) -> Self {
         Self {
+            tls: Arc::clone(&self.tls),
             config: Arc::clone(&self.config),
             trust_domain: self.trust_domain.clone(),
             ports,
@@ -64,6 +67,11 @@ impl Inbound {
     /// What a server name asks for; `None` when it is none of the mesh's.
     pub fn target(&self, server_name: &str) -> Option<Target> {
         Target::parse(server_name, &self.trust_domain).ok()
+    }
+
+    /// Whether this workload, or its certificate, was revoked.
+    pub fn denies(&self, peer: &mesh_identity::Peer) -> bool {
+        self.tls.denied().denies(peer)
     }
 
     /// What handshakes are made with.

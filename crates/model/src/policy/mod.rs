@@ -191,6 +191,12 @@ impl TargetPolicies {
         self.enforced.allow.iter().any(|other| other.id.key == rule.key)
     }
 
+    /// Whether a deny rule takes this peer, whatever it does: an enforced one that asks for nothing of HTTP.
+    pub fn bars(&self, peer: &ConnectionFacts<'_>) -> bool {
+        let deny = self.enforced.deny.iter().filter(|rule| !rule.http);
+        deny.into_iter().any(|rule| rule.stream(peer) != Some(false))
+    }
+
     /// Judges a request.
     pub fn request(
         &self,

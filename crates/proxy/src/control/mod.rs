@@ -49,6 +49,8 @@ pub(crate) enum Ask {
     Apply(Change, Reply),
     /// Look at all files now.
     Reload,
+    /// Judge again who is here.
+    JudgeAgain,
     /// Begin the way out.
     Drain(DrainOptions),
     /// End now.
@@ -202,6 +204,7 @@ impl Control {
             }
             Event::Asked(Some(Ask::Apply(change, reply))) => self.waiting.push_back((change, reply)),
             Event::Asked(Some(Ask::Reload)) => self.look_at_files(Patience::None),
+            Event::Asked(Some(Ask::JudgeAgain)) => self.tell(|| Command::JudgeAgain),
             Event::Asked(Some(Ask::Drain(options))) => self.leave(options),
             Event::Asked(Some(Ask::Panic(PanicWhere::Data))) => self.tell(|| Command::Panic),
             #[expect(clippy::panic, reason = "it is asked for")]

@@ -16,11 +16,12 @@ use mesh_model::resources::UpstreamProtocol;
 
 use super::message::{Downstream, Fault, RequestRef, ResponseEdits, Upstream};
 use super::pump::{BODY, End, Pump};
-use super::request::RequestKind;
+use super::request::{RequestKind, View};
 use super::{Context, Forward, Outcome, over_http1, over_http2, refuse};
 use crate::balance::{EndpointState, InFlight, Outcome as Verdict, Tried};
 use crate::clock::{NEVER, Nanos, after};
 use crate::io::Net;
+use crate::policy::Admitted;
 use crate::telemetry::Limit;
 use crate::upstream::carrier::{Caller, Carrier, Wanted};
 use crate::upstream::cluster::{Cluster, ClusterPlan};
@@ -234,7 +235,10 @@ impl<N: Net> Try<'_, N> {
                 Err(upstream_failure(fault, begun || down.started()))
             }
             Err(reason) => {
-                if reason != Reason::ClientStalled && reason != Reason::RequestBodyTimeout {
+                if !matches!(
+                    reason,
+                    Reason::ClientStalled | Reason::RequestBodyTimeout | Reason::Denied
+                ) {
                     in_flight.finish(now, Verdict::Failure);
                 }
                 Err(Failure::Final(reason, Detail::default()))
@@ -277,6 +281,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     let mut seen = (pump.progress(), down.written(), up.written());
     let mut polls = 0u32;
     let mut half_closed = NEVER;
+    let mut judgement = forward.judgement;
     cx.deadline.set(idle.min(deadlines.request).min(drain));
     poll_fn(|task| {
         if let Poll::Ready(end) = pump.poll(task, down, up, edits) {
@@ -293,6 +298,13 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
                 if pump.half_closed() {
                     half_closed = now + HALF_CLOSED_GRACE;
                 }
+            }
+        }
+        let judged = cx.listener.judgement();
+        if judged != judgement {
+            judgement = judged;
+            if !is_still_allowed(cx, down, forward) {
+                return Poll::Ready(Err(Reason::Denied));
             }
         }
         let drain = cx.listener.drain_deadline();
@@ -316,6 +328,22 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
         }))
     })
     .await
+}
+
+/// Whether a request that was let in may go on: policy would let it in now, and by no other rule than then.
+#[cold]
+fn is_still_allowed<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, forward: &Forward) -> bool {
+    let plan = cx.listener.plan();
+    if !plan.still(cx.peer, Admitted::Request(forward.rule)) {
+        return false;
+    }
+    let mut normal = Vec::new();
+    let view = View::new(down.request(), plan.resource.escaped_slashes, &mut normal);
+    match (&plan.policy, view) {
+        (None, _) => true,
+        (Some(policy), Ok(view)) => policy.request(cx.peer, &view).is_ok(),
+        (Some(_), Err(_)) => false,
+    }
 }
 
 /// What is spoken to a cluster's servers for a request. Upgrades and CONNECT are HTTP/1: there they take over a

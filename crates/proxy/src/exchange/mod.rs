@@ -29,6 +29,7 @@ use std::time::Duration;
 use mesh_identity::sni::Target;
 use mesh_model::errors::Reason;
 use mesh_model::filter::{redirect_location, rewrite_path};
+use mesh_model::policy::RuleId;
 use mesh_model::resources::Action;
 use mesh_model::route::{CompiledRoute, pick_cluster};
 use mesh_model::spiffe::SpiffeId;
@@ -132,6 +133,8 @@ pub struct Outcome<S> {
     pub endpoint: Option<Arc<EndpointState>>,
     /// Tries beyond the first.
     pub retries: u32,
+    /// The policy's rule that let it in.
+    pub rule: Option<RuleId>,
     /// The id that was made for it.
     pub request_id: Option<[u8; 36]>,
     /// The connection to the server, when both sides left HTTP.
@@ -151,6 +154,7 @@ impl<S> Outcome<S> {
             stats,
             endpoint: None,
             retries: 0,
+            rule: None,
             request_id: None,
             tunnel: None,
             reset: None,
@@ -215,6 +219,9 @@ async fn serve<N: Net, D: Downstream>(
     let mut outcome = Outcome::new(stats);
     outcome.route = route;
     outcome.cluster = cluster_label;
+    if let Step::Forward(forward) = &step {
+        outcome.rule = forward.rule;
+    }
     match step {
         Step::Refuse(reason, detail) => refuse(down, &mut outcome, reason, detail),
         Step::Respond(route) => {
@@ -276,6 +283,10 @@ pub struct Forward {
     pub deadlines: Deadlines,
     /// Most bytes of the body; `None` for any.
     pub most_body: Option<u64>,
+    /// The policy's rule that let it in.
+    pub rule: Option<RuleId>,
+    /// When it was judged, see [`Listener::judgement`].
+    pub judgement: u64,
 }
 
 impl Forward {
@@ -300,10 +311,16 @@ fn decide<N: Net, D: Downstream>(
         Ok(view) => view,
         Err(PathError(detail)) => return (Step::Refuse(Reason::BadRequest, Some(detail)), None),
     };
+    let judgement = cx.listener.judgement();
+    let mut rule = None;
     if let Some(policy) = &cx.plan.policy {
         match policy.request(cx.peer, &view) {
-            Ok(passed) if passed.audited => cx.thread.telemetry.listener(&cx.plan.label).audited(),
-            Ok(_) => {}
+            Ok(passed) => {
+                rule = passed.rule;
+                if passed.audited {
+                    cx.thread.telemetry.listener(&cx.plan.label).audited();
+                }
+            }
             Err(reason) => return (Step::Refuse(reason, None), None),
         }
     }
@@ -378,6 +395,8 @@ fn decide<N: Net, D: Downstream>(
                 target,
                 hash,
                 kind,
+                rule,
+                judgement,
                 most_body,
                 deadlines: Deadlines {
                     request: request_deadline,

@@ -9,16 +9,16 @@ use mesh_model::errors::Reason;
 
 use super::server::{Finished, ServerExchange, write_refusal};
 use crate::access;
-use crate::balance::EndpointState;
 use crate::clock::{NEVER, Nanos, after};
-use crate::connection::{Connection, WARM, pass};
+use crate::connection::{Connection, Server, WARM, pass};
 use crate::exchange::message::{Downstream, Sink};
 use crate::exchange::{Context, Outcome, exchange, local};
 use crate::io::Net;
 use crate::io::socket::poll_discard;
 use crate::io::wire::{Filled, ReadSize};
 use crate::plan::ListenerPlan;
-use crate::telemetry::{Finished as Counted, Label, Limit, Protocol};
+use crate::policy::Admitted;
+use crate::telemetry::{Finished as Counted, Limit, Protocol};
 use crate::thread::{Drain, Listener};
 use crate::timer::until;
 use crate::upstream::pool::Pooled;
@@ -47,6 +47,8 @@ pub struct Waiting {
     /// Until then a request may be on its way, and a drain waits for it: the client should learn from its response, not
     /// from a reset, that it is to go elsewhere.
     warm: Nanos,
+    /// When the client was judged last.
+    judgement: u64,
 }
 
 impl Waiting {
@@ -81,6 +83,7 @@ impl Waiting {
                 _ => Reason::IdleTimeout,
             },
             warm: after(connection.thread.now(), Some(WARM)),
+            judgement: connection.listener.judgement(),
         }
     }
 
@@ -88,15 +91,22 @@ impl Waiting {
         let warm = after(since, Some(WARM));
         let plan = connection.listener.plan();
         let age = after(connection.opened, plan.timeouts.max_connection_age);
+        let judgement = connection.listener.judgement();
         let waiting = if age < until && reason == Reason::IdleTimeout {
             Self {
                 // A busy client hears of it with a response.
                 until: age.max(warm),
                 reason: Reason::MaxConnectionAge,
                 warm,
+                judgement,
             }
         } else {
-            Self { until, reason, warm }
+            Self {
+                until,
+                reason,
+                warm,
+                judgement,
+            }
         };
         connection.deadline.set(waiting.until);
         waiting
@@ -111,6 +121,11 @@ pub fn poll_idle<N: Net>(
 ) -> Poll<Result<(), Option<Reason>>> {
     if connection.wire.poll_readable(cx).is_ready() {
         return Poll::Ready(Ok(()));
+    }
+    if connection.listener.judgement() != waiting.judgement
+        && connection.listener.plan().has_revoked(&connection.peer)
+    {
+        return Poll::Ready(Err(Some(Reason::Denied)));
     }
     // Nobody waits for an answer here, unless a request is on its way just now.
     let closing = connection.listener.is_closing();
@@ -195,8 +210,12 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         let cluster = outcome
             .cluster
             .unwrap_or_else(|| connection.thread.telemetry.shared().none().clone());
-        let endpoint = outcome.endpoint.as_deref();
-        return Rest::Over(Box::pin(upgraded(connection, &plan, server, &cluster, endpoint)).await);
+        let to = Server {
+            cluster: &cluster,
+            endpoint: outcome.endpoint.as_deref(),
+            admitted: Admitted::Request(outcome.rule),
+        };
+        return Rest::Over(Box::pin(upgraded(connection, &plan, server, to)).await);
     }
     if failed {
         return Rest::Over(outcome.reason);
@@ -447,18 +466,9 @@ async fn upgraded<N: Net>(
     mut connection: Connection<N>,
     plan: &ListenerPlan,
     mut server: Pooled<N::Stream>,
-    cluster: &Label,
-    endpoint: Option<&EndpointState>,
+    to: Server<'_>,
 ) -> Option<Reason> {
-    pass(
-        &mut connection,
-        plan,
-        &mut server,
-        cluster,
-        endpoint,
-        Protocol::Tcp,
-    )
-    .await
+    pass(&mut connection, plan, &mut server, to, Protocol::Tcp).await
 }
 
 /// Counts a request, and writes it down.

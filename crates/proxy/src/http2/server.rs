@@ -118,6 +118,8 @@ struct Driver<'a, N: Net> {
     opened: Nanos,
     served: u32,
     phase: Phase,
+    /// When the client was judged last.
+    judgement: u64,
 }
 
 /// Serves a client's connection to its end.
@@ -191,6 +193,7 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         driver: RefCell::default(),
     });
     let phase = Phase::Open;
+    let judgement = shared.listener.judgement();
     let mut driver = Driver {
         connection,
         socket,
@@ -201,6 +204,7 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         opened,
         served: 0,
         phase,
+        judgement,
     };
     let reason = poll_fn(|cx| driver.poll(cx)).await;
     if let Some(blame @ (Reason::Http2Flood | Reason::Http2Protocol | Reason::ClientStalled)) = reason {
@@ -386,6 +390,14 @@ impl<N: Net> Driver<'_, N> {
         if drain != Drain::No && self.phase == Phase::Open {
             self.leave(Reason::Draining);
             return Poll::Ready(None);
+        }
+        let listener = &self.shared.listener;
+        if self.judgement != listener.judgement() && !matches!(self.phase, Phase::Ending(..)) {
+            self.judgement = listener.judgement();
+            if listener.plan().has_revoked(&self.shared.peer) {
+                self.end(Reason::Denied, Code::NO_ERROR);
+                return Poll::Ready(None);
+            }
         }
         let timeouts = &self.plan.timeouts;
         let (idle, age) = match self.phase {

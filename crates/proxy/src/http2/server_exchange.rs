@@ -13,15 +13,16 @@ use super::server::{Alive, Shared};
 use super::server_stream::ServerStream;
 use super::tunnel::Tunnel;
 use crate::access;
-use crate::balance::EndpointState;
 use crate::clock::{Nanos, after};
+use crate::connection::Server;
 use crate::exchange::message::{Downstream, Sink};
 use crate::exchange::{Context, Outcome, exchange, local};
 use crate::io::Net;
 use crate::io::wire::Wire;
 use crate::plan::ListenerPlan;
+use crate::policy::Admitted;
 use crate::relay::Relay;
-use crate::telemetry::{Finished, Label, Limit, Protocol};
+use crate::telemetry::{Finished, Limit, Protocol};
 use crate::timer::{Deadline, until};
 use crate::upstream::pool::Pooled;
 
@@ -59,8 +60,12 @@ pub(super) async fn stream<N: Net>(
             if let Some(client) = down.into_tunnel() {
                 let none = shared.thread.telemetry.shared().none();
                 let cluster = outcome.cluster.unwrap_or_else(|| none.clone());
-                let endpoint = outcome.endpoint.as_deref();
-                Box::pin(pass(shared, &plan, &deadline, client, server, &cluster, endpoint)).await;
+                let to = Server {
+                    cluster: &cluster,
+                    endpoint: outcome.endpoint.as_deref(),
+                    admitted: Admitted::Request(outcome.rule),
+                };
+                Box::pin(pass(shared, &plan, &deadline, client, server, to)).await;
             }
         }
         None => {
@@ -181,8 +186,7 @@ async fn pass<N: Net>(
     deadline: &Deadline,
     client: Tunnel,
     mut server: Pooled<N::Stream>,
-    cluster: &Label,
-    endpoint: Option<&EndpointState>,
+    to: Server<'_>,
 ) {
     let relay = Relay {
         from: access::From {
@@ -193,8 +197,9 @@ async fn pass<N: Net>(
             protocol: Protocol::Tcp,
         },
         deadline,
-        cluster,
-        endpoint,
+        admitted: to.admitted,
+        cluster: to.cluster,
+        endpoint: to.endpoint,
     };
     let mut client = Wire::new(client, shared.thread.buffers.clone());
     relay.pass(&mut client, &mut server.wire).await;

@@ -4,11 +4,13 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use mesh_identity::{Denied, DenyList};
 use mesh_proxy::proxy::{Change, Proxy};
 use mesh_store::{Batch, Names};
-use serde_json::json;
-use support::{Mesh, application, apply, get, id, inbound, outbound, proxy, said};
+use serde_json::{Value, json};
+use support::{Mesh, Open, application, apply, get, id, inbound, outbound, proxy, said};
 
 #[test]
 fn a_request_goes_from_workload_to_workload_and_tells_who_calls() {
@@ -198,6 +200,87 @@ fn names_are_asked_for_when_they_are_called() {
             "{answer}"
         );
     });
+}
+
+/// An allow policy for some callers.
+fn allow(name: &str, callers: &[&str]) -> Value {
+    let from: Vec<_> = callers
+        .iter()
+        .map(|caller| json!({ "kind": "identity", "value": id(caller) }))
+        .collect();
+    json!({
+        "name": name, "targets": [{ "kind": "listener", "value": "inbound" }], "action": "allow",
+        "rules": [{ "from": from }],
+    })
+}
+
+#[test]
+fn what_is_open_is_judged_again_when_policies_change() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let application = application();
+    let mut resources = inbound(
+        application,
+        json!([allow("a", &["web"]), allow("b", &["web", "till"])]),
+    );
+    // It keeps its socket through the changes.
+    let at = apply(&basket, &resources)[0];
+    let (web, till) = (proxy(mesh.workload("web")), proxy(mesh.workload("till")));
+    let of_web = apply(&web, &outbound(at, "basket", 3000));
+    let of_till = apply(&till, &outbound(at, "basket", 3000));
+    let half = "GET /half HTTP/1.1\r\nhost: basket\r\n\r\n";
+    let mut web_http = Open::new(of_web[0], half, "half");
+    let mut web_tcp = Open::new(of_web[1], "hello\n", "echo:hello\n");
+    let mut till_http = Open::new(of_till[0], half, "half");
+    let mut till_tcp = Open::new(of_till[1], "hello\n", "echo:hello\n");
+    // Another rule still lets it in, but not the one that did: its response ends. Streams are judged by who they are.
+    resources["policies"] = json!([allow("b", &["web", "till"])]);
+    apply(&basket, &resources);
+    web_http.ends();
+    web_tcp.says("again\n", "echo:again\n");
+    till_tcp.says("again\n", "echo:again\n");
+    resources["policies"] = json!([allow("b", &["web"])]);
+    apply(&basket, &resources);
+    till_http.ends();
+    till_tcp.ends();
+    web_tcp.says("more\n", "echo:more\n");
+    let deny = json!({
+        "name": "c", "targets": [{ "kind": "listener", "value": "inbound" }], "action": "deny",
+        "rules": [{ "from": [{ "kind": "identity", "value": id("web") }] }],
+    });
+    resources["policies"] = json!([allow("b", &["web"]), deny]);
+    apply(&basket, &resources);
+    web_tcp.ends();
+}
+
+#[test]
+fn who_is_revoked_is_cut_off() {
+    let mesh = Mesh::new();
+    let identity = mesh.workload("basket");
+    let basket = proxy(Arc::clone(&identity));
+    let at = apply(&basket, &inbound(application(), json!([])))[0];
+    let (web, till) = (proxy(mesh.workload("web")), proxy(mesh.workload("till")));
+    let of_web = apply(&web, &outbound(at, "basket", 3000));
+    let of_till = apply(&till, &outbound(at, "basket", 3000));
+    let half = "GET /half HTTP/1.1\r\nhost: basket\r\n\r\n";
+    let mut web_http = Open::new(of_web[0], half, "half");
+    let mut web_tcp = Open::new(of_web[1], "hello\n", "echo:hello\n");
+    let mut till_tcp = Open::new(of_till[1], "hello\n", "echo:hello\n");
+    let mut denied = DenyList::new();
+    denied
+        .deny(
+            Denied::Id(id("web").parse().unwrap()),
+            None,
+            std::time::SystemTime::now(),
+        )
+        .unwrap();
+    identity.set_denied(Arc::new(denied));
+    basket.judge_again();
+    web_http.ends();
+    web_tcp.ends();
+    till_tcp.says("again\n", "echo:again\n");
+    let answer = get(of_web[0], "/", "");
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use mesh_identity::authority::{Authority, Settings};
 use mesh_identity::{Csr, Manager, MeshTls};
@@ -133,6 +133,15 @@ fn serve(stream: &TcpStream) {
             continue;
         }
         head.push_str(&line);
+        if line == "\r\n" && head.contains(" /half ") {
+            // The rest comes when the client says more.
+            let _ = writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
+            let mut more = [0; 1];
+            if reader.read(&mut more).unwrap_or(0) > 0 {
+                let _ = writer.write_all(b"half");
+            }
+            return;
+        }
         if line == "\r\n" {
             let _ = write!(
                 writer,
@@ -170,11 +179,36 @@ pub(crate) fn get(address: SocketAddr, path: &str, more: &str) -> String {
     )
 }
 
-/// Waits until something is so.
-pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !is() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
+/// A client that is amid something.
+pub(crate) struct Open(TcpStream);
+
+impl Open {
+    /// Says something and waits until the answer holds this.
+    pub(crate) fn new(address: SocketAddr, bytes: &str, until: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let mut open = Self(stream);
+        open.says(bytes, until);
+        open
+    }
+
+    /// Says something more.
+    pub(crate) fn says(&mut self, bytes: &str, until: &str) {
+        self.0.write_all(bytes.as_bytes()).unwrap();
+        let (mut answer, mut buffer) = (String::new(), [0; 4096]);
+        while !answer.contains(until) {
+            let n = self.0.read(&mut buffer).unwrap();
+            assert!(n > 0, "it ended after {answer}");
+            answer.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn ends(&mut self) {
+        let mut buffer = [0; 4096];
+        match self.0.read(&mut buffer) {
+            Ok(n) => assert_eq!(n, 0, "more came"),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+        }
     }
 }
