@@ -242,6 +242,8 @@ export interface ListenerStats {
   readonly policyAudited: number;
   readonly tlsDuration: DurationStats;
   readonly limitHits: Counts;
+  /** Workloads that called and were not believed, by why. */
+  readonly identityRejections: Counts;
 }
 
 /** One cluster. */

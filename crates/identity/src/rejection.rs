@@ -26,6 +26,14 @@ macro_rules! rejections {
             /// Every rejection.
             pub const ALL: &'static [Self] = &[$(Self::$name),+];
 
+            /// How many rejections there are: the length of arrays indexed by [`Rejection::index`].
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// A dense number below [`Rejection::COUNT`], for arrays of counters.
+            pub const fn index(self) -> usize {
+                self as usize
+            }
+
             /// The token used in metrics and logs.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $token),+ }

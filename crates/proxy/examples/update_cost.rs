@@ -73,6 +73,7 @@ fn everything(count: usize) -> Result<Resources, Box<dyn Error>> {
         route_tables: vec![table("large", 0..count), table("small", 0..1)],
         clusters: (0..count).map(|n| cluster(n, 2000)).collect(),
         endpoints: (0..count).map(|n| endpoints(n, 1)).collect(),
+        policies: Vec::new(),
     })
 }
 

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use mesh_identity::tls::Protocol as Spoken;
+use mesh_identity::{Rejection, Side};
 use mesh_model::errors::Reason;
 use mesh_model::resources::{ListenerProtocol, WeightedCluster};
 
@@ -32,6 +33,7 @@ use crate::telemetry::{Handshake, Label, Protocol};
 use crate::thread::{Listener, Thread};
 use crate::timer::{Deadline, until};
 use crate::tls::sniff::{Hello, client_hello};
+use crate::upstream::connect::rejection;
 use crate::upstream::pool::Pooled;
 use crate::upstream::stream::{Dialled, dial};
 use crate::workload::caller;
@@ -88,7 +90,7 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
                 return over(&connection, Protocol::Tls, streamed);
             }
         }
-        connection = match handshake(connection, &plan, tls.config()).await {
+        connection = match handshake(connection, &plan, tls.config(), Caller::Any).await {
             Ok(connection) => connection,
             Err(reason) => return Next::Over(Some(reason)),
         };
@@ -223,14 +225,17 @@ pub(crate) async fn from_workload<N: Net>(mut connection: Connection<N>, plan: &
         let streamed = pass_through(&mut connection, plan).await;
         return over(&connection, Protocol::Tls, streamed);
     };
-    connection = match handshake(connection, plan, Arc::clone(workload.config())).await {
+    connection = match handshake(connection, plan, Arc::clone(workload.config()), Caller::Workload).await {
         Ok(connection) => connection,
         Err(reason) => return Next::Over(Some(reason)),
     };
     let io = &connection.wire.io;
     let (identity, spoken) = match caller(io.peer_certificate(), io.alpn()) {
         Ok(caller) => caller,
-        Err(reason) => return over(&connection, Protocol::Tls, Err(reason)),
+        Err(rejection) => {
+            let reason = rejected(&connection.thread, plan, &connection.peer, rejection);
+            return over(&connection, Protocol::Tls, Err(reason));
+        }
     };
     connection.peer.proved = Proved::Identity(Box::new(identity));
     connection.peer.called = Some(Box::new(target));
@@ -244,10 +249,30 @@ pub(crate) async fn from_workload<N: Net>(mut connection: Connection<N>, plan: &
     }
 }
 
+/// Counts and says that a workload that calls is not believed.
+fn rejected<N: Net>(thread: &Thread<N>, plan: &ListenerPlan, peer: &Peer, rejection: Rejection) -> Reason {
+    thread.telemetry.listener(&plan.label).rejected(rejection);
+    let fields: [(&str, &dyn std::fmt::Display); 3] = [
+        ("listener", &plan.name),
+        ("client", &peer.text),
+        ("rejection", &rejection.as_str()),
+    ];
+    thread.say_rejected("a caller was not believed", &fields);
+    rejection.reason(Side::Client)
+}
+
+/// Who is expected to call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    Any,
+    Workload,
+}
+
 async fn handshake<N: Net>(
     connection: Connection<N>,
     plan: &ListenerPlan,
     config: Arc<rustls::ServerConfig>,
+    caller: Caller,
 ) -> Result<Connection<N>, Reason> {
     let Connection {
         thread,
@@ -282,6 +307,12 @@ async fn handshake<N: Net>(
     };
     let stream = match accepted {
         Some(Ok(stream)) => stream,
+        Some(Err(error)) if caller == Caller::Workload => {
+            return failed(match rejection(&error) {
+                Some(rejection) => rejected(&thread, plan, &peer, rejection),
+                None => Reason::TlsHandshakeFailed,
+            });
+        }
         Some(Err(error)) => {
             let no_certificate = error
                 .get_ref()

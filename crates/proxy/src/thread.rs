@@ -50,6 +50,8 @@ pub struct Thread<N: Net> {
     pub telemetry: ThreadTelemetry,
     /// What keeps panics to where they happen.
     pub guard: Arc<Guard>,
+    /// Until when nothing is said of workloads that are not believed.
+    silent_until: Cell<Nanos>,
     /// Wakes whoever waits for another plan.
     pub changed: Notify,
     plan: RefCell<Arc<Plan>>,
@@ -184,6 +186,7 @@ impl<N: Net> Thread<N> {
             rng: RefCell::new(Rng::from_seed(seed)),
             telemetry,
             guard,
+            silent_until: Cell::new(0),
             changed: Notify::new(),
             plan: RefCell::default(),
             clusters: RefCell::default(),
@@ -203,6 +206,17 @@ impl<N: Net> Thread<N> {
     /// Random bits.
     pub fn random(&self) -> u64 {
         self.rng.borrow_mut().next_u64()
+    }
+
+    /// Says that a workload is not believed, at most once a second: who is not believed may try often.
+    #[cold]
+    pub fn say_rejected(&self, what: &str, fields: &[(&str, &dyn std::fmt::Display)]) {
+        const SILENCE: Nanos = 1_000_000_000;
+        let now = self.now();
+        if now >= self.silent_until.get() {
+            self.silent_until.set(now + SILENCE);
+            self.guard.log.warn(what, fields);
+        }
     }
 
     /// Takes a new plan: clusters and listeners that stay keep their connections.

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use mesh_identity::sni::Target;
 use mesh_identity::tls::Protocol;
-use mesh_identity::{MeshTls, Rejection, Side};
-use mesh_model::errors::Reason;
+use mesh_identity::{MeshTls, Rejection};
 use mesh_model::resources::WeightedCluster;
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -96,11 +95,10 @@ impl Inbound {
 pub fn caller(
     certificate: Option<&CertificateDer<'_>>,
     alpn: Option<&[u8]>,
-) -> Result<(mesh_identity::Peer, Protocol), Reason> {
-    let refused = |rejection: Rejection| rejection.reason(Side::Client);
-    let certificate = certificate.ok_or(Reason::ClientCertificate)?;
-    let identity = mesh_identity::Peer::of(certificate).map_err(refused)?;
-    let protocol = Protocol::agreed(alpn).map_err(refused)?;
+) -> Result<(mesh_identity::Peer, Protocol), Rejection> {
+    let certificate = certificate.ok_or(Rejection::NoCertificate)?;
+    let identity = mesh_identity::Peer::of(certificate)?;
+    let protocol = Protocol::agreed(alpn)?;
     Ok((identity, protocol))
 }
 
@@ -145,6 +143,7 @@ impl Outbound {
                         http1: config(Protocol::Http1)?,
                         bytes: config(Protocol::Tcp)?,
                         server_name: server_name.clone(),
+                        workload: true,
                     }
                 }
             };

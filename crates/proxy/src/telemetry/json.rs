@@ -11,7 +11,7 @@ use super::counter::ReasonTotals;
 use super::histogram::{Snapshot, UPPER};
 use super::labels::Protocol;
 use super::report::{CertificateSample, EndpointSample, Report, ThreadReport};
-use super::stats::{ClusterTotals, LimitTotals, ListenerTotals, RouteTotals};
+use super::stats::{ClusterTotals, LimitTotals, ListenerTotals, RejectionTotals, RouteTotals};
 
 /// The report as JSON.
 pub fn render(report: &Report) -> Value {
@@ -96,6 +96,7 @@ fn listener_json(listener: &ListenerTotals) -> Value {
         "policyAudited": listener.audited,
         "tlsDuration": histogram_json(&listener.tls),
         "limitHits": limits_json(&listener.limits),
+        "identityRejections": rejections_json(&listener.rejected),
     })
 }
 
@@ -134,6 +135,7 @@ fn cluster_json(cluster: &ClusterTotals) -> Value {
         "poolMisses": cluster.pool_misses,
         "pending": cluster.pending,
         "limitHits": limits_json(&cluster.limits),
+        "identityRejections": rejections_json(&cluster.rejected),
     })
 }
 
@@ -211,6 +213,13 @@ fn reasons_json(reasons: &ReasonTotals) -> Map<String, Value> {
     let named = reasons
         .iter()
         .map(|(reason, count)| (reason.as_str().to_owned(), count.into()));
+    named.collect()
+}
+
+fn rejections_json(rejections: &RejectionTotals) -> Map<String, Value> {
+    let named = rejections
+        .iter()
+        .map(|(rejection, count)| (rejection.as_str().to_owned(), count.into()));
     named.collect()
 }
 

@@ -197,6 +197,17 @@ fn write_listeners(text: &mut Text, listeners: &[(String, &ListenerTotals)]) {
         text.sample(name, series, &[("result", "success")], listener.tls.count());
         text.sample(name, series, &[("result", "failure")], listener.tls_failed);
     }
+    let name = "mesh_identity_rejections_total";
+    text.family(
+        name,
+        COUNTER,
+        "Workloads that called and were not believed, by why.",
+    );
+    for (series, listener) in listeners {
+        for (rejection, count) in listener.rejected.iter() {
+            text.sample(name, series, &[("rejection", rejection.as_str())], count);
+        }
+    }
     let help = "Requests and streams that passed and would not, were the policies in audit mode enforced.";
     text.numbers(
         listeners,
@@ -247,6 +258,17 @@ fn write_clusters(text: &mut Text, clusters: &[(String, &ClusterTotals)]) {
     );
     for (series, cluster) in clusters {
         text.reasons(name, series, &cluster.failed);
+    }
+    let name = "mesh_upstream_identity_rejections_total";
+    text.family(
+        name,
+        COUNTER,
+        "Workloads that were called and not believed, by why.",
+    );
+    for (series, cluster) in clusters {
+        for (rejection, count) in cluster.rejected.iter() {
+            text.sample(name, series, &[("rejection", rejection.as_str())], count);
+        }
     }
     let help = "How long making connections to servers took, TLS included.";
     text.histograms(

@@ -9,6 +9,7 @@
 
 use std::sync::OnceLock;
 
+use mesh_identity::Rejection;
 use mesh_model::errors::Reason;
 
 use super::counter::{Counter, Gauge, ReasonCounters, ReasonTotals};
@@ -246,6 +247,40 @@ impl LimitTotals {
     }
 }
 
+/// One counter for each way in which a workload is not believed. Where all are, there is no memory for it.
+#[derive(Debug, Default)]
+pub struct RejectionCounters(OnceLock<Box<[Counter; Rejection::COUNT]>>);
+
+impl RejectionCounters {
+    fn increment(&self, rejection: Rejection) {
+        let counters = self.0.get_or_init(Box::default);
+        if let Some(counter) = counters.get(rejection.index()) {
+            counter.increment();
+        }
+    }
+
+    fn add_to(&self, totals: &mut RejectionTotals) {
+        let counters = self.0.get().into_iter().flat_map(|counters| counters.iter());
+        for (sum, counter) in totals.0.iter_mut().zip(counters) {
+            *sum = sum.wrapping_add(counter.get());
+        }
+    }
+}
+
+/// Sums of [`RejectionCounters`] over threads.
+#[derive(Clone, Debug, Default)]
+pub struct RejectionTotals([u64; Rejection::COUNT]);
+
+impl RejectionTotals {
+    /// Every rejection that was seen at least once, with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (Rejection, u64)> + '_ {
+        let counts = Rejection::ALL.iter().zip(self.0);
+        counts
+            .filter(|(_, count)| *count > 0)
+            .map(|(rejection, count)| (*rejection, count))
+    }
+}
+
 /// How a TLS handshake with a client ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
@@ -267,9 +302,15 @@ pub struct ListenerStats {
     tls: Histogram,
     limits: LimitCounters,
     audited: Counter,
+    rejected: RejectionCounters,
 }
 
 impl ListenerStats {
+    /// Counts a workload that called and was not believed.
+    pub fn rejected(&self, rejection: Rejection) {
+        self.rejected.increment(rejection);
+    }
+
     /// Counts what passed and would not, were the policies in audit mode enforced.
     pub fn audited(&self) {
         self.audited.increment();
@@ -331,6 +372,7 @@ impl Block for ListenerStats {
             *sum = sum.wrapping_add(counter.get());
         }
         totals.tls_failed = totals.tls_failed.wrapping_add(self.tls_failed.get());
+        self.rejected.add_to(&mut totals.rejected);
         totals.audited = totals.audited.wrapping_add(self.audited.get());
         self.tls.add_to(&mut totals.tls);
         self.limits.add_to(&mut totals.limits);
@@ -360,6 +402,8 @@ pub struct ListenerTotals {
     pub tls_failed: u64,
     /// Requests and streams that passed and would not, were the policies in audit mode enforced.
     pub audited: u64,
+    /// Workloads that called and were not believed.
+    pub rejected: RejectionTotals,
     /// How long the TLS handshakes took that were completed.
     pub tls: Snapshot,
     /// Limits reached.
@@ -385,6 +429,7 @@ pub struct ClusterStats {
     pool_misses: Counter,
     pending: Gauge,
     limits: LimitCounters,
+    rejected: RejectionCounters,
 }
 
 impl ClusterStats {
@@ -434,6 +479,13 @@ impl ClusterStats {
     }
 }
 
+impl ClusterStats {
+    /// Counts a workload that was called and not believed.
+    pub fn rejected(&self, rejection: Rejection) {
+        self.rejected.increment(rejection);
+    }
+}
+
 impl Block for ClusterStats {
     type Totals = ClusterTotals;
 
@@ -446,6 +498,7 @@ impl Block for ClusterStats {
         totals.pool_misses = totals.pool_misses.wrapping_add(self.pool_misses.get());
         totals.pending += self.pending.get();
         self.limits.add_to(&mut totals.limits);
+        self.rejected.add_to(&mut totals.rejected);
     }
 
     fn is_busy(&self) -> bool {
@@ -474,6 +527,8 @@ pub struct ClusterTotals {
     pub pending: i64,
     /// Limits reached.
     pub limits: LimitTotals,
+    /// Workloads that were called and not believed.
+    pub rejected: RejectionTotals,
 }
 
 impl ClusterTotals {
@@ -485,7 +540,7 @@ impl ClusterTotals {
 
 // A label set's memory on each thread; 10,000 of them on one thread are 12 MB.
 const _: () = assert!(size_of::<RouteStats>() <= 1152);
-const _: () = assert!(size_of::<ListenerStats>() <= 1152);
+const _: () = assert!(size_of::<ListenerStats>() <= 1184);
 const _: () = assert!(size_of::<ClusterStats>() <= 1152);
 
 #[cfg(test)]

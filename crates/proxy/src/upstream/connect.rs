@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use mesh_identity::Rejection;
+use mesh_identity::{Rejection, Side};
 use mesh_model::errors::Reason;
 use mesh_model::resources::Address;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
@@ -30,6 +30,8 @@ pub enum ConnectError {
     Certificate,
     /// The certificate is for another name.
     Name,
+    /// The workload is not the one that was called, or not to be believed.
+    Workload(Rejection),
     /// Another failure.
     Other,
 }
@@ -45,6 +47,7 @@ impl ConnectError {
             Self::Tls => Reason::UpstreamTls,
             Self::Certificate => Reason::UpstreamCertificate,
             Self::Name => Reason::UpstreamName,
+            Self::Workload(rejection) => rejection.reason(Side::Server),
             Self::Other => Reason::ConnectFailed,
         }
     }
@@ -78,11 +81,6 @@ fn tls_error(error: &TlsError) -> ConnectError {
         TlsError::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => ConnectError::Name,
-        TlsError::InvalidCertificate(CertificateError::Other(_))
-            if Rejection::of(error) == Some(Rejection::WrongIdentity) =>
-        {
-            ConnectError::Name
-        }
         TlsError::InvalidCertificate(_) | TlsError::NoCertificatesPresented => ConnectError::Certificate,
         TlsError::AlertReceived(AlertDescription::UnknownCA | AlertDescription::BadCertificate) => {
             ConnectError::Certificate
@@ -115,8 +113,19 @@ pub async fn connect(target: &Target) -> Result<Socket, ConnectError> {
         return Ok(plain.into());
     };
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(tls.offering(target.offer)));
-    let stream = connector.connect(tls.server_name.clone(), plain).await?;
+    let stream = connector
+        .connect(tls.server_name.clone(), plain)
+        .await
+        .map_err(|error| match rejection(&error).filter(|_| tls.workload) {
+            Some(rejection) => ConnectError::Workload(rejection),
+            None => error.into(),
+        })?;
     Ok(Socket::TlsClient(Box::new(stream)))
+}
+
+/// Why a workload at the other end is not believed, where that is why a handshake failed.
+pub(crate) fn rejection(error: &io::Error) -> Option<Rejection> {
+    Rejection::of(error.get_ref()?.downcast_ref::<TlsError>()?)
 }
 
 #[cfg(test)]

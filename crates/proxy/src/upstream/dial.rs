@@ -6,6 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use mesh_identity::Side;
 use mesh_model::errors::Reason;
 
 use super::cluster::{ClusterPlan, ConnectionPermit};
@@ -18,6 +19,7 @@ use crate::io::wire::Wire;
 use crate::telemetry::Limit;
 use crate::thread::Thread;
 use crate::timer::{Deadline, until};
+use crate::upstream::ConnectError;
 
 /// Opens a connection for a stream of bytes, which does not wait for room.
 ///
@@ -98,6 +100,17 @@ pub async fn connect<N: Net>(
                 epoch: plan.epoch,
                 open: OpenConnection::new(dial.permit, Rc::clone(&stats), now - started),
             })
+        }
+        Some(Err(ConnectError::Workload(rejection))) => {
+            stats.rejected(rejection);
+            let fields: [(&str, &dyn std::fmt::Display); 4] = [
+                ("cluster", &plan.label.as_str()),
+                ("endpoint", &endpoint.address),
+                ("expected", &endpoint.identity().unwrap_or_default()),
+                ("rejection", &rejection.as_str()),
+            ];
+            thread.say_rejected("a workload was not believed", &fields);
+            failed(rejection.reason(Side::Server))
         }
         Some(Err(error)) if error.blames_endpoint() => failed(error.reason()),
         Some(Err(error)) => Err(error.reason()),

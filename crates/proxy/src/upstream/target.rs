@@ -38,6 +38,8 @@ pub struct TargetTls {
     pub bytes: Arc<rustls::ClientConfig>,
     /// What is sent as SNI and verified.
     pub server_name: ServerName<'static>,
+    /// Whether a workload is called, so that what is wrong with it has a name.
+    pub workload: bool,
 }
 
 impl TargetTls {
@@ -53,6 +55,7 @@ impl TargetTls {
             bytes: offering(&[]),
             config,
             server_name,
+            workload: false,
         }
     }
 

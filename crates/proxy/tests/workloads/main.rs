@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use mesh_identity::{Denied, DenyList};
 use mesh_proxy::proxy::{Change, Proxy};
+use mesh_proxy::telemetry::json;
 use mesh_store::{Batch, Names};
 use serde_json::{Value, json};
 use support::{Mesh, Open, application, apply, get, id, inbound, outbound, proxy, said};
@@ -29,7 +30,7 @@ fn a_request_goes_from_workload_to_workload_and_tells_who_calls() {
     assert!(answer.contains(&peer), "{answer}");
     assert_eq!(answer.matches("x-mesh-peer").count(), 1, "{answer}");
     assert_eq!(said(own[1], "hello\n", "\n"), "echo:hello\n");
-    let stats = mesh_proxy::telemetry::json::render(&basket.report());
+    let stats = json::render(&basket.report());
     assert_eq!(stats["listeners"][0]["tlsHandshakes"], 2, "{stats}");
 }
 
