@@ -1,9 +1,10 @@
 //! What is the configuration of a proxy that is told two addresses and nothing else?
 
 use mesh_model::resources::{
-    AccessLog, Action, Address, Cluster, Discovery, Endpoint, Endpoints, HostPattern, Listener, Locality,
-    Resources, Route, RouteMatch, RouteTable, VirtualHost, WeightedCluster,
+    AccessLog, Address, Cluster, Discovery, HostPattern, Listener, Resources, WeightedCluster,
 };
+
+use crate::parts::{at, everything_to};
 
 /// Where everything goes.
 pub(crate) enum To {
@@ -47,35 +48,12 @@ pub(crate) fn direct(listen: Address, to: To, access_log: Option<AccessLog>) -> 
     let mut cluster = Cluster::new(NAME);
     let mut endpoints = Vec::new();
     match to {
-        To::Address(address) => endpoints.push(Endpoints {
-            cluster: NAME.into(),
-            localities: vec![Locality {
-                endpoints: vec![Endpoint::new(address)],
-                ..Locality::default()
-            }],
-        }),
+        To::Address(address) => endpoints.push(at(NAME, &address)),
         To::Name { host, port } => cluster.discovery = Discovery::Dns { host, port },
     }
-    let route = Route {
-        name: NAME.into(),
-        matches: RouteMatch::default(),
-        filters: Default::default(),
-        action: Action::Forward {
-            to: WeightedCluster::all(NAME),
-        },
-        timeouts: Default::default(),
-        hash_key: Vec::new(),
-    };
-    let host = VirtualHost {
-        hosts: vec![HostPattern::Any],
-        routes: vec![route],
-    };
     Resources {
         listeners: vec![listener],
-        route_tables: vec![RouteTable {
-            name: NAME.into(),
-            virtual_hosts: vec![host],
-        }],
+        route_tables: vec![everything_to(NAME)],
         clusters: vec![cluster],
         endpoints,
         policies: Vec::new(),

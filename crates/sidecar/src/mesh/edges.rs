@@ -1,0 +1,148 @@
+//! What does a sidecar tell its control plane of its calls?
+//!
+//! What was counted since the last report, by service and direction: counts and buckets, never percentiles, so that the
+//! control plane adds them up.
+
+use std::collections::HashMap;
+
+use mesh_protocol::message::{Direction, Edge, Failures, Histogram, Protocol, Telemetry};
+use mesh_proxy::telemetry::histogram::Snapshot;
+use mesh_proxy::telemetry::stats::RouteTotals;
+use mesh_proxy::telemetry::{Class, Report};
+
+use super::own::{INBOUND, OUTBOUND};
+
+/// Edges in one report; more are left out and come with a later one.
+const MAX_EDGES: usize = mesh_protocol::MAX_EDGES;
+
+type Key = (String, String, String, &'static str);
+
+/// What was reported of each label set.
+#[derive(Default)]
+pub(crate) struct Edges {
+    before: HashMap<Key, RouteTotals>,
+}
+
+impl Edges {
+    /// What has changed since the last time. `is_mutual` says of a cluster whether workloads are called.
+    pub(crate) fn report(
+        &mut self,
+        report: &Report,
+        interval_ms: u64,
+        is_mutual: impl Fn(&str) -> bool,
+    ) -> Option<Telemetry> {
+        let mut edges = Vec::new();
+        let mut now = HashMap::with_capacity(self.before.len());
+        for (labels, totals) in &report.routes {
+            let key = (
+                labels.listener.as_str().to_owned(),
+                labels.route.as_str().to_owned(),
+                labels.cluster.as_str().to_owned(),
+                labels.protocol.as_str(),
+            );
+            let listener = key.0.as_str();
+            let is_outbound = listener == OUTBOUND || listener.starts_with("forward:");
+            if !is_outbound && listener != INBOUND {
+                continue;
+            }
+            let before = self.before.get(&key);
+            if edges.len() < MAX_EDGES
+                && let Some(edge) = edge(&key, is_outbound, totals, before, &is_mutual)
+            {
+                edges.push(edge);
+                now.insert(key, totals.clone());
+            } else if let Some(before) = before {
+                now.insert(key, before.clone());
+            }
+        }
+        self.before = now;
+        (!edges.is_empty()).then_some(Telemetry { interval_ms, edges })
+    }
+}
+
+fn edge(
+    key: &Key,
+    is_outbound: bool,
+    totals: &RouteTotals,
+    before: Option<&RouteTotals>,
+    is_mutual: impl Fn(&str) -> bool,
+) -> Option<Edge> {
+    let nothing = RouteTotals::default();
+    let before = before.unwrap_or(&nothing);
+    let requests = totals.requests.saturating_sub(before.requests);
+    let ended = totals.duration.count().saturating_sub(before.duration.count());
+    if requests == 0 && ended == 0 {
+        return None;
+    }
+    let (was, is) = (failures(before), failures(totals));
+    let failures = is.into_iter().filter_map(|(reason, count)| {
+        let count = count.saturating_sub(was.get(reason).copied().unwrap_or(0));
+        (count > 0).then(|| Failures {
+            reason: reason.to_owned(),
+            count,
+        })
+    });
+    let failures: Vec<_> = failures.collect();
+    let (service, port) = split(&key.2);
+    let denied = failures.iter().filter(|failure| failure.reason == "denied");
+    Some(Edge {
+        direction: match is_outbound {
+            true => Direction::Outbound,
+            false => Direction::Inbound,
+        }
+        .into(),
+        peer: String::new(),
+        service,
+        port,
+        protocol: match key.3 {
+            "http1" => Protocol::Http1,
+            "http2" | "grpc" => Protocol::Http2,
+            _ => Protocol::Tcp,
+        }
+        .into(),
+        mtls: is_mutual(&key.2),
+        requests,
+        denied: denied.map(|failure| failure.count).sum(),
+        failures,
+        bytes_in: totals.received.saturating_sub(before.received),
+        bytes_out: totals.sent.saturating_sub(before.sent),
+        latency: Some(latency(&totals.duration, &before.duration)),
+    })
+}
+
+/// What counts against the success rate: by the proxy's reason, or as what servers answered.
+fn failures(totals: &RouteTotals) -> HashMap<&'static str, u64> {
+    let mut failures = HashMap::new();
+    for (class, reason, count) in totals.responses() {
+        let name = match reason {
+            Some(reason) => reason.as_str(),
+            None if class == Class::ServerError => "server_error",
+            None => continue,
+        };
+        *failures.entry(name).or_default() += count;
+    }
+    failures
+}
+
+/// `basket.shop:3000` as service and port.
+fn split(cluster: &str) -> (String, u32) {
+    match cluster.rsplit_once(':') {
+        Some((service, port)) => (service.to_owned(), port.parse().unwrap_or(0)),
+        None => (cluster.to_owned(), 0),
+    }
+}
+
+fn latency(now: &Snapshot, before: &Snapshot) -> Histogram {
+    let mut histogram = Histogram {
+        sum_ns: now.sum().saturating_sub(before.sum()),
+        ..Histogram::default()
+    };
+    for (bucket, (now, before)) in now.buckets().iter().zip(before.buckets()).enumerate() {
+        let count = now.saturating_sub(*before);
+        if count > 0 {
+            histogram.buckets.push(u32::try_from(bucket).unwrap_or(u32::MAX));
+            histogram.counts.push(count);
+        }
+    }
+    histogram
+}

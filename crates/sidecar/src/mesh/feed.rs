@@ -1,0 +1,399 @@
+//! What of the mesh does this workload need, what has the control plane said of it, and what is to be in force?
+//!
+//! ```text
+//!   a name that is called ──> LDS name:port ──> RDS its table ──> CDS its clusters ──> EDS their endpoints ──> live
+//! ```
+//!
+//! Pure: names and messages go in, wishes for subscriptions and whole configurations come out. A name goes live when all
+//! that it needs is there, and stays as it was while something newer is on its way. Names that the control plane does
+//! not know are outside the mesh: they are looked up by DNS, unless only services of the mesh may be called.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
+use mesh_model::resources::{
+    Action, Address, Cluster, Discovery, Endpoints, HostPattern, Listener, Resources, RouteTable, WeightedCluster,
+};
+use mesh_model::validate::validate;
+use mesh_xds::kind::Kind;
+use mesh_xds::translate::{ServiceListener, Translate, TrustRoots, WorkloadListener};
+use mesh_xds::wire::Any;
+
+use super::own;
+use super::settings::Workload;
+use crate::direct::{To, target};
+use crate::parts::{at, everything_to};
+
+/// The secret with the roots that workloads are judged by.
+pub(crate) const ROOTS: &str = "mesh/roots";
+/// Names outside the mesh that are kept at a time.
+const MAX_EGRESS: usize = 256;
+
+/// What is known, and what is wished for.
+pub(crate) struct Feed {
+    workload: Workload,
+    own: Option<WorkloadListener>,
+    roots: Option<String>,
+    names: BTreeMap<String, Name>,
+    tables: BTreeMap<String, RouteTable>,
+    clusters: BTreeMap<String, Cluster>,
+    endpoints: BTreeMap<String, Endpoints>,
+}
+
+/// A name that is called.
+#[derive(Default)]
+struct Name {
+    /// Whether it is kept though nobody calls it.
+    pinned: bool,
+    /// The table that the control plane names for it.
+    table: Option<String>,
+    /// The table that is in force, complete when it was taken.
+    live: Option<RouteTable>,
+    /// Where it is when it is outside the mesh.
+    egress: Option<(Cluster, Option<Endpoints>)>,
+    /// Whether whoever asked was told.
+    answered: bool,
+}
+
+impl Feed {
+    /// Nothing is known yet.
+    pub(crate) fn new(workload: Workload) -> Self {
+        let pinned = |name: &String| {
+            let known = Name {
+                pinned: true,
+                answered: true,
+                ..Name::default()
+            };
+            (name.clone(), known)
+        };
+        let names = workload.forward.iter().map(|forward| pinned(&forward.name));
+        Self {
+            names: names.collect(),
+            workload,
+            own: None,
+            roots: None,
+            tables: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+        }
+    }
+
+    /// Somebody calls a name.
+    pub(crate) fn want(&mut self, name: &str) {
+        self.names.entry(name.to_owned()).or_default().answered = false;
+    }
+
+    /// Nobody calls these clusters any more: names that need no other go.
+    pub(crate) fn forget(&mut self, is_idle: impl Fn(&str) -> bool) {
+        self.names.retain(|_, name| {
+            let clusters = || name.live.iter().flat_map(clusters_of);
+            let is_live = name.live.is_some() && name.answered;
+            name.pinned || !is_live || !clusters().all(|cluster| is_idle(cluster))
+        });
+    }
+
+    /// What is to be subscribed to.
+    pub(crate) fn wishes(&self) -> BTreeSet<(Kind, String)> {
+        let mut wishes = BTreeSet::from([
+            (Kind::Secret, ROOTS.to_owned()),
+            (Kind::Listener, self.workload.identity.as_str().to_owned()),
+        ]);
+        for (name, known) in &self.names {
+            if known.egress.is_some() {
+                continue;
+            }
+            wishes.insert((Kind::Listener, name.clone()));
+            let Some(table) = &known.table else { continue };
+            wishes.insert((Kind::RouteTable, table.clone()));
+            let newest = self.tables.get(table);
+            for cluster in newest.into_iter().chain(&known.live).flat_map(clusters_of) {
+                wishes.insert((Kind::Cluster, cluster.to_owned()));
+                if self.clusters.get(cluster).is_some_and(is_listed) {
+                    wishes.insert((Kind::Endpoints, cluster.to_owned()));
+                }
+            }
+        }
+        wishes
+    }
+
+    /// Takes a resource.
+    ///
+    /// # Errors
+    /// Why it can't be used; what was there before stays.
+    pub(crate) fn accept(&mut self, kind: Kind, name: &str, any: &Any) -> Result<(), String> {
+        fn read<T: Translate>(any: &Any) -> Result<T, String> {
+            T::from_any(any).map_err(|refusal| refusal.to_string())
+        }
+        match kind {
+            Kind::Secret => self.roots = Some(read::<TrustRoots>(any)?.pem),
+            Kind::Listener if name == self.workload.identity.as_str() => {
+                let own = read::<WorkloadListener>(any)?;
+                sound(&own::resources(&self.workload, own.default_policy, own.policies.clone()))?;
+                self.own = Some(own);
+            }
+            Kind::Listener => {
+                let listener = read::<ServiceListener>(any)?;
+                if let Some(known) = self.names.get_mut(name) {
+                    known.table = Some(listener.route_table);
+                }
+            }
+            Kind::RouteTable => {
+                let table = read::<RouteTable>(any)?;
+                sound(&Resources {
+                    clusters: clusters_of(&table).map(Cluster::new).collect(),
+                    route_tables: vec![table.clone()],
+                    ..Resources::default()
+                })?;
+                self.tables.insert(name.to_owned(), table);
+            }
+            Kind::Cluster => {
+                let cluster = read::<Cluster>(any)?;
+                sound(&Resources {
+                    clusters: vec![cluster.clone()],
+                    ..Resources::default()
+                })?;
+                self.clusters.insert(name.to_owned(), cluster);
+            }
+            Kind::Endpoints => {
+                let endpoints = read::<Endpoints>(any)?;
+                let cluster = self.clusters.get(name).filter(|cluster| is_listed(cluster));
+                sound(&Resources {
+                    clusters: vec![cluster.cloned().unwrap_or_else(|| Cluster::new(name))],
+                    endpoints: vec![endpoints.clone()],
+                    ..Resources::default()
+                })?;
+                self.endpoints.insert(name.to_owned(), endpoints);
+            }
+        }
+        Ok(())
+    }
+
+    /// A resource is no more.
+    pub(crate) fn removed(&mut self, kind: Kind, name: &str) {
+        match kind {
+            Kind::Secret => {}
+            // No policies are left, which is not the same as no answer.
+            Kind::Listener if name == self.workload.identity.as_str() => self.own = Some(self.default_own()),
+            Kind::Listener => {
+                if let Some(known) = self.names.get_mut(name) {
+                    known.table = None;
+                    known.live = None;
+                }
+            }
+            Kind::RouteTable => drop(self.tables.remove(name)),
+            Kind::Cluster => drop(self.clusters.remove(name)),
+            Kind::Endpoints => drop(self.endpoints.remove(name)),
+        }
+    }
+
+    /// Nobody knows a resource. The name that is asked for in vain, if it is one.
+    pub(crate) fn does_not_exist(&mut self, kind: Kind, name: &str) -> Option<String> {
+        if kind != Kind::Listener {
+            self.removed(kind, name);
+            return None;
+        }
+        if name == self.workload.identity.as_str() {
+            self.own = Some(self.default_own());
+            return None;
+        }
+        let egress = match self.workload.known_only || self.egress() >= MAX_EGRESS {
+            true => None,
+            false => egress(name),
+        };
+        let known = self.names.get_mut(name)?;
+        known.table = None;
+        known.live = None;
+        match egress {
+            Some(egress) => {
+                known.egress = Some(egress);
+                known.live = Some(everything_to(name));
+                None
+            }
+            None if known.pinned => None,
+            None => {
+                self.names.remove(name);
+                Some(name.to_owned())
+            }
+        }
+    }
+
+    fn egress(&self) -> usize {
+        self.names.values().filter(|name| name.egress.is_some()).count()
+    }
+
+    fn default_own(&self) -> WorkloadListener {
+        WorkloadListener {
+            name: self.workload.identity.as_str().to_owned(),
+            default_policy: PolicyDefault::AllowAuthenticated,
+            policies: Vec::new(),
+        }
+    }
+
+    /// The roots to judge workloads by, once after each change.
+    pub(crate) fn take_roots(&mut self) -> Option<String> {
+        self.roots.take()
+    }
+
+    /// What is to be in force; nothing before it is known who may call.
+    pub(crate) fn resources(&mut self) -> Option<Resources> {
+        self.go_live();
+        let (default, policies) = self.own.as_ref().map(|own| (own.default_policy, own.policies.clone()))?;
+        let mut resources = own::resources(&self.workload, default, policies);
+        let mut used = BTreeSet::new();
+        for (name, known) in &self.names {
+            let Some(table) = &known.live else { continue };
+            resources.route_tables.push(RouteTable {
+                name: name.clone(),
+                ..table.clone()
+            });
+            if let Some((cluster, endpoints)) = &known.egress {
+                resources.clusters.push(cluster.clone());
+                resources.endpoints.extend(endpoints.clone());
+            } else {
+                used.extend(clusters_of(table));
+            }
+        }
+        for name in used {
+            resources.clusters.extend(self.clusters.get(name).cloned());
+            resources.endpoints.extend(self.endpoints.get(name).cloned());
+        }
+        for forward in &self.workload.forward {
+            let table = self.names.get(&forward.name).and_then(|name| name.live.as_ref());
+            if let Some((listener, table)) = table.and_then(|table| plain(&forward.name, &forward.address, table)) {
+                resources.listeners.push(listener);
+                resources.route_tables.push(table);
+            }
+        }
+        Some(resources)
+    }
+
+    /// Takes what is complete. What is not stays as it was, as long as its clusters are there.
+    fn go_live(&mut self) {
+        for known in self.names.values_mut().filter(|known| known.egress.is_none()) {
+            let is_whole = |table: &RouteTable| {
+                clusters_of(table).all(|name| match self.clusters.get(name) {
+                    Some(cluster) => !is_listed(cluster) || self.endpoints.contains_key(name),
+                    None => false,
+                })
+            };
+            let newest = known.table.as_ref().and_then(|table| self.tables.get(table));
+            match newest.filter(|table| is_whole(table)) {
+                Some(table) if known.live.as_ref() != Some(table) => known.live = Some(table.clone()),
+                Some(_) => {}
+                None if known.live.as_ref().is_some_and(|live| !is_whole(live)) => known.live = None,
+                None => {}
+            }
+        }
+    }
+
+    /// The names that are live and whose askers were not told yet.
+    pub(crate) fn take_answers(&mut self) -> Vec<String> {
+        let live = self.names.iter_mut().filter(|(_, name)| name.live.is_some() && !name.answered);
+        live.map(|(name, known)| {
+            known.answered = true;
+            name.clone()
+        })
+        .collect()
+    }
+
+    /// What is kept for a start without a control plane.
+    pub(crate) fn kept(&self) -> Kept {
+        let own = self.own.as_ref();
+        let live = self.names.iter().filter_map(|(name, known)| {
+            let table = known.live.clone().filter(|_| known.egress.is_none())?;
+            let source = known.table.clone()?;
+            Some((name.clone(), source, table))
+        });
+        Kept {
+            default_policy: own.map(|own| own.default_policy),
+            policies: own.map(|own| own.policies.clone()).unwrap_or_default(),
+            names: live.collect(),
+            clusters: self.clusters.values().cloned().collect(),
+            endpoints: self.endpoints.values().cloned().collect(),
+        }
+    }
+
+    /// Takes up what was kept, until the control plane says something newer.
+    pub(crate) fn restore(&mut self, kept: Kept) {
+        self.own = kept.default_policy.map(|default_policy| WorkloadListener {
+            name: self.workload.identity.as_str().to_owned(),
+            default_policy,
+            policies: kept.policies,
+        });
+        for (name, source, table) in kept.names {
+            let known = self.names.entry(name).or_default();
+            known.answered = true;
+            known.live = Some(table.clone());
+            known.table = Some(source.clone());
+            self.tables.insert(source, table);
+        }
+        self.clusters = kept.clusters.into_iter().map(|c| (c.name.clone(), c)).collect();
+        self.endpoints = kept.endpoints.into_iter().map(|e| (e.cluster.clone(), e)).collect();
+    }
+}
+
+/// What a sidecar that starts alone goes by.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Kept {
+    default_policy: Option<PolicyDefault>,
+    policies: Vec<AuthorizationPolicy>,
+    /// Each name, its table at the control plane, and the table.
+    names: Vec<(String, String, RouteTable)>,
+    clusters: Vec<Cluster>,
+    endpoints: Vec<Endpoints>,
+}
+
+fn is_listed(cluster: &Cluster) -> bool {
+    cluster.discovery == Discovery::Endpoints
+}
+
+fn clusters_of(table: &RouteTable) -> impl Iterator<Item = &str> {
+    let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+    routes.flat_map(|route| match &route.action {
+        Action::Forward { to } => to.iter().map(|to| to.cluster.as_str()).collect(),
+        _ => Vec::new(),
+    })
+}
+
+/// What is wrong with resources, in one line.
+fn sound(resources: &Resources) -> Result<(), String> {
+    let issues = validate(resources);
+    match issues.is_empty() {
+        true => Ok(()),
+        false => Err(issues.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+/// A name outside the mesh, as a cluster.
+fn egress(name: &str) -> Option<(Cluster, Option<Endpoints>)> {
+    let mut cluster = Cluster::new(name);
+    match target(name).ok()? {
+        To::Address(Address::Unix(_)) => None,
+        To::Address(address) => Some((cluster, Some(at(name, &address)))),
+        To::Name { host, port } => {
+            cluster.discovery = Discovery::Dns { host, port };
+            Some((cluster, None))
+        }
+    }
+}
+
+/// A listener for one name, whatever host its clients ask for.
+fn plain(name: &str, address: &Address, table: &RouteTable) -> Option<(Listener, RouteTable)> {
+    let of = format!("forward:{name}");
+    let mut host = table.virtual_hosts.first()?.clone();
+    host.hosts = vec![HostPattern::Any];
+    let first = host.routes.iter().find_map(|route| match &route.action {
+        Action::Forward { to } => Some(to.clone()),
+        _ => None,
+    });
+    let mut listener = Listener::new(&*of, address.clone());
+    listener.direction = mesh_model::resources::Direction::Outbound;
+    listener.routes = Some(of.clone());
+    listener.tcp = first.unwrap_or_else(Vec::<WeightedCluster>::new);
+    let table = RouteTable {
+        name: of,
+        virtual_hosts: vec![host],
+    };
+    Some((listener, table))
+}

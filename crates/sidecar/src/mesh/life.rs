@@ -1,0 +1,722 @@
+//! What does a sidecar say to its control plane, and what does it do with the answers?
+//!
+//! One connection carries all: certificates, resources, reports. When it ends, what is known goes on serving and another
+//! one is tried, after a while that grows. Everything here runs on the thread of `main`; data threads wait for none of it.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use mesh_identity::manager::Standing;
+use mesh_identity::{Denied, DenyList, Manager, MeshTls, Serial, Svid, TrustBundle, WorkloadKey};
+use mesh_model::spiffe::SpiffeId;
+use mesh_protocol::client::{Ads, Reports, server_name};
+use mesh_protocol::message::{
+    CertificateState, ConfigState, Draining, FromControl, FromSidecar, Hello, Protocol, Ready, ServicePort,
+    SignRequest,
+};
+use mesh_protocol::{Control, Error};
+use mesh_proxy::log::{Level, Log};
+use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Phase, Proxy};
+use mesh_xds::client::{Client, Event, Subscribed};
+use mesh_xds::kind::Kind;
+use mesh_xds::wire::Node;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::edges::Edges;
+use super::feed::Feed;
+use super::settings::{PortProtocol, Workload};
+use super::state::{Identity, State};
+
+/// How often calls are reported unless the control plane says otherwise.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked which names nobody calls.
+const LOOK_AT_NAMES: Duration = Duration::from_secs(10);
+/// Changes that come close together go live together.
+const TOGETHER: Duration = Duration::from_millis(2);
+
+type Applying = Pin<Box<dyn Future<Output = Result<Applied, ApplyError>>>>;
+
+/// A sidecar's life in its mesh.
+pub(crate) struct Life<'a> {
+    workload: Workload,
+    proxy: &'a Proxy,
+    tls: Arc<MeshTls>,
+    manager: Manager,
+    client: Client,
+    feed: Feed,
+    subscribed: BTreeSet<(Kind, String)>,
+    state: Option<State>,
+    edges: Edges,
+    usage: Usage,
+    applying: Option<Applying>,
+    /// Since when something is to be applied.
+    dirty: Option<Instant>,
+    denied: DenyList,
+    /// Revocations that came in parts.
+    denied_parts: DenyList,
+    telemetry_every: Duration,
+    random: u64,
+}
+
+/// Reads the roots that vouch for the control plane, as whom a proxy then starts.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn trust(workload: &Workload) -> Result<Arc<MeshTls>, String> {
+    let file = &workload.trust_anchors;
+    let text = std::fs::read(file).map_err(|error| format!("--trust-anchors: {file}: {error}"))?;
+    let domain = workload.identity.trust_domain().clone();
+    let bundle = TrustBundle::from_pem(domain.clone(), &text)
+        .map_err(|error| format!("--trust-anchors: {file}: {error}"))?;
+    let tls = MeshTls::new(domain);
+    tls.set_bundle(Arc::new(bundle));
+    Ok(Arc::new(tls))
+}
+
+/// Why a connection is left.
+enum Left {
+    /// It ended.
+    Ended(Error),
+    /// Another certificate is to be shown.
+    Renewed,
+    /// The control plane can't be called with this identity.
+    Tls(String),
+}
+
+impl<'a> Life<'a> {
+    /// The life of a proxy that was started with this identity.
+    ///
+    /// # Errors
+    /// The state directory can't be used.
+    pub(crate) fn new(workload: Workload, proxy: &'a Proxy, tls: Arc<MeshTls>) -> Result<Self, String> {
+        let state = workload.state_dir.as_deref().map(State::open).transpose()?;
+        let now = SystemTime::now();
+        let seed = seed(&workload.name);
+        let mut life = Self {
+            manager: Manager::new(workload.identity.clone(), Arc::clone(&tls), now, seed),
+            client: Client::new(Node {
+                id: workload.name.clone(),
+                cluster: workload.service.clone(),
+                user_agent_name: "mesh-sidecar".to_owned(),
+                user_agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            }),
+            feed: Feed::new(workload.clone()),
+            subscribed: BTreeSet::new(),
+            edges: Edges::default(),
+            usage: Usage::default(),
+            applying: None,
+            dirty: None,
+            denied: DenyList::new(),
+            denied_parts: DenyList::new(),
+            telemetry_every: REPORT_EVERY,
+            random: seed,
+            workload,
+            proxy,
+            tls,
+            state,
+        };
+        life.restore(now);
+        Ok(life)
+    }
+
+    fn log(&self) -> &Arc<Log> {
+        self.proxy.log()
+    }
+
+    /// Takes up what was kept.
+    fn restore(&mut self, now: SystemTime) {
+        let Some(state) = &self.state else { return };
+        let identity = state.identity().and_then(|kept| {
+            let key = WorkloadKey::from_pem(&kept.key).ok()?;
+            let chain = CertificateDer::pem_slice_iter(&kept.chain).collect::<Result<_, _>>().ok()?;
+            let domain = self.workload.identity.trust_domain().clone();
+            let bundle = Arc::new(TrustBundle::from_pem(domain, &kept.roots).ok()?);
+            self.manager.restored(&key, chain, bundle, now).ok()
+        });
+        let configuration = state.configuration();
+        match (identity, configuration) {
+            (Some(_), Some(kept)) => {
+                self.feed.restore(kept);
+                self.dirty = Some(Instant::now());
+                self.log().info("serving what was kept until the control plane answers", &[]);
+            }
+            (None, Some(_)) => self.log().info("what was kept is of no use without its certificate", &[]),
+            _ => {}
+        }
+    }
+
+    /// Lives until it is dropped.
+    pub(crate) async fn live(mut self) {
+        loop {
+            let left = match self.connect().await {
+                Ok(control) => self.session(control).await,
+                Err(left) => left,
+            };
+            let pause = match &left {
+                Left::Renewed => Duration::ZERO,
+                Left::Ended(error) => {
+                    let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", error)];
+                    self.log().warn("the control plane is gone: what is known goes on", &fields);
+                    self.proxy.control_plane(false);
+                    self.pause()
+                }
+                Left::Tls(error) => {
+                    self.log().error(error, &[]);
+                    self.pause()
+                }
+            };
+            self.without_control(pause).await;
+        }
+    }
+
+    fn pause(&mut self) -> Duration {
+        let random = self.next_random();
+        self.client.disconnected(random)
+    }
+
+    /// Goes on without a control plane for a while.
+    async fn without_control(&mut self, span: Duration) {
+        let end = Instant::now() + span;
+        loop {
+            self.apply();
+            let proxy = self.proxy;
+            tokio::select! {
+                biased;
+                applied = applied(&mut self.applying) => self.applied(applied),
+                name = proxy.wanted().next() => self.want(&name),
+                () = at(Some(end)) => return,
+                () = at(self.applies_at()) => {}
+            }
+        }
+    }
+
+    /// Connects, while what is known goes on.
+    async fn connect(&mut self) -> Result<Control, Left> {
+        let control = control_id(&self.workload.identity).map_err(Left::Tls)?;
+        let tls = self
+            .tls
+            .control_client_config(&control)
+            .map_err(|error| Left::Tls(format!("the control plane can't be called: {error}")))?;
+        let addresses = self.workload.control.clone();
+        let mut connecting = Box::pin(async move { Control::connect(&addresses, tls, server_name()).await });
+        loop {
+            self.apply();
+            let proxy = self.proxy;
+            tokio::select! {
+                connected = &mut connecting => return connected.map_err(Left::Ended),
+                applied = applied(&mut self.applying) => self.applied(applied),
+                name = proxy.wanted().next() => self.want(&name),
+                () = at(self.applies_at()) => {}
+            }
+        }
+    }
+
+    /// All that is done over one connection.
+    async fn session(&mut self, control: Control) -> Left {
+        if self.manager.standing(SystemTime::now()) == Standing::None
+            || self.manager.standing(SystemTime::now()) == Standing::Expired
+        {
+            return match self.sign(&control).await {
+                Ok(()) => Left::Renewed,
+                Err(left) => left,
+            };
+        }
+        let streams = async { Ok::<_, Error>((control.ads().await?, control.report().await?)) };
+        let (ads, reports) = match streams.await {
+            Ok(streams) => streams,
+            Err(error) => return Left::Ended(error),
+        };
+        self.client.connected(Instant::now());
+        let left = self.converse(&control, ads, reports).await.unwrap_or_else(|left| left);
+        if matches!(left, Left::Renewed) {
+            let random = self.next_random();
+            let _ = self.client.disconnected(random);
+        }
+        left
+    }
+
+    async fn converse(&mut self, control: &Control, mut ads: Ads, mut reports: Reports) -> Result<Left, Left> {
+        let hello = FromSidecar::Hello(self.hello());
+        reports.outgoing.send(&hello.into()).await.map_err(Left::Ended)?;
+        let mut phase = self.proxy.phase();
+        let mut told = Phase::Starting;
+        let mut report_at = Instant::now() + self.telemetry_every;
+        let mut look_at = Instant::now() + LOOK_AT_NAMES;
+        let mut heard = false;
+        let proxy = self.proxy;
+        loop {
+            self.subscribe();
+            while let Some(request) = self.client.poll_request() {
+                ads.outgoing.push(&request).map_err(Left::Ended)?;
+            }
+            let is = *phase.borrow_and_update();
+            if is != told {
+                self.tell_phase(&mut reports, is, told).map_err(Left::Ended)?;
+                told = is;
+            }
+            self.apply();
+            let due = self.manager.due();
+            tokio::select! {
+                sent = ads.outgoing.flush(), if ads.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
+                sent = reports.outgoing.flush(), if reports.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
+                response = ads.incoming.receive() => {
+                    let response = response.map_err(Left::Ended)?.ok_or(Left::Ended(Error::Closed))?;
+                    if !std::mem::replace(&mut heard, true) {
+                        self.log().info("the control plane answers", &[]);
+                        self.proxy.control_plane(true);
+                    }
+                    self.responded(response, &mut reports).map_err(Left::Ended)?;
+                }
+                message = reports.incoming.receive() => {
+                    let message = message.map_err(Left::Ended)?.ok_or(Left::Ended(Error::Closed))?;
+                    if let Some(message) = message.message {
+                        self.told(message);
+                    }
+                }
+                applied = applied(&mut self.applying) => self.applied(applied),
+                name = proxy.wanted().next() => self.want(&name),
+                () = at(self.applies_at()) => {}
+                () = at(self.client.deadline()) => {
+                    self.client.tick(Instant::now());
+                    self.events();
+                }
+                _ = phase.changed() => {}
+                () = until(due) => {
+                    // The old one serves meanwhile, and until its end if this fails.
+                    match self.sign(control).await {
+                        Ok(()) => {
+                            let state = FromSidecar::CertificateState(self.certificate());
+                            reports.outgoing.send(&state.into()).await.map_err(Left::Ended)?;
+                            return Ok(Left::Renewed);
+                        }
+                        Err(Left::Ended(error)) if error.status().is_some() => {}
+                        Err(left) => return Err(left),
+                    }
+                }
+                () = at(Some(report_at)) => {
+                    report_at = Instant::now() + self.telemetry_every;
+                    self.report(&mut reports).map_err(Left::Ended)?;
+                }
+                () = at(Some(look_at)) => {
+                    look_at = Instant::now() + LOOK_AT_NAMES;
+                    self.look_at_names();
+                }
+                error = control.closed() => return Ok(Left::Ended(error)),
+            }
+        }
+    }
+
+    /// Gets a certificate.
+    async fn sign(&mut self, control: &Control) -> Result<(), Left> {
+        let failed = |life: &mut Self, error: Error| {
+            life.manager.failed(SystemTime::now());
+            let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
+            life.log().warn("no certificate", &fields);
+            Left::Ended(error)
+        };
+        let csr = match self.manager.request() {
+            Ok(csr) => csr,
+            Err(error) => return Err(Left::Tls(format!("no certificate can be asked for: {error}"))),
+        };
+        let token = match (&self.workload.token_file, self.manager.standing(SystemTime::now())) {
+            // A certificate that is good proves more than a token that may be spent.
+            (Some(file), Standing::None | Standing::Expired) => match std::fs::read_to_string(file) {
+                Ok(token) => token.trim().to_owned(),
+                Err(error) => return Err(Left::Tls(format!("--token-file: {file}: {error}"))),
+            },
+            _ => String::new(),
+        };
+        let request = SignRequest {
+            csr,
+            token,
+            attestation: None,
+        };
+        let mut signing = Box::pin(async { control.sign(request).await });
+        let proxy = self.proxy;
+        let signed = loop {
+            self.apply();
+            tokio::select! {
+                signed = &mut signing => break signed,
+                applied = applied(&mut self.applying) => self.applied(applied),
+                name = proxy.wanted().next() => self.want(&name),
+                () = at(self.applies_at()) => {}
+            }
+        };
+        let signed = match signed {
+            Ok(signed) => signed,
+            Err(error) => return Err(failed(self, error)),
+        };
+        let chain: Vec<_> = signed.chain.into_iter().map(CertificateDer::from).collect();
+        let domain = self.workload.identity.trust_domain().clone();
+        let bundle = TrustBundle::from_pem(domain, signed.roots.as_bytes())
+            .map_err(|error| failed(self, protocol(&format!("the roots can't be used: {error}"))))?;
+        let svid = self
+            .manager
+            .answered(chain, Arc::new(bundle), SystemTime::now())
+            .map_err(|error| failed(self, protocol(&error.to_string())))?;
+        let ends = svid.own().not_after;
+        let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
+        self.log().info(
+            "a certificate came",
+            &[("identity", &self.workload.identity), ("seconds", &left.as_secs())],
+        );
+        self.keep_identity(&svid, signed.roots.as_bytes());
+        Ok(())
+    }
+
+    fn keep_identity(&self, svid: &Svid, roots: &[u8]) {
+        let Some(state) = &self.state else { return };
+        let Some(key) = self.manager.key_pem() else { return };
+        let identity = Identity {
+            key: key.as_bytes().to_vec(),
+            chain: pem(svid.chain()).into_bytes(),
+            roots: roots.to_vec(),
+        };
+        if let Err(error) = state.keep_identity(&identity) {
+            self.log().warn("the certificate can't be kept", &[("error", &error)]);
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        let ports = self.workload.ports.iter().map(|port| ServicePort {
+            service: self.workload.service.clone(),
+            port: port.port.into(),
+            protocol: match port.protocol {
+                PortProtocol::Auto => Protocol::Auto,
+                PortProtocol::Http1 => Protocol::Http1,
+                PortProtocol::Http2 => Protocol::Http2,
+                PortProtocol::Tcp => Protocol::Tcp,
+            }
+            .into(),
+        });
+        Hello {
+            name: self.workload.name.clone(),
+            services: ports.collect(),
+            inbound_address: self.workload.inbound.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+        }
+    }
+
+    fn certificate(&self) -> CertificateState {
+        let svid = self.tls.svid();
+        let own = svid.as_deref().map(Svid::own);
+        let ends = own.and_then(|own| own.not_after.duration_since(SystemTime::UNIX_EPOCH).ok());
+        CertificateState {
+            not_after: ends.map_or(0, |ends| i64::try_from(ends.as_secs()).unwrap_or(i64::MAX)),
+            serial: own.map(|own| own.serial.to_string()).unwrap_or_default(),
+        }
+    }
+
+    fn tell_phase(&self, reports: &mut Reports, is: Phase, told: Phase) -> Result<(), Error> {
+        match is {
+            Phase::Starting => Ok(()),
+            Phase::Ready => {
+                reports.outgoing.push(&FromSidecar::Ready(Ready {}).into())?;
+                reports
+                    .outgoing
+                    .push(&FromSidecar::CertificateState(self.certificate()).into())
+            }
+            Phase::Drained if told == Phase::Draining => Ok(()),
+            Phase::Draining | Phase::Drained => {
+                reports.outgoing.push(&FromSidecar::Draining(Draining {}).into())
+            }
+        }
+    }
+
+    /// Brings the subscriptions up to what is wished for.
+    fn subscribe(&mut self) {
+        let now = Instant::now();
+        loop {
+            let wishes = self.feed.wishes();
+            let gone: Vec<_> = self.subscribed.difference(&wishes).cloned().collect();
+            for (kind, name) in gone {
+                self.client.unsubscribe(kind, &name);
+                self.feed.removed(kind, &name);
+                self.subscribed.remove(&(kind, name));
+            }
+            let mut unknown = Vec::new();
+            for (kind, name) in wishes {
+                if self.subscribed.contains(&(kind, name.clone())) {
+                    continue;
+                }
+                match self.client.subscribe(kind, &name, now) {
+                    Subscribed::Yes => drop(self.subscribed.insert((kind, name))),
+                    Subscribed::Unknown => unknown.push((kind, name)),
+                    // It is asked for when others were answered.
+                    Subscribed::Full => break,
+                }
+            }
+            let unknown: Vec<_> = unknown
+                .into_iter()
+                .filter(|(kind, _)| *kind == Kind::Listener)
+                .collect();
+            if unknown.is_empty() {
+                return;
+            }
+            for (kind, name) in unknown {
+                self.does_not_exist(kind, &name);
+            }
+        }
+    }
+
+    fn want(&mut self, name: &str) {
+        self.feed.want(name);
+        self.mark();
+    }
+
+    fn mark(&mut self) {
+        self.dirty.get_or_insert_with(Instant::now);
+    }
+
+    fn responded(
+        &mut self,
+        response: mesh_xds::wire::DeltaDiscoveryResponse,
+        reports: &mut Reports,
+    ) -> Result<(), Error> {
+        let mut refused = Vec::new();
+        let feed = &mut self.feed;
+        self.client.received(response, Instant::now(), |kind, name, any| {
+            feed.accept(kind, name, any).inspect_err(|reason| {
+                refused.push((kind, name.to_owned(), reason.clone()));
+            })
+        });
+        for (kind, name, nack) in refused {
+            let fields: [(&str, &dyn std::fmt::Display); 2] = [("resource", &name), ("reason", &nack)];
+            self.log().error("a resource was refused: the last good one serves", &fields);
+            let nack = nack.chars().take(mesh_protocol::MAX_NACK / 4).collect();
+            let state = ConfigState {
+                kind: kind.type_url().to_owned(),
+                name,
+                nack,
+                ..ConfigState::default()
+            };
+            reports.outgoing.push(&FromSidecar::ConfigState(state).into())?;
+        }
+        if let Some(pem) = self.feed.take_roots() {
+            self.trust(&pem);
+        }
+        self.events();
+        self.mark();
+        Ok(())
+    }
+
+    /// Judges by other roots.
+    fn trust(&mut self, pem: &str) {
+        let domain = self.workload.identity.trust_domain().clone();
+        let bundle = TrustBundle::from_pem(domain, pem.as_bytes());
+        let result = match bundle {
+            Ok(bundle) => self
+                .manager
+                .roots(Arc::new(bundle), SystemTime::now())
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = result {
+            self.log().error("the roots can't be used: the ones before go on", &[("error", &error)]);
+        }
+    }
+
+    fn events(&mut self) {
+        while let Some(event) = self.client.poll_event() {
+            match event {
+                Event::Removed(kind, name) => self.feed.removed(kind, &name),
+                Event::DoesNotExist(kind, name) => {
+                    self.subscribed.remove(&(kind, name.clone()));
+                    self.does_not_exist(kind, &name);
+                }
+                Event::Held { clusters, .. } => self.log().warn(
+                    "the control plane removes most of what it has given: it is held for a while",
+                    &[("clusters", &clusters)],
+                ),
+            }
+            self.mark();
+        }
+    }
+
+    fn does_not_exist(&mut self, kind: Kind, name: &str) {
+        if let Some(name) = self.feed.does_not_exist(kind, name) {
+            self.proxy.wanted().unknown(&name);
+        }
+        self.mark();
+    }
+
+    /// When what is there is to go live.
+    fn applies_at(&self) -> Option<Instant> {
+        self.dirty
+            .filter(|_| self.applying.is_none())
+            .map(|since| since + TOGETHER)
+    }
+
+    /// Begins to make what is there go live, when it is time.
+    fn apply(&mut self) {
+        if self.applies_at().is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        self.dirty = None;
+        if let Some(resources) = self.feed.resources() {
+            self.applying = Some(Box::pin(self.proxy.apply_soon(Change::Replace(resources))));
+        }
+    }
+
+    fn applied(&mut self, applied: Result<Applied, ApplyError>) {
+        self.applying = None;
+        if let Err(error) = applied {
+            let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
+            self.log().error("not applied: the last good configuration keeps serving", &fields);
+            return;
+        }
+        for name in self.feed.take_answers() {
+            self.proxy.wanted().known(&name);
+        }
+        if let Some(state) = &mut self.state
+            && let Err(error) = state.keep(self.feed.kept())
+        {
+            self.proxy
+                .log()
+                .warn("the configuration can't be kept", &[("error", &error)]);
+        }
+    }
+
+    fn told(&mut self, message: FromControl) {
+        match message {
+            FromControl::Drain(_) => self.proxy.drain(DrainOptions::default()),
+            FromControl::LogLevel(level) => {
+                if let Ok(level) = level.level.parse::<Level>() {
+                    self.log().set_level(level);
+                }
+            }
+            FromControl::TelemetryInterval(every) => {
+                let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
+                self.telemetry_every = Duration::from_millis(every.interval_ms).clamp(least, most);
+            }
+            FromControl::Denied(denied) => self.revoked(denied),
+        }
+    }
+
+    fn revoked(&mut self, denied: mesh_protocol::message::Denied) {
+        let now = SystemTime::now();
+        let identities = denied.identities.iter().filter_map(|id| id.parse().ok().map(Denied::Id));
+        let serials = denied
+            .serials
+            .iter()
+            .filter_map(|serial| serial.parse::<Serial>().ok().map(Denied::Serial));
+        for entry in identities.chain(serials) {
+            if self.denied_parts.deny(entry, None, now).is_err() {
+                self.log().error("more is revoked than can be remembered", &[]);
+            }
+        }
+        if denied.more {
+            return;
+        }
+        self.denied = std::mem::take(&mut self.denied_parts);
+        self.tls.set_denied(Arc::new(self.denied.clone()));
+        self.proxy.judge_again();
+    }
+
+    fn report(&mut self, reports: &mut Reports) -> Result<(), Error> {
+        let interval = u64::try_from(self.telemetry_every.as_millis()).unwrap_or(u64::MAX);
+        let snapshot = self.proxy.store().snapshot();
+        let is_mutual = |cluster: &str| {
+            let cluster = snapshot.clusters.get(cluster);
+            cluster.is_some_and(|cluster| cluster.workload.is_some())
+        };
+        match self.edges.report(&self.proxy.look(), interval, is_mutual) {
+            Some(telemetry) => reports.outgoing.push(&FromSidecar::Telemetry(telemetry).into()),
+            None => Ok(()),
+        }
+    }
+
+    fn look_at_names(&mut self) {
+        self.usage.look(&self.proxy.look(), Instant::now());
+        let (usage, span) = (&self.usage, self.workload.name_idle);
+        self.feed.forget(|cluster| usage.is_idle(cluster, span));
+        self.mark();
+    }
+
+    fn next_random(&mut self) -> u32 {
+        // SplitMix64: spreads tries over time, nothing secret.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.random;
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (bits >> 32) as u32
+    }
+}
+
+/// Who the control plane is.
+fn control_id(own: &SpiffeId) -> Result<SpiffeId, String> {
+    format!("spiffe://{}/ns/mesh/sa/control", own.trust_domain())
+        .parse()
+        .map_err(|error| format!("the control plane has no identity: {error}"))
+}
+
+fn protocol(what: &str) -> Error {
+    Error::Protocol(what.into())
+}
+
+/// What makes copies that start together do things at different times.
+fn seed(name: &str) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+    hasher.write(name.as_bytes());
+    hasher.finish()
+}
+
+async fn applied(applying: &mut Option<Applying>) -> Result<Applied, ApplyError> {
+    match applying {
+        Some(applying) => applying.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a time of day, looking now and then, since clocks are set.
+async fn until(when: SystemTime) {
+    const LOOK: Duration = Duration::from_secs(60);
+    while let Ok(left) = when.duration_since(SystemTime::now()) {
+        tokio::time::sleep(left.min(LOOK)).await;
+    }
+}
+
+fn pem(chain: &[CertificateDer<'_>]) -> String {
+    mesh_identity::pem(chain)
+}
+
+/// Which clusters were called when.
+#[derive(Default)]
+struct Usage {
+    clusters: std::collections::HashMap<String, (u64, Instant)>,
+}
+
+impl Usage {
+    fn look(&mut self, report: &mesh_proxy::telemetry::Report, now: Instant) {
+        let mut totals = std::collections::HashMap::<&str, (u64, u64)>::new();
+        for (labels, route) in &report.routes {
+            let (requests, active) = totals.entry(labels.cluster.as_str()).or_default();
+            *requests += route.requests;
+            *active += route.active();
+        }
+        self.clusters.retain(|cluster, _| totals.contains_key(cluster.as_str()));
+        for (cluster, (requests, active)) in totals {
+            let (before, used) = self.clusters.entry(cluster.to_owned()).or_insert((requests, now));
+            if active > 0 || *before != requests {
+                (*before, *used) = (requests, now);
+            }
+        }
+    }
+
+    fn is_idle(&self, cluster: &str, span: Duration) -> bool {
+        self.clusters
+            .get(cluster)
+            .is_some_and(|(_, used)| used.elapsed() >= span)
+    }
+}

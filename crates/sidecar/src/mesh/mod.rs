@@ -1,0 +1,23 @@
+//! How does a sidecar live in a mesh?
+//!
+//! ```text
+//!   no certificate ──> asks for one with its token ──> connects with it ──> subscribes, becomes ready, serves, reports
+//!         ^                                                 │   ^
+//!         └── the control plane is gone: what is known serves on until the certificate ends ──┘ tries again
+//! ```
+//!
+//! - [`settings`]: what it is told.
+//! - [`own`]: what it does by itself.
+//! - [`feed`]: what it needs of the mesh, and what has been said of it.
+//! - [`life`]: the connection with the control plane.
+//! - [`state`]: what is kept for a start without one.
+//! - [`edges`]: what it reports of its calls.
+
+mod edges;
+mod feed;
+mod life;
+mod own;
+pub(crate) mod settings;
+mod state;
+
+pub(crate) use life::{Life, trust};

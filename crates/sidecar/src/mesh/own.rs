@@ -1,0 +1,76 @@
+//! What does a workload's proxy do by itself, whatever its control plane says?
+//!
+//! It takes calls for the ports that were declared, and asks for names that its workload calls.
+
+use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
+use mesh_model::resources::{
+    Cluster, Direction, Listener, Resources, UpstreamProtocol, WeightedCluster, WorkloadPort, WorkloadPorts,
+};
+
+use crate::parts::{at, everything_to};
+
+use super::settings::{Port, PortProtocol, Workload};
+
+/// The listener that other workloads call.
+pub(crate) const INBOUND: &str = "inbound";
+/// The listener that the own workload calls.
+pub(crate) const OUTBOUND: &str = "outbound";
+
+/// The listeners towards others and towards the workload, with what is behind the declared ports.
+pub(crate) fn resources(
+    workload: &Workload,
+    default_policy: PolicyDefault,
+    policies: Vec<AuthorizationPolicy>,
+) -> Resources {
+    let mut inbound = Listener::new(INBOUND, workload.inbound.clone());
+    inbound.direction = Direction::Inbound;
+    inbound.default_policy = default_policy;
+    let mut resources = Resources {
+        policies,
+        ..Resources::default()
+    };
+    let mut ports = Vec::new();
+    for port in &workload.ports {
+        let name = format!("application:{}", port.port);
+        let is_http = port.protocol != PortProtocol::Tcp;
+        if is_http {
+            resources.route_tables.push(everything_to(&name));
+        }
+        resources.clusters.push(application(&name, port));
+        resources.endpoints.push(at(&name, &port.application));
+        ports.push(WorkloadPort {
+            port: port.port,
+            service: None,
+            routes: is_http.then(|| name.clone()),
+            tcp: match port.protocol {
+                PortProtocol::Auto | PortProtocol::Tcp => WeightedCluster::all(&*name),
+                PortProtocol::Http1 | PortProtocol::Http2 => Vec::new(),
+            },
+        });
+    }
+    // What speaks no TLS means the first port: there is nothing to tell it by.
+    if let Some(first) = ports.first() {
+        inbound.routes.clone_from(&first.routes);
+        inbound.tcp.clone_from(&first.tcp);
+    }
+    inbound.workload = Some(WorkloadPorts { ports });
+    resources.listeners.push(inbound);
+    if let Some(address) = &workload.outbound {
+        let mut outbound = Listener::new(OUTBOUND, address.clone());
+        outbound.direction = Direction::Outbound;
+        outbound.on_demand = true;
+        outbound.forward_proxy = true;
+        resources.listeners.push(outbound);
+    }
+    resources
+}
+
+fn application(name: &str, port: &Port) -> Cluster {
+    let mut cluster = Cluster::new(name);
+    cluster.protocol = match port.protocol {
+        PortProtocol::Auto | PortProtocol::Tcp => UpstreamProtocol::Auto,
+        PortProtocol::Http1 => UpstreamProtocol::Http1,
+        PortProtocol::Http2 => UpstreamProtocol::Http2,
+    };
+    cluster
+}
