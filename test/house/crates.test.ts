@@ -1,6 +1,6 @@
 // Do the arrows between the crates point only the way the design draws them, and is the safe part safe?
 //
-//     sidecar, bindings -> controller, xds, proxy -> store, identity, http2 -> http1 -> model
+//     sidecar, bindings -> controller, protocol, xds, proxy -> store, identity, http2 -> http1 -> model
 
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -21,13 +21,16 @@ const ARROWS: Record<string, string[]> = {
   'mesh-identity': ['mesh-model'],
   'mesh-store': ['mesh-model'],
   'mesh-xds': ['mesh-identity', 'mesh-model', 'mesh-store'],
+  // Both sides of one conversation: the sidecar's and the control plane's.
+  'mesh-protocol': ['mesh-identity', 'mesh-model', 'mesh-xds'],
   'mesh-proxy': ['mesh-http1', 'mesh-http2', 'mesh-identity', 'mesh-model', 'mesh-store'],
-  'mesh-controller': ['mesh-identity', 'mesh-model', 'mesh-proxy', 'mesh-store', 'mesh-xds'],
+  'mesh-controller': ['mesh-identity', 'mesh-model', 'mesh-protocol', 'mesh-proxy', 'mesh-store', 'mesh-xds'],
   'mesh-sidecar': [
     'mesh-controller',
     'mesh-http1',
     'mesh-identity',
     'mesh-model',
+    'mesh-protocol',
     'mesh-proxy',
     'mesh-store',
     'mesh-xds',
@@ -37,6 +40,7 @@ const ARROWS: Record<string, string[]> = {
     'mesh-http1',
     'mesh-identity',
     'mesh-model',
+    'mesh-protocol',
     'mesh-proxy',
     'mesh-store',
     'mesh-xds',
@@ -95,6 +99,16 @@ test('crates know only the crates below them', async (t) => {
     for (const dependency of known)
       t.true(allowed?.includes(dependency.name), `${name} -> ${dependency.name}`);
   }
+});
+
+test('HTTP/2 that is not ours carries control traffic alone', async (t) => {
+  const users = (await ours()).filter(({ dependencies }) =>
+    dependencies.some(({ name, kind }) => name === 'h2' && kind === null),
+  );
+  t.deepEqual(
+    users.map(({ name }) => name),
+    ['mesh-protocol'],
+  );
 });
 
 for (const name of ['mesh-model', 'mesh-http1', 'mesh-http2']) {

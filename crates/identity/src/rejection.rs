@@ -117,7 +117,9 @@ impl Rejection {
                 | Alert::CertificateUnknown
                 | Alert::UnknownCA
                 | Alert::AccessDenied
-                | Alert::CertificateRequired,
+                | Alert::CertificateRequired
+                // A signature that is not valid: roots of one name with two keys come to that.
+                | Alert::DecryptError,
             ) => Some(Self::RefusedByPeer),
             _ => None,
         }

@@ -18,15 +18,20 @@ const PREFIX: usize = 5;
 pub enum Unreadable {
     /// It is compressed though nobody agreed to that.
     Compressed,
-    /// It says to be this many bytes long.
-    TooLarge(usize),
+    /// It says to be so many bytes long.
+    TooLarge {
+        /// What it says.
+        bytes: usize,
+        /// What is taken.
+        limit: usize,
+    },
 }
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Compressed => f.write_str("a compressed message, to which nobody agreed"),
-            Self::TooLarge(bytes) => write!(f, "a message of {bytes} bytes, {MAX_MESSAGE_BYTES} are taken"),
+            Self::TooLarge { bytes, limit } => write!(f, "a message of {bytes} bytes, {limit} are taken"),
         }
     }
 }
@@ -45,12 +50,31 @@ pub fn frame(message: &impl Message) -> Vec<u8> {
 }
 
 /// Takes bytes as they come, gives messages.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Deframer {
     bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Default for Deframer {
+    /// For messages of up to [`MAX_MESSAGE_BYTES`].
+    fn default() -> Self {
+        Self::with_limit(MAX_MESSAGE_BYTES)
+    }
 }
 
 impl Deframer {
+    /// For messages of up to so many bytes.
+    pub fn with_limit(limit: usize) -> Self {
+        let bytes = Vec::new();
+        Self { bytes, limit }
+    }
+
+    /// Whether a message has begun and not ended.
+    pub fn is_within_message(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+
     /// Takes bytes. Call [`Self::next_message`] until it has no more before the next ones.
     pub fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
@@ -65,8 +89,9 @@ impl Deframer {
             return Ok(None);
         };
         let length = u32::from_be_bytes(*length) as usize;
-        if length > MAX_MESSAGE_BYTES {
-            return Err(Unreadable::TooLarge(length));
+        if length > self.limit {
+            let (bytes, limit) = (length, self.limit);
+            return Err(Unreadable::TooLarge { bytes, limit });
         }
         if compressed != 0 {
             return Err(Unreadable::Compressed);
@@ -109,7 +134,22 @@ mod tests {
         let mut deframer = Deframer::default();
         deframer.push(&[0]);
         deframer.push(&200_000_000_u32.to_be_bytes());
-        assert_eq!(deframer.next_message(), Err(Unreadable::TooLarge(200_000_000)));
+        let limit = MAX_MESSAGE_BYTES;
+        let bytes = 200_000_000;
+        assert_eq!(
+            deframer.next_message(),
+            Err(Unreadable::TooLarge { bytes, limit })
+        );
+        let mut deframer = Deframer::with_limit(4);
+        deframer.push(&frame(&Any::default()));
+        assert!(deframer.is_within_message());
+        assert_eq!(deframer.next_message(), Ok(Some(Vec::new())));
+        assert!(!deframer.is_within_message());
+        deframer.push(&[0, 0, 0, 0, 5]);
+        assert_eq!(
+            deframer.next_message(),
+            Err(Unreadable::TooLarge { bytes: 5, limit: 4 })
+        );
         let mut deframer = Deframer::default();
         deframer.push(&[1, 0, 0, 0, 0]);
         assert_eq!(deframer.next_message(), Err(Unreadable::Compressed));

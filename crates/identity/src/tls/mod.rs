@@ -3,7 +3,8 @@
 //! ```text
 //!   MeshTls ── set_svid, set_bundle, set_denied ──> Live <── read by each handshake, never locked
 //!      ├── server_config()               any workload of the trust domain may call; Peer::of says who did
-//!      └── client_config(id, protocol)   that one workload is called, and nobody else is believed
+//!      ├── client_config(id, protocol)   that one workload is called, and nobody else is believed
+//!      └── control.rs                    the same towards the control plane, which also hears who has no certificate yet
 //! ```
 //!
 //! Invariants:
@@ -13,10 +14,12 @@
 //!   outlive a revocation.
 //! - Without an SVID or without a trust bundle no handshake succeeds.
 
+mod control;
 mod protocol;
 mod remembered;
 mod verifier;
 
+pub use control::H2;
 pub use protocol::Protocol;
 
 use std::fmt;
@@ -34,7 +37,7 @@ use rustls::{ClientConfig, Error, ServerConfig, SignatureScheme};
 
 use crate::{DenyList, Svid, TrustBundle};
 use remembered::Remembered;
-use verifier::{Callers, Expected};
+use verifier::{Callers, Expected, Strangers};
 
 /// The identity of a workload and whom it believes, as handshakes see them.
 pub struct MeshTls {
@@ -111,13 +114,22 @@ impl MeshTls {
     /// # Errors
     /// rustls does not take the provider; never with the one that is built in.
     pub fn server_config(&self, protocols: &[Protocol]) -> Result<Arc<ServerConfig>, Error> {
-        let verifier = Callers::new(Arc::clone(&self.live), &self.provider);
+        let protocols = protocols.iter().map(|one| one.as_bytes());
+        let verifier = Callers::new(Arc::clone(&self.live), &self.provider, Strangers::Refused);
+        self.serving(verifier, protocols)
+    }
+
+    fn serving(
+        &self,
+        verifier: Callers,
+        protocols: impl Iterator<Item = &'static [u8]>,
+    ) -> Result<Arc<ServerConfig>, Error> {
         let mut config =
             ServerConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.clock))
                 .with_protocol_versions(&[&TLS13])?
                 .with_client_cert_verifier(Arc::new(verifier))
                 .with_cert_resolver(Arc::clone(&self.live) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = protocols.iter().map(|one| one.as_bytes().to_vec()).collect();
+        config.alpn_protocols = protocols.map(<[u8]>::to_vec).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
@@ -129,14 +141,24 @@ impl MeshTls {
     /// # Errors
     /// As [`MeshTls::server_config`].
     pub fn client_config(&self, expected: &SpiffeId, protocol: Protocol) -> Result<Arc<ClientConfig>, Error> {
+        let own = Arc::clone(&self.live) as Arc<dyn ResolvesClientCert>;
+        self.calling(expected, protocol.as_bytes(), own)
+    }
+
+    fn calling(
+        &self,
+        expected: &SpiffeId,
+        protocol: &[u8],
+        own: Arc<dyn ResolvesClientCert>,
+    ) -> Result<Arc<ClientConfig>, Error> {
         let verifier = Expected::new(expected.clone(), Arc::clone(&self.live), &self.provider);
         let mut config =
             ClientConfig::builder_with_details(Arc::clone(&self.provider), Arc::clone(&self.clock))
                 .with_protocol_versions(&[&TLS13])?
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(verifier))
-                .with_client_cert_resolver(Arc::clone(&self.live) as Arc<dyn ResolvesClientCert>);
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+                .with_client_cert_resolver(own);
+        config.alpn_protocols = vec![protocol.to_vec()];
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }

@@ -300,3 +300,57 @@ fn remaining_life_is_known() {
     let tls = workload(&authority, ID, 10);
     assert_eq!(tls.svid().unwrap().remaining(at(10)), Duration::from_secs(990));
 }
+
+#[test]
+fn the_control_plane_hears_who_has_no_certificate_and_nobody_with_a_bad_one() {
+    let (authority, stranger) = (TestAuthority::new("a"), TestAuthority::new("b"));
+    let control = workload(&authority, ID, 10);
+    let call = |caller: &MeshTls| {
+        let client = caller.control_client_config(&id(ID)).unwrap();
+        shake(client, control.control_server_config().unwrap())
+    };
+    let ends = call(&workload(&authority, OTHER, 10));
+    let server = ends.server.unwrap();
+    assert_eq!(server.alpn_protocol(), Some(H2));
+    let caller = Peer::of(&server.peer_certificates().unwrap()[0]).unwrap();
+    assert_eq!(caller.id.as_str(), OTHER);
+
+    let new = MeshTls::with_clock(domain(), Arc::new(Stopped(at(10))));
+    assert_eq!(call(&new).client(), Some(Rejection::NoTrustBundle));
+    new.set_bundle(control.bundle());
+    let ends = call(&new);
+    assert!(ends.client.is_ok());
+    assert_eq!(ends.server.unwrap().peer_certificates(), None);
+
+    // One that has ended is not shown, so that another one can be asked for.
+    let client = workload(&authority, OTHER, 1001)
+        .control_client_config(&id(ID))
+        .unwrap();
+    let ends = shake(
+        client,
+        workload(&authority, ID, 10).control_server_config().unwrap(),
+    );
+    assert_eq!(
+        ends.client(),
+        Some(Rejection::Expired),
+        "by its clock the control plane's ended too"
+    );
+    let late = workload(&authority, OTHER, 1001);
+    let (key, bundle) = (WorkloadKey::generate().unwrap(), control.bundle());
+    let renewed = authority.leaf_for(&key, ID, at(0), at(5000));
+    let called = MeshTls::with_clock(domain(), Arc::new(Stopped(at(1001))));
+    called.set_bundle(bundle);
+    called.set_svid(Arc::new(Svid::new(&key, vec![renewed], at(1001)).unwrap()));
+    let client = late.control_client_config(&id(ID)).unwrap();
+    let ends = shake(client, called.control_server_config().unwrap());
+    assert_eq!(ends.server.unwrap().peer_certificates(), None);
+
+    // Bad is not the same as none.
+    let foreign = workload(&stranger, OTHER, 10);
+    foreign.set_bundle(control.bundle());
+    assert_eq!(call(&foreign).server(), Some(Rejection::UnknownAuthority));
+    // And workloads do not hear strangers.
+    let client = new.client_config(&id(ID), Protocol::Http2).unwrap();
+    let ends = shake(client, control.server_config(Protocol::ALL).unwrap());
+    assert_eq!(ends.server(), Some(Rejection::NoCertificate));
+}

@@ -118,17 +118,32 @@ impl ServerCertVerifier for Expected {
 /// Believes every workload of the trust domain that calls.
 pub(super) struct Callers {
     judge: Judge,
+    strangers: Strangers,
+}
+
+/// May somebody call who shows no certificate?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strangers {
+    /// Not between workloads.
+    Refused,
+    /// At the control plane, which certificates come from. One that is shown must be good all the same.
+    Heard,
 }
 
 impl Callers {
-    pub(super) fn new(live: Arc<Live>, provider: &CryptoProvider) -> Self {
+    pub(super) fn new(live: Arc<Live>, provider: &CryptoProvider, strangers: Strangers) -> Self {
         Self {
             judge: Judge::new(live, provider),
+            strangers,
         }
     }
 }
 
 impl ClientCertVerifier for Callers {
+    fn client_auth_mandatory(&self) -> bool {
+        self.strangers == Strangers::Refused
+    }
+
     /// None: a workload has one certificate to show, and roots come and go.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]

@@ -1,0 +1,161 @@
+//! What of a sidecar's message is more than anyone needs?
+//!
+//! A message within its bytes may still hold names without end. Whoever sends such a one is not a sidecar of ours.
+
+use mesh_model::spiffe::MAX_ID;
+
+use crate::message::{Edge, FromSidecar, Hello, SidecarMessage, Telemetry};
+
+/// The longest name of a sidecar, service, resource or reason, in bytes: that of a DNS name.
+pub const MAX_NAME: usize = 253;
+/// Services of one workload.
+pub const MAX_SERVICES: usize = 64;
+/// Edges of one message.
+pub const MAX_EDGES: usize = 10_000;
+/// Reasons of one edge: the closed list is shorter.
+pub const MAX_FAILURES: usize = 128;
+/// Buckets of a histogram: the layout has 109.
+pub const MAX_BUCKETS: usize = 128;
+/// The longest reason of a NACK, in bytes.
+pub const MAX_NACK: usize = 1024;
+/// The longest token or kind of attestation, in bytes.
+pub const MAX_TOKEN: usize = 1024;
+/// The longest evidence, in bytes. A signed JSON token has some 2,000.
+pub const MAX_EVIDENCE: usize = 64 * 1024;
+
+/// What is too much.
+pub(crate) type TooMuch = &'static str;
+
+fn within(ok: bool, what: TooMuch) -> Result<(), TooMuch> {
+    ok.then_some(()).ok_or(what)
+}
+
+fn name(text: &str, what: TooMuch) -> Result<(), TooMuch> {
+    within(text.len() <= MAX_NAME, what)
+}
+
+impl crate::message::SignRequest {
+    /// Whether nothing of it is too long.
+    pub(crate) fn check(&self) -> Result<(), TooMuch> {
+        within(self.csr.len() <= mesh_identity::csr::MAX_BYTES, "csr: too long")?;
+        within(self.token.len() <= MAX_TOKEN, "token: too long")?;
+        self.attestation.as_ref().map_or(Ok(()), |attestation| {
+            name(&attestation.kind, "attestation.kind: too long")?;
+            within(
+                attestation.evidence.len() <= MAX_EVIDENCE,
+                "attestation.evidence: too long",
+            )
+        })
+    }
+}
+
+impl SidecarMessage {
+    /// Whether nothing of it is too long or too many.
+    pub(crate) fn check(&self) -> Result<(), TooMuch> {
+        match &self.message {
+            Some(FromSidecar::Hello(hello)) => hello.check(),
+            Some(FromSidecar::Telemetry(telemetry)) => telemetry.check(),
+            Some(FromSidecar::ConfigState(state)) => {
+                name(&state.kind, "kind: too long")?;
+                name(&state.name, "name: too long")?;
+                name(&state.version, "version: too long")?;
+                within(state.nack.len() <= MAX_NACK, "nack: too long")
+            }
+            Some(FromSidecar::CertificateState(state)) => name(&state.serial, "serial: too long"),
+            // A message of a later version says nothing to us.
+            Some(FromSidecar::Ready(_) | FromSidecar::Draining(_)) | None => Ok(()),
+        }
+    }
+}
+
+impl Hello {
+    fn check(&self) -> Result<(), TooMuch> {
+        name(&self.name, "name: too long")?;
+        within(!self.name.is_empty(), "name: empty")?;
+        name(&self.inbound_address, "inbound_address: too long")?;
+        name(&self.version, "version: too long")?;
+        within(self.services.len() <= MAX_SERVICES, "services: too many")?;
+        self.services.iter().try_for_each(|service| {
+            name(&service.service, "services.service: too long")?;
+            within(service.port <= u16::MAX.into(), "services.port: no port")
+        })
+    }
+}
+
+impl Telemetry {
+    fn check(&self) -> Result<(), TooMuch> {
+        within(self.edges.len() <= MAX_EDGES, "edges: too many")?;
+        self.edges.iter().try_for_each(Edge::check)
+    }
+}
+
+impl Edge {
+    fn check(&self) -> Result<(), TooMuch> {
+        within(self.peer.len() <= MAX_ID, "edges.peer: too long")?;
+        name(&self.service, "edges.service: too long")?;
+        within(self.port <= u16::MAX.into(), "edges.port: no port")?;
+        within(self.failures.len() <= MAX_FAILURES, "edges.failures: too many")?;
+        for failures in &self.failures {
+            name(&failures.reason, "edges.failures.reason: too long")?;
+        }
+        self.latency.as_ref().map_or(Ok(()), |latency| {
+            within(
+                latency.buckets.len() <= MAX_BUCKETS,
+                "edges.latency.buckets: too many",
+            )?;
+            within(
+                latency.buckets.len() == latency.counts.len(),
+                "edges.latency.counts: not as many as buckets",
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{ConfigState, Histogram, Ready, ServicePort};
+
+    fn hello() -> Hello {
+        Hello {
+            name: "basket-1".into(),
+            ..Hello::default()
+        }
+    }
+
+    fn judged(message: FromSidecar) -> Result<(), TooMuch> {
+        SidecarMessage::from(message).check()
+    }
+
+    #[test]
+    fn what_is_too_much_is_named() {
+        assert_eq!(judged(FromSidecar::Hello(hello())), Ok(()));
+        assert_eq!(judged(FromSidecar::Ready(Ready {})), Ok(()));
+        assert_eq!(SidecarMessage::default().check(), Ok(()));
+        assert_eq!(judged(FromSidecar::Hello(Hello::default())), Err("name: empty"));
+        let services = vec![ServicePort::default(); MAX_SERVICES + 1];
+        let many = Hello { services, ..hello() };
+        assert_eq!(judged(FromSidecar::Hello(many)), Err("services: too many"));
+        let long = ConfigState {
+            name: "x".repeat(MAX_NAME + 1),
+            ..ConfigState::default()
+        };
+        assert_eq!(judged(FromSidecar::ConfigState(long)), Err("name: too long"));
+        let uneven = Histogram {
+            buckets: vec![1],
+            ..Histogram::default()
+        };
+        let edges = vec![Edge {
+            latency: Some(uneven),
+            ..Edge::default()
+        }];
+        let telemetry = Telemetry {
+            edges,
+            ..Telemetry::default()
+        };
+        assert_eq!(
+            judged(FromSidecar::Telemetry(telemetry)),
+            Err("edges.latency.counts: not as many as buckets")
+        );
+    }
+}
