@@ -32,6 +32,8 @@ pub struct Manager {
     renewal: Renewal,
     /// The key that a certificate was asked for.
     asked: Option<WorkloadKey>,
+    /// The key of the certificate that is there.
+    key: Option<WorkloadKey>,
 }
 
 /// How the workload stands.
@@ -75,7 +77,33 @@ impl Manager {
             tls,
             renewal: Renewal::new(now, now, seed),
             asked: None,
+            key: None,
         }
+    }
+
+    /// The key of the certificate that is there, for who keeps both.
+    pub fn key(&self) -> Option<&WorkloadKey> {
+        self.key.as_ref()
+    }
+
+    /// Takes up a certificate that was kept, with its key and the roots that came with it.
+    ///
+    /// # Errors
+    /// As [`Manager::answered`]: it is another's, or nobody would believe it any more.
+    pub fn restored(
+        &mut self,
+        key: &WorkloadKey,
+        chain: Vec<CertificateDer<'static>>,
+        bundle: Arc<TrustBundle>,
+        now: SystemTime,
+    ) -> Result<Arc<Svid>, AnswerError> {
+        self.asked = Some(key.clone());
+        let restored = self.answered(chain, bundle, now);
+        if restored.is_err() {
+            // It was no try: a new one is due as it was.
+            self.renewal = Renewal::new(now, now, 0);
+        }
+        restored
     }
 
     /// Who this is.
@@ -148,6 +176,7 @@ impl Manager {
             return Err(AnswerError::OtherIdentity);
         }
         believed(&svid, bundle, now).map_err(AnswerError::Unbelieved)?;
+        self.key = Some(key);
         Ok(svid)
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
+use crate::bundle::to_pem;
 use crate::verify::MAX_CHAIN;
 use crate::{Peer, Rejection, WorkloadKey};
 
@@ -37,6 +38,11 @@ pub enum SvidError {
 }
 
 impl Svid {
+    /// The chain in PEM.
+    pub fn chain_pem(&self) -> String {
+        self.chain().iter().map(to_pem).collect()
+    }
+
     /// A chain, the workload's certificate first, and its key, obtained at this time.
     ///
     /// # Errors

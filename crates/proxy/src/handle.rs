@@ -78,6 +78,11 @@ impl Handle {
         &self.wanted
     }
 
+    /// Notes that the control plane answers, or no longer does.
+    pub fn control_plane(&self, answers: bool) {
+        self.telemetry.control().control_plane.note(answers);
+    }
+
     /// Where it says what it is doing.
     pub fn log(&self) -> &Arc<Log> {
         &self.log

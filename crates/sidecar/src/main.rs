@@ -7,6 +7,8 @@
 
 mod command;
 mod direct;
+mod mesh;
+mod parts;
 mod settings;
 
 use std::ffi::OsString;
@@ -16,6 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use mesh::{Life, settings::Workload};
 use mesh_model::resources::{Address, Resources};
 use mesh_proxy::log::{Entry, Log};
 use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Options, Phase, Proxy};
@@ -70,6 +73,10 @@ fn refuse(problems: &[String]) -> ExitCode {
 fn load(source: &Source) -> Result<Resources, Vec<String>> {
     match source {
         Source::Direct(resources) => Ok(Resources::clone(resources)),
+        // The control plane says what is to be done; what can be looked at before is who vouches for it.
+        Source::Mesh(workload) => mesh::trust(workload)
+            .map(|_| Resources::default())
+            .map_err(|problem| vec![problem]),
         Source::File(file) => {
             let text = std::fs::read_to_string(file).map_err(|error| vec![format!("{file}: {error}")])?;
             mesh_model::validate::parse(&text)
@@ -141,13 +148,20 @@ fn run(source: &Source, running: &Running, command: Option<Vec<OsString>>) -> Ex
         Ok(signals) => signals,
         Err(error) => return failed("signals can't be heard", error),
     };
+    let identity = match source {
+        Source::Mesh(workload) => match mesh::trust(workload) {
+            Ok(identity) => Some(identity),
+            Err(problem) => return refuse(&[problem]),
+        },
+        _ => None,
+    };
     let (log, mut said) = log(running);
     let log = Arc::new(log);
     let mut proxy = match Proxy::start(Options {
         threads: running.threads,
         log: Arc::clone(&log),
         dns_servers: running.dns_servers.clone(),
-        identity: None,
+        identity: identity.clone(),
     }) {
         Ok(proxy) => proxy,
         Err(error) => return failed("the proxy can't start", error),
@@ -173,7 +187,16 @@ fn run(source: &Source, running: &Running, command: Option<Vec<OsString>>) -> Ex
         command,
         started: None,
     };
-    let code = runtime.block_on(until_end(&proxy, work, signals, &mut said));
+    let life = match (source, identity) {
+        (Source::Mesh(workload), Some(identity)) => {
+            match Life::new(Workload::clone(workload), &proxy, identity) {
+                Ok(life) => Some(life),
+                Err(problem) => return refuse(&[problem]),
+            }
+        }
+        _ => None,
+    };
+    let code = runtime.block_on(until_end(&proxy, work, life, signals, &mut said));
     drop(proxy);
     while let Ok(line) = said.try_recv() {
         write(&line);
@@ -239,6 +262,7 @@ impl Signals {
 async fn until_end(
     proxy: &Proxy,
     mut work: Work<'_>,
+    life: Option<Life<'_>>,
     mut signals: Signals,
     said: &mut Receiver<String>,
 ) -> ExitCode {
@@ -249,7 +273,15 @@ async fn until_end(
     let mut serving = false;
     // How the command ended.
     let mut ended = None;
-    let mut applying = Some(apply(proxy, work.source));
+    let lives = life.is_some();
+    let mut life = std::pin::pin!(async {
+        match life {
+            Some(life) => life.live().await,
+            None => std::future::pending().await,
+        }
+    });
+    let mut applying = (!lives).then(|| apply(proxy, work.source));
+    let mut ready = proxy.phase();
     loop {
         if let (true, Some(code)) = (drained, ended) {
             return ExitCode::from(code);
@@ -257,8 +289,22 @@ async fn until_end(
         tokio::select! {
             _ = signals.terminate.recv() => {}
             _ = signals.interrupt.recv() => {}
+            () = &mut life => continue,
+            is = ready.wait_for(|phase| *phase == Phase::Ready), if lives && !serving => {
+                serving = true;
+                drop(is);
+                log.info("ready", &[]);
+                if !draining && let Err(error) = work.start_command() {
+                    log.error(&format!("the command can't be started: {error}"), &[]);
+                    return ExitCode::FAILURE;
+                }
+                continue;
+            }
             _ = signals.hangup.recv(), if applying.is_none() => {
                 proxy.reload_files();
+                if lives {
+                    continue;
+                }
                 applying = Some(apply(proxy, work.source));
                 continue;
             }

@@ -4,13 +4,16 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mesh_model::resources::{AccessLog, Address, Resources};
+use mesh_model::spiffe::SpiffeId;
 use mesh_proxy::discovery::name_server;
 use mesh_proxy::log::Level;
 
 use crate::direct::{direct, target};
+use crate::mesh::{self, settings::Workload};
 
 /// What `--help` says.
 pub(crate) const HELP: &str = "\
@@ -19,6 +22,7 @@ mesh-sidecar: a proxy for every protocol, in one small process
 usage:
   mesh-sidecar --config FILE [--check]
   mesh-sidecar --listen ADDRESS --to ADDRESS
+  mesh-sidecar --control LIST --identity ID --inbound ADDRESS ...
   mesh-sidecar [flags] -- COMMAND...
 
   --config FILE       resources as JSON (see `mesh compile`); SIGHUP reads it again     MESH_CONFIG
@@ -26,6 +30,19 @@ usage:
   --listen ADDRESS    accept HTTP/1, HTTP/2, gRPC and TCP here                          MESH_LISTEN
   --to ADDRESS        and send everything there: IP:PORT, NAME:PORT or unix:PATH        MESH_TO
   --access-log FILE   with --listen: a line for each finished request, `-`: to stdout   MESH_ACCESS_LOG
+  --control LIST      a workload of a mesh: HOST:PORT of its control planes             MESH_CONTROL
+  --trust-anchors F   the roots that vouch for the control plane, in PEM                MESH_TRUST_ANCHORS
+  --identity ID       spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT                           MESH_IDENTITY
+  --token-file FILE   what the first certificate is had for                             MESH_TOKEN_FILE
+  --name NAME         of this copy (default: the service and the process id)            MESH_NAME
+  --service NAME      that it is a copy of (default: the identity's account)            MESH_SERVICE
+  --inbound ADDRESS   where other workloads call it                                     MESH_INBOUND
+  --outbound ADDRESS  where its own calls others, as a proxy                            MESH_OUTBOUND
+  --ports LIST        PORT=ADDRESS of its application, /http1, /http2 or /tcp behind    MESH_PORTS
+  --forward LIST      NAME:PORT=ADDRESS: plain listeners that lead to one name          MESH_FORWARD
+  --egress WHICH      any, or known: services of the mesh only (default any)            MESH_EGRESS
+  --name-idle SPAN    how long a name is kept that nobody calls (default 10m)           MESH_NAME_IDLE
+  --state-dir DIR     keep what is needed to start without a control plane              MESH_STATE_DIR
   --admin ADDRESS     health, metrics and statistics here, or off                       MESH_ADMIN
                       (default 127.0.0.1:4191)
   --threads N         data threads, 1 to 256 (default 1)                                MESH_THREADS
@@ -74,6 +91,8 @@ pub(crate) enum Source {
     File(String),
     /// Two addresses.
     Direct(Box<Resources>),
+    /// A control plane.
+    Mesh(Box<Workload>),
 }
 
 /// How to run.
@@ -107,11 +126,24 @@ pub(crate) enum LogFormat {
 }
 
 /// The settings that have a value, with their variables.
-const VALUES: [(&str, &str); 12] = [
+const VALUES: [(&str, &str); 25] = [
     ("--config", "MESH_CONFIG"),
     ("--listen", "MESH_LISTEN"),
     ("--to", "MESH_TO"),
     ("--access-log", "MESH_ACCESS_LOG"),
+    ("--control", "MESH_CONTROL"),
+    ("--trust-anchors", "MESH_TRUST_ANCHORS"),
+    ("--identity", "MESH_IDENTITY"),
+    ("--token-file", "MESH_TOKEN_FILE"),
+    ("--name", "MESH_NAME"),
+    ("--service", "MESH_SERVICE"),
+    ("--inbound", "MESH_INBOUND"),
+    ("--outbound", "MESH_OUTBOUND"),
+    ("--ports", "MESH_PORTS"),
+    ("--forward", "MESH_FORWARD"),
+    ("--egress", "MESH_EGRESS"),
+    ("--name-idle", "MESH_NAME_IDLE"),
+    ("--state-dir", "MESH_STATE_DIR"),
     ("--admin", "MESH_ADMIN"),
     ("--threads", "MESH_THREADS"),
     ("--dns-server", "MESH_DNS_SERVER"),
@@ -247,7 +279,88 @@ fn running(given: &mut Given) -> Running {
     }
 }
 
+/// The settings of a workload, where there is a control plane.
+fn workload(given: &mut Given) -> Option<Workload> {
+    if !given.values.contains_key("--control") {
+        for flag in ["--identity", "--inbound", "--outbound", "--trust-anchors"] {
+            if given.values.contains_key(flag) {
+                given
+                    .problems
+                    .push(format!("{flag}: it goes with --control, which is missing"));
+            }
+        }
+        return None;
+    }
+    for flag in ["--config", "--listen", "--to", "--access-log"] {
+        if given.values.contains_key(flag) {
+            given
+                .problems
+                .push(format!("{flag}: the control plane says that"));
+        }
+    }
+    for flag in ["--trust-anchors", "--identity", "--inbound"] {
+        if !given.values.contains_key(flag) {
+            given
+                .problems
+                .push(format!("{flag}: it is missing, and --control needs it"));
+        }
+    }
+    let text = |text: &str| Ok::<_, String>(Some(text.to_owned()));
+    let control = |text: &str| {
+        let all: Vec<_> = text.split(',').map(|one| one.trim().to_owned()).collect();
+        let is_address = |one: &String| {
+            let port = one
+                .rsplit_once(':')
+                .map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
+            matches!(port, Some((false, Ok(1..))))
+        };
+        match all.iter().all(is_address) {
+            true => Ok(all),
+            false => Err("expected HOST:PORT, with commas between".to_owned()),
+        }
+    };
+    let identity = |text: &str| {
+        text.parse::<SpiffeId>()
+            .map(Some)
+            .map_err(|error| error.to_string())
+    };
+    let address = |text: &str| text.parse::<Address>().map(Some);
+    let span = |text: &str| text.parse::<mesh_model::resources::Duration>().map(|span| span.0);
+    let egress = |text: &str| match text {
+        "any" => Ok(false),
+        "known" => Ok(true),
+        _ => Err("expected any or known".to_owned()),
+    };
+    let identity = given.value("--identity", None, identity);
+    let account = identity.as_ref().and_then(SpiffeId::service_account);
+    let account = account.unwrap_or("workload").to_owned();
+    let service = given.value("--service", None, text).unwrap_or(account);
+    let own_name = format!("{service}-{}", std::process::id());
+    let workload = Workload {
+        control: given.value("--control", Vec::new(), control),
+        trust_anchors: given.value("--trust-anchors", None, text).unwrap_or_default(),
+        token_file: given.value("--token-file", None, text),
+        name: given.value("--name", None, text).unwrap_or(own_name),
+        service,
+        inbound: given.value("--inbound", None, address)?,
+        outbound: given.value("--outbound", None, address),
+        ports: given.value("--ports", Vec::new(), mesh::settings::ports),
+        forward: given.value("--forward", Vec::new(), mesh::settings::forwards),
+        known_only: given.value("--egress", false, egress),
+        name_idle: given.value("--name-idle", Duration::from_secs(600), span),
+        state_dir: given.value("--state-dir", None, text).map(PathBuf::from),
+        identity: identity?,
+    };
+    Some(workload)
+}
+
 fn source(given: &mut Given) -> Option<Source> {
+    if let Some(workload) = workload(given) {
+        return Some(Source::Mesh(Box::new(workload)));
+    }
+    if given.values.contains_key("--control") {
+        return None;
+    }
     let Given { values, problems } = given;
     let access_log = values.get("--access-log").map(|path| AccessLog {
         path: (path != "-").then(|| path.clone()),
@@ -273,7 +386,10 @@ fn source(given: &mut Given) -> Option<Source> {
             }
         }
         (None, None, None) => {
-            problems.push("nothing to do: give --config FILE, or --listen ADDRESS and --to ADDRESS".into());
+            problems.push(
+                "nothing to do: give --config FILE, --listen ADDRESS and --to ADDRESS, or --control LIST"
+                    .into(),
+            );
             None
         }
         (Some(_), _, _) => {
@@ -413,6 +529,36 @@ mod tests {
         for (flag, variable) in VALUES {
             assert!(HELP.contains(flag) && HELP.contains(variable), "{flag}");
         }
+    }
+
+    #[test]
+    fn a_workload_of_a_mesh_has_a_control_plane() {
+        let all = "--control 127.0.0.1:4144,control.test:4144 --trust-anchors roots.pem --token-file token \
+                   --identity spiffe://mesh.test/ns/shop/sa/basket --inbound 127.0.0.1:0 --outbound 127.0.0.1:0 \
+                   --ports 3000=127.0.0.1:41000 --forward web:80=127.0.0.1:0 --egress known --state-dir state";
+        let Ok(Task::Run(Source::Mesh(workload), _)) = told(all) else {
+            panic!()
+        };
+        assert_eq!(
+            (workload.control.len(), &*workload.service, workload.known_only),
+            (2, "basket", true)
+        );
+        let named = |arguments: &str, names: &[&str]| {
+            let problems = told(arguments).unwrap_err();
+            assert_eq!(problems.len(), names.len(), "{problems:?}");
+            for name in names {
+                assert!(
+                    problems.iter().any(|problem| problem.starts_with(name)),
+                    "{name}: {problems:?}"
+                );
+            }
+        };
+        named(
+            "--control nowhere",
+            &["--trust-anchors", "--identity", "--inbound", "--control"],
+        );
+        named(&format!("{all} --listen 127.0.0.1:0"), &["--listen"]);
+        named("--config a --identity spiffe://mesh.test/a", &["--identity"]);
     }
 
     #[test]

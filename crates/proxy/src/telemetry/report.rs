@@ -166,6 +166,8 @@ pub struct ControlReport {
     pub reloads_done: u64,
     /// Changed files that were refused.
     pub reloads_refused: u64,
+    /// For how many seconds the control plane has not answered; `None` where there is none.
+    pub control_plane_silence: Option<u64>,
 }
 
 /// CPU time of all data threads together below which it says nothing about balance.

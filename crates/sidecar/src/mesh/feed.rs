@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
 use mesh_model::resources::{
-    Action, Address, Cluster, Discovery, Endpoints, HostPattern, Listener, Resources, RouteTable, WeightedCluster,
+    Action, Address, Cluster, Discovery, Endpoints, HostPattern, Listener, Resources, RouteTable,
+    WeightedCluster,
 };
 use mesh_model::validate::validate;
 use mesh_xds::kind::Kind;
@@ -128,7 +129,11 @@ impl Feed {
             Kind::Secret => self.roots = Some(read::<TrustRoots>(any)?.pem),
             Kind::Listener if name == self.workload.identity.as_str() => {
                 let own = read::<WorkloadListener>(any)?;
-                sound(&own::resources(&self.workload, own.default_policy, own.policies.clone()))?;
+                sound(&own::resources(
+                    &self.workload,
+                    own.default_policy,
+                    own.policies.clone(),
+                ))?;
                 self.own = Some(own);
             }
             Kind::Listener => {
@@ -237,7 +242,10 @@ impl Feed {
     /// What is to be in force; nothing before it is known who may call.
     pub(crate) fn resources(&mut self) -> Option<Resources> {
         self.go_live();
-        let (default, policies) = self.own.as_ref().map(|own| (own.default_policy, own.policies.clone()))?;
+        let (default, policies) = self
+            .own
+            .as_ref()
+            .map(|own| (own.default_policy, own.policies.clone()))?;
         let mut resources = own::resources(&self.workload, default, policies);
         let mut used = BTreeSet::new();
         for (name, known) in &self.names {
@@ -259,7 +267,9 @@ impl Feed {
         }
         for forward in &self.workload.forward {
             let table = self.names.get(&forward.name).and_then(|name| name.live.as_ref());
-            if let Some((listener, table)) = table.and_then(|table| plain(&forward.name, &forward.address, table)) {
+            if let Some((listener, table)) =
+                table.and_then(|table| plain(&forward.name, &forward.address, table))
+            {
                 resources.listeners.push(listener);
                 resources.route_tables.push(table);
             }
@@ -288,7 +298,10 @@ impl Feed {
 
     /// The names that are live and whose askers were not told yet.
     pub(crate) fn take_answers(&mut self) -> Vec<String> {
-        let live = self.names.iter_mut().filter(|(_, name)| name.live.is_some() && !name.answered);
+        let live = self
+            .names
+            .iter_mut()
+            .filter(|(_, name)| name.live.is_some() && !name.answered);
         live.map(|(name, known)| {
             known.answered = true;
             name.clone()
@@ -328,7 +341,11 @@ impl Feed {
             self.tables.insert(source, table);
         }
         self.clusters = kept.clusters.into_iter().map(|c| (c.name.clone(), c)).collect();
-        self.endpoints = kept.endpoints.into_iter().map(|e| (e.cluster.clone(), e)).collect();
+        self.endpoints = kept
+            .endpoints
+            .into_iter()
+            .map(|e| (e.cluster.clone(), e))
+            .collect();
     }
 }
 
@@ -361,7 +378,11 @@ fn sound(resources: &Resources) -> Result<(), String> {
     let issues = validate(resources);
     match issues.is_empty() {
         true => Ok(()),
-        false => Err(issues.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        false => Err(issues
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")),
     }
 }
 
@@ -397,3 +418,6 @@ fn plain(name: &str, address: &Address, table: &RouteTable) -> Option<(Listener,
     };
     Some((listener, table))
 }
+
+#[cfg(test)]
+mod tests;

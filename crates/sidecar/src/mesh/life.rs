@@ -22,8 +22,8 @@ use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Phase, Proxy}
 use mesh_xds::client::{Client, Event, Subscribed};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::edges::Edges;
 use super::feed::Feed;
@@ -131,7 +131,9 @@ impl<'a> Life<'a> {
         let Some(state) = &self.state else { return };
         let identity = state.identity().and_then(|kept| {
             let key = WorkloadKey::from_pem(&kept.key).ok()?;
-            let chain = CertificateDer::pem_slice_iter(&kept.chain).collect::<Result<_, _>>().ok()?;
+            let chain = CertificateDer::pem_slice_iter(&kept.chain)
+                .collect::<Result<_, _>>()
+                .ok()?;
             let domain = self.workload.identity.trust_domain().clone();
             let bundle = Arc::new(TrustBundle::from_pem(domain, &kept.roots).ok()?);
             self.manager.restored(&key, chain, bundle, now).ok()
@@ -141,9 +143,12 @@ impl<'a> Life<'a> {
             (Some(_), Some(kept)) => {
                 self.feed.restore(kept);
                 self.dirty = Some(Instant::now());
-                self.log().info("serving what was kept until the control plane answers", &[]);
+                self.log()
+                    .info("serving what was kept until the control plane answers", &[]);
             }
-            (None, Some(_)) => self.log().info("what was kept is of no use without its certificate", &[]),
+            (None, Some(_)) => self
+                .log()
+                .info("what was kept is of no use without its certificate", &[]),
             _ => {}
         }
     }
@@ -159,7 +164,8 @@ impl<'a> Life<'a> {
                 Left::Renewed => Duration::ZERO,
                 Left::Ended(error) => {
                     let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", error)];
-                    self.log().warn("the control plane is gone: what is known goes on", &fields);
+                    self.log()
+                        .warn("the control plane is gone: what is known goes on", &fields);
                     self.proxy.control_plane(false);
                     self.pause()
                 }
@@ -181,15 +187,22 @@ impl<'a> Life<'a> {
     async fn without_control(&mut self, span: Duration) {
         let end = Instant::now() + span;
         loop {
-            self.apply();
-            let proxy = self.proxy;
             tokio::select! {
-                biased;
-                applied = applied(&mut self.applying) => self.applied(applied),
-                name = proxy.wanted().next() => self.want(&name),
+                () = self.go_on() => {}
                 () = at(Some(end)) => return,
-                () = at(self.applies_at()) => {}
             }
+        }
+    }
+
+    /// Does the next thing that needs no control plane. May be given up at any time.
+    async fn go_on(&mut self) {
+        self.apply();
+        let applies_at = self.applies_at();
+        let proxy = self.proxy;
+        tokio::select! {
+            applied = applied(&mut self.applying) => self.applied(applied),
+            name = proxy.wanted().next() => self.want(&name),
+            () = at(applies_at) => {}
         }
     }
 
@@ -203,13 +216,9 @@ impl<'a> Life<'a> {
         let addresses = self.workload.control.clone();
         let mut connecting = Box::pin(async move { Control::connect(&addresses, tls, server_name()).await });
         loop {
-            self.apply();
-            let proxy = self.proxy;
             tokio::select! {
                 connected = &mut connecting => return connected.map_err(Left::Ended),
-                applied = applied(&mut self.applying) => self.applied(applied),
-                name = proxy.wanted().next() => self.want(&name),
-                () = at(self.applies_at()) => {}
+                () = self.go_on() => {}
             }
         }
     }
@@ -230,7 +239,10 @@ impl<'a> Life<'a> {
             Err(error) => return Left::Ended(error),
         };
         self.client.connected(Instant::now());
-        let left = self.converse(&control, ads, reports).await.unwrap_or_else(|left| left);
+        let left = self
+            .converse(&control, ads, reports)
+            .await
+            .unwrap_or_else(|left| left);
         if matches!(left, Left::Renewed) {
             let random = self.next_random();
             let _ = self.client.disconnected(random);
@@ -238,7 +250,12 @@ impl<'a> Life<'a> {
         left
     }
 
-    async fn converse(&mut self, control: &Control, mut ads: Ads, mut reports: Reports) -> Result<Left, Left> {
+    async fn converse(
+        &mut self,
+        control: &Control,
+        mut ads: Ads,
+        mut reports: Reports,
+    ) -> Result<Left, Left> {
         let hello = FromSidecar::Hello(self.hello());
         reports.outgoing.send(&hello.into()).await.map_err(Left::Ended)?;
         let mut phase = self.proxy.phase();
@@ -246,7 +263,6 @@ impl<'a> Life<'a> {
         let mut report_at = Instant::now() + self.telemetry_every;
         let mut look_at = Instant::now() + LOOK_AT_NAMES;
         let mut heard = false;
-        let proxy = self.proxy;
         loop {
             self.subscribe();
             while let Some(request) = self.client.poll_request() {
@@ -257,8 +273,7 @@ impl<'a> Life<'a> {
                 self.tell_phase(&mut reports, is, told).map_err(Left::Ended)?;
                 told = is;
             }
-            self.apply();
-            let due = self.manager.due();
+            let (due, deadline) = (self.manager.due(), self.client.deadline());
             tokio::select! {
                 sent = ads.outgoing.flush(), if ads.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
                 sent = reports.outgoing.flush(), if reports.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
@@ -276,10 +291,8 @@ impl<'a> Life<'a> {
                         self.told(message);
                     }
                 }
-                applied = applied(&mut self.applying) => self.applied(applied),
-                name = proxy.wanted().next() => self.want(&name),
-                () = at(self.applies_at()) => {}
-                () = at(self.client.deadline()) => {
+                () = self.go_on() => {}
+                () = at(deadline) => {
                     self.client.tick(Instant::now());
                     self.events();
                 }
@@ -321,7 +334,10 @@ impl<'a> Life<'a> {
             Ok(csr) => csr,
             Err(error) => return Err(Left::Tls(format!("no certificate can be asked for: {error}"))),
         };
-        let token = match (&self.workload.token_file, self.manager.standing(SystemTime::now())) {
+        let token = match (
+            &self.workload.token_file,
+            self.manager.standing(SystemTime::now()),
+        ) {
             // A certificate that is good proves more than a token that may be spent.
             (Some(file), Standing::None | Standing::Expired) => match std::fs::read_to_string(file) {
                 Ok(token) => token.trim().to_owned(),
@@ -335,14 +351,10 @@ impl<'a> Life<'a> {
             attestation: None,
         };
         let mut signing = Box::pin(async { control.sign(request).await });
-        let proxy = self.proxy;
         let signed = loop {
-            self.apply();
             tokio::select! {
                 signed = &mut signing => break signed,
-                applied = applied(&mut self.applying) => self.applied(applied),
-                name = proxy.wanted().next() => self.want(&name),
-                () = at(self.applies_at()) => {}
+                () = self.go_on() => {}
             }
         };
         let signed = match signed {
@@ -361,7 +373,10 @@ impl<'a> Life<'a> {
         let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
         self.log().info(
             "a certificate came",
-            &[("identity", &self.workload.identity), ("seconds", &left.as_secs())],
+            &[
+                ("identity", &self.workload.identity),
+                ("seconds", &left.as_secs()),
+            ],
         );
         self.keep_identity(&svid, signed.roots.as_bytes());
         Ok(())
@@ -369,14 +384,17 @@ impl<'a> Life<'a> {
 
     fn keep_identity(&self, svid: &Svid, roots: &[u8]) {
         let Some(state) = &self.state else { return };
-        let Some(key) = self.manager.key_pem() else { return };
+        let Some(Ok(key)) = self.manager.key().map(WorkloadKey::to_pem) else {
+            return;
+        };
         let identity = Identity {
             key: key.as_bytes().to_vec(),
-            chain: pem(svid.chain()).into_bytes(),
+            chain: svid.chain_pem().into_bytes(),
             roots: roots.to_vec(),
         };
         if let Err(error) = state.keep_identity(&identity) {
-            self.log().warn("the certificate can't be kept", &[("error", &error)]);
+            self.log()
+                .warn("the certificate can't be kept", &[("error", &error)]);
         }
     }
 
@@ -486,7 +504,8 @@ impl<'a> Life<'a> {
         });
         for (kind, name, nack) in refused {
             let fields: [(&str, &dyn std::fmt::Display); 2] = [("resource", &name), ("reason", &nack)];
-            self.log().error("a resource was refused: the last good one serves", &fields);
+            self.log()
+                .error("a resource was refused: the last good one serves", &fields);
             let nack = nack.chars().take(mesh_protocol::MAX_NACK / 4).collect();
             let state = ConfigState {
                 kind: kind.type_url().to_owned(),
@@ -516,7 +535,10 @@ impl<'a> Life<'a> {
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = result {
-            self.log().error("the roots can't be used: the ones before go on", &[("error", &error)]);
+            self.log().error(
+                "the roots can't be used: the ones before go on",
+                &[("error", &error)],
+            );
         }
     }
 
@@ -566,7 +588,8 @@ impl<'a> Life<'a> {
         self.applying = None;
         if let Err(error) = applied {
             let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
-            self.log().error("not applied: the last good configuration keeps serving", &fields);
+            self.log()
+                .error("not applied: the last good configuration keeps serving", &fields);
             return;
         }
         for name in self.feed.take_answers() {
@@ -599,7 +622,10 @@ impl<'a> Life<'a> {
 
     fn revoked(&mut self, denied: mesh_protocol::message::Denied) {
         let now = SystemTime::now();
-        let identities = denied.identities.iter().filter_map(|id| id.parse().ok().map(Denied::Id));
+        let identities = denied
+            .identities
+            .iter()
+            .filter_map(|id| id.parse().ok().map(Denied::Id));
         let serials = denied
             .serials
             .iter()
@@ -687,10 +713,6 @@ async fn until(when: SystemTime) {
     }
 }
 
-fn pem(chain: &[CertificateDer<'_>]) -> String {
-    mesh_identity::pem(chain)
-}
-
 /// Which clusters were called when.
 #[derive(Default)]
 struct Usage {
@@ -705,7 +727,8 @@ impl Usage {
             *requests += route.requests;
             *active += route.active();
         }
-        self.clusters.retain(|cluster, _| totals.contains_key(cluster.as_str()));
+        self.clusters
+            .retain(|cluster, _| totals.contains_key(cluster.as_str()));
         for (cluster, (requests, active)) in totals {
             let (before, used) = self.clusters.entry(cluster.to_owned()).or_insert((requests, now));
             if active > 0 || *before != requests {

@@ -72,7 +72,8 @@ pub(crate) struct Forward {
 
 /// Ports as `3000=127.0.0.1:41000/http2`, with commas between.
 pub(crate) fn ports(text: &str) -> Result<Vec<Port>, String> {
-    const EXPECTED: &str = "expected PORT=ADDRESS, or PORT=ADDRESS/http1, /http2 or /tcp, with commas between";
+    const EXPECTED: &str =
+        "expected PORT=ADDRESS, or PORT=ADDRESS/http1, /http2 or /tcp, with commas between";
     let one = |text: &str| {
         let (port, rest) = text.trim().split_once('=')?;
         let (address, protocol) = match rest.split_once('/') {
@@ -119,7 +120,14 @@ mod tests {
         let ports = ports("3000=127.0.0.1:41000, 5432=127.0.0.1:5432/tcp").unwrap();
         assert_eq!((ports[0].port, ports[0].protocol), (3000, PortProtocol::Auto));
         assert_eq!((ports[1].port, ports[1].protocol), (5432, PortProtocol::Tcp));
-        for wrong in ["", "3000", "0=127.0.0.1:1", "3000=here", "3000=127.0.0.1:1/quic", "1=127.0.0.1:1,"] {
+        for wrong in [
+            "",
+            "3000",
+            "0=127.0.0.1:1",
+            "3000=here",
+            "3000=127.0.0.1:1/quic",
+            "1=127.0.0.1:1,",
+        ] {
             assert!(super::ports(wrong).is_err(), "{wrong}");
         }
     }
@@ -128,7 +136,13 @@ mod tests {
     fn forwards_name_a_service_and_a_port() {
         let forwards = forwards("Basket:3000=127.0.0.1:41001").unwrap();
         assert_eq!(forwards[0].name, "basket:3000");
-        for wrong in ["", "basket=127.0.0.1:1", ":80=127.0.0.1:1", "basket:x=127.0.0.1:1", "basket:80"] {
+        for wrong in [
+            "",
+            "basket=127.0.0.1:1",
+            ":80=127.0.0.1:1",
+            "basket:x=127.0.0.1:1",
+            "basket:80",
+        ] {
             assert!(super::forwards(wrong).is_err(), "{wrong}");
         }
     }

@@ -8,10 +8,13 @@
 
 mod cluster;
 mod endpoints;
+mod listener;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod values;
+
+pub use listener::{ServiceListener, WorkloadListener};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -11,6 +11,9 @@ pub(super) fn write(text: &mut Text, report: &Report) {
         ("refused", control.updates_refused),
     ];
     by_result(text, "mesh_config_updates_total", help, results);
+    let help = "For how long the control plane has not answered; absent where there is none.";
+    let name = "mesh_control_plane_silence_seconds";
+    text.single(name, GAUGE, help, control.control_plane_silence);
     let help = "Panics that were caught.";
     text.single("mesh_panics_total", COUNTER, help, Some(control.panics));
 

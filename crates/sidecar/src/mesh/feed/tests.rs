@@ -1,0 +1,259 @@
+use std::time::Duration;
+
+use mesh_model::resources::{Endpoint, Locality, WorkloadTls};
+
+use super::super::settings::{Forward, Port, PortProtocol};
+use super::*;
+
+const ME: &str = "spiffe://mesh.test/ns/shop/sa/web";
+
+fn workload() -> Workload {
+    Workload {
+        control: vec!["127.0.0.1:4144".into()],
+        trust_anchors: String::new(),
+        token_file: None,
+        name: "web-1".into(),
+        identity: ME.parse().unwrap(),
+        service: "web".into(),
+        inbound: "127.0.0.1:4143".parse().unwrap(),
+        outbound: Some("127.0.0.1:4140".parse().unwrap()),
+        ports: vec![Port {
+            port: 3000,
+            application: "127.0.0.1:41000".parse().unwrap(),
+            protocol: PortProtocol::Auto,
+        }],
+        forward: Vec::new(),
+        known_only: false,
+        name_idle: Duration::from_secs(600),
+        state_dir: None,
+    }
+}
+
+fn feed() -> Feed {
+    let mut feed = Feed::new(workload());
+    let own = feed.default_own();
+    accept(&mut feed, ME, &own);
+    feed
+}
+
+fn accept<T: Translate>(feed: &mut Feed, name: &str, resource: &T) {
+    feed.accept(T::KIND, name, &resource.to_any().unwrap()).unwrap();
+}
+
+fn listener(name: &str, table: &str) -> ServiceListener {
+    ServiceListener {
+        name: name.into(),
+        route_table: table.into(),
+    }
+}
+
+fn cluster(name: &str) -> Cluster {
+    let mut cluster = Cluster::new(name);
+    cluster.workload = Some(WorkloadTls {
+        server_name: "p3000.basket.shop.mesh.test".into(),
+    });
+    cluster
+}
+
+fn endpoints(cluster: &str) -> Endpoints {
+    let mut endpoint = Endpoint::new("10.0.0.1:4143".parse().unwrap());
+    endpoint.identity = Some("spiffe://mesh.test/ns/shop/sa/basket".parse().unwrap());
+    Endpoints {
+        cluster: cluster.into(),
+        localities: vec![Locality {
+            endpoints: vec![endpoint],
+            ..Locality::default()
+        }],
+    }
+}
+
+/// Makes `basket:80` whole, by the table `basket` and the cluster of this name.
+fn basket(feed: &mut Feed, at: &str) {
+    accept(feed, "basket:80", &listener("basket:80", "basket"));
+    accept(
+        feed,
+        "basket",
+        &RouteTable {
+            name: "basket".into(),
+            ..everything_to(at)
+        },
+    );
+    accept(feed, at, &cluster(at));
+    accept(feed, at, &endpoints(at));
+}
+
+fn tables(feed: &mut Feed) -> Vec<String> {
+    let resources = feed.resources().unwrap();
+    assert_eq!(validate(&resources), []);
+    let named = resources.route_tables.into_iter().map(|table| table.name);
+    named.filter(|name| !name.starts_with("application:")).collect()
+}
+
+fn wishes(feed: &Feed) -> Vec<String> {
+    let all = feed.wishes().into_iter();
+    all.map(|(_, name)| name)
+        .filter(|name| name != ROOTS && name != ME)
+        .collect()
+}
+
+#[test]
+fn nothing_is_served_before_it_is_known_who_may_call() {
+    assert!(Feed::new(workload()).resources().is_none());
+    assert_eq!(tables(&mut feed()), [""; 0]);
+}
+
+#[test]
+fn a_name_goes_live_when_all_that_it_needs_is_there() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    assert_eq!(wishes(&feed), ["basket:80"]);
+    accept(&mut feed, "basket:80", &listener("basket:80", "basket"));
+    assert_eq!(wishes(&feed), ["basket:80", "basket"]);
+    accept(
+        &mut feed,
+        "basket",
+        &RouteTable {
+            name: "basket".into(),
+            ..everything_to("b")
+        },
+    );
+    assert_eq!(wishes(&feed), ["b", "basket:80", "basket"]);
+    accept(&mut feed, "b", &cluster("b"));
+    assert_eq!(wishes(&feed), ["b", "b", "basket:80", "basket"]);
+    assert_eq!(tables(&mut feed), [""; 0]);
+    assert_eq!(feed.take_answers(), [""; 0]);
+    accept(&mut feed, "b", &endpoints("b"));
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    assert_eq!(feed.take_answers(), ["basket:80"]);
+    assert_eq!(feed.take_answers(), [""; 0]);
+}
+
+#[test]
+fn what_is_newer_waits_until_it_is_whole() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    basket(&mut feed, "old");
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    accept(
+        &mut feed,
+        "basket",
+        &RouteTable {
+            name: "basket".into(),
+            ..everything_to("new")
+        },
+    );
+    let to = |feed: &mut Feed| {
+        let resources = feed.resources().unwrap();
+        resources
+            .clusters
+            .into_iter()
+            .map(|cluster| cluster.name)
+            .find(|name| !name.contains(':'))
+    };
+    assert_eq!(to(&mut feed).as_deref(), Some("old"));
+    assert!(wishes(&feed).contains(&"old".to_owned()) && wishes(&feed).contains(&"new".to_owned()));
+    accept(&mut feed, "new", &cluster("new"));
+    accept(&mut feed, "new", &endpoints("new"));
+    assert_eq!(to(&mut feed).as_deref(), Some("new"));
+    assert!(!wishes(&feed).contains(&"old".to_owned()));
+}
+
+#[test]
+fn what_is_removed_goes() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    basket(&mut feed, "b");
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    feed.removed(Kind::Cluster, "b");
+    assert_eq!(tables(&mut feed), [""; 0]);
+    accept(&mut feed, "b", &cluster("b"));
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    feed.removed(Kind::Listener, "basket:80");
+    assert_eq!(tables(&mut feed), [""; 0]);
+}
+
+#[test]
+fn a_bad_resource_is_refused_and_the_last_good_one_serves() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    basket(&mut feed, "b");
+    let mut nobody = endpoints("b");
+    nobody.localities[0].endpoints[0].identity = None;
+    let refused = feed
+        .accept(Kind::Endpoints, "b", &nobody.to_any().unwrap())
+        .unwrap_err();
+    assert!(refused.contains("identity"), "{refused}");
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+}
+
+#[test]
+fn names_outside_the_mesh_are_looked_up_unless_only_services_may_be_called() {
+    let mut feed = feed();
+    feed.want("example.test:443");
+    feed.want("10.0.0.9:80");
+    assert_eq!(feed.does_not_exist(Kind::Listener, "example.test:443"), None);
+    assert_eq!(feed.does_not_exist(Kind::Listener, "10.0.0.9:80"), None);
+    assert_eq!(tables(&mut feed), ["10.0.0.9:80", "example.test:443"]);
+    assert_eq!(wishes(&feed), [""; 0]);
+    let mut known = Feed::new(Workload {
+        known_only: true,
+        ..workload()
+    });
+    known.want("example.test:443");
+    let refused = known.does_not_exist(Kind::Listener, "example.test:443");
+    assert_eq!(refused.as_deref(), Some("example.test:443"));
+    assert_eq!(wishes(&known), [""; 0]);
+}
+
+#[test]
+fn names_that_nobody_calls_are_dropped() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    basket(&mut feed, "b");
+    feed.forget(|_| true);
+    assert_eq!(wishes(&feed).len(), 4, "somebody waits for it");
+    let _ = (tables(&mut feed), feed.take_answers());
+    feed.forget(|_| false);
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    feed.forget(|cluster| cluster == "b");
+    assert_eq!((tables(&mut feed), wishes(&feed)), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_plain_listener_leads_to_its_name_whatever_host_is_asked_for() {
+    let forward = Forward {
+        name: "basket:80".into(),
+        address: "127.0.0.1:41001".parse().unwrap(),
+    };
+    let mut feed = Feed::new(Workload {
+        forward: vec![forward],
+        ..workload()
+    });
+    let own = feed.default_own();
+    accept(&mut feed, ME, &own);
+    assert_eq!(wishes(&feed), ["basket:80"]);
+    basket(&mut feed, "b");
+    assert_eq!(tables(&mut feed), ["basket:80", "forward:basket:80"]);
+    let resources = feed.resources().unwrap();
+    let plain = resources
+        .listeners
+        .iter()
+        .find(|listener| listener.name == "forward:basket:80")
+        .unwrap();
+    assert_eq!(plain.tcp, WeightedCluster::all("b"));
+    feed.forget(|_| true);
+    assert_eq!(tables(&mut feed).len(), 2, "it is kept");
+}
+
+#[test]
+fn what_was_kept_is_taken_up_again() {
+    let mut before = feed();
+    before.want("basket:80");
+    basket(&mut before, "b");
+    let _ = tables(&mut before);
+    let kept = serde_json::to_string(&before.kept()).unwrap();
+    let mut after = Feed::new(workload());
+    after.restore(serde_json::from_str(&kept).unwrap());
+    assert_eq!(after.resources(), before.resources());
+    assert_eq!(after.wishes(), before.wishes());
+}
