@@ -1,9 +1,11 @@
 //! Which kinds of resources are there, and in which order do they come?
 
-/// A kind of resource. The order is make before break: a route never before its clusters, a cluster with its endpoints
-/// at once.
+/// A kind of resource. The order is make before break: roots before whom they vouch for, a route never before its
+/// clusters, a cluster with its endpoints at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
+    /// SDS.
+    Secret,
     /// CDS.
     Cluster,
     /// EDS.
@@ -16,11 +18,18 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Cluster, Self::Endpoints, Self::Listener, Self::RouteTable];
+    pub const ALL: [Self; 5] = [
+        Self::Secret,
+        Self::Cluster,
+        Self::Endpoints,
+        Self::Listener,
+        Self::RouteTable,
+    ];
 
     /// The type of its message.
     pub fn type_url(self) -> &'static str {
         match self {
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",

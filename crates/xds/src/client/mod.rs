@@ -71,7 +71,7 @@ pub enum Subscribed {
 #[derive(Debug)]
 pub struct Client {
     node: Node,
-    kinds: [PerKind; 4],
+    kinds: [PerKind; Kind::ALL.len()],
     loss: Loss,
     backoff: Backoff,
     events: VecDeque<Event>,
@@ -254,8 +254,9 @@ impl Client {
     }
 
     fn of(&mut self, kind: Kind) -> &mut PerKind {
-        let [cluster, endpoints, listener, route_table] = &mut self.kinds;
+        let [secret, cluster, endpoints, listener, route_table] = &mut self.kinds;
         match kind {
+            Kind::Secret => secret,
             Kind::Cluster => cluster,
             Kind::Endpoints => endpoints,
             Kind::Listener => listener,

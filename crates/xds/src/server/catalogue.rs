@@ -15,7 +15,7 @@ type ByName = BTreeMap<String, Arc<wire::Resource>>;
 /// Encoded resources. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
-    kinds: [Arc<ByName>; 4],
+    kinds: [Arc<ByName>; Kind::ALL.len()],
 }
 
 impl Catalogue {
@@ -41,8 +41,9 @@ impl Catalogue {
     }
 
     pub(super) fn of(&self, kind: Kind) -> &ByName {
-        let [cluster, endpoints, listener, route_table] = &self.kinds;
+        let [secret, cluster, endpoints, listener, route_table] = &self.kinds;
         match kind {
+            Kind::Secret => secret,
             Kind::Cluster => cluster,
             Kind::Endpoints => endpoints,
             Kind::Listener => listener,
@@ -51,8 +52,9 @@ impl Catalogue {
     }
 
     fn of_mut(&mut self, kind: Kind) -> &mut Arc<ByName> {
-        let [cluster, endpoints, listener, route_table] = &mut self.kinds;
+        let [secret, cluster, endpoints, listener, route_table] = &mut self.kinds;
         match kind {
+            Kind::Secret => secret,
             Kind::Cluster => cluster,
             Kind::Endpoints => endpoints,
             Kind::Listener => listener,

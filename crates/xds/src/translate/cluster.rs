@@ -10,6 +10,7 @@ use mesh_model::resources::{
     Balancer, Cluster, ClusterLimits, ClusterTimeouts, Discovery, Duration, UpstreamProtocol,
 };
 
+use super::tls::{to_transport_socket, workload};
 use super::values::{duration, port, to_duration, to_socket_address};
 use super::{Refusal, Translate, decode, envelope, our_metadata, to_metadata};
 use crate::kind::Kind;
@@ -50,6 +51,7 @@ impl Translate for Cluster {
             let options = decode(&options.value, "").map_err(within)?;
             http_options(&options, &mut cluster).map_err(within)?;
         }
+        cluster.workload = workload(message.transport_socket.as_ref(), cluster.protocol)?;
         Ok(cluster)
     }
 
@@ -81,6 +83,9 @@ impl Translate for Cluster {
             ..wire::Cluster::default()
         };
         to_discovery(self, &mut message)?;
+        if let Some(workload) = &self.workload {
+            message.transport_socket = Some(to_transport_socket(workload, self.protocol)?);
+        }
         let mut ours = our_bounds(self);
         to_balancer(&self.balancer, &mut message, &mut ours);
         message.metadata = to_metadata(ours);
@@ -90,15 +95,7 @@ impl Translate for Cluster {
 
 /// Whatever decides where connections come from, where they go and how they are protected is done as told or not at all.
 fn refuse_unsafe(message: &wire::Cluster) -> Result<(), Refusal> {
-    let plaintext = |socket: &wire::TransportSocket| socket.name == "envoy.transport_sockets.raw_buffer";
     let unsafe_fields = [
-        (
-            "transport_socket",
-            message
-                .transport_socket
-                .as_ref()
-                .is_some_and(|socket| !plaintext(socket)),
-        ),
         (
             "transport_socket_matches",
             !message.transport_socket_matches.is_empty(),
@@ -132,7 +129,7 @@ fn eds(message: &wire::Cluster) -> Result<Discovery, Refusal> {
     let config = message.eds_cluster_config.as_ref();
     let aggregated = config
         .and_then(|config| config.eds_config.as_ref())
-        .is_some_and(|source| source.ads.is_some() || source.same.is_some());
+        .is_some_and(wire::ConfigSource::is_aggregated);
     if !aggregated {
         return Err(refusal(
             "eds_config",
@@ -175,11 +172,7 @@ fn to_discovery(cluster: &Cluster, message: &mut wire::Cluster) -> Result<(), Re
         Discovery::Endpoints => {
             message.discovery_type = DiscoveryType::Eds.into();
             message.eds_cluster_config = Some(wire::EdsClusterConfig {
-                eds_config: Some(wire::ConfigSource {
-                    ads: Some(wire::Empty {}),
-                    same: None,
-                    resource_api_version: 2,
-                }),
+                eds_config: Some(wire::ConfigSource::aggregated()),
                 service_name: String::new(),
             });
         }

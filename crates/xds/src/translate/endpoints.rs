@@ -3,11 +3,15 @@
 use std::collections::HashSet;
 
 use mesh_model::resources::{Endpoint, Endpoints, Health, Locality};
+use mesh_model::spiffe::{SpiffeError, SpiffeId};
 
 use super::values::{address, to_address};
-use super::{Refusal, Translate, our_metadata, to_metadata};
+use super::{OURS, Refusal, Translate, our_metadata, to_metadata};
 use crate::kind::Kind;
 use crate::wire;
+
+/// The key of our metadata that is no label.
+const IDENTITY: &str = "identity";
 
 /// `envoy.config.core.v3.HealthStatus`.
 mod health {
@@ -62,7 +66,12 @@ impl Translate for Endpoints {
             }
             endpoints.push(wire::LocalityLbEndpoints {
                 locality: Some(place),
-                lb_endpoints: locality.endpoints.iter().map(to_lb_endpoint).collect(),
+                lb_endpoints: locality
+                    .endpoints
+                    .iter()
+                    .map(to_lb_endpoint)
+                    .collect::<Result<_, _>>()
+                    .map_err(|refusal| refusal.within(&format!("localities[{number}].endpoints")))?,
                 load_balancing_weight: Some(locality.weight),
                 priority: locality.priority,
                 leds_cluster_locality_config: None,
@@ -96,6 +105,9 @@ fn locality(group: wire::LocalityLbEndpoints) -> Result<Locality, Refusal> {
 }
 
 fn lb_endpoint(endpoint: wire::LbEndpoint) -> Result<Endpoint, Refusal> {
+    let identity = identity(endpoint.metadata.as_ref())?;
+    let mut metadata = our_metadata(endpoint.metadata.as_ref());
+    metadata.remove(IDENTITY);
     let place = endpoint
         .endpoint
         .ok_or_else(|| Refusal::new("endpoint", "named endpoints are not known"))?;
@@ -107,13 +119,37 @@ fn lb_endpoint(endpoint: wire::LbEndpoint) -> Result<Endpoint, Refusal> {
             health::DRAINING => Health::Draining,
             _ => Health::Unhealthy,
         },
-        identity: None,
-        metadata: our_metadata(endpoint.metadata.as_ref()),
+        identity,
+        metadata,
     })
 }
 
-fn to_lb_endpoint(endpoint: &Endpoint) -> wire::LbEndpoint {
-    wire::LbEndpoint {
+fn identity(metadata: Option<&wire::Metadata>) -> Result<Option<SpiffeId>, Refusal> {
+    let refusal = |reason: &str| Refusal::new(format!("metadata.{OURS}.{IDENTITY}"), reason);
+    let ours = metadata.and_then(|metadata| metadata.filter_metadata.get(OURS));
+    let Some(value) = ours.and_then(|ours| ours.fields.get(IDENTITY)) else {
+        return Ok(None);
+    };
+    let text = value.string_value.as_ref().ok_or_else(|| refusal("is no text"))?;
+    let id = text
+        .parse()
+        .map_err(|error: SpiffeError| refusal(&error.to_string()))?;
+    Ok(Some(id))
+}
+
+fn to_lb_endpoint(endpoint: &Endpoint) -> Result<wire::LbEndpoint, Refusal> {
+    let mut metadata = endpoint.metadata.clone();
+    // A label must not become an identity.
+    if metadata.contains_key(IDENTITY) {
+        return Err(Refusal::new(
+            format!("metadata.{IDENTITY}"),
+            "is the name of what is said about the endpoint itself",
+        ));
+    }
+    if let Some(identity) = &endpoint.identity {
+        metadata.insert(IDENTITY.to_owned(), identity.as_str().to_owned());
+    }
+    Ok(wire::LbEndpoint {
         endpoint: Some(wire::Endpoint {
             address: Some(to_address(&endpoint.address)),
         }),
@@ -122,9 +158,9 @@ fn to_lb_endpoint(endpoint: &Endpoint) -> wire::LbEndpoint {
             Health::Draining => health::DRAINING,
             Health::Unhealthy => health::UNHEALTHY,
         },
-        metadata: to_metadata(endpoint.metadata.clone()),
+        metadata: to_metadata(metadata),
         load_balancing_weight: Some(endpoint.weight),
-    }
+    })
 }
 
 /// `region/zone/sub zone` as one text, as far as it is said.

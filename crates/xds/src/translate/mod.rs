@@ -10,11 +10,13 @@ mod cluster;
 mod endpoints;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use self::tls::{IDENTITY_SECRET, ROOTS_SECRET, TrustRoots};
 use crate::kind::Kind;
 use crate::wire;
 
@@ -57,6 +59,8 @@ impl std::error::Error for Refusal {}
 pub trait Translate: Sized {
     /// The kind of the resource, and so the type of the message.
     const KIND: Kind;
+    /// Whether a field that is not in our messages is refused rather than passed over.
+    const WHOLE: bool = false;
     /// The message.
     type Message: prost::Message + Default;
 
@@ -81,7 +85,8 @@ pub trait Translate: Sized {
         if any.type_url != expected {
             return Err(Refusal::new("type_url", format!("expected {expected}")));
         }
-        Self::from_message(decode(&any.value, "value")?)
+        let read = if Self::WHOLE { decode_whole } else { decode };
+        Self::from_message(read(&any.value, "value")?)
     }
 
     /// The message in its envelope.
@@ -95,6 +100,19 @@ pub trait Translate: Sized {
 
 fn decode<M: prost::Message + Default>(bytes: &[u8], field: &str) -> Result<M, Refusal> {
     M::decode(bytes).map_err(|error| Refusal::new(field, format!("not readable: {error}")))
+}
+
+/// As [`decode`], and nothing may be in the bytes that is not in the message: what decoding skipped is missing when it is
+/// encoded again.
+fn decode_whole<M: prost::Message + Default>(bytes: &[u8], field: &str) -> Result<M, Refusal> {
+    let message: M = decode(bytes, field)?;
+    if message.encoded_len() == bytes.len() {
+        return Ok(message);
+    }
+    Err(Refusal::new(
+        field,
+        "holds a field that is not known, and to pass it over is not safe",
+    ))
 }
 
 fn envelope(type_url: &str, message: &impl prost::Message) -> wire::Any {

@@ -1,10 +1,11 @@
 use std::net::IpAddr;
 
 use mesh_model::resources::*;
+use mesh_model::spiffe::SpiffeId;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::{Refusal, Translate};
+use super::{Refusal, Translate, TrustRoots};
 use crate::wire;
 
 fn address() -> impl Strategy<Value = Address> {
@@ -18,16 +19,24 @@ fn span(least: u64) -> impl Strategy<Value = Duration> {
     (least..=86_400_000).prop_map(Duration::from_millis)
 }
 
+fn identity() -> impl Strategy<Value = SpiffeId> {
+    "[a-z]{1,6}\\.local/ns/[a-z]{1,6}/sa/[a-z]{1,4}"
+        .prop_map(|text| format!("spiffe://{text}").parse().unwrap())
+}
+
 fn endpoint() -> impl Strategy<Value = Endpoint> {
     let health = prop::sample::select(vec![Health::Healthy, Health::Draining, Health::Unhealthy]);
     let metadata = prop::collection::btree_map("[a-z]{1,8}", ".{0,8}", 0..3);
-    (address(), 1..=1000_u32, health, metadata).prop_map(|(address, weight, health, metadata)| Endpoint {
-        identity: None,
-        address,
-        weight,
-        health,
-        metadata,
-    })
+    let identity = prop::option::of(identity());
+    (address(), 1..=1000_u32, health, identity, metadata).prop_map(
+        |(address, weight, health, identity, metadata)| Endpoint {
+            identity,
+            address,
+            weight,
+            health,
+            metadata,
+        },
+    )
 }
 
 prop_compose! {
@@ -71,11 +80,13 @@ prop_compose! {
         slow_start in span(0),
         limits in any::<[u32; 5]>(),
         timeouts in (span(1), span(0), span(0)),
+        workload in prop::option::of("p[0-9]{1,5}\\.[a-z]{1,9}\\.shop\\.mesh\\.local"),
     ) -> Cluster {
         let [connections, pending_requests, requests, idle_connections, streams_per_connection] = limits;
         let (connect, idle, max_connection_age) = timeouts;
         Cluster {
             discovery, protocol, balancer, slow_start,
+            workload: workload.map(|server_name| WorkloadTls { server_name }),
             limits: ClusterLimits {
                 connections, pending_requests, requests, idle_connections, streams_per_connection,
             },
@@ -97,10 +108,17 @@ proptest! {
     }
 
     #[test]
+    fn roots_come_back_as_they_went(name in ".{0,9}", pem in ".{0,99}") {
+        let roots = TrustRoots { name, pem };
+        prop_assert_eq!(TrustRoots::from_any(&roots.to_any().unwrap()), Ok(roots));
+    }
+
+    #[test]
     fn any_bytes_are_read_or_refused(value in prop::collection::vec(any::<u8>(), 0..200)) {
         let any = |type_url: &str| wire::Any { type_url: type_url.into(), value: value.clone().into() };
         let _ = Cluster::from_any(&any(Cluster::KIND.type_url()));
         let _ = Endpoints::from_any(&any(Endpoints::KIND.type_url()));
+        let _ = TrustRoots::from_any(&any(TrustRoots::KIND.type_url()));
     }
 }
 
@@ -150,6 +168,111 @@ fn what_would_change_safety_is_refused_by_field() {
         nanos: 0,
     };
     assert_eq!(refused(|c| c.connect_timeout = Some(negative)), "connect_timeout");
+}
+
+fn workload_cluster() -> wire::Cluster {
+    let mut cluster = Cluster::new("basket");
+    cluster.workload = Some(WorkloadTls {
+        server_name: "p80.basket.shop.mesh.local".into(),
+    });
+    cluster.to_message().unwrap()
+}
+
+/// The cluster with another TLS context.
+fn with_context(change: impl FnOnce(&mut wire::UpstreamTlsContext)) -> Result<Cluster, Refusal> {
+    let mut message = workload_cluster();
+    let config = message.transport_socket.as_mut().unwrap().typed_config.as_mut();
+    let config = config.unwrap();
+    let mut context = wire::UpstreamTlsContext::decode(&*config.value).unwrap();
+    change(&mut context);
+    config.value = context.encode_to_vec().into();
+    Cluster::from_message(message)
+}
+
+#[test]
+fn only_the_mtls_of_workloads_is_taken() {
+    let common = |context: &mut wire::UpstreamTlsContext| context.common_tls_context.clone().unwrap();
+    assert!(with_context(|_| {}).unwrap().workload.is_some());
+    type Change = fn(&mut wire::CommonTlsContext);
+    let changes: &[Change] = &[
+        |c| c.tls_params = None,
+        |c| c.tls_params.as_mut().unwrap().tls_minimum_protocol_version = 3,
+        |c| c.alpn_protocols.push("h2".into()),
+        |c| c.alpn_protocols.clear(),
+        |c| c.tls_certificate_sds_secret_configs.clear(),
+        |c| c.validation_context_sds_secret_config = None,
+        |c| c.validation_context_sds_secret_config.as_mut().unwrap().name = "other".into(),
+    ];
+    for change in changes {
+        let refused = with_context(|context| {
+            let mut changed = common(context);
+            change(&mut changed);
+            context.common_tls_context = Some(changed);
+        });
+        assert_eq!(refused.unwrap_err().field, "transport_socket");
+    }
+    assert_eq!(
+        with_context(|context| context.sni.clear()).unwrap_err().field,
+        "transport_socket"
+    );
+    // `allow_renegotiation`, which is not in our message.
+    let mut message = workload_cluster();
+    let config = message.transport_socket.as_mut().unwrap().typed_config.as_mut();
+    let config = config.unwrap();
+    config.value = [&config.value[..], &[0x18, 1]].concat().into();
+    assert_eq!(
+        Cluster::from_message(message).unwrap_err().field,
+        "transport_socket"
+    );
+}
+
+#[test]
+fn an_unreadable_identity_is_refused() {
+    let mut endpoint = Endpoint::new("127.0.0.1:80".parse().unwrap());
+    endpoint.identity = Some("spiffe://mesh.local/ns/shop/sa/web".parse().unwrap());
+    let endpoints = Endpoints {
+        cluster: "web".into(),
+        localities: vec![Locality {
+            endpoints: vec![endpoint],
+            ..Locality::default()
+        }],
+    };
+    let mut message = endpoints.to_message().unwrap();
+    let metadata = message.endpoints[0].lb_endpoints[0].metadata.as_mut().unwrap();
+    let ours = metadata.filter_metadata.get_mut("mesh").unwrap();
+    ours.fields.get_mut("identity").unwrap().string_value = Some("spiffe://mesh.local".into());
+    assert_eq!(
+        Endpoints::from_message(message).unwrap_err().field,
+        "endpoints[0].lb_endpoints[0].metadata.mesh.identity"
+    );
+    let mut forged = endpoints;
+    forged.localities[0].endpoints[0].metadata = [("identity".into(), "spiffe://a/b".into())].into();
+    assert_eq!(
+        forged.to_message().unwrap_err().field,
+        "localities[0].endpoints.metadata.identity"
+    );
+}
+
+#[test]
+fn keys_are_no_roots() {
+    let roots = TrustRoots {
+        name: "mesh/roots".into(),
+        pem: "-----BEGIN CERTIFICATE-----".into(),
+    };
+    let mut message = roots.to_message().unwrap();
+    message.tls_certificate = Some(vec![]);
+    assert_eq!(
+        TrustRoots::from_message(message).unwrap_err().field,
+        "tls_certificate"
+    );
+    // `allow_expired_certificate` of the validation context, which is not in our message.
+    let context = [0x0a, 0x03, 0x1a, 0x01, b'x', 0x40, 0x01];
+    let bytes = [&[0x22, context.len() as u8][..], &context].concat();
+    let any = wire::Any {
+        type_url: TrustRoots::KIND.type_url().into(),
+        value: bytes.into(),
+    };
+    assert_eq!(TrustRoots::from_any(&any).unwrap_err().field, "value");
 }
 
 #[test]

@@ -109,6 +109,22 @@ pub struct ConfigSource {
     pub resource_api_version: i32,
 }
 
+impl ConfigSource {
+    /// The stream that this comes on.
+    pub fn aggregated() -> Self {
+        Self {
+            ads: Some(Empty {}),
+            same: None,
+            resource_api_version: 2,
+        }
+    }
+
+    /// Whether this is the stream it came on.
+    pub fn is_aggregated(&self) -> bool {
+        self.ads.is_some() || self.same.is_some()
+    }
+}
+
 /// A message whose presence says all.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Empty {}

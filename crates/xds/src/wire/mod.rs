@@ -12,11 +12,13 @@ mod cluster;
 mod core;
 mod discovery;
 mod endpoint;
+mod tls;
 
 pub use self::cluster::*;
 pub use self::core::*;
 pub use self::discovery::*;
 pub use self::endpoint::*;
+pub use self::tls::*;
 
 /// A message that nobody here opens.
 pub type Opaque = Vec<u8>;

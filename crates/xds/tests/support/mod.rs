@@ -136,7 +136,7 @@ impl Believed {
                 let endpoints = Endpoints::from_any(any).map_err(refused)?;
                 self.endpoints.insert(name.to_owned(), endpoints);
             }
-            Kind::Listener | Kind::RouteTable => return Err("nobody asked".into()),
+            Kind::Secret | Kind::Listener | Kind::RouteTable => return Err("nobody asked".into()),
         }
         *self.accepted.entry(kind).or_default() += 1;
         Ok(())
