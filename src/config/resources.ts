@@ -26,6 +26,7 @@ export interface Listener {
   defaultPolicy?: 'allow' | 'allowAuthenticated' | 'deny';
   routes?: string;
   onDemand?: boolean;
+  transparent?: boolean;
   tcp?: WeightedCluster[];
   sni?: SniRoute[];
   limits?: ListenerLimits;

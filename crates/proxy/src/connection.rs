@@ -21,7 +21,7 @@ use mesh_model::resources::{ListenerProtocol, WeightedCluster};
 use crate::access;
 use crate::balance::{EndpointState, Outcome as Verdict};
 use crate::clock::after;
-use crate::exchange::{Peer, Proved};
+use crate::exchange::{Peer, Proved, find_out};
 use crate::first_bytes::by_first_bytes;
 use crate::io::Net;
 use crate::io::wire::{Filled, ReadSize, Wire};
@@ -79,6 +79,9 @@ pub(crate) type Streamed = Result<Option<Reason>, Reason>;
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     let plan = connection.listener.plan();
+    if plan.resource.transparent {
+        connection.peer.original = connection.wire.io.original_destination();
+    }
     if let Some(tls) = &plan.tls {
         if plan.sni.is_some() {
             let streamed = match passes_through(&mut connection, &plan).await {
@@ -400,10 +403,25 @@ pub(crate) async fn stream_server<N: Net>(
     {
         connection.thread.telemetry.listener(&plan.label).audited();
     }
-    if to.is_empty() && connection.peer.called.is_some() {
+    if !plan.declares(&connection.peer) {
         return Err(Reason::PortUndeclared);
     }
     let not_after = connection.listener.drain_deadline();
+    if let (true, Some(on_demand), Some(original)) =
+        (to.is_empty(), &plan.on_demand, connection.peer.original)
+    {
+        let found = find_out::stream(
+            &connection.thread,
+            &connection.listener,
+            &connection.deadline,
+            original,
+        );
+        let to = match on_demand.table(original.to_string().as_bytes()) {
+            Some(table) => table.tcp.clone(),
+            None => Box::pin(found).await?,
+        };
+        return dial(&connection.thread, &connection.deadline, not_after, &to).await;
+    }
     dial(&connection.thread, &connection.deadline, not_after, to).await
 }
 

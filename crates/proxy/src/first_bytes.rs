@@ -33,10 +33,14 @@ const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
-    let tcp = &plan.resource.tcp;
+    // Where the kernel redirected it from decides what may be spoken.
+    let (takes_streams, speaks_http) = (
+        plan.takes_streams(&connection.peer),
+        plan.speaks_http(&connection.peer),
+    );
     let stats = connection.thread.telemetry.listener(&plan.label);
     let mut server = None;
-    if !tcp.is_empty() && connection.wire.unread().is_empty() {
+    if takes_streams && connection.wire.unread().is_empty() {
         match first_byte(&mut connection, SILENCE).await {
             FirstByte::Came => {}
             FirstByte::Ended => return Next::Over(None),
@@ -56,11 +60,11 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
         let detected = detect(connection.wire.unread(), most);
         match detected {
             Detected::Undecided => {}
-            Detected::Http1 if plan.reads_http() => {
+            Detected::Http1 if speaks_http => {
                 stats.detected(Protocol::Http1);
                 return Next::Http1(connection);
             }
-            Detected::Http2 if plan.reads_http() => {
+            Detected::Http2 if speaks_http => {
                 stats.detected(Protocol::Http2);
                 return Next::Http2(connection);
             }
@@ -73,27 +77,27 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
                 let streamed = pass_through(&mut connection, plan).await;
                 return over(&connection, Protocol::Tls, streamed);
             }
-            _ if !tcp.is_empty() => {
+            _ if takes_streams => {
                 stats.detected(Protocol::Tcp);
                 let streamed = stream_to(&mut connection, plan, server).await;
                 return over(&connection, Protocol::Tcp, streamed);
             }
             Detected::Tls => return over(&connection, Protocol::Tls, Err(Reason::TlsNotConfigured)),
             // The HTTP/1 engine says what is wrong with it.
-            _ if plan.reads_http() => return Next::Http1(connection),
+            _ if speaks_http => return Next::Http1(connection),
             _ => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
         }
         match fill(&mut connection, at, most).await {
             Ok(Filled::Bytes(_)) => {}
             Ok(Filled::End) if connection.wire.unread().is_empty() => return Next::Over(None),
-            Ok(_) if !tcp.is_empty() => {
+            Ok(_) if takes_streams => {
                 let streamed = stream_to(&mut connection, plan, server).await;
                 return over(&connection, Protocol::Tcp, streamed);
             }
-            Ok(_) if plan.reads_http() => return Next::Http1(connection),
+            Ok(_) if speaks_http => return Next::Http1(connection),
             Ok(_) => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
             // Waiting is no way around HTTP's rules: what may still become a request never becomes a TCP stream.
-            Err(Reason::HeaderTimeout) if plan.reads_http() && is_text(connection.wire.unread()) => {
+            Err(Reason::HeaderTimeout) if speaks_http && is_text(connection.wire.unread()) => {
                 return Next::Over(Some(http1::connection::too_slow(connection, plan).await));
             }
             Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
@@ -135,7 +139,7 @@ enum ServerFirst<S> {
 
 /// Calls the TCP target and sees who speaks first.
 async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst<N::Stream> {
-    let mut server = match stream_server(connection, &plan.resource.tcp).await {
+    let mut server = match stream_server(connection, plan.tcp(&connection.peer)).await {
         Ok(server) => server,
         Err(reason) => {
             return match first_byte(connection, LAST_WORD).await {
@@ -148,6 +152,7 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
             };
         }
     };
+    let is_http = plan.speaks_http(&connection.peer);
     let Connection {
         thread,
         listener,
@@ -156,7 +161,6 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
         opened,
         ..
     } = &mut *connection;
-    let is_http = plan.reads_http();
     let idle = after(thread.now(), plan.timeouts.tcp_idle);
     let warm = after(*opened, Some(WARM));
     deadline.set(idle);

@@ -23,7 +23,7 @@ use crate::telemetry::Label;
 use crate::telemetry::access_log::{Output, Sampler};
 use crate::tls::ServerTls;
 use crate::upstream::cluster::ClusterPlan;
-use crate::workload::Inbound;
+use crate::workload::{Inbound, Port};
 
 /// Resources by name.
 pub type ByName<T> = HashMap<Arc<str>, Arc<T>, RandomState>;
@@ -51,6 +51,8 @@ pub struct Routes {
     pub labels: Vec<Label>,
     /// The same names' numbers.
     pub label_ids: HashSet<u64, RandomState>,
+    /// Where streams go that are not HTTP, where the table is a name's: as its first route that leads somewhere.
+    pub tcp: Vec<WeightedCluster>,
 }
 
 /// A listener, compiled.
@@ -81,6 +83,16 @@ pub struct ListenerPlan {
     pub access: Option<AccessPlan>,
     /// What all threads count together; outlives the plan.
     pub shared: Arc<ListenerShared>,
+}
+
+/// What a client means by its connection.
+enum Means<'a> {
+    /// The listener itself.
+    Listener,
+    /// A port of the workload.
+    Port(&'a Port),
+    /// A port that was not declared.
+    Nothing,
 }
 
 /// The parts of a listener that are compiled.
@@ -179,25 +191,57 @@ impl ListenerPlan {
         self.routes.is_some() || self.on_demand.is_some()
     }
 
+    /// What a client means by its connection.
+    #[inline]
+    fn means(&self, client: &Peer) -> Means<'_> {
+        let port = match (&self.workload, &client.called, client.original) {
+            (_, None, None) | (None, None, Some(_)) => return Means::Listener,
+            (Some(workload), Some(target), _) => workload.port(target),
+            (Some(workload), None, Some(original)) => workload.plain_port(original.port()),
+            (None, Some(_), _) => None,
+        };
+        port.map_or(Means::Nothing, Means::Port)
+    }
+
+    /// Whether what a client means was declared.
+    pub fn declares(&self, client: &Peer) -> bool {
+        !matches!(self.means(client), Means::Nothing)
+    }
+
+    /// Whether requests are read from this client. Those that mean nothing are answered.
+    pub fn speaks_http(&self, client: &Peer) -> bool {
+        match self.means(client) {
+            Means::Listener => self.reads_http(),
+            Means::Port(port) => port.routes.is_some(),
+            Means::Nothing => true,
+        }
+    }
+
     /// The routes for the requests of a client to this authority.
     #[inline]
     pub fn routes(&self, client: &Peer, authority: &[u8]) -> Option<&Arc<Routes>> {
-        match &client.called {
-            None => match &self.on_demand {
+        match self.means(client) {
+            Means::Listener => match &self.on_demand {
                 None => self.routes.as_ref(),
                 Some(on_demand) => on_demand.table(authority),
             },
-            Some(target) => self.workload.as_ref()?.port(target)?.routes.as_ref(),
+            Means::Port(port) => port.routes.as_ref(),
+            Means::Nothing => None,
         }
     }
 
     /// Where a client's streams go that are not HTTP.
     pub fn tcp(&self, client: &Peer) -> &[WeightedCluster] {
-        let Some(target) = &client.called else {
-            return &self.resource.tcp;
-        };
-        let port = self.workload.as_ref().and_then(|workload| workload.port(target));
-        port.map_or(&[], |port| &port.tcp)
+        match self.means(client) {
+            Means::Listener => &self.resource.tcp,
+            Means::Port(port) => &port.tcp,
+            Means::Nothing => &[],
+        }
+    }
+
+    /// Whether streams that are not HTTP go somewhere: to where this client connected to, if nowhere else.
+    pub fn takes_streams(&self, client: &Peer) -> bool {
+        !self.tcp(client).is_empty() || (self.on_demand.is_some() && client.original.is_some())
     }
 
     /// All its route tables.

@@ -126,7 +126,11 @@ impl Policy {
                 Proved::Identity(identity) => PeerIdentity::Known(&identity.id),
             },
             address: peer.ip,
-            port: peer.called.as_ref().map(|target| target.port()).or(self.port),
+            port: match (&peer.called, peer.original) {
+                (Some(target), _) => Some(target.port()),
+                (None, Some(original)) => Some(original.port()),
+                (None, None) => self.port,
+            },
         }
     }
 }

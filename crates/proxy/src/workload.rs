@@ -78,6 +78,11 @@ impl Inbound {
         &self.config
     }
 
+    /// The port that a connection without TLS means, if it was declared.
+    pub fn plain_port(&self, number: u16) -> Option<&Port> {
+        self.ports.iter().find(|port| port.port == number)
+    }
+
     /// The port that is called, if it was declared.
     pub fn port(&self, target: &Target) -> Option<&Port> {
         let of_number = || self.ports.iter().filter(|port| port.port == target.port());

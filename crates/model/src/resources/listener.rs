@@ -38,6 +38,10 @@ pub struct Listener {
     /// yet. Instead of `routes`. Default false.
     #[serde(default)]
     pub on_demand: bool,
+    /// Whether the kernel may have redirected connections here: it is asked where they were made to
+    /// (`SO_ORIGINAL_DST`), and that is the port that is meant, or the name to ask for. Default false.
+    #[serde(default)]
+    pub transparent: bool,
     /// Where streams go that are not HTTP. Several targets are drawn by weight. Empty: such streams are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tcp: Vec<WeightedCluster>,
@@ -80,6 +84,7 @@ impl Listener {
             default_policy: PolicyDefault::default(),
             routes: None,
             on_demand: false,
+            transparent: false,
             tcp: Vec::new(),
             sni: Vec::new(),
             limits: ListenerLimits::default(),

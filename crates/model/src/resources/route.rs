@@ -365,8 +365,13 @@ pub struct Respond {
     pub content_type: String,
 }
 
+impl Respond {
+    /// The content type where none is given.
+    pub const TEXT_PLAIN: &str = "text/plain; charset=utf-8";
+}
+
 fn text_plain() -> String {
-    "text/plain; charset=utf-8".into()
+    Respond::TEXT_PLAIN.into()
 }
 
 /// Deadlines of a route. Absent: the listener's.

@@ -1,5 +1,6 @@
 //! One route, with everything that can be known before a request comes.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,6 +41,38 @@ pub struct CompiledRoute {
     sums: Box<[u64]>,
 }
 
+/// How specific a match is, by the documented order of [`RouteMatch`]. Smaller is more specific and asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Specificity {
+    path: (u8, [usize; 3]),
+    without_grpc: bool,
+    without_method: bool,
+    headers: Reverse<usize>,
+    query: Reverse<usize>,
+}
+
+impl Specificity {
+    /// How specific a match is; `None` when its path condition can't be read. Regular expressions are not compiled: they
+    /// are all alike.
+    pub fn of(matches: &RouteMatch) -> Option<Self> {
+        let path = match &matches.path {
+            Some(PathMatch::Regex(_)) => PathPattern::REGEX,
+            _ => PathPattern::parse(matches).ok()?.order(),
+        };
+        Some(Self::new(path, matches))
+    }
+
+    fn new(path: (u8, [usize; 3]), matches: &RouteMatch) -> Self {
+        Self {
+            path,
+            without_grpc: matches.grpc.is_none(),
+            without_method: matches.methods.is_empty(),
+            headers: Reverse(matches.headers.len()),
+            query: Reverse(matches.query.len()),
+        }
+    }
+}
+
 /// The path condition, parsed. Kept to build the index and to say how specific it is.
 #[derive(Debug)]
 pub(super) enum PathPattern {
@@ -51,6 +84,9 @@ pub(super) enum PathPattern {
 }
 
 impl PathPattern {
+    /// The order of regular expressions.
+    const REGEX: (u8, [usize; 3]) = (2, [0; 3]);
+
     pub(super) fn parse(matches: &RouteMatch) -> Result<Self, Problem> {
         let pattern = match (&matches.path, &matches.grpc) {
             (Some(PathMatch::Exact(path)), _) => Self::Exact(path.as_str().into()),
@@ -88,7 +124,7 @@ impl PathPattern {
         match self {
             Self::Exact(_) => (0, [0; 3]),
             Self::Template(template) => (1, template.order()),
-            Self::Regex(_) => (2, [0; 3]),
+            Self::Regex(_) => Self::REGEX,
             Self::Prefix(prefix) => (3, [usize::MAX - prefix.len(), 0, 0]),
             Self::None => (4, [0; 3]),
         }
@@ -214,15 +250,10 @@ impl CompiledRoute {
         self.conditions.hold(request)
     }
 
-    /// Smaller is more specific; the documented order of [`RouteMatch`].
+    /// Smaller is more specific; of the same, the one that stands first.
     pub(super) fn order(&self) -> impl Ord + use<> {
-        let conditions = &self.conditions;
         (
-            self.pattern.order(),
-            !conditions.grpc,
-            conditions.methods.is_empty(),
-            usize::MAX - conditions.headers.len(),
-            usize::MAX - conditions.query.len(),
+            Specificity::new(self.pattern.order(), &self.route.matches),
             self.id,
         )
     }

@@ -44,6 +44,17 @@ impl Conditions {
     }
 }
 
+impl ValueCondition {
+    /// Whether a value without a byte meets it. A pattern that does not compile is met by none.
+    pub fn takes_empty(&self) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Exact(wanted) | Self::Prefix(wanted) | Self::Suffix(wanted) => wanted.is_empty(),
+            Self::Regex(wanted) => pattern::compile(wanted).is_ok_and(|regex| regex.is_match(b"")),
+        }
+    }
+}
+
 /// A condition on the values of one name.
 #[derive(Debug)]
 pub(crate) struct Condition {

@@ -36,8 +36,8 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use compiled::CompiledRoute;
 pub(crate) use compiled::no_weight;
+pub use compiled::{CompiledRoute, Specificity};
 pub(crate) use conditions::Condition;
 pub use keys::stable_hash;
 pub(crate) use templates::Template;

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use mesh_identity::MeshTls;
 use mesh_model::issue::{Issue, IssueCode, PathStep};
 use mesh_model::policy::PolicySet;
-use mesh_model::resources::{Listener, Resources, RouteTable, WorkloadPorts};
+use mesh_model::resources::{Action, Listener, Resources, RouteTable, WeightedCluster, WorkloadPorts};
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 use mesh_model::spiffe::TrustDomain;
@@ -256,6 +256,7 @@ impl Compiler {
         Ok(Arc::new(Routes {
             index,
             label_ids: labels.iter().map(Label::id).collect(),
+            tcp: streams(table),
             labels,
         }))
     }
@@ -415,6 +416,16 @@ fn no_identity(path: &[PathStep]) -> Issue {
         expected: Some("a sidecar with a control plane that gives it one".into()),
         position: None,
     }
+}
+
+/// Where a table's first route leads that leads somewhere.
+fn streams(table: &RouteTable) -> Vec<WeightedCluster> {
+    let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+    let mut forwards = routes.filter_map(|route| match &route.action {
+        Action::Forward { to } => Some(to.clone()),
+        _ => None,
+    });
+    forwards.next().unwrap_or_default()
 }
 
 /// `kind[at].tls`

@@ -11,6 +11,7 @@
 pub mod attempt;
 pub mod connect;
 pub mod fields;
+pub mod find_out;
 pub mod head;
 pub mod local;
 pub mod message;
@@ -19,7 +20,6 @@ mod over_http1;
 mod over_http2;
 pub mod pump;
 pub mod request;
-mod unknown;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -62,6 +62,8 @@ pub struct Peer {
     pub proved: Proved,
     /// What it called, where it is a workload that calls another.
     pub called: Option<Box<Target>>,
+    /// Where it connected to, where the kernel redirected it here.
+    pub original: Option<SocketAddr>,
 }
 
 /// What a client has proved of itself.
@@ -95,6 +97,7 @@ impl Peer {
             tls: None,
             proved: Proved::Nothing,
             called: None,
+            original: None,
         }
     }
 }
@@ -176,7 +179,7 @@ pub async fn exchange<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &mut D) 
     match &cx.plan.on_demand {
         Some(named) if cx.peer.called.is_none() && named.table(down.request().authority()).is_none() => {
             // Boxed: it is seldom asked, and would make every exchange's memory larger.
-            Box::pin(unknown::exchange(cx, down, named)).await
+            Box::pin(find_out::exchange(cx, down, named)).await
         }
         _ => serve(cx, down, None).await,
     }
@@ -325,9 +328,9 @@ fn decide<N: Net, D: Downstream>(
         }
     }
     let Some(routes) = cx.plan.routes(cx.peer, view.host) else {
-        let reason = match cx.peer.called {
-            Some(_) => Reason::PortUndeclared,
-            None => Reason::NoRoute,
+        let reason = match cx.plan.declares(cx.peer) {
+            true => Reason::NoRoute,
+            false => Reason::PortUndeclared,
         };
         return (Step::Refuse(reason, None), None);
     };

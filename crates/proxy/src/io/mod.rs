@@ -10,6 +10,7 @@ pub mod wire;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -35,6 +36,11 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
 
     /// The socket itself, where it is one of TCP without TLS: bytes may then pass from kernel to kernel.
     fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    /// Where the connection was made to, where the kernel redirected it here.
+    fn original_destination(&self) -> Option<SocketAddr> {
         None
     }
 

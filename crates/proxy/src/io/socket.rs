@@ -1,6 +1,7 @@
 //! Real sockets: TCP, Unix, and TLS over TCP.
 
 use std::io::{self, BufRead, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -203,6 +204,20 @@ impl Stream for Socket {
             Self::Tcp(tcp) => Some(tcp),
             _ => None,
         }
+    }
+
+    fn original_destination(&self) -> Option<SocketAddr> {
+        let Self::Tcp(tcp) = self else { return None };
+        // Without an entry of the kernel's there was no redirection.
+        let original = match tcp.local_addr().ok()? {
+            SocketAddr::V4(_) => SocketAddr::V4(rustix::net::sockopt::ip_original_dst(tcp).ok()?),
+            SocketAddr::V6(local) => match local.ip().to_ipv4_mapped() {
+                // A client of IPv4 on a socket of both.
+                Some(_) => SocketAddr::V4(rustix::net::sockopt::ip_original_dst(tcp).ok()?),
+                None => SocketAddr::V6(rustix::net::sockopt::ipv6_original_dst(tcp).ok()?),
+            },
+        };
+        Some(original)
     }
 
     fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {

@@ -12,7 +12,7 @@ use mesh_model::resources::{
 
 use super::tls::{to_transport_socket, workload};
 use super::values::{duration, port, to_duration, to_socket_address};
-use super::{Refusal, Translate, decode, envelope, our_metadata, to_metadata};
+use super::{Refusal, Translate, decode, envelope, our_metadata, refuse_present, to_metadata};
 use crate::kind::Kind;
 use crate::wire::{self, DiscoveryType, LbPolicy};
 
@@ -95,7 +95,7 @@ impl Translate for Cluster {
 
 /// Whatever decides where connections come from, where they go and how they are protected is done as told or not at all.
 fn refuse_unsafe(message: &wire::Cluster) -> Result<(), Refusal> {
-    let unsafe_fields = [
+    refuse_present(&[
         (
             "transport_socket_matches",
             !message.transport_socket_matches.is_empty(),
@@ -106,14 +106,7 @@ fn refuse_unsafe(message: &wire::Cluster) -> Result<(), Refusal> {
         ("load_balancing_policy", message.load_balancing_policy.is_some()),
         ("cluster_type", message.cluster_type.is_some()),
         ("upstream_config", message.upstream_config.is_some()),
-    ];
-    match unsafe_fields.iter().find(|(_, there)| *there) {
-        Some((field, _)) => Err(Refusal::new(
-            *field,
-            "is not known, and to pass it over is not safe",
-        )),
-        None => Ok(()),
-    }
+    ])
 }
 
 fn discovery(message: &wire::Cluster) -> Result<Discovery, Refusal> {
@@ -315,12 +308,7 @@ fn said<T: FromStr>(ours: &BTreeMap<String, String>, key: &str) -> Result<Option
 }
 
 fn http_options(options: &wire::HttpProtocolOptions, cluster: &mut Cluster) -> Result<(), Refusal> {
-    if !options.http_filters.is_empty() {
-        return Err(Refusal::new(
-            "http_filters",
-            "is not known, and to pass it over is not safe",
-        ));
-    }
+    refuse_present(&[("http_filters", !options.http_filters.is_empty())])?;
     if let Some(explicit) = &options.explicit_http_config {
         cluster.protocol = match explicit {
             wire::ExplicitHttpConfig {

@@ -1,7 +1,6 @@
 //! Stand-in until the real one comes.
 
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
-use mesh_model::resources::RouteTable;
 
 use super::{Refusal, Translate};
 use crate::kind::Kind;
@@ -44,4 +43,3 @@ macro_rules! json {
 }
 json!(ServiceListener, Kind::Listener);
 json!(WorkloadListener, Kind::Listener);
-json!(RouteTable, Kind::RouteTable);

@@ -9,6 +9,8 @@
 mod cluster;
 mod endpoints;
 mod listener;
+mod matchers;
+mod routes;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -116,6 +118,30 @@ fn decode_whole<M: prost::Message + Default>(bytes: &[u8], field: &str) -> Resul
         field,
         "holds a field that is not known, and to pass it over is not safe",
     ))
+}
+
+/// Refuses the first of these fields that is there.
+fn refuse_present(fields: &[(&str, bool)]) -> Result<(), Refusal> {
+    match fields.iter().find(|(_, there)| *there) {
+        Some((field, _)) => Err(Refusal::new(
+            *field,
+            "is not known, and to pass it over is not safe",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Translates each of a list; a refusal says which.
+fn within<T, U>(
+    field: &str,
+    list: impl IntoIterator<Item = T>,
+    translate: impl Fn(T) -> Result<U, Refusal>,
+) -> Result<Vec<U>, Refusal> {
+    let list = list.into_iter().enumerate();
+    list.map(|(number, item)| {
+        translate(item).map_err(|refusal| refusal.within(&format!("{field}[{number}]")))
+    })
+    .collect()
 }
 
 fn envelope(type_url: &str, message: &impl prost::Message) -> wire::Any {

@@ -12,12 +12,16 @@ mod cluster;
 mod core;
 mod discovery;
 mod endpoint;
+mod matcher;
+mod route;
 mod tls;
 
 pub use self::cluster::*;
 pub use self::core::*;
 pub use self::discovery::*;
 pub use self::endpoint::*;
+pub use self::matcher::*;
+pub use self::route::*;
 pub use self::tls::*;
 
 /// A message that nobody here opens.
