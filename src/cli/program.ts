@@ -5,6 +5,7 @@ import { addCompile } from './compile.js';
 import { addExplain } from './explain.js';
 import { ExitCode, type World } from './io.js';
 import { type Format, tellError } from './output.js';
+import { addRedirect } from './redirect.js';
 import { addRun } from './run.js';
 import { addStats } from './stats.js';
 import { addValidate } from './validate.js';
@@ -39,7 +40,7 @@ Examples:
 
 Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     );
-  for (const add of [addRun, addValidate, addCompile, addExplain, addStats, addVersion])
+  for (const add of [addRun, addValidate, addCompile, addExplain, addStats, addRedirect, addVersion])
     add(program, world, end);
   try {
     await program.parseAsync(args, { from: 'user' });

@@ -1,0 +1,96 @@
+/** `mesh redirect`: send this machine's connections through its sidecar. */
+
+import { spawnSync } from 'node:child_process';
+import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
+import {
+  type Call,
+  DEFAULT_REDIRECTION,
+  type Redirection,
+  iptables,
+  iptablesOff,
+  nftables,
+  nftablesOff,
+} from '../redirect/rules.js';
+import { ExitCode, type World } from './io.js';
+import { UsageError } from './output.js';
+
+interface Options {
+  readonly backend: 'nft' | 'iptables';
+  readonly inboundPort: number;
+  readonly outboundPort: number;
+  readonly uid: number;
+  readonly skipInbound: readonly number[];
+  readonly skipOutbound: readonly number[];
+}
+
+export function addRedirect(program: Command, world: World, end: (code: ExitCode) => void): void {
+  const defaults = DEFAULT_REDIRECTION;
+  program
+    .command('redirect')
+    .description('send the TCP connections of this network namespace through its sidecar (as root)')
+    .addArgument(new Argument('<what>', 'what to do').choices(['on', 'off', 'print']))
+    .addOption(
+      new Option('--backend <name>', 'which tool of the kernel').choices(['nft', 'iptables']).default('nft'),
+    )
+    .option('--inbound-port <port>', "the sidecar's inbound port", number, defaults.inboundPort)
+    .option('--outbound-port <port>', "the sidecar's outbound port", number, defaults.outboundPort)
+    .option('--uid <id>', 'the user that the sidecar runs as', number, defaults.uid)
+    .option('--skip-inbound <ports>', 'ports that callers reach without it', ports, defaults.skipInbound)
+    .option('--skip-outbound <ports>', 'ports that are called without it', ports, defaults.skipOutbound)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  mesh redirect print
+  mesh redirect on --skip-inbound 22,4191,9100
+  mesh redirect off`,
+    )
+    .action((what: 'on' | 'off' | 'print', options: Options) => end(redirect(world, what, options)));
+}
+
+function number(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value > 4_294_967_294) throw new InvalidArgumentError('expected a number');
+  return value;
+}
+
+function ports(text: string): number[] {
+  const all = text === '' ? [] : text.split(',').map((port) => port.trim());
+  if (!all.every((port) => /^\d+$/.test(port) && Number(port) >= 1 && Number(port) <= 65_535))
+    throw new InvalidArgumentError('expected ports, with commas between');
+  return all.map(Number);
+}
+
+function redirect(world: World, what: 'on' | 'off' | 'print', options: Options): ExitCode {
+  const redirection: Redirection = options;
+  if (options.backend === 'nft') {
+    const rules = what === 'off' ? nftablesOff() : nftables(redirection);
+    if (what === 'print') world.stdout.write(rules);
+    else run('nft', ['-f', '-'], rules);
+    return ExitCode.ok;
+  }
+  const calls = what === 'off' ? iptablesOff() : iptables(redirection);
+  for (const tool of ['iptables', 'ip6tables']) {
+    for (const call of calls) {
+      if (what !== 'print') runCall(tool, call);
+      else if (!call.optional) world.stdout.write(`${[tool, ...call.args].join(' ')}\n`);
+    }
+  }
+  return ExitCode.ok;
+}
+
+function runCall(tool: string, call: Call): void {
+  try {
+    run(tool, call.args);
+  } catch (error) {
+    if (!call.optional) throw error;
+  }
+}
+
+/** Runs a tool of the system; what it says when it fails is the error. */
+function run(tool: string, args: readonly string[], input = ''): void {
+  const { error, status, stderr } = spawnSync(tool, args, { input, encoding: 'utf8', timeout: 30_000 });
+  if (error) throw new UsageError([`${tool} can't be run (${error.message}); is it installed?`]);
+  if (status !== 0)
+    throw new UsageError([`${tool} ${args.join(' ')}: ${stderr.trim() || `ended with ${status}`}`]);
+}

@@ -1,0 +1,110 @@
+/**
+ * Which rules of the kernel send a workload's connections through its sidecar?
+ *
+ * Inbound: every TCP connection that comes in from outside goes to the sidecar's inbound port. Outbound: every one that
+ * this machine (or network namespace) makes goes to its outbound port, unless it goes to the loopback or is the
+ * sidecar's own, which is told by its user id. The sidecar asks the kernel where a connection was made to.
+ */
+
+/** Whom the rules are for. */
+export interface Redirection {
+  /** The sidecar's inbound port. */
+  readonly inboundPort: number;
+  /** The sidecar's outbound port. */
+  readonly outboundPort: number;
+  /** The user that the sidecar runs as: its own connections pass. */
+  readonly uid: number;
+  /** Ports that callers reach without the sidecar, such as 22. */
+  readonly skipInbound: readonly number[];
+  /** Ports that are called without the sidecar. */
+  readonly skipOutbound: readonly number[];
+}
+
+/** What everything has unless told otherwise. */
+export const DEFAULT_REDIRECTION: Redirection = {
+  inboundPort: 4143,
+  outboundPort: 4140,
+  // The image's user, that of Linkerd's proxy too.
+  uid: 2102,
+  // Who redirects ssh locks itself out; the admin port tells no secrets, and probes reach it.
+  skipInbound: [22, 4191],
+  skipOutbound: [],
+};
+
+/** The nftables table that holds all our rules: who deletes it deletes exactly them. */
+export const TABLE = 'mesh';
+
+/** The whole of our rules for `nft -f -`; in one transaction they take the place of those that were there. */
+export function nftables(redirection: Redirection): string {
+  const { inboundPort, outboundPort, uid } = redirection;
+  const skip = (ports: readonly number[]): string[] =>
+    ports.length === 0 ? [] : [`    tcp dport { ${ports.join(', ')} } return`];
+  return [
+    // Deleting what is not there is an error, adding what is there is none.
+    `add table inet ${TABLE}`,
+    `delete table inet ${TABLE}`,
+    `table inet ${TABLE} {`,
+    '  chain inbound {',
+    '    type nat hook prerouting priority dstnat; policy accept;',
+    ...skip(redirection.skipInbound),
+    `    meta l4proto tcp redirect to :${inboundPort}`,
+    '  }',
+    '  chain outbound {',
+    '    type nat hook output priority -100; policy accept;',
+    `    meta skuid ${uid} return`,
+    '    oifname "lo" return',
+    ...skip(redirection.skipOutbound),
+    `    meta l4proto tcp redirect to :${outboundPort}`,
+    '  }',
+    '}',
+    '',
+  ].join('\n');
+}
+
+/** What takes them away again, whether they are there or not. */
+export function nftablesOff(): string {
+  return `add table inet ${TABLE}\ndelete table inet ${TABLE}\n`;
+}
+
+/** Our chains in the `nat` table of iptables, each with the chain that leads there. */
+const CHAINS = [
+  ['MESH_INBOUND', 'PREROUTING'],
+  ['MESH_OUTBOUND', 'OUTPUT'],
+] as const;
+
+/** One call of `iptables` or `ip6tables`. */
+export interface Call {
+  readonly args: readonly string[];
+  /** Whether it may fail: it takes away what may not be there. */
+  readonly optional?: boolean;
+}
+
+/** The same rules for `iptables` and for `ip6tables`. What was there of ours goes first. */
+export function iptables(redirection: Redirection): Call[] {
+  const add = (chain: string, ...rule: string[]): Call => ({ args: ['-t', 'nat', '-A', chain, ...rule] });
+  // A rule takes at most 15 ports.
+  const skip = (chain: string, ports: readonly number[]): Call[] =>
+    ports.map((port) => add(chain, '-p', 'tcp', '--dport', String(port), '-j', 'RETURN'));
+  const redirect = (chain: string, port: number): Call =>
+    add(chain, '-p', 'tcp', '-j', 'REDIRECT', '--to-ports', String(port));
+  return [
+    ...iptablesOff(),
+    ...CHAINS.map(([chain]) => ({ args: ['-t', 'nat', '-N', chain] })),
+    ...skip('MESH_INBOUND', redirection.skipInbound),
+    redirect('MESH_INBOUND', redirection.inboundPort),
+    add('MESH_OUTBOUND', '-m', 'owner', '--uid-owner', String(redirection.uid), '-j', 'RETURN'),
+    add('MESH_OUTBOUND', '-o', 'lo', '-j', 'RETURN'),
+    ...skip('MESH_OUTBOUND', redirection.skipOutbound),
+    redirect('MESH_OUTBOUND', redirection.outboundPort),
+    ...CHAINS.map(([chain, hook]) => add(hook, '-p', 'tcp', '-j', chain)),
+  ];
+}
+
+/** What takes them away again, whether they are there or not. */
+export function iptablesOff(): Call[] {
+  return CHAINS.flatMap(([chain, hook]) => [
+    { args: ['-t', 'nat', '-D', hook, '-p', 'tcp', '-j', chain], optional: true },
+    { args: ['-t', 'nat', '-F', chain], optional: true },
+    { args: ['-t', 'nat', '-X', chain], optional: true },
+  ]);
+}

@@ -1,0 +1,58 @@
+/** Do the kernel's own tools take the rules, and is nothing left of them? In a network namespace made for it. */
+
+import { spawnSync } from 'node:child_process';
+import test from 'ava';
+import {
+  DEFAULT_REDIRECTION,
+  iptables,
+  iptablesOff,
+  nftables,
+  nftablesOff,
+} from '../../src/redirect/rules.js';
+
+const here = { ...DEFAULT_REDIRECTION, skipOutbound: [53, 5432] };
+const isRoot = process.getuid?.() === 0;
+const has = (tool: string): boolean => spawnSync(tool, ['--version']).status === 0;
+
+/** Runs in a namespace that ends with the command. */
+function inNamespace(script: string): string {
+  const { status, stdout, stderr } = spawnSync('unshare', ['--net', 'sh', '-ec', script], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`${script}\n${stderr}`);
+  return stdout;
+}
+
+const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
+
+(isRoot && has('nft') ? test : test.skip)('nftables: on is on however often, off leaves nothing', (t) => {
+  const rules = inNamespace(`${nft(nftables(here))}\n${nft(nftables(here))}\nnft list ruleset`);
+  t.is(rules.match(/redirect to :4143/g)?.length, 1);
+  t.is(rules.match(/redirect to :4140/g)?.length, 1);
+  t.regex(rules, /meta skuid 2102 return/);
+  t.regex(rules, /tcp dport \{ 53, 5432 \} return/);
+  t.is(
+    inNamespace(`${nft(nftables(here))}\n${nft(nftablesOff())}\n${nft(nftablesOff())}\nnft list ruleset`),
+    '',
+  );
+});
+
+(isRoot && has('iptables') ? test : test.skip)(
+  'iptables: on is on however often, off leaves nothing',
+  (t) => {
+    const script = (calls: ReturnType<typeof iptables>): string =>
+      ['iptables', 'ip6tables']
+        .flatMap((tool) =>
+          calls.map(
+            ({ args, optional }) => `${tool} ${args.join(' ')}${optional ? ' 2>/dev/null || :' : ''}`,
+          ),
+        )
+        .join('\n');
+    const on = script(iptables(here));
+    const list = 'iptables -t nat -S; ip6tables -t nat -S';
+    const rules = inNamespace(`${on}\n${on}\n${list}`);
+    t.is(rules.match(/--to-ports 4143/g)?.length, 2);
+    t.is(rules.match(/-A OUTPUT -p tcp -j MESH_OUTBOUND/g)?.length, 2);
+    t.notRegex(inNamespace(`${on}\n${script(iptablesOff())}\n${list}`), /MESH/);
+  },
+);
