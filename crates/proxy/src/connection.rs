@@ -122,6 +122,14 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     }
 }
 
+/// Finds out what a client speaks in a tunnel to a name; streams of bytes are passed on here, to their end.
+pub async fn begin_inside<N: Net>(mut connection: Connection<N>, name: Box<str>) -> Next<N> {
+    let plan = connection.listener.plan();
+    connection.peer.tunnel = Some(name);
+    connection.head_since = connection.thread.now();
+    by_first_bytes(connection, &plan).await
+}
+
 /// The end of a connection that never became HTTP.
 pub(crate) fn over<N: Net>(connection: &Connection<N>, protocol: Protocol, streamed: Streamed) -> Next<N> {
     Next::Over(streamed.unwrap_or_else(|reason| {
@@ -407,16 +415,16 @@ pub(crate) async fn stream_server<N: Net>(
         return Err(Reason::PortUndeclared);
     }
     let not_after = connection.listener.drain_deadline();
-    if let (true, Some(on_demand), Some(original)) =
-        (to.is_empty(), &plan.on_demand, connection.peer.original)
-    {
+    let name = connection.peer.tunnel.as_ref().map(ToString::to_string);
+    let name = name.or_else(|| connection.peer.original.map(|original| original.to_string()));
+    if let (true, Some(on_demand), Some(name)) = (to.is_empty(), &plan.on_demand, name) {
         let found = find_out::stream(
             &connection.thread,
             &connection.listener,
             &connection.deadline,
-            original,
+            &name,
         );
-        let to = match on_demand.table(original.to_string().as_bytes()) {
+        let to = match on_demand.tables.get(&*name) {
             Some(table) => table.tcp.clone(),
             None => Box::pin(found).await?,
         };

@@ -221,9 +221,10 @@ impl ListenerPlan {
     #[inline]
     pub fn routes(&self, client: &Peer, authority: &[u8]) -> Option<&Arc<Routes>> {
         match self.means(client) {
-            Means::Listener => match &self.on_demand {
-                None => self.routes.as_ref(),
-                Some(on_demand) => on_demand.table(authority),
+            Means::Listener => match (&self.on_demand, &client.tunnel) {
+                (None, _) => self.routes.as_ref(),
+                (Some(on_demand), None) => on_demand.table(authority),
+                (Some(on_demand), Some(name)) => on_demand.tables.get(&**name),
             },
             Means::Port(port) => port.routes.as_ref(),
             Means::Nothing => None,
@@ -241,7 +242,8 @@ impl ListenerPlan {
 
     /// Whether streams that are not HTTP go somewhere: to where this client connected to, if nowhere else.
     pub fn takes_streams(&self, client: &Peer) -> bool {
-        !self.tcp(client).is_empty() || (self.on_demand.is_some() && client.original.is_some())
+        let names_one = client.original.is_some() || client.tunnel.is_some();
+        !self.tcp(client).is_empty() || (self.on_demand.is_some() && names_one)
     }
 
     /// All its route tables.

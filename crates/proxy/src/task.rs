@@ -21,7 +21,7 @@ use std::task::{Context, Poll, ready};
 
 use mesh_model::errors::Reason;
 
-use crate::connection::{Connection, Next, begin};
+use crate::connection::{Connection, Next, begin, begin_inside};
 use crate::exchange::Peer;
 use crate::http1::connection::{Rest, Waiting, exchange_once, poll_idle};
 use crate::http2;
@@ -132,6 +132,10 @@ where
                         Rest::Idle(connection, waiting) => {
                             this.ended.idle(true);
                             (State::Idle(connection, waiting), None)
+                        }
+                        Rest::Inside(connection, name) => {
+                            let beginning = Box::pin(begin_inside(connection, name));
+                            (State::Beginning(beginning), None)
                         }
                         Rest::Over(reason) => (State::Over, Some(reason)),
                     };

@@ -2,6 +2,9 @@
 //!
 //! The proxy is the tunnel's end: it connects to the cluster that the route names, says so, and what follows are the
 //! client's bytes and the server's. The server never sees the CONNECT.
+//!
+//! On a listener that asks for names on demand, what follows a CONNECT of HTTP/1 is looked at like a new connection to
+//! that name: requests in it are routed and authorised one by one.
 
 use mesh_model::errors::Reason;
 
@@ -9,7 +12,21 @@ use super::message::Downstream;
 use super::{Context, Forward, Outcome, refuse};
 use crate::balance::Outcome as Verdict;
 use crate::io::Net;
+use crate::on_demand::Name;
+use crate::telemetry::Protocol;
 use crate::upstream::stream::dial_cluster;
+
+/// Whether what follows a CONNECT is looked into.
+pub fn is_looked_into<N: Net>(cx: &Context<'_, N>) -> bool {
+    cx.plan.on_demand.is_some() && cx.peer.tunnel.is_none() && cx.protocol == Protocol::Http1
+}
+
+/// Agrees to a tunnel that is looked into: the name that it is to.
+pub fn look_into<D: Downstream>(down: &mut D) -> Option<Box<str>> {
+    let name = Name::of(down.request().authority())?;
+    down.accept_tunnel();
+    Some(name.as_str().into())
+}
 
 /// Opens the tunnel or says why not.
 pub async fn open<N: Net, D: Downstream>(

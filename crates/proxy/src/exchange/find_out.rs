@@ -4,7 +4,6 @@
 //! waited for, and is served by the plan that then is in force.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context as TaskContext, Poll};
 
@@ -40,11 +39,10 @@ pub async fn stream<N: Net>(
     thread: &Thread<N>,
     listener: &Listener,
     deadline: &Deadline,
-    original: SocketAddr,
+    name: &str,
 ) -> Result<Vec<WeightedCluster>, Reason> {
     let plan = listener.plan();
     let named = plan.on_demand.as_ref().ok_or(Reason::NoRoute)?;
-    let name = original.to_string();
     let asks = Asks {
         thread,
         listener,
@@ -52,9 +50,9 @@ pub async fn stream<N: Net>(
         named,
         nobody: Reason::NoRoute,
     };
-    asks.wait(&name, |_| Poll::Pending).await?;
+    asks.wait(name, |_| Poll::Pending).await?;
     let plan = listener.plan();
-    let table = plan.on_demand.as_ref().and_then(|named| named.tables.get(&*name));
+    let table = plan.on_demand.as_ref().and_then(|named| named.tables.get(name));
     table.map(|table| table.tcp.clone()).ok_or(Reason::NoRoute)
 }
 

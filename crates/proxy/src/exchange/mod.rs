@@ -64,6 +64,8 @@ pub struct Peer {
     pub called: Option<Box<Target>>,
     /// Where it connected to, where the kernel redirected it here.
     pub original: Option<SocketAddr>,
+    /// The name that it has a tunnel to: what it says is for that one.
+    pub tunnel: Option<Box<str>>,
 }
 
 /// What a client has proved of itself.
@@ -78,6 +80,11 @@ pub enum Proved {
 }
 
 impl Peer {
+    /// Whether each of its requests says whom it is for.
+    pub fn is_free(&self) -> bool {
+        self.called.is_none() && self.tunnel.is_none()
+    }
+
     /// Its identity, where it is a workload of the mesh.
     pub fn workload(&self) -> Option<&SpiffeId> {
         match (&self.called, &self.proved) {
@@ -98,6 +105,7 @@ impl Peer {
             proved: Proved::Nothing,
             called: None,
             original: None,
+            tunnel: None,
         }
     }
 }
@@ -142,6 +150,8 @@ pub struct Outcome<S> {
     pub request_id: Option<[u8; 36]>,
     /// The connection to the server, when both sides left HTTP.
     pub tunnel: Option<Pooled<S>>,
+    /// The name whose tunnel begins here: what comes is looked at like a new connection.
+    pub inside: Option<Box<str>>,
     /// The code with which an HTTP/2 server took its stream back.
     pub reset: Option<mesh_http2::Code>,
 }
@@ -160,6 +170,7 @@ impl<S> Outcome<S> {
             rule: None,
             request_id: None,
             tunnel: None,
+            inside: None,
             reset: None,
         }
     }
@@ -177,7 +188,7 @@ pub struct Deadlines {
 /// Serves one request. Every way out leaves a response queued in `down`, or none because the client is gone.
 pub async fn exchange<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &mut D) -> Outcome<N::Stream> {
     match &cx.plan.on_demand {
-        Some(named) if cx.peer.called.is_none() && named.table(down.request().authority()).is_none() => {
+        Some(named) if cx.peer.is_free() && named.table(down.request().authority()).is_none() => {
             // Boxed: it is seldom asked, and would make every exchange's memory larger.
             Box::pin(find_out::exchange(cx, down, named)).await
         }
@@ -240,6 +251,10 @@ async fn serve<N: Net, D: Downstream>(
             }
         }
         Step::Forward(forward) => match cluster {
+            Some(_) if forward.kind == RequestKind::Connect && connect::is_looked_into(cx) => {
+                outcome.inside = connect::look_into(down);
+                outcome.status = 200;
+            }
             Some(_) if forward.kind == RequestKind::Connect => {
                 connect::open(cx, down, &forward, &mut outcome).await;
             }

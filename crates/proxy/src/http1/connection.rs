@@ -38,6 +38,8 @@ pub enum Rest<N: Net> {
     Idle(Connection<N>, Waiting),
     /// The connection is over.
     Over(Option<Reason>),
+    /// The client has a tunnel to this name.
+    Inside(Connection<N>, Box<str>),
 }
 
 /// A wait for a request's first byte.
@@ -219,6 +221,9 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     }
     if failed {
         return Rest::Over(outcome.reason);
+    }
+    if let Some(name) = outcome.inside {
+        return Rest::Inside(connection, name);
     }
     if !reusable {
         Box::pin(linger(connection)).await;

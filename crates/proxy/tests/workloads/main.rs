@@ -194,6 +194,23 @@ fn names_are_asked_for_when_they_are_called() {
             tunnel.starts_with("HTTP/1.1 200 ") && tunnel.ends_with("echo:hello\n"),
             "{tunnel}"
         );
+        // Requests in a tunnel are requests: they are routed, and the workload is told who calls.
+        let inside = "GET /inside HTTP/1.1\r\nhost: anything\r\n";
+        let requests = format!("{inside}\r\n{inside}connection: close\r\n\r\n");
+        let connect = format!("CONNECT basket:80 HTTP/1.1\r\nhost: basket:80\r\n\r\n{requests}");
+        let answers = said(own, &connect, "\0");
+        assert_eq!(answers.matches("GET /inside ").count(), 2, "{answers}");
+        assert_eq!(
+            answers.matches(&format!("x-mesh-peer: {}", id("web"))).count(),
+            2,
+            "{answers}"
+        );
+        let refused = said(
+            own,
+            "CONNECT nobody:80 HTTP/1.1\r\nhost: nobody:80\r\n\r\n",
+            "\r\n\r\n",
+        );
+        assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
         // Ends the thread that answers, and waits in vain.
         let answer = ask("/", "done");
         assert!(
