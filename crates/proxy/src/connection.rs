@@ -79,8 +79,10 @@ pub(crate) type Streamed = Result<Option<Reason>, Reason>;
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     let plan = connection.listener.plan();
-    if plan.resource.transparent {
-        connection.peer.original = connection.wire.io.original_destination();
+    if plan.resource.transparent
+        && let Some(original) = connection.wire.io.original_destination()
+    {
+        connection.peer.facts_mut().original = Some(original);
     }
     if let Some(tls) = &plan.tls {
         if plan.sni.is_some() {
@@ -125,7 +127,7 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
 /// Finds out what a client speaks in a tunnel to a name; streams of bytes are passed on here, to their end.
 pub async fn begin_inside<N: Net>(mut connection: Connection<N>, name: Box<str>) -> Next<N> {
     let plan = connection.listener.plan();
-    connection.peer.tunnel = Some(name);
+    connection.peer.facts_mut().tunnel = Some(name);
     connection.head_since = connection.thread.now();
     by_first_bytes(connection, &plan).await
 }
@@ -248,8 +250,9 @@ pub(crate) async fn from_workload<N: Net>(mut connection: Connection<N>, plan: &
             return over(&connection, Protocol::Tls, Err(reason));
         }
     };
-    connection.peer.proved = Proved::Identity(Box::new(identity));
-    connection.peer.called = Some(Box::new(target));
+    let facts = connection.peer.facts_mut();
+    facts.proved = Proved::Identity(identity);
+    facts.called = Some(target);
     match spoken {
         Spoken::Http1 => Next::Http1(connection),
         Spoken::Http2 => Next::Http2(connection),
@@ -346,8 +349,8 @@ async fn handshake<N: Net>(
     if plan.policy.is_some()
         && let Some(certificate) = stream.peer_certificate()
     {
-        peer.proved = match mesh_identity::Peer::of(certificate) {
-            Ok(identity) => Proved::Identity(Box::new(identity)),
+        peer.facts_mut().proved = match mesh_identity::Peer::of(certificate) {
+            Ok(identity) => Proved::Identity(identity),
             Err(_) => Proved::Unreadable,
         };
     }
@@ -415,8 +418,8 @@ pub(crate) async fn stream_server<N: Net>(
         return Err(Reason::PortUndeclared);
     }
     let not_after = connection.listener.drain_deadline();
-    let name = connection.peer.tunnel.as_ref().map(ToString::to_string);
-    let name = name.or_else(|| connection.peer.original.map(|original| original.to_string()));
+    let name = connection.peer.tunnel().map(str::to_owned);
+    let name = name.or_else(|| connection.peer.original().map(|original| original.to_string()));
     if let (true, Some(on_demand), Some(name)) = (to.is_empty(), &plan.on_demand, name) {
         let found = find_out::stream(
             &connection.thread,

@@ -174,7 +174,7 @@ impl ListenerShared {
 impl ListenerPlan {
     /// Whether a peer is believed no more since its handshake.
     pub fn has_revoked(&self, client: &Peer) -> bool {
-        match (&self.workload, &client.proved) {
+        match (&self.workload, client.proved()) {
             (Some(workload), Proved::Identity(identity)) => workload.denies(identity),
             _ => false,
         }
@@ -194,7 +194,7 @@ impl ListenerPlan {
     /// What a client means by its connection.
     #[inline]
     fn means(&self, client: &Peer) -> Means<'_> {
-        let port = match (&self.workload, &client.called, client.original) {
+        let port = match (&self.workload, client.called(), client.original()) {
             (_, None, None) | (None, None, Some(_)) => return Means::Listener,
             (Some(workload), Some(target), _) => workload.port(target),
             (Some(workload), None, Some(original)) => workload.plain_port(original.port()),
@@ -221,10 +221,10 @@ impl ListenerPlan {
     #[inline]
     pub fn routes(&self, client: &Peer, authority: &[u8]) -> Option<&Arc<Routes>> {
         match self.means(client) {
-            Means::Listener => match (&self.on_demand, &client.tunnel) {
+            Means::Listener => match (&self.on_demand, client.tunnel()) {
                 (None, _) => self.routes.as_ref(),
                 (Some(on_demand), None) => on_demand.table(authority),
-                (Some(on_demand), Some(name)) => on_demand.tables.get(&**name),
+                (Some(on_demand), Some(name)) => on_demand.tables.get(name),
             },
             Means::Port(port) => port.routes.as_ref(),
             Means::Nothing => None,
@@ -242,7 +242,7 @@ impl ListenerPlan {
 
     /// Whether streams that are not HTTP go somewhere: to where this client connected to, if nowhere else.
     pub fn takes_streams(&self, client: &Peer) -> bool {
-        let names_one = client.original.is_some() || client.tunnel.is_some();
+        let names_one = client.original().is_some() || client.tunnel().is_some();
         !self.tcp(client).is_empty() || (self.on_demand.is_some() && names_one)
     }
 

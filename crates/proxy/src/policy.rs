@@ -120,13 +120,13 @@ impl Policy {
 
     fn facts<'a>(&self, peer: &'a Peer) -> ConnectionFacts<'a> {
         ConnectionFacts {
-            identity: match &peer.proved {
+            identity: match peer.proved() {
                 Proved::Nothing => PeerIdentity::Anonymous,
                 Proved::Unreadable => PeerIdentity::Unreadable,
                 Proved::Identity(identity) => PeerIdentity::Known(&identity.id),
             },
             address: peer.ip,
-            port: match (&peer.called, peer.original) {
+            port: match (peer.called(), peer.original()) {
                 (Some(target), _) => Some(target.port()),
                 (None, Some(original)) => Some(original.port()),
                 (None, None) => self.port,

@@ -18,7 +18,7 @@ use crate::upstream::stream::dial_cluster;
 
 /// Whether what follows a CONNECT is looked into.
 pub fn is_looked_into<N: Net>(cx: &Context<'_, N>) -> bool {
-    cx.plan.on_demand.is_some() && cx.peer.tunnel.is_none() && cx.protocol == Protocol::Http1
+    cx.plan.on_demand.is_some() && cx.peer.tunnel().is_none() && cx.protocol == Protocol::Http1
 }
 
 /// Agrees to a tunnel that is looked into: the name that it is to.

@@ -58,10 +58,17 @@ pub struct Peer {
     pub scheme: &'static str,
     /// What its TLS says, where somebody wants to know: kept for listeners with an access log only.
     pub tls: Option<Box<TlsFacts>>,
+    /// What few clients have.
+    pub facts: Option<Box<Facts>>,
+}
+
+/// What is known of a client that has something to do with a mesh.
+#[derive(Debug, Default)]
+pub struct Facts {
     /// What it has proved of itself, where somebody wants to know: policy, or the workload that it calls.
     pub proved: Proved,
     /// What it called, where it is a workload that calls another.
-    pub called: Option<Box<Target>>,
+    pub called: Option<Target>,
     /// Where it connected to, where the kernel redirected it here.
     pub original: Option<SocketAddr>,
     /// The name that it has a tunnel to: what it says is for that one.
@@ -69,25 +76,56 @@ pub struct Peer {
 }
 
 /// What a client has proved of itself.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Proved {
     /// It showed no certificate, or nobody asked.
+    #[default]
     Nothing,
     /// It showed one that is believed and does not name exactly one SPIFFE id.
     Unreadable,
     /// Its identity.
-    Identity(Box<mesh_identity::Peer>),
+    Identity(mesh_identity::Peer),
 }
 
 impl Peer {
+    /// What is known of it, to be added to.
+    pub fn facts_mut(&mut self) -> &mut Facts {
+        self.facts.get_or_insert_default()
+    }
+
+    /// See [`Facts::proved`].
+    pub fn proved(&self) -> &Proved {
+        self.facts
+            .as_ref()
+            .map_or(&Proved::Nothing, |facts| &facts.proved)
+    }
+
+    /// See [`Facts::called`].
+    #[inline]
+    pub fn called(&self) -> Option<&Target> {
+        self.facts.as_ref()?.called.as_ref()
+    }
+
+    /// See [`Facts::original`].
+    #[inline]
+    pub fn original(&self) -> Option<SocketAddr> {
+        self.facts.as_ref()?.original
+    }
+
+    /// See [`Facts::tunnel`].
+    #[inline]
+    pub fn tunnel(&self) -> Option<&str> {
+        self.facts.as_ref()?.tunnel.as_deref()
+    }
+
     /// Whether each of its requests says whom it is for.
     pub fn is_free(&self) -> bool {
-        self.called.is_none() && self.tunnel.is_none()
+        self.called().is_none() && self.tunnel().is_none()
     }
 
     /// Its identity, where it is a workload of the mesh.
     pub fn workload(&self) -> Option<&SpiffeId> {
-        match (&self.called, &self.proved) {
+        match (self.called(), self.proved()) {
             (Some(_), Proved::Identity(identity)) => Some(&identity.id),
             _ => None,
         }
@@ -102,10 +140,7 @@ impl Peer {
             text: ip.map_or_else(|| "unknown".into(), |ip| ip.to_canonical().to_string().into()),
             scheme: "http",
             tls: None,
-            proved: Proved::Nothing,
-            called: None,
-            original: None,
-            tunnel: None,
+            facts: None,
         }
     }
 }
