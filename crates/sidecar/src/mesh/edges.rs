@@ -10,7 +10,7 @@ use mesh_proxy::telemetry::histogram::Snapshot;
 use mesh_proxy::telemetry::stats::RouteTotals;
 use mesh_proxy::telemetry::{Class, Report};
 
-use super::own::{INBOUND, OUTBOUND};
+use super::own::{INBOUND, OUTBOUND, PLAIN};
 
 /// Edges in one report; more are left out and come with a later one.
 const MAX_EDGES: usize = mesh_protocol::MAX_EDGES;
@@ -29,6 +29,7 @@ impl Edges {
         &mut self,
         report: &Report,
         interval_ms: u64,
+        own_service: &str,
         is_mutual: impl Fn(&str) -> bool,
     ) -> Option<Telemetry> {
         let mut edges = Vec::new();
@@ -47,7 +48,7 @@ impl Edges {
             }
             let before = self.before.get(&key);
             if edges.len() < MAX_EDGES
-                && let Some(edge) = edge(&key, is_outbound, totals, before, &is_mutual)
+                && let Some(edge) = edge(&key, own_service, is_outbound, totals, before, &is_mutual)
             {
                 edges.push(edge);
                 now.insert(key, totals.clone());
@@ -62,6 +63,7 @@ impl Edges {
 
 fn edge(
     key: &Key,
+    own_service: &str,
     is_outbound: bool,
     totals: &RouteTotals,
     before: Option<&RouteTotals>,
@@ -83,7 +85,12 @@ fn edge(
         })
     });
     let failures: Vec<_> = failures.collect();
-    let (service, port) = split(&key.2);
+    let (mut service, port) = split(&key.2);
+    let mut mtls = is_mutual(&key.2);
+    if !is_outbound {
+        mtls = !key.2.starts_with(PLAIN);
+        own_service.clone_into(&mut service);
+    }
     let denied = failures.iter().filter(|failure| failure.reason == "denied");
     Some(Edge {
         direction: match is_outbound {
@@ -100,7 +107,7 @@ fn edge(
             _ => Protocol::Tcp,
         }
         .into(),
-        mtls: is_mutual(&key.2),
+        mtls,
         requests,
         denied: denied.map(|failure| failure.count).sum(),
         failures,

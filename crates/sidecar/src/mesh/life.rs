@@ -650,7 +650,12 @@ impl<'a> Life<'a> {
             let cluster = snapshot.clusters.get(cluster);
             cluster.is_some_and(|cluster| cluster.workload.is_some())
         };
-        match self.edges.report(&self.proxy.look(), interval, is_mutual) {
+        let own_service = match self.workload.identity.namespace() {
+            Some(namespace) => format!("{}.{namespace}", self.workload.service),
+            None => self.workload.service.clone(),
+        };
+        let report = self.proxy.look();
+        match self.edges.report(&report, interval, &own_service, is_mutual) {
             Some(telemetry) => reports.outgoing.push(&FromSidecar::Telemetry(telemetry).into()),
             None => Ok(()),
         }

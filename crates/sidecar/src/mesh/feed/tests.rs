@@ -86,7 +86,9 @@ fn tables(feed: &mut Feed) -> Vec<String> {
     let resources = feed.resources().unwrap();
     assert_eq!(validate(&resources), []);
     let named = resources.route_tables.into_iter().map(|table| table.name);
-    named.filter(|name| !name.starts_with("application:")).collect()
+    named
+        .filter(|name| !name.starts_with("application:") && !name.starts_with("plain:"))
+        .collect()
 }
 
 fn wishes(feed: &Feed) -> Vec<String> {
