@@ -40,6 +40,7 @@ usage:
   --outbound ADDRESS  where its own calls others, as a proxy                            MESH_OUTBOUND
   --ports LIST        PORT=ADDRESS of its application, /http1, /http2 or /tcp behind    MESH_PORTS
   --forward LIST      NAME:PORT=ADDRESS: plain listeners that lead to one name          MESH_FORWARD
+  --transparent on    connections are redirected here by the kernel (mesh redirect)     MESH_TRANSPARENT
   --egress WHICH      any, or known: services of the mesh only (default any)            MESH_EGRESS
   --name-idle SPAN    how long a name is kept that nobody calls (default 10m)           MESH_NAME_IDLE
   --state-dir DIR     keep what is needed to start without a control plane              MESH_STATE_DIR
@@ -126,7 +127,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The settings that have a value, with their variables.
-const VALUES: [(&str, &str); 25] = [
+const VALUES: [(&str, &str); 26] = [
     ("--config", "MESH_CONFIG"),
     ("--listen", "MESH_LISTEN"),
     ("--to", "MESH_TO"),
@@ -141,6 +142,7 @@ const VALUES: [(&str, &str); 25] = [
     ("--outbound", "MESH_OUTBOUND"),
     ("--ports", "MESH_PORTS"),
     ("--forward", "MESH_FORWARD"),
+    ("--transparent", "MESH_TRANSPARENT"),
     ("--egress", "MESH_EGRESS"),
     ("--name-idle", "MESH_NAME_IDLE"),
     ("--state-dir", "MESH_STATE_DIR"),
@@ -331,6 +333,11 @@ fn workload(given: &mut Given) -> Option<Workload> {
         "known" => Ok(true),
         _ => Err("expected any or known".to_owned()),
     };
+    let switch = |text: &str| match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    };
     let identity = given.value("--identity", None, identity);
     let account = identity.as_ref().and_then(SpiffeId::service_account);
     let account = account.unwrap_or("workload").to_owned();
@@ -346,6 +353,7 @@ fn workload(given: &mut Given) -> Option<Workload> {
         outbound: given.value("--outbound", None, address),
         ports: given.value("--ports", Vec::new(), mesh::settings::ports),
         forward: given.value("--forward", Vec::new(), mesh::settings::forwards),
+        transparent: given.value("--transparent", false, switch),
         known_only: given.value("--egress", false, egress),
         name_idle: given.value("--name-idle", Duration::from_secs(600), span),
         state_dir: given.value("--state-dir", None, text).map(PathBuf::from),

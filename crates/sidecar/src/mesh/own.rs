@@ -27,6 +27,7 @@ pub(crate) fn resources(
     let mut inbound = Listener::new(INBOUND, workload.inbound.clone());
     inbound.direction = Direction::Inbound;
     inbound.default_policy = default_policy;
+    inbound.transparent = workload.transparent;
     let mut resources = Resources {
         policies,
         ..Resources::default()
@@ -71,6 +72,7 @@ pub(crate) fn resources(
         outbound.direction = Direction::Outbound;
         outbound.on_demand = true;
         outbound.forward_proxy = true;
+        outbound.transparent = workload.transparent;
         resources.listeners.push(outbound);
     }
     resources

@@ -29,6 +29,8 @@ pub(crate) struct Workload {
     pub(crate) ports: Vec<Port>,
     /// Plain listeners that lead to one name each.
     pub(crate) forward: Vec<Forward>,
+    /// Whether the kernel redirects connections here.
+    pub(crate) transparent: bool,
     /// Whether only services of the mesh may be called.
     pub(crate) known_only: bool,
     /// How long a name is kept that nobody calls.

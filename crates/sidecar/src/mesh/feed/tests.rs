@@ -23,6 +23,7 @@ fn workload() -> Workload {
             protocol: PortProtocol::Auto,
         }],
         forward: Vec::new(),
+        transparent: false,
         known_only: false,
         name_idle: Duration::from_secs(600),
         state_dir: None,
