@@ -5,6 +5,7 @@ import { addCompile } from './compile.js';
 import { addExplain } from './explain.js';
 import { ExitCode, type World } from './io.js';
 import { type Format, tellError } from './output.js';
+import { addCheck, addConfig, addEdges, addStat } from './mesh-status.js';
 import { addRedirect } from './redirect.js';
 import { addRun } from './run.js';
 import { addStats } from './stats.js';
@@ -40,7 +41,19 @@ Examples:
 
 Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     );
-  for (const add of [addRun, addValidate, addCompile, addExplain, addStats, addRedirect, addVersion])
+  for (const add of [
+    addRun,
+    addValidate,
+    addCompile,
+    addExplain,
+    addStats,
+    addStat,
+    addEdges,
+    addCheck,
+    addConfig,
+    addRedirect,
+    addVersion,
+  ])
     add(program, world, end);
   try {
     await program.parseAsync(args, { from: 'user' });

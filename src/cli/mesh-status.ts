@@ -1,0 +1,167 @@
+/**
+ * `mesh stat`, `mesh edges`, `mesh check` and `mesh config`: how is the mesh that runs here?
+ *
+ * They ask the process of `mesh up` by its socket, and need nothing else.
+ */
+
+import { type Command, Option } from 'commander';
+import { askStatus, findSocket } from '../mesh/admin/client.js';
+import type { MeshStatus, SidecarStatus } from '../mesh/admin/types.js';
+import { type Doing, check, edgesOf, servicesOf } from '../mesh/admin/views.js';
+import { ExitCode, type World } from './io.js';
+import { type Format, UsageError, coloursOf, json, table } from './output.js';
+import { outputOption } from './options.js';
+
+interface Options {
+  readonly socket?: string;
+  readonly from?: string;
+  readonly to?: string;
+  readonly output: Format;
+}
+
+type End = (code: ExitCode) => void;
+
+const socketOption = (): Option =>
+  new Option('--socket <path>', 'where the mesh answers (default: .mesh/control.sock here or above)').env(
+    'MESH_SOCKET',
+  );
+
+const ask = ({ socket }: Options): Promise<MeshStatus> => askStatus(socket || findSocket(process.cwd()));
+
+export function addStat(program: Command, world: World, end: End): void {
+  program
+    .command('stat')
+    .description('how services do: success rate, requests, latency, share of mTLS')
+    .option('--from <service>', 'per edge, from this one')
+    .option('--to <service>', 'this one only')
+    .addOption(socketOption())
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+Counts and latencies are since the start of the mesh, requests a second over the last 30 s, all as callers saw them.
+
+Examples:
+  mesh stat
+  mesh stat --from web --to basket -o json`,
+    )
+    .action(async (options: Options) => {
+      const status = await ask(options);
+      const { from, to, output } = options;
+      const rows = from === undefined ? servicesOf(status, to) : edgesOf(status, from, to);
+      world.stdout.write(output === 'json' ? json(rows) : render(rows, world));
+      end(ExitCode.ok);
+    });
+}
+
+export function addEdges(program: Command, world: World, end: End): void {
+  program
+    .command('edges')
+    .description('who talks to whom, with identities')
+    .option('--from <service>', 'from this one only')
+    .option('--to <service>', 'to this one only')
+    .addOption(socketOption())
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  mesh edges
+  mesh edges --to basket`,
+    )
+    .action(async (options: Options) => {
+      const rows = edgesOf(await ask(options), options.from, options.to);
+      world.stdout.write(options.output === 'json' ? json(rows) : render(rows, world));
+      end(ExitCode.ok);
+    });
+}
+
+export function addCheck(program: Command, world: World, end: End): void {
+  program
+    .command('check')
+    .description('what is wrong with the mesh, and how to mend it; exit code 1 for errors')
+    .addOption(socketOption())
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  mesh check
+  mesh check -o json`,
+    )
+    .action(async (options: Options) => {
+      const findings = check(await ask(options));
+      const { green, yellow, red } = coloursOf(world.stdout, world.env);
+      const marks = { ok: green('ok'), warning: yellow('warning'), error: red('error') };
+      const lines = findings.map(
+        ({ level, what, mend }) => `${marks[level]}: ${what}${mend ? `; ${mend}` : ''}\n`,
+      );
+      world.stdout.write(options.output === 'json' ? json(findings) : lines.join(''));
+      end(findings.some(({ level }) => level === 'error') ? ExitCode.failure : ExitCode.ok);
+    });
+}
+
+export function addConfig(program: Command, world: World, end: End): void {
+  program
+    .command('config')
+    .description('what a sidecar is, what it refuses, how long its certificate lasts')
+    .argument('<sidecar>', 'its name, such as basket-1')
+    .addOption(socketOption())
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+What it has in force, in full: curl its admin address, /config.
+
+Examples:
+  mesh config basket-1`,
+    )
+    .action(async (name: string, options: Options) => {
+      const { sidecars, atMs } = await ask(options);
+      const sidecar = sidecars.find((one) => one.name === name);
+      if (!sidecar) {
+        const all = sidecars.map((one) => one.name).join(', ');
+        throw new UsageError([`there is no sidecar ${name}; there are: ${all || 'none'}`]);
+      }
+      world.stdout.write(options.output === 'json' ? json(sidecar) : describe(sidecar, atMs));
+      end(ExitCode.ok);
+    });
+}
+
+function render(rows: readonly Doing[], world: World): string {
+  const withFrom = rows.some(({ from }) => from !== undefined);
+  const percent = (share: number | null): string => (share === null ? '-' : `${(share * 100).toFixed(2)} %`);
+  const ms = (value: number | null): string => (value === null ? '-' : `${value.toFixed(2)} ms`);
+  const header = ['to', 'requests', 'requests/s', 'success', 'mTLS', 'denied', 'p50', 'p95', 'p99'];
+  const cells = rows.map((row) => [
+    ...(withFrom ? [row.from ?? ''] : []),
+    row.to,
+    row.requests,
+    row.rate.toFixed(1),
+    percent(row.successRate),
+    percent(row.mtls),
+    row.denied,
+    ms(row.p50Ms),
+    ms(row.p95Ms),
+    ms(row.p99Ms),
+  ]);
+  return table(withFrom ? ['from', ...header] : header, cells, world.stdout, world.env);
+}
+
+function describe(sidecar: SidecarStatus, atMs: number): string {
+  const seconds = (span: number): string => `${Math.round(span / 1000)} s`;
+  const { certificateNotAfterMs: ends, telemetryAtMs } = sidecar;
+  const lines = [
+    ['identity', sidecar.identity],
+    ['phase', sidecar.phase],
+    ['inbound', sidecar.inboundAddress],
+    ['version', sidecar.version],
+    ['process', String(sidecar.pid)],
+    ['connected for', seconds(atMs - sidecar.sinceMs)],
+    ['certificate ends in', ends === null ? '-' : seconds(ends - atMs)],
+    ['last report', telemetryAtMs === null ? '-' : `${seconds(atMs - telemetryAtMs)} ago`],
+    ['refused', sidecar.nacks.length === 0 ? 'nothing' : ''],
+    ...sidecar.nacks.map(({ name, reason }) => [`  ${name}`, reason]),
+  ];
+  return lines.map(([name, value]) => `${name}: ${value}\n`).join('');
+}

@@ -1,0 +1,53 @@
+/** Where is the mesh that runs here, and how is it? */
+
+import { existsSync } from 'node:fs';
+import { request } from 'node:http';
+import path from 'node:path';
+import type { MeshStatus } from './types.js';
+
+/** Where `mesh up` answers, beside its mesh file. */
+export const SOCKET = path.join('.mesh', 'control.sock');
+/** A mesh of 5,000 services says less. */
+const MAX_BYTES = 64 * 1024 * 1024;
+const TIMEOUT_MS = 5000;
+
+/** The socket of the mesh whose file is in this folder or in one above it. */
+export function findSocket(folder: string): string {
+  for (let at = path.resolve(folder); ; at = path.dirname(at)) {
+    const socket = path.join(at, SOCKET);
+    if (existsSync(socket)) return socket;
+    if (path.dirname(at) === at) return path.join(path.resolve(folder), SOCKET);
+  }
+}
+
+/** Asks a mesh how it is. */
+export function askStatus(socketPath: string): Promise<MeshStatus> {
+  return new Promise((resolve, reject) => {
+    const fail = (why: string): void =>
+      reject(
+        new Error(
+          `no mesh answers at ${socketPath}: ${why}; start one with mesh up, or name its socket with --socket`,
+        ),
+      );
+    const asked = request({ socketPath, path: '/v1/status' }, (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => {
+        text += chunk;
+        if (text.length > MAX_BYTES) asked.destroy(new Error(`the answer has more than ${MAX_BYTES} bytes`));
+      });
+      response.on('error', (error) => fail(error.message));
+      response.on('end', () => {
+        try {
+          // What our own server has written.
+          resolve(JSON.parse(text) as MeshStatus);
+        } catch (error) {
+          fail(error instanceof Error ? error.message : String(error));
+        }
+      });
+    });
+    asked.setTimeout(TIMEOUT_MS, () => asked.destroy(new Error(`no answer within ${TIMEOUT_MS} ms`)));
+    asked.on('error', (error) => fail(error.message));
+    asked.end();
+  });
+}

@@ -1,0 +1,143 @@
+/** What do people want to know of a mesh? Pure: from its status to rows and findings. */
+
+import type { EdgeStatus, MeshStatus, SidecarStatus } from './types.js';
+
+/** How a service or an edge is doing. */
+export interface Doing {
+  /** The caller's identity; absent for a service as a whole. */
+  readonly from?: string;
+  /** `basket.shop:3000`. */
+  readonly to: string;
+  readonly requests: number;
+  readonly rate: number;
+  /** 0 to 1; null before anything was asked. */
+  readonly successRate: number | null;
+  /** The share between proven identities. */
+  readonly mtls: number | null;
+  readonly denied: number;
+  readonly p50Ms: number | null;
+  readonly p95Ms: number | null;
+  readonly p99Ms: number | null;
+}
+
+/** Callers and services by short or whole name: `web` means `spiffe://.../ns/.../sa/web`. */
+export function matches(wanted: string | undefined, name: string): boolean {
+  if (wanted === undefined) return true;
+  const [host = '', port] = name.split(/:(?=\d+$)/);
+  return (
+    wanted === name ||
+    wanted === host ||
+    wanted === `${host.split('.')[0]}${port === undefined ? '' : `:${port}`}` ||
+    wanted === host.split('.')[0] ||
+    name.endsWith(`/sa/${wanted}`)
+  );
+}
+
+/** Who talks to whom, as callers saw it. */
+export function edgesOf({ edges }: MeshStatus, from?: string, to?: string): Doing[] {
+  const outbound = edges.filter(({ direction }) => direction === 'outbound');
+  return grouped(outbound, (edge) => `${edge.identity} ${targetOf(edge)}`)
+    .map((group) => ({ from: group[0]?.identity ?? '', ...doing(group) }))
+    .filter((edge) => matches(from, edge.from) && matches(to, edge.to));
+}
+
+/** How services are doing, as their callers saw it. */
+export function servicesOf({ edges }: MeshStatus, to?: string): Doing[] {
+  const outbound = edges.filter(({ direction }) => direction === 'outbound');
+  return grouped(outbound, targetOf)
+    .map(doing)
+    .filter((service) => matches(to, service.to));
+}
+
+const targetOf = ({ service, port }: EdgeStatus): string => (port === 0 ? service : `${service}:${port}`);
+
+function grouped(edges: readonly EdgeStatus[], keyOf: (edge: EdgeStatus) => string): EdgeStatus[][] {
+  const groups = new Map<string, EdgeStatus[]>();
+  for (const edge of edges) {
+    const group = groups.get(keyOf(edge));
+    if (group) group.push(edge);
+    else groups.set(keyOf(edge), [edge]);
+  }
+  return [...groups.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, group]) => group);
+}
+
+function doing(group: readonly EdgeStatus[]): Doing {
+  const sum = (of: (edge: EdgeStatus) => number): number => group.reduce((all, edge) => all + of(edge), 0);
+  const requests = sum((edge) => edge.requests);
+  const failed = sum((edge) => Object.values(edge.failures).reduce((all, count) => all + count, 0));
+  const share = (count: number): number | null => (requests === 0 ? null : count / requests);
+  // Edges of several protocols are one row: the slowest speaks for it, since percentiles can't be added.
+  const slowest = (of: 'p50' | 'p95' | 'p99'): number | null => {
+    const all = group.flatMap(({ latencyNs }) => (latencyNs ? [latencyNs[of]] : []));
+    return all.length === 0 ? null : Math.max(...all) / 1e6;
+  };
+  const [first] = group;
+  return {
+    to: first ? targetOf(first) : '',
+    requests,
+    rate: sum((edge) => edge.rate),
+    successRate: share(Math.max(requests - failed, 0)),
+    mtls: share(sum((edge) => (edge.mtls ? edge.requests : 0))),
+    denied: sum((edge) => edge.denied),
+    p50Ms: slowest('p50'),
+    p95Ms: slowest('p95'),
+    p99Ms: slowest('p99'),
+  };
+}
+
+/** Something about a mesh, and what to do about it. */
+export interface Finding {
+  readonly level: 'ok' | 'warning' | 'error';
+  readonly what: string;
+  readonly mend?: string;
+}
+
+/** A certificate of which less is left should have been renewed long ago, whatever its life. */
+const ENDING_MS = 30_000;
+
+/** What is wrong, and what is right. */
+export function check({ sidecars, edges, atMs }: MeshStatus): Finding[] {
+  const findings = sidecars.flatMap((sidecar) => checkSidecar(sidecar, atMs));
+  if (sidecars.length === 0) {
+    const mend = 'look at their logs: they may not reach the control plane, or have no valid token';
+    findings.push({ level: 'error', what: 'no sidecar is connected', mend });
+  }
+  for (const edge of edges) {
+    if (edge.direction !== 'inbound' || edge.mtls || edge.requests === edge.denied) continue;
+    const what = `${edge.identity} takes requests without TLS (${edge.requests - edge.denied})`;
+    findings.push({
+      level: 'warning',
+      what,
+      mend: 'call it by its name through the mesh, or deny it by policy',
+    });
+  }
+  if (findings.length === 0) {
+    findings.push({ level: 'ok', what: `all ${sidecars.length} sidecars are ready, with good certificates` });
+  }
+  return findings;
+}
+
+function checkSidecar(sidecar: SidecarStatus, atMs: number): Finding[] {
+  const { name, phase, certificateNotAfterMs, nacks } = sidecar;
+  const findings: Finding[] = nacks.map(({ resource, name: refused, reason }) => ({
+    level: 'error',
+    what: `${name} refuses ${kindOf(resource)} ${refused}: ${reason}`,
+    mend: 'the last good one serves; mend what was written last',
+  }));
+  if (phase === 'connected') {
+    const mend = `look at its log and at its /ready`;
+    findings.push({ level: 'warning', what: `${name} is connected and not ready`, mend });
+  }
+  if (certificateNotAfterMs !== null && certificateNotAfterMs - atMs < ENDING_MS) {
+    const seconds = Math.round((certificateNotAfterMs - atMs) / 1000);
+    const what =
+      seconds < 0 ? `${name}'s certificate has ended` : `${name}'s certificate ends in ${seconds} s`;
+    findings.push({ level: 'error', what, mend: 'look why it is not renewed: its log says' });
+  }
+  return findings;
+}
+
+/** The last part of a type URL: `Cluster`. */
+function kindOf(resource: string): string {
+  return resource.slice(resource.lastIndexOf('.') + 1);
+}
