@@ -1,17 +1,20 @@
 //! `mesh-sidecar`: the proxy as one binary.
 //!
-//! It reads its settings, builds a proxy, feeds it from a file or from two addresses, and goes when it is told to.
+//! It reads its settings, builds a proxy, feeds it from a file or from two addresses, starts a command beside it if one
+//! is given, and goes when it is told to or when the command has gone.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod command;
 mod direct;
 mod settings;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mesh_model::resources::{Address, Resources};
 use mesh_proxy::log::{Entry, Log};
@@ -26,16 +29,25 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     // What is not UTF-8 is in no setting's form: it is refused with the rest.
-    let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
-    let arguments = std::env::args_os().skip(1).map(text);
-    match settings::read(arguments, |name| std::env::var_os(name).map(text)) {
+    let text = |os: OsString| os.to_string_lossy().into_owned();
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(code) = command::hidden(&arguments) {
+        return code;
+    }
+    let (flags, command) = command::split(arguments);
+    match settings::read(flags.into_iter().map(text), |name| {
+        std::env::var_os(name).map(text)
+    }) {
+        Ok(Task::Run(..)) if command.as_ref().is_some_and(Vec::is_empty) => {
+            refuse(&["--: the command is missing behind it".to_owned()])
+        }
         Ok(Task::Help) => print(HELP),
         Ok(Task::Version) => print(concat!("mesh-sidecar ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Task::Check(source)) => match load(&source).and_then(check) {
             Ok(()) => print("the configuration is valid\n"),
             Err(problems) => refuse(&problems),
         },
-        Ok(Task::Run(source, running)) => run(&source, &running),
+        Ok(Task::Run(source, running)) => run(&source, &running, command),
         Err(problems) => refuse(&problems),
     }
 }
@@ -109,7 +121,13 @@ fn apply(proxy: &Proxy, source: &Source) -> Applying {
     })
 }
 
-fn run(source: &Source, running: &Running) -> ExitCode {
+fn run(source: &Source, running: &Running, command: Option<Vec<OsString>>) -> ExitCode {
+    if let Some(parent) = running.with_parent
+        && command::end_with(parent, rustix::process::Signal::KILL).is_err()
+    {
+        say("--with-parent: that process is not the parent, or has gone");
+        return ExitCode::FAILURE;
+    }
     let failed = |what: &str, error: std::io::Error| {
         say(&format!("{what}: {error}"));
         ExitCode::FAILURE
@@ -152,6 +170,8 @@ fn run(source: &Source, running: &Running) -> ExitCode {
         source,
         running,
         addresses: Vec::new(),
+        command,
+        started: None,
     };
     let code = runtime.block_on(until_end(&proxy, work, signals, &mut said));
     drop(proxy);
@@ -175,6 +195,27 @@ struct Work<'a> {
     source: &'a Source,
     running: &'a Running,
     addresses: Vec<(String, Address)>,
+    /// What is to be started once it serves.
+    command: Option<Vec<OsString>>,
+    started: Option<command::Started>,
+}
+
+impl Work<'_> {
+    /// Starts the command, if there is one that was not started yet.
+    fn start_command(&mut self) -> std::io::Result<()> {
+        if let Some(command) = self.command.take() {
+            self.started = Some(command::Started::start(&command, self.running.grace)?);
+        }
+        Ok(())
+    }
+
+    /// Resolves with the exit code of the command that was started; never, without one.
+    async fn command_ended(&mut self) -> u8 {
+        match &mut self.started {
+            Some(started) => started.ended().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 struct Signals {
@@ -204,9 +245,15 @@ async fn until_end(
     let log = proxy.log();
     let mut phase = proxy.phase();
     let mut draining = false;
+    let mut drained = false;
     let mut serving = false;
+    // How the command ended.
+    let mut ended = None;
     let mut applying = Some(apply(proxy, work.source));
     loop {
+        if let (true, Some(code)) = (drained, ended) {
+            return ExitCode::from(code);
+        }
         tokio::select! {
             _ = signals.terminate.recv() => {}
             _ = signals.interrupt.recv() => {}
@@ -224,6 +271,10 @@ async fn until_end(
                         }
                         serving = true;
                         work.addresses = announce(log, &work.addresses, applied);
+                        if !draining && let Err(error) = work.start_command() {
+                            log.error(&format!("the command can't be started: {error}"), &[]);
+                            return ExitCode::FAILURE;
+                        }
                     }
                     Some(Err(problems)) if serving => {
                         problems.iter().for_each(|problem| log.error(problem, &[]));
@@ -236,6 +287,16 @@ async fn until_end(
                 }
                 continue;
             }
+            code = work.command_ended(), if ended.is_none() => {
+                ended = Some(code);
+                if !draining && *phase.borrow() != Phase::Draining {
+                    log.info(&format!("the command ended with {code}: draining"), &[]);
+                    // Nobody is behind it any more: what comes anew is better off elsewhere.
+                    proxy.drain(DrainOptions { lame_duck: Duration::ZERO, work: None });
+                    draining = true;
+                }
+                continue;
+            }
             Some(line) = said.recv() => {
                 write(&line);
                 continue;
@@ -245,14 +306,23 @@ async fn until_end(
                 log.info("access logs are reopened", &[]);
                 continue;
             }
-            drained = phase.wait_for(|phase| *phase == Phase::Drained) => {
-                // The control thread ends only with the process.
-                return if drained.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            seen = async { phase.wait_for(|phase| *phase == Phase::Drained).await.is_ok() }, if !drained => {
+                drained = true;
+                match &work.started {
+                    // The last of its requests is answered: it has nothing left to do.
+                    Some(started) if seen => started.terminate(),
+                    // The control thread ends only with the process.
+                    _ => return if seen { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+                }
+                continue;
             }
         }
         // It may also have been asked for on the admin port.
-        if draining || *phase.borrow() == Phase::Draining {
+        if draining || matches!(*phase.borrow(), Phase::Draining | Phase::Drained) {
             log.warn("ended before all work was done", &[]);
+            if let Some(started) = &mut work.started {
+                started.kill().await;
+            }
             return ExitCode::FAILURE;
         }
         draining = true;

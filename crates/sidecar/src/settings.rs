@@ -19,6 +19,7 @@ mesh-sidecar: a proxy for every protocol, in one small process
 usage:
   mesh-sidecar --config FILE [--check]
   mesh-sidecar --listen ADDRESS --to ADDRESS
+  mesh-sidecar [flags] -- COMMAND...
 
   --config FILE       resources as JSON (see `mesh compile`); SIGHUP reads it again     MESH_CONFIG
   --check             only say what is wrong with the configuration and its files
@@ -31,6 +32,8 @@ usage:
   --dns-server LIST   name servers to ask, IP or IP:PORT, with commas between           MESH_DNS_SERVER
                       (default: the system's)
   --lame-duck SPAN    how long a draining proxy still accepts (default 3s)              MESH_LAME_DUCK
+  --grace SPAN        how long a command may take to end when asked (default 10s)       MESH_GRACE
+  --with-parent PID   die with this parent, even when it is killed                      MESH_WITH_PARENT
   --log-level LEVEL   what is said: error, warn, info or debug (default info)           MESH_LOG_LEVEL
   --log-format FORM   lines as text or json (default text), on standard error           MESH_LOG_FORMAT
   --version           print the version
@@ -38,11 +41,13 @@ usage:
 
 A flag wins over its variable; an empty variable is none.
 SIGTERM or SIGINT drains, a second one ends at once; SIGUSR1 opens access logs anew.
-Exit codes: 0 ended as asked, 1 failed, 64 bad settings or configuration.
+A COMMAND is started when the proxy is ready, and asked to end when it has drained.
+Exit codes: 0 ended as asked, 1 failed, 64 bad settings or configuration; with a COMMAND, that command's.
 
 examples:
   mesh-sidecar --listen 127.0.0.1:4143 --to 127.0.0.1:3000
   mesh compile mesh.yaml > mesh.json && mesh-sidecar --config mesh.json
+  mesh-sidecar --listen 127.0.0.1:4143 --to 127.0.0.1:3000 -- node server.mjs
   curl 127.0.0.1:4191/metrics
 ";
 
@@ -78,6 +83,10 @@ pub(crate) struct Running {
     pub(crate) threads: usize,
     /// How long a draining proxy still accepts.
     pub(crate) lame_duck: Duration,
+    /// How long a command may take to end.
+    pub(crate) grace: Duration,
+    /// The parent whose end is this process's.
+    pub(crate) with_parent: Option<u64>,
     /// Name servers to ask; the system's where there are none.
     pub(crate) dns_servers: Vec<SocketAddr>,
     /// Where the admin server listens.
@@ -98,7 +107,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The settings that have a value, with their variables.
-const VALUES: [(&str, &str); 10] = [
+const VALUES: [(&str, &str); 12] = [
     ("--config", "MESH_CONFIG"),
     ("--listen", "MESH_LISTEN"),
     ("--to", "MESH_TO"),
@@ -107,6 +116,8 @@ const VALUES: [(&str, &str); 10] = [
     ("--threads", "MESH_THREADS"),
     ("--dns-server", "MESH_DNS_SERVER"),
     ("--lame-duck", "MESH_LAME_DUCK"),
+    ("--grace", "MESH_GRACE"),
+    ("--with-parent", "MESH_WITH_PARENT"),
     ("--log-level", "MESH_LOG_LEVEL"),
     ("--log-format", "MESH_LOG_FORMAT"),
 ];
@@ -200,6 +211,11 @@ fn running(given: &mut Given) -> Running {
         _ => Err("expected 1 to 256".to_owned()),
     };
     let span = |text: &str| text.parse::<mesh_model::resources::Duration>().map(|span| span.0);
+    let pid = |text: &str| {
+        text.parse()
+            .map(Some)
+            .map_err(|_| "expected a process id".to_owned())
+    };
     let admin = |text: &str| match text {
         "off" => Ok(None),
         _ => match text.parse::<Address>() {
@@ -222,6 +238,8 @@ fn running(given: &mut Given) -> Running {
     Running {
         threads: given.value("--threads", 1, threads),
         lame_duck: given.value("--lame-duck", Duration::from_secs(3), span),
+        grace: given.value("--grace", Duration::from_secs(10), span),
+        with_parent: given.value("--with-parent", None, pid),
         dns_servers: given.value("--dns-server", Vec::new(), servers),
         admin: given.value("--admin", ADMIN.parse().ok(), admin),
         log_level: given.value("--log-level", Level::Info, level),
@@ -292,6 +310,8 @@ mod tests {
                 Running {
                     threads: 1,
                     lame_duck: Duration::from_secs(3),
+                    grace: Duration::from_secs(10),
+                    with_parent: None,
                     dns_servers: Vec::new(),
                     admin: Some("127.0.0.1:4191".parse().unwrap()),
                     log_level: Level::Info,
@@ -304,7 +324,7 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_said_at_once() {
         let problems = told(
-            "--threads 0 --lame-duck soon --listen here --to 1.2.3.4 --nonsense --admin no --log-level loud \
+            "--threads 0 --lame-duck soon --grace no --with-parent me --listen here --to 1.2.3.4 --nonsense --admin no --log-level loud \
              --log-format xml --dns-server ns.test",
         )
         .unwrap_err();
@@ -312,6 +332,8 @@ mod tests {
             "--nonsense",
             "--threads",
             "--lame-duck",
+            "--grace",
+            "--with-parent",
             "--dns-server",
             "--admin",
             "--log-level",
@@ -364,6 +386,8 @@ mod tests {
                     "MESH_ADMIN" => "off",
                     "MESH_THREADS" => "2",
                     "MESH_LAME_DUCK" => "0s",
+                    "MESH_GRACE" => "1m",
+                    "MESH_WITH_PARENT" => "1",
                     "MESH_LOG_LEVEL" => "debug",
                     "MESH_LOG_FORMAT" => "json",
                     _ => "",
@@ -378,6 +402,8 @@ mod tests {
         let expected = Running {
             threads: 2,
             lame_duck: Duration::ZERO,
+            grace: Duration::from_secs(60),
+            with_parent: Some(1),
             dns_servers: Vec::new(),
             admin: None,
             log_level: Level::Debug,
