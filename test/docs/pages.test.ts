@@ -3,8 +3,11 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
+import { checkValue } from '../../src/config/load.js';
+import { readDocument } from '../../src/config/origin.js';
 import * as errors from '../../src/errors.js';
 import { type DescribedRequest, parseConfig, routeRequest, validateResources } from '../../src/index.js';
+import { isMesh, checkMeshValue } from '../../src/mesh/load.js';
 import { node } from '../house/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
@@ -13,11 +16,11 @@ import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
 import { Ports, blocks, page, pages } from './support.js';
 
 const MOST_LINES = 150;
-/** Made of the schema, key by key. */
-const REFERENCE = join('docs', 'configuration.md');
+/** Made of the schemas, key by key. */
+const REFERENCE = new Set([join('docs', 'configuration.md'), join('docs', 'mesh-file.md')]);
 
 test('pages are short', (t) => {
-  for (const path of pages.filter((each) => each !== REFERENCE)) {
+  for (const path of pages.filter((each) => !REFERENCE.has(each))) {
     t.true(page(path).split('\n').length <= MOST_LINES, path);
   }
 });
@@ -39,7 +42,9 @@ test('every configuration in it is good', (t) => {
   for (const path of ['README.md', ...pages]) {
     for (const text of blocks(path, 'yaml')) {
       seen += 1;
-      t.deepEqual(validateResources(parseConfig(text, { file: path }).toJson()), [], path);
+      const read = readDocument(text, path);
+      const loaded = isMesh(read) ? checkMeshValue(read) : checkValue(read);
+      t.deepEqual(validateResources(loaded.toJson()), [], path);
     }
   }
   t.true(seen >= 3);
