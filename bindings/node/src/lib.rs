@@ -95,6 +95,7 @@ impl NativeProxy {
                 .iter()
                 .filter_map(|server| name_server(server))
                 .collect(),
+            identity: None,
         })
         .map_err(|error| failure(&json!({ "code": "start", "message": error.to_string() })))?;
         let shared = Arc::new(Mutex::new(Some(proxy)));
