@@ -7,6 +7,7 @@ import { ExitCode, type World } from './io.js';
 import { type Format, tellError } from './output.js';
 import { addRun } from './run.js';
 import { addStats } from './stats.js';
+import { addUp } from './up.js';
 import { addValidate } from './validate.js';
 import { addVersion, packageVersion } from './version.js';
 
@@ -31,6 +32,7 @@ export async function runCommand(args: readonly string[], world: World): Promise
       'after',
       `
 Examples:
+  mesh up
   mesh run --listen 127.0.0.1:8080 --to 127.0.0.1:3000
   mesh run -c mesh.yaml
   mesh validate mesh.yaml
@@ -39,7 +41,7 @@ Examples:
 
 Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     );
-  for (const add of [addRun, addValidate, addCompile, addExplain, addStats, addVersion])
+  for (const add of [addUp, addRun, addValidate, addCompile, addExplain, addStats, addVersion])
     add(program, world, end);
   try {
     await program.parseAsync(args, { from: 'user' });

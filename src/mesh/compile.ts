@@ -24,7 +24,7 @@ import type {
 import { SourceMap } from '../config/source-map.js';
 import type { RouteConfig } from '../config/types.js';
 import { type CompiledPolicy, INBOUND, compilePolicy } from './compile-policies.js';
-import { DEFAULT_PORT, clusterOf, hostsOf, identityOf, serverNameOf, workloadOf } from './names.js';
+import { DEFAULT_PORT, clusterOf, hostsOf, identityOf, serverNameOf } from './names.js';
 import { type MeshSettings, type Service, type ServicePort, servicesOf, settingsOf } from './services.js';
 import type { MeshConfig, ServiceConfig } from './types.js';
 
@@ -36,6 +36,7 @@ export interface ServiceName {
 
 /** What the inbound side of a workload enforces. */
 export interface Workload {
+  /** Its SPIFFE id. */
   readonly name: string;
   readonly defaultPolicy: MeshSettings['defaultPolicy'];
   readonly policies: readonly AuthorizationPolicy[];
@@ -81,7 +82,7 @@ export function compileMesh(config: MeshConfig, folder?: string): CompiledMesh {
   const workloads = services
     .filter(({ process }) => process !== undefined)
     .map(({ name }) => ({
-      name: workloadOf(name, settings),
+      name: identityOf(name, settings),
       defaultPolicy: settings.defaultPolicy,
       policies: policies.filter(({ to }) => to?.has(name) ?? true).map(({ policy }) => policy),
     }));

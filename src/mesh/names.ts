@@ -29,11 +29,6 @@ export function clusterOf(service: string, port: number, { namespace }: MeshName
   return `${service}.${namespace}:${port}`;
 }
 
-/** The workload that the copies of a service are. */
-export function workloadOf(service: string, { namespace }: MeshNames): string {
-  return `${service}.${namespace}`;
-}
-
 /** A name as a part of the name of a variable: `PORT_GRPC`, `MESH_URL_MY_SHOP`. */
 export function variablePart(name: string): string {
   return name.toUpperCase().replaceAll(/[^A-Z0-9]/g, '_');

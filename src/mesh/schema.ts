@@ -85,6 +85,15 @@ const service = part(
       'When a copy is ready: its port accepts, or a path answers.',
       { default: 'tcp' },
     ),
+    bind: may(
+      part('Bind', 'Ports of this machine instead of free ones. Each further copy takes the next.', {
+        port: may(portNumber(), 'What is in `PORT`.'),
+        inbound: may(portNumber(), 'Where the sidecar answers others.'),
+        outbound: may(portNumber(), 'Where it takes what the copy sends.'),
+        admin: may(portNumber(), 'Where its health and metrics are.'),
+      }),
+      'Ports of this machine to take, instead of free ones.',
+    ),
     grace: may(duration(), 'How long it may take to end when asked.', { default: '10s' }),
     tls: may(
       z.union([flag(), clientTls], {
@@ -95,7 +104,7 @@ const service = part(
     ),
   },
   exactlyOne('run', 'address'),
-  ...['ports', 'copies', 'env', 'cwd', 'ready', 'grace'].map((key) => atMostOne('address', key)),
+  ...['ports', 'copies', 'env', 'cwd', 'ready', 'bind', 'grace'].map((key) => atMostOne('address', key)),
   atMostOne('run', 'tls'),
 );
 

@@ -19,6 +19,14 @@ export interface ServicePort {
 /** When is a copy ready? */
 export type Readiness = { readonly kind: 'tcp' } | { readonly kind: 'http'; readonly path: string };
 
+/** Ports of this machine. */
+export interface Bind {
+  readonly port?: number;
+  readonly inbound?: number;
+  readonly outbound?: number;
+  readonly admin?: number;
+}
+
 /** How the copies of a service are run. */
 export interface ProcessPlan {
   readonly run: string;
@@ -26,6 +34,8 @@ export interface ProcessPlan {
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
   readonly ready: Readiness;
+  /** Ports of the first copy, where they are not to be free ones. */
+  readonly bind: Bind;
   readonly graceMs: number;
 }
 
@@ -89,13 +99,14 @@ function portOf(address: string | undefined): number | undefined {
 }
 
 function processOf(run: string, service: ServiceConfig, folder = process.cwd()): ProcessPlan {
-  const { copies = 1, env = {}, cwd = '.', ready = 'tcp', grace } = service;
+  const { copies = 1, env = {}, cwd = '.', ready = 'tcp', bind = {}, grace } = service;
   return {
     run,
     copies,
     env,
     cwd: isAbsolute(cwd) ? cwd : resolve(folder, cwd),
     ready: ready === 'tcp' ? { kind: 'tcp' } : { kind: 'http', path: ready.http },
+    bind,
     graceMs: (grace === undefined ? undefined : durationMs(grace)) ?? DEFAULT_GRACE_MS,
   };
 }

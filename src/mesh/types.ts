@@ -56,6 +56,8 @@ export interface ServiceConfig {
   cwd?: string;
   /** When a copy is ready: its port accepts, or a path answers. Default: tcp. */
   ready?: 'tcp' | ProbeConfig;
+  /** Ports of this machine to take, instead of free ones. */
+  bind?: BindConfig;
   /** How long it may take to end when asked. Default: 10s. */
   grace?: string;
   /** TLS towards `address`: `true`, or `{ serverName, roots }`. Default: false. */
@@ -74,6 +76,18 @@ export interface ServicePortConfig {
 export interface ProbeConfig {
   /** A path that answers 2xx or 3xx to `GET` once it is. */
   http: string;
+}
+
+/** Ports of this machine instead of free ones. Each further copy takes the next. */
+export interface BindConfig {
+  /** What is in `PORT`. */
+  port?: number;
+  /** Where the sidecar answers others. */
+  inbound?: number;
+  /** Where it takes what the copy sends. */
+  outbound?: number;
+  /** Where its health and metrics are. */
+  admin?: number;
 }
 
 /** Who may do what to whom. A service with any `allow` denies what none allows, `deny` wins, and order means nothing. */

@@ -89,8 +89,8 @@ test('each workload enforces the policies that name it, and those for all', (t) 
   t.deepEqual(
     workloads.map(({ name, policies }) => [name, policies.map((policy) => policy.name)]),
     [
-      ['web.default', ['policy-2']],
-      ['basket.default', ['policy-1', 'policy-2']],
+      ['spiffe://mesh.local/ns/default/sa/web', ['policy-2']],
+      ['spiffe://mesh.local/ns/default/sa/basket', ['policy-1', 'policy-2']],
     ],
   );
 });
