@@ -122,9 +122,7 @@ test('every field of the model is reached by a configuration, or by a mesh file'
   const mesh = meshResources();
   for (const [name, fields] of rustStructs()) {
     const place = PLACES[name] ?? '';
-    const reached = new Set(
-      [...objectsAt(resources, place), ...objectsAt(mesh, place)].flatMap(Object.keys),
-    );
+    const reached = new Set([...objectsAt(resources, place), ...objectsAt(mesh, place)].flatMap(Object.keys));
     for (const field of fields.filter((each) => !OWN.test(`${name}.${each}`)))
       t.true(reached.has(field), `${name}.${field}`);
   }

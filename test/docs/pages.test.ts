@@ -13,6 +13,7 @@ import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { must, start } from '../support/processes.js';
 import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
+import { until } from '../support/wait.js';
 import { Ports, blocks, page, pages } from './support.js';
 
 const MOST_LINES = 150;
@@ -90,7 +91,7 @@ test('the errors of the API are those of the page', (t) => {
 });
 
 test('sidecar: its commands run as they stand there', async (t) => {
-  const [run = '', compiled = ''] = blocks('docs/sidecar.md', 'sh');
+  const [run = '', compiled = '', command = ''] = blocks('docs/sidecar.md', 'sh');
   const origin = await httpOrigin(t);
   const folder = temporaryFolder(t);
   writeFileSync(
@@ -105,6 +106,19 @@ test('sidecar: its commands run as they stand there', async (t) => {
   await one.said(/listens on/);
   t.is((await fetch(`http://127.0.0.1:${await ports.of('8080')}/`)).status, 200);
   await one.kill();
+
+  const server =
+    "import http from 'node:http'; http.createServer((_, r) => r.end('mine')).listen(PORT, '127.0.0.1');";
+  const behind = new Ports();
+  writeFileSync(join(folder, 'server.mjs'), server.replace('PORT', String(await behind.of('3000'))));
+  const both = start(t, sidecarFile(), words(await behind.in(command)), options);
+  await both.said(/listens on/);
+  const url = `http://127.0.0.1:${await behind.of('8080')}/`;
+  t.is(
+    await until('the command answers', async () => (await (await fetch(url)).text()).match(/^mine$/)?.[0]),
+    'mine',
+  );
+  await both.kill();
 
   const [compile = '', check = '', serve = ''] = compiled.trim().split('\n');
   t.is(compile, 'mesh compile mesh.yaml > resources.json');

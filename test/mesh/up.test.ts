@@ -162,6 +162,7 @@ function processesOf(folder: string): number[] {
 
 test('every copy is started with a port and a sidecar of its own, and becomes an endpoint when it is ready', async (t) => {
   const mesh = up(t, {
+    mesh: { knownServicesOnly: true },
     services: {
       web: {
         run: `${RUN} {port} {port.grpc} {other}`,
@@ -203,6 +204,7 @@ test('every copy is started with a port and a sidecar of its own, and becomes an
     new RegExp(
       `--ports=3000=127\\.0\\.0\\.1:${two.env['PORT']},9000=127\\.0\\.0\\.1:${two.env['PORT_GRPC']} `,
     ),
+    /--known-services-only=true/,
     /--forward=web:3000=127\.0\.0\.1:\d+,web:9000=127\.0\.0\.1:\d+,basket:80=\S+,ledger:5432=\S+ /,
     /\n600\n700\ntoken of spiffe:\/\/mesh\.local\/ns\/default\/sa\/web$/,
   ]) {

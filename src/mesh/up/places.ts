@@ -162,6 +162,7 @@ export function sidecarFlags(
     '--admin': places.admin,
     '--ports': ports.join(','),
     '--forward': forwards.join(','),
+    ...(settings.knownServicesOnly && { '--known-services-only': 'true' }),
   };
   return Object.entries(flags).flat();
 }
