@@ -132,6 +132,7 @@ export async function ensureTypeScript() {
     join(dist, 'wasm', 'node.cjs'),
     join(dist, 'cjs', 'index.d.ts'),
     join(dist, 'schema.json'),
+    join(dist, 'mesh-schema.json'),
   ];
   const stamp = new Stamp(stampFile('typescript'), hashOf(root, typescriptInputs), outputs);
   await ensure(stamp, 'TypeScript', async () => {

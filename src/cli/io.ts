@@ -2,6 +2,7 @@
 
 import type { ResourceIssue } from '../config/resources.js';
 import type { Decision, DescribedRequest } from '../decision.js';
+import type { StartControlPlane } from '../mesh/control-plane.js';
 import type { CreateProxy } from '../proxy/types.js';
 
 /** Exit codes: what a script can tell apart. */
@@ -43,4 +44,5 @@ export interface World {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly signals: SignalSource;
   loadCore(): Promise<Core>;
+  loadControlPlane(): Promise<StartControlPlane>;
 }

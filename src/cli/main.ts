@@ -15,4 +15,5 @@ process.exitCode = await runCommand(process.argv.slice(2), {
   env: process.env,
   signals: process,
   loadCore: () => import('../index.js'),
+  loadControlPlane: async () => (await import('../mesh/native-control-plane.js')).startControlPlane,
 });

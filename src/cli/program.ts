@@ -9,6 +9,7 @@ import { addCheck, addConfig, addEdges, addStat } from './mesh-status.js';
 import { addRedirect } from './redirect.js';
 import { addRun } from './run.js';
 import { addStats } from './stats.js';
+import { addUp } from './up.js';
 import { addValidate } from './validate.js';
 import { addVersion, packageVersion } from './version.js';
 
@@ -33,6 +34,7 @@ export async function runCommand(args: readonly string[], world: World): Promise
       'after',
       `
 Examples:
+  mesh up
   mesh run --listen 127.0.0.1:8080 --to 127.0.0.1:3000
   mesh run -c mesh.yaml
   mesh validate mesh.yaml
@@ -42,6 +44,7 @@ Examples:
 Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     );
   for (const add of [
+    addUp,
     addRun,
     addValidate,
     addCompile,

@@ -1,9 +1,10 @@
 /** `mesh validate`: is this a good configuration? */
 
 import type { Command } from 'commander';
-import type { LoadedConfig } from '../config/load.js';
+import { LoadedConfig } from '../config/load.js';
 import { ConfigError } from '../errors.js';
-import { loadChecked } from './check.js';
+import type { LoadedMesh } from '../mesh/load.js';
+import { loadCheckedFile } from './check.js';
 import { ExitCode, type World } from './io.js';
 import { type Format, coloursOf, errorText, hasColours, json } from './output.js';
 import { outputOption } from './options.js';
@@ -11,8 +12,8 @@ import { outputOption } from './options.js';
 export function addValidate(program: Command, world: World, end: (code: ExitCode) => void): void {
   program
     .command('validate')
-    .description('check configuration files; every mistake is listed with its place')
-    .argument('<file...>', 'configuration files, YAML or JSON')
+    .description('check configurations and mesh files; every mistake is listed with its place')
+    .argument('<file...>', 'configurations or mesh files, YAML or JSON')
     .addOption(outputOption())
     .addHelpText(
       'after',
@@ -32,7 +33,7 @@ async function validate(world: World, files: readonly string[], format: Format):
   const { green } = coloursOf(world.stdout, world.env);
   for (const file of files) {
     try {
-      const loaded = await loadChecked(file, core);
+      const loaded = await loadCheckedFile(file, core);
       results.push({ file, valid: true, issues: [] });
       if (format === 'text') world.stdout.write(`${file}: ${green('ok')}, ${contentsOf(loaded)}\n`);
     } catch (error) {
@@ -45,16 +46,29 @@ async function validate(world: World, files: readonly string[], format: Format):
   return results.every(({ valid }) => valid) ? ExitCode.ok : ExitCode.usage;
 }
 
-function contentsOf({ config, compiled }: LoadedConfig): string {
+function contentsOf(loaded: LoadedConfig | LoadedMesh): string {
+  const counts = loaded instanceof LoadedConfig ? contentsOfConfig(loaded) : contentsOfMesh(loaded);
+  return counts.map(([number, one, many]) => `${number} ${number === 1 ? one : many}`).join(', ');
+}
+
+type Count = readonly [number: number, one: string, many: string];
+
+function contentsOfConfig({ config, compiled }: LoadedConfig): Count[] {
   const own = (config.listeners ?? []).map(({ routes }) => (Array.isArray(routes) ? routes.length : 0));
   const shared = Object.values(config.routeTables ?? {}).map((routes) => routes.length);
-  const count = (number: number, what: string): string => `${number} ${what}${number === 1 ? '' : 's'}`;
+  const routes = [...own, ...shared].reduce((sum, length) => sum + length, 0);
   return [
-    count(compiled.resources.listeners.length, 'listener'),
-    count(
-      [...own, ...shared].reduce((sum, length) => sum + length, 0),
-      'route',
-    ),
-    count(compiled.resources.clusters.length, 'cluster'),
-  ].join(', ');
+    [compiled.resources.listeners.length, 'listener', 'listeners'],
+    [routes, 'route', 'routes'],
+    [compiled.resources.clusters.length, 'cluster', 'clusters'],
+  ];
+}
+
+function contentsOfMesh({ config, compiled }: LoadedMesh): Count[] {
+  const routes = Object.values(config.routes ?? {}).reduce((sum, { length }) => sum + length, 0);
+  return [
+    [compiled.services.length, 'service', 'services'],
+    [routes, 'route', 'routes'],
+    [compiled.policies.length, 'policy', 'policies'],
+  ];
 }

@@ -144,7 +144,8 @@ function routeMatch(match: MatchConfig, sources: SourceMap, at: Path, from: Path
   return Object.keys(made).length > 0 ? made : undefined;
 }
 
-function pathMatch(path: PathConfig): PathMatch {
+/** A path condition as the core has it. */
+export function pathMatch(path: PathConfig): PathMatch {
   if (typeof path !== 'string') return kindAndValue<PathMatch['kind']>(path);
   if (path.startsWith('~')) return { kind: 'regex', value: path.slice(1) };
   if (path.includes('{')) return { kind: 'template', value: path };
@@ -160,7 +161,13 @@ function kindAndValue<K extends string>(object: { [kind in K]?: string }): { kin
 
 type Conditions = MatchConfig['headers'];
 
-function conditions(written: Conditions, sources: SourceMap, at: Path, from: Path): ValueMatch[] | undefined {
+/** Conditions on headers or parameters as the core has them. */
+export function conditions(
+  written: Conditions,
+  sources: SourceMap,
+  at: Path,
+  from: Path,
+): ValueMatch[] | undefined {
   const made = Object.entries(written ?? {}).flatMap(([name, value]) => {
     const source = [...from, name];
     // Not `listed`: each condition of a list has a place of its own.

@@ -60,7 +60,7 @@ export interface Compiled {
 }
 
 /** Where the parts of a compilation find what they share. */
-interface Context {
+export interface Context {
   readonly compilation: Compilation;
   /** The folder that relative file names are relative to; undefined: the process's. */
   readonly folder: string | undefined;
@@ -239,7 +239,8 @@ function serverTls(context: Context, tls: ServerTlsConfig, at: Path): ServerTls 
   });
 }
 
-function clientTls(context: Context, tls: true | ClientTlsConfig): ClientTls {
+/** TLS to originate as the core has it. */
+export function clientTls(context: Context, tls: true | ClientTlsConfig): ClientTls {
   if (tls === true) return {};
   const file = (text: string | undefined): string | undefined =>
     text === undefined ? undefined : pem(context, text);

@@ -2,7 +2,7 @@
  * What else is made of the schema?
  *
  * The JSON Schema for editors, the TypeScript types with their documentation, and the tables of the manual: pure
- * functions from `schema.ts` to text. `generate.ts` writes the files.
+ * functions from a schema to text. `generate.ts` writes the files.
  */
 
 import { z } from 'zod';
@@ -28,20 +28,41 @@ interface Node {
   [other: string]: unknown;
 }
 
-/** The JSON Schema (draft 2020-12) of the configuration. */
-export function jsonSchema(): Node {
-  const made = z.toJSONSchema(schema, { io: 'input', metadata: docs, target: 'draft-2020-12' }) as Node;
+/** A schema that something is made of. */
+export interface Book {
+  readonly schema: z.ZodType;
+  /** The name of its outermost part. */
+  readonly root: string;
+  /** What editors call it. */
+  readonly title: string;
+  /** The file it is written in. */
+  readonly source: string;
+  /** A book whose parts it uses: they are described there. */
+  readonly beside?: { readonly book: Book; readonly types: string; readonly page: string };
+}
+
+/** The configuration of a proxy. */
+export const CONFIG: Book = {
+  schema,
+  root: 'Config',
+  title: 'Configuration of @mesh/proxy',
+  source: 'schema.ts',
+};
+
+/** The JSON Schema (draft 2020-12) of a book. */
+export function jsonSchema(book = CONFIG): Node {
+  const made = z.toJSONSchema(book.schema, { io: 'input', metadata: docs, target: 'draft-2020-12' }) as Node;
   return {
     $schema: made.$schema,
-    title: 'Configuration of @mesh/proxy',
+    title: book.title,
     $ref: made.$ref,
     $defs: made.$defs,
   } as Node;
 }
 
 /** The named parts, in the order in which a reader meets them. */
-function parts(): [name: string, node: Node][] {
-  const all = jsonSchema().$defs as Record<string, Node>;
+function parts(book: Book): [name: string, node: Node][] {
+  const all = jsonSchema(book).$defs as Record<string, Node>;
   const seen = new Set<string>();
   const visit = (value: unknown): void => {
     if (typeof value !== 'object' || value === null) return;
@@ -53,7 +74,7 @@ function parts(): [name: string, node: Node][] {
     }
     for (const child of Object.values(value)) visit(child);
   };
-  visit({ $ref: '#/$defs/Config' });
+  visit({ $ref: `#/$defs/${book.root}` });
   return [...seen].map((name) => [name, all[name] ?? {}]);
 }
 
@@ -67,17 +88,34 @@ const alternatives = (node: Node): Node[] | undefined =>
 
 const typeName = (id: string): string => (id === 'Config' ? id : `${id}Config`);
 
+/** The names of the parts that another book describes. */
+function foreign({ beside }: Book): ReadonlySet<string> {
+  return new Set(beside && parts(beside.book).map(([name]) => name));
+}
+
 /** The TypeScript source of `types.ts`. */
-export function typeDeclarations(): string {
-  const declarations = parts().map(([name, node]) => {
+export function typeDeclarations(book = CONFIG): string {
+  const others = foreign(book);
+  const own = parts(book).filter(([name]) => !others.has(name));
+  const declarations = own.map(([name, node]) => {
     const head = comment(node, '');
     return node.properties
       ? `${head}export interface ${typeName(name)} {\n${members(node)}}\n`
       : `${head}export type ${typeName(name)} = ${typeOf(node)};\n`;
   });
-  const top =
-    '// Made from schema.ts by generate.ts: change the schema, then run `node dist/config/generate.js --sources`.\n';
-  return [top, ...declarations].join('\n');
+  const top = `// Made from ${book.source} by generate.ts: change the schema, then run \`node dist/config/generate.js --sources\`.\n`;
+  const used = [...others].filter((name) => own.some(([, node]) => refers(node, name)));
+  const taken =
+    book.beside &&
+    `import type { ${used.map(typeName).toSorted().join(', ')} } from '${book.beside.types}';\n`;
+  return [top, ...(taken ? [taken] : []), ...declarations].join('\n');
+}
+
+/** Whether a node refers to a part, itself and not through others. */
+function refers(value: unknown, name: string): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if ((value as Node).$ref === `#/$defs/${name}`) return true;
+  return Object.values(value).some((child) => refers(child, name));
 }
 
 function members(node: Node): string {
@@ -113,17 +151,21 @@ const literal = (value: unknown): string => (typeof value === 'string' ? `'${val
 // Tables ----------------------------------------------------------------------------------------------------------
 
 /** The Markdown tables of every part and key. */
-export function referenceTables(): string {
-  const named = new Map(parts());
-  const sections = [...named]
-    .filter(([, node]) => node.properties)
+export function referenceTables(book = CONFIG): string {
+  const others = foreign(book);
+  const named: Named = {
+    parts: new Map(parts(book)),
+    pageOf: (name) => (others.has(name) ? (book.beside?.page ?? '') : ''),
+  };
+  const sections = [...named.parts]
+    .filter(([name, node]) => node.properties && !others.has(name))
     .map(([name, node]) => {
       const rows = Object.entries(node.properties ?? {}).map(([key, value]) => {
         const required = node.required?.includes(key) ? ' (required)' : '';
         const fallback = value.default === undefined ? '' : ` Default: ${shown(value.default)}.`;
         return `| \`${key}\`${required} | ${kindOf(value, named)} | ${escaped(value.description ?? '')}${fallback} |`;
       });
-      const title = name === 'Config' ? 'The whole' : name;
+      const title = name === book.root ? 'The whole' : name;
       return [
         `### ${title}`,
         '',
@@ -138,12 +180,18 @@ export function referenceTables(): string {
   return sections.join('\n');
 }
 
-function kindOf(node: Node, named: ReadonlyMap<string, Node>): string {
+/** The parts by name, and the page that describes each; empty for this one. */
+interface Named {
+  readonly parts: ReadonlyMap<string, Node>;
+  pageOf(name: string): string;
+}
+
+function kindOf(node: Node, named: Named): string {
   const inner = (other: Node | false | undefined): string => kindOf(other || {}, named);
   const ref = refName(node);
   if (ref !== undefined) {
-    const part = named.get(ref);
-    return part?.properties ? `[${ref}](#${ref.toLowerCase()})` : inner(part);
+    const part = named.parts.get(ref);
+    return part?.properties ? `[${ref}](${named.pageOf(ref)}#${ref.toLowerCase()})` : inner(part);
   }
   const choices = alternatives(node);
   if (choices) return [...new Set(choices.map(inner))].join(' or ');

@@ -177,7 +177,7 @@ function plainMessage({ code, message, pos }: YAMLError, text: string): string {
 function syntaxAdvice(message: string, line: string): string | undefined {
   if (/alias|anchor/i.test(message) && line.includes('*'))
     return "write a value that starts with * in quotes: '*.shop.test'";
-  if (/\{[^}]*[~/][^\s,}]*[{[]/.test(line))
+  if (/\{[^}]*([~/][^\s,}]*[{[]|\s\{)/.test(line))
     return "inside { } write a value that holds { } or [ ] in quotes: '/users/{id}'";
   if (line.includes('\t')) return 'indent with spaces; YAML has no tabs';
   if (/:\s*\[[^\]]*\]:\d/.test(line)) return "write an IPv6 address in quotes: '[::1]:8080'";

@@ -1,21 +1,36 @@
 /**
- * Writes what is made of the schema. Part of the build; runs as a program.
+ * Writes what is made of the schemas. Part of the build; runs as a program.
  *
- *     node dist/config/generate.js              dist/schema.json, the JSON Schema for editors
- *     node dist/config/generate.js --sources    also src/config/types.ts and the tables in docs/configuration.md
+ *     node dist/config/generate.js              dist/schema.json and dist/mesh-schema.json, for editors
+ *     node dist/config/generate.js --sources    also the types.ts beside each schema, and the tables in docs/
  */
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { jsonSchema, referenceTables, typeDeclarations } from './describe.js';
+import { MESH } from '../mesh/schema.js';
+import { type Book, CONFIG, jsonSchema, referenceTables, typeDeclarations } from './describe.js';
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
-writeFileSync(at('../schema.json'), `${JSON.stringify(jsonSchema(), null, 2)}\n`);
+const MADE: readonly { book: Book; schema: string; types: string; page: string }[] = [
+  {
+    book: CONFIG,
+    schema: '../schema.json',
+    types: '../../src/config/types.ts',
+    page: '../../docs/configuration.md',
+  },
+  {
+    book: MESH,
+    schema: '../mesh-schema.json',
+    types: '../../src/mesh/types.ts',
+    page: '../../docs/mesh-file.md',
+  },
+];
 
-if (process.argv.includes('--sources')) {
-  writeFileSync(at('../../src/config/types.ts'), typeDeclarations());
-  const page = at('../../docs/configuration.md');
-  const [before] = readFileSync(page, 'utf8').split('<!-- generated -->');
-  writeFileSync(page, `${before}<!-- generated -->\n\n${referenceTables()}`);
+for (const { book, schema, types, page } of MADE) {
+  writeFileSync(at(schema), `${JSON.stringify(jsonSchema(book), null, 2)}\n`);
+  if (!process.argv.includes('--sources')) continue;
+  writeFileSync(at(types), typeDeclarations(book));
+  const [before] = readFileSync(at(page), 'utf8').split('<!-- generated -->');
+  writeFileSync(at(page), `${before}<!-- generated -->\n\n${referenceTables(book)}`);
 }

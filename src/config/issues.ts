@@ -7,7 +7,7 @@
 
 import type { z } from 'zod';
 import type { Position } from './document.js';
-import { formats } from './formats.js';
+import { type Format, formats as configFormats } from './formats.js';
 import type { Path } from './path.js';
 import { renderPath, valueAt } from './path.js';
 import { nearest } from './suggest.js';
@@ -48,9 +48,12 @@ export const MAX_ISSUES = 100;
 
 type ZodIssue = z.core.$ZodIssue;
 
-/** The mistakes that the schema found. */
-export function fromSchema(issues: readonly ZodIssue[]): RawIssue[] {
-  return issues.flatMap(flatten).flatMap(explain);
+/** The mistakes that a schema found. `formats` are those that it uses, to find the advice that belongs to a message. */
+export function fromSchema(
+  issues: readonly ZodIssue[],
+  formats: readonly Format[] = configFormats,
+): RawIssue[] {
+  return issues.flatMap(flatten).flatMap((issue) => explain(issue, formats));
 }
 
 /** A union fails in each of its forms; the mistake is the one in the form that was meant. */
@@ -72,7 +75,7 @@ function isOtherForm({ code, path }: ZodIssue): boolean {
   );
 }
 
-function explain(issue: ZodIssue): RawIssue[] {
+function explain(issue: ZodIssue, formats: readonly Format[]): RawIssue[] {
   const path = issue.path as Path;
   if (issue.code === 'unrecognized_keys') {
     // The schema puts the keys that it knows where other issues have their sentence.
@@ -88,7 +91,7 @@ function explain(issue: ZodIssue): RawIssue[] {
     return [{ code: 'missing', path, part: 'value', message: `missing: expected ${expected}`, expected }];
   }
   const received = shown(issue.input);
-  const suggestion = advice(issue, expected);
+  const suggestion = advice(issue, expected, formats);
   return [
     {
       code: 'invalid',
@@ -116,7 +119,7 @@ function unknownKey(path: Path, key: string, known: readonly string[]): RawIssue
   };
 }
 
-function advice(issue: ZodIssue, expected: string): string | undefined {
+function advice(issue: ZodIssue, expected: string, formats: readonly Format[]): string | undefined {
   const format = formats.find((candidate) => candidate.expected === expected);
   const fromFormat = format?.advise?.(issue.input);
   if (fromFormat) return fromFormat;

@@ -233,11 +233,16 @@ export interface Cluster {
   discovery?: Discovery;
   protocol?: 'auto' | 'http1' | 'http2';
   tls?: ClientTls;
-  workload?: { serverName: string };
+  workload?: WorkloadTls;
   balancer?: Balancer;
   slowStart?: string;
   limits?: ClusterLimits;
   timeouts?: ClusterTimeouts;
+}
+
+/** Mutual TLS between workloads. */
+export interface WorkloadTls {
+  serverName: string;
 }
 
 /** Where a cluster's endpoints come from. */

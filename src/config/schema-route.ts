@@ -100,6 +100,8 @@ const valueCondition = z.union([text(formats.text), flag(), valueObject, z.array
 });
 const values = (what: string) => map(valueCondition, `${what} names with conditions`);
 
+export const headerConditions = values('header');
+
 const match = part('Match', 'Which requests a route takes: all conditions must hold.', {
   host: may(
     hosts(),

@@ -229,7 +229,7 @@ const locality = part('Locality', 'Servers in one place, preferred or spared tog
   ),
 });
 
-const clientTls = part('ClientTls', "TLS towards a cluster's servers.", {
+export const clientTls = part('ClientTls', "TLS towards a cluster's servers.", {
   serverName: may(text(formats.name), 'The name sent as SNI and verified in the certificate.', {
     default: "the cluster's DNS name",
   }),

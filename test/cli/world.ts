@@ -65,6 +65,10 @@ export class FakeWorld implements World {
     return Promise.resolve({ createProxy, validateResources: () => this.issues, routeRequest });
   }
 
+  loadControlPlane(): ReturnType<World['loadControlPlane']> {
+    return Promise.reject(new StateError('no control plane'));
+  }
+
   /** Resolves once standard output holds a text. */
   async said(text: string): Promise<void> {
     while (!this.out.includes(text) && !this.err.includes(text)) {

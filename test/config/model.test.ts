@@ -10,6 +10,7 @@ import { docs } from '../../src/config/schema-kit.js';
 import { schema } from '../../src/config/schema.js';
 import { durationMs } from '../../src/config/formats.js';
 import { parseConfig } from '../../src/config/index.js';
+import { checkable, compileMesh, endpointsOf } from '../../src/mesh/compile.js';
 import { corpus, root } from './support.js';
 
 const folder = join(root, 'crates', 'model', 'src', 'resources');
@@ -53,6 +54,8 @@ function interfaces(): Map<string, string[]> {
 const PLACES: Record<string, string> = {
   Resources: '',
   Listener: 'listeners.*',
+  WorkloadPorts: 'listeners.*.workload',
+  WorkloadPort: 'listeners.*.workload.ports.*',
   ServerTls: 'listeners.*.tls',
   CertificateAndKey: 'listeners.*.tls.certificates.*',
   ClientCertificates: 'listeners.*.tls.clientCertificates',
@@ -74,6 +77,7 @@ const PLACES: Record<string, string> = {
   Respond: 'routeTables.*.virtualHosts.*.routes.*.action',
   RouteTimeouts: 'routeTables.*.virtualHosts.*.routes.*.timeouts',
   Cluster: 'clusters.*',
+  WorkloadTls: 'clusters.*.workload',
   ClientTls: 'clusters.*.tls',
   ClusterLimits: 'clusters.*.limits',
   ClusterTimeouts: 'clusters.*.timeouts',
@@ -102,13 +106,25 @@ test('the mirror has the structs and fields of the model', (t) => {
   t.deepEqual(Object.keys(PLACES).toSorted(), [...rustStructs().keys()].toSorted());
 });
 
-test('every field of the model is reached by a configuration', (t) => {
+/** A mesh with a copy: what it has that no configuration has. */
+function meshResources(): object {
+  const mesh = compileMesh({ services: { web: { run: 'web' } } });
+  return { ...checkable(mesh), endpoints: endpointsOf(mesh, [{ service: 'web', inbound: '127.0.0.1:1' }]) };
+}
+
+/** What a sidecar makes of its own settings, and nobody writes. */
+const OWN = /^(Listener\.(workload|defaultPolicy|onDemand)|WorkloadPorts?\..*)$/;
+
+test('every field of the model is reached by a configuration, or by a mesh file', (t) => {
   const { resources } = parseConfig(
     corpus('good').find(({ name }) => name === 'maximal.yaml')?.text ?? '',
   ).compiled;
+  const mesh = meshResources();
   for (const [name, fields] of rustStructs()) {
-    const reached = new Set(objectsAt(resources, PLACES[name] ?? '').flatMap(Object.keys));
-    for (const field of fields) t.true(reached.has(field), `${name}.${field}`);
+    const place = PLACES[name] ?? '';
+    const reached = new Set([...objectsAt(resources, place), ...objectsAt(mesh, place)].flatMap(Object.keys));
+    for (const field of fields.filter((each) => !OWN.test(`${name}.${each}`)))
+      t.true(reached.has(field), `${name}.${field}`);
   }
 });
 

@@ -3,21 +3,25 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test from 'ava';
+import { checkValue } from '../../src/config/load.js';
+import { readDocument } from '../../src/config/origin.js';
 import * as errors from '../../src/errors.js';
 import { type DescribedRequest, parseConfig, routeRequest, validateResources } from '../../src/index.js';
+import { isMesh, checkMeshValue } from '../../src/mesh/load.js';
 import { node } from '../house/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { must, start } from '../support/processes.js';
 import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
+import { until } from '../support/wait.js';
 import { Ports, blocks, page, pages } from './support.js';
 
 const MOST_LINES = 150;
-/** Made of the schema, key by key. */
-const REFERENCE = join('docs', 'configuration.md');
+/** Made of the schemas, key by key. */
+const REFERENCE = new Set([join('docs', 'configuration.md'), join('docs', 'mesh-file.md')]);
 
 test('pages are short', (t) => {
-  for (const path of pages.filter((each) => each !== REFERENCE)) {
+  for (const path of pages.filter((each) => !REFERENCE.has(each))) {
     t.true(page(path).split('\n').length <= MOST_LINES, path);
   }
 });
@@ -39,7 +43,9 @@ test('every configuration in it is good', (t) => {
   for (const path of ['README.md', ...pages]) {
     for (const text of blocks(path, 'yaml')) {
       seen += 1;
-      t.deepEqual(validateResources(parseConfig(text, { file: path }).toJson()), [], path);
+      const read = readDocument(text, path);
+      const loaded = isMesh(read) ? checkMeshValue(read) : checkValue(read);
+      t.deepEqual(validateResources(loaded.toJson()), [], path);
     }
   }
   t.true(seen >= 3);
@@ -85,7 +91,7 @@ test('the errors of the API are those of the page', (t) => {
 });
 
 test('sidecar: its commands run as they stand there', async (t) => {
-  const [run = '', compiled = ''] = blocks('docs/sidecar.md', 'sh');
+  const [run = '', compiled = '', command = ''] = blocks('docs/sidecar.md', 'sh');
   const origin = await httpOrigin(t);
   const folder = temporaryFolder(t);
   writeFileSync(
@@ -100,6 +106,19 @@ test('sidecar: its commands run as they stand there', async (t) => {
   await one.said(/listens on/);
   t.is((await fetch(`http://127.0.0.1:${await ports.of('8080')}/`)).status, 200);
   await one.kill();
+
+  const server =
+    "import http from 'node:http'; http.createServer((_, r) => r.end('mine')).listen(PORT, '127.0.0.1');";
+  const behind = new Ports();
+  writeFileSync(join(folder, 'server.mjs'), server.replace('PORT', String(await behind.of('3000'))));
+  const both = start(t, sidecarFile(), words(await behind.in(command)), options);
+  await both.said(/listens on/);
+  const url = `http://127.0.0.1:${await behind.of('8080')}/`;
+  t.is(
+    await until('the command answers', async () => (await (await fetch(url)).text()).match(/^mine$/)?.[0]),
+    'mine',
+  );
+  await both.kill();
 
   const [compile = '', check = '', serve = ''] = compiled.trim().split('\n');
   t.is(compile, 'mesh compile mesh.yaml > resources.json');

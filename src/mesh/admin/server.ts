@@ -83,7 +83,8 @@ export class MeshAdmin {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    const closed = new Promise((resolve) => this.#server.close(resolve));
+    const closed = once(this.#server, 'close');
+    this.#server.close();
     this.#server.closeAllConnections();
     await closed;
     rmSync(this.#path, { force: true });

@@ -1,0 +1,212 @@
+/**
+ * `mesh up`: the services of a mesh file, each with a sidecar, and their control plane in this process.
+ *
+ * The first SIGTERM or SIGINT drains everything, a second one ends at once. Whatever ends this process ends the rest.
+ */
+
+import { type Command, Option } from 'commander';
+import * as formats from '../config/formats.js';
+import type { LoadedMesh } from '../mesh/load.js';
+import type { ControlEvent, StartControlPlane } from '../mesh/control-plane.js';
+import type { Copy } from '../mesh/up/copy.js';
+import { RunningMesh } from '../mesh/up/running.js';
+import { MeshScreen } from '../mesh/up/screen.js';
+import { sidecarFile } from '../mesh/up/sidecar-file.js';
+import { MeshTable } from '../mesh/up/table.js';
+import { loadCheckedMesh } from './check.js';
+import { ExitCode, type World } from './io.js';
+import { type Format, UsageError, coloursOf, errorJson, errorText, hasColours } from './output.js';
+import { outputOption } from './options.js';
+
+/** How often the table is drawn. */
+const DRAW_MS = 1000;
+/** Who is waited for this long is named. */
+const SLOW_MS = 10_000;
+/** A signal that comes this soon after another is its echo: npm sends on what the terminal has sent already. */
+const ECHO_MS = 500;
+const ANY_PORT = '127.0.0.1:0';
+
+interface UpOptions {
+  readonly listen?: string;
+  readonly sidecar?: string;
+  readonly output: Format;
+}
+
+export function addUp(program: Command, world: World, end: (code: ExitCode) => void): void {
+  program
+    .command('up')
+    .description('run the services of a mesh file, each with a sidecar')
+    .argument('[file]', 'the mesh file, YAML or JSON', 'mesh.yaml')
+    .addOption(
+      new Option('--listen <address>', 'where the control plane listens (default: a free port)').env(
+        'MESH_LISTEN',
+      ),
+    )
+    .addOption(new Option('--sidecar <file>', 'the program mesh-sidecar').env('MESH_SIDECAR'))
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+SIGTERM or SIGINT drains and ends everything; a second one ends at once.
+
+Examples:
+  mesh up
+  mesh up shop.yaml
+  mesh up -o json`,
+    )
+    .action(async (file: string, options: UpOptions) => end(await up(world, file, options)));
+}
+
+async function up(world: World, file: string, options: UpOptions): Promise<ExitCode> {
+  const listen = options.listen || ANY_PORT;
+  if (!formats.address.accepts(listen) || listen.startsWith('unix:')) {
+    throw new UsageError([`--listen: expected an address such as 127.0.0.1:4144, received ${listen}`]);
+  }
+  const mesh = await loadCheckedMesh(file, await world.loadCore());
+  const sidecar = sidecarFile(world.env, options.sidecar || undefined);
+  return await new Up(world, mesh, options.output).run(await world.loadControlPlane(), sidecar, listen);
+}
+
+/** One mesh, from its start to its end. */
+class Up {
+  readonly #world: World;
+  readonly #mesh: LoadedMesh;
+  readonly #format: Format;
+  readonly #screen: MeshScreen;
+  #running: RunningMesh | undefined;
+  #allReady = false;
+  #firstSignal: number | undefined;
+  #forced = false;
+  #asked: () => void = () => {};
+
+  constructor(world: World, mesh: LoadedMesh, format: Format) {
+    this.#world = world;
+    this.#mesh = mesh;
+    this.#format = format;
+    this.#screen = new MeshScreen(world.stdout, coloursOf(world.stdout, world.env));
+  }
+
+  async run(startControlPlane: StartControlPlane, sidecar: string, listen: string): Promise<ExitCode> {
+    const { signals, env } = this.#world;
+    const asked = new Promise<void>((resolve) => {
+      this.#asked = resolve;
+    });
+    signals.on('SIGTERM', this.#onSignal);
+    signals.on('SIGINT', this.#onSignal);
+    const timers: NodeJS.Timeout[] = [];
+    try {
+      this.#running = await RunningMesh.start({
+        mesh: this.#mesh.compiled,
+        startControlPlane,
+        sidecar,
+        listen,
+        env: { ...env },
+        events: {
+          changed: (copy, why) => this.#changed(copy, why),
+          line: (copy, stream, text) => this.#line(copy, stream, text),
+          control: (event) => this.#control(event),
+          trouble: (error) => this.#trouble(error),
+        },
+      });
+      const { control } = this.#running;
+      this.#event(
+        'listening',
+        { control: control.addresses },
+        `the control plane listens on ${control.addresses.join(', ')}`,
+      );
+      timers.push(
+        setInterval(() => this.#tellSlow(), SLOW_MS),
+        ...this.#drawing(),
+      );
+      if (this.#running.copies.length === 0) this.#event('ready', {}, 'there is nothing to run');
+      await asked;
+      await this.#running.stop();
+    } finally {
+      for (const timer of timers) clearInterval(timer);
+      this.#screen.table([]);
+      signals.off('SIGTERM', this.#onSignal);
+      signals.off('SIGINT', this.#onSignal);
+    }
+    this.#event('closed', {}, 'closed');
+    return this.#forced ? ExitCode.failure : ExitCode.ok;
+  }
+
+  readonly #onSignal = (): void => {
+    const now = performance.now();
+    if (this.#firstSignal === undefined) {
+      this.#firstSignal = now;
+      this.#event('draining', {}, 'draining; a second signal ends at once');
+      this.#asked();
+    } else if (now - this.#firstSignal > ECHO_MS) {
+      this.#forced = true;
+      this.#running?.kill().catch((error: unknown) => this.#trouble(error));
+    }
+  };
+
+  #event(event: string, details: object, text: string): void {
+    if (this.#format === 'json') this.#world.stdout.write(`${JSON.stringify({ event, ...details })}\n`);
+    else this.#screen.say(text);
+  }
+
+  /** What people have to know of the control plane; programs get all. */
+  #control(event: ControlEvent): void {
+    const { kind } = event;
+    if (this.#format === 'json') this.#event('control', event, '');
+    else if (kind === 'nack')
+      this.#screen.say(
+        `${String(event['node'])} refuses what it was sent: ${JSON.stringify(event['nacks'])}`,
+      );
+    else if (kind === 'authorityFailed') this.#screen.say(`certificates: ${String(event['reason'])}`);
+  }
+
+  #trouble(error: unknown): void {
+    const { stdout, stderr, env } = this.#world;
+    if (this.#format === 'json')
+      stdout.write(`${JSON.stringify({ event: 'error', error: errorJson(error) })}\n`);
+    else stderr.write(errorText(error, hasColours(stderr, env)));
+  }
+
+  #line(copy: Copy, stream: 'stdout' | 'stderr', text: string): void {
+    if (this.#format === 'json') {
+      const line = { event: 'line', copy: copy.label, stream, text };
+      this.#world.stdout.write(`${JSON.stringify(line)}\n`);
+    } else this.#screen.line(copy.plan.service.name, copy.label, text);
+  }
+
+  #changed(copy: Copy, why: string): void {
+    const { phase, label, places, plan } = copy;
+    const own = places?.ports.get(plan.service.ports[0]?.port ?? 0);
+    const details = {
+      copy: label,
+      phase,
+      why,
+      ...(phase === 'ready' &&
+        places && { application: own, admin: places.admin, outbound: places.outbound }),
+    };
+    const { bold } = coloursOf(this.#world.stdout, this.#world.env);
+    const text =
+      phase === 'ready' ? `ready on ${own}, its sidecar's health and metrics on ${places?.admin}` : why;
+    this.#event('copy', details, `${bold(label)}: ${text}`);
+    const copies = this.#running?.copies ?? [];
+    if (this.#allReady || copies.length === 0 || !copies.every((each) => each.phase === 'ready')) return;
+    this.#allReady = true;
+    this.#event('ready', { copies: copies.length }, `all are ready: ${copies.length} of ${copies.length}`);
+  }
+
+  #tellSlow(): void {
+    if (this.#allReady || this.#firstSignal !== undefined) return;
+    for (const { label, missing } of this.#running?.copies ?? []) {
+      if (missing !== undefined) this.#event('waiting', { copy: label, missing }, `${label}: ${missing}`);
+    }
+  }
+
+  /** On a terminal, the table. */
+  #drawing(): NodeJS.Timeout[] {
+    const running = this.#running;
+    if (this.#world.stdout.isTTY !== true || this.#format === 'json' || !running) return [];
+    const table = new MeshTable(this.#mesh.compiled);
+    const draw = (): void =>
+      this.#screen.table(table.lines(running.copies, running.control.edges(), performance.now()));
+    return [setInterval(draw, DRAW_MS)];
+  }
+}

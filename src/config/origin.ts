@@ -1,0 +1,150 @@
+/**
+ * Where did a value come from, and how is a mistake in it told?
+ *
+ * What every kind of file has in common: it is read with a bound, parsed once with the positions kept, and what is
+ * wrong with it becomes one `ConfigError` with every mistake in its place.
+ */
+
+import { open } from 'node:fs/promises';
+import { dirname, relative, resolve } from 'node:path';
+import { ConfigError } from '../errors.js';
+import { MAX_BYTES, SourceDocument, excessOf } from './document.js';
+import { MAX_ISSUES, type RawIssue, placed } from './issues.js';
+import { type Path, renderPath } from './path.js';
+import type { ResourceIssue } from './resources.js';
+
+/** Where a value came from. */
+export interface Origin {
+  /** As shown in errors. */
+  readonly file?: string;
+  /** Where relative file names in it start; absent: at the process's folder. */
+  readonly folder?: string;
+  readonly text?: string;
+  readonly document?: SourceDocument;
+}
+
+/** A value before anybody has looked at its shape. */
+export interface ReadValue {
+  readonly value: unknown;
+  readonly origin: Origin;
+}
+
+/** A place in a configuration. */
+export interface ConfigPlace {
+  /** The field, `listeners[0].routes[1]`; empty for the whole. */
+  readonly field: string;
+  /** The file, when there is one. */
+  readonly file?: string;
+  /** The line in the text, from 1. */
+  readonly line?: number;
+  /** The column in the text, from 1. */
+  readonly column?: number;
+}
+
+/** A file's text, bounded and UTF-8. */
+export async function readConfig(file: string): Promise<string> {
+  try {
+    const handle = await open(file);
+    try {
+      const { size } = await handle.stat();
+      if (size > MAX_BYTES)
+        throw unreadable(file, `the file has ${size} bytes: expected at most ${MAX_BYTES}`);
+      return new TextDecoder('utf-8', { fatal: true }).decode(await handle.readFile());
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    throw unreadable(
+      file,
+      READ_REASONS[code ?? ''] ?? (error instanceof Error ? error.message : String(error)),
+    );
+  }
+}
+
+const READ_REASONS: Record<string, string> = {
+  ENOENT: 'there is no such file',
+  EACCES: 'this user may not read the file',
+  EISDIR: 'expected a file, found a folder',
+  ERR_ENCODING_INVALID_ENCODED_DATA: 'expected text in UTF-8',
+};
+
+function unreadable(file: string, message: string): ConfigError {
+  return new ConfigError([{ code: 'unreadable', field: '', file: shownFile(file), message }]);
+}
+
+/** The value of a text, YAML or JSON. `file` names it in errors and is where relative file names start. */
+export function readDocument(text: string, file?: string): ReadValue {
+  const origin = {
+    text,
+    ...(file !== undefined && { file: shownFile(file), folder: resolve(dirname(file)) }),
+  };
+  if (Buffer.byteLength(text) > MAX_BYTES) {
+    throw refusal([whole(`the text is too long: expected at most ${MAX_BYTES} bytes`)], origin);
+  }
+  const document = new SourceDocument(text);
+  if (document.problems.length > 0) {
+    throw refusal(
+      document.problems.map((problem): RawIssue => ({ code: 'syntax', path: [], part: 'value', ...problem })),
+      origin,
+    );
+  }
+  return { value: document.value, origin: { ...origin, document } };
+}
+
+/** An object as it is, bounded. */
+export function readObject(value: unknown): ReadValue {
+  const excess = excessOf(value);
+  if (excess) throw refusal([whole(excess.message)], {});
+  return { value, origin: {} };
+}
+
+/** A mistake of the whole. */
+export const whole = (message: string): RawIssue => ({ code: 'syntax', path: [], part: 'value', message });
+
+/** Where a field stands. */
+export function placeOf(path: Path, { file, document }: Origin): ConfigPlace {
+  return {
+    field: renderPath(path),
+    ...(file !== undefined && { file }),
+    ...document?.locate(path, 'value'),
+  };
+}
+
+/** What the core found wrong with resources, in the words of the fields that made them. */
+export function rawIssues(
+  issues: readonly ResourceIssue[],
+  sourceOf: (resource: string) => Path,
+): RawIssue[] {
+  const raw = new Map<string, RawIssue>();
+  for (const { path, code, message, expected } of issues) {
+    const origin = sourceOf(path);
+    // What stands once in the configuration may stand in several resources.
+    raw.set(`${renderPath(origin)} ${message}`, {
+      code,
+      path: origin,
+      part: 'value',
+      message,
+      ...(expected && { expected, suggestion: `expected ${expected}` }),
+    });
+  }
+  return [...raw.values()];
+}
+
+/** The error for these mistakes, in the order of the text. */
+export function refusal(raw: readonly RawIssue[], { file, document, text }: Origin): ConfigError {
+  const issues = raw.map((issue) =>
+    placed(issue, file, document && ((path, part) => document.locate(path, part))),
+  );
+  const inOrder = issues.toSorted(
+    (a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0),
+  );
+  return new ConfigError(inOrder.slice(0, MAX_ISSUES), text);
+}
+
+/** A file below the current folder is shown without it. */
+function shownFile(file: string): string {
+  const near = relative('', file);
+  return near !== '' && !near.startsWith('..') ? near : file;
+}

@@ -1,0 +1,168 @@
+/**
+ * Does a mesh file fit together?
+ *
+ * The schema has seen the shape, and the core will see the resources. What only the file knows is looked at here: which
+ * services and ports there are, and who refers to them.
+ */
+
+import { itemPath, listed } from '../config/compile-values.js';
+import { address, dnsName, durationMs, network } from '../config/formats.js';
+import type { RawIssue } from '../config/issues.js';
+import type { Path } from '../config/path.js';
+import { nearest } from '../config/suggest.js';
+import type { RouteConfig } from '../config/types.js';
+import { type ServicePort, portsOf } from './services.js';
+import type { MeshConfig, PolicyConfig, ServiceConfig } from './types.js';
+
+const SHORTEST_TTL_MS = 60_000;
+
+/** Everything that does not fit. */
+export function checkMesh(config: MeshConfig): RawIssue[] {
+  const known = new Map(Object.entries(config.services).map(([name, service]) => [name, portsOf(service)]));
+  const { policies = [], routes = {}, services, mesh } = config;
+  const ttl = durationMs(mesh?.certificates?.ttl ?? '24h') ?? 0;
+  return [
+    ...(ttl < SHORTEST_TTL_MS
+      ? [
+          issue(
+            ['mesh', 'certificates', 'ttl'],
+            'bad_value',
+            'certificates must be valid longer than it takes to renew them',
+            'write 1m, or more',
+          ),
+        ]
+      : []),
+    ...Object.entries(services).flatMap(([name, service]) => serviceIssues(name, service)),
+    ...Object.entries(routes).flatMap(([key, list]) => routeIssues(key, list, known)),
+    ...policies.flatMap((policy, index) => policyIssues(policy, ['policies', index], config, known)),
+  ];
+}
+
+type Known = ReadonlyMap<string, readonly ServicePort[]>;
+
+function issue(path: Path, code: string, message: string, suggestion?: string): RawIssue {
+  return { code, path, part: 'value', message, ...(suggestion && { suggestion }) };
+}
+
+function unknownService(path: Path, name: string, known: Known, part: RawIssue['part'] = 'value'): RawIssue {
+  const meant = nearest(name, [...known.keys()]);
+  const all = [...known.keys()].join(', ');
+  const suggestion = meant ? `did you mean ${meant}?` : all && `the services are ${all}`;
+  return { ...issue(path, 'unknown_service', `there is no service ${name}`, suggestion), part };
+}
+
+/** What means something else: to a resolver, or in `from`. */
+const RESERVED = new Set(['localhost', 'anyone']);
+
+function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
+  const at: Path = ['services', name];
+  const issues: RawIssue[] = [];
+  if (RESERVED.has(name)) {
+    issues.push({
+      ...issue(at, 'bad_value', `${name} is no name for a service: it has a meaning already`),
+      part: 'key',
+    });
+  }
+  const addresses = listed(service.address);
+  if (addresses.length > 1) {
+    for (const [index, text] of addresses.entries()) {
+      if (!dnsName.accepts(text) || address.accepts(text)) continue;
+      issues.push(
+        issue(
+          [...at, 'address', index],
+          'conflict',
+          'a DNS name stands alone',
+          'write IP addresses, or one name',
+        ),
+      );
+    }
+  }
+  if (Array.isArray(service.address) && addresses.length === 0) {
+    issues.push(issue([...at, 'address'], 'missing', 'the list is empty: expected an address'));
+  }
+  const taken = new Set<number>();
+  for (const { name: extra, port } of portsOf(service)) {
+    if (taken.has(port) && extra !== undefined) {
+      issues.push(issue([...at, 'ports', extra], 'conflict', `${port} is a port of ${name} already`));
+    }
+    taken.add(port);
+  }
+  const named = Object.keys(service.ports ?? {});
+  for (const [, wanted = ''] of (service.run ?? '').matchAll(/\{port\.([^{}]*)\}/g)) {
+    if (named.includes(wanted)) continue;
+    const meant = nearest(wanted, named);
+    const suggestion = meant ? `did you mean {port.${meant}}?` : `write ports: { ${wanted}: 9000 }`;
+    issues.push(issue([...at, 'run'], 'unknown_port', `${name} has no port called ${wanted}`, suggestion));
+  }
+  return issues;
+}
+
+function routeIssues(key: string, routes: readonly RouteConfig[], known: Known): RawIssue[] {
+  const [service = '', port] = key.split(':');
+  const at: Path = ['routes', key];
+  const ports = known.get(service);
+  const issues: RawIssue[] = [];
+  if (!ports) {
+    issues.push(unknownService(at, service, known, 'key'));
+  } else if (port !== undefined && !ports.some((each) => each.port === Number(port))) {
+    const all = [...new Set(ports.map((each) => each.port))].join(', ');
+    issues.push({
+      ...issue(at, 'unknown_port', `${service} has no port ${port}`, `its ports: ${all}`),
+      part: 'key',
+    });
+  }
+  for (const [index, { match, to }] of routes.entries()) {
+    if (match?.host !== undefined) {
+      const message = `requests to ${service} are for its own names`;
+      issues.push(issue([...at, index, 'match', 'host'], 'conflict', message, 'leave host out'));
+    }
+    for (const [item, target] of listed(to).entries()) {
+      const name = typeof target === 'string' ? target : target.cluster;
+      if (isTarget(name, known)) continue;
+      const path = itemPath(to, [...at, index, 'to'], item);
+      issues.push(unknownService(typeof target === 'string' ? path : [...path, 'cluster'], name, known));
+    }
+  }
+  return issues;
+}
+
+/** A service, one of its ports, or an address outside of the mesh. */
+function isTarget(name: string, known: Known): boolean {
+  const [service = '', port] = name.split(':');
+  const ports = known.get(service);
+  if (ports) return port === undefined || ports.some((each) => each.port === Number(port));
+  return address.accepts(name) || dnsName.accepts(name);
+}
+
+function policyIssues(policy: PolicyConfig, at: Path, config: MeshConfig, known: Known): RawIssue[] {
+  const issues: RawIssue[] = [];
+  for (const [index, name] of listed(policy.to).entries()) {
+    const path = itemPath(policy.to, [...at, 'to'], index);
+    if (name === '*') continue;
+    if (!known.has(name)) issues.push(unknownService(path, name, known));
+    else if (config.services[name]?.run === undefined) {
+      const message = `${name} is outside of the mesh: nothing there enforces a policy`;
+      issues.push(issue(path, 'conflict', message));
+    }
+  }
+  for (const [index, name] of listed(policy.from).entries()) {
+    const other = name === '*' || name === 'anyone' || /^(spiffe:|ns\/)/.test(name) || network.accepts(name);
+    if (other || known.has(name)) continue;
+    issues.push(unknownService(itemPath(policy.from, [...at, 'from'], index), name, known));
+  }
+  const inside = [...known].filter(([name]) => config.services[name]?.run !== undefined);
+  const ports = new Set(inside.flatMap(([, each]) => each.map(({ port }) => port)));
+  for (const [index, port] of (policy.ports ?? []).entries()) {
+    if (ports.has(port)) continue;
+    const all = [...ports].join(', ');
+    issues.push(
+      issue(
+        [...at, 'ports', index],
+        'unknown_port',
+        `no service has the port ${port}`,
+        `the ports are ${all}`,
+      ),
+    );
+  }
+  return issues;
+}

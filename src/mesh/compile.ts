@@ -1,0 +1,270 @@
+/**
+ * What does a mesh file mean in resources?
+ *
+ *     service, port ──> names that callers use ──> RouteTable ──> Cluster ──> Endpoints
+ *     policies ───────> what each workload's inbound side enforces
+ *
+ * All but the endpoints of the mesh's own services follows from the file alone. Those come and go with the copies: they
+ * are a function of who is there (`endpointsOf`). Equal files make equal resources, in the same order.
+ */
+
+import { clientTls } from '../config/compile.js';
+import { Compilation, listed, present } from '../config/compile-values.js';
+import { routeTable } from '../config/compile-route.js';
+import { hostAndPort } from '../config/formats.js';
+import type { Path } from '../config/path.js';
+import type {
+  AuthorizationPolicy,
+  Cluster,
+  Endpoints,
+  Resources,
+  Route,
+  RouteTable,
+} from '../config/resources.js';
+import { SourceMap } from '../config/source-map.js';
+import type { RouteConfig } from '../config/types.js';
+import { type CompiledPolicy, INBOUND, compilePolicy } from './compile-policies.js';
+import { DEFAULT_PORT, clusterOf, hostsOf, identityOf, serverNameOf } from './names.js';
+import { type MeshSettings, type Service, type ServicePort, servicesOf, settingsOf } from './services.js';
+import type { MeshConfig, ServiceConfig } from './types.js';
+
+/** A name that callers use, with the port, and where requests to it are told apart. */
+export interface ServiceName {
+  readonly name: string;
+  readonly routeTable: string;
+}
+
+/** What the inbound side of a workload enforces. */
+export interface Workload {
+  /** Its SPIFFE id. */
+  readonly name: string;
+  readonly defaultPolicy: MeshSettings['defaultPolicy'];
+  readonly policies: readonly AuthorizationPolicy[];
+}
+
+/** What a mesh file means. */
+export interface CompiledMesh {
+  readonly settings: MeshSettings;
+  readonly services: readonly Service[];
+  readonly routeTables: readonly RouteTable[];
+  readonly clusters: readonly Cluster[];
+  /** Of services outside of the mesh. */
+  readonly endpoints: readonly Endpoints[];
+  readonly names: readonly ServiceName[];
+  readonly workloads: readonly Workload[];
+  readonly policies: readonly CompiledPolicy[];
+  /** From places in `checkable` to places in the file. */
+  readonly sources: SourceMap;
+}
+
+/** Compiles a mesh file that the schema and `checkMesh` have accepted. `folder` is where its relative paths start. */
+export function compileMesh(config: MeshConfig, folder?: string): CompiledMesh {
+  const settings = settingsOf(config);
+  const services = servicesOf(config, folder);
+  const sources = new SourceMap();
+  const targets = clusterNames(services, settings);
+  const compilation = new Compilation(targets.keys(), sources);
+  const names: ServiceName[] = [];
+  for (const service of services) {
+    const written = config.services[service.name];
+    if (!written) continue;
+    for (const port of service.ports) {
+      names.push(...namesOf(service, port, settings));
+      addTable(compilation, service, port, config, settings, targets);
+      addCluster(compilation, service, port, written, settings, folder);
+    }
+  }
+  compilation.addAnonymousClusters();
+  const policies = (config.policies ?? []).map((policy, index) =>
+    compilePolicy(policy, index, settings, sources),
+  );
+  const { routeTables, clusters, endpoints } = compilation.resources;
+  const workloads = services
+    .filter(({ process }) => process !== undefined)
+    .map(({ name }) => ({
+      name: identityOf(name, settings),
+      defaultPolicy: settings.defaultPolicy,
+      policies: policies.filter(({ to }) => to?.has(name) ?? true).map(({ policy }) => policy),
+    }));
+  return { settings, services, routeTables, clusters, endpoints, names, workloads, policies, sources };
+}
+
+/** The resources in the form that the core checks: with one listener that stands for the inbound side of all. */
+export function checkable(mesh: CompiledMesh): Resources {
+  const nothing: RouteTable = {
+    name: INBOUND,
+    virtualHosts: [{ hosts: ['*'], routes: [{ action: { kind: 'respond', status: 404 } }] }],
+  };
+  return {
+    listeners: [{ name: INBOUND, address: '127.0.0.1:0', direction: 'inbound', routes: INBOUND }],
+    routeTables: [...mesh.routeTables, nothing],
+    clusters: [...mesh.clusters],
+    endpoints: [...mesh.endpoints, ...endpointsOf(mesh, [])],
+    policies: mesh.policies.map(({ policy }) => policy),
+  };
+}
+
+// Names -----------------------------------------------------------------------------------------------------------
+
+/** What routes may call the clusters of the services. */
+function clusterNames(services: readonly Service[], settings: MeshSettings): Map<string, string> {
+  const names = new Map<string, string>();
+  for (const { name, ports } of services) {
+    for (const { name: extra, port } of ports) {
+      const cluster = clusterOf(name, port, settings);
+      if (extra === undefined) names.set(name, cluster);
+      names.set(`${name}:${port}`, cluster);
+    }
+  }
+  return names;
+}
+
+/** What callers call a port. A URL without a port means the service's own, unless another port is that one. */
+function namesOf(
+  service: Service,
+  { name: extra, port }: ServicePort,
+  settings: MeshSettings,
+): ServiceName[] {
+  const free = !service.ports.some((other) => other.port === DEFAULT_PORT);
+  const ports = extra === undefined && free ? [port, DEFAULT_PORT] : [port];
+  return hostsOf(service.name, settings).flatMap((host) =>
+    ports.map((each) => ({
+      name: `${host}:${each}`,
+      routeTable: clusterOf(service.name, port, settings),
+    })),
+  );
+}
+
+// Routes ----------------------------------------------------------------------------------------------------------
+
+function addTable(
+  compilation: Compilation,
+  service: Service,
+  port: ServicePort,
+  config: MeshConfig,
+  settings: MeshSettings,
+  targets: ReadonlyMap<string, string>,
+): void {
+  const { resources, sources } = compilation;
+  const at = ['routeTables', resources.routeTables.length];
+  const key = routesKey(config, service, port);
+  const from: Path = key === undefined ? ['services', service.name] : ['routes', key];
+  sources.set(at, from);
+  const written = key === undefined ? [] : (config.routes?.[key] ?? []);
+  const table = routeTable(
+    compilation,
+    clusterOf(service.name, port.port, settings),
+    written,
+    at,
+    (route) => [...from, route],
+  );
+  const routes = table.virtualHosts.flatMap((host) => host.routes).map((route) => directed(route, targets));
+  if (!written.some(takesAll)) {
+    const cluster = clusterOf(service.name, port.port, settings);
+    sources.set([...at, 'virtualHosts', 0, 'routes', routes.length], from);
+    routes.push({ name: service.name, action: { kind: 'forward', to: [{ cluster }] } });
+  }
+  const hosts = hostsOf(service.name, settings);
+  sources.set([...at, 'virtualHosts', 0, 'hosts'], from);
+  resources.routeTables.push({ name: table.name, virtualHosts: [{ hosts, routes }] });
+}
+
+/** The key of `routes` that is for a port: `basket:3000`, or `basket` for its own. */
+function routesKey(config: MeshConfig, { name }: Service, port: ServicePort): string | undefined {
+  const keys = [`${name}:${port.port}`, ...(port.name === undefined ? [name] : [])];
+  return keys.find((key) => config.routes && Object.hasOwn(config.routes, key));
+}
+
+/** Whether nothing is left for other routes. */
+function takesAll({ match }: RouteConfig): boolean {
+  if (match === undefined) return true;
+  const { path, ...others } = match;
+  return (path === undefined || path === '/*') && Object.keys(others).length === 0;
+}
+
+/** The route with clusters in place of what people call them. */
+function directed(route: Route, targets: ReadonlyMap<string, string>): Route {
+  if (route.action.kind !== 'forward') return route;
+  const to = route.action.to.map((target) => ({
+    ...target,
+    cluster: targets.get(target.cluster) ?? target.cluster,
+  }));
+  return { ...route, action: { kind: 'forward', to } };
+}
+
+// Clusters --------------------------------------------------------------------------------------------------------
+
+function addCluster(
+  compilation: Compilation,
+  service: Service,
+  { name: extra, port, protocol }: ServicePort,
+  written: ServiceConfig,
+  settings: MeshSettings,
+  folder: string | undefined,
+): void {
+  const { resources, sources } = compilation;
+  const from: Path = ['services', service.name];
+  const at = ['clusters', resources.clusters.length];
+  sources.set(at, extra === undefined ? from : [...from, 'ports', extra]);
+  sources.set([...at, 'discovery'], [...from, 'address']);
+  sources.set([...at, 'tls'], [...from, 'tls']);
+  const addresses = listed(written.address);
+  const dns = addresses.length === 1 ? hostAndPort(addresses[0] ?? '') : undefined;
+  const inside = service.process !== undefined;
+  const { tls } = written;
+  resources.clusters.push(
+    present<Cluster>({
+      name: clusterOf(service.name, port, settings),
+      discovery: dns && { kind: 'dns', ...dns },
+      protocol: protocol === 'tcp' ? undefined : protocol,
+      tls: tls === undefined || tls === false ? undefined : clientTls({ compilation, folder }, tls),
+      workload: inside ? { serverName: serverNameOf(service.name, port, settings) } : undefined,
+    }),
+  );
+  if (inside || dns) return;
+  const group = ['endpoints', resources.endpoints.length, 'localities', 0, 'endpoints'];
+  sources.set(group.slice(0, 2), [...from, 'address']);
+  for (const index of addresses.keys()) {
+    sources.set(
+      [...group, index],
+      Array.isArray(written.address) ? [...from, 'address', index] : [...from, 'address'],
+    );
+  }
+  resources.endpoints.push({
+    cluster: clusterOf(service.name, port, settings),
+    localities: [{ endpoints: addresses.map((address) => ({ address })) }],
+  });
+}
+
+// Endpoints -------------------------------------------------------------------------------------------------------
+
+/** A copy that others may call. */
+export interface Copy {
+  readonly service: string;
+  /** Where its sidecar answers others. */
+  readonly inbound: string;
+  /** It ends what it has, and gets nothing new. */
+  readonly draining?: boolean;
+}
+
+/** Who answers for the services of the mesh; a service without a copy has an empty list. */
+export function endpointsOf(
+  { services, settings }: Pick<CompiledMesh, 'services' | 'settings'>,
+  copies: readonly Copy[],
+): Endpoints[] {
+  return services
+    .filter(({ process }) => process !== undefined)
+    .flatMap(({ name, ports }) => {
+      const endpoints = copies
+        .filter(({ service }) => service === name)
+        .map(({ inbound, draining }) =>
+          present({
+            address: inbound,
+            health: draining === true ? ('draining' as const) : undefined,
+            identity: identityOf(name, settings),
+          }),
+        );
+      const localities = endpoints.length > 0 ? [{ endpoints }] : [];
+      return ports.map(({ port }) => ({ cluster: clusterOf(name, port, settings), localities }));
+    });
+}

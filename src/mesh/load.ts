@@ -1,0 +1,103 @@
+/**
+ * Is this a mesh file, and if not, what all is wrong with it?
+ *
+ * The same as `config/load.ts` does for configurations: a `LoadedMesh`, or a `ConfigError` with every mistake in its
+ * place.
+ */
+
+import { createHash } from 'node:crypto';
+import type { ConfigError } from '../errors.js';
+import { fromSchema } from '../config/issues.js';
+import {
+  type Origin,
+  type ReadValue,
+  rawIssues,
+  readConfig,
+  readDocument,
+  readObject,
+  refusal,
+  whole,
+} from '../config/origin.js';
+import { existingPart, parsePath } from '../config/path.js';
+import type { ResourceIssue } from '../config/resources.js';
+import { checkMesh } from './check.js';
+import { type CompiledMesh, checkable, compileMesh } from './compile.js';
+import { formats } from './formats.js';
+import { schema } from './schema.js';
+import type { MeshConfig } from './types.js';
+
+/** A mesh file whose shape is right and whose names are known. */
+export class LoadedMesh {
+  /** What was written. */
+  readonly config: MeshConfig;
+  /** The file, as given. */
+  readonly file: string | undefined;
+  /** Changes when the text or object does. */
+  readonly hash: string;
+  readonly #origin: Origin;
+  #compiled: CompiledMesh | undefined;
+
+  /** Use `loadMesh`, `parseMesh` or `checkMeshValue`: they check what they load. */
+  constructor(config: MeshConfig, origin: Origin) {
+    this.config = config;
+    this.file = origin.file;
+    this.hash = createHash('sha256')
+      .update(origin.text ?? JSON.stringify(config))
+      .digest('hex');
+    this.#origin = origin;
+  }
+
+  /** What it means. */
+  get compiled(): CompiledMesh {
+    this.#compiled ??= compileMesh(this.config, this.#origin.folder);
+    return this.#compiled;
+  }
+
+  /** The resources as JSON, for the core to check. */
+  toJson(): string {
+    return JSON.stringify(checkable(this.compiled));
+  }
+
+  /** The error for what the core found wrong with the resources, each issue where it was written. */
+  explain(issues: readonly ResourceIssue[]): ConfigError {
+    const { sources } = this.compiled;
+    const raw = rawIssues(issues, (path) => existingPart(this.config, sources.find(parsePath(path))));
+    return refusal(raw, this.#origin);
+  }
+}
+
+/** Whether a value that was read is meant as a mesh file: it names services, and no listeners. */
+export function isMesh({ value }: ReadValue): boolean {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    (Object.hasOwn(value, 'services') || Object.hasOwn(value, 'mesh')) &&
+    !Object.hasOwn(value, 'listeners')
+  );
+}
+
+/** Reads and checks a mesh file, YAML or JSON. Relative paths in it start at its folder. */
+export async function loadMesh(file: string): Promise<LoadedMesh> {
+  return parseMesh(await readConfig(file), { file });
+}
+
+/** Checks a text, YAML or JSON. `file` names it in errors and is where relative paths start. */
+export function parseMesh(text: string, { file }: { file?: string } = {}): LoadedMesh {
+  return checkMeshValue(readDocument(text, file));
+}
+
+/** Checks an object. Relative paths in it start at the process's folder. */
+export function checkMeshConfig(config: MeshConfig): LoadedMesh {
+  return checkMeshValue(readObject(config));
+}
+
+/** Checks what was read already. */
+export function checkMeshValue({ value, origin }: ReadValue): LoadedMesh {
+  if (value === null || value === undefined)
+    throw refusal([whole('the mesh file is empty: expected services')], origin);
+  const result = schema.safeParse(value, { reportInput: true });
+  if (!result.success) throw refusal(fromSchema(result.error.issues, formats), origin);
+  const issues = checkMesh(result.data);
+  if (issues.length > 0) throw refusal(issues, origin);
+  return new LoadedMesh(result.data, origin);
+}

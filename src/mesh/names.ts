@@ -1,0 +1,35 @@
+/** What is a service called: in a URL, in a certificate, in the resources? */
+
+/** What all services of a mesh share. */
+export interface MeshNames {
+  readonly trustDomain: string;
+  readonly namespace: string;
+}
+
+/** The port of a URL that names none. */
+export const DEFAULT_PORT = 80;
+
+/** The hosts of a service, shortest first. */
+export function hostsOf(service: string, { namespace, trustDomain }: MeshNames): string[] {
+  return [service, `${service}.${namespace}`, `${service}.${namespace}.${trustDomain}`];
+}
+
+/** The SPIFFE id of a service. */
+export function identityOf(service: string, { trustDomain, namespace }: MeshNames): string {
+  return `spiffe://${trustDomain}/ns/${namespace}/sa/${service}`;
+}
+
+/** The name of a service's port between sidecars. */
+export function serverNameOf(service: string, port: number, { namespace, trustDomain }: MeshNames): string {
+  return `p${port}.${service}.${namespace}.${trustDomain}`;
+}
+
+/** The cluster and the route table of a service's port. */
+export function clusterOf(service: string, port: number, { namespace }: MeshNames): string {
+  return `${service}.${namespace}:${port}`;
+}
+
+/** A name as a part of the name of a variable: `PORT_GRPC`, `MESH_URL_MY_SHOP`. */
+export function variablePart(name: string): string {
+  return name.toUpperCase().replaceAll(/[^A-Z0-9]/g, '_');
+}

@@ -1,0 +1,191 @@
+/**
+ * What may people write about a mesh?
+ *
+ * One schema of the mesh file, as `config/schema.ts` is one of configurations and from the same pieces: the types in
+ * `types.ts`, the JSON Schema and the tables in `docs/mesh-file.md` are made from it. It knows shape only. Which
+ * services there are is looked at by `check.ts`, what resources mean by the core.
+ */
+
+import { z } from 'zod';
+import { type Book, CONFIG } from '../config/describe.js';
+import { name, text as anyText } from '../config/formats.js';
+import { clientTls } from '../config/schema.js';
+import {
+  atMostOne,
+  duration,
+  exactlyOne,
+  flag,
+  list,
+  listOf,
+  may,
+  must,
+  oneOf,
+  part,
+  text,
+  whole,
+} from '../config/schema-kit.js';
+import { headerConditions, route } from '../config/schema-route.js';
+import * as formats from './formats.js';
+
+const portNumber = () => whole(1, 65_535);
+const protocol = () => oneOf('auto', 'http1', 'http2', 'tcp');
+
+const servicePort = part('ServicePort', 'One more port of a service.', {
+  port: must(portNumber(), 'The port that others call it by.'),
+  protocol: may(protocol(), 'What is spoken on it.', { default: 'auto' }),
+});
+
+const service = part(
+  'Service',
+  'One service: processes that are started here, or addresses outside of the mesh.',
+  {
+    run: may(
+      text(formats.command),
+      'The command, run by `sh`. `{port}` is the port that this copy listens on, `{port.NAME}` the one for `ports.NAME`.',
+    ),
+    address: may(
+      listOf(text(formats.serviceAddress), formats.serviceAddress.expected),
+      'Or: where it answers, outside of the mesh. A list of IP addresses, or one DNS name.',
+    ),
+    port: may(
+      portNumber(),
+      'The port that others call it by; `http://NAME` always works too. The process listens on the one in `PORT`.',
+      { default: '80, or that of `address`' },
+    ),
+    ports: may(
+      z.record(
+        text(formats.label),
+        z.union([portNumber(), servicePort], {
+          error: 'expected a port such as 9000, or { port, protocol }',
+        }),
+        { error: 'expected names with ports' },
+      ),
+      'More ports, by name. The process listens on the ones in `PORT_NAME`.',
+      { examples: [{ grpc: 9000 }] },
+    ),
+    protocol: may(protocol(), 'What is spoken on `port`; `auto` detects it from the first bytes.', {
+      default: 'auto',
+    }),
+    copies: may(whole(1, 100), 'How many processes.', { default: 1 }),
+    env: may(
+      z.record(text(formats.environmentName), text(anyText), { error: 'expected variables with texts' }),
+      'Variables for it, beside those of `mesh up` itself.',
+    ),
+    cwd: may(text(name), 'The folder it runs in.', { default: "the file's" }),
+    ready: may(
+      z.union(
+        [
+          z.literal('tcp'),
+          part('Probe', 'How to see that a copy is ready.', {
+            http: must(text(formats.httpPath), 'A path that answers 2xx or 3xx to `GET` once it is.'),
+          }),
+        ],
+        { error: 'expected tcp, or { http: /path }' },
+      ),
+      'When a copy is ready: its port accepts, or a path answers.',
+      { default: 'tcp' },
+    ),
+    bind: may(
+      part('Bind', 'Ports of this machine instead of free ones. Each further copy takes the next.', {
+        port: may(portNumber(), 'What is in `PORT`.'),
+        inbound: may(portNumber(), 'Where the sidecar answers others.'),
+        outbound: may(portNumber(), 'Where it takes what the copy sends.'),
+        admin: may(portNumber(), 'Where its health and metrics are.'),
+      }),
+      'Ports of this machine to take, instead of free ones.',
+    ),
+    grace: may(duration(), 'How long it may take to end when asked.', { default: '10s' }),
+    tls: may(
+      z.union([flag(), clientTls], {
+        error: 'expected true, false or { serverName, roots, certificate, key }',
+      }),
+      'TLS towards `address`: `true`, or `{ serverName, roots }`.',
+      { default: false },
+    ),
+  },
+  exactlyOne('run', 'address'),
+  ...['ports', 'copies', 'env', 'cwd', 'ready', 'bind', 'grace'].map((key) => atMostOne('address', key)),
+  atMostOne('run', 'tls'),
+);
+
+const permissions = () =>
+  z.union(
+    [
+      z.literal(true),
+      text(formats.permission),
+      list(text(formats.permission), 'requests such as GET /items'),
+    ],
+    { error: `expected true, or ${formats.permission.expected}` },
+  );
+
+const policy = part(
+  'Policy',
+  'Who may do what to whom. A service with any `allow` denies what none allows, `deny` wins, and order means nothing.',
+  {
+    name: may(text(name), 'A metric label, unique.', { default: '`policy-1`, counted' }),
+    to: must(
+      listOf(text(formats.serviceOrAll), formats.serviceOrAll.expected),
+      'The services that are called; `*` is all of them.',
+    ),
+    from: may(
+      listOf(text(formats.peer), formats.peer.expected),
+      'Who calls: services, `*` (whoever has an identity), `anyone`, `ns/NAMESPACE`, SPIFFE ids, networks.',
+      { default: '`*` for `allow`, `anyone` for `deny`' },
+    ),
+    ports: may(list(portNumber(), 'ports'), 'Calls to these ports only.'),
+    allow: may(
+      permissions(),
+      'What may be done: `true` (everything), or requests such as `GET /items` and `grpc shop.Basket/Get`.',
+    ),
+    deny: may(permissions(), 'Or: what may not be done.'),
+    headers: may(headerConditions, 'Only requests whose headers meet these conditions.'),
+    audit: may(flag(), 'Whether it is only told what it would have denied.', { default: false }),
+  },
+  exactlyOne('allow', 'deny'),
+);
+
+const settings = part('MeshSettings', 'What holds for all services.', {
+  trustDomain: may(text(formats.trustDomain), 'Who vouches for identities.', { default: 'mesh.local' }),
+  namespace: may(text(formats.label), 'The namespace of the services.', { default: 'default' }),
+  defaultPolicy: may(
+    oneOf('allow', 'allowAuthenticated', 'deny'),
+    'What may be done to a service that no `allow` names.',
+    { default: 'allowAuthenticated' },
+  ),
+  certificates: may(
+    part('Certificates', 'Certificates of the copies.', {
+      ttl: may(duration(), 'How long each is valid, 1 minute at least.', { default: '24h' }),
+    }),
+    'How they are signed.',
+  ),
+  knownServicesOnly: may(flag(), 'Whether copies may call nothing but services.', { default: false }),
+});
+
+/** The mesh file that people write, as YAML, JSON or a TypeScript object. */
+export const schema = part('Mesh', 'A mesh: its services, who may call whom, and which way.', {
+  $schema: may(text(anyText), 'The JSON Schema, for editors.'),
+  mesh: may(settings, 'Trust domain, namespace, defaults.'),
+  services: must(
+    z.record(text(formats.label), service, { error: 'expected names with services' }),
+    'The services, by name.',
+  ),
+  routes: may(
+    z.record(text(formats.servicePort), list(route, 'routes'), {
+      error: 'expected services with lists of routes',
+    }),
+    'Which way requests to a service take, by its name or `NAME:PORT`; `to` names services. What no route takes goes to the service itself.',
+  ),
+  policies: may(list(policy, 'policies'), 'Who may do what to whom.', { default: [] }),
+});
+
+/** The inferred shape; the documented one is `MeshConfig` in `types.ts`, and a test holds them equal. */
+export type MeshShape = z.input<typeof schema>;
+
+/** What is made of it. */
+export const MESH: Book = {
+  schema,
+  root: 'Mesh',
+  title: 'Mesh file of @mesh/proxy',
+  source: 'schema.ts',
+  beside: { book: CONFIG, types: '../config/types.js', page: 'configuration.md' },
+};

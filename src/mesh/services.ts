@@ -1,0 +1,112 @@
+/** What does a mesh file say about its services, with every default in its place? */
+
+import { isAbsolute, resolve } from 'node:path';
+import { durationMs, hostAndPort } from '../config/formats.js';
+import { listed } from '../config/compile-values.js';
+import { DEFAULT_PORT, type MeshNames } from './names.js';
+import type { MeshConfig, ServiceConfig } from './types.js';
+
+export type Protocol = 'auto' | 'http1' | 'http2' | 'tcp';
+
+/** A port that others call a service by. */
+export interface ServicePort {
+  /** Absent: the service's own. */
+  readonly name?: string;
+  readonly port: number;
+  readonly protocol: Protocol;
+}
+
+/** When is a copy ready? */
+export type Readiness = { readonly kind: 'tcp' } | { readonly kind: 'http'; readonly path: string };
+
+/** Ports of this machine. */
+export interface Bind {
+  readonly port?: number;
+  readonly inbound?: number;
+  readonly outbound?: number;
+  readonly admin?: number;
+}
+
+/** How the copies of a service are run. */
+export interface ProcessPlan {
+  readonly run: string;
+  readonly copies: number;
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly ready: Readiness;
+  /** Ports of the first copy, where they are not to be free ones. */
+  readonly bind: Bind;
+  readonly graceMs: number;
+}
+
+/** A service. */
+export interface Service {
+  readonly name: string;
+  /** Its own port first. */
+  readonly ports: readonly ServicePort[];
+  /** Absent: it is outside of the mesh. */
+  readonly process?: ProcessPlan;
+}
+
+/** What holds for all services. */
+export interface MeshSettings extends MeshNames {
+  readonly defaultPolicy: 'allow' | 'allowAuthenticated' | 'deny';
+  readonly certificateTtlMs: number;
+  readonly knownServicesOnly: boolean;
+}
+
+const DEFAULT_TTL_MS = 24 * 60 * 60 * 1000;
+const DEFAULT_GRACE_MS = 10_000;
+
+export function settingsOf({ mesh = {} }: MeshConfig): MeshSettings {
+  const { trustDomain = 'mesh.local', namespace = 'default', knownServicesOnly = false } = mesh;
+  const { defaultPolicy = 'allowAuthenticated', certificates } = mesh;
+  const ttl = certificates?.ttl;
+  return {
+    trustDomain,
+    namespace,
+    defaultPolicy,
+    certificateTtlMs: (ttl === undefined ? undefined : durationMs(ttl)) ?? DEFAULT_TTL_MS,
+    knownServicesOnly,
+  };
+}
+
+/** The services in the order of the file. `folder` is where relative folders start. */
+export function servicesOf(config: MeshConfig, folder?: string): Service[] {
+  return Object.entries(config.services).map(([name, written]) => ({
+    name,
+    ports: portsOf(written),
+    ...(written.run !== undefined && { process: processOf(written.run, written, folder) }),
+  }));
+}
+
+/** The ports that others call a service by, its own first. */
+export function portsOf(service: ServiceConfig): ServicePort[] {
+  const { port = portOf(listed(service.address)[0]) ?? DEFAULT_PORT, protocol = 'auto' } = service;
+  const more = Object.entries(service.ports ?? {}).map(([name, written]) =>
+    typeof written === 'number'
+      ? { name, port: written, protocol: 'auto' as const }
+      : { name, port: written.port, protocol: written.protocol ?? 'auto' },
+  );
+  return [{ port, protocol }, ...more];
+}
+
+/** The port of an address. */
+function portOf(address: string | undefined): number | undefined {
+  if (address === undefined || address.startsWith('unix:')) return undefined;
+  const port = hostAndPort(address)?.port ?? Number(/:(\d+)$/.exec(address)?.[1]);
+  return port > 0 ? port : undefined;
+}
+
+function processOf(run: string, service: ServiceConfig, folder = process.cwd()): ProcessPlan {
+  const { copies = 1, env = {}, cwd = '.', ready = 'tcp', bind = {}, grace } = service;
+  return {
+    run,
+    copies,
+    env,
+    cwd: isAbsolute(cwd) ? cwd : resolve(folder, cwd),
+    ready: ready === 'tcp' ? { kind: 'tcp' } : { kind: 'http', path: ready.http },
+    bind,
+    graceMs: (grace === undefined ? undefined : durationMs(grace)) ?? DEFAULT_GRACE_MS,
+  };
+}

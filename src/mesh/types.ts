@@ -1,0 +1,111 @@
+// Made from schema.ts by generate.ts: change the schema, then run `node dist/config/generate.js --sources`.
+
+import type { ClientTlsConfig, RouteConfig, ValueConditionConfig } from '../config/types.js';
+
+/** A mesh: its services, who may call whom, and which way. */
+export interface MeshConfig {
+  /** The JSON Schema, for editors. */
+  $schema?: string;
+  /** Trust domain, namespace, defaults. */
+  mesh?: MeshSettingsConfig;
+  /** The services, by name. */
+  services: Record<string, ServiceConfig>;
+  /** Which way requests to a service take, by its name or `NAME:PORT`; `to` names services. What no route takes goes to the service itself. */
+  routes?: Record<string, RouteConfig[]>;
+  /** Who may do what to whom. Default: []. */
+  policies?: PolicyConfig[];
+}
+
+/** What holds for all services. */
+export interface MeshSettingsConfig {
+  /** Who vouches for identities. Default: mesh.local. */
+  trustDomain?: string;
+  /** The namespace of the services. Default: default. */
+  namespace?: string;
+  /** What may be done to a service that no `allow` names. Default: allowAuthenticated. */
+  defaultPolicy?: 'allow' | 'allowAuthenticated' | 'deny';
+  /** How they are signed. */
+  certificates?: CertificatesConfig;
+  /** Whether copies may call nothing but services. Default: false. */
+  knownServicesOnly?: boolean;
+}
+
+/** Certificates of the copies. */
+export interface CertificatesConfig {
+  /** How long each is valid, 1 minute at least. Default: 24h. */
+  ttl?: string;
+}
+
+/** One service: processes that are started here, or addresses outside of the mesh. */
+export interface ServiceConfig {
+  /** The command, run by `sh`. `{port}` is the port that this copy listens on, `{port.NAME}` the one for `ports.NAME`. */
+  run?: string;
+  /** Or: where it answers, outside of the mesh. A list of IP addresses, or one DNS name. */
+  address?: string | string[];
+  /** The port that others call it by; `http://NAME` always works too. The process listens on the one in `PORT`. Default: 80, or that of `address`. */
+  port?: number;
+  /** More ports, by name. The process listens on the ones in `PORT_NAME`. */
+  ports?: Record<string, number | ServicePortConfig>;
+  /** What is spoken on `port`; `auto` detects it from the first bytes. Default: auto. */
+  protocol?: 'auto' | 'http1' | 'http2' | 'tcp';
+  /** How many processes. Default: 1. */
+  copies?: number;
+  /** Variables for it, beside those of `mesh up` itself. */
+  env?: Record<string, string>;
+  /** The folder it runs in. Default: the file's. */
+  cwd?: string;
+  /** When a copy is ready: its port accepts, or a path answers. Default: tcp. */
+  ready?: 'tcp' | ProbeConfig;
+  /** Ports of this machine to take, instead of free ones. */
+  bind?: BindConfig;
+  /** How long it may take to end when asked. Default: 10s. */
+  grace?: string;
+  /** TLS towards `address`: `true`, or `{ serverName, roots }`. Default: false. */
+  tls?: boolean | ClientTlsConfig;
+}
+
+/** One more port of a service. */
+export interface ServicePortConfig {
+  /** The port that others call it by. */
+  port: number;
+  /** What is spoken on it. Default: auto. */
+  protocol?: 'auto' | 'http1' | 'http2' | 'tcp';
+}
+
+/** How to see that a copy is ready. */
+export interface ProbeConfig {
+  /** A path that answers 2xx or 3xx to `GET` once it is. */
+  http: string;
+}
+
+/** Ports of this machine instead of free ones. Each further copy takes the next. */
+export interface BindConfig {
+  /** What is in `PORT`. */
+  port?: number;
+  /** Where the sidecar answers others. */
+  inbound?: number;
+  /** Where it takes what the copy sends. */
+  outbound?: number;
+  /** Where its health and metrics are. */
+  admin?: number;
+}
+
+/** Who may do what to whom. A service with any `allow` denies what none allows, `deny` wins, and order means nothing. */
+export interface PolicyConfig {
+  /** A metric label, unique. Default: `policy-1`, counted. */
+  name?: string;
+  /** The services that are called; `*` is all of them. */
+  to: string | string[];
+  /** Who calls: services, `*` (whoever has an identity), `anyone`, `ns/NAMESPACE`, SPIFFE ids, networks. Default: `*` for `allow`, `anyone` for `deny`. */
+  from?: string | string[];
+  /** Calls to these ports only. */
+  ports?: number[];
+  /** What may be done: `true` (everything), or requests such as `GET /items` and `grpc shop.Basket/Get`. */
+  allow?: true | string | string[];
+  /** Or: what may not be done. */
+  deny?: true | string | string[];
+  /** Only requests whose headers meet these conditions. */
+  headers?: Record<string, string | boolean | ValueConditionConfig | ValueConditionConfig[]>;
+  /** Whether it is only told what it would have denied. Default: false. */
+  audit?: boolean;
+}

@@ -1,0 +1,214 @@
+/**
+ * How does a mesh run on one machine? A control plane in this process, and for each copy a sidecar with the application
+ * as its command.
+ *
+ * Who is ready is an endpoint; who is not is none. Everything that a copy needs to know is made anew for each of its
+ * starts, so that a port that somebody else took or a token that was used up is no lasting trouble.
+ */
+
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Endpoints } from '../../config/resources.js';
+import { type CompiledMesh, endpointsOf } from '../compile.js';
+import type { ControlEvent, ControlPlane, StartControlPlane } from '../control-plane.js';
+import { identityOf } from '../names.js';
+import { Copy, type Launch } from './copy.js';
+import {
+  type CopyPlan,
+  type Credentials,
+  type Places,
+  commandOf,
+  environmentOf,
+  nameOf,
+  placesOf,
+  portsNeeded,
+  sidecarFlags,
+} from './places.js';
+import { Ports } from './ports.js';
+
+/** A sidecar asks again when an answer was lost on the way. */
+const TOKEN = { uses: 3, ttlMs: 5 * 60_000 };
+/** How long a copy that leaves still accepts: as long as the others may take to hear of it. */
+const LAME_DUCK_MS = 1000;
+
+/** Who is told of a mesh. */
+export interface MeshEvents {
+  changed(copy: Copy, why: string): void;
+  line(copy: Copy, stream: 'stdout' | 'stderr', text: string): void;
+  control(event: ControlEvent): void;
+  /** Something went wrong that is nobody's end. */
+  trouble(error: unknown): void;
+}
+
+export interface MeshOptions {
+  readonly mesh: CompiledMesh;
+  readonly startControlPlane: StartControlPlane;
+  /** The program `mesh-sidecar`. */
+  readonly sidecar: string;
+  /** Where the control plane listens. */
+  readonly listen: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly events: MeshEvents;
+  /** The flags that tell a sidecar what it is; tests have their own. */
+  readonly flags?: (copy: CopyPlan, mesh: CompiledMesh, places: Places, credentials: Credentials) => string[];
+}
+
+const REGISTER = new URL('../../register.js', import.meta.url).href;
+
+/** A mesh that runs. */
+export class RunningMesh {
+  readonly copies: readonly Copy[];
+  readonly control: ControlPlane;
+  readonly #options: MeshOptions;
+  /** Tokens and roots, for this user's eyes. */
+  readonly #folder: string;
+  readonly #ports = new Ports();
+  readonly #given = new Map<Copy, { ports: number[]; tokenFile: string }>();
+  #endpoints = new Map<string, string>();
+
+  private constructor(options: MeshOptions, control: ControlPlane, folder: string) {
+    this.#options = options;
+    this.control = control;
+    this.#folder = folder;
+    this.copies = options.mesh.services.flatMap((service) =>
+      Array.from({ length: service.process?.copies ?? 0 }, (_, index) => this.#copy(service, index + 1)),
+    );
+  }
+
+  /** Starts the control plane and every copy; they become ready later. */
+  static async start(options: MeshOptions): Promise<RunningMesh> {
+    const { mesh, events, listen } = options;
+    const control = await options.startControlPlane({
+      listen: [listen],
+      trustDomain: mesh.settings.trustDomain,
+      certificateTtlMs: mesh.settings.certificateTtlMs,
+      onEvent: (event) => events.control(event),
+    });
+    let folder: string | undefined;
+    try {
+      const { routeTables, clusters, endpoints, names, workloads } = mesh;
+      control.apply({ upsert: { routeTables, clusters, endpoints, services: names, workloads } });
+      folder = await mkdtemp(join(tmpdir(), 'mesh-up-'));
+      await writeFile(join(folder, 'roots.pem'), control.bundle(), { mode: 0o600 });
+      const running = new RunningMesh(options, control, folder);
+      running.#publish();
+      for (const copy of running.copies) copy.start();
+      return running;
+    } catch (error) {
+      await control.close();
+      if (folder !== undefined) await rm(folder, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  /** Drains everything; resolves when nothing is left. */
+  async stop(): Promise<void> {
+    await Promise.all(this.copies.map((copy) => copy.stop()));
+    await this.#end();
+  }
+
+  /** Ends everything at once; resolves when nothing is left. */
+  async kill(): Promise<void> {
+    await Promise.all(this.copies.map((copy) => copy.kill()));
+    await this.#end();
+  }
+
+  async #end(): Promise<void> {
+    await this.control.close();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  #copy(service: CopyPlan['service'], number: number): Copy {
+    if (!service.process) throw new Error(`${service.name} has no process`);
+    return new Copy(
+      { service, process: service.process, number },
+      {
+        launch: (copy) => this.#launch(copy),
+        changed: (copy, why) => {
+          this.#publish();
+          if (copy.phase === 'ready') this.#forgetToken(copy);
+          this.#options.events.changed(copy, why);
+        },
+        line: (copy, stream, text) => this.#options.events.line(copy, stream, text),
+        over: (copy) => this.#over(copy),
+      },
+    );
+  }
+
+  async #launch(copy: Copy): Promise<Launch> {
+    const { mesh, sidecar, env, flags = sidecarFlags } = this.#options;
+    const { plan } = copy;
+    const ports = await this.#ports.take(portsNeeded(plan, mesh));
+    const tokenFile = join(this.#folder, `${nameOf(plan)}.token`);
+    this.#given.set(copy, { ports, tokenFile });
+    const token = this.control.issueToken(identityOf(plan.service.name, mesh.settings), TOKEN);
+    // Anew each time: what is there already keeps its mode.
+    await rm(tokenFile, { force: true });
+    await writeFile(tokenFile, token, { mode: 0o600, flag: 'wx' });
+    const places = placesOf(plan, mesh, ports);
+    const credentials = {
+      control: this.control.addresses,
+      trustAnchors: join(this.#folder, 'roots.pem'),
+      tokenFile,
+    };
+    // Roots may have changed since the last start.
+    await writeFile(credentials.trustAnchors, this.control.bundle(), { mode: 0o600 });
+    return {
+      file: sidecar,
+      args: [
+        ...flags(plan, mesh, places, credentials),
+        '--with-parent',
+        String(process.pid),
+        '--grace',
+        `${plan.process.graceMs}ms`,
+        '--lame-duck',
+        `${LAME_DUCK_MS}ms`,
+        '--log-level',
+        'warn',
+        '--',
+        'sh',
+        '-c',
+        commandOf(plan, places),
+      ],
+      env: environmentOf(plan, mesh, places, { env, register: REGISTER, control: this.control.addresses }),
+      places,
+    };
+  }
+
+  #over(copy: Copy): void {
+    this.#ports.give(this.#given.get(copy)?.ports ?? []);
+    this.#forgetToken(copy);
+    this.#given.delete(copy);
+  }
+
+  /** A sidecar that is ready has its certificate, which is what it renews with. */
+  #forgetToken(copy: Copy): void {
+    const file = this.#given.get(copy)?.tokenFile;
+    if (file !== undefined)
+      void rm(file, { force: true }).catch((error) => this.#options.events.trouble(error));
+  }
+
+  /** Tells the control plane who may be called, as far as that has changed. */
+  #publish(): void {
+    const { mesh, events } = this.#options;
+    const copies = this.copies.flatMap(({ phase, places, plan }) => {
+      if (!places || (phase !== 'ready' && phase !== 'stopping')) return [];
+      return [{ service: plan.service.name, inbound: places.inbound, draining: phase === 'stopping' }];
+    });
+    const changed: Endpoints[] = [];
+    const now = new Map<string, string>();
+    for (const group of endpointsOf(mesh, copies)) {
+      const text = JSON.stringify(group);
+      now.set(group.cluster, text);
+      if (this.#endpoints.get(group.cluster) !== text) changed.push(group);
+    }
+    if (changed.length === 0) return;
+    try {
+      this.control.apply({ upsert: { endpoints: changed } });
+      this.#endpoints = now;
+    } catch (error) {
+      events.trouble(error);
+    }
+  }
+}

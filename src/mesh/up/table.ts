@@ -1,0 +1,106 @@
+/** How is each service doing? Its copies, and what others asked of it lately, as their sidecars told. */
+
+import type { Edge } from '../control-plane.js';
+import { identityOf } from '../names.js';
+import type { Copy } from './copy.js';
+import type { MeshPlan } from './places.js';
+
+/** What the table tells of: the last seconds. */
+const WINDOW_MS = 10_000;
+
+interface Sum {
+  requests: number;
+  failures: number;
+  mtls: number;
+}
+
+interface Look {
+  readonly at: number;
+  readonly sums: ReadonlyMap<string, Sum>;
+}
+
+/** The rows below a heading, the heading first. */
+export class MeshTable {
+  readonly #mesh: MeshPlan;
+  readonly #looks: Look[] = [];
+
+  constructor(mesh: MeshPlan) {
+    this.#mesh = mesh;
+  }
+
+  lines(copies: readonly Copy[], edges: readonly Edge[], at: number): string[] {
+    const now: Look = { at, sums: this.#sums(edges) };
+    while (this.#looks.length > 1 && at - (this.#looks[0]?.at ?? at) > WINDOW_MS) this.#looks.shift();
+    const before = this.#looks[0];
+    this.#looks.push(now);
+    const rows = this.#mesh.services
+      .filter(({ process }) => process !== undefined)
+      .map(({ name }) => this.#row(name, copies, edges, now, before));
+    return aligned([
+      ['service', 'copies', 'restarts', 'requests/s', 'success', 'p50', 'p99', 'mTLS'],
+      ...rows,
+    ]);
+  }
+
+  /** What each service's own sidecars saw of requests to it. */
+  #sums(edges: readonly Edge[]): Map<string, Sum> {
+    const sums = new Map<string, Sum>();
+    for (const edge of edges) {
+      if (edge.direction !== 'inbound') continue;
+      const sum = sums.get(edge.identity) ?? { requests: 0, failures: 0, mtls: 0 };
+      sum.requests += edge.requests;
+      sum.failures += Object.values(edge.failures).reduce((all, count) => all + count, 0);
+      if (edge.mtls) sum.mtls += edge.requests;
+      sums.set(edge.identity, sum);
+    }
+    return sums;
+  }
+
+  #row(name: string, copies: readonly Copy[], edges: readonly Edge[], now: Look, before?: Look): string[] {
+    const own = copies.filter(({ plan }) => plan.service.name === name);
+    const ready = own.filter(({ phase }) => phase === 'ready').length;
+    const restarts = own.reduce((sum, copy) => sum + copy.restarts, 0);
+    const id = identityOf(name, this.#mesh.settings);
+    const old = before?.sums.get(id) ?? { requests: 0, failures: 0, mtls: 0 };
+    const sum = now.sums.get(id) ?? old;
+    const requests = sum.requests - old.requests;
+    const seconds = (now.at - (before?.at ?? now.at)) / 1000;
+    const slowest = (percentile: 'p50' | 'p99'): string => {
+      const all = edges.filter(({ identity, direction }) => identity === id && direction === 'inbound');
+      const times = all.flatMap(({ latencyNs }) => (latencyNs ? [latencyNs[percentile]] : []));
+      return times.length > 0 ? milliseconds(Math.max(...times)) : '-';
+    };
+    return [
+      name,
+      `${ready}/${own.length}`,
+      String(restarts),
+      seconds > 0 ? (requests / seconds).toFixed(1) : '0.0',
+      share(requests - (sum.failures - old.failures), requests),
+      slowest('p50'),
+      slowest('p99'),
+      share(sum.mtls - old.mtls, requests),
+    ];
+  }
+}
+
+function share(part: number, whole: number): string {
+  return whole > 0 ? `${((100 * part) / whole).toFixed(1)} %` : '-';
+}
+
+function milliseconds(ns: number): string {
+  const ms = ns / 1e6;
+  return `${ms.toFixed(ms < 10 ? 2 : 0)} ms`;
+}
+
+/** Columns of one width each; numbers stand to the right. */
+function aligned(rows: readonly (readonly string[])[]): string[] {
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  return rows.map((row) =>
+    row
+      .map((cell, column) => {
+        const width = widths[column] ?? 0;
+        return column === 0 ? cell.padEnd(width) : cell.padStart(width);
+      })
+      .join('  '),
+  );
+}

@@ -1,0 +1,112 @@
+// Do the endpoints of a mesh follow its copies, and do requests take the way its file says?
+
+import test from 'ava';
+import { type DescribedRequest, routeRequest } from '../../src/index.js';
+import { checkable, compileMesh, endpointsOf } from '../../src/mesh/compile.js';
+import { checkMeshConfig, isMesh } from '../../src/mesh/load.js';
+import { readDocument } from '../../src/config/origin.js';
+import type { MeshShape } from '../../src/mesh/schema.js';
+import type { MeshConfig } from '../../src/mesh/types.js';
+
+const SHOP: MeshConfig = {
+  services: {
+    web: { run: 'node web.mjs' },
+    basket: { run: 'node basket.mjs', port: 3000, ports: { grpc: 9000 } },
+    billing: { address: '10.0.0.7:8443' },
+  },
+  routes: { basket: [{ match: { path: '/old/*' }, to: 'billing' }] },
+};
+
+test('a service is called by its names, with its port or none', (t) => {
+  const { names } = compileMesh(SHOP);
+  const table = (name: string): string | undefined => names.find((each) => each.name === name)?.routeTable;
+  for (const host of ['basket', 'basket.default', 'basket.default.mesh.local']) {
+    t.is(table(`${host}:80`), 'basket.default:3000');
+    t.is(table(`${host}:3000`), 'basket.default:3000');
+    t.is(table(`${host}:9000`), 'basket.default:9000');
+  }
+  t.is(table('web:80'), 'web.default:80');
+  t.is(table('billing:8443'), 'billing.default:8443');
+  t.is(table('billing:80'), 'billing.default:8443');
+  t.is(names.length, new Set(names.map(({ name }) => name)).size);
+});
+
+test("a port that is 80 is that port, and not the service's own", (t) => {
+  const { names } = compileMesh({ services: { a: { run: 'x', port: 3000, ports: { plain: 80 } } } });
+  t.deepEqual(
+    names.filter(({ name }) => name === 'a:80'),
+    [{ name: 'a:80', routeTable: 'a.default:80' }],
+  );
+});
+
+test('endpoints come and go with the copies', (t) => {
+  const mesh = compileMesh(SHOP);
+  t.deepEqual(endpointsOf(mesh, []), [
+    { cluster: 'web.default:80', localities: [] },
+    { cluster: 'basket.default:3000', localities: [] },
+    { cluster: 'basket.default:9000', localities: [] },
+  ]);
+  const identity = 'spiffe://mesh.local/ns/default/sa/basket';
+  const [web, http, grpc] = endpointsOf(mesh, [
+    { service: 'basket', inbound: '127.0.0.1:1' },
+    { service: 'basket', inbound: '127.0.0.1:2', draining: true },
+  ]);
+  t.deepEqual(web?.localities, []);
+  t.deepEqual(http?.localities, [
+    {
+      endpoints: [
+        { address: '127.0.0.1:1', identity },
+        { address: '127.0.0.1:2', health: 'draining', identity },
+      ],
+    },
+  ]);
+  t.deepEqual(grpc?.localities, http?.localities);
+});
+
+test('requests take the routes of a service, and what no route takes goes to the service', (t) => {
+  const mesh = compileMesh(SHOP);
+  const resources = checkable(mesh);
+  const clusterFor = (table: string, request: DescribedRequest): string | undefined => {
+    const [listener] = resources.listeners;
+    if (listener) listener.routes = table;
+    const { outcome } = routeRequest(resources, request);
+    return outcome.kind === 'forward' ? outcome.clusters[0]?.cluster : undefined;
+  };
+  t.is(clusterFor('basket.default:3000', { url: 'http://basket/items' }), 'basket.default:3000');
+  t.is(clusterFor('basket.default:3000', { url: 'http://basket.default/old/x' }), 'billing.default:8443');
+  t.is(clusterFor('basket.default:9000', { url: 'http://basket:9000/old/x' }), 'basket.default:9000');
+  t.is(clusterFor('basket.default:3000', { url: 'http://other/items' }), undefined);
+});
+
+test('each workload enforces the policies that name it, and those for all', (t) => {
+  const { workloads } = compileMesh({
+    ...SHOP,
+    policies: [
+      { to: 'basket', from: 'web', allow: true },
+      { to: '*', deny: 'DELETE' },
+    ],
+  });
+  t.deepEqual(
+    workloads.map(({ name, policies }) => [name, policies.map((policy) => policy.name)]),
+    [
+      ['spiffe://mesh.local/ns/default/sa/web', ['policy-2']],
+      ['spiffe://mesh.local/ns/default/sa/basket', ['policy-1', 'policy-2']],
+    ],
+  );
+});
+
+test('a file that names services is a mesh, one that names listeners a configuration', (t) => {
+  t.true(isMesh(readDocument('services: {}')));
+  t.true(isMesh(readDocument('{"mesh": {}}')));
+  for (const text of ['listeners: []', 'services: {}\nlisteners: []', '[]', '', '1']) {
+    t.false(isMesh(readDocument(text)), text);
+  }
+});
+
+test('the documented types accept what the schema accepts, and nothing else', (t) => {
+  // Checked by the compiler: each is assignable to the other.
+  const toShape = (config: MeshConfig): MeshShape => config;
+  const toConfig = (shape: MeshShape): MeshConfig => shape;
+  t.deepEqual(toConfig(toShape({ services: {} })), { services: {} });
+  t.is(checkMeshConfig(SHOP).compiled.services.length, 3);
+});

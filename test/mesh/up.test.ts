@@ -1,0 +1,339 @@
+// Does `mesh up` start, watch, restart and end real processes, and leave nothing behind?
+//
+// The sidecars are real ones, with plain addresses instead of a control plane: what is tested here is the life of the
+// processes. The mesh itself is tested where it is whole.
+
+import { chmodSync, existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { temporaryFolder } from '../support/files.js';
+import { request } from '../support/http.js';
+import { type Running, start } from '../support/processes.js';
+import { cleanEnvironment } from '../support/sidecar.js';
+import { until, within } from '../support/wait.js';
+
+const UP = join(process.cwd(), '.build', 'test', 'mesh', 'programs', 'up.js');
+
+/** Becomes a plain sidecar between the inbound address and the application's; keeps what it was told. */
+const PLAIN = `#!/bin/sh
+set -eu
+while [ "$1" != -- ]; do
+  case $1 in
+    --inbound) inbound=$2 ;;
+    --admin) admin=$2 ;;
+    --ports) to=\${2#*=}; to=\${to%%[,/]*} ;;
+    --name) name=$2 ;;
+    --token-file) token=$2 ;;
+    --with-parent) parent=$2 ;;
+    --grace) grace=$2 ;;
+  esac
+  flags="\${flags-} $1=$2"
+  shift 2
+done
+{ echo "$flags"; stat -c %a "$token" "$(dirname "$token")"; cat "$token"; } > "$TOLD/$name"
+exec "$TEST_SIDECAR" --listen "$inbound" --to "$to" --admin "$admin" --lame-duck 0s --grace "$grace" \\
+  --with-parent "$parent" --log-level warn "$@"
+`;
+
+/** A server that answers with its variables, and ends when asked to at /end. */
+const SERVER = `
+const http = require('node:http');
+console.log('up on ' + process.env.PORT);
+let healthy = true;
+http.createServer((request, response) => {
+  if (request.url === '/end') process.exit(3);
+  if (request.url === '/sick') healthy = false;
+  if (request.url === '/well') healthy = true;
+  if (request.url === '/healthz' && !healthy) response.statusCode = 503;
+  response.end(JSON.stringify({ pid: process.pid, env: process.env, args: process.argv.slice(2) }));
+}).listen(process.env.PORT, '127.0.0.1');
+`;
+
+interface Line {
+  event: string;
+  copy?: string;
+  phase?: string;
+  application?: string;
+  text?: string;
+  why?: string;
+  batch?: {
+    upsert: {
+      endpoints: { cluster: string; localities: { endpoints: { address: string; health?: string }[] }[] }[];
+    };
+  };
+}
+
+class Up {
+  constructor(
+    readonly process: Running,
+    readonly folder: string,
+  ) {}
+
+  lines(): Line[] {
+    const whole = this.process.stdout().toString().split('\n').slice(0, -1);
+    return whole.map((line) => JSON.parse(line) as Line);
+  }
+
+  /** Resolves with the first line that is meant, from a number of lines on. */
+  line(what: string, meant: (line: Line) => boolean, from = 0): Promise<Line> {
+    return until(what, () => {
+      const found = this.lines().slice(from).find(meant);
+      if (!found && this.process.ended) throw new Error(`it ended: ${this.process.stderr()}`);
+      return found;
+    });
+  }
+
+  ready(copy: string, from = 0): Promise<Line> {
+    return this.line(`${copy} is ready`, (line) => line.copy === copy && line.phase === 'ready', from);
+  }
+
+  allReady(): Promise<Line> {
+    return this.line('all are ready', ({ event }) => event === 'ready');
+  }
+
+  /** What an application says of itself. */
+  async ask(copy: string, path = '/', from = 0) {
+    const { application = '' } = await this.ready(copy, from);
+    const { text } = await request(Number(application.split(':')[1]), { path });
+    return JSON.parse(text) as { pid: number; env: Record<string, string>; args: string[] };
+  }
+
+  /** The addresses that the control plane was told last for a cluster. */
+  endpoints(cluster: string): { address: string; health?: string }[] | undefined {
+    const groups = this.lines().flatMap(({ batch }) => batch?.upsert.endpoints ?? []);
+    return groups
+      .findLast((group) => group.cluster === cluster)
+      ?.localities.flatMap(({ endpoints }) => endpoints);
+  }
+
+  /** What a sidecar was told: flags, modes, token. */
+  told(name: string): string {
+    return readFileSync(join(this.folder, name), 'utf8');
+  }
+}
+
+function up(t: ExecutionContext, mesh: object, env: NodeJS.ProcessEnv = {}, sidecar?: string): Up {
+  const folder = temporaryFolder(t);
+  const file = join(folder, 'mesh.json');
+  writeFileSync(file, JSON.stringify(mesh));
+  writeFileSync(join(folder, 'server.cjs'), SERVER);
+  writeFileSync(join(folder, 'plain'), PLAIN);
+  chmodSync(join(folder, 'plain'), 0o700);
+  const process_ = start(
+    t,
+    process.execPath,
+    [UP, file, '-o', 'json', '--sidecar', sidecar ?? join(folder, 'plain')],
+    {
+      env: { ...cleanEnvironment(), TMPDIR: folder, TOLD: folder, ...env },
+    },
+  );
+  return new Up(process_, folder);
+}
+
+const RUN = 'exec node server.cjs';
+
+/** Longer than a second signal may come after the first and be its echo. */
+const ECHO_MS = 600;
+
+/** Whether a process is there; one that has ended and is not reaped is not. */
+function lives(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+/** Every process that was started from a folder's files: they have it in their environment. */
+function processesOf(folder: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        return (
+          readFileSync(`/proc/${pid}/environ`, 'latin1').includes(`TOLD=${folder}\0`) && lives(Number(pid))
+        );
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
+
+test('every copy is started with a port and a sidecar of its own, and becomes an endpoint when it is ready', async (t) => {
+  const mesh = up(t, {
+    mesh: { knownServicesOnly: true },
+    services: {
+      web: {
+        run: `${RUN} {port} {port.grpc} {other}`,
+        copies: 2,
+        port: 3000,
+        ports: { grpc: 9000 },
+        env: { LEVEL: 'high' },
+      },
+      basket: { run: RUN, protocol: 'http1', ready: { http: '/healthz' } },
+      ledger: { address: '10.0.0.7:5432', protocol: 'tcp' },
+    },
+  });
+  await mesh.allReady();
+  const [one, two, basket] = [await mesh.ask('web.1'), await mesh.ask('web.2'), await mesh.ask('basket.1')];
+  t.not(one.env['PORT'], two.env['PORT']);
+  t.deepEqual(one.args, [one.env['PORT'], one.env['PORT_GRPC'], '{other}']);
+  t.is(one.env['LEVEL'], 'high');
+  t.is(basket.env['LEVEL'], undefined);
+  const outbound = one.env['MESH_OUTBOUND'];
+  for (const name of ['HTTP_PROXY', 'http_proxy']) t.is(one.env[name], `http://${outbound}`);
+  t.regex(one.env['NO_PROXY'] ?? '', /127\.0\.0\.1/);
+  t.is(one.env['NODE_USE_ENV_PROXY'], '1');
+  t.regex(one.env['NODE_OPTIONS'] ?? '', /--import file:\/\/\/\S+\/register\.js$/);
+  t.true(one.env['MESH_NAMES']?.split(',').includes('basket.default.mesh.local'));
+  t.regex(one.env['MESH_URL_BASKET'] ?? '', /^http:\/\/127\.0\.0\.1:\d+$/);
+  t.regex(one.env['MESH_URL_WEB_GRPC'] ?? '', /^http:\/\/127\.0\.0\.1:\d+$/);
+  t.regex(one.env['MESH_URL_LEDGER'] ?? '', /^tcp:\/\/127\.0\.0\.1:\d+$/);
+  t.is(mesh.endpoints('web.default:3000')?.length, 2);
+  t.is(mesh.endpoints('basket.default:80')?.length, 1);
+  // Through its sidecar.
+  const [address = ''] = (mesh.endpoints('basket.default:80') ?? []).map((each) => each.address);
+  t.is((JSON.parse((await request(Number(address.split(':')[1]))).text) as { pid: number }).pid, basket.pid);
+
+  const told = mesh.told('web-2');
+  for (const flag of [
+    /--control=127\.0\.0\.1:4144 /,
+    /--identity=spiffe:\/\/mesh\.local\/ns\/default\/sa\/web /,
+    /--service=web --namespace=default /,
+    new RegExp(
+      `--ports=3000=127\\.0\\.0\\.1:${two.env['PORT']},9000=127\\.0\\.0\\.1:${two.env['PORT_GRPC']} `,
+    ),
+    /--known-services-only=true/,
+    /--forward=web:3000=127\.0\.0\.1:\d+,web:9000=127\.0\.0\.1:\d+,basket:80=\S+,ledger:5432=\S+ /,
+    /\n600\n700\ntoken of spiffe:\/\/mesh\.local\/ns\/default\/sa\/web$/,
+  ]) {
+    t.regex(told, flag);
+  }
+  t.regex(mesh.told('basket-1'), /--ports=80=127\.0\.0\.1:\d+\/http1 /);
+});
+
+test('a token is gone once its copy is ready', async (t) => {
+  const mesh = up(t, { services: { web: { run: RUN } } });
+  await mesh.allReady();
+  const [, file = ''] = /--token-file=(\S+)/.exec(mesh.told('web-1')) ?? [];
+  t.true(file.startsWith(mesh.folder));
+  await until('the token is gone', () => !existsSync(file));
+});
+
+test('what a copy says is told line by line', async (t) => {
+  const run = String.raw`printf 'one\ntwo\nhalf'; printf 'wrong\n' >&2; sleep 600`;
+  const mesh = up(t, { services: { web: { run } } });
+  for (const text of ['one', 'two', 'wrong']) {
+    const line = await mesh.line(text, (each) => each.event === 'line' && each.text === text);
+    t.is(line.copy, 'web.1');
+  }
+});
+
+test('a copy that dies is no endpoint any more, and is started again after a pause that doubles', async (t) => {
+  const mesh = up(t, { services: { web: { run: RUN } } });
+  await mesh.allReady();
+  const before = mesh.lines().length;
+  const first = await mesh.ask('web.1');
+  await mesh.ask('web.1', '/end').catch(() => {});
+  const died = await mesh.line('it died', ({ phase }) => phase === 'waiting', before);
+  t.is(died.why, 'it ended with 3; starting it again in 1 s');
+  t.deepEqual(mesh.endpoints('web.default:80'), []);
+  const second = await mesh.ask('web.1', '/', before);
+  t.not(second.pid, first.pid);
+  t.is(mesh.endpoints('web.default:80')?.length, 1);
+  const again = mesh.lines().length;
+  await request(Number(second.env['PORT']), { path: '/end' }).catch(() => {});
+  const dead = await mesh.line('it died again', ({ phase }) => phase === 'waiting', again);
+  t.is(dead.why, 'it ended with 3; starting it again in 2 s');
+});
+
+test('a copy that can not be started says why, and the others run', async (t) => {
+  const mesh = up(t, {
+    services: { web: { run: RUN }, lost: { run: '/no/such/program' }, cold: { run: RUN, cwd: 'nowhere' } },
+  });
+  await mesh.ready('web.1');
+  const lost = await mesh.line('lost died', ({ copy, phase }) => copy === 'lost.1' && phase === 'waiting');
+  t.regex(lost.why ?? '', /^it ended with 127; /);
+  const cold = await mesh.line('cold died', ({ copy, phase }) => copy === 'cold.1' && phase === 'waiting');
+  t.regex(cold.why ?? '', /^it can't be started: .*ENOENT/);
+});
+
+test('a copy whose probe fails gets no requests until it answers again', async (t) => {
+  const mesh = up(t, { services: { web: { run: RUN, ready: { http: '/healthz' } } } });
+  await mesh.allReady();
+  const before = mesh.lines().length;
+  await mesh.ask('web.1', '/sick');
+  const sick = await mesh.line('it is not ready', ({ phase }) => phase === 'unready', before);
+  t.is(sick.why, 'not ready: /healthz answers 503');
+  t.deepEqual(mesh.endpoints('web.default:80'), []);
+  await mesh.ask('web.1', '/well');
+  await mesh.ready('web.1', before);
+  t.is(mesh.endpoints('web.default:80')?.length, 1);
+});
+
+test('SIGTERM: copies leave as endpoints, are drained and ended, and nothing stays', async (t) => {
+  const mesh = up(t, { services: { web: { run: `${RUN}`, copies: 2 }, other: { run: RUN } } });
+  await mesh.allReady();
+  t.true(processesOf(mesh.folder).length >= 10);
+  const before = mesh.lines().length;
+  mesh.process.signal('SIGTERM');
+  t.deepEqual(await within('the end', mesh.process.exit), { code: 0, signal: null });
+  const events = mesh.lines().slice(before);
+  t.is(events[0]?.event, 'draining');
+  t.is(events.at(-1)?.event, 'closed');
+  t.true(events.some(({ batch }) => JSON.stringify(batch)?.includes('"health":"draining"')));
+  t.deepEqual(mesh.endpoints('web.default:80'), []);
+  t.deepEqual(processesOf(mesh.folder), []);
+  t.deepEqual(
+    readdirSync(mesh.folder).filter((name) => name.startsWith('mesh-up-')),
+    [],
+  );
+});
+
+test('a second signal ends at once what does not want to end', async (t) => {
+  const stubborn = `trap '' TERM; while :; do sleep 600; done`;
+  const mesh = up(t, { services: { web: { run: RUN }, stubborn: { run: stubborn, grace: '1h' } } });
+  await mesh.ready('web.1');
+  await mesh.line('stubborn runs', ({ copy, phase }) => copy === 'stubborn.1' && phase === 'starting');
+  await until('the sidecar was told', () => existsSync(join(mesh.folder, 'stubborn-1')));
+  const first = performance.now();
+  mesh.process.signal('SIGINT');
+  await mesh.line('web has ended', ({ copy, phase }) => copy === 'web.1' && phase === 'ended');
+  t.true(processesOf(mesh.folder).length > 0);
+  // What comes sooner would be the echo of the first.
+  await until('a signal counts again', () => performance.now() - first > ECHO_MS);
+  mesh.process.signal('SIGINT');
+  t.deepEqual(await within('the end', mesh.process.exit), { code: 1, signal: null });
+  t.deepEqual(processesOf(mesh.folder), []);
+});
+
+test('nothing stays when it is killed', async (t) => {
+  const mesh = up(t, { services: { web: { run: `${RUN} & ${RUN.replace('exec ', '')}; wait`, copies: 2 } } });
+  await mesh.ready('web.1');
+  t.true(processesOf(mesh.folder).length >= 5);
+  mesh.process.signal('SIGKILL');
+  await mesh.process.exit;
+  await until('all have gone', () => processesOf(mesh.folder).length === 0);
+  t.pass();
+});
+
+test('ports that are given are taken, one after the other for the copies', async (t) => {
+  const { application = '' } = await up(t, { services: { a: { run: RUN } } }).ready('a.1');
+  // Two free ports in a row are likely above one that was free; a clash is seen as an error of the copy.
+  const base = Number(application.split(':')[1]) + 1000;
+  const mesh = up(t, { services: { web: { run: RUN, copies: 2, bind: { port: base, admin: base + 10 } } } });
+  await mesh.allReady();
+  t.is((await mesh.ready('web.1')).application, `127.0.0.1:${base}`);
+  t.is((await mesh.ready('web.2')).application, `127.0.0.1:${base + 1}`);
+  t.is((await request(base + 11, { path: '/ready' })).status, 200);
+});
+
+test('a mesh file that is wrong is 64, a sidecar that is not there 1, and nothing is started', async (t) => {
+  const bad = up(t, { services: { web: { run: RUN, copies: 0 } } });
+  t.is((await bad.process.exit).code, 64);
+  t.regex(bad.process.stdout().toString(), /services\.web\.copies/);
+  const none = up(t, { services: { web: { run: RUN } } }, {}, '/no/such/program');
+  t.is((await none.process.exit).code, 1);
+  t.regex(none.process.stdout().toString(), /"MESH_CORE_UNAVAILABLE"[^]*\/no\/such\/program/);
+});

@@ -1,0 +1,224 @@
+// Does a Node program reach the mesh's names by its own means, and everything else as if nothing had happened?
+
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import test, { type ExecutionContext } from 'ava';
+import { Authority } from '../support/certificates.js';
+import { httpOrigin } from '../support/http.js';
+import { run } from '../support/processes.js';
+import { cleanEnvironment, startSidecar, web } from '../support/sidecar.js';
+import { httpsOrigin } from '../support/tls.js';
+
+const REGISTER = pathToFileURL(join(process.cwd(), 'dist', 'register.js')).href;
+
+/** A sidecar in front of `basket` (plain) and `vault` (TLS), and a server that is not of the mesh. */
+async function world(t: ExecutionContext) {
+  const authority = await Authority.create(t, 'authority');
+  const basket = await httpOrigin(t);
+  const vault = await httpsOrigin(t, await authority.sign({ names: ['vault', 'vault.default'] }), {
+    name: 'vault',
+  });
+  const outside = await httpOrigin(t);
+  const sidecar = await startSidecar(
+    t,
+    web({
+      forwardProxy: true,
+      routes: [
+        { match: { host: ['basket', 'basket.default'] }, to: basket.address },
+        { match: { host: ['vault', 'vault.default'] }, to: vault.address },
+      ],
+    }),
+  );
+  const env = {
+    ...cleanEnvironment(),
+    MESH_OUTBOUND: sidecar.address(),
+    MESH_NAMES: 'basket,basket.default,vault,vault.default,closed',
+    NODE_OPTIONS: `--import ${REGISTER}`,
+    NODE_EXTRA_CA_CERTS: authority.root,
+    OUTSIDE: outside.address,
+  };
+  return { basket, vault, outside, sidecar, env };
+}
+
+type World = Awaited<ReturnType<typeof world>>;
+
+/** Runs a program; gives the JSON that it prints. */
+async function program(
+  t: ExecutionContext,
+  { env }: Pick<World, 'env'>,
+  code: string,
+  kind = 'module',
+): Promise<unknown> {
+  const {
+    stdout,
+    stderr,
+    code: exit,
+  } = await run(process.execPath, [`--input-type=${kind}`, '-e', code], { env });
+  t.is(exit, 0, stderr);
+  t.is(stderr, '');
+  return JSON.parse(stdout.toString());
+}
+
+const BODY = `
+const text = (response) => new Promise((resolve, reject) => {
+  let all = '';
+  response.setEncoding('utf8').on('data', (part) => { all += part; });
+  response.on('end', () => resolve(all)).on('error', reject);
+});
+const get = (from, ...args) => new Promise((resolve, reject) => {
+  from.request(...args, (response) => text(response).then(resolve, reject)).on('error', reject).end();
+});
+const seen = (json) => { const { url, headers } = JSON.parse(json); return [url, headers.host]; };
+`;
+
+const EXPECTED = {
+  plain: [
+    ['/a?b=c', 'basket'],
+    ['/x', 'BASKET.default:3000'],
+    ['/own', 'basket'],
+    ['/list', 'basket'],
+  ],
+  secure: ['vault', 'vault'],
+  fetched: [
+    ['/f?q=1', 'basket'],
+    ['/port', 'basket:3000'],
+    ['/request', 'basket'],
+  ],
+  posted: 'POST',
+  vault: 'vault',
+};
+
+const REQUESTS = `
+const agent = new http.Agent({ keepAlive: true });
+const print = (value) => console.log(JSON.stringify(value));
+const main = async () => {
+  const plain = [
+    seen(await get(http, 'http://basket/a?b=c')),
+    seen(await get(http, { host: 'BASKET.default', port: 3000, path: '/x', agent: false, headers: { host: 'basket.default:3000' } })),
+    seen(await get(http, { hostname: 'basket', path: '/own', agent })),
+    seen(await get(http, { hostname: 'basket', path: '/list', headers: ['host', 'basket', 'x-a', 'b'] })),
+  ];
+  const secure = [await get(https, 'https://vault/'), await get(https, { host: 'vault.default', agent: new https.Agent() })];
+  const json = async (...args) => { const r = await fetch(...args); return r.text(); };
+  const fetched = [
+    seen(await json('http://basket/f?q=1')),
+    seen(await json(new URL('http://basket:3000/port'), { headers: { 'x-a': 'b' } })),
+    seen(await json(new Request('http://basket/request'))),
+  ];
+  const posted = JSON.parse(await json('http://basket/p', { method: 'POST', body: 'hello' })).method;
+  const vault = await json('https://vault/');
+  agent.destroy();
+  print({ plain, secure, fetched, posted, vault });
+};
+`;
+
+test('http, https and fetch of an ES module reach the names of the mesh', async (t) => {
+  const mesh = await world(t);
+  const code = `import http from 'node:http'; import https from 'node:https'; ${BODY} ${REQUESTS} await main();`;
+  t.deepEqual(await program(t, mesh, code), EXPECTED);
+  t.is(mesh.basket.requests, 8);
+});
+
+test('http, https and fetch of a CommonJS program reach the names of the mesh', async (t) => {
+  const mesh = await world(t);
+  const code = `const http = require('http'), https = require('https'); ${BODY} ${REQUESTS} void main();`;
+  t.deepEqual(await program(t, mesh, code, 'commonjs'), EXPECTED);
+});
+
+test('functions that were imported by name, and libraries on top of http, reach them too', async (t) => {
+  const mesh = await world(t);
+  const code = `
+    import { get as ask } from 'node:http'; ${BODY}
+    const answer = await new Promise((resolve, reject) => {
+      ask('http://basket/named', (response) => text(response).then(resolve, reject)).on('error', reject);
+    });
+    console.log(JSON.stringify(seen(answer)));`;
+  t.deepEqual(await program(t, mesh, code), ['/named', 'basket']);
+});
+
+test('a client that waits for 100 Continue is told so through the sidecar', async (t) => {
+  const mesh = await world(t);
+  const code = `
+    import http from 'node:http'; ${BODY}
+    const request = http.request({ host: 'basket', path: '/e', method: 'PUT', headers: { expect: '100-continue' } });
+    request.flushHeaders();
+    request.on('continue', () => request.end('body'));
+    const answer = await new Promise((resolve, reject) => {
+      request.on('response', (response) => text(response).then(resolve, reject)).on('error', reject);
+    });
+    console.log(JSON.stringify(seen(answer)));`;
+  t.deepEqual(await program(t, mesh, code), ['/e', 'basket']);
+});
+
+test('what is not of the mesh goes its own way', async (t) => {
+  const mesh = await world(t);
+  const code = `
+    import http from 'node:http'; ${BODY}
+    const url = 'http://' + process.env.OUTSIDE;
+    const by = await get(http, url + '/http');
+    const fetched = await (await fetch(url + '/fetch')).text();
+    console.log(JSON.stringify([by, fetched].map((each) => JSON.parse(each).headers.via ?? JSON.parse(each).url)));`;
+  t.deepEqual(await program(t, mesh, code), ['/http', '/fetch']);
+  t.is(mesh.outside.requests, 2);
+  t.is(mesh.basket.requests, 0);
+});
+
+test("npm's undici is left alone, and reaches the mesh by the variables that it knows", async (t) => {
+  const mesh = await world(t);
+  const env = { ...mesh.env, http_proxy: `http://${mesh.sidecar.address()}`, no_proxy: '127.0.0.1' };
+  const code = `
+    import { EnvHttpProxyAgent, request } from 'undici'; ${BODY}
+    const dispatcher = new EnvHttpProxyAgent();
+    const inside = await (await request('http://basket/u', { dispatcher })).body.text();
+    const outside = await (await request('http://' + process.env.OUTSIDE + '/o')).body.text();
+    await dispatcher.close();
+    console.log(JSON.stringify([seen(inside), JSON.parse(outside).url]));`;
+  t.deepEqual(await program(t, { env }, code), [['/u', 'basket'], '/o']);
+});
+
+test('a dispatcher that a program brings along is used as it is', async (t) => {
+  const mesh = await world(t);
+  const code = `
+    const dispatcher = { dispatch(options) { console.log(JSON.stringify(String(options.origin))); process.exit(); } };
+    await fetch('http://basket/', { dispatcher });`;
+  t.is(await program(t, mesh, code), 'http://basket');
+});
+
+test('a name that the sidecar does not know is an error that says so', async (t) => {
+  const mesh = await world(t);
+  const code = `
+    import https from 'node:https'; ${BODY}
+    const told = await get(https, 'https://closed/').catch((error) => [error.code, error.statusCode]);
+    const fetched = await fetch('https://closed/').catch((error) => [error.cause.code, error.cause.statusCode]);
+    const plain = await fetch('http://closed/');
+    console.log(JSON.stringify([told, fetched, plain.status]));`;
+  t.deepEqual(await program(t, mesh, code), [
+    ['MESH_CONNECT_REFUSED', 403],
+    ['MESH_CONNECT_REFUSED', 403],
+    403,
+  ]);
+});
+
+test('connections to the sidecar are kept, whatever service they are for', async (t) => {
+  const mesh = await world(t);
+  const code = `
+    import http from 'node:http'; import net from 'node:net'; ${BODY}
+    const agent = new http.Agent({ keepAlive: true });
+    let connections = 0;
+    const { connect } = net.Socket.prototype;
+    net.Socket.prototype.connect = function (...args) { connections += 1; return connect.apply(this, args); };
+    for (const host of ['basket', 'basket.default', 'basket']) await get(http, { host, agent });
+    agent.destroy();
+    console.log(JSON.stringify(connections));`;
+  t.is(await program(t, mesh, code), 1);
+});
+
+test('without the variables it does nothing', async (t) => {
+  const mesh = await world(t);
+  const code = `
+    import http from 'node:http';
+    console.log(JSON.stringify([http.Agent.prototype.addRequest.toString().includes('mesh'), fetch.name]));`;
+  for (const without of ['MESH_OUTBOUND', 'MESH_NAMES'] as const) {
+    t.deepEqual(await program(t, { env: { ...mesh.env, [without]: '' } }, code), [false, 'fetch']);
+  }
+});
