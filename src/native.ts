@@ -28,6 +28,28 @@ export interface NativeProxy {
   metrics(): Promise<string>;
 }
 
+/** A control plane of the core. */
+export interface NativeController {
+  addresses(): string[];
+  /** Throws what is wrong with the change; then nothing has changed. */
+  apply(batch: string): void;
+  issueToken(identity: string, uses: number, ttlMs: number): string;
+  /** An identity, or a serial number. */
+  revoke(whom: string): void;
+  allow(whom: string): boolean;
+  rotateIssuer(): void;
+  rotateRoot(): void;
+  /** The roots, in PEM. */
+  bundle(): string;
+  sidecars(): string;
+  edges(): string;
+  drain(name: string): number;
+  /** Answers an event of the kind `decide`. */
+  decided(number: number, decision: string): void;
+  /** Resolves when its thread is gone. */
+  close(): Promise<void>;
+}
+
 /** What the addon exports. */
 export interface Native {
   /** `said` takes what the proxy has to say: JSON, see `proxy/news.ts`. */
@@ -36,6 +58,8 @@ export interface Native {
     said: (entry: string) => void,
     dnsServers: readonly string[],
   ) => NativeProxy;
+  /** `told` takes what happens: JSON, see `mesh/control-plane.ts`. */
+  NativeController: new (settings: string, told: (event: string) => void) => NativeController;
   validate(resources: string): string;
   decide(resources: string, request: string): string;
   version(): string;

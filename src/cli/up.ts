@@ -4,11 +4,14 @@
  * The first SIGTERM or SIGINT drains everything, a second one ends at once. Whatever ends this process ends the rest.
  */
 
+import path from 'node:path';
 import { type Command, Option } from 'commander';
 import * as formats from '../config/formats.js';
 import type { LoadedMesh } from '../mesh/load.js';
 import type { ControlEvent, StartControlPlane } from '../mesh/control-plane.js';
 import type { Copy } from '../mesh/up/copy.js';
+import { SOCKET } from '../mesh/admin/client.js';
+import { MeshAdmin } from '../mesh/admin/server.js';
 import { RunningMesh } from '../mesh/up/running.js';
 import { MeshScreen } from '../mesh/up/screen.js';
 import { sidecarFile } from '../mesh/up/sidecar-file.js';
@@ -64,7 +67,7 @@ async function up(world: World, file: string, options: UpOptions): Promise<ExitC
   }
   const mesh = await loadCheckedMesh(file, await world.loadCore());
   const sidecar = sidecarFile(world.env, options.sidecar || undefined);
-  return await new Up(world, mesh, options.output).run(await world.loadControlPlane(), sidecar, listen);
+  return await new Up(world, mesh, options.output).run(await world.loadControlPlane(), file, sidecar, listen);
 }
 
 /** One mesh, from its start to its end. */
@@ -74,6 +77,7 @@ class Up {
   readonly #format: Format;
   readonly #screen: MeshScreen;
   #running: RunningMesh | undefined;
+  #admin: MeshAdmin | undefined;
   #allReady = false;
   #firstSignal: number | undefined;
   #forced = false;
@@ -86,7 +90,12 @@ class Up {
     this.#screen = new MeshScreen(world.stdout, coloursOf(world.stdout, world.env));
   }
 
-  async run(startControlPlane: StartControlPlane, sidecar: string, listen: string): Promise<ExitCode> {
+  async run(
+    startControlPlane: StartControlPlane,
+    file: string,
+    sidecar: string,
+    listen: string,
+  ): Promise<ExitCode> {
     const { signals, env } = this.#world;
     const asked = new Promise<void>((resolve) => {
       this.#asked = resolve;
@@ -109,6 +118,13 @@ class Up {
         },
       });
       const { control } = this.#running;
+      const { trustDomain } = this.#mesh.compiled.settings;
+      const source = {
+        trustDomain,
+        sidecars: () => control.sidecars(),
+        edges: () => control.edges(),
+      };
+      this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(file), SOCKET));
       this.#event(
         'listening',
         { control: control.addresses },
@@ -124,6 +140,7 @@ class Up {
     } finally {
       for (const timer of timers) clearInterval(timer);
       this.#screen.table([]);
+      await this.#admin?.close();
       signals.off('SIGTERM', this.#onSignal);
       signals.off('SIGINT', this.#onSignal);
     }

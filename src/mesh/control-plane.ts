@@ -6,6 +6,7 @@
  */
 
 import type { Cluster, Endpoints, RouteTable } from '../config/resources.js';
+import type { EdgeStatus, SidecarStatus } from './admin/types.js';
 import type { ServiceName, Workload } from './compile.js';
 
 /** A change of the mesh: it goes live whole, or is refused whole. */
@@ -28,30 +29,10 @@ export interface MeshBatch {
 }
 
 /** A sidecar, as the control plane knows it. */
-export interface Sidecar {
-  /** What it calls itself: `basket-1`. */
-  readonly name: string;
-  /** Who it is, by its certificate. */
-  readonly identity: string;
-  readonly inboundAddress: string;
-  readonly phase: 'connected' | 'ready' | 'draining';
-  readonly certificateNotAfterMs: number | null;
-}
+export type Sidecar = SidecarStatus;
 
 /** Who called whom, since the start. */
-export interface Edge {
-  /** Who told it. */
-  readonly identity: string;
-  readonly direction: 'inbound' | 'outbound';
-  readonly peer: string;
-  readonly service: string;
-  readonly port: number;
-  readonly mtls: boolean;
-  readonly requests: number;
-  readonly failures: Readonly<Record<string, number>>;
-  readonly denied: number;
-  readonly latencyNs: { readonly p50: number; readonly p95: number; readonly p99: number } | null;
-}
+export type Edge = Omit<EdgeStatus, 'rate'>;
 
 /** Something that happened, by its kind; `native.ts` has the whole list. */
 export interface ControlEvent {
@@ -66,6 +47,23 @@ export interface TokenOptions {
   readonly ttlMs: number;
 }
 
+/** A request for a certificate. */
+export interface CertificateRequest {
+  /** Whom it is to name. */
+  readonly identity: string;
+  /** What speaks for it: a certificate that is still good, a token, or what a platform says. */
+  readonly proof: 'certificate' | 'token' | 'attestation';
+  /** What a platform says, which nobody has looked at yet. */
+  readonly attestation?: { readonly kind: string; readonly evidence: Uint8Array };
+  /** Where it comes from. */
+  readonly address: string;
+}
+
+/** Whether it is given, and for how long at most. */
+export type Decision =
+  | { readonly allow: true; readonly ttlMs?: number }
+  | { readonly allow: false; readonly reason: string };
+
 /** A control plane that runs. */
 export interface ControlPlane {
   /** Where sidecars reach it. */
@@ -75,6 +73,14 @@ export interface ControlPlane {
   issueToken(identity: string, options: TokenOptions): string;
   /** The roots to trust, as PEM. */
   bundle(): string;
+  /** Believes an identity, or the certificate of a serial number, no more; what is open to it is closed. */
+  revoke(whom: string): void;
+  /** Takes a revocation back; whether there was one. */
+  allow(whom: string): boolean;
+  /** Replaces the issuer of certificates. */
+  rotateIssuer(): void;
+  /** Begins to replace the root, in steps that wait until everybody knows the new one. */
+  rotateRoot(): void;
   sidecars(): readonly Sidecar[];
   edges(): readonly Edge[];
   close(): Promise<void>;
@@ -85,6 +91,14 @@ export interface ControlPlaneOptions {
   readonly listen: readonly string[];
   readonly trustDomain: string;
   readonly certificateTtlMs: number;
+  /** Where root and issuer are kept; in memory without. */
+  readonly stateDir?: string;
+  /** An issuer of the operator's, in PEM, instead. */
+  readonly issuer?: { readonly chain: string; readonly key: string; readonly roots: string };
+  /** How often sidecars tell what they counted. */
+  readonly telemetryIntervalMs?: number;
+  /** Decides about certificates; tokens and good certificates are enough without. */
+  readonly decide?: (request: CertificateRequest) => Decision | Promise<Decision>;
   /** Is told what happens. */
   readonly onEvent: (event: ControlEvent) => void;
 }

@@ -1,7 +1,118 @@
-/** The control plane of the native core, behind the face that a mesh wants. */
+/** The control plane of the core, behind the face that a mesh wants. */
 
-import { CoreUnavailableError } from '../errors.js';
-import type { StartControlPlane } from './control-plane.js';
+import type { ResourceIssue } from '../config/resources.js';
+import { InputError } from '../mesh-error.js';
+import { type NativeController, native } from '../native.js';
+import { meshError } from '../proxy/failures.js';
+import type { EdgeStatus, SidecarStatus } from './admin/types.js';
+import type {
+  ControlEvent,
+  ControlPlane,
+  ControlPlaneOptions,
+  Decision,
+  StartControlPlane,
+} from './control-plane.js';
 
-export const startControlPlane: StartControlPlane = () =>
-  Promise.reject(new CoreUnavailableError('this build of the core has no control plane'));
+/** Starts the core's control plane in this process. */
+export const startControlPlane: StartControlPlane = async (options) => new CoreControlPlane(options);
+
+/** The core's errors as this package's. */
+function explained<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw refusal(error) ?? meshError(error);
+  }
+}
+
+/** The issues of a change that is refused, if that is what the error says. */
+function refusal(error: unknown): InputError | undefined {
+  try {
+    const { code, issues } = JSON.parse((error as Error).message) as { code: string; issues: ResourceIssue[] };
+    return code === 'invalid' ? new InputError(issues) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+class CoreControlPlane implements ControlPlane {
+  readonly #native: NativeController;
+  readonly #decide: ControlPlaneOptions['decide'];
+  readonly #onEvent: ControlPlaneOptions['onEvent'];
+  readonly addresses: readonly string[];
+
+  constructor({ onEvent, decide, ...settings }: ControlPlaneOptions) {
+    this.#onEvent = onEvent;
+    this.#decide = decide;
+    const { NativeController: Core } = native();
+    const text = JSON.stringify({ ...settings, decides: decide !== undefined });
+    this.#native = explained(() => new Core(text, (event) => this.#told(event)));
+    this.addresses = this.#native.addresses();
+  }
+
+  apply(batch: object): void {
+    explained(() => this.#native.apply(JSON.stringify(batch)));
+  }
+
+  issueToken(identity: string, { uses, ttlMs }: { uses: number; ttlMs: number }): string {
+    return explained(() => this.#native.issueToken(identity, uses, ttlMs));
+  }
+
+  revoke(whom: string): void {
+    explained(() => this.#native.revoke(whom));
+  }
+
+  allow(whom: string): boolean {
+    return explained(() => this.#native.allow(whom));
+  }
+
+  rotateIssuer(): void {
+    explained(() => this.#native.rotateIssuer());
+  }
+
+  rotateRoot(): void {
+    explained(() => this.#native.rotateRoot());
+  }
+
+  bundle(): string {
+    return explained(() => this.#native.bundle());
+  }
+
+  // What the core writes has these shapes: crates/controller says so.
+  sidecars(): SidecarStatus[] {
+    return JSON.parse(explained(() => this.#native.sidecars())) as SidecarStatus[];
+  }
+
+  edges(): Omit<EdgeStatus, 'rate'>[] {
+    return JSON.parse(explained(() => this.#native.edges())) as Omit<EdgeStatus, 'rate'>[];
+  }
+
+  close(): Promise<void> {
+    return this.#native.close();
+  }
+
+  #told(text: string): void {
+    const event = JSON.parse(text) as ControlEvent;
+    if (event.kind === 'decide') void this.#answer(event);
+    else this.#onEvent(event);
+  }
+
+  /** Whoever fails to decide has denied. */
+  async #answer(event: ControlEvent): Promise<void> {
+    const { number, identity, proof, attestation, evidence, address } = event;
+    let decision: Decision;
+    try {
+      decision = (await this.#decide?.({
+        identity: String(identity),
+        proof: proof as 'certificate' | 'token' | 'attestation',
+        ...(attestation !== null && {
+          attestation: { kind: String(attestation), evidence: Buffer.from(evidence as number[]) },
+        }),
+        address: String(address),
+      })) ?? { allow: false, reason: 'nobody decides' };
+    } catch (error) {
+      decision = { allow: false, reason: error instanceof Error ? error.message : String(error) };
+    }
+    this.#native.decided(Number(number), JSON.stringify(decision));
+  }
+}

@@ -200,11 +200,11 @@ test('every copy is started with a port and a sidecar of its own, and becomes an
   for (const flag of [
     /--control=127\.0\.0\.1:4144 /,
     /--identity=spiffe:\/\/mesh\.local\/ns\/default\/sa\/web /,
-    /--service=web --namespace=default /,
+    /--service=web /,
     new RegExp(
       `--ports=3000=127\\.0\\.0\\.1:${two.env['PORT']},9000=127\\.0\\.0\\.1:${two.env['PORT_GRPC']} `,
     ),
-    /--known-services-only=true/,
+    /--egress=known/,
     /--forward=web:3000=127\.0\.0\.1:\d+,web:9000=127\.0\.0\.1:\d+,basket:80=\S+,ledger:5432=\S+ /,
     /\n600\n700\ntoken of spiffe:\/\/mesh\.local\/ns\/default\/sa\/web$/,
   ]) {

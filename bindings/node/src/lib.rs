@@ -4,6 +4,8 @@
 //! Every entry catches panics: a defect of the core is an exception in JavaScript, never the end of the process.
 #![allow(missing_docs)] // The exports are documented where users see them: src/native.ts.
 
+mod controller;
+
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -86,6 +86,11 @@ impl DenyList {
                 || self.entries.contains_key(&Denied::Serial(peer.serial.clone())))
     }
 
+    /// Whether every certificate of this identity is denied, those to come too.
+    pub fn denies_id(&self, id: &SpiffeId) -> bool {
+        self.entries.contains_key(&Denied::Id(id.clone()))
+    }
+
     /// All entries, in order.
     pub fn entries(&self) -> Vec<(&Denied, Option<SystemTime>)> {
         let mut all: Vec<_> = self
@@ -128,6 +133,7 @@ mod tests {
         list.deny(id.clone(), None, at(1)).unwrap();
         list.forget(at(1 << 30));
         assert!(list.denies(&peer()));
+        assert!(list.denies_id(&peer().id));
         assert_eq!(list.entries(), [(&id, None)]);
         assert!(list.allow(&id));
         assert!(!list.allow(&id));

@@ -188,20 +188,37 @@ impl Tokens {
         wished: Option<&SpiffeId>,
         now: SystemTime,
     ) -> Result<SpiffeId, SpendError> {
+        let id = self.check(presented, wished, now)?;
+        if let Some(hash) = TokenHash::of(presented)
+            && let Some(grant) = self.grants.get_mut(&hash)
+        {
+            grant.uses = grant.uses.saturating_sub(1);
+            if grant.uses == 0 {
+                self.grants.remove(&hash);
+            }
+        }
+        Ok(id)
+    }
+
+    /// For whom a token would speak if it were spent now.
+    ///
+    /// # Errors
+    /// As [`Tokens::spend`].
+    pub fn check(
+        &self,
+        presented: &str,
+        wished: Option<&SpiffeId>,
+        now: SystemTime,
+    ) -> Result<SpiffeId, SpendError> {
         let hash = TokenHash::of(presented).ok_or(SpendError::Unknown)?;
-        let grant = self.grants.get_mut(&hash).ok_or(SpendError::Unknown)?;
+        let grant = self.grants.get(&hash).ok_or(SpendError::Unknown)?;
         if now >= grant.expires {
             return Err(SpendError::Expired);
         }
         if wished.is_some_and(|wished| *wished != grant.id) {
             return Err(SpendError::OtherIdentity);
         }
-        let id = grant.id.clone();
-        grant.uses = grant.uses.saturating_sub(1);
-        if grant.uses == 0 {
-            self.grants.remove(&hash);
-        }
-        Ok(id)
+        Ok(grant.id.clone())
     }
 
     /// Takes a token back; whether there was one.

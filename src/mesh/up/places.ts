@@ -156,13 +156,12 @@ export function sidecarFlags(
     '--name': nameOf(copy),
     '--identity': identityOf(service.name, settings),
     '--service': service.name,
-    '--namespace': settings.namespace,
     '--inbound': places.inbound,
     '--outbound': places.outbound,
     '--admin': places.admin,
     '--ports': ports.join(','),
     '--forward': forwards.join(','),
-    ...(settings.knownServicesOnly && { '--known-services-only': 'true' }),
+    ...(settings.knownServicesOnly && { '--egress': 'known' }),
   };
   return Object.entries(flags).flat();
 }

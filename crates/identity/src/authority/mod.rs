@@ -330,13 +330,28 @@ impl Authority {
     /// # Errors
     /// Why not.
     pub fn sign(&mut self, csr: &Csr, id: &SpiffeId, now: SystemTime) -> Result<Signed, SignError> {
+        self.sign_for(csr, id, self.settings.ttl, now)
+    }
+
+    /// As [`Authority::sign`], for so long: at least [`MIN_TTL`], and at most as long as the settings say.
+    ///
+    /// # Errors
+    /// As [`Authority::sign`].
+    pub fn sign_for(
+        &mut self,
+        csr: &Csr,
+        id: &SpiffeId,
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<Signed, SignError> {
+        let ttl = ttl.max(MIN_TTL).min(self.settings.ttl);
         if id.trust_domain() != &self.settings.trust_domain {
             return Err(SignError::OtherTrustDomain);
         }
         if csr.id().is_some_and(|named| named != id) {
             return Err(SignError::OtherIdentity);
         }
-        let not_after = whole(now + self.settings.ttl).min(self.active.ends);
+        let not_after = whole(now + ttl).min(self.active.ends);
         if not_after <= now {
             return Err(SignError::IssuerExpired);
         }

@@ -21,6 +21,7 @@ mod wrong_values;
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
+use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use crate::issue::{At, Issues, Problem, shown};
@@ -34,13 +35,21 @@ use crate::syntax;
 /// # Errors
 /// One issue, with its place in the text: reading ends at the first thing that can't be read.
 pub fn parse(json: &str) -> Result<Resources, Vec<Issue>> {
+    read(json)
+}
+
+/// Reads anything that is written as resources are, such as a change of them.
+///
+/// # Errors
+/// As [`parse`].
+pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, Vec<Issue>> {
     let mut reader = serde_json::Deserializer::from_str(json);
-    let resources = serde_path_to_error::deserialize(&mut reader)
+    let value = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| vec![unreadable(error.path().iter(), error.inner())])?;
     reader
         .end()
         .map_err(|error| vec![unreadable([].iter(), &error)])?;
-    Ok(resources)
+    Ok(value)
 }
 
 /// Reads and checks resources: the issues as a JSON array, `[]` when all is well.

@@ -156,6 +156,18 @@ impl Default for Snapshot {
 }
 
 impl Snapshot {
+    /// Adds what somebody else counted in one bucket of this layout. What is in no bucket is left out.
+    pub fn add_bucket(&mut self, bucket: usize, count: u64) {
+        if let Some(sum) = self.buckets.get_mut(bucket) {
+            *sum = sum.saturating_add(count);
+        }
+    }
+
+    /// Adds how long what was counted elsewhere took together.
+    pub fn add_sum(&mut self, nanos: Nanos) {
+        self.sum = self.sum.saturating_add(nanos);
+    }
+
     /// Adds another histogram to this one.
     pub fn merge(&mut self, other: &Self) {
         for (sum, count) in self.buckets.iter_mut().zip(other.buckets.iter()) {

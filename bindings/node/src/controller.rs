@@ -1,0 +1,305 @@
+//! The control plane for JavaScript. What comes in and goes out is JSON text.
+#![allow(missing_docs)] // The exports are documented where users see them: src/native.ts.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mesh_controller::{
+    Attempt, Batch, Controller, Deciding, Decision, Decisions, Event, Issuer, Proof, Settings, StartError,
+    TokensAlone,
+};
+use mesh_model::spiffe::{SpiffeId, TrustDomain};
+use napi::bindgen_prelude::{AsyncTask, Env, Error, Result, Status, Task};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi_derive::napi;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::{failure, guarded};
+
+/// Takes events, on JavaScript's thread. It keeps no process alive; what it is too busy for is dropped and counted.
+type Told = ThreadsafeFunction<String, (), String, Status, false, true, MOST_TOLD>;
+const MOST_TOLD: usize = 4096;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wanted {
+    listen: Vec<SocketAddr>,
+    trust_domain: TrustDomain,
+    /// Where root and issuer are kept; in memory without.
+    state_dir: Option<PathBuf>,
+    issuer: Option<Given>,
+    certificate_ttl_ms: Option<u64>,
+    telemetry_interval_ms: Option<u64>,
+    /// Whether JavaScript decides about certificates.
+    #[serde(default)]
+    decides: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    chain: String,
+    key: String,
+    roots: String,
+}
+
+impl From<Wanted> for Settings {
+    fn from(wanted: Wanted) -> Self {
+        let mut settings = Self::new(wanted.trust_domain);
+        settings.listen = wanted.listen;
+        if let Some(ttl) = wanted.certificate_ttl_ms {
+            settings.authority = settings.authority.with_ttl(Duration::from_millis(ttl));
+        }
+        if let Some(interval) = wanted.telemetry_interval_ms {
+            settings.telemetry_interval = Duration::from_millis(interval);
+        }
+        settings.issuer = match (wanted.issuer, wanted.state_dir) {
+            (Some(Given { chain, key, roots }), _) => Issuer::Given { chain, key, roots },
+            (None, Some(directory)) => Issuer::Directory(directory),
+            (None, None) => Issuer::InMemory,
+        };
+        settings
+    }
+}
+
+/// Asks JavaScript. The answers come back by [`NativeController::decided`].
+struct Asked {
+    told: Arc<Told>,
+    waiting: Waiting,
+    count: AtomicU64,
+}
+
+type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Decision>>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Decisions for Asked {
+    fn decide(&self, attempt: Attempt) -> Deciding<'_> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        // Who never answers leaves nothing: the control plane waits some seconds and drops the receiver.
+        lock(&self.waiting).retain(|_, waiting| !waiting.is_closed());
+        lock(&self.waiting).insert(number, answer);
+        let (kind, evidence) = match &attempt.proof {
+            Proof::Attestation { kind, evidence } => (Some(kind.clone()), Some(evidence.clone())),
+            _ => (None, None),
+        };
+        let question = json!({
+            "kind": "decide",
+            "number": number,
+            "identity": attempt.id.to_string(),
+            "proof": attempt.proof.as_str(),
+            "attestation": kind,
+            "evidence": evidence,
+            "address": attempt.address.to_string(),
+        });
+        let status = self
+            .told
+            .call(question.to_string(), ThreadsafeFunctionCallMode::NonBlocking);
+        Box::pin(async move {
+            if status != Status::Ok {
+                return deny("nobody can be asked now");
+            }
+            answered.await.unwrap_or_else(|_| deny("nobody decided"))
+        })
+    }
+}
+
+fn deny(reason: &str) -> Decision {
+    Decision::Deny {
+        reason: reason.to_owned(),
+    }
+}
+
+type Shared = Arc<Mutex<Option<Controller>>>;
+
+/// One control plane.
+#[napi]
+pub struct NativeController {
+    shared: Shared,
+    waiting: Waiting,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Decided {
+    allow: bool,
+    ttl_ms: Option<u64>,
+    reason: Option<String>,
+}
+
+fn invalid(message: impl std::fmt::Display) -> Error {
+    failure(&json!({ "code": "option", "message": message.to_string() }))
+}
+
+#[napi]
+impl NativeController {
+    /// Starts one.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(
+        mut env: Env,
+        settings: String,
+        #[napi(ts_arg_type = "(event: string) => void")] told: Told,
+    ) -> Result<Self> {
+        let wanted: Wanted = serde_json::from_str(&settings).map_err(invalid)?;
+        let told = Arc::new(told);
+        let waiting: Waiting = Arc::default();
+        let decisions: Arc<dyn Decisions> = match wanted.decides {
+            true => Arc::new(Asked {
+                told: Arc::clone(&told),
+                waiting: Arc::clone(&waiting),
+                count: AtomicU64::new(0),
+            }),
+            false => Arc::new(TokensAlone),
+        };
+        let events = Box::new(move |event: &Event| {
+            // Events are plain data, which always serialises.
+            let text = serde_json::to_string(event).unwrap_or_default();
+            told.call(text, ThreadsafeFunctionCallMode::NonBlocking) == Status::Ok
+        });
+        let controller = Controller::start(wanted.into(), decisions, events).map_err(|error| match &error {
+            StartError::Listen { address, error: cause } => failure(&json!({
+                "code": "listen",
+                "listener": "control",
+                "address": address.to_string(),
+                "errno": cause.raw_os_error(),
+                "message": error.to_string(),
+            })),
+            _ => invalid(error),
+        })?;
+        let shared = Arc::new(Mutex::new(Some(controller)));
+        let _ = env.add_env_cleanup_hook(Arc::clone(&shared), |shared| drop(lock(&shared).take()))?;
+        Ok(Self { shared, waiting })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Controller) -> Result<T>) -> Result<T> {
+        match &*lock(&self.shared) {
+            Some(controller) => guarded(|| work(controller)),
+            None => Err(failure(&json!({ "code": "closed" }))),
+        }
+    }
+
+    /// Where it listens.
+    #[napi(catch_unwind)]
+    pub fn addresses(&self) -> Result<Vec<String>> {
+        self.with(|controller| Ok(controller.addresses().iter().map(ToString::to_string).collect()))
+    }
+
+    /// Changes the mesh (JSON), whole or not at all.
+    #[napi(catch_unwind)]
+    pub fn apply(&self, batch: String) -> Result<()> {
+        let refused = |issues| failure(&json!({ "code": "invalid", "issues": issues }));
+        let batch = Batch::parse(&batch).map_err(refused)?;
+        self.with(|controller| controller.apply(batch).map_err(refused))
+    }
+
+    /// A token for an identity.
+    #[napi(catch_unwind)]
+    pub fn issue_token(&self, identity: String, uses: u32, ttl_ms: u32) -> Result<String> {
+        let id: SpiffeId = identity.parse().map_err(invalid)?;
+        let ttl = Duration::from_millis(ttl_ms.into());
+        self.with(|controller| controller.issue_token(id, uses, ttl).map_err(invalid))
+    }
+
+    /// Believes an identity or a serial number no more.
+    #[napi(catch_unwind)]
+    pub fn revoke(&self, whom: String) -> Result<()> {
+        self.with(|controller| controller.revoke(&whom).map_err(invalid))
+    }
+
+    /// Takes a revocation back; whether there was one.
+    #[napi(catch_unwind)]
+    pub fn allow(&self, whom: String) -> Result<bool> {
+        self.with(|controller| Ok(controller.allow(&whom)))
+    }
+
+    /// Replaces the issuer.
+    #[napi(catch_unwind)]
+    pub fn rotate_issuer(&self) -> Result<()> {
+        self.with(|controller| controller.rotate_issuer().map_err(invalid))
+    }
+
+    /// Begins to replace the root.
+    #[napi(catch_unwind)]
+    pub fn rotate_root(&self) -> Result<()> {
+        self.with(|controller| controller.rotate_root().map_err(invalid))
+    }
+
+    /// The roots to trust, in PEM.
+    #[napi(catch_unwind)]
+    pub fn bundle(&self) -> Result<String> {
+        self.with(|controller| Ok(controller.bundle()))
+    }
+
+    /// The sidecars that are there, as JSON.
+    #[napi(catch_unwind)]
+    pub fn sidecars(&self) -> Result<String> {
+        self.with(|controller| Ok(json!(controller.sidecars()).to_string()))
+    }
+
+    /// Who calls whom, as JSON.
+    #[napi(catch_unwind)]
+    pub fn edges(&self) -> Result<String> {
+        self.with(|controller| Ok(json!(controller.edges()).to_string()))
+    }
+
+    /// Tells the sidecars of a name to leave; how many heard it.
+    #[napi(catch_unwind)]
+    pub fn drain(&self, name: String) -> Result<u32> {
+        self.with(|controller| Ok(u32::try_from(controller.drain(&name)).unwrap_or(u32::MAX)))
+    }
+
+    /// The answer (JSON) to a question of the kind `decide`.
+    #[napi(catch_unwind)]
+    pub fn decided(&self, number: u32, decision: String) -> Result<()> {
+        let decided: Decided = serde_json::from_str(&decision).map_err(invalid)?;
+        let decision = match decided.allow {
+            true => Decision::Allow {
+                ttl: decided.ttl_ms.map(Duration::from_millis),
+            },
+            false => deny(&decided.reason.unwrap_or_else(|| "for no reason".to_owned())),
+        };
+        if let Some(waiting) = lock(&self.waiting).remove(&number.into()) {
+            // It may have given up.
+            let _ = waiting.send(decision);
+        }
+        Ok(())
+    }
+
+    /// Ends it; resolves when its thread is gone.
+    #[napi(catch_unwind)]
+    pub fn close(&self) -> AsyncTask<Closing> {
+        AsyncTask::new(Closing {
+            shared: Arc::clone(&self.shared),
+        })
+    }
+}
+
+pub struct Closing {
+    shared: Shared,
+}
+
+impl Task for Closing {
+    type Output = ();
+    type JsValue = ();
+
+    fn compute(&mut self) -> Result<()> {
+        guarded(|| {
+            let controller = lock(&self.shared).take();
+            drop(controller);
+            Ok(())
+        })
+    }
+
+    fn resolve(&mut self, _: Env, (): ()) -> Result<()> {
+        Ok(())
+    }
+}

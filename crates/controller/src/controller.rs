@@ -1,0 +1,361 @@
+//! A running control plane.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use mesh_identity::authority::{Authority, AuthorityError, Directory};
+use mesh_identity::token::MakeError;
+use mesh_identity::{Csr, DenyList, Manager, MeshTls, TooManyDenied};
+use mesh_model::issue::Issue;
+use mesh_model::spiffe::SpiffeId;
+use mesh_protocol::message::FromControl;
+use mesh_protocol::{Limits, Server};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::batch::Batch;
+use crate::decisions::Decisions;
+use crate::edges::{EdgeView, Edges};
+use crate::event::{Event, Events, Out, name_of};
+use crate::fleet::{Fleet, SidecarView};
+use crate::served::Served;
+use crate::service::Plane;
+use crate::settings::{Issuer, Settings};
+use crate::signing::{Signing, denied_of};
+
+/// How often the authority is looked after at least: clocks are set.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long something of the authority is left alone that failed.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Why there is no control plane.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address can't be had.
+    #[error("the control plane can't listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: io::Error,
+    },
+    /// There is no authority.
+    #[error("{0}")]
+    Authority(#[from] AuthorityError),
+    /// The control plane can't get a certificate of its own.
+    #[error("the control plane has no identity: {0}")]
+    Identity(String),
+    /// The system has no thread left.
+    #[error("the control plane can't start: {0}")]
+    System(io::Error),
+}
+
+/// A text that names nobody who could be revoked, or there is no room.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// Neither a SPIFFE id nor a serial number.
+    #[error("`{0}` is neither a SPIFFE id nor a serial number")]
+    Nobody(String),
+    /// The list is full.
+    #[error("{0}")]
+    Full(#[from] TooManyDenied),
+}
+
+/// A control plane. Dropping it ends it.
+pub struct Controller {
+    plane: Arc<Plane>,
+    served: Arc<Mutex<Served>>,
+    addresses: Vec<SocketAddr>,
+    closing: watch::Sender<bool>,
+    /// Wakes who looks after the authority.
+    rotated: watch::Sender<u64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Controller {
+    /// Listens and signs from now on; it serves nothing until something is applied.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(settings: Settings, decisions: Arc<dyn Decisions>, events: Events) -> Result<Self, StartError> {
+        let now = SystemTime::now();
+        let domain = settings.authority.trust_domain.clone();
+        let own = format!("spiffe://{domain}/ns/mesh/sa/control");
+        let own: SpiffeId = own.parse().map_err(|error| StartError::Identity(format!("{error}")))?;
+        let mut authority = authority(&settings, now)?;
+        let tls = Arc::new(MeshTls::new(domain));
+        let mut manager = Manager::new(own.clone(), Arc::clone(&tls), now, 0);
+        renew(&mut manager, &mut authority, now).map_err(StartError::Identity)?;
+        let config = tls
+            .control_server_config()
+            .map_err(|error| StartError::Identity(error.to_string()))?;
+        let mut served = Served::new();
+        served.roots(authority.bundle().to_pem());
+        let plane = Arc::new(Plane {
+            catalogue: served.watch(),
+            signing: Signing::new(authority, own, decisions),
+            fleet: Mutex::new(Fleet::default()),
+            edges: Mutex::new(Edges::default()),
+            out: Out::new(events),
+            telemetry_interval: settings.telemetry_interval,
+        });
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for address in settings.listen {
+            let failed = |error| StartError::Listen { address, error };
+            let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+            listener.set_nonblocking(true).map_err(failed)?;
+            addresses.push(listener.local_addr().map_err(failed)?);
+            listeners.push(listener);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::System)?;
+        let (closing, closed) = watch::channel(false);
+        let (rotated, rotation) = watch::channel(0);
+        let served = Arc::new(Mutex::new(served));
+        let caretaker = Caretaker {
+            plane: Arc::clone(&plane),
+            served: Arc::clone(&served),
+            manager,
+            tls,
+            rotation,
+        };
+        let work = run(Arc::clone(&plane), config, settings.limits, listeners, caretaker, closed);
+        let thread = std::thread::Builder::new()
+            .name("mesh-controller".into())
+            .spawn(move || runtime.block_on(work))
+            .map_err(StartError::System)?;
+        Ok(Self {
+            plane,
+            served,
+            addresses,
+            closing,
+            rotated,
+            thread: Some(thread),
+        })
+    }
+
+    /// Where it listens, with the ports that were chosen.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Changes the mesh, whole or not at all.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the change.
+    pub fn apply(&self, batch: Batch) -> Result<(), Vec<Issue>> {
+        self.served().apply(batch)
+    }
+
+    /// A token that speaks for an identity, so many times and for so long.
+    ///
+    /// # Errors
+    /// It would be good for too much.
+    pub fn issue_token(&self, id: SpiffeId, uses: u32, ttl: Duration) -> Result<String, MakeError> {
+        self.plane.signing.issue_token(id, uses, ttl)
+    }
+
+    /// Believes an identity, or the certificate of a serial number, no more; what is open to it is closed.
+    ///
+    /// # Errors
+    /// The text names nobody, or the list is full.
+    pub fn revoke(&self, whom: &str) -> Result<(), RevokeError> {
+        let denied = denied_of(whom).ok_or_else(|| RevokeError::Nobody(whom.to_owned()))?;
+        Ok(self.plane.signing.revoke(denied)?)
+    }
+
+    /// Takes a revocation back; whether there was one.
+    pub fn allow(&self, whom: &str) -> bool {
+        denied_of(whom).is_some_and(|denied| self.plane.signing.allow(&denied))
+    }
+
+    /// Replaces the issuer.
+    ///
+    /// # Errors
+    /// The authority can't.
+    pub fn rotate_issuer(&self) -> Result<(), AuthorityError> {
+        self.rotate(Authority::rotate_issuer)
+    }
+
+    /// Begins to replace the root.
+    ///
+    /// # Errors
+    /// The authority can't.
+    pub fn rotate_root(&self) -> Result<(), AuthorityError> {
+        self.rotate(Authority::rotate_root)
+    }
+
+    fn rotate(
+        &self,
+        how: impl FnOnce(
+            &mut Authority,
+            SystemTime,
+        ) -> Result<Vec<mesh_identity::authority::Changed>, AuthorityError>,
+    ) -> Result<(), AuthorityError> {
+        let changes = self.plane.signing.with(|authority| how(authority, SystemTime::now()))?;
+        let changes = changes.into_iter().map(name_of).collect();
+        self.plane.out.send(&Event::Rotated { changes });
+        self.rotated.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    /// The roots to believe, in PEM.
+    pub fn bundle(&self) -> String {
+        self.plane.signing.with(|authority| authority.bundle().to_pem())
+    }
+
+    /// The sidecars that are there.
+    pub fn sidecars(&self) -> Vec<SidecarView> {
+        self.plane.fleet().view()
+    }
+
+    /// Who calls whom.
+    pub fn edges(&self) -> Vec<EdgeView> {
+        self.plane.edges().view()
+    }
+
+    /// Tells a sidecar to leave; how many of that name heard it.
+    pub fn drain(&self, name: &str) -> usize {
+        let drain = FromControl::Drain(mesh_protocol::message::Drain {});
+        self.plane.fleet().tell(name, &drain)
+    }
+
+    /// Ends it, and waits until its thread is gone.
+    pub fn close(&mut self) {
+        self.closing.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    fn served(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn authority(settings: &Settings, now: SystemTime) -> Result<Authority, AuthorityError> {
+    let own = settings.authority.clone();
+    match &settings.issuer {
+        Issuer::InMemory => Authority::in_memory(own, now),
+        Issuer::Directory(path) => Authority::open(own, Directory::open(path)?, now),
+        Issuer::Given { chain, key, roots } => {
+            Authority::given(own, chain.as_bytes(), key.as_bytes(), roots.as_bytes(), now)
+        }
+    }
+}
+
+/// Gives the control plane a certificate of its own.
+fn renew(manager: &mut Manager, authority: &mut Authority, now: SystemTime) -> Result<(), String> {
+    let request = manager.request().map_err(|error| error.to_string())?;
+    let csr = Csr::check(&request).map_err(|error| error.to_string())?;
+    let signed = authority
+        .sign(&csr, manager.id(), now)
+        .map_err(|error| error.to_string())?;
+    manager
+        .answered(signed.chain, signed.bundle, now)
+        .map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+async fn run(
+    plane: Arc<Plane>,
+    config: Arc<rustls::ServerConfig>,
+    limits: Limits,
+    listeners: Vec<std::net::TcpListener>,
+    caretaker: Caretaker,
+    closed: watch::Receiver<bool>,
+) {
+    let server = Server::new(plane, config, limits);
+    let mut serving = tokio::task::JoinSet::new();
+    for listener in listeners {
+        if let Ok(listener) = TcpListener::from_std(listener) {
+            serving.spawn(Arc::clone(&server).serve(listener, closed.clone()));
+        }
+    }
+    let mut closing = closed;
+    tokio::select! {
+        _ = closing.wait_for(|closing| *closing) => {}
+        () = caretaker.care() => {}
+    }
+    while serving.join_next().await.is_some() {}
+}
+
+/// Looks after the authority and the control plane's own certificate.
+struct Caretaker {
+    plane: Arc<Plane>,
+    served: Arc<Mutex<Served>>,
+    manager: Manager,
+    tls: Arc<MeshTls>,
+    rotation: watch::Receiver<u64>,
+}
+
+impl Caretaker {
+    async fn care(mut self) {
+        let mut denied = self.plane.signing.denied();
+        let mut pause = Duration::ZERO;
+        loop {
+            let now = SystemTime::now();
+            let due = self.plane.signing.with(|authority| authority.due());
+            let due = due.map_or(self.manager.due(), |due| due.min(self.manager.due()));
+            let wait = due.duration_since(now).unwrap_or_default().clamp(pause, LOOK.max(pause));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                changed = self.rotation.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                changed = denied.changed() => {
+                    if changed.is_ok() {
+                        let list: Arc<DenyList> = Arc::clone(&denied.borrow_and_update());
+                        self.tls.set_denied(list);
+                    }
+                    continue;
+                }
+            }
+            pause = match self.look(SystemTime::now()) {
+                Ok(()) => Duration::ZERO,
+                Err(reason) => {
+                    self.plane.out.send(&Event::AuthorityFailed { reason });
+                    RETRY
+                }
+            };
+        }
+    }
+
+    fn look(&mut self, now: SystemTime) -> Result<(), String> {
+        let signing = &self.plane.signing;
+        let changes = signing
+            .with(|authority| authority.tick(now))
+            .map_err(|error| error.to_string())?;
+        if !changes.is_empty() {
+            let changes = changes.into_iter().map(name_of).collect();
+            self.plane.out.send(&Event::Rotated { changes });
+        }
+        let bundle = signing.with(|authority| Arc::clone(authority.bundle()));
+        if bundle.hash() != self.tls.bundle().hash() {
+            self.manager
+                .roots(Arc::clone(&bundle), now)
+                .map_err(|error| error.to_string())?;
+            let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+            served.roots(bundle.to_pem());
+        }
+        if self.manager.due() <= now {
+            let manager = &mut self.manager;
+            signing.with(|authority| renew(manager, authority, now))?;
+        }
+        Ok(())
+    }
+}

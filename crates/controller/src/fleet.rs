@@ -1,0 +1,280 @@
+//! Which sidecars are there, and how are they?
+//!
+//! A sidecar is there from its hello until its stream of reports ends. It is known by its identity and by what it calls
+//! itself: one that comes again under the same name takes the place of its earlier self, whose end then means nothing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use mesh_protocol::message::{CertificateState, ConfigState, FromControl, Hello};
+use mesh_xds::kind::Kind;
+use mesh_xds::server::Stream;
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::edges::name_of;
+use crate::event::millis;
+
+/// The most sidecars at a time: twice what one control plane is made for.
+pub const MAX_SIDECARS: usize = 10_000;
+/// Refusals that are kept of one sidecar.
+const MAX_NACKS: usize = 256;
+/// What waits to be told to one sidecar.
+const MAX_COMMANDS: usize = 16;
+
+/// How far a sidecar is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// It said who it is.
+    Connected,
+    /// It takes requests.
+    Ready,
+    /// It takes no new ones.
+    Draining,
+}
+
+/// A resource that a sidecar refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Nack {
+    /// The type URL.
+    pub resource: String,
+    /// Its name.
+    pub name: String,
+    /// The version that it refuses.
+    pub version: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A service that a sidecar's workload offers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Offer {
+    /// Its name.
+    pub service: String,
+    /// The port.
+    pub port: u32,
+    /// `auto`, `http1`, `http2` or `tcp`.
+    pub protocol: &'static str,
+}
+
+/// A sidecar as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarView {
+    /// What it calls itself.
+    pub name: String,
+    /// Who it is, by its certificate.
+    pub identity: String,
+    /// From where it is connected.
+    pub address: String,
+    /// Where peers reach it, as it says.
+    pub inbound_address: String,
+    /// What its workload offers, as it says.
+    pub services: Vec<Offer>,
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// How far it is.
+    pub phase: Phase,
+    /// Since when it is there, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// The last second of its certificate, in milliseconds since 1970, once it told.
+    pub certificate_not_after_ms: Option<u64>,
+    /// The serial number of its certificate, once it told.
+    pub certificate_serial: Option<String>,
+    /// When it told last what it counted, in milliseconds since 1970.
+    pub telemetry_at_ms: Option<u64>,
+    /// What it refuses.
+    pub nacks: Vec<Nack>,
+}
+
+/// A stream of reports. A later one of the same sidecar is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    key: (String, String),
+    generation: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    generation: u64,
+    view: SidecarView,
+    commands: mpsc::Sender<FromControl>,
+}
+
+/// All sidecars.
+#[derive(Debug, Default)]
+pub(crate) struct Fleet {
+    members: BTreeMap<(String, String), Member>,
+    generations: u64,
+}
+
+/// There is no room for one more.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+impl Fleet {
+    /// A sidecar is there. What it is to be told comes out of the receiver.
+    pub(crate) fn join(
+        &mut self,
+        identity: &str,
+        address: SocketAddr,
+        hello: Hello,
+        now: SystemTime,
+    ) -> Result<(Place, mpsc::Receiver<FromControl>, SidecarView), Full> {
+        let key = (identity.to_owned(), hello.name.clone());
+        if self.members.len() >= MAX_SIDECARS && !self.members.contains_key(&key) {
+            return Err(Full);
+        }
+        let offers = hello.services.iter().map(|service| Offer {
+            service: service.service.clone(),
+            port: service.port,
+            protocol: name_of(service.protocol()),
+        });
+        let view = SidecarView {
+            name: hello.name,
+            identity: identity.to_owned(),
+            address: address.to_string(),
+            inbound_address: hello.inbound_address,
+            services: offers.collect(),
+            version: hello.version,
+            pid: hello.pid,
+            phase: Phase::Connected,
+            since_ms: millis(now),
+            certificate_not_after_ms: None,
+            certificate_serial: None,
+            telemetry_at_ms: None,
+            nacks: Vec::new(),
+        };
+        self.generations += 1;
+        let generation = self.generations;
+        let (commands, receiver) = mpsc::channel(MAX_COMMANDS);
+        let member = Member {
+            generation,
+            view: view.clone(),
+            commands,
+        };
+        self.members.insert(key.clone(), member);
+        Ok((Place { key, generation }, receiver, view))
+    }
+
+    fn of(&mut self, place: &Place) -> Option<&mut SidecarView> {
+        let member = self.members.get_mut(&place.key)?;
+        (member.generation == place.generation).then_some(&mut member.view)
+    }
+
+    /// A sidecar is further than before: how it is then.
+    pub(crate) fn phase(&mut self, place: &Place, phase: Phase) -> Option<SidecarView> {
+        let view = self.of(place)?;
+        let before = std::mem::replace(&mut view.phase, phase);
+        (before != phase).then(|| view.clone())
+    }
+
+    pub(crate) fn certificate(&mut self, place: &Place, state: CertificateState) {
+        if let Some(view) = self.of(place) {
+            let seconds = u64::try_from(state.not_after).unwrap_or_default();
+            view.certificate_not_after_ms = Some(seconds.saturating_mul(1000));
+            view.certificate_serial = Some(state.serial);
+        }
+    }
+
+    pub(crate) fn telemetry(&mut self, place: &Place, now: SystemTime) {
+        if let Some(view) = self.of(place) {
+            view.telemetry_at_ms = Some(millis(now));
+        }
+    }
+
+    /// What a sidecar says of one resource: all that it refuses, if that is another list than before.
+    pub(crate) fn config(&mut self, place: &Place, state: ConfigState) -> Option<Vec<Nack>> {
+        let view = self.of(place)?;
+        let same = |nack: &Nack| nack.resource == state.kind && nack.name == state.name;
+        let before = view.nacks.clone();
+        view.nacks.retain(|nack| !same(nack));
+        if !state.nack.is_empty() && view.nacks.len() < MAX_NACKS {
+            view.nacks.push(Nack {
+                resource: state.kind,
+                name: state.name,
+                version: state.version,
+                reason: state.nack,
+            });
+        }
+        (before != view.nacks).then(|| view.nacks.clone())
+    }
+
+    /// What the stream of xDS of a node shows that it refuses.
+    pub(crate) fn refused(&mut self, identity: &str, node: &str, nacks: &[Nack]) {
+        let key = (identity.to_owned(), node.to_owned());
+        if let Some(member) = self.members.get_mut(&key) {
+            member.view.nacks = nacks.to_vec();
+        }
+    }
+
+    /// A stream has ended: the sidecar as it was, unless it has come again since.
+    pub(crate) fn leave(&mut self, place: &Place) -> Option<SidecarView> {
+        self.of(place)?;
+        self.members.remove(&place.key).map(|member| member.view)
+    }
+
+    /// Tells something to all sidecars that call themselves so. How many will hear it.
+    pub(crate) fn tell(&self, name: &str, command: &FromControl) -> usize {
+        let named = self
+            .members
+            .iter()
+            .filter(|((_, own), _)| own.as_str() == name);
+        named
+            .filter(|(_, member)| member.commands.try_send(command.clone()).is_ok())
+            .count()
+    }
+
+    /// All of them.
+    pub(crate) fn view(&self) -> Vec<SidecarView> {
+        self.members.values().map(|member| member.view.clone()).collect()
+    }
+}
+
+/// What a stream of xDS shows that its subscriber refuses.
+pub(crate) fn nacks(stream: &Stream) -> Vec<Nack> {
+    let refused = stream.refused().take(MAX_NACKS);
+    refused
+        .map(|(kind, name, refused): (Kind, _, _)| Nack {
+            resource: kind.type_url().to_owned(),
+            name: name.to_owned(),
+            version: refused.version.clone(),
+            reason: refused.reason.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello(name: &str) -> Hello {
+        Hello {
+            name: name.into(),
+            ..Hello::default()
+        }
+    }
+
+    #[test]
+    fn who_comes_again_is_not_ended_by_its_earlier_self() {
+        let mut fleet = Fleet::default();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let mut join = |fleet: &mut Fleet| fleet.join("id", address, hello("a"), SystemTime::UNIX_EPOCH).unwrap();
+        let (first, mut commands, _) = join(&mut fleet);
+        let (second, _later, _) = join(&mut fleet);
+        assert!(commands.try_recv().is_err());
+        assert_eq!(fleet.phase(&first, Phase::Ready), None);
+        assert_eq!(fleet.leave(&first), None);
+        assert_eq!(fleet.view().len(), 1);
+        assert_eq!(fleet.phase(&second, Phase::Ready).unwrap().phase, Phase::Ready);
+        assert_eq!(fleet.phase(&second, Phase::Ready), None, "as before");
+        assert!(fleet.leave(&second).is_some());
+        assert!(fleet.view().is_empty());
+    }
+}

@@ -1,0 +1,253 @@
+//! What is done for those who call?
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use mesh_identity::{Denied as DeniedPeer, DenyList};
+use mesh_protocol::message::{
+    ControlMessage, Denied, FromControl, FromSidecar, SignRequest, SignResponse, TelemetryInterval,
+};
+use mesh_protocol::server::{Delta, Reports, StateOfTheWorld};
+use mesh_protocol::{Caller, Code, Service, Status};
+use mesh_xds::server::{Catalogue, Stream};
+use tokio::sync::watch;
+
+use crate::edges::Edges;
+use crate::event::{Event, Out};
+use crate::fleet::{Fleet, Nack, Phase, Place, nacks};
+use crate::signing::Signing;
+
+/// Names of one message: a list of revocations goes in parts.
+const DENIED_PART: usize = 500;
+/// Changes that come close together go out together.
+const TOGETHER: Duration = Duration::from_millis(2);
+
+/// Everything that callers have to do with.
+pub(crate) struct Plane {
+    pub(crate) signing: Signing,
+    pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) fleet: Mutex<Fleet>,
+    pub(crate) edges: Mutex<Edges>,
+    pub(crate) out: Out,
+    pub(crate) telemetry_interval: Duration,
+}
+
+impl Plane {
+    pub(crate) fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn edges(&self) -> MutexGuard<'_, Edges> {
+        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells what a subscriber refuses, where that is something else than before.
+    fn tell_nacks(&self, caller: &str, node: &str, before: &mut Vec<Nack>, stream: &Stream) {
+        let now = nacks(stream);
+        if now == *before {
+            return;
+        }
+        self.fleet().refused(caller, node, &now);
+        self.out.send(&Event::Nack {
+            identity: caller.to_owned(),
+            node: node.to_owned(),
+            nacks: now.clone(),
+        });
+        *before = now;
+    }
+
+    fn heard(&self, caller: &str, place: &Place, message: FromSidecar) -> Result<(), Status> {
+        match message {
+            FromSidecar::Hello(_) => {
+                return Err(Status::new(Code::InvalidArgument, "a hello is said once"));
+            }
+            FromSidecar::Ready(_) => {
+                if let Some(sidecar) = self.fleet().phase(place, Phase::Ready) {
+                    self.out.send(&Event::Ready { sidecar });
+                }
+            }
+            FromSidecar::Draining(_) => {
+                if let Some(sidecar) = self.fleet().phase(place, Phase::Draining) {
+                    self.out.send(&Event::Draining { sidecar });
+                }
+            }
+            FromSidecar::CertificateState(state) => self.fleet().certificate(place, state),
+            FromSidecar::ConfigState(state) => {
+                let _ = self.fleet().config(place, state);
+            }
+            FromSidecar::Telemetry(telemetry) => {
+                self.fleet().telemetry(place, SystemTime::now());
+                let mut edges = self.edges();
+                for edge in &telemetry.edges {
+                    edges.add(caller, edge);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A sidecar that is there until this is dropped.
+struct Membership<'a> {
+    plane: &'a Plane,
+    place: Place,
+}
+
+impl Drop for Membership<'_> {
+    fn drop(&mut self) {
+        let left = self.plane.fleet().leave(&self.place);
+        if let Some(sidecar) = left {
+            self.plane.out.send(&Event::Gone { sidecar });
+        }
+    }
+}
+
+fn id_of(caller: &Caller) -> Result<String, Status> {
+    let peer = caller.peer.as_ref();
+    peer.map(|peer| peer.id.to_string())
+        .ok_or_else(|| Status::new(Code::Unauthenticated, "no_certificate: who is that?"))
+}
+
+impl Service for Plane {
+    async fn sign(&self, caller: &Caller, request: SignRequest) -> Result<SignResponse, Status> {
+        self.signing.sign(caller, request, &self.out).await
+    }
+
+    async fn delta(&self, caller: &Caller, stream: &mut Delta) -> Result<(), Status> {
+        let id = id_of(caller)?;
+        let mut catalogue = self.catalogue.clone();
+        let mut state = Stream::default();
+        let (mut node, mut refused) = (String::new(), Vec::new());
+        loop {
+            let live = Arc::clone(&catalogue.borrow_and_update());
+            while !stream.outgoing.is_waiting() {
+                let Some(response) = state.poll_response(&live) else { break };
+                stream.outgoing.push(&response)?;
+                // What goes through at once need not wait.
+                tokio::select! {
+                    biased;
+                    sent = stream.outgoing.flush() => sent?,
+                    () = std::future::ready(()) => {}
+                }
+            }
+            tokio::select! {
+                sent = stream.outgoing.flush(), if stream.outgoing.is_waiting() => sent?,
+                request = stream.incoming.receive() => {
+                    let Some(request) = request? else { return Ok(()) };
+                    if let Some(named) = &request.node {
+                        node.clone_from(&named.id);
+                    }
+                    state
+                        .received(request)
+                        .map_err(|_| Status::new(Code::ResourceExhausted, "too many names"))?;
+                    self.tell_nacks(&id, &node, &mut refused, &state);
+                }
+                changed = catalogue.changed() => {
+                    if changed.is_err() {
+                        return Err(Status::new(Code::Unavailable, "closing"));
+                    }
+                    tokio::time::sleep(TOGETHER).await;
+                }
+            }
+        }
+    }
+
+    async fn state_of_the_world(&self, _: &Caller, _: &mut StateOfTheWorld) -> Result<(), Status> {
+        Err(Status::new(Code::Unimplemented, "incremental xDS only"))
+    }
+
+    async fn report(&self, caller: &Caller, stream: &mut Reports) -> Result<(), Status> {
+        let id = id_of(caller)?;
+        let first = stream.incoming.receive().await?.and_then(|message| message.message);
+        let Some(FromSidecar::Hello(hello)) = first else {
+            return Err(Status::new(Code::InvalidArgument, "the first message is a hello"));
+        };
+        let joined = self.fleet().join(&id, caller.address, hello, SystemTime::now());
+        let Ok((place, mut commands, sidecar)) = joined else {
+            return Err(Status::new(Code::ResourceExhausted, "too many sidecars"));
+        };
+        let membership = Membership { plane: self, place };
+        self.out.send(&Event::Connected { sidecar });
+        let interval_ms = u64::try_from(self.telemetry_interval.as_millis()).unwrap_or(u64::MAX);
+        let interval = FromControl::TelemetryInterval(TelemetryInterval { interval_ms });
+        stream.outgoing.push(&interval.into())?;
+        let mut denied = self.signing.denied();
+        let list = Arc::clone(&denied.borrow_and_update());
+        for part in parts(&list) {
+            stream.outgoing.push(&part)?;
+        }
+        loop {
+            tokio::select! {
+                sent = stream.outgoing.flush(), if stream.outgoing.is_waiting() => sent?,
+                message = stream.incoming.receive() => {
+                    let Some(message) = message? else { return Ok(()) };
+                    if let Some(message) = message.message {
+                        self.heard(&id, &membership.place, message)?;
+                    }
+                }
+                command = commands.recv() => match command {
+                    Some(command) => stream.outgoing.push(&command.into())?,
+                    // It has come again by another stream.
+                    None => return Err(Status::new(Code::Aborted, "replaced: it has come again")),
+                },
+                changed = denied.changed() => {
+                    if changed.is_err() {
+                        return Err(Status::new(Code::Unavailable, "closing"));
+                    }
+                    let list = Arc::clone(&denied.borrow_and_update());
+                    for part in parts(&list) {
+                        stream.outgoing.push(&part)?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn dismissed(&self, caller: &Caller) -> Status {
+        let Some(peer) = &caller.peer else {
+            return std::future::pending().await;
+        };
+        let mut denied = self.signing.denied();
+        loop {
+            if denied.borrow_and_update().denies(peer) {
+                return Status::new(Code::PermissionDenied, "revoked: the identity was revoked");
+            }
+            let left = peer.not_after.duration_since(SystemTime::now()).unwrap_or_default();
+            if left.is_zero() {
+                return Status::new(Code::Unauthenticated, "expired: the certificate has ended");
+            }
+            tokio::select! {
+                changed = denied.changed() => {
+                    if changed.is_err() {
+                        return Status::new(Code::Unavailable, "closing");
+                    }
+                }
+                () = tokio::time::sleep(left.min(Duration::from_secs(60))) => {}
+            }
+        }
+    }
+}
+
+/// Who is revoked, in messages.
+fn parts(list: &DenyList) -> Vec<ControlMessage> {
+    let entries = list.entries();
+    let chunks: Vec<_> = entries.chunks(DENIED_PART).collect();
+    let mut messages = Vec::new();
+    for (at, chunk) in chunks.iter().enumerate() {
+        let mut denied = Denied {
+            more: at + 1 < chunks.len(),
+            ..Denied::default()
+        };
+        for (entry, _) in *chunk {
+            match entry {
+                DeniedPeer::Id(id) => denied.identities.push(id.to_string()),
+                DeniedPeer::Serial(serial) => denied.serials.push(serial.to_string()),
+            }
+        }
+        messages.push(FromControl::Denied(denied).into());
+    }
+    if messages.is_empty() {
+        messages.push(FromControl::Denied(Denied::default()).into());
+    }
+    messages
+}

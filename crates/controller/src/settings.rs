@@ -1,0 +1,55 @@
+//! How does a control plane run?
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mesh_identity::authority;
+use mesh_model::spiffe::TrustDomain;
+use mesh_protocol::Limits;
+
+/// Where the issuer is that signs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Issuer {
+    /// Made at the start and gone with the process: every sidecar begins anew with the next one.
+    InMemory,
+    /// Made on the first start and kept in this directory, for its owner alone.
+    Directory(PathBuf),
+    /// Given by the operator, in PEM. The root's key stays elsewhere.
+    Given {
+        /// The issuer's chain without the root.
+        chain: String,
+        /// Its key.
+        key: String,
+        /// Whom everybody believes.
+        roots: String,
+    },
+}
+
+/// How a control plane runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where it listens. Always with TLS.
+    pub listen: Vec<SocketAddr>,
+    /// How it signs, and for which trust domain.
+    pub authority: authority::Settings,
+    /// With what.
+    pub issuer: Issuer,
+    /// How many it hears.
+    pub limits: Limits,
+    /// How often sidecars tell what they counted. Often enough to see something happen, rarely enough to be no load.
+    pub telemetry_interval: Duration,
+}
+
+impl Settings {
+    /// The defaults, listening nowhere yet.
+    pub fn new(trust_domain: TrustDomain) -> Self {
+        Self {
+            listen: Vec::new(),
+            authority: authority::Settings::new(trust_domain),
+            issuer: Issuer::InMemory,
+            limits: Limits::default(),
+            telemetry_interval: Duration::from_secs(2),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Who gets a certificate, and for what reason?
+//!
+//! ```text
+//!   request ─> is it one, and for whom? ─> what speaks for it: a good certificate, a token, an attestation
+//!           ─> the decision ─> the token is spent, the certificate is signed ─> audit
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use mesh_identity::authority::{Authority, SignError};
+use mesh_identity::token::{MakeError, Tokens};
+use mesh_identity::{Csr, Denied, DenyList, Serial, TooManyDenied};
+use mesh_model::spiffe::SpiffeId;
+use mesh_protocol::message::{SignRequest, SignResponse};
+use mesh_protocol::{Caller, Code, Status};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::decisions::{Attempt, Decision, Decisions, Proof};
+use crate::event::{Audit, Event, Out, millis};
+
+/// How long a decision may take. The workload waits a little longer.
+const DECISION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A token that is not made.
+pub type TokenError = MakeError;
+
+/// What certificates are given by.
+pub(crate) struct Signing {
+    state: Mutex<State>,
+    decisions: Arc<dyn Decisions>,
+    denied: watch::Sender<Arc<DenyList>>,
+    /// The control plane's own identity, which nobody else gets.
+    own: SpiffeId,
+}
+
+struct State {
+    authority: Authority,
+    tokens: Tokens,
+}
+
+impl Signing {
+    pub(crate) fn new(authority: Authority, own: SpiffeId, decisions: Arc<dyn Decisions>) -> Self {
+        let tokens = Tokens::new();
+        Self {
+            state: Mutex::new(State { authority, tokens }),
+            decisions,
+            denied: watch::Sender::new(Arc::default()),
+            own,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the authority.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Authority) -> T) -> T {
+        work(&mut self.state().authority)
+    }
+
+    /// Makes a token.
+    pub(crate) fn issue_token(&self, id: SpiffeId, uses: u32, ttl: Duration) -> Result<String, MakeError> {
+        let token = self.state().tokens.make(id, uses, ttl, SystemTime::now())?;
+        Ok(token.reveal().to_owned())
+    }
+
+    /// Sees who is revoked.
+    pub(crate) fn denied(&self) -> watch::Receiver<Arc<DenyList>> {
+        self.denied.subscribe()
+    }
+
+    /// Believes somebody no more.
+    pub(crate) fn revoke(&self, denied: Denied) -> Result<(), TooManyDenied> {
+        if let Denied::Id(id) = &denied {
+            self.state().tokens.revoke_all(id);
+        }
+        let mut list = DenyList::clone(&self.denied.borrow());
+        list.deny(denied, None, SystemTime::now())?;
+        self.denied.send_replace(Arc::new(list));
+        Ok(())
+    }
+
+    /// Takes a revocation back; whether there was one.
+    pub(crate) fn allow(&self, denied: &Denied) -> bool {
+        let mut list = DenyList::clone(&self.denied.borrow());
+        let was = list.allow(denied);
+        self.denied.send_replace(Arc::new(list));
+        was
+    }
+
+    /// Answers a request, and audits it.
+    pub(crate) async fn sign(
+        &self,
+        caller: &Caller,
+        request: SignRequest,
+        out: &Out,
+    ) -> Result<SignResponse, Status> {
+        let mut audit = Audit {
+            time_ms: millis(SystemTime::now()),
+            identity: None,
+            address: caller.address.to_string(),
+            proof: "nothing",
+            serial: None,
+            not_after_ms: None,
+            refused: None,
+        };
+        let answer = self.answer(caller, request, &mut audit).await;
+        audit.refused = answer.as_ref().err().map(|status| status.message.clone());
+        out.send(&Event::Audit(audit));
+        answer
+    }
+
+    async fn answer(
+        &self,
+        caller: &Caller,
+        request: SignRequest,
+        audit: &mut Audit,
+    ) -> Result<SignResponse, Status> {
+        let refused = |code, text: String| Err(Status::new(code, text));
+        let csr = Csr::check(&request.csr)
+            .map_err(|error| Status::new(Code::InvalidArgument, format!("bad_request: {error}")))?;
+        let Some(id) = csr.id().cloned() else {
+            return refused(Code::InvalidArgument, "no_identity: the request names none".into());
+        };
+        audit.identity = Some(id.to_string());
+        if id == self.own {
+            return refused(Code::PermissionDenied, "reserved: that is the control plane".into());
+        }
+        if self.denied.borrow().denies_id(&id) {
+            return refused(Code::PermissionDenied, "revoked: the identity was revoked".into());
+        }
+        let now = SystemTime::now();
+        let renewed = caller.peer.as_ref().filter(|peer| peer.id == id);
+        let proof = if let Some(peer) = renewed {
+            Proof::Certificate(peer.clone())
+        } else if !request.token.is_empty() {
+            let spoken = self.state().tokens.check(&request.token, Some(&id), now);
+            spoken.map_err(|error| {
+                audit.proof = "token";
+                Status::new(Code::PermissionDenied, format!("{}: {error}", error.as_str()))
+            })?;
+            Proof::Token
+        } else if let Some(attestation) = request.attestation {
+            Proof::Attestation {
+                kind: attestation.kind,
+                evidence: attestation.evidence,
+            }
+        } else {
+            return refused(Code::Unauthenticated, "no_proof: nothing speaks for the identity".into());
+        };
+        audit.proof = proof.as_str();
+        let is_token = matches!(proof, Proof::Token);
+        let attempt = Attempt {
+            id: id.clone(),
+            proof,
+            address: caller.address,
+        };
+        let ttl = match timeout(DECISION_DEADLINE, self.decisions.decide(attempt)).await {
+            Ok(Decision::Allow { ttl }) => ttl,
+            Ok(Decision::Deny { reason }) => {
+                return refused(Code::PermissionDenied, format!("denied: {reason}"));
+            }
+            Err(_) => return refused(Code::DeadlineExceeded, "undecided: nobody decided in time".into()),
+        };
+        let mut state = self.state();
+        let State { authority, tokens } = &mut *state;
+        if is_token {
+            // It may have been spent meanwhile.
+            tokens
+                .check(&request.token, Some(&id), now)
+                .map_err(|error| Status::new(Code::PermissionDenied, format!("{}: {error}", error.as_str())))?;
+        }
+        let signed = match ttl {
+            Some(ttl) => authority.sign_for(&csr, &id, ttl, now),
+            None => authority.sign(&csr, &id, now),
+        };
+        let signed = signed.map_err(|error| sign_error(&error))?;
+        if is_token {
+            let _ = tokens.spend(&request.token, Some(&id), now);
+        }
+        audit.serial = Some(signed.serial.to_string());
+        audit.not_after_ms = Some(millis(signed.not_after));
+        let seconds = millis(signed.not_after) / 1000;
+        Ok(SignResponse {
+            chain: signed.chain.iter().map(|certificate| certificate.to_vec()).collect(),
+            roots: signed.bundle.to_pem(),
+            not_after: i64::try_from(seconds).unwrap_or(i64::MAX),
+        })
+    }
+}
+
+fn sign_error(error: &SignError) -> Status {
+    let (code, token) = match error {
+        SignError::OtherTrustDomain | SignError::OtherIdentity => (Code::InvalidArgument, "other_identity"),
+        SignError::RateLimited { .. } => (Code::ResourceExhausted, "rate_limited"),
+        SignError::IssuerExpired => (Code::Unavailable, "issuer_expired"),
+        SignError::Directory(_) | SignError::Unsigned(_) => (Code::Internal, "authority_failed"),
+    };
+    Status::new(code, format!("{token}: {error}"))
+}
+
+/// An identity or a serial number, as people write them.
+pub(crate) fn denied_of(text: &str) -> Option<Denied> {
+    match text.parse::<SpiffeId>() {
+        Ok(id) => Some(Denied::Id(id)),
+        Err(_) => text.parse::<Serial>().ok().map(Denied::Serial),
+    }
+}
