@@ -165,16 +165,20 @@ impl NativeController {
             let text = serde_json::to_string(event).unwrap_or_default();
             told.call(text, ThreadsafeFunctionCallMode::NonBlocking) == Status::Ok
         });
-        let controller = Controller::start(wanted.into(), decisions, events).map_err(|error| match &error {
-            StartError::Listen { address, error: cause } => failure(&json!({
-                "code": "listen",
-                "listener": "control",
-                "address": address.to_string(),
-                "errno": cause.raw_os_error(),
-                "message": error.to_string(),
-            })),
-            _ => invalid(error),
-        })?;
+        let controller =
+            Controller::start(wanted.into(), decisions, events).map_err(|error| match &error {
+                StartError::Listen {
+                    address,
+                    error: cause,
+                } => failure(&json!({
+                    "code": "listen",
+                    "listener": "control",
+                    "address": address.to_string(),
+                    "errno": cause.raw_os_error(),
+                    "message": error.to_string(),
+                })),
+                _ => invalid(error),
+            })?;
         let shared = Arc::new(Mutex::new(Some(controller)));
         let _ = env.add_env_cleanup_hook(Arc::clone(&shared), |shared| drop(lock(&shared).take()))?;
         Ok(Self { shared, waiting })

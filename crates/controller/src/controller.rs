@@ -80,11 +80,17 @@ impl Controller {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(settings: Settings, decisions: Arc<dyn Decisions>, events: Events) -> Result<Self, StartError> {
+    pub fn start(
+        settings: Settings,
+        decisions: Arc<dyn Decisions>,
+        events: Events,
+    ) -> Result<Self, StartError> {
         let now = SystemTime::now();
         let domain = settings.authority.trust_domain.clone();
         let own = format!("spiffe://{domain}/ns/mesh/sa/control");
-        let own: SpiffeId = own.parse().map_err(|error| StartError::Identity(format!("{error}")))?;
+        let own: SpiffeId = own
+            .parse()
+            .map_err(|error| StartError::Identity(format!("{error}")))?;
         let mut authority = authority(&settings, now)?;
         let tls = Arc::new(MeshTls::new(domain));
         let mut manager = Manager::new(own.clone(), Arc::clone(&tls), now, 0);
@@ -125,7 +131,14 @@ impl Controller {
             tls,
             rotation,
         };
-        let work = run(Arc::clone(&plane), config, settings.limits, listeners, caretaker, closed);
+        let work = run(
+            Arc::clone(&plane),
+            config,
+            settings.limits,
+            listeners,
+            caretaker,
+            closed,
+        );
         let thread = std::thread::Builder::new()
             .name("mesh-controller".into())
             .spawn(move || runtime.block_on(work))
@@ -198,7 +211,10 @@ impl Controller {
             SystemTime,
         ) -> Result<Vec<mesh_identity::authority::Changed>, AuthorityError>,
     ) -> Result<(), AuthorityError> {
-        let changes = self.plane.signing.with(|authority| how(authority, SystemTime::now()))?;
+        let changes = self
+            .plane
+            .signing
+            .with(|authority| how(authority, SystemTime::now()))?;
         let changes = changes.into_iter().map(name_of).collect();
         self.plane.out.send(&Event::Rotated { changes });
         self.rotated.send_modify(|count| *count += 1);
@@ -309,7 +325,10 @@ impl Caretaker {
             let now = SystemTime::now();
             let due = self.plane.signing.with(|authority| authority.due());
             let due = due.map_or(self.manager.due(), |due| due.min(self.manager.due()));
-            let wait = due.duration_since(now).unwrap_or_default().clamp(pause, LOOK.max(pause));
+            let wait = due
+                .duration_since(now)
+                .unwrap_or_default()
+                .clamp(pause, LOOK.max(pause));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 changed = self.rotation.changed() => {

@@ -222,10 +222,7 @@ impl Fleet {
 
     /// Tells something to all sidecars that call themselves so. How many will hear it.
     pub(crate) fn tell(&self, name: &str, command: &FromControl) -> usize {
-        let named = self
-            .members
-            .iter()
-            .filter(|((_, own), _)| own.as_str() == name);
+        let named = self.members.iter().filter(|((_, own), _)| own.as_str() == name);
         named
             .filter(|(_, member)| member.commands.try_send(command.clone()).is_ok())
             .count()
@@ -265,7 +262,11 @@ mod tests {
     fn who_comes_again_is_not_ended_by_its_earlier_self() {
         let mut fleet = Fleet::default();
         let address = "127.0.0.1:1".parse().unwrap();
-        let mut join = |fleet: &mut Fleet| fleet.join("id", address, hello("a"), SystemTime::UNIX_EPOCH).unwrap();
+        let mut join = |fleet: &mut Fleet| {
+            fleet
+                .join("id", address, hello("a"), SystemTime::UNIX_EPOCH)
+                .unwrap()
+        };
         let (first, mut commands, _) = join(&mut fleet);
         let (second, _later, _) = join(&mut fleet);
         assert!(commands.try_recv().is_err());

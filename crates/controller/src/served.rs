@@ -78,9 +78,21 @@ impl Served {
         for name in delete.services.iter().chain(&delete.workloads) {
             next.remove(Kind::Listener, name);
         }
-        put(&mut next, "routeTables", &upsert.route_tables, |t| &t.name, &mut issues);
+        put(
+            &mut next,
+            "routeTables",
+            &upsert.route_tables,
+            |t| &t.name,
+            &mut issues,
+        );
         put(&mut next, "clusters", &upsert.clusters, |c| &c.name, &mut issues);
-        put(&mut next, "endpoints", &upsert.endpoints, |e| &e.cluster, &mut issues);
+        put(
+            &mut next,
+            "endpoints",
+            &upsert.endpoints,
+            |e| &e.cluster,
+            &mut issues,
+        );
         let staged = self.store.stage(Change {
             upsert: Resources {
                 route_tables: upsert.route_tables,
@@ -119,7 +131,13 @@ impl Served {
                 .filter(|(_, service)| !tables.contains_key(service.route_table.as_str()));
             for (at, service) in lost {
                 let message = format!("`{}` has no route table `{}`", service.name, service.route_table);
-                issues.push(issue("services", at, "routeTable", IssueCode::UnknownReference, message));
+                issues.push(issue(
+                    "services",
+                    at,
+                    "routeTable",
+                    IssueCode::UnknownReference,
+                    message,
+                ));
             }
         }
         for (at, workload) in upsert.workloads.into_iter().enumerate() {
@@ -171,7 +189,10 @@ fn check_name(name: &str) -> Result<(), String> {
     });
     match is_good && name.len() <= mesh_protocol::MAX_NAME {
         true => Ok(()),
-        false => Err(format!("`{}` can't be called: names are host:port", name.escape_debug())),
+        false => Err(format!(
+            "`{}` can't be called: names are host:port",
+            name.escape_debug()
+        )),
     }
 }
 

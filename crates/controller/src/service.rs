@@ -121,7 +121,9 @@ impl Service for Plane {
         loop {
             let live = Arc::clone(&catalogue.borrow_and_update());
             while !stream.outgoing.is_waiting() {
-                let Some(response) = state.poll_response(&live) else { break };
+                let Some(response) = state.poll_response(&live) else {
+                    break;
+                };
                 stream.outgoing.push(&response)?;
                 // What goes through at once need not wait.
                 tokio::select! {
@@ -158,7 +160,11 @@ impl Service for Plane {
 
     async fn report(&self, caller: &Caller, stream: &mut Reports) -> Result<(), Status> {
         let id = id_of(caller)?;
-        let first = stream.incoming.receive().await?.and_then(|message| message.message);
+        let first = stream
+            .incoming
+            .receive()
+            .await?
+            .and_then(|message| message.message);
         let Some(FromSidecar::Hello(hello)) = first else {
             return Err(Status::new(Code::InvalidArgument, "the first message is a hello"));
         };
@@ -212,7 +218,10 @@ impl Service for Plane {
             if denied.borrow_and_update().denies(peer) {
                 return Status::new(Code::PermissionDenied, "revoked: the identity was revoked");
             }
-            let left = peer.not_after.duration_since(SystemTime::now()).unwrap_or_default();
+            let left = peer
+                .not_after
+                .duration_since(SystemTime::now())
+                .unwrap_or_default();
             if left.is_zero() {
                 return Status::new(Code::Unauthenticated, "expired: the certificate has ended");
             }

@@ -122,11 +122,17 @@ impl Signing {
         let csr = Csr::check(&request.csr)
             .map_err(|error| Status::new(Code::InvalidArgument, format!("bad_request: {error}")))?;
         let Some(id) = csr.id().cloned() else {
-            return refused(Code::InvalidArgument, "no_identity: the request names none".into());
+            return refused(
+                Code::InvalidArgument,
+                "no_identity: the request names none".into(),
+            );
         };
         audit.identity = Some(id.to_string());
         if id == self.own {
-            return refused(Code::PermissionDenied, "reserved: that is the control plane".into());
+            return refused(
+                Code::PermissionDenied,
+                "reserved: that is the control plane".into(),
+            );
         }
         if self.denied.borrow().denies_id(&id) {
             return refused(Code::PermissionDenied, "revoked: the identity was revoked".into());
@@ -148,7 +154,10 @@ impl Signing {
                 evidence: attestation.evidence,
             }
         } else {
-            return refused(Code::Unauthenticated, "no_proof: nothing speaks for the identity".into());
+            return refused(
+                Code::Unauthenticated,
+                "no_proof: nothing speaks for the identity".into(),
+            );
         };
         audit.proof = proof.as_str();
         let is_token = matches!(proof, Proof::Token);
@@ -168,9 +177,9 @@ impl Signing {
         let State { authority, tokens } = &mut *state;
         if is_token {
             // It may have been spent meanwhile.
-            tokens
-                .check(&request.token, Some(&id), now)
-                .map_err(|error| Status::new(Code::PermissionDenied, format!("{}: {error}", error.as_str())))?;
+            tokens.check(&request.token, Some(&id), now).map_err(|error| {
+                Status::new(Code::PermissionDenied, format!("{}: {error}", error.as_str()))
+            })?;
         }
         let signed = match ttl {
             Some(ttl) => authority.sign_for(&csr, &id, ttl, now),
@@ -184,7 +193,11 @@ impl Signing {
         audit.not_after_ms = Some(millis(signed.not_after));
         let seconds = millis(signed.not_after) / 1000;
         Ok(SignResponse {
-            chain: signed.chain.iter().map(|certificate| certificate.to_vec()).collect(),
+            chain: signed
+                .chain
+                .iter()
+                .map(|certificate| certificate.to_vec())
+                .collect(),
             roots: signed.bundle.to_pem(),
             not_after: i64::try_from(seconds).unwrap_or(i64::MAX),
         })

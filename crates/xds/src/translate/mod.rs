@@ -10,17 +10,17 @@ mod cluster;
 mod endpoints;
 mod listener;
 mod matchers;
+mod rbac;
 mod routes;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod values;
 
-pub use listener::{ServiceListener, WorkloadListener};
-
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use self::listener::{ServiceListener, WorkloadListener};
 pub use self::tls::{IDENTITY_SECRET, ROOTS_SECRET, TrustRoots};
 use crate::kind::Kind;
 use crate::wire;

@@ -181,7 +181,7 @@ fn methods(matcher: wire::HeaderMatcher) -> Result<Vec<String>, Refusal> {
 }
 
 /// The regular expression that takes what a template takes.
-fn template_pattern(template: &str) -> String {
+pub(in crate::translate) fn template_pattern(template: &str) -> String {
     let segment = |part: &str| match part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) {
         Some(name) if name.ends_with('*') => ".+".to_owned(),
         Some(_) => "[^/]+".to_owned(),

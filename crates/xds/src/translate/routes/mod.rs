@@ -14,6 +14,8 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
+pub(super) use self::matches::template_pattern;
+
 use std::collections::BTreeMap;
 
 use mesh_model::resources::{Action, Filters, HostRewrite, Route, RouteTable, RouteTimeouts};
