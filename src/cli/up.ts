@@ -6,7 +6,8 @@
 
 import { type Command, Option } from 'commander';
 import * as formats from '../config/formats.js';
-import type { LoadedMesh } from '../mesh/load.js';
+import type { ConfigWatcher } from '../config/watch.js';
+import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import type { ControlEvent, StartControlPlane } from '../mesh/control-plane.js';
 import type { Copy } from '../mesh/up/copy.js';
 import { RunningMesh } from '../mesh/up/running.js';
@@ -14,7 +15,7 @@ import { MeshScreen } from '../mesh/up/screen.js';
 import { sidecarFile } from '../mesh/up/sidecar-file.js';
 import { MeshTable } from '../mesh/up/table.js';
 import { loadCheckedMesh } from './check.js';
-import { ExitCode, type World } from './io.js';
+import { type Core, ExitCode, type World } from './io.js';
 import { type Format, UsageError, coloursOf, errorJson, errorText, hasColours } from './output.js';
 import { outputOption } from './options.js';
 
@@ -62,15 +63,23 @@ async function up(world: World, file: string, options: UpOptions): Promise<ExitC
   if (!formats.address.accepts(listen) || listen.startsWith('unix:')) {
     throw new UsageError([`--listen: expected an address such as 127.0.0.1:4144, received ${listen}`]);
   }
-  const mesh = await loadCheckedMesh(file, await world.loadCore());
+  const core = await world.loadCore();
+  const mesh = await loadCheckedMesh(file, core);
   const sidecar = sidecarFile(world.env, options.sidecar || undefined);
-  return await new Up(world, mesh, options.output).run(await world.loadControlPlane(), sidecar, listen);
+  return await new Up(world, core, file, mesh, options.output).run(
+    await world.loadControlPlane(),
+    sidecar,
+    listen,
+  );
 }
 
 /** One mesh, from its start to its end. */
 class Up {
   readonly #world: World;
+  readonly #core: Core;
+  readonly #file: string;
   readonly #mesh: LoadedMesh;
+  #watcher: ConfigWatcher<LoadedMesh> | undefined;
   readonly #format: Format;
   readonly #screen: MeshScreen;
   #running: RunningMesh | undefined;
@@ -79,8 +88,10 @@ class Up {
   #forced = false;
   #asked: () => void = () => {};
 
-  constructor(world: World, mesh: LoadedMesh, format: Format) {
+  constructor(world: World, core: Core, file: string, mesh: LoadedMesh, format: Format) {
     this.#world = world;
+    this.#core = core;
+    this.#file = file;
     this.#mesh = mesh;
     this.#format = format;
     this.#screen = new MeshScreen(world.stdout, coloursOf(world.stdout, world.env));
@@ -119,9 +130,13 @@ class Up {
         ...this.#drawing(),
       );
       if (this.#running.copies.length === 0) this.#event('ready', {}, 'there is nothing to run');
+      const following = this.#follow(this.#running);
       await asked;
+      this.#watcher?.stop();
+      await following;
       await this.#running.stop();
     } finally {
+      this.#watcher?.stop();
       for (const timer of timers) clearInterval(timer);
       this.#screen.table([]);
       signals.off('SIGTERM', this.#onSignal);
@@ -148,6 +163,23 @@ class Up {
     else this.#screen.say(text);
   }
 
+  /** Makes each new content of the file live, as far as that goes while everything runs. */
+  async #follow(running: RunningMesh): Promise<void> {
+    this.#watcher = watchMesh(this.#file, { since: this.#mesh });
+    for await (const { config, error } of this.#watcher) {
+      try {
+        if (error) throw error;
+        const issues = this.#core.validateResources(config.toJson());
+        if (issues.length > 0) throw config.explain(issues);
+        const resources = running.apply(config.compiled);
+        this.#event('applied', { resources }, `applied: ${resources} resources changed`);
+      } catch (cause) {
+        this.#trouble(cause, 'refused');
+        if (this.#format === 'text') this.#screen.say('not applied: what was good before stays in force');
+      }
+    }
+  }
+
   /** What people have to know of the control plane; programs get all. */
   #control(event: ControlEvent): void {
     const { kind } = event;
@@ -159,10 +191,9 @@ class Up {
     else if (kind === 'authorityFailed') this.#screen.say(`certificates: ${String(event['reason'])}`);
   }
 
-  #trouble(error: unknown): void {
+  #trouble(error: unknown, event = 'error'): void {
     const { stdout, stderr, env } = this.#world;
-    if (this.#format === 'json')
-      stdout.write(`${JSON.stringify({ event: 'error', error: errorJson(error) })}\n`);
+    if (this.#format === 'json') stdout.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
     else stderr.write(errorText(error, hasColours(stderr, env)));
   }
 
