@@ -7,8 +7,9 @@
 import path from 'node:path';
 import { type Command, Option } from 'commander';
 import * as formats from '../config/formats.js';
-import type { LoadedMesh } from '../mesh/load.js';
-import type { ControlEvent, StartControlPlane } from '../mesh/control-plane.js';
+import type { ConfigWatcher } from '../config/watch.js';
+import { type LoadedMesh, watchMesh } from '../mesh/load.js';
+import type { ControlEvent, ControlPlane, StartControlPlane } from '../mesh/control-plane.js';
 import type { Copy } from '../mesh/up/copy.js';
 import { SOCKET } from '../mesh/admin/client.js';
 import { MeshAdmin } from '../mesh/admin/server.js';
@@ -17,7 +18,7 @@ import { MeshScreen } from '../mesh/up/screen.js';
 import { sidecarFile } from '../mesh/up/sidecar-file.js';
 import { MeshTable } from '../mesh/up/table.js';
 import { loadCheckedMesh } from './check.js';
-import { ExitCode, type World } from './io.js';
+import { type Core, ExitCode, type World } from './io.js';
 import { type Format, UsageError, coloursOf, errorJson, errorText, hasColours } from './output.js';
 import { outputOption } from './options.js';
 
@@ -65,15 +66,23 @@ async function up(world: World, file: string, options: UpOptions): Promise<ExitC
   if (!formats.address.accepts(listen) || listen.startsWith('unix:')) {
     throw new UsageError([`--listen: expected an address such as 127.0.0.1:4144, received ${listen}`]);
   }
-  const mesh = await loadCheckedMesh(file, await world.loadCore());
+  const core = await world.loadCore();
+  const mesh = await loadCheckedMesh(file, core);
   const sidecar = sidecarFile(world.env, options.sidecar || undefined);
-  return await new Up(world, mesh, options.output).run(await world.loadControlPlane(), file, sidecar, listen);
+  return await new Up(world, core, file, mesh, options.output).run(
+    await world.loadControlPlane(),
+    sidecar,
+    listen,
+  );
 }
 
 /** One mesh, from its start to its end. */
 class Up {
   readonly #world: World;
+  readonly #core: Core;
+  readonly #file: string;
   readonly #mesh: LoadedMesh;
+  #watcher: ConfigWatcher<LoadedMesh> | undefined;
   readonly #format: Format;
   readonly #screen: MeshScreen;
   #running: RunningMesh | undefined;
@@ -83,19 +92,16 @@ class Up {
   #forced = false;
   #asked: () => void = () => {};
 
-  constructor(world: World, mesh: LoadedMesh, format: Format) {
+  constructor(world: World, core: Core, file: string, mesh: LoadedMesh, format: Format) {
     this.#world = world;
+    this.#core = core;
+    this.#file = file;
     this.#mesh = mesh;
     this.#format = format;
     this.#screen = new MeshScreen(world.stdout, coloursOf(world.stdout, world.env));
   }
 
-  async run(
-    startControlPlane: StartControlPlane,
-    file: string,
-    sidecar: string,
-    listen: string,
-  ): Promise<ExitCode> {
+  async run(startControlPlane: StartControlPlane, sidecar: string, listen: string): Promise<ExitCode> {
     const { signals, env } = this.#world;
     const asked = new Promise<void>((resolve) => {
       this.#asked = resolve;
@@ -118,13 +124,7 @@ class Up {
         },
       });
       const { control } = this.#running;
-      const { trustDomain } = this.#mesh.compiled.settings;
-      const source = {
-        trustDomain,
-        sidecars: () => control.sidecars(),
-        edges: () => control.edges(),
-      };
-      this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(file), SOCKET));
+      await this.#answer(control);
       this.#event(
         'listening',
         { control: control.addresses },
@@ -135,17 +135,35 @@ class Up {
         ...this.#drawing(),
       );
       if (this.#running.copies.length === 0) this.#event('ready', {}, 'there is nothing to run');
+      const following = this.#follow(this.#running);
       await asked;
+      this.#watcher?.stop();
+      await following;
+      await this.#admin?.close();
       await this.#running.stop();
     } finally {
+      this.#watcher?.stop();
       for (const timer of timers) clearInterval(timer);
       this.#screen.table([]);
-      await this.#admin?.close();
       signals.off('SIGTERM', this.#onSignal);
       signals.off('SIGINT', this.#onSignal);
     }
     this.#event('closed', {}, 'closed');
     return this.#forced ? ExitCode.failure : ExitCode.ok;
+  }
+
+  /** Answers `mesh stat` and the like. A folder that can't be written is no reason not to run. */
+  async #answer(control: ControlPlane): Promise<void> {
+    const source = {
+      trustDomain: this.#mesh.compiled.settings.trustDomain,
+      sidecars: () => control.sidecars(),
+      edges: () => control.edges(),
+    };
+    try {
+      this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(this.#file), SOCKET));
+    } catch (error) {
+      this.#trouble(error);
+    }
   }
 
   readonly #onSignal = (): void => {
@@ -165,6 +183,23 @@ class Up {
     else this.#screen.say(text);
   }
 
+  /** Makes each new content of the file live, as far as that goes while everything runs. */
+  async #follow(running: RunningMesh): Promise<void> {
+    this.#watcher = watchMesh(this.#file, { since: this.#mesh });
+    for await (const { config, error } of this.#watcher) {
+      try {
+        if (error) throw error;
+        const issues = this.#core.validateResources(config.toJson());
+        if (issues.length > 0) throw config.explain(issues);
+        const resources = running.apply(config.compiled);
+        this.#event('applied', { resources }, `applied: ${resources} resources changed`);
+      } catch (cause) {
+        this.#trouble(cause, 'refused');
+        if (this.#format === 'text') this.#screen.say('not applied: what was good before stays in force');
+      }
+    }
+  }
+
   /** What people have to know of the control plane; programs get all. */
   #control(event: ControlEvent): void {
     const { kind } = event;
@@ -176,10 +211,9 @@ class Up {
     else if (kind === 'authorityFailed') this.#screen.say(`certificates: ${String(event['reason'])}`);
   }
 
-  #trouble(error: unknown): void {
+  #trouble(error: unknown, event = 'error'): void {
     const { stdout, stderr, env } = this.#world;
-    if (this.#format === 'json')
-      stdout.write(`${JSON.stringify({ event: 'error', error: errorJson(error) })}\n`);
+    if (this.#format === 'json') stdout.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
     else stderr.write(errorText(error, hasColours(stderr, env)));
   }
 

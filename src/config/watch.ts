@@ -15,17 +15,26 @@ import { dirname } from 'node:path';
 import { ConfigError } from '../errors.js';
 import { type LoadedConfig, parseConfig, readConfig } from './load.js';
 
+/** What a content that was accepted is known by. */
+export interface Hashed {
+  /** Changes when the content does. */
+  readonly hash: string;
+}
+
+/** Makes sense of a content. @throws {ConfigError} when it makes none */
+export type Parse<T> = (text: string, from: { file: string }) => T;
+
 /** What a watched file came to. */
-export type ConfigChange =
+export type ConfigChange<T = LoadedConfig> =
   /** A new configuration. */
-  | { readonly config: LoadedConfig; readonly error?: undefined }
+  | { readonly config: T; readonly error?: undefined }
   /** A content that is refused; what was good before still is. */
   | { readonly error: ConfigError; readonly config?: undefined };
 
 /** How to watch. */
-export interface WatchOptions {
+export interface WatchOptions<T = LoadedConfig> {
   /** What is known already: it is not told again. Absent: the first look tells what is there. */
-  since?: LoadedConfig;
+  since?: T;
   /** Ends the watch. */
   signal?: AbortSignal;
   /** How long a burst of events may go on, in milliseconds. Default 100, more than an editor takes to save. */
@@ -35,8 +44,11 @@ export interface WatchOptions {
 }
 
 /** The changes of one file, newest first to come: `for await (const change of watchConfig(file))`. */
-export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, AsyncDisposable {
+export class ConfigWatcher<T extends Hashed = LoadedConfig>
+  implements AsyncIterableIterator<ConfigChange<T>>, AsyncDisposable
+{
   readonly #file: string;
+  readonly #parse: Parse<T>;
   readonly #debounceMs: number;
   readonly #poll: NodeJS.Timeout;
   readonly #signal: AbortSignal | undefined;
@@ -45,13 +57,14 @@ export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, Async
   /** What was told last: the hash of a configuration or the text of an error. */
   #told: string | undefined;
   #looking: Promise<void> = Promise.resolve();
-  #pending: ConfigChange | undefined;
-  #waiting: ((result: IteratorResult<ConfigChange, undefined>) => void)[] = [];
+  #pending: ConfigChange<T> | undefined;
+  #waiting: ((result: IteratorResult<ConfigChange<T>, undefined>) => void)[] = [];
   #stopped = false;
   #sawEmpty = false;
 
-  constructor(file: string, options: WatchOptions = {}) {
+  constructor(file: string, parse: Parse<T>, options: WatchOptions<T> = {}) {
     this.#file = file;
+    this.#parse = parse;
     this.#debounceMs = options.debounceMs ?? 100;
     this.#told = options.since?.hash;
     this.#poll = setInterval(() => this.#look(), options.pollMs ?? 5000);
@@ -63,7 +76,7 @@ export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, Async
   }
 
   /** The next change; done after `stop()`. */
-  next(): Promise<IteratorResult<ConfigChange, undefined>> {
+  next(): Promise<IteratorResult<ConfigChange<T>, undefined>> {
     const value = this.#pending;
     this.#pending = undefined;
     if (value) return Promise.resolve({ value, done: false });
@@ -100,7 +113,7 @@ export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, Async
     }
   }
 
-  return(): Promise<IteratorResult<ConfigChange, undefined>> {
+  return(): Promise<IteratorResult<ConfigChange<T>, undefined>> {
     this.stop();
     return Promise.resolve({ value: undefined, done: true });
   }
@@ -123,7 +136,7 @@ export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, Async
   async #lookNow(): Promise<void> {
     await this.#watchFolders();
     if (this.#stopped) return;
-    let change: ConfigChange;
+    let change: ConfigChange<T>;
     try {
       const text = await readConfig(this.#file);
       // Whoever writes in place empties the file first: an empty one is looked at twice.
@@ -133,7 +146,7 @@ export class ConfigWatcher implements AsyncIterableIterator<ConfigChange>, Async
         this.#onEvent();
         return;
       }
-      change = { config: parseConfig(text, { file: this.#file }) };
+      change = { config: this.#parse(text, { file: this.#file }) };
     } catch (error) {
       // A defect of ours is no reason to stop serving: it is told like a bad file.
       change = { error: error instanceof ConfigError ? error : unexpected(error) };
@@ -191,5 +204,5 @@ function unexpected(error: unknown): ConfigError {
 
 /** Watches a configuration file until `stop()`, `break` or the signal. */
 export function watchConfig(file: string, options?: WatchOptions): ConfigWatcher {
-  return new ConfigWatcher(file, options);
+  return new ConfigWatcher(file, parseConfig, options);
 }

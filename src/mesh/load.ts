@@ -19,6 +19,7 @@ import {
   whole,
 } from '../config/origin.js';
 import { existingPart, parsePath } from '../config/path.js';
+import { ConfigWatcher, type WatchOptions } from '../config/watch.js';
 import type { ResourceIssue } from '../config/resources.js';
 import { checkMesh } from './check.js';
 import { type CompiledMesh, checkable, compileMesh } from './compile.js';
@@ -84,6 +85,11 @@ export async function loadMesh(file: string): Promise<LoadedMesh> {
 /** Checks a text, YAML or JSON. `file` names it in errors and is where relative paths start. */
 export function parseMesh(text: string, { file }: { file?: string } = {}): LoadedMesh {
   return checkMeshValue(readDocument(text, file));
+}
+
+/** Watches a mesh file until `stop()`, `break` or the signal. */
+export function watchMesh(file: string, options?: WatchOptions<LoadedMesh>): ConfigWatcher<LoadedMesh> {
+  return new ConfigWatcher(file, parseMesh, options);
 }
 
 /** Checks an object. Relative paths in it start at the process's folder. */

@@ -28,7 +28,10 @@ function explained<T>(work: () => T): T {
 /** The issues of a change that is refused, if that is what the error says. */
 function refusal(error: unknown): InputError | undefined {
   try {
-    const { code, issues } = JSON.parse((error as Error).message) as { code: string; issues: ResourceIssue[] };
+    const { code, issues } = JSON.parse((error as Error).message) as {
+      code: string;
+      issues: ResourceIssue[];
+    };
     return code === 'invalid' ? new InputError(issues) : undefined;
   } catch {
     return undefined;

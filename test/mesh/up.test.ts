@@ -297,12 +297,13 @@ test('a second signal ends at once what does not want to end', async (t) => {
   await mesh.ready('web.1');
   await mesh.line('stubborn runs', ({ copy, phase }) => copy === 'stubborn.1' && phase === 'starting');
   await until('the sidecar was told', () => existsSync(join(mesh.folder, 'stubborn-1')));
-  const first = performance.now();
   mesh.process.signal('SIGINT');
+  await mesh.line('it has heard', ({ event }) => event === 'draining');
+  const heard = performance.now();
   await mesh.line('web has ended', ({ copy, phase }) => copy === 'web.1' && phase === 'ended');
   t.true(processesOf(mesh.folder).length > 0);
   // What comes sooner would be the echo of the first.
-  await until('a signal counts again', () => performance.now() - first > ECHO_MS);
+  await until('a signal counts again', () => performance.now() - heard > ECHO_MS);
   mesh.process.signal('SIGINT');
   t.deepEqual(await within('the end', mesh.process.exit), { code: 1, signal: null });
   t.deepEqual(processesOf(mesh.folder), []);
@@ -336,4 +337,37 @@ test('a mesh file that is wrong is 64, a sidecar that is not there 1, and nothin
   const none = up(t, { services: { web: { run: RUN } } }, {}, '/no/such/program');
   t.is((await none.process.exit).code, 1);
   t.regex(none.process.stdout().toString(), /"MESH_CORE_UNAVAILABLE"[^]*\/no\/such\/program/);
+});
+
+test('new routes and policies of the file are live at once, and what is bad or needs a start changes nothing', async (t) => {
+  const services = { web: { run: RUN }, far: { address: '10.0.0.7:80' } };
+  const mesh = up(t, { services, policies: [{ to: 'web', allow: true }] });
+  await mesh.allReady();
+  const write = (content: object): number => {
+    writeFileSync(join(mesh.folder, 'mesh.json'), JSON.stringify(content));
+    return mesh.lines().length;
+  };
+  let from = write({
+    services,
+    policies: [{ to: 'web', deny: 'DELETE' }],
+    routes: { web: [{ match: { path: '/x' }, to: 'far' }] },
+  });
+  await mesh.line('it is applied', ({ event }) => event === 'applied', from);
+  const { batch } = await mesh.line('the batch', (line) => line.batch !== undefined, from);
+  const text = JSON.stringify(batch);
+  t.regex(text, /"action":"deny"/);
+  t.regex(text, /"value":"\/x"/);
+  t.notRegex(text, /far\.default:80","protocol"/, 'what is the same is not told again');
+
+  from = write({ services, policies: [{ to: 'wob', allow: true }] });
+  const refused = await mesh.line('it is refused', ({ event }) => event === 'refused', from);
+  t.regex(JSON.stringify(refused), /unknown_service/);
+  from = write({ services: { ...services, more: { run: RUN } } });
+  const restart = await mesh.line('it needs a start', ({ event }) => event === 'refused', from);
+  t.regex(JSON.stringify(restart), /MESH_RESTART_NEEDED.*more: this changes with the next start/);
+
+  from = write({ services: { web: services.web } });
+  await mesh.line('it is applied', ({ event }) => event === 'applied', from);
+  const gone = await mesh.line('the batch', (line) => line.batch !== undefined, from);
+  t.regex(JSON.stringify(gone), /"delete":\{[^}]*"clusters":\["far\.default:80"\]/);
 });

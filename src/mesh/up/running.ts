@@ -10,9 +10,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Endpoints } from '../../config/resources.js';
+import { batchBetween, needsRestart, sizeOf } from '../batch.js';
 import { type CompiledMesh, endpointsOf } from '../compile.js';
 import type { ControlEvent, ControlPlane, StartControlPlane } from '../control-plane.js';
 import { identityOf } from '../names.js';
+import { MeshError } from '../../mesh-error.js';
 import { Copy, type Launch } from './copy.js';
 import {
   type CopyPlan,
@@ -54,6 +56,17 @@ export interface MeshOptions {
   readonly flags?: (copy: CopyPlan, mesh: CompiledMesh, places: Places, credentials: Credentials) => string[];
 }
 
+/** A change that can't be made live. */
+export class RestartError extends MeshError {
+  static {
+    this.prototype.name = 'RestartError';
+  }
+
+  constructor(what: readonly string[]) {
+    super('MESH_RESTART_NEEDED', `${what.join(', ')}: this changes with the next start of mesh up`);
+  }
+}
+
 const REGISTER = new URL('../../register.js', import.meta.url).href;
 
 /** A mesh that runs. */
@@ -66,9 +79,12 @@ export class RunningMesh {
   readonly #ports = new Ports();
   readonly #given = new Map<Copy, { ports: number[]; tokenFile: string }>();
   #endpoints = new Map<string, string>();
+  /** What is live. */
+  #mesh: CompiledMesh;
 
   private constructor(options: MeshOptions, control: ControlPlane, folder: string) {
     this.#options = options;
+    this.#mesh = options.mesh;
     this.control = control;
     this.#folder = folder;
     this.copies = options.mesh.services.flatMap((service) =>
@@ -87,8 +103,7 @@ export class RunningMesh {
     });
     let folder: string | undefined;
     try {
-      const { routeTables, clusters, endpoints, names, workloads } = mesh;
-      control.apply({ upsert: { routeTables, clusters, endpoints, services: names, workloads } });
+      control.apply(batchBetween(undefined, mesh));
       folder = await mkdtemp(join(tmpdir(), 'mesh-up-'));
       await writeFile(join(folder, 'roots.pem'), control.bundle(), { mode: 0o600 });
       const running = new RunningMesh(options, control, folder);
@@ -100,6 +115,22 @@ export class RunningMesh {
       if (folder !== undefined) await rm(folder, { recursive: true, force: true });
       throw error;
     }
+  }
+
+  /**
+   * Makes another meaning of the mesh file live: routes, policies, and services outside of the mesh. Gives how many
+   * resources that touched.
+   *
+   * @throws {RestartError} when it would take another start
+   * @throws {InputError} when the core refuses it
+   */
+  apply(mesh: CompiledMesh): number {
+    const wanted = needsRestart(this.#mesh, mesh);
+    if (wanted.length > 0) throw new RestartError(wanted);
+    const batch = batchBetween(this.#mesh, mesh);
+    if (sizeOf(batch) > 0) this.control.apply(batch);
+    this.#mesh = mesh;
+    return sizeOf(batch);
   }
 
   /** Drains everything; resolves when nothing is left. */
@@ -137,7 +168,8 @@ export class RunningMesh {
   }
 
   async #launch(copy: Copy): Promise<Launch> {
-    const { mesh, sidecar, env, flags = sidecarFlags } = this.#options;
+    const { sidecar, env, flags = sidecarFlags } = this.#options;
+    const mesh = this.#mesh;
     const { plan } = copy;
     const ports = await this.#ports.take(portsNeeded(plan, mesh));
     const tokenFile = join(this.#folder, `${nameOf(plan)}.token`);
@@ -191,7 +223,8 @@ export class RunningMesh {
 
   /** Tells the control plane who may be called, as far as that has changed. */
   #publish(): void {
-    const { mesh, events } = this.#options;
+    const { events } = this.#options;
+    const mesh = this.#mesh;
     const copies = this.copies.flatMap(({ phase, places, plan }) => {
       if (!places || (phase !== 'ready' && phase !== 'stopping')) return [];
       return [{ service: plan.service.name, inbound: places.inbound, draining: phase === 'stopping' }];

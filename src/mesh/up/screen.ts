@@ -58,7 +58,7 @@ export class MeshScreen {
     }
     // Up to where the table began, and everything below is wiped. A line that wraps would be two.
     const back = this.#drawn > 0 ? `\u001B[${this.#drawn}A\u001B[J` : '';
-    const width = columns ?? 80;
+    const width = columns || 80;
     const rows = this.#table.map((row, index) => {
       const cut = row.slice(0, width - 1);
       return index === 0 ? this.#colours.bold(cut) : cut;
