@@ -145,7 +145,7 @@ impl NativeController {
     /// Starts one.
     #[napi(constructor, catch_unwind)]
     pub fn new(
-        mut env: Env,
+        env: Env,
         settings: String,
         #[napi(ts_arg_type = "(event: string) => void")] told: Told,
     ) -> Result<Self> {

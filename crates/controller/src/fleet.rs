@@ -262,7 +262,7 @@ mod tests {
     fn who_comes_again_is_not_ended_by_its_earlier_self() {
         let mut fleet = Fleet::default();
         let address = "127.0.0.1:1".parse().unwrap();
-        let mut join = |fleet: &mut Fleet| {
+        let join = |fleet: &mut Fleet| {
             fleet
                 .join("id", address, hello("a"), SystemTime::UNIX_EPOCH)
                 .unwrap()

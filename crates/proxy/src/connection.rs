@@ -203,7 +203,7 @@ async fn server_name<N: Net>(
         after(connection.thread.now(), plan.timeouts.handshake).min(connection.listener.drain_deadline());
     loop {
         match client_hello(connection.wire.unread()) {
-            Hello::ServerName(name) => return Ok(name.map(Into::into)),
+            Hello::ServerName(name) => return Ok(name),
             Hello::Invalid => return Err(Reason::TlsHandshakeFailed),
             Hello::Incomplete => {}
         }

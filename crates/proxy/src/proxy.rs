@@ -267,7 +267,7 @@ impl Proxy {
 
     fn ask_to_apply(&self, change: Change, reply: impl FnOnce(Result<Applied, ApplyError>) + Send + 'static) {
         // The reply is dropped when the control thread has ended.
-        let _ = self.asks.send(Ask::Apply(change, Box::new(reply)));
+        let _ = self.asks.send(Ask::Apply(Box::new(change), Box::new(reply)));
     }
 
     /// Provokes a panic, so that a test sees what becomes of it.

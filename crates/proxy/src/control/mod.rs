@@ -46,7 +46,7 @@ type Reply = Box<dyn FnOnce(Result<Applied, ApplyError>) + Send>;
 /// What the control thread is asked.
 pub(crate) enum Ask {
     /// Make a change.
-    Apply(Change, Reply),
+    Apply(Box<Change>, Reply),
     /// Look at all files now.
     Reload,
     /// Judge again who is here.
@@ -202,7 +202,7 @@ impl Control {
             Event::Asked(Some(Ask::Apply(_, reply))) if self.leaving.is_some() => {
                 reply(Err(ApplyError::Closed));
             }
-            Event::Asked(Some(Ask::Apply(change, reply))) => self.waiting.push_back((change, reply)),
+            Event::Asked(Some(Ask::Apply(change, reply))) => self.waiting.push_back((*change, reply)),
             Event::Asked(Some(Ask::Reload)) => self.look_at_files(Patience::None),
             Event::Asked(Some(Ask::JudgeAgain)) => self.tell(|| Command::JudgeAgain),
             Event::Asked(Some(Ask::Drain(options))) => self.leave(options),

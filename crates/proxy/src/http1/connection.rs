@@ -29,10 +29,6 @@ const LINGER_BYTES: usize = 256 * 1024;
 const LINGER_TIME: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// What an exchange left.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives for a moment, between two states of a task"
-)]
 pub enum Rest<N: Net> {
     /// Another request may come.
     Idle(Connection<N>, Waiting),
