@@ -65,6 +65,7 @@ test('the table: copies, and requests of the window as the sidecars of a service
     peer: '',
     service: 'web',
     port: 80,
+    protocol: 'http1',
     mtls: true,
     requests,
     failures: { request_timeout: failures },

@@ -191,6 +191,12 @@ impl Feed {
         }
     }
 
+    /// Whether a listener is wished for even when nobody knows it.
+    pub(crate) fn is_kept(&self, name: &str) -> bool {
+        let pinned = self.names.get(name).is_some_and(|known| known.pinned);
+        name == self.workload.identity.as_str() || pinned
+    }
+
     /// Nobody knows a resource. The name that is asked for in vain, if it is one.
     pub(crate) fn does_not_exist(&mut self, kind: Kind, name: &str) -> Option<String> {
         if kind != Kind::Listener {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mesh_identity::manager::Standing;
 use mesh_identity::{Denied, DenyList, Manager, MeshTls, Serial, Svid, TrustBundle, WorkloadKey};
+use mesh_model::resources::Address;
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::client::{Ads, Reports, server_name};
 use mesh_protocol::message::{
@@ -19,7 +20,7 @@ use mesh_protocol::message::{
 use mesh_protocol::{Control, Error};
 use mesh_proxy::log::{Level, Log};
 use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Phase, Proxy};
-use mesh_xds::client::{Client, Event, Subscribed};
+use mesh_xds::client::{Client, Event, REMEMBER_UNKNOWN, Subscribed};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
 use rustls::pki_types::CertificateDer;
@@ -52,6 +53,10 @@ pub(crate) struct Life<'a> {
     edges: Edges,
     usage: Usage,
     applying: Option<Applying>,
+    /// Where each listener is.
+    listening: Vec<(String, Address)>,
+    /// When what nobody knew is asked for again.
+    ask_again: Option<Instant>,
     /// Since when something is to be applied.
     dirty: Option<Instant>,
     denied: DenyList,
@@ -108,6 +113,8 @@ impl<'a> Life<'a> {
             edges: Edges::default(),
             usage: Usage::default(),
             applying: None,
+            listening: Vec::new(),
+            ask_again: None,
             dirty: None,
             denied: DenyList::new(),
             denied_parts: DenyList::new(),
@@ -274,6 +281,7 @@ impl<'a> Life<'a> {
                 told = is;
             }
             let (due, deadline) = (self.manager.due(), self.client.deadline());
+            let ask_again = self.ask_again;
             tokio::select! {
                 sent = ads.outgoing.flush(), if ads.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
                 sent = reports.outgoing.flush(), if reports.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
@@ -292,6 +300,7 @@ impl<'a> Life<'a> {
                     }
                 }
                 () = self.go_on() => {}
+                () = at(ask_again) => {}
                 () = at(deadline) => {
                     self.client.tick(Instant::now());
                     self.events();
@@ -448,35 +457,27 @@ impl<'a> Life<'a> {
     /// Brings the subscriptions up to what is wished for.
     fn subscribe(&mut self) {
         let now = Instant::now();
-        loop {
-            let wishes = self.feed.wishes();
-            let gone: Vec<_> = self.subscribed.difference(&wishes).cloned().collect();
-            for (kind, name) in gone {
-                self.client.unsubscribe(kind, &name);
-                self.feed.removed(kind, &name);
-                self.subscribed.remove(&(kind, name));
+        self.ask_again = None;
+        let wishes = self.feed.wishes();
+        let gone: Vec<_> = self.subscribed.difference(&wishes).cloned().collect();
+        for (kind, name) in gone {
+            self.client.unsubscribe(kind, &name);
+            self.feed.removed(kind, &name);
+            self.subscribed.remove(&(kind, name));
+        }
+        for (kind, name) in wishes {
+            if self.subscribed.contains(&(kind, name.clone())) {
+                continue;
             }
-            let mut unknown = Vec::new();
-            for (kind, name) in wishes {
-                if self.subscribed.contains(&(kind, name.clone())) {
-                    continue;
+            match self.client.subscribe(kind, &name, now) {
+                Subscribed::Yes => drop(self.subscribed.insert((kind, name))),
+                Subscribed::Unknown if kind == Kind::Listener && !self.feed.is_kept(&name) => {
+                    self.does_not_exist(kind, &name);
                 }
-                match self.client.subscribe(kind, &name, now) {
-                    Subscribed::Yes => drop(self.subscribed.insert((kind, name))),
-                    Subscribed::Unknown => unknown.push((kind, name)),
-                    // It is asked for when others were answered.
-                    Subscribed::Full => break,
-                }
-            }
-            let unknown: Vec<_> = unknown
-                .into_iter()
-                .filter(|(kind, _)| *kind == Kind::Listener)
-                .collect();
-            if unknown.is_empty() {
-                return;
-            }
-            for (kind, name) in unknown {
-                self.does_not_exist(kind, &name);
+                // What is wanted all the same is asked for again: it may come to be.
+                Subscribed::Unknown => self.ask_again = Some(now + REMEMBER_UNKNOWN),
+                // It is asked for when others were answered.
+                Subscribed::Full => break,
             }
         }
     }
@@ -586,11 +587,17 @@ impl<'a> Life<'a> {
 
     fn applied(&mut self, applied: Result<Applied, ApplyError>) {
         self.applying = None;
-        if let Err(error) = applied {
-            let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
-            self.log()
-                .error("not applied: the last good configuration keeps serving", &fields);
-            return;
+        match applied {
+            Ok(applied) => {
+                let before = std::mem::take(&mut self.listening);
+                self.listening = crate::announce(self.proxy.log(), &before, applied);
+            }
+            Err(error) => {
+                let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
+                self.log()
+                    .error("not applied: the last good configuration keeps serving", &fields);
+                return;
+            }
         }
         for name in self.feed.take_answers() {
             self.proxy.wanted().known(&name);

@@ -1,0 +1,365 @@
+// Is a mesh whole? Real sidecars, a real control plane, real certificates.
+
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, statSync } from 'node:fs';
+import http from 'node:http';
+import http2 from 'node:http2';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import type { AuthorizationPolicy } from '../../src/config/resources.js';
+import { httpOrigin, request, serve } from '../support/http.js';
+import { must, run } from '../support/processes.js';
+import { until, within } from '../support/wait.js';
+import { Mesh, type MeshSidecar, freePort, idOf } from './support.js';
+
+type Test = Pick<ExecutionContext, 'teardown'>;
+
+/** Asks for a name through a sidecar's outbound port. */
+function ask(sidecar: MeshSidecar, path = '/', host = 'basket', headers: http.OutgoingHttpHeaders = {}) {
+  return request(sidecar.outbound, { path: `http://${host}${path}`, headers: { host, ...headers } });
+}
+
+const tells: http.RequestListener = (incoming, outgoing) =>
+  void outgoing.end(`${incoming.httpVersion} ${incoming.url} ${incoming.headers['x-mesh-peer']}`);
+
+/** `web` calls `basket`. */
+async function shop(
+  t: Test,
+  options: Parameters<typeof Mesh.start>[1] = {},
+  application: http.RequestListener = tells,
+): Promise<{ mesh: Mesh; basket: MeshSidecar; web: MeshSidecar }> {
+  const mesh = await Mesh.start(t, options);
+  const origin = await httpOrigin(t, application);
+  const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${origin.address}` });
+  mesh.serve('basket', [basket.address]);
+  const web = await mesh.sidecar(t, 'web');
+  return { mesh, basket, web };
+}
+
+function allow(
+  name: string,
+  callers: readonly string[],
+  methods: readonly string[] = [],
+): AuthorizationPolicy {
+  return {
+    name,
+    targets: [{ kind: 'listener', value: 'inbound' }],
+    action: 'allow',
+    rules: [
+      { from: callers.map((caller) => ({ kind: 'identity', value: idOf(caller) })), methods: [...methods] },
+    ],
+  };
+}
+
+const numberOf = async (sidecar: MeshSidecar, series: RegExp): Promise<number> => {
+  const { text } = await request(sidecar.admin, { path: '/metrics' });
+  return Number(series.exec(text)?.[1] ?? 0);
+};
+
+test('a name leads to a workload, whose application is told who calls', async (t) => {
+  const { mesh, web } = await shop(t);
+  for (const host of ['basket', 'basket:3000', 'basket.shop', 'basket.shop.mesh.test:80']) {
+    const { status, text } = await ask(web, '/items', host, { 'x-mesh-peer': idOf('forged') });
+    t.is(`${status} ${text}`, `200 1.1 /items ${idOf('web')}`, host);
+  }
+  const edge = await until('the edge', () =>
+    mesh.control.edges().find(({ direction, requests }) => direction === 'outbound' && requests === 4),
+  );
+  t.like(edge, { identity: idOf('web'), service: 'basket.shop', port: 3000, mtls: true });
+  t.deepEqual(
+    mesh.control.sidecars().map(({ name, phase }) => [name, phase]),
+    [
+      ['basket', 'ready'],
+      ['web', 'ready'],
+    ],
+  );
+});
+
+test('HTTP/2 stays HTTP/2, and bytes stay bytes', async (t) => {
+  const mesh = await Mesh.start(t);
+  const server = http2.createServer((incoming, outgoing) => {
+    outgoing.end(`${incoming.httpVersion} ${incoming.url} ${incoming.headers['x-mesh-peer']}`);
+  });
+  const h2 = await serve(t, server as unknown as http.Server);
+  const echo = createServer((socket) => socket.pipe(socket)).listen(0, '127.0.0.1');
+  t.teardown(() => echo.close());
+  await once(echo, 'listening');
+  const echoed = `127.0.0.1:${(echo.address() as { port: number }).port}`;
+  const ports = `3000=${h2.address}/http2,5432=${echoed}/tcp`;
+  const basket = await mesh.sidecar(t, 'basket', { ports });
+  mesh.serve('basket', [basket.address]);
+  mesh.serve('ledger', [], 5432);
+  // The same workload offers both: its other port is called by its own name.
+  mesh.control.apply({
+    upsert: {
+      clusters: [{ name: 'ledger.shop:5432', workload: { serverName: 'p5432.basket.shop.mesh.test' } }],
+      endpoints: [
+        {
+          cluster: 'ledger.shop:5432',
+          localities: [{ endpoints: [{ address: basket.address, identity: idOf('basket') }] }],
+        },
+      ],
+    },
+  });
+  const [plain, bytes] = [await freePort(), await freePort()];
+  const web = await mesh.sidecar(t, 'web', {
+    flags: { '--forward': `basket:3000=127.0.0.1:${plain},ledger:5432=127.0.0.1:${bytes}` },
+  });
+  await web.process.said(/forward:ledger:5432 listens on/);
+  await web.process.said(/forward:basket:3000 listens on/);
+  const session = http2.connect(`http://127.0.0.1:${plain}`);
+  t.teardown(() => session.destroy());
+  const stream = session.request({ ':path': '/items' });
+  let text = '';
+  stream.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+  await within('the answer', once(stream, 'end'));
+  t.is(text, `2.0 /items ${idOf('web')}`);
+  const socket = connect(bytes, '127.0.0.1');
+  socket.write('hello');
+  const [back] = (await within('the echo', once(socket, 'data'))) as [Buffer];
+  t.is(back.toString(), 'hello');
+  socket.destroy();
+});
+
+test('names outside the mesh are passed through, unless only services may be called', async (t) => {
+  const mesh = await Mesh.start(t);
+  const outside = await httpOrigin(t, (_, outgoing) => void outgoing.end('outside'));
+  const open = await mesh.sidecar(t, 'web', { name: 'open' });
+  t.is((await ask(open, '/', outside.address)).text, 'outside');
+  const closed = await mesh.sidecar(t, 'web', { name: 'closed', flags: { '--egress': 'known' } });
+  t.is((await ask(closed, '/', outside.address)).status, 403);
+  t.is((await ask(closed, '/', 'nobody')).status, 403);
+});
+
+test('policies decide, a change of them closes what is open, and audit only tells', async (t) => {
+  let finish: (() => void) | undefined;
+  const { mesh, web, basket } = await shop(t, {}, (incoming, outgoing) => {
+    if (incoming.url !== '/slow') return void outgoing.end('done');
+    outgoing.write('half');
+    finish = () => void outgoing.end('half');
+  });
+  mesh.protect('basket', [allow('readers', ['web'], ['GET'])]);
+  await until('the policy', async () => (await ask(web, '/', 'basket')).status === 200);
+  const posted = await request(web.outbound, {
+    method: 'POST',
+    path: 'http://basket/',
+    headers: { host: 'basket' },
+    body: 'x',
+  });
+  t.is(posted.status, 403);
+  const till = await mesh.sidecar(t, 'till');
+  t.is((await ask(till)).status, 403);
+
+  const slow = http.get({
+    host: '127.0.0.1',
+    port: web.outbound,
+    path: 'http://basket/slow',
+    headers: { host: 'basket' },
+    agent: false,
+  });
+  const [response] = (await within('the head', once(slow, 'response'))) as [http.IncomingMessage];
+  await within('the first half', once(response, 'data'));
+  mesh.protect('basket', [allow('readers', ['till'])]);
+  await within('the end of what is open', once(response, 'close'));
+  t.false(response.complete);
+  finish?.();
+  await until('the other caller', async () => (await ask(till)).status === 200);
+  t.is((await ask(web)).status, 403);
+
+  mesh.protect('basket', [{ ...allow('nobody', []), mode: 'audit', rules: [] }]);
+  await until('everybody again', async () => (await ask(web)).status === 200);
+  await until(
+    'what would be denied',
+    async () => (await numberOf(basket, /^mesh_policy_audited_total\{.*\} (\d+)$/m)) > 0,
+  );
+});
+
+test('who is revoked is cut off, and gets no certificate', async (t) => {
+  const { mesh, web } = await shop(t);
+  t.is((await ask(web)).status, 200);
+  mesh.control.revoke(idOf('web'));
+  await until('the refusal', async () => (await ask(web)).status !== 200);
+  await mesh.happened('gone', (event) => (event['sidecar'] as { name: string }).name === 'web');
+  const again = await mesh.sidecar(t, 'web', { name: 'again', ready: false });
+  await again.process.said(/no certificate.*revoked/);
+  t.true(mesh.control.allow(idOf('web')));
+  await again.process.said(/^mesh-sidecar: ready$/m);
+});
+
+test('a token opens once, for its own identity', async (t) => {
+  const mesh = await Mesh.start(t);
+  const token = mesh.token('web');
+  await mesh.sidecar(t, 'web', { token });
+  const late = await mesh.sidecar(t, 'web', { token, name: 'late', ready: false });
+  await late.process.said(/no certificate.*token_unknown/);
+  const thief = await mesh.sidecar(t, 'till', { token: mesh.token('web'), ready: false });
+  await thief.process.said(/no certificate.*token_other_identity/);
+  const audits = mesh.events.filter(({ kind }) => kind === 'audit');
+  t.is(audits.filter(({ refused }) => refused === null).length, 1);
+});
+
+test('TypeScript decides who gets a certificate', async (t) => {
+  const asked: string[] = [];
+  const mesh = await Mesh.start(t, {
+    decide: ({ identity, proof }) => {
+      asked.push(`${identity} ${proof}`);
+      return identity.endsWith('/web') ? { allow: true } : { allow: false, reason: 'not today' };
+    },
+  });
+  await mesh.sidecar(t, 'web');
+  const till = await mesh.sidecar(t, 'till', { ready: false });
+  await till.process.said(/no certificate.*not today/);
+  t.deepEqual(asked.slice(0, 2).sort(), [`${idOf('till')} token`, `${idOf('web')} token`]);
+});
+
+test('openssl sees TLS 1.3 with one SPIFFE id, and is let in with no certificate of its own or a strange one', async (t) => {
+  const { basket, mesh } = await shop(t);
+  const folder = mkdtempSync(join(tmpdir(), 'mesh-strange-'));
+  const [certificate, key] = [join(folder, 'c.pem'), join(folder, 'k.pem')];
+  await must('openssl', [
+    ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2'],
+    ...[
+      '-subj',
+      '/CN=x',
+      '-addext',
+      `subjectAltName=URI:${idOf('web')}`,
+      '-keyout',
+      key,
+      '-out',
+      certificate,
+    ],
+  ]);
+  const client = (more: readonly string[]) =>
+    run(
+      'openssl',
+      [
+        ...['s_client', '-connect', basket.address, '-servername', 'p3000.basket.shop.mesh.test'],
+        ...['-alpn', 'mesh/h1', '-CAfile', join(mesh.folder, 'roots.pem'), '-ign_eof', ...more],
+      ],
+      { input: 'GET / HTTP/1.1\r\nhost: basket\r\nconnection: close\r\n\r\n' },
+    );
+  const nobody = await client([]);
+  t.regex(nobody.stdout.toString(), /TLSv1\.3/);
+  t.notRegex(nobody.stdout.toString(), /HTTP\/1\.1 200/);
+  t.regex(nobody.stderr + nobody.stdout.toString(), /certificate required/);
+  const strange = await client(['-cert', certificate, '-key', key]);
+  t.notRegex(strange.stdout.toString(), /HTTP\/1\.1 200/);
+  const old = await client(['-tls1_2']);
+  t.notRegex(old.stdout.toString(), /HTTP\/1\.1 200/);
+  const rejected = (name: string): Promise<number> =>
+    numberOf(basket, new RegExp(`^mesh_identity_rejections_total\\{.*rejection="${name}".*\\} (\\d+)$`, 'm'));
+  await until('the reasons', async () => {
+    const counts = [
+      await rejected('no_certificate'),
+      await rejected('unknown_authority'),
+      await rejected('tls_version'),
+    ];
+    return counts.every((count) => count === 1);
+  });
+  const shown = await run('openssl', ['x509', '-noout', '-ext', 'subjectAltName'], {
+    input: /-----BEGIN[\s\S]*?END CERTIFICATE-----/.exec(nobody.stdout.toString())?.[0] ?? '',
+  });
+  t.regex(shown.stdout.toString(), new RegExp(`URI:${idOf('basket')}\\s*$`));
+});
+
+/** Requests without end, until `stop`: how many went well, and what did not. */
+function load(sidecar: MeshSidecar): { stop(): Promise<{ good: number; bad: string[] }>; good(): number } {
+  let good = 0;
+  const state = { going: true };
+  const bad: string[] = [];
+  const agent = new http.Agent({ keepAlive: true });
+  const work = Array.from({ length: 4 }, async () => {
+    while (state.going) {
+      try {
+        const { status, text } = await request(sidecar.outbound, {
+          path: 'http://basket/',
+          headers: { host: 'basket' },
+          agent,
+        });
+        if (status === 200) good += 1;
+        else bad.push(`${status} ${text}`);
+      } catch (error) {
+        bad.push(String(error));
+      }
+    }
+  });
+  return {
+    good: () => good,
+    stop: async () => {
+      state.going = false;
+      await Promise.all(work);
+      agent.destroy();
+      return { good, bad };
+    },
+  };
+}
+
+test('endpoints come and go ten times a second, and no request fails', async (t) => {
+  const { mesh, web, basket } = await shop(t);
+  const origin = await httpOrigin(t, tells);
+  const other = await mesh.sidecar(t, 'basket', { name: 'basket-2', ports: `3000=${origin.address}` });
+  const requests = load(web);
+  for (let change = 0; change < 30; change++) {
+    mesh.serve('basket', change % 2 === 0 ? [basket.address, other.address] : [basket.address]);
+    await setTimeout(100);
+  }
+  const { good, bad } = await requests.stop();
+  t.deepEqual(bad, []);
+  t.true(good > 0 && origin.requests > 0);
+});
+
+test('issuers and roots are replaced, and no request fails', async (t) => {
+  const { mesh, web } = await shop(t, { certificateTtlMs: 60_000 });
+  const requests = load(web);
+  mesh.control.rotateIssuer();
+  mesh.control.rotateRoot();
+  await mesh.happened('rotated', (event) => (event['changes'] as string[]).includes('rootAnnounced'));
+  const late = await mesh.sidecar(t, 'till');
+  t.is((await ask(late)).status, 200);
+  const before = requests.good();
+  await until('more requests', () => requests.good() > before + 50);
+  t.deepEqual((await requests.stop()).bad, []);
+});
+
+test('the control plane goes and comes back, and no request fails', async (t) => {
+  const stateDir = mkdtempSync(join(tmpdir(), 'mesh-authority-'));
+  const { mesh, web, basket } = await shop(t, { stateDir });
+  t.is(statSync(stateDir).mode & 0o777, 0o700);
+  const requests = load(web);
+  await until('requests', () => requests.good() > 20);
+  const [listen = ''] = mesh.control.addresses;
+  await mesh.control.close();
+  await web.process.said(/the control plane is gone/);
+  const before = requests.good();
+  await until('requests without a control plane', () => requests.good() > before + 50);
+  mesh.events.length = 0;
+  await mesh.open(listen);
+  mesh.serve('basket', [basket.address]);
+  await mesh.happened('ready', (event) => (event['sidecar'] as { name: string }).name === 'web');
+  await mesh.happened('ready', (event) => (event['sidecar'] as { name: string }).name === 'basket');
+  const after = requests.good();
+  await until('requests afterwards', () => requests.good() > after + 50);
+  t.deepEqual((await requests.stop()).bad, []);
+});
+
+test('what was kept serves after a restart without a control plane', async (t) => {
+  const mesh = await Mesh.start(t);
+  const origin = await httpOrigin(t, tells);
+  const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${origin.address}` });
+  mesh.serve('basket', [basket.address]);
+  const state = join(mkdtempSync(join(tmpdir(), 'mesh-kept-')), 'state');
+  const first = await mesh.sidecar(t, 'web', { flags: { '--state-dir': state } });
+  t.is((await ask(first)).status, 200);
+  await until('what is kept', () =>
+    readFileSync(join(state, 'configuration.json'), 'utf8').includes('basket:80'),
+  );
+  t.is(statSync(join(state, 'key.pem')).mode & 0o777, 0o600);
+  await first.process.kill();
+  await mesh.control.close();
+  const again = await mesh.sidecar(t, 'web', { flags: { '--state-dir': state }, token: '/nonexistent' });
+  t.is((await ask(again)).status, 200);
+  t.true((await numberOf(again, /^mesh_control_plane_silence_seconds (\d+)$/m)) >= 0);
+});

@@ -1,0 +1,158 @@
+// How does a test get a mesh that is real? A control plane in this process, sidecars as processes, applications that the
+// test can look into.
+
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import type { AuthorizationPolicy, Endpoint } from '../../src/config/resources.js';
+import type { ControlEvent, ControlPlane, ControlPlaneOptions } from '../../src/mesh/control-plane.js';
+import { startControlPlane } from '../../src/mesh/native-control-plane.js';
+import { type Running, start } from '../support/processes.js';
+import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
+import { until } from '../support/wait.js';
+
+type Test = Pick<ExecutionContext, 'teardown'>;
+
+export const idOf = (service: string): string => `spiffe://mesh.test/ns/shop/sa/${service}`;
+const NAMES = ['', '.shop', '.shop.mesh.test'];
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** A control plane with what it has told. */
+export class Mesh {
+  readonly events: ControlEvent[] = [];
+  readonly folder = mkdtempSync(join(tmpdir(), 'mesh-real-'));
+  control!: ControlPlane;
+
+  private constructor(readonly options: Partial<ControlPlaneOptions>) {}
+
+  static async start(t: Test, options: Partial<ControlPlaneOptions> = {}): Promise<Mesh> {
+    const mesh = new Mesh(options);
+    await mesh.open('127.0.0.1:0');
+    t.teardown(() => mesh.control.close());
+    return mesh;
+  }
+
+  /** Starts the control plane, or another one. */
+  async open(listen: string): Promise<void> {
+    this.control = await startControlPlane({
+      listen: [listen],
+      trustDomain: 'mesh.test',
+      certificateTtlMs: 3_600_000,
+      telemetryIntervalMs: 200,
+      onEvent: (event) => void this.events.push(event),
+      ...this.options,
+    });
+    writeFileSync(join(this.folder, 'roots.pem'), this.control.bundle());
+  }
+
+  /** Makes a service known, at these addresses. */
+  serve(service: string, addresses: readonly string[], port = 3000): void {
+    const cluster = `${service}.shop:${port}`;
+    const endpoints: Endpoint[] = addresses.map((address) => ({ address, identity: idOf(service) }));
+    this.control.apply({
+      upsert: {
+        routeTables: [
+          {
+            name: cluster,
+            virtualHosts: [
+              { hosts: ['*'], routes: [{ name: service, action: { kind: 'forward', to: [{ cluster }] } }] },
+            ],
+          },
+        ],
+        clusters: [{ name: cluster, workload: { serverName: `p${port}.${service}.shop.mesh.test` } }],
+        endpoints: [{ cluster, localities: [{ endpoints }] }],
+        services: NAMES.flatMap((more) =>
+          [80, port].map((called) => ({ name: `${service}${more}:${called}`, routeTable: cluster })),
+        ),
+      },
+    });
+  }
+
+  /** Says who may call a service. */
+  protect(
+    service: string,
+    policies: readonly AuthorizationPolicy[],
+    defaultPolicy: 'allow' | 'allowAuthenticated' | 'deny' = 'allowAuthenticated',
+  ): void {
+    this.control.apply({
+      upsert: { workloads: [{ name: idOf(service), defaultPolicy, policies: [...policies] }] },
+    });
+  }
+
+  /** A file with a token for a service. */
+  token(service: string, uses = 1): string {
+    const file = join(this.folder, `${service}-${Math.random().toString(36).slice(2)}.token`);
+    writeFileSync(file, this.control.issueToken(idOf(service), { uses, ttlMs: 60_000 }), { mode: 0o600 });
+    return file;
+  }
+
+  /** Starts a sidecar, and waits until it is ready unless `ready` says no. */
+  async sidecar(t: Test, service: string, options: SidecarOptions = {}): Promise<MeshSidecar> {
+    const [inbound, outbound, admin] = [await freePort(), await freePort(), await freePort()];
+    const flags: Record<string, string> = {
+      '--control': this.control.addresses.join(','),
+      '--trust-anchors': join(this.folder, 'roots.pem'),
+      '--token-file': options.token ?? this.token(service),
+      '--identity': idOf(service),
+      '--name': options.name ?? service,
+      '--inbound': `127.0.0.1:${inbound}`,
+      '--outbound': `127.0.0.1:${outbound}`,
+      '--admin': `127.0.0.1:${admin}`,
+      '--lame-duck': '0s',
+      ...(options.ports && { '--ports': options.ports }),
+      ...options.flags,
+    };
+    const process = start(t, sidecarFile(), Object.entries(flags).flat(), {
+      env: { ...cleanEnvironment(), RUST_BACKTRACE: '1' },
+    });
+    const sidecar = new MeshSidecar(process, inbound, outbound, admin);
+    t.teardown(async () => {
+      await process.kill();
+      if (/panicked at/.test(process.stderr())) throw new Error(`the sidecar panicked: ${process.stderr()}`);
+    });
+    if (options.ready !== false) await process.said(/^mesh-sidecar: ready$/m);
+    return sidecar;
+  }
+
+  /** Waits for an event. */
+  happened(kind: string, is: (event: ControlEvent) => boolean = () => true): Promise<ControlEvent> {
+    return until(`an event ${kind}`, () => this.events.find((event) => event.kind === kind && is(event)));
+  }
+}
+
+export interface SidecarOptions {
+  /** Where its application is: `3000=127.0.0.1:41000`. */
+  readonly ports?: string;
+  readonly name?: string;
+  readonly token?: string;
+  readonly flags?: Readonly<Record<string, string>>;
+  /** Whether to wait until it is ready. */
+  readonly ready?: boolean;
+}
+
+/** A sidecar and its ports. */
+export class MeshSidecar {
+  constructor(
+    readonly process: Running,
+    readonly inbound: number,
+    readonly outbound: number,
+    readonly admin: number,
+  ) {}
+
+  get address(): string {
+    return `127.0.0.1:${this.inbound}`;
+  }
+}
