@@ -59,7 +59,12 @@ export class Mesh {
   }
 
   /** Makes a service known, at these addresses. */
-  serve(service: string, addresses: readonly string[], port = 3000): void {
+  serve(
+    service: string,
+    addresses: readonly string[],
+    port = 3000,
+    protocol: 'auto' | 'http2' = 'auto',
+  ): void {
     const cluster = `${service}.shop:${port}`;
     const endpoints: Endpoint[] = addresses.map((address) => ({ address, identity: idOf(service) }));
     this.control.apply({
@@ -72,7 +77,9 @@ export class Mesh {
             ],
           },
         ],
-        clusters: [{ name: cluster, workload: { serverName: `p${port}.${service}.shop.mesh.test` } }],
+        clusters: [
+          { name: cluster, protocol, workload: { serverName: `p${port}.${service}.shop.mesh.test` } },
+        ],
         endpoints: [{ cluster, localities: [{ endpoints }] }],
         services: NAMES.flatMap((more) =>
           [80, port].map((called) => ({ name: `${service}${more}:${called}`, routeTable: cluster })),
@@ -123,7 +130,11 @@ export class Mesh {
       await process.kill();
       if (/panicked at/.test(process.stderr())) throw new Error(`the sidecar panicked: ${process.stderr()}`);
     });
-    if (options.ready !== false) await process.said(/^mesh-sidecar: ready$/m);
+    if (options.ready !== false) {
+      await process.said(/^mesh-sidecar: ready$/m).catch((error: unknown) => {
+        throw new Error(`${String(error)}: ${process.stderr()}`);
+      });
+    }
     return sidecar;
   }
 

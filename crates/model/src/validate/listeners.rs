@@ -297,7 +297,9 @@ fn workload_ports(
                 unknown("route table", routes, known.route_table_names()),
             );
         }
-        check_targets(known, &port.tcp, &at.key("tcp"), issues);
+        if !port.tcp.is_empty() {
+            check_targets(known, &port.tcp, &at.key("tcp"), issues);
+        }
     }
 }
 

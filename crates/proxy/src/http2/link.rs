@@ -129,7 +129,10 @@ pub(super) async fn establish<N: Net>(
     let Pooled {
         wire, opened, open, ..
     } = pooled;
-    if wire.io.alpn().is_some_and(|agreed| agreed != b"h2") {
+    // Between workloads it is called otherwise.
+    let is_http2 =
+        |agreed: &[u8]| agreed == b"h2" || agreed == mesh_identity::tls::Protocol::Http2.as_bytes();
+    if wire.io.alpn().is_some_and(|agreed| !is_http2(agreed)) {
         return Err(Reason::UpstreamProtocol);
     }
     let clock = {

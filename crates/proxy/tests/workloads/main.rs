@@ -311,3 +311,34 @@ fn a_proxy_without_an_identity_takes_no_workloads() {
         "{refused}"
     );
 }
+
+#[test]
+fn http2_stays_http2() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let at = apply(&basket, &inbound(application(), json!([])));
+    let web = proxy(mesh.workload("web"));
+    let own = apply(&web, &outbound(at[0], "basket", 3000));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let answer = runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(own[0]).await.unwrap();
+        let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::get("http://basket/items").body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        let response = response.await.unwrap();
+        let mut body = response.into_body();
+        let mut text = String::new();
+        while let Some(chunk) = body.data().await {
+            text.push_str(&String::from_utf8_lossy(&chunk.unwrap()));
+        }
+        text
+    });
+    assert!(
+        answer.contains(&format!("x-mesh-peer: {}", id("web"))),
+        "{answer}"
+    );
+}

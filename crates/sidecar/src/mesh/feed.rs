@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
 use mesh_model::resources::{
     Action, Address, Cluster, Discovery, Endpoints, HostPattern, Listener, Resources, RouteTable,
-    WeightedCluster,
+    UpstreamProtocol, WeightedCluster,
 };
 use mesh_model::validate::validate;
 use mesh_xds::kind::Kind;
@@ -273,9 +273,12 @@ impl Feed {
         }
         for forward in &self.workload.forward {
             let table = self.names.get(&forward.name).and_then(|name| name.live.as_ref());
-            if let Some((listener, table)) =
-                table.and_then(|table| plain(&forward.name, &forward.address, table))
-            {
+            let takes_streams = |name: &str| {
+                let cluster = self.clusters.get(name);
+                cluster.is_none_or(|cluster| cluster.protocol == UpstreamProtocol::Auto)
+            };
+            let made = table.and_then(|table| plain(&forward.name, &forward.address, table, takes_streams));
+            if let Some((listener, table)) = made {
                 resources.listeners.push(listener);
                 resources.route_tables.push(table);
             }
@@ -405,8 +408,14 @@ fn egress(name: &str) -> Option<(Cluster, Option<Endpoints>)> {
     }
 }
 
-/// A listener for one name, whatever host its clients ask for.
-fn plain(name: &str, address: &Address, table: &RouteTable) -> Option<(Listener, RouteTable)> {
+/// A listener for one name, whatever host its clients ask for. What is known to speak HTTP gets nothing else: a client
+/// that is silent for a moment would have it called as a stream of bytes.
+fn plain(
+    name: &str,
+    address: &Address,
+    table: &RouteTable,
+    takes_streams: impl Fn(&str) -> bool,
+) -> Option<(Listener, RouteTable)> {
     let of = format!("forward:{name}");
     let mut host = table.virtual_hosts.first()?.clone();
     host.hosts = vec![HostPattern::Any];
@@ -417,7 +426,9 @@ fn plain(name: &str, address: &Address, table: &RouteTable) -> Option<(Listener,
     let mut listener = Listener::new(&*of, address.clone());
     listener.direction = mesh_model::resources::Direction::Outbound;
     listener.routes = Some(of.clone());
-    listener.tcp = first.unwrap_or_else(Vec::<WeightedCluster>::new);
+    listener.tcp = first
+        .filter(|to| to.iter().all(|to| takes_streams(&to.cluster)))
+        .unwrap_or_else(Vec::<WeightedCluster>::new);
     let table = RouteTable {
         name: of,
         virtual_hosts: vec![host],

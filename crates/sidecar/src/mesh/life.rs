@@ -20,7 +20,7 @@ use mesh_protocol::message::{
 use mesh_protocol::{Control, Error};
 use mesh_proxy::log::{Level, Log};
 use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Phase, Proxy};
-use mesh_xds::client::{Client, Event, REMEMBER_UNKNOWN, Subscribed};
+use mesh_xds::client::{Client, Event, Subscribed};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
 use rustls::pki_types::CertificateDer;
@@ -55,8 +55,6 @@ pub(crate) struct Life<'a> {
     applying: Option<Applying>,
     /// Where each listener is.
     listening: Vec<(String, Address)>,
-    /// When what nobody knew is asked for again.
-    ask_again: Option<Instant>,
     /// Since when something is to be applied.
     dirty: Option<Instant>,
     denied: DenyList,
@@ -114,7 +112,6 @@ impl<'a> Life<'a> {
             usage: Usage::default(),
             applying: None,
             listening: Vec::new(),
-            ask_again: None,
             dirty: None,
             denied: DenyList::new(),
             denied_parts: DenyList::new(),
@@ -281,7 +278,6 @@ impl<'a> Life<'a> {
                 told = is;
             }
             let (due, deadline) = (self.manager.due(), self.client.deadline());
-            let ask_again = self.ask_again;
             tokio::select! {
                 sent = ads.outgoing.flush(), if ads.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
                 sent = reports.outgoing.flush(), if reports.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
@@ -300,7 +296,6 @@ impl<'a> Life<'a> {
                     }
                 }
                 () = self.go_on() => {}
-                () = at(ask_again) => {}
                 () = at(deadline) => {
                     self.client.tick(Instant::now());
                     self.events();
@@ -457,7 +452,6 @@ impl<'a> Life<'a> {
     /// Brings the subscriptions up to what is wished for.
     fn subscribe(&mut self) {
         let now = Instant::now();
-        self.ask_again = None;
         let wishes = self.feed.wishes();
         let gone: Vec<_> = self.subscribed.difference(&wishes).cloned().collect();
         for (kind, name) in gone {
@@ -469,13 +463,15 @@ impl<'a> Life<'a> {
             if self.subscribed.contains(&(kind, name.clone())) {
                 continue;
             }
-            match self.client.subscribe(kind, &name, now) {
+            let subscribed = match kind == Kind::Listener && self.feed.is_kept(&name) {
+                true => self.client.subscribe_lasting(kind, &name, now),
+                false => self.client.subscribe(kind, &name, now),
+            };
+            match subscribed {
                 Subscribed::Yes => drop(self.subscribed.insert((kind, name))),
-                Subscribed::Unknown if kind == Kind::Listener && !self.feed.is_kept(&name) => {
-                    self.does_not_exist(kind, &name);
-                }
-                // What is wanted all the same is asked for again: it may come to be.
-                Subscribed::Unknown => self.ask_again = Some(now + REMEMBER_UNKNOWN),
+                Subscribed::Unknown if kind == Kind::Listener => self.does_not_exist(kind, &name),
+                // It is asked for again when something else happens.
+                Subscribed::Unknown => {}
                 // It is asked for when others were answered.
                 Subscribed::Full => break,
             }
@@ -548,7 +544,9 @@ impl<'a> Life<'a> {
             match event {
                 Event::Removed(kind, name) => self.feed.removed(kind, &name),
                 Event::DoesNotExist(kind, name) => {
-                    self.subscribed.remove(&(kind, name.clone()));
+                    if kind != Kind::Listener || !self.feed.is_kept(&name) {
+                        self.subscribed.remove(&(kind, name.clone()));
+                    }
                     self.does_not_exist(kind, &name);
                 }
                 Event::Held { clusters, .. } => self.log().warn(

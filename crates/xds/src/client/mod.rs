@@ -45,7 +45,7 @@ const INVALID_ARGUMENT: i32 = 3;
 pub enum Event {
     /// The resource is gone: it was removed, and the time it was held, if it was, is over. The subscription stays.
     Removed(Kind, String),
-    /// Nobody knows the name. The subscription is over.
+    /// Nobody knows the name. The subscription is over, unless it is a lasting one.
     DoesNotExist(Kind, String),
     /// Clusters were removed and are kept until then, since too many went at once.
     Held {
@@ -110,6 +110,15 @@ impl Client {
         }
         of_kind.want(name, deadline);
         Subscribed::Yes
+    }
+
+    /// Wants a resource, and goes on to when nobody knows it: it is told of when it comes to be.
+    pub fn subscribe_lasting(&mut self, kind: Kind, name: &str, now: Instant) -> Subscribed {
+        let subscribed = self.subscribe(kind, name, now);
+        if let Some(want) = self.of(kind).wants.get_mut(name) {
+            want.lasts = true;
+        }
+        subscribed
     }
 
     /// Wants it no more; it is forgotten.
@@ -209,6 +218,11 @@ impl Client {
 
     fn unknown(&mut self, kind: Kind, name: &str, now: Instant) {
         let of_kind = self.of(kind);
+        if of_kind.wants.get(name).is_some_and(|want| want.lasts) {
+            of_kind.gone(name);
+            self.events.push_back(Event::DoesNotExist(kind, name.to_owned()));
+            return;
+        }
         of_kind.unwant(name);
         of_kind.remember_unknown(name, now + REMEMBER_UNKNOWN, MAX_PENDING);
         self.events.push_back(Event::DoesNotExist(kind, name.to_owned()));

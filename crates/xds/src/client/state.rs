@@ -9,6 +9,8 @@ use crate::wire::{DeltaDiscoveryRequest, Status};
 #[derive(Debug)]
 pub(super) struct Want {
     pub(super) known: Known,
+    /// Whether it is wanted even when nobody knows it: it may come to be.
+    pub(super) lasts: bool,
 }
 
 /// What is known of it.
@@ -63,8 +65,8 @@ impl PerKind {
     }
 
     pub(super) fn want(&mut self, name: &str, deadline: Option<Instant>) {
-        let known = Known::Pending { deadline };
-        self.wants.insert(name.to_owned(), Want { known });
+        let (known, lasts) = (Known::Pending { deadline }, false);
+        self.wants.insert(name.to_owned(), Want { known, lasts });
         self.subscribe.insert(name.to_owned());
         self.unsubscribe.remove(name);
     }

@@ -327,3 +327,31 @@ fn waits_between_streams_grow_until_something_is_heard() {
     client.received(response(Kind::Cluster, "1", &[], &[]), now, all_good);
     assert_eq!(client.disconnected(u32::MAX), SECOND);
 }
+
+#[test]
+fn a_lasting_wish_hears_of_what_comes_to_be() {
+    let now = Instant::now();
+    let mut client = client();
+    client.subscribe_lasting(Kind::Listener, "me", now);
+    client.connected(now);
+    requests(&mut client);
+    client.received(response(Kind::Listener, "1", &[], &["me"]), now, all_good);
+    let unknown = Event::DoesNotExist(Kind::Listener, "me".into());
+    assert_eq!(events(&mut client), [unknown]);
+    assert!(
+        requests(&mut client)
+            .iter()
+            .all(|request| request.resource_names_unsubscribe.is_empty()),
+        "it is still wanted"
+    );
+    let mut taken = 0;
+    client.received(
+        response(Kind::Listener, "2", &[("me", "1")], &[]),
+        now,
+        |_, _, _| {
+            taken += 1;
+            Ok(())
+        },
+    );
+    assert_eq!(taken, 1);
+}
