@@ -84,7 +84,7 @@ test('HTTP/2 stays HTTP/2, and bytes stay bytes', async (t) => {
     outgoing.end(`${incoming.httpVersion} ${incoming.url} ${incoming.headers['x-mesh-peer']}`);
   });
   const h2 = await serve(t, server as unknown as http.Server);
-  const echo = createServer((socket) => socket.pipe(socket)).listen(0, '127.0.0.1');
+  const echo = createServer((socket) => socket.on('error', () => {}).pipe(socket)).listen(0, '127.0.0.1');
   t.teardown(() => echo.close());
   await once(echo, 'listening');
   const echoed = `127.0.0.1:${(echo.address() as { port: number }).port}`;
@@ -106,18 +106,19 @@ test('HTTP/2 stays HTTP/2, and bytes stay bytes', async (t) => {
   });
   const [plain, bytes] = [await freePort(), await freePort()];
   const web = await mesh.sidecar(t, 'web', {
-    flags: { '--forward': `basket:3000=127.0.0.1:${plain},ledger:5432=127.0.0.1:${bytes}` },
+    flags: { '--forward': `basket:3000=127.0.0.1:${plain},ledger:5432=127.0.0.1:${bytes}/tcp` },
   });
   await web.process.said(/forward:ledger:5432 listens on/);
   await web.process.said(/forward:basket:3000 listens on/);
   const session = http2.connect(`http://127.0.0.1:${plain}`);
+  session.on('error', () => {});
   t.teardown(() => session.destroy());
   const stream = session.request({ ':path': '/items' });
   let text = '';
   stream.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
   await within('the answer', once(stream, 'end'));
   t.is(text, `2.0 /items ${idOf('web')}`);
-  const socket = connect(bytes, '127.0.0.1');
+  const socket = connect(bytes, '127.0.0.1').on('error', () => {});
   socket.write('hello');
   const [back] = (await within('the echo', once(socket, 'data'))) as [Buffer];
   t.is(back.toString(), 'hello');

@@ -205,7 +205,7 @@ test('every copy is started with a port and a sidecar of its own, and becomes an
       `--ports=3000=127\\.0\\.0\\.1:${two.env['PORT']},9000=127\\.0\\.0\\.1:${two.env['PORT_GRPC']} `,
     ),
     /--egress=known/,
-    /--forward=web:3000=127\.0\.0\.1:\d+,web:9000=127\.0\.0\.1:\d+,basket:80=\S+,ledger:5432=\S+ /,
+    /--forward=web:3000=127\.0\.0\.1:\d+,web:9000=127\.0\.0\.1:\d+,basket:80=\S+,ledger:5432=\S+\/tcp /,
     /\n600\n700\ntoken of spiffe:\/\/mesh\.local\/ns\/default\/sa\/web$/,
   ]) {
     t.regex(told, flag);

@@ -39,7 +39,7 @@ usage:
   --inbound ADDRESS   where other workloads call it                                     MESH_INBOUND
   --outbound ADDRESS  where its own calls others, as a proxy                            MESH_OUTBOUND
   --ports LIST        PORT=ADDRESS of its application, /http1, /http2 or /tcp behind    MESH_PORTS
-  --forward LIST      NAME:PORT=ADDRESS: plain listeners that lead to one name          MESH_FORWARD
+  --forward LIST      NAME:PORT=ADDRESS: plain listeners for one name, /tcp for bytes    MESH_FORWARD
   --transparent on    connections are redirected here by the kernel (mesh redirect)     MESH_TRANSPARENT
   --egress WHICH      any, or known: services of the mesh only (default any)            MESH_EGRESS
   --name-idle SPAN    how long a name is kept that nobody calls (default 10m)           MESH_NAME_IDLE
@@ -284,7 +284,8 @@ fn running(given: &mut Given) -> Running {
 /// The settings of a workload, where there is a control plane.
 fn workload(given: &mut Given) -> Option<Workload> {
     if !given.values.contains_key("--control") {
-        for flag in ["--identity", "--inbound", "--outbound", "--trust-anchors"] {
+        // MESH_OUTBOUND is what applications are told: one of them may be another proxy.
+        for flag in ["--identity", "--inbound", "--trust-anchors"] {
             if given.values.contains_key(flag) {
                 given
                     .problems

@@ -139,16 +139,23 @@ export interface Credentials {
 /** The flags of a copy's sidecar. */
 export function sidecarFlags(
   copy: CopyPlan,
-  { settings }: MeshPlan,
+  mesh: MeshPlan,
   places: Places,
   { control, trustAnchors, tokenFile }: Credentials,
 ): string[] {
   const { service } = copy;
+  const { settings } = mesh;
   const ports = service.ports.map(({ port, protocol }) => {
     const suffix = protocol === 'auto' ? '' : `/${protocol}`;
     return `${port}=${places.ports.get(port)}${suffix}`;
   });
-  const forwards = [...places.forwards].map(([target, address]) => `${target}=${address}`);
+  // Nothing is looked for in the bytes of what is no HTTP.
+  const isTcp = new Set(
+    forwarded(mesh.services).flatMap(({ target, scheme }) => (scheme === 'tcp' ? [target] : [])),
+  );
+  const forwards = [...places.forwards].map(
+    ([target, address]) => `${target}=${address}${isTcp.has(target) ? '/tcp' : ''}`,
+  );
   const flags: Record<string, string> = {
     '--control': control.join(','),
     '--trust-anchors': trustAnchors,

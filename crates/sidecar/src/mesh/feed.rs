@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
 use mesh_model::resources::{
-    Action, Address, Cluster, Discovery, Endpoints, HostPattern, Listener, Resources, RouteTable,
-    UpstreamProtocol, WeightedCluster,
+    Action, Address, Cluster, Direction, Discovery, Endpoints, HostPattern, Listener, ListenerProtocol,
+    Resources, RouteTable, UpstreamProtocol,
 };
 use mesh_model::validate::validate;
 use mesh_xds::kind::Kind;
@@ -21,7 +21,7 @@ use mesh_xds::translate::{ServiceListener, Translate, TrustRoots, WorkloadListen
 use mesh_xds::wire::Any;
 
 use super::own;
-use super::settings::Workload;
+use super::settings::{Forward, Workload};
 use crate::direct::{To, target};
 use crate::parts::{at, everything_to};
 
@@ -89,7 +89,7 @@ impl Feed {
         self.names.retain(|_, name| {
             let clusters = || name.live.iter().flat_map(clusters_of);
             let is_live = name.live.is_some() && name.answered;
-            name.pinned || !is_live || !clusters().all(|cluster| is_idle(cluster))
+            name.pinned || !is_live || !clusters().all(&is_idle)
         });
     }
 
@@ -277,10 +277,10 @@ impl Feed {
                 let cluster = self.clusters.get(name);
                 cluster.is_none_or(|cluster| cluster.protocol == UpstreamProtocol::Auto)
             };
-            let made = table.and_then(|table| plain(&forward.name, &forward.address, table, takes_streams));
+            let made = table.and_then(|table| plain(forward, table, takes_streams));
             if let Some((listener, table)) = made {
                 resources.listeners.push(listener);
-                resources.route_tables.push(table);
+                resources.route_tables.extend(table);
             }
         }
         Some(resources)
@@ -411,29 +411,33 @@ fn egress(name: &str) -> Option<(Cluster, Option<Endpoints>)> {
 /// A listener for one name, whatever host its clients ask for. What is known to speak HTTP gets nothing else: a client
 /// that is silent for a moment would have it called as a stream of bytes.
 fn plain(
-    name: &str,
-    address: &Address,
+    forward: &Forward,
     table: &RouteTable,
     takes_streams: impl Fn(&str) -> bool,
-) -> Option<(Listener, RouteTable)> {
-    let of = format!("forward:{name}");
+) -> Option<(Listener, Option<RouteTable>)> {
+    let of = format!("forward:{}", forward.name);
     let mut host = table.virtual_hosts.first()?.clone();
     host.hosts = vec![HostPattern::Any];
     let first = host.routes.iter().find_map(|route| match &route.action {
         Action::Forward { to } => Some(to.clone()),
         _ => None,
     });
-    let mut listener = Listener::new(&*of, address.clone());
-    listener.direction = mesh_model::resources::Direction::Outbound;
+    let mut listener = Listener::new(&*of, forward.address.clone());
+    listener.direction = Direction::Outbound;
+    if forward.is_tcp {
+        listener.protocol = ListenerProtocol::Tcp;
+        listener.tcp = first?;
+        return Some((listener, None));
+    }
     listener.routes = Some(of.clone());
     listener.tcp = first
         .filter(|to| to.iter().all(|to| takes_streams(&to.cluster)))
-        .unwrap_or_else(Vec::<WeightedCluster>::new);
+        .unwrap_or_default();
     let table = RouteTable {
         name: of,
         virtual_hosts: vec![host],
     };
-    Some((listener, table))
+    Some((listener, Some(table)))
 }
 
 #[cfg(test)]

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use mesh_identity::manager::Standing;
-use mesh_identity::{Denied, DenyList, Manager, MeshTls, Serial, Svid, TrustBundle, WorkloadKey};
+use mesh_identity::{DenyList, Manager, MeshTls, TrustBundle};
 use mesh_model::resources::Address;
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::client::{Ads, Reports, server_name};
 use mesh_protocol::message::{
-    CertificateState, ConfigState, Draining, FromControl, FromSidecar, Hello, Protocol, Ready, ServicePort,
-    SignRequest,
+    ConfigState, Draining, FromControl, FromSidecar, Hello, Protocol, Ready, ServicePort,
 };
 use mesh_protocol::{Control, Error};
 use mesh_proxy::log::{Level, Log};
@@ -23,13 +22,12 @@ use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Phase, Proxy}
 use mesh_xds::client::{Client, Event, Subscribed};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::edges::Edges;
 use super::feed::Feed;
 use super::settings::{PortProtocol, Workload};
-use super::state::{Identity, State};
+use super::state::State;
+use super::usage::Usage;
 
 /// How often calls are reported unless the control plane says otherwise.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -42,26 +40,26 @@ type Applying = Pin<Box<dyn Future<Output = Result<Applied, ApplyError>>>>;
 
 /// A sidecar's life in its mesh.
 pub(crate) struct Life<'a> {
-    workload: Workload,
-    proxy: &'a Proxy,
-    tls: Arc<MeshTls>,
-    manager: Manager,
-    client: Client,
-    feed: Feed,
-    subscribed: BTreeSet<(Kind, String)>,
-    state: Option<State>,
-    edges: Edges,
-    usage: Usage,
-    applying: Option<Applying>,
+    pub(super) workload: Workload,
+    pub(super) proxy: &'a Proxy,
+    pub(super) tls: Arc<MeshTls>,
+    pub(super) manager: Manager,
+    pub(super) client: Client,
+    pub(super) feed: Feed,
+    pub(super) subscribed: BTreeSet<(Kind, String)>,
+    pub(super) state: Option<State>,
+    pub(super) edges: Edges,
+    pub(super) usage: Usage,
+    pub(super) applying: Option<Applying>,
     /// Where each listener is.
-    listening: Vec<(String, Address)>,
+    pub(super) listening: Vec<(String, Address)>,
     /// Since when something is to be applied.
-    dirty: Option<Instant>,
-    denied: DenyList,
+    pub(super) dirty: Option<Instant>,
+    pub(super) denied: DenyList,
     /// Revocations that came in parts.
-    denied_parts: DenyList,
-    telemetry_every: Duration,
-    random: u64,
+    pub(super) denied_parts: DenyList,
+    pub(super) telemetry_every: Duration,
+    pub(super) random: u64,
 }
 
 /// Reads the roots that vouch for the control plane, as whom a proxy then starts.
@@ -80,7 +78,7 @@ pub(crate) fn trust(workload: &Workload) -> Result<Arc<MeshTls>, String> {
 }
 
 /// Why a connection is left.
-enum Left {
+pub(super) enum Left {
     /// It ended.
     Ended(Error),
     /// Another certificate is to be shown.
@@ -126,35 +124,8 @@ impl<'a> Life<'a> {
         Ok(life)
     }
 
-    fn log(&self) -> &Arc<Log> {
+    pub(super) fn log(&self) -> &Arc<Log> {
         self.proxy.log()
-    }
-
-    /// Takes up what was kept.
-    fn restore(&mut self, now: SystemTime) {
-        let Some(state) = &self.state else { return };
-        let identity = state.identity().and_then(|kept| {
-            let key = WorkloadKey::from_pem(&kept.key).ok()?;
-            let chain = CertificateDer::pem_slice_iter(&kept.chain)
-                .collect::<Result<_, _>>()
-                .ok()?;
-            let domain = self.workload.identity.trust_domain().clone();
-            let bundle = Arc::new(TrustBundle::from_pem(domain, &kept.roots).ok()?);
-            self.manager.restored(&key, chain, bundle, now).ok()
-        });
-        let configuration = state.configuration();
-        match (identity, configuration) {
-            (Some(_), Some(kept)) => {
-                self.feed.restore(kept);
-                self.dirty = Some(Instant::now());
-                self.log()
-                    .info("serving what was kept until the control plane answers", &[]);
-            }
-            (None, Some(_)) => self
-                .log()
-                .info("what was kept is of no use without its certificate", &[]),
-            _ => {}
-        }
     }
 
     /// Lives until it is dropped.
@@ -199,7 +170,7 @@ impl<'a> Life<'a> {
     }
 
     /// Does the next thing that needs no control plane. May be given up at any time.
-    async fn go_on(&mut self) {
+    pub(super) async fn go_on(&mut self) {
         self.apply();
         let applies_at = self.applies_at();
         let proxy = self.proxy;
@@ -326,82 +297,6 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Gets a certificate.
-    async fn sign(&mut self, control: &Control) -> Result<(), Left> {
-        let failed = |life: &mut Self, error: Error| {
-            life.manager.failed(SystemTime::now());
-            let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
-            life.log().warn("no certificate", &fields);
-            Left::Ended(error)
-        };
-        let csr = match self.manager.request() {
-            Ok(csr) => csr,
-            Err(error) => return Err(Left::Tls(format!("no certificate can be asked for: {error}"))),
-        };
-        let token = match (
-            &self.workload.token_file,
-            self.manager.standing(SystemTime::now()),
-        ) {
-            // A certificate that is good proves more than a token that may be spent.
-            (Some(file), Standing::None | Standing::Expired) => match std::fs::read_to_string(file) {
-                Ok(token) => token.trim().to_owned(),
-                Err(error) => return Err(Left::Tls(format!("--token-file: {file}: {error}"))),
-            },
-            _ => String::new(),
-        };
-        let request = SignRequest {
-            csr,
-            token,
-            attestation: None,
-        };
-        let mut signing = Box::pin(async { control.sign(request).await });
-        let signed = loop {
-            tokio::select! {
-                signed = &mut signing => break signed,
-                () = self.go_on() => {}
-            }
-        };
-        let signed = match signed {
-            Ok(signed) => signed,
-            Err(error) => return Err(failed(self, error)),
-        };
-        let chain: Vec<_> = signed.chain.into_iter().map(CertificateDer::from).collect();
-        let domain = self.workload.identity.trust_domain().clone();
-        let bundle = TrustBundle::from_pem(domain, signed.roots.as_bytes())
-            .map_err(|error| failed(self, protocol(&format!("the roots can't be used: {error}"))))?;
-        let svid = self
-            .manager
-            .answered(chain, Arc::new(bundle), SystemTime::now())
-            .map_err(|error| failed(self, protocol(&error.to_string())))?;
-        let ends = svid.own().not_after;
-        let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
-        self.log().info(
-            "a certificate came",
-            &[
-                ("identity", &self.workload.identity),
-                ("seconds", &left.as_secs()),
-            ],
-        );
-        self.keep_identity(&svid, signed.roots.as_bytes());
-        Ok(())
-    }
-
-    fn keep_identity(&self, svid: &Svid, roots: &[u8]) {
-        let Some(state) = &self.state else { return };
-        let Some(Ok(key)) = self.manager.key().map(WorkloadKey::to_pem) else {
-            return;
-        };
-        let identity = Identity {
-            key: key.as_bytes().to_vec(),
-            chain: svid.chain_pem().into_bytes(),
-            roots: roots.to_vec(),
-        };
-        if let Err(error) = state.keep_identity(&identity) {
-            self.log()
-                .warn("the certificate can't be kept", &[("error", &error)]);
-        }
-    }
-
     fn hello(&self) -> Hello {
         let ports = self.workload.ports.iter().map(|port| ServicePort {
             service: self.workload.service.clone(),
@@ -420,16 +315,6 @@ impl<'a> Life<'a> {
             inbound_address: self.workload.inbound.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-        }
-    }
-
-    fn certificate(&self) -> CertificateState {
-        let svid = self.tls.svid();
-        let own = svid.as_deref().map(Svid::own);
-        let ends = own.and_then(|own| own.not_after.duration_since(SystemTime::UNIX_EPOCH).ok());
-        CertificateState {
-            not_after: ends.map_or(0, |ends| i64::try_from(ends.as_secs()).unwrap_or(i64::MAX)),
-            serial: own.map(|own| own.serial.to_string()).unwrap_or_default(),
         }
     }
 
@@ -520,25 +405,6 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    /// Judges by other roots.
-    fn trust(&mut self, pem: &str) {
-        let domain = self.workload.identity.trust_domain().clone();
-        let bundle = TrustBundle::from_pem(domain, pem.as_bytes());
-        let result = match bundle {
-            Ok(bundle) => self
-                .manager
-                .roots(Arc::new(bundle), SystemTime::now())
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = result {
-            self.log().error(
-                "the roots can't be used: the ones before go on",
-                &[("error", &error)],
-            );
-        }
-    }
-
     fn events(&mut self) {
         while let Some(event) = self.client.poll_event() {
             match event {
@@ -625,29 +491,6 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn revoked(&mut self, denied: mesh_protocol::message::Denied) {
-        let now = SystemTime::now();
-        let identities = denied
-            .identities
-            .iter()
-            .filter_map(|id| id.parse().ok().map(Denied::Id));
-        let serials = denied
-            .serials
-            .iter()
-            .filter_map(|serial| serial.parse::<Serial>().ok().map(Denied::Serial));
-        for entry in identities.chain(serials) {
-            if self.denied_parts.deny(entry, None, now).is_err() {
-                self.log().error("more is revoked than can be remembered", &[]);
-            }
-        }
-        if denied.more {
-            return;
-        }
-        self.denied = std::mem::take(&mut self.denied_parts);
-        self.tls.set_denied(Arc::new(self.denied.clone()));
-        self.proxy.judge_again();
-    }
-
     fn report(&mut self, reports: &mut Reports) -> Result<(), Error> {
         let interval = u64::try_from(self.telemetry_every.as_millis()).unwrap_or(u64::MAX);
         let snapshot = self.proxy.store().snapshot();
@@ -689,7 +532,7 @@ fn control_id(own: &SpiffeId) -> Result<SpiffeId, String> {
         .map_err(|error| format!("the control plane has no identity: {error}"))
 }
 
-fn protocol(what: &str) -> Error {
+pub(super) fn protocol(what: &str) -> Error {
     Error::Protocol(what.into())
 }
 
@@ -720,36 +563,5 @@ async fn until(when: SystemTime) {
     const LOOK: Duration = Duration::from_secs(60);
     while let Ok(left) = when.duration_since(SystemTime::now()) {
         tokio::time::sleep(left.min(LOOK)).await;
-    }
-}
-
-/// Which clusters were called when.
-#[derive(Default)]
-struct Usage {
-    clusters: std::collections::HashMap<String, (u64, Instant)>,
-}
-
-impl Usage {
-    fn look(&mut self, report: &mesh_proxy::telemetry::Report, now: Instant) {
-        let mut totals = std::collections::HashMap::<&str, (u64, u64)>::new();
-        for (labels, route) in &report.routes {
-            let (requests, active) = totals.entry(labels.cluster.as_str()).or_default();
-            *requests += route.requests;
-            *active += route.active();
-        }
-        self.clusters
-            .retain(|cluster, _| totals.contains_key(cluster.as_str()));
-        for (cluster, (requests, active)) in totals {
-            let (before, used) = self.clusters.entry(cluster.to_owned()).or_insert((requests, now));
-            if active > 0 || *before != requests {
-                (*before, *used) = (requests, now);
-            }
-        }
-    }
-
-    fn is_idle(&self, cluster: &str, span: Duration) -> bool {
-        self.clusters
-            .get(cluster)
-            .is_some_and(|(_, used)| used.elapsed() >= span)
     }
 }

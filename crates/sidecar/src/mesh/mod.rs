@@ -10,6 +10,8 @@
 //! - [`own`]: what it does by itself.
 //! - [`feed`]: what it needs of the mesh, and what has been said of it.
 //! - [`life`]: the connection with the control plane.
+//! - [`standing`]: its certificate, and whom it believes.
+//! - [`usage`]: which names nobody calls any more.
 //! - [`state`]: what is kept for a start without one.
 //! - [`edges`]: what it reports of its calls.
 
@@ -18,6 +20,8 @@ mod feed;
 mod life;
 mod own;
 pub(crate) mod settings;
+mod standing;
 mod state;
+mod usage;
 
 pub(crate) use life::{Life, trust};

@@ -70,6 +70,8 @@ pub(crate) struct Forward {
     pub(crate) name: String,
     /// Where it listens.
     pub(crate) address: Address,
+    /// Whether only bytes are passed, so that nothing is looked for in them.
+    pub(crate) is_tcp: bool,
 }
 
 /// Ports as `3000=127.0.0.1:41000/http2`, with commas between.
@@ -94,14 +96,19 @@ pub(crate) fn ports(text: &str) -> Result<Vec<Port>, String> {
     list(text, one).ok_or_else(|| EXPECTED.to_owned())
 }
 
-/// Forwards as `basket:3000=127.0.0.1:41001`, with commas between.
+/// Forwards as `basket:3000=127.0.0.1:41001`, or with `/tcp` behind, with commas between.
 pub(crate) fn forwards(text: &str) -> Result<Vec<Forward>, String> {
-    const EXPECTED: &str = "expected NAME:PORT=ADDRESS, with commas between";
+    const EXPECTED: &str = "expected NAME:PORT=ADDRESS, or NAME:PORT=ADDRESS/tcp, with commas between";
     let one = |text: &str| {
         let (name, address) = text.trim().split_once('=')?;
         let (host, port) = name.rsplit_once(':')?;
         port.parse::<u16>().ok()?;
+        let (address, is_tcp) = match address.strip_suffix("/tcp") {
+            Some(address) => (address, true),
+            None => (address, false),
+        };
         Some(Forward {
+            is_tcp,
             name: (!host.is_empty()).then(|| name.to_ascii_lowercase())?,
             address: address.parse().ok()?,
         })
@@ -136,8 +143,9 @@ mod tests {
 
     #[test]
     fn forwards_name_a_service_and_a_port() {
-        let forwards = forwards("Basket:3000=127.0.0.1:41001").unwrap();
-        assert_eq!(forwards[0].name, "basket:3000");
+        let forwards = forwards("Basket:3000=127.0.0.1:41001,ledger:5432=127.0.0.1:1/tcp").unwrap();
+        assert_eq!((&*forwards[0].name, forwards[0].is_tcp), ("basket:3000", false));
+        assert_eq!((&*forwards[1].name, forwards[1].is_tcp), ("ledger:5432", true));
         for wrong in [
             "",
             "basket=127.0.0.1:1",

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use mesh_model::resources::{Endpoint, Locality, WorkloadTls};
 
-use super::super::settings::{Forward, Port, PortProtocol};
+use mesh_model::resources::WeightedCluster;
+
+use super::super::settings::{Port, PortProtocol};
 use super::*;
 
 const ME: &str = "spiffe://mesh.test/ns/shop/sa/web";
@@ -227,6 +229,7 @@ fn a_plain_listener_leads_to_its_name_whatever_host_is_asked_for() {
     let forward = Forward {
         name: "basket:80".into(),
         address: "127.0.0.1:41001".parse().unwrap(),
+        is_tcp: false,
     };
     let mut feed = Feed::new(Workload {
         forward: vec![forward],

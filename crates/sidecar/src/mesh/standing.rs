@@ -1,0 +1,171 @@
+//! How does a workload come by its certificate, keep it, and know whom to believe?
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use mesh_identity::manager::Standing;
+use mesh_identity::{Denied, Serial, Svid, TrustBundle, WorkloadKey};
+use mesh_protocol::message::{CertificateState, SignRequest};
+use mesh_protocol::{Control, Error};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::life::{Left, Life, protocol};
+use super::state::Identity;
+
+impl Life<'_> {
+    /// Takes up what was kept.
+    pub(super) fn restore(&mut self, now: SystemTime) {
+        let Some(state) = &self.state else { return };
+        let identity = state.identity().and_then(|kept| {
+            let key = WorkloadKey::from_pem(&kept.key).ok()?;
+            let chain = CertificateDer::pem_slice_iter(&kept.chain)
+                .collect::<Result<_, _>>()
+                .ok()?;
+            let domain = self.workload.identity.trust_domain().clone();
+            let bundle = Arc::new(TrustBundle::from_pem(domain, &kept.roots).ok()?);
+            self.manager.restored(&key, chain, bundle, now).ok()
+        });
+        let configuration = state.configuration();
+        match (identity, configuration) {
+            (Some(_), Some(kept)) => {
+                self.feed.restore(kept);
+                self.dirty = Some(Instant::now());
+                self.log()
+                    .info("serving what was kept until the control plane answers", &[]);
+            }
+            (None, Some(_)) => self
+                .log()
+                .info("what was kept is of no use without its certificate", &[]),
+            _ => {}
+        }
+    }
+
+    /// Gets a certificate.
+    pub(super) async fn sign(&mut self, control: &Control) -> Result<(), Left> {
+        let failed = |life: &mut Self, error: Error| {
+            life.manager.failed(SystemTime::now());
+            let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
+            life.log().warn("no certificate", &fields);
+            Left::Ended(error)
+        };
+        let csr = match self.manager.request() {
+            Ok(csr) => csr,
+            Err(error) => return Err(Left::Tls(format!("no certificate can be asked for: {error}"))),
+        };
+        let token = match (
+            &self.workload.token_file,
+            self.manager.standing(SystemTime::now()),
+        ) {
+            // A certificate that is good proves more than a token that may be spent.
+            (Some(file), Standing::None | Standing::Expired) => match std::fs::read_to_string(file) {
+                Ok(token) => token.trim().to_owned(),
+                Err(error) => return Err(Left::Tls(format!("--token-file: {file}: {error}"))),
+            },
+            _ => String::new(),
+        };
+        let request = SignRequest {
+            csr,
+            token,
+            attestation: None,
+        };
+        let mut signing = Box::pin(async { control.sign(request).await });
+        let signed = loop {
+            tokio::select! {
+                signed = &mut signing => break signed,
+                () = self.go_on() => {}
+            }
+        };
+        let signed = match signed {
+            Ok(signed) => signed,
+            Err(error) => return Err(failed(self, error)),
+        };
+        let chain: Vec<_> = signed.chain.into_iter().map(CertificateDer::from).collect();
+        let domain = self.workload.identity.trust_domain().clone();
+        let bundle = TrustBundle::from_pem(domain, signed.roots.as_bytes())
+            .map_err(|error| failed(self, protocol(&format!("the roots can't be used: {error}"))))?;
+        let svid = self
+            .manager
+            .answered(chain, Arc::new(bundle), SystemTime::now())
+            .map_err(|error| failed(self, protocol(&error.to_string())))?;
+        let ends = svid.own().not_after;
+        let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
+        self.log().info(
+            "a certificate came",
+            &[
+                ("identity", &self.workload.identity),
+                ("seconds", &left.as_secs()),
+            ],
+        );
+        self.keep_identity(&svid, signed.roots.as_bytes());
+        Ok(())
+    }
+
+    fn keep_identity(&self, svid: &Svid, roots: &[u8]) {
+        let Some(state) = &self.state else { return };
+        let Some(Ok(key)) = self.manager.key().map(WorkloadKey::to_pem) else {
+            return;
+        };
+        let identity = Identity {
+            key: key.as_bytes().to_vec(),
+            chain: svid.chain_pem().into_bytes(),
+            roots: roots.to_vec(),
+        };
+        if let Err(error) = state.keep_identity(&identity) {
+            self.log()
+                .warn("the certificate can't be kept", &[("error", &error)]);
+        }
+    }
+
+    pub(super) fn certificate(&self) -> CertificateState {
+        let svid = self.tls.svid();
+        let own = svid.as_deref().map(Svid::own);
+        let ends = own.and_then(|own| own.not_after.duration_since(SystemTime::UNIX_EPOCH).ok());
+        CertificateState {
+            not_after: ends.map_or(0, |ends| i64::try_from(ends.as_secs()).unwrap_or(i64::MAX)),
+            serial: own.map(|own| own.serial.to_string()).unwrap_or_default(),
+        }
+    }
+
+    /// Judges by other roots.
+    pub(super) fn trust(&mut self, pem: &str) {
+        let domain = self.workload.identity.trust_domain().clone();
+        let bundle = TrustBundle::from_pem(domain, pem.as_bytes());
+        let result = match bundle {
+            Ok(bundle) => self
+                .manager
+                .roots(Arc::new(bundle), SystemTime::now())
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = result {
+            self.log().error(
+                "the roots can't be used: the ones before go on",
+                &[("error", &error)],
+            );
+        }
+    }
+
+    pub(super) fn revoked(&mut self, denied: mesh_protocol::message::Denied) {
+        let now = SystemTime::now();
+        let identities = denied
+            .identities
+            .iter()
+            .filter_map(|id| id.parse().ok().map(Denied::Id));
+        let serials = denied
+            .serials
+            .iter()
+            .filter_map(|serial| serial.parse::<Serial>().ok().map(Denied::Serial));
+        for entry in identities.chain(serials) {
+            if self.denied_parts.deny(entry, None, now).is_err() {
+                self.log().error("more is revoked than can be remembered", &[]);
+            }
+        }
+        if denied.more {
+            return;
+        }
+        self.denied = std::mem::take(&mut self.denied_parts);
+        self.tls.set_denied(Arc::new(self.denied.clone()));
+        self.proxy.judge_again();
+    }
+}
