@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
-import { httpOrigin, request, serve } from '../support/http.js';
+import { httpOrigin, request } from '../support/http.js';
 import { must, run } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
 import { Mesh, type MeshSidecar, freePort, idOf } from './support.js';
@@ -83,12 +83,15 @@ test('HTTP/2 stays HTTP/2, and bytes stay bytes', async (t) => {
   const server = http2.createServer((incoming, outgoing) => {
     outgoing.end(`${incoming.httpVersion} ${incoming.url} ${incoming.headers['x-mesh-peer']}`);
   });
-  const h2 = await serve(t, server as unknown as http.Server);
+  server.listen(0, '127.0.0.1');
+  t.teardown(() => server.close());
+  await once(server, 'listening');
+  const h2 = `127.0.0.1:${(server.address() as { port: number }).port}`;
   const echo = createServer((socket) => socket.on('error', () => {}).pipe(socket)).listen(0, '127.0.0.1');
   t.teardown(() => echo.close());
   await once(echo, 'listening');
   const echoed = `127.0.0.1:${(echo.address() as { port: number }).port}`;
-  const ports = `3000=${h2.address}/http2,5432=${echoed}/tcp`;
+  const ports = `3000=${h2}/http2,5432=${echoed}/tcp`;
   const basket = await mesh.sidecar(t, 'basket', { ports });
   mesh.serve('basket', [basket.address], 3000, 'http2');
   mesh.serve('ledger', [], 5432);

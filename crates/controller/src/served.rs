@@ -112,6 +112,12 @@ impl Served {
         for name in &delete.services {
             services.remove(name);
         }
+        let places: BTreeMap<_, _> = upsert
+            .services
+            .iter()
+            .enumerate()
+            .map(|(at, service)| (service.name.clone(), at))
+            .collect();
         for (at, service) in upsert.services.into_iter().enumerate() {
             if let Err(message) = check_name(&service.name) {
                 issues.push(issue("services", at, "name", IssueCode::BadName, message));
@@ -127,9 +133,10 @@ impl Served {
             let tables = &staged.snapshot().route_tables;
             let lost = services
                 .values()
-                .enumerate()
-                .filter(|(_, service)| !tables.contains_key(service.route_table.as_str()));
-            for (at, service) in lost {
+                .filter(|service| !tables.contains_key(service.route_table.as_str()));
+            for service in lost {
+                // One that was there before loses its table by what is deleted.
+                let at = places.get(&service.name).copied().unwrap_or_default();
                 let message = format!("`{}` has no route table `{}`", service.name, service.route_table);
                 issues.push(issue(
                     "services",

@@ -11,6 +11,7 @@ use mesh_protocol::server::{Delta, Reports, StateOfTheWorld};
 use mesh_protocol::{Caller, Code, Service, Status};
 use mesh_xds::server::{Catalogue, Stream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::edges::Edges;
 use crate::event::{Event, Out};
@@ -19,6 +20,8 @@ use crate::signing::Signing;
 
 /// Names of one message: a list of revocations goes in parts.
 const DENIED_PART: usize = 500;
+/// How long a stream of reports may be silent before its hello.
+const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 /// Changes that come close together go out together.
 const TOGETHER: Duration = Duration::from_millis(2);
 
@@ -160,11 +163,9 @@ impl Service for Plane {
 
     async fn report(&self, caller: &Caller, stream: &mut Reports) -> Result<(), Status> {
         let id = id_of(caller)?;
-        let first = stream
-            .incoming
-            .receive()
-            .await?
-            .and_then(|message| message.message);
+        let hello = timeout(HELLO_DEADLINE, stream.incoming.receive()).await;
+        let late = |_| Status::new(Code::DeadlineExceeded, "there was no hello");
+        let first = hello.map_err(late)??.and_then(|message| message.message);
         let Some(FromSidecar::Hello(hello)) = first else {
             return Err(Status::new(Code::InvalidArgument, "the first message is a hello"));
         };

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use mesh_identity::authority::{Authority, SignError};
+use mesh_identity::authority::{Authority, MAX_TTL, SignError};
 use mesh_identity::token::{MakeError, Tokens};
 use mesh_identity::{Csr, Denied, DenyList, Serial, TooManyDenied};
 use mesh_model::spiffe::SpiffeId;
@@ -76,17 +76,23 @@ impl Signing {
         if let Denied::Id(id) = &denied {
             self.state().tokens.revoke_all(id);
         }
-        let mut list = DenyList::clone(&self.denied.borrow());
-        list.deny(denied, None, SystemTime::now())?;
-        self.denied.send_replace(Arc::new(list));
-        Ok(())
+        let now = SystemTime::now();
+        // No certificate lives longer: then its number means nothing.
+        let until = match &denied {
+            Denied::Id(_) => None,
+            Denied::Serial(_) => Some(now + MAX_TTL),
+        };
+        let mut result = Ok(());
+        self.denied
+            .send_modify(|list| result = Arc::make_mut(list).deny(denied, until, now));
+        result
     }
 
     /// Takes a revocation back; whether there was one.
     pub(crate) fn allow(&self, denied: &Denied) -> bool {
-        let mut list = DenyList::clone(&self.denied.borrow());
-        let was = list.allow(denied);
-        self.denied.send_replace(Arc::new(list));
+        let mut was = false;
+        self.denied
+            .send_modify(|list| was = Arc::make_mut(list).allow(denied));
         was
     }
 
@@ -175,6 +181,10 @@ impl Signing {
         };
         let mut state = self.state();
         let State { authority, tokens } = &mut *state;
+        // The decision took its time.
+        if self.denied.borrow().denies_id(&id) {
+            return refused(Code::PermissionDenied, "revoked: the identity was revoked".into());
+        }
         if is_token {
             // It may have been spent meanwhile.
             tokens.check(&request.token, Some(&id), now).map_err(|error| {
