@@ -1,0 +1,202 @@
+// Does an unmodified client reach an unmodified server through both sidecars, with mTLS on the wire? Two machines as two
+// network namespaces, which the test makes and takes away.
+
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { startControlPlane } from '../../src/mesh/native-control-plane.js';
+import { DEFAULT_REDIRECTION, nftables } from '../../src/redirect/rules.js';
+import { type Running, run, start } from '../support/processes.js';
+import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
+import { until } from '../support/wait.js';
+
+type Test = Pick<ExecutionContext, 'teardown'>;
+
+const has = (tool: string): boolean => spawnSync('sh', ['-c', `command -v ${tool}`]).status === 0;
+const can = process.getuid?.() === 0 && ['ip', 'nft', 'tcpdump', 'setpriv', 'curl'].every(has);
+const TRUST = 'mesh.test';
+const idOf = (service: string): string => `spiffe://${TRUST}/ns/shop/sa/${service}`;
+
+function must(command: string, input?: string): string {
+  const { status, stdout, stderr } = spawnSync('sh', ['-ec', command], { input, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${command}: ${stderr}`);
+  return stdout;
+}
+
+/** A machine. */
+class Machine {
+  constructor(
+    readonly name: string,
+    readonly address: string,
+    readonly address6: string,
+  ) {}
+
+  run(command: string, input?: string): string {
+    return must(`ip netns exec ${this.name} ${command}`, input);
+  }
+
+  start(t: Test, ...command: string[]): Running {
+    return start(t, 'ip', ['netns', 'exec', this.name, ...command], { env: cleanEnvironment() });
+  }
+}
+
+/** Two machines on a wire, which this one is on as well. */
+function machines(t: Test): { web: Machine; basket: Machine; here: string; wire: string } {
+  const id = process.pid.toString(36);
+  const wire = `mb${id}`;
+  must(
+    `ip link add ${wire} type bridge && ip addr add 198.18.7.254/24 dev ${wire} && ip link set ${wire} up`,
+  );
+  t.teardown(() => must(`ip link del ${wire}`));
+  const made = [1, 2].map((number) => {
+    const name = `mesh-${number}-${id}`;
+    const machine = new Machine(name, `198.18.7.${number}`, `fd00:7::${number}`);
+    const [inside, outside] = [`mi${number}${id}`, `mo${number}${id}`];
+    must(`ip netns add ${name}`);
+    t.teardown(() => must(`ip netns del ${name}`));
+    must(`ip link add ${outside} type veth peer name ${inside} netns ${name}`);
+    must(`ip link set ${outside} master ${wire} up`);
+    must(`ip -n ${name} addr add ${machine.address}/24 dev ${inside}`);
+    must(`ip -n ${name} addr add ${machine.address6}/64 dev ${inside} nodad`);
+    must(`ip -n ${name} link set lo up && ip -n ${name} link set ${inside} up`);
+    return machine;
+  });
+  const [web, basket] = made as [Machine, Machine];
+  return { web, basket, here: '198.18.7.254', wire };
+}
+
+const SERVER = `
+const http = require('node:http');
+const net = require('node:net');
+http.createServer((request, response) => response.end(
+  'plain ' + request.httpVersion + ' ' + request.url + ' ' + request.headers['x-mesh-peer'],
+)).listen(3000, '::');
+net.createServer((socket) => {
+  socket.on('error', () => {});
+  socket.write('plain greeting\\n');
+  socket.pipe(socket);
+}).listen(5432, '::');
+console.error('up');
+`;
+
+const CALLER = `
+const socket = require('node:net').connect(5432, process.argv[1]);
+let text = '';
+socket.on('data', (chunk) => {
+  text += chunk;
+  if (text === 'plain greeting\\n') socket.write('plain question');
+  if (text.endsWith('question')) { console.log(text); socket.destroy(); }
+});
+`;
+
+(can ? test : test.skip)(
+  'two machines: an unmodified client, an unmodified server, and nothing plain on the wire',
+  async (t) => {
+    const { web, basket, here, wire } = machines(t);
+    const folder = mkdtempSync(join(tmpdir(), 'mesh-machines-'));
+    chmodSync(folder, 0o755);
+    const file = (name: string, text: string): string => {
+      const path = join(folder, name);
+      writeFileSync(path, text);
+      chmodSync(path, 0o644);
+      return path;
+    };
+    const probe = createServer().listen(0, here);
+    await once(probe, 'listening');
+    const { port } = probe.address() as { port: number };
+    probe.close();
+    await once(probe, 'close');
+    const control = await startControlPlane({
+      listen: [`${here}:${port}`],
+      trustDomain: TRUST,
+      certificateTtlMs: 3_600_000,
+      onEvent: () => {},
+    });
+    t.teardown(() => control.close());
+    const endpoint = { address: `${basket.address}:4143`, identity: idOf('basket') };
+    const clusters = [3000, 5432].map((number) => ({ name: `basket.shop:${number}`, number }));
+    control.apply({
+      upsert: {
+        routeTables: clusters.map(({ name }) => ({
+          name,
+          virtualHosts: [
+            {
+              hosts: ['*'],
+              routes: [{ name: 'all', action: { kind: 'forward' as const, to: [{ cluster: name }] } }],
+            },
+          ],
+        })),
+        clusters: clusters.map(({ name, number }) => ({
+          name,
+          workload: { serverName: `p${number}.basket.shop.${TRUST}` },
+        })),
+        endpoints: clusters.map(({ name }) => ({ cluster: name, localities: [{ endpoints: [endpoint] }] })),
+        services: [
+          { name: 'basket:3000', routeTable: 'basket.shop:3000' },
+          { name: `${basket.address}:5432`, routeTable: 'basket.shop:5432' },
+          { name: `[${basket.address6}]:5432`, routeTable: 'basket.shop:5432' },
+        ],
+      },
+    });
+    const roots = file('roots.pem', control.bundle());
+    // A user that may not look into the folder of the build runs it.
+    const program = join(folder, 'mesh-sidecar');
+    cpSync(sidecarFile(), program);
+    chmodSync(program, 0o755);
+    const sidecar = async (machine: Machine, service: string, ports: string): Promise<Running> => {
+      machine.run('nft -f -', nftables(DEFAULT_REDIRECTION));
+      const token = file(`${service}.token`, control.issueToken(idOf(service), { uses: 1, ttlMs: 60_000 }));
+      const flags: Record<string, string> = {
+        '--control': `${here}:${port}`,
+        '--trust-anchors': roots,
+        '--token-file': token,
+        '--identity': idOf(service),
+        '--admin': 'off',
+        '--inbound': '[::]:4143',
+        '--outbound': '[::]:4140',
+        '--transparent': 'on',
+        ...(ports && { '--ports': ports }),
+      };
+      const asUser = ['setpriv', '--reuid=2102', '--clear-groups', program];
+      const running = machine.start(t, ...asUser, ...Object.entries(flags).flat());
+      await running.said(/^mesh-sidecar: ready$/m);
+      return running;
+    };
+    const server = basket.start(t, process.execPath, '-e', SERVER);
+    await server.said(/up/);
+    await sidecar(basket, 'basket', '3000=127.0.0.1:3000,5432=127.0.0.1:5432/tcp');
+    await sidecar(web, 'web', '');
+
+    const capture = join(folder, 'wire.pcap');
+    const dump = start(t, 'tcpdump', ['-i', wire, '-w', capture, '-U', '--immediate-mode']);
+    await dump.said(/listening on/);
+
+    const inWeb = (...command: string[]) => run('ip', ['netns', 'exec', web.name, ...command]);
+    const curl = (family: string, address: string, ...more: string[]) => {
+      const resolve = ['--resolve', `basket:3000:${address}`];
+      return inWeb('curl', '-sS', '-m', '15', family, ...resolve, ...more, 'http://basket:3000/items');
+    };
+    for (const [family, address] of [
+      ['-4', basket.address],
+      ['-6', `[${basket.address6}]`],
+    ] as const) {
+      const { stdout, stderr } = await curl(family, address);
+      t.is(stdout.toString(), `plain 1.1 /items ${idOf('web')}`, stderr);
+    }
+    for (const address of [basket.address, basket.address6]) {
+      const { stdout, stderr } = await inWeb(process.execPath, '-e', CALLER, address);
+      t.is(stdout.toString(), 'plain greeting\nplain question\n', stderr);
+    }
+
+    await until('packets', () => readFileSync(capture).length > 10_000);
+    dump.signal('SIGINT');
+    await dump.exit;
+    const seen = readFileSync(capture).toString('latin1');
+    t.regex(seen, /basket\.shop\.mesh\.test/, 'server names are seen');
+    t.notRegex(seen, /plain|items/, 'and nothing else');
+  },
+);
