@@ -41,11 +41,14 @@ export function edgesOf({ edges }: MeshStatus, from?: string, to?: string): Doin
     .filter((edge) => matches(from, edge.from) && matches(to, edge.to));
 }
 
-/** How services are doing, as their callers saw it. */
+/** How services are doing, as their callers saw it; what was denied, as they themselves saw it. */
 export function servicesOf({ edges }: MeshStatus, to?: string): Doing[] {
   const outbound = edges.filter(({ direction }) => direction === 'outbound');
+  const inbound = edges.filter(({ direction }) => direction === 'inbound');
+  const deniedOf = (name: string): number =>
+    inbound.reduce((all, { service, denied }) => all + (service === name ? denied : 0), 0);
   return grouped(outbound, targetOf)
-    .map(doing)
+    .map((group) => ({ ...doing(group), denied: deniedOf(group[0]?.service ?? '') }))
     .filter((service) => matches(to, service.to));
 }
 
