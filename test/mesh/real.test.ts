@@ -69,6 +69,11 @@ test('a name leads to a workload, whose application is told who calls', async (t
     mesh.control.edges().find(({ direction, requests }) => direction === 'outbound' && requests === 4),
   );
   t.like(edge, { identity: idOf('web'), service: 'basket.shop', port: 3000, mtls: true });
+  const ends = await numberOf(
+    web,
+    /^mesh_certificate_expiry_timestamp_seconds\{kind="workload",name="[^"]+"\} (\d+)$/m,
+  );
+  t.true(ends > Date.now() / 1000 + 3000 && ends < Date.now() / 1000 + 4000);
   t.deepEqual(
     mesh.control.sidecars().map(({ name, phase }) => [name, phase]),
     [

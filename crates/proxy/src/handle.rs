@@ -4,7 +4,9 @@
 //! nor for a data thread.
 
 use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
 
+use mesh_identity::MeshTls;
 use mesh_store::Store;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
@@ -18,7 +20,7 @@ use crate::on_demand;
 use crate::proxy::{DrainOptions, Phase};
 use crate::reload::Certificates;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::{EndpointSample, EndpointState, Report, Samples, Telemetry};
+use crate::telemetry::{CertificateSample, EndpointSample, EndpointState, Owner, Report, Samples, Telemetry};
 
 /// A way to a running proxy.
 #[derive(Clone)]
@@ -31,6 +33,7 @@ pub struct Handle {
     pub(crate) names: Arc<Names>,
     pub(crate) wanted: Arc<on_demand::Names>,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) identity: Option<Arc<MeshTls>>,
     pub(crate) clock: SystemClock,
     pub(crate) log: Arc<Log>,
     pub(crate) access_log: Arc<AccessLog>,
@@ -103,6 +106,21 @@ impl Handle {
         self.telemetry.look(self.samples())
     }
 
+    /// The certificates that are shown, the workload's own first.
+    fn certificates(&self) -> Vec<CertificateSample> {
+        let own = self.identity.as_ref().and_then(|identity| identity.svid());
+        let own = own.map(|svid| {
+            let ends = svid.own().not_after.duration_since(SystemTime::UNIX_EPOCH);
+            CertificateSample {
+                owner: Owner::Workload,
+                name: svid.own().id.to_string(),
+                not_after: ends.map_or(0, |ends| i64::try_from(ends.as_secs()).unwrap_or(i64::MAX)),
+            }
+        });
+        let others = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        own.into_iter().chain(others.iter().cloned()).collect()
+    }
+
     fn samples(&self) -> Samples {
         let now = self.clock.now();
         let endpoints = self.registry.endpoints().into_iter();
@@ -111,11 +129,7 @@ impl Handle {
                 .map(|(cluster, state)| sample(&cluster, &state, now))
                 .collect(),
             names: self.names.samples(now),
-            certificates: self
-                .certificates
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            certificates: self.certificates(),
         }
     }
 }

@@ -165,7 +165,7 @@ impl Proxy {
         let (asks, asked) = unbounded_channel();
         let (phase_sender, phase) = watch::channel(Phase::Starting);
         let access_log = Arc::new(AccessLog::new(Arc::clone(telemetry.log())));
-        let compiler = Compiler::new(Arc::clone(&telemetry), Arc::clone(&access_log), identity);
+        let compiler = Compiler::new(Arc::clone(&telemetry), Arc::clone(&access_log), identity.clone());
         let registry = Arc::clone(&compiler.registry);
         let wanted = Arc::clone(&compiler.names);
         let admin_address = Arc::default();
@@ -208,6 +208,7 @@ impl Proxy {
                 names,
                 wanted,
                 certificates,
+                identity,
                 clock,
                 log,
                 access_log,

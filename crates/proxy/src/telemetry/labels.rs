@@ -170,6 +170,8 @@ closed_set! {
         Listener = "listener",
         /// A cluster's connections, to servers.
         Cluster = "cluster",
+        /// A workload of a mesh, to others.
+        Workload = "workload",
     }
 }
 

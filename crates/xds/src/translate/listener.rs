@@ -51,20 +51,35 @@ impl Translate for ServiceListener {
         }
         let within = |refusal: Refusal| refusal.within("api_listener");
         let manager: wire::HttpConnectionManager = decode(&api.value, "").map_err(within)?;
-        for filter in manager.http_filters {
-            let is_router = filter
-                .typed_config
-                .is_some_and(|config| config.type_url == ROUTER_URL);
-            if !is_router && !filter.is_optional {
-                let reason = format!("`{}` is not known, and to pass it over is not safe", filter.name);
-                return Err(within(Refusal::new("http_filters", reason)));
-            }
+        let is_router = |filter: &wire::HttpFilter| {
+            let config = filter.typed_config.as_ref();
+            config.is_some_and(|config| config.type_url == ROUTER_URL)
+        };
+        if !manager.http_filters.last().is_some_and(is_router) {
+            return Err(within(Refusal::new(
+                "http_filters",
+                "expected the router as the last one",
+            )));
+        }
+        let unknown = manager
+            .http_filters
+            .iter()
+            .find(|filter| !is_router(filter) && !filter.is_optional);
+        if let Some(filter) = unknown {
+            let reason = format!("`{}` is not known, and to pass it over is not safe", filter.name);
+            return Err(within(Refusal::new("http_filters", reason)));
         }
         let rds = manager
             .rds
             .ok_or_else(|| within(Refusal::new("rds", "expected one")))?;
         if !rds.config_source.is_some_and(|source| source.is_aggregated()) {
             return Err(within(Refusal::new("rds.config_source", "expected ads or self")));
+        }
+        if rds.route_config_name.is_empty() {
+            return Err(within(Refusal::new("rds.route_config_name", "expected a name")));
+        }
+        if !message.filter_chains.is_empty() {
+            return Err(Refusal::new("filter_chains", "what is called has none"));
         }
         Ok(Self {
             name: message.name,

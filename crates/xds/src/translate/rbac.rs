@@ -30,7 +30,12 @@ pub(super) fn filters(
     let deny = rbac(PolicyAction::Deny, of(PolicyAction::Deny, PolicyMode::Enforce))?;
     let would_deny = rbac(PolicyAction::Deny, of(PolicyAction::Deny, PolicyMode::Audit))?;
     let allow = rbac(PolicyAction::Allow, of(PolicyAction::Allow, PolicyMode::Enforce))?;
-    let would_allow = rbac(PolicyAction::Allow, of(PolicyAction::Allow, PolicyMode::Audit))?;
+    // What is enforced already allows under audit too.
+    let both = of(PolicyAction::Allow, PolicyMode::Audit).chain(of(PolicyAction::Allow, PolicyMode::Enforce));
+    let would_allow = match of(PolicyAction::Allow, PolicyMode::Audit).next() {
+        Some(_) => rbac(PolicyAction::Allow, both)?,
+        None => None,
+    };
     let allow = allow.or_else(|| by_default(default));
     let filter = |suffix: &str, rules: Option<Rbac>, shadow_rules: Option<Rbac>| {
         (rules.is_some() || shadow_rules.is_some()).then(|| HttpFilter {
@@ -81,7 +86,10 @@ fn rbac<'a>(
         any = true;
         for (number, rule) in policy.rules.iter().enumerate() {
             let name = format!("{}/{number}", policy.name);
-            rbac.policies.insert(name, to_policy(rule)?);
+            if rbac.policies.insert(name, to_policy(rule)?).is_some() {
+                let reason = format!("two policies are called `{}`", policy.name);
+                return Err(Refusal::new("policies", reason));
+            }
         }
     }
     // An allow policy without rules allows nothing, which is something; a deny policy without rules is nothing.
@@ -118,6 +126,19 @@ fn to_policy(rule: &PolicyRule) -> Result<Policy, Refusal> {
     permissions.extend(one_permission(
         rule.grpc.iter().map(|grpc| url_path(to_grpc(grpc))),
     ));
+    if !rule.grpc.is_empty() {
+        permissions.push(Permission {
+            header: Some(HeaderMatcher {
+                name: "content-type".to_owned(),
+                string_match: Some(StringMatcher {
+                    prefix: Some("application/grpc".to_owned()),
+                    ..StringMatcher::default()
+                }),
+                ..HeaderMatcher::default()
+            }),
+            ..Permission::default()
+        });
+    }
     for header in &rule.headers {
         permissions.push(Permission {
             header: Some(to_header(header)?),
@@ -181,7 +202,7 @@ fn principal(peer: &Peer) -> Principal {
         Peer::Identity(id) => Some(exact(id.as_str())),
         Peer::IdentityPrefix(id) => Some(pattern(format!("{}(/.*)?", escaped(id.as_str())))),
         Peer::Namespace(namespace) => Some(pattern(format!(
-            "spiffe://{}/ns/{}/.*",
+            "spiffe://{}/ns/{}/sa/[^/]+",
             escaped(namespace.trust_domain.as_str()),
             escaped(&namespace.name)
         ))),

@@ -53,7 +53,7 @@ fn a_service_leads_to_its_route_table() {
             config_source: Some(wire::ConfigSource::aggregated()),
             route_config_name: "x".into(),
         }),
-        http_filters: vec![filter],
+        http_filters: vec![filter, router()],
         ..wire::HttpConnectionManager::default()
     };
     let mut unknown = wire::HttpFilter {
@@ -93,6 +93,17 @@ fn a_workloads_policies_come_back_as_they_were() {
 }
 
 #[test]
+fn two_policies_of_one_name_are_refused() {
+    let mut twice = policies();
+    twice.push(twice[0].clone());
+    let refused = workload(twice).to_message().unwrap_err();
+    assert!(
+        refused.reason.contains("two policies are called `a`"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn policies_are_not_believed_when_their_two_forms_differ() {
     let mut message = workload(policies()).to_message().unwrap();
     message.metadata = workload(Vec::new()).to_message().unwrap().metadata;
@@ -123,7 +134,7 @@ fn others_read_them_as_rbac() {
     assert_eq!(names(&deny.rules), (1, both("b")));
     assert_eq!(names(&deny.shadow_rules), (1, both("d")));
     assert_eq!(names(&allow.rules), (0, both("a")));
-    assert_eq!(names(&allow.shadow_rules), (0, both("c")));
+    assert_eq!(names(&allow.shadow_rules), (0, [both("a"), both("c")].concat()));
     let whole = &allow.rules.unwrap().policies["a/0"];
     let namespace = &whole.principals[0].and_ids.as_ref().unwrap().ids[0]
         .or_ids
@@ -137,5 +148,8 @@ fn others_read_them_as_rbac() {
         .principal_name
         .clone()
         .unwrap();
-    assert_eq!(name.safe_regex.unwrap().regex, r"spiffe://mesh\.test/ns/shop/.*");
+    assert_eq!(
+        name.safe_regex.unwrap().regex,
+        r"spiffe://mesh\.test/ns/shop/sa/[^/]+"
+    );
 }
