@@ -27,8 +27,8 @@ const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
 
 (isRoot && has('nft') ? test : test.skip)('nftables: on is on however often, off leaves nothing', (t) => {
   const rules = inNamespace(`${nft(nftables(here))}\n${nft(nftables(here))}\nnft list ruleset`);
-  t.is(rules.match(/redirect to :4143/g)?.length, 1);
-  t.is(rules.match(/redirect to :4140/g)?.length, 1);
+  t.is(rules.match(/redirect to :4143/g)?.length, 1, rules);
+  t.is(rules.match(/redirect to :4140/g)?.length, 1, rules);
   t.regex(rules, /meta skuid 2102 return/);
   t.regex(rules, /tcp dport \{ 53, 5432 \} return/);
   t.is(
