@@ -180,10 +180,11 @@ impl ListenerPlan {
         }
     }
 
-    /// Whether what was let in may go on.
-    pub fn still(&self, client: &Peer, admitted: Admitted) -> bool {
+    /// Whether what passes bytes, and was let in by an earlier plan, may go on.
+    pub fn still(&self, before: &Self, client: &Peer, admitted: Admitted) -> bool {
         let policy = self.policy.as_ref();
-        !self.has_revoked(client) && policy.is_none_or(|policy| policy.still(client, admitted))
+        !self.has_revoked(client)
+            && policy.is_none_or(|policy| policy.still(before.policy.as_ref(), client, admitted))
     }
 
     /// Whether requests are read from it.

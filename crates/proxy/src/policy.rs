@@ -38,8 +38,8 @@ pub struct Passed {
 pub enum Admitted {
     /// A stream that is not HTTP.
     Stream,
-    /// A request, by this rule or by none, whatever became of it.
-    Request(Option<RuleId>),
+    /// A request that became a stream of bytes, by this rule or by none. Its head is gone.
+    Tunnel(Option<RuleId>),
 }
 
 impl PartialEq for Policy {
@@ -94,21 +94,27 @@ impl Policy {
         }
     }
 
-    /// Whether what has passed may go on, now that the policies are others: the rule that allowed it must be there
-    /// unchanged, and no deny rule may take the peer.
-    pub fn still(&self, peer: &Peer, admitted: Admitted) -> bool {
-        match admitted {
-            Admitted::Stream => self.stream(peer).is_ok(),
-            Admitted::Request(rule) => {
-                let facts = self.facts(peer);
-                match (&self.rules, rule) {
-                    (Some(rules), Some(rule)) => rules.still_allows(rule) && !rules.bars(&facts),
-                    (Some(rules), None) => !rules.bars(&facts) && self.default.judge(&facts).is_ok(),
-                    (None, Some(_)) => false,
-                    (None, None) => self.default.judge(&facts).is_ok(),
-                }
-            }
-        }
+    /// Whether a request that passed by this rule, or by none, may go on for all that is known without its head: the
+    /// rule must be there unchanged.
+    pub fn keeps(&self, rule: Option<RuleId>) -> bool {
+        let rules = self.rules.as_ref();
+        rule.is_none_or(|rule| rules.is_some_and(|rules| rules.still_allows(rule)))
+    }
+
+    /// Whether what passes bytes may go on, now that the policies are these and no longer `before`. Deny rules that are
+    /// new and ask for a head that is gone are taken to match: deny rather than skip.
+    pub fn still(&self, before: Option<&Self>, peer: &Peer, admitted: Admitted) -> bool {
+        let rule = match admitted {
+            Admitted::Stream => return self.stream(peer).is_ok(),
+            Admitted::Tunnel(rule) => rule,
+        };
+        let facts = self.facts(peer);
+        let before = before.and_then(|policy| policy.rules.as_deref());
+        let rules = self.rules.as_deref();
+        let barred = rules.is_some_and(|rules| rules.bars(before, &facts));
+        let closed = rules.is_some_and(TargetPolicies::is_closed);
+        let by_default = || !closed && self.default.judge(&facts).is_ok();
+        !barred && self.keeps(rule) && (rule.is_some() || by_default())
     }
 
     fn by_default(&self, facts: &ConnectionFacts<'_>) -> Result<Passed, Reason> {

@@ -48,11 +48,9 @@ impl<N: Net> Relay<'_, N> {
         let judged = Cell::new(None);
         let barred = || {
             let judgement = Some(listener.judgement());
-            if judged.replace(judgement) == judgement || listener.plan().still(self.from.peer, self.admitted)
-            {
-                return None;
-            }
-            Some(Reason::Denied)
+            let as_before = judged.replace(judgement) == judgement;
+            let may = as_before || listener.plan().still(plan, self.from.peer, self.admitted);
+            (!may).then_some(Reason::Denied)
         };
         let bounds = Bounds {
             barred: &barred,

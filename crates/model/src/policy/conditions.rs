@@ -137,7 +137,8 @@ impl Rule {
         all([self.connection(peer), (!self.http).then_some(true)])
     }
 
-    fn connection(&self, peer: &ConnectionFacts<'_>) -> Holds {
+    /// Whether what it asks of the connection holds.
+    pub(super) fn connection(&self, peer: &ConnectionFacts<'_>) -> Holds {
         all([
             any(&self.from, |wanted| match peer.identity {
                 PeerIdentity::Anonymous => Some(false),

@@ -191,10 +191,20 @@ impl TargetPolicies {
         self.enforced.allow.iter().any(|other| other.id.key == rule.key)
     }
 
-    /// Whether a deny rule takes this peer, whatever it does: an enforced one that asks for nothing of HTTP.
-    pub fn bars(&self, peer: &ConnectionFacts<'_>) -> bool {
-        let deny = self.enforced.deny.iter().filter(|rule| !rule.http);
-        deny.into_iter().any(|rule| rule.stream(peer) != Some(false))
+    /// Whether an allow policy is enforced, so that the default says nothing.
+    pub fn is_closed(&self) -> bool {
+        self.enforced.closed
+    }
+
+    /// Whether an enforced deny rule takes what was a request of this peer, of which nothing more is known: one that
+    /// asks for nothing of HTTP, or one that asks and was not there `before`, when the request was judged.
+    pub fn bars(&self, before: Option<&Self>, peer: &ConnectionFacts<'_>) -> bool {
+        let was_judged = |rule: &Rule| {
+            let known = before.map(|before| before.enforced.deny.iter());
+            known.is_some_and(|mut known| known.any(|other| other.id.key == rule.id.key))
+        };
+        let mut deny = self.enforced.deny.iter();
+        deny.any(|rule| rule.connection(peer) != Some(false) && !(rule.http && was_judged(rule)))
     }
 
     /// Judges a request.

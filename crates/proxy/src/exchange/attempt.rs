@@ -21,7 +21,6 @@ use super::{Context, Forward, Outcome, over_http1, over_http2, refuse};
 use crate::balance::{EndpointState, InFlight, Outcome as Verdict, Tried};
 use crate::clock::{NEVER, Nanos, after};
 use crate::io::Net;
-use crate::policy::Admitted;
 use crate::telemetry::Limit;
 use crate::upstream::carrier::{Caller, Carrier, Wanted};
 use crate::upstream::cluster::{Cluster, ClusterPlan};
@@ -334,12 +333,13 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
 #[cold]
 fn is_still_allowed<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, forward: &Forward) -> bool {
     let plan = cx.listener.plan();
-    if !plan.still(cx.peer, Admitted::Request(forward.rule)) {
+    let policy = plan.policy.as_ref();
+    if plan.has_revoked(cx.peer) || policy.is_some_and(|policy| !policy.keeps(forward.rule)) {
         return false;
     }
     let mut normal = Vec::new();
     let view = View::new(down.request(), plan.resource.escaped_slashes, &mut normal);
-    match (&plan.policy, view) {
+    match (policy, view) {
         (None, _) => true,
         (Some(policy), Ok(view)) => policy.request(cx.peer, &view).is_ok(),
         (Some(_), Err(_)) => false,

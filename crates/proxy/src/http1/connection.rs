@@ -211,7 +211,7 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         let to = Server {
             cluster: &cluster,
             endpoint: outcome.endpoint.as_deref(),
-            admitted: Admitted::Request(outcome.rule),
+            admitted: Admitted::Tunnel(outcome.rule),
         };
         return Rest::Over(Box::pin(upgraded(connection, &plan, server, to)).await);
     }

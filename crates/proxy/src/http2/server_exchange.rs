@@ -63,7 +63,7 @@ pub(super) async fn stream<N: Net>(
                 let to = Server {
                     cluster: &cluster,
                     endpoint: outcome.endpoint.as_deref(),
-                    admitted: Admitted::Request(outcome.rule),
+                    admitted: Admitted::Tunnel(outcome.rule),
                 };
                 Box::pin(pass(shared, &plan, &deadline, client, server, to)).await;
             }

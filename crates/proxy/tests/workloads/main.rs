@@ -271,6 +271,40 @@ fn what_is_open_is_judged_again_when_policies_change() {
     web_tcp.ends();
 }
 
+/// What became of it: its head is gone, so what asks for one is taken to match.
+#[test]
+fn an_upgraded_request_is_judged_by_who_calls_and_by_what_is_new() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let deny = |path: &str, who: &str| {
+        json!({
+            "name": path, "targets": [{ "kind": "listener", "value": "inbound" }], "action": "deny",
+            "rules": [{
+                "from": [{ "kind": "identity", "value": id(who) }],
+                "paths": [{ "kind": "exact", "value": path }],
+            }],
+        })
+    };
+    let upgrade = "GET /upgrade HTTP/1.1\r\nhost: basket\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    let old = deny("/old", "web");
+    let mut resources = inbound(application(), json!([old]));
+    let at = apply(&basket, &resources)[0];
+    let (web, till) = (proxy(mesh.workload("web")), proxy(mesh.workload("till")));
+    let of_web = apply(&web, &outbound(at, "basket", 3000));
+    let of_till = apply(&till, &outbound(at, "basket", 3000));
+    let mut of_web = Open::new(of_web[0], upgrade, "101 ");
+    let mut of_till = Open::new(of_till[0], upgrade, "101 ");
+    // The old rule was judged with its head; the new one is not for the other.
+    resources["policies"] = json!([old, deny("/new", "web")]);
+    apply(&basket, &resources);
+    of_web.ends();
+    of_till.says("again\n", "echo:again\n");
+    // It was let in by the default, which says nothing where an allow policy stands.
+    resources["policies"] = json!([old, allow("a", &["till"])]);
+    apply(&basket, &resources);
+    of_till.ends();
+}
+
 #[test]
 fn who_is_revoked_is_cut_off() {
     let mesh = Mesh::new();

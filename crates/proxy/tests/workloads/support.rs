@@ -133,6 +133,13 @@ fn serve(stream: &TcpStream) {
             continue;
         }
         head.push_str(&line);
+        if line == "\r\n" && head.contains(" /upgrade ") {
+            let switching =
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+            let _ = writer.write_all(switching);
+            head.clear();
+            continue;
+        }
         if line == "\r\n" && head.contains(" /half ") {
             // The rest comes when the client says more.
             let _ = writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
