@@ -91,7 +91,7 @@ export interface ControlPlaneOptions {
   readonly listen: readonly string[];
   readonly trustDomain: string;
   readonly certificateTtlMs: number;
-  /** Where root and issuer are kept; in memory without. */
+  /** Where root and issuer, and who is revoked, are kept; in memory without. */
   readonly stateDir?: string;
   /** An issuer of the operator's, in PEM, instead. */
   readonly issuer?: { readonly chain: string; readonly key: string; readonly roots: string };

@@ -341,6 +341,21 @@ test('the control plane goes and comes back, and no request fails', async (t) =>
   t.deepEqual((await requests.stop()).bad, []);
 });
 
+test('who was revoked stays so when the control plane starts again', async (t) => {
+  const stateDir = mkdtempSync(join(tmpdir(), 'mesh-authority-'));
+  const { mesh, web, basket } = await shop(t, { stateDir });
+  mesh.control.revoke(idOf('web'));
+  const [listen = ''] = mesh.control.addresses;
+  await mesh.control.close();
+  t.is(statSync(join(stateDir, 'denied.json')).mode & 0o777, 0o600);
+  await mesh.open(listen);
+  mesh.serve('basket', [basket.address]);
+  await mesh.happened('ready', (event) => (event['sidecar'] as { name: string }).name === 'basket');
+  t.not((await ask(web)).status, 200);
+  t.true(mesh.control.allow(idOf('web')));
+  await until('belief again', async () => (await ask(web)).status === 200);
+});
+
 test('what was kept serves after a restart without a control plane', async (t) => {
   const mesh = await Mesh.start(t);
   const origin = await httpOrigin(t, tells);

@@ -31,7 +31,7 @@ const MOST_TOLD: usize = 4096;
 struct Wanted {
     listen: Vec<SocketAddr>,
     trust_domain: TrustDomain,
-    /// Where root and issuer are kept; in memory without.
+    /// Where root and issuer, and who is revoked, are kept; in memory without.
     state_dir: Option<PathBuf>,
     issuer: Option<Given>,
     certificate_ttl_ms: Option<u64>,
@@ -59,11 +59,10 @@ impl From<Wanted> for Settings {
         if let Some(interval) = wanted.telemetry_interval_ms {
             settings.telemetry_interval = Duration::from_millis(interval);
         }
-        settings.issuer = match (wanted.issuer, wanted.state_dir) {
-            (Some(Given { chain, key, roots }), _) => Issuer::Given { chain, key, roots },
-            (None, Some(directory)) => Issuer::Directory(directory),
-            (None, None) => Issuer::InMemory,
-        };
+        settings.directory = wanted.state_dir;
+        if let Some(Given { chain, key, roots }) = wanted.issuer {
+            settings.issuer = Issuer::Given { chain, key, roots };
+        }
         settings
     }
 }
@@ -222,7 +221,7 @@ impl NativeController {
     /// Takes a revocation back; whether there was one.
     #[napi(catch_unwind)]
     pub fn allow(&self, whom: String) -> Result<bool> {
-        self.with(|controller| Ok(controller.allow(&whom)))
+        self.with(|controller| controller.allow(&whom).map_err(invalid))
     }
 
     /// Replaces the issuer.

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use mesh_identity::authority::{Authority, AuthorityError, Directory};
+use mesh_identity::authority::{Authority, AuthorityError, Directory, DirectoryError};
 use mesh_identity::token::MakeError;
-use mesh_identity::{Csr, DenyList, Manager, MeshTls, TooManyDenied};
+use mesh_identity::{Csr, DenyList, Manager, MeshTls, NobodyDenied, TooManyDenied};
 use mesh_model::issue::Issue;
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::message::FromControl;
@@ -24,7 +24,7 @@ use crate::fleet::{Fleet, SidecarView};
 use crate::served::Served;
 use crate::service::Plane;
 use crate::settings::{Issuer, Settings};
-use crate::signing::{Signing, denied_of};
+use crate::signing::Signing;
 
 /// How often the authority is looked after at least: clocks are set.
 const LOOK: Duration = Duration::from_secs(30);
@@ -53,15 +53,18 @@ pub enum StartError {
     System(io::Error),
 }
 
-/// A text that names nobody who could be revoked, or there is no room.
+/// Why a revocation, or its end, does not hold as it should.
 #[derive(Debug, thiserror::Error)]
 pub enum RevokeError {
     /// Neither a SPIFFE id nor a serial number.
-    #[error("`{0}` is neither a SPIFFE id nor a serial number")]
-    Nobody(String),
-    /// The list is full.
+    #[error("{0}")]
+    Nobody(#[from] NobodyDenied),
+    /// The list is full. Nothing has changed.
     #[error("{0}")]
     Full(#[from] TooManyDenied),
+    /// It can't be stored. It holds until this process ends.
+    #[error("it holds until the control plane ends, but can't be stored: {0}")]
+    NotKept(#[from] DirectoryError),
 }
 
 /// A control plane. Dropping it ends it.
@@ -95,6 +98,8 @@ impl Controller {
         let tls = Arc::new(MeshTls::new(domain));
         let mut manager = Manager::new(own.clone(), Arc::clone(&tls), now, 0);
         renew(&mut manager, &mut authority, now).map_err(StartError::Identity)?;
+        let denied = Arc::new(authority.denied(now)?);
+        tls.set_denied(Arc::clone(&denied));
         let config = tls
             .control_server_config()
             .map_err(|error| StartError::Identity(error.to_string()))?;
@@ -102,7 +107,7 @@ impl Controller {
         served.roots(authority.bundle().to_pem());
         let plane = Arc::new(Plane {
             catalogue: served.watch(),
-            signing: Signing::new(authority, own, decisions),
+            signing: Signing::new(authority, own, denied, decisions),
             fleet: Mutex::new(Fleet::default()),
             edges: Mutex::new(Edges::default()),
             out: Out::new(events),
@@ -177,15 +182,17 @@ impl Controller {
     /// Believes an identity, or the certificate of a serial number, no more; what is open to it is closed.
     ///
     /// # Errors
-    /// The text names nobody, or the list is full.
+    /// See [`RevokeError`].
     pub fn revoke(&self, whom: &str) -> Result<(), RevokeError> {
-        let denied = denied_of(whom).ok_or_else(|| RevokeError::Nobody(whom.to_owned()))?;
-        Ok(self.plane.signing.revoke(denied)?)
+        self.plane.signing.revoke(whom.parse()?)
     }
 
     /// Takes a revocation back; whether there was one.
-    pub fn allow(&self, whom: &str) -> bool {
-        denied_of(whom).is_some_and(|denied| self.plane.signing.allow(&denied))
+    ///
+    /// # Errors
+    /// The text names nobody, or it can't be stored: the next control plane will deny again.
+    pub fn allow(&self, whom: &str) -> Result<bool, RevokeError> {
+        self.plane.signing.allow(&whom.parse()?)
     }
 
     /// Replaces the issuer.
@@ -263,11 +270,13 @@ impl Drop for Controller {
 
 fn authority(settings: &Settings, now: SystemTime) -> Result<Authority, AuthorityError> {
     let own = settings.authority.clone();
-    match &settings.issuer {
-        Issuer::InMemory => Authority::in_memory(own, now),
-        Issuer::Directory(path) => Authority::open(own, Directory::open(path)?, now),
-        Issuer::Given { chain, key, roots } => {
-            Authority::given(own, chain.as_bytes(), key.as_bytes(), roots.as_bytes(), now)
+    let directory = settings.directory.as_ref().map(Directory::open).transpose()?;
+    match (&settings.issuer, directory) {
+        (Issuer::Own, None) => Authority::in_memory(own, now),
+        (Issuer::Own, Some(directory)) => Authority::open(own, directory, now),
+        (Issuer::Given { chain, key, roots }, directory) => {
+            let (chain, key, roots) = (chain.as_bytes(), key.as_bytes(), roots.as_bytes());
+            Authority::given(own, chain, key, roots, directory, now)
         }
     }
 }

@@ -8,13 +8,11 @@ use mesh_identity::authority;
 use mesh_model::spiffe::TrustDomain;
 use mesh_protocol::Limits;
 
-/// Where the issuer is that signs.
+/// Whose issuer signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Issuer {
-    /// Made at the start and gone with the process: every sidecar begins anew with the next one.
-    InMemory,
-    /// Made on the first start and kept in this directory, for its owner alone.
-    Directory(PathBuf),
+    /// One under a root of its own, both made on the first start.
+    Own,
     /// Given by the operator, in PEM. The root's key stays elsewhere.
     Given {
         /// The issuer's chain without the root.
@@ -35,6 +33,9 @@ pub struct Settings {
     pub authority: authority::Settings,
     /// With what.
     pub issuer: Issuer,
+    /// What a restart must not forget is kept here, for its owner alone: root and issuer that were made, and who is
+    /// revoked. Without, it is gone with the process, and every sidecar begins anew with the next one.
+    pub directory: Option<PathBuf>,
     /// How many it hears.
     pub limits: Limits,
     /// How often sidecars tell what they counted. Often enough to see something happen, rarely enough to be no load.
@@ -47,7 +48,8 @@ impl Settings {
         Self {
             listen: Vec::new(),
             authority: authority::Settings::new(trust_domain),
-            issuer: Issuer::InMemory,
+            issuer: Issuer::Own,
+            directory: None,
             limits: Limits::default(),
             telemetry_interval: Duration::from_secs(2),
         }

@@ -10,13 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use mesh_identity::authority::{Authority, MAX_TTL, SignError};
 use mesh_identity::token::{MakeError, Tokens};
-use mesh_identity::{Csr, Denied, DenyList, Serial, TooManyDenied};
+use mesh_identity::{Csr, Denied, DenyList};
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::message::{SignRequest, SignResponse};
 use mesh_protocol::{Caller, Code, Status};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::controller::RevokeError;
 use crate::decisions::{Attempt, Decision, Decisions, Proof};
 use crate::event::{Audit, Event, Out, millis};
 
@@ -41,12 +42,17 @@ struct State {
 }
 
 impl Signing {
-    pub(crate) fn new(authority: Authority, own: SpiffeId, decisions: Arc<dyn Decisions>) -> Self {
+    pub(crate) fn new(
+        authority: Authority,
+        own: SpiffeId,
+        denied: Arc<DenyList>,
+        decisions: Arc<dyn Decisions>,
+    ) -> Self {
         let tokens = Tokens::new();
         Self {
             state: Mutex::new(State { authority, tokens }),
             decisions,
-            denied: watch::Sender::new(Arc::default()),
+            denied: watch::Sender::new(denied),
             own,
         }
     }
@@ -71,10 +77,11 @@ impl Signing {
         self.denied.subscribe()
     }
 
-    /// Believes somebody no more.
-    pub(crate) fn revoke(&self, denied: Denied) -> Result<(), TooManyDenied> {
+    /// Believes somebody no more, from now on and, where anything is stored, after a restart.
+    pub(crate) fn revoke(&self, denied: Denied) -> Result<(), RevokeError> {
+        let mut state = self.state();
         if let Denied::Id(id) = &denied {
-            self.state().tokens.revoke_all(id);
+            state.tokens.revoke_all(id);
         }
         let now = SystemTime::now();
         // No certificate lives longer: then its number means nothing.
@@ -82,18 +89,27 @@ impl Signing {
             Denied::Id(_) => None,
             Denied::Serial(_) => Some(now + MAX_TTL),
         };
-        let mut result = Ok(());
-        self.denied
-            .send_modify(|list| result = Arc::make_mut(list).deny(denied, until, now));
-        result
+        let mut list = DenyList::clone(&self.denied.borrow());
+        list.deny(denied, until, now)?;
+        self.denies(&state.authority, list)
     }
 
     /// Takes a revocation back; whether there was one.
-    pub(crate) fn allow(&self, denied: &Denied) -> bool {
-        let mut was = false;
-        self.denied
-            .send_modify(|list| was = Arc::make_mut(list).allow(denied));
-        was
+    pub(crate) fn allow(&self, denied: &Denied) -> Result<bool, RevokeError> {
+        let state = self.state();
+        let mut list = DenyList::clone(&self.denied.borrow());
+        let was = list.allow(denied);
+        if was {
+            self.denies(&state.authority, list)?;
+        }
+        Ok(was)
+    }
+
+    /// Puts a list in force, and then stores it. Under the lock of the state, so that none gets lost.
+    fn denies(&self, authority: &Authority, list: DenyList) -> Result<(), RevokeError> {
+        let list = Arc::new(list);
+        self.denied.send_replace(Arc::clone(&list));
+        Ok(authority.keep_denied(&list)?)
     }
 
     /// Answers a request, and audits it.
@@ -222,12 +238,4 @@ fn sign_error(error: &SignError) -> Status {
         SignError::Directory(_) | SignError::Unsigned(_) => (Code::Internal, "authority_failed"),
     };
     Status::new(code, format!("{token}: {error}"))
-}
-
-/// An identity or a serial number, as people write them.
-pub(crate) fn denied_of(text: &str) -> Option<Denied> {
-    match text.parse::<SpiffeId>() {
-        Ok(id) => Some(Denied::Id(id)),
-        Err(_) => text.parse::<Serial>().ok().map(Denied::Serial),
-    }
 }

@@ -5,6 +5,8 @@
 //! The list is bounded, and a full one says so instead of forgetting somebody.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
 use std::time::SystemTime;
 
 use mesh_model::spiffe::SpiffeId;
@@ -21,6 +23,30 @@ pub enum Denied {
     Id(SpiffeId),
     /// One certificate.
     Serial(Serial),
+}
+
+/// A text that names nobody who could be denied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is neither a SPIFFE id nor a serial number")]
+pub struct NobodyDenied(String);
+
+impl FromStr for Denied {
+    type Err = NobodyDenied;
+
+    fn from_str(text: &str) -> Result<Self, NobodyDenied> {
+        let serial = || text.parse().ok().map(Self::Serial);
+        let id = text.parse().ok().map(Self::Id);
+        id.or_else(serial).ok_or_else(|| NobodyDenied(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "{id}"),
+            Self::Serial(serial) => write!(f, "{serial}"),
+        }
+    }
 }
 
 /// Identities and certificates that are not believed.

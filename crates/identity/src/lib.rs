@@ -41,7 +41,7 @@ pub mod verify;
 
 pub use bundle::{BundleError, ContentHash, TrustBundle};
 pub use csr::{Csr, CsrError};
-pub use deny::{Denied, DenyList, TooManyDenied};
+pub use deny::{Denied, DenyList, NobodyDenied, TooManyDenied};
 pub use key::{KeyError, WorkloadKey};
 pub use leaf::Peer;
 pub use manager::Manager;

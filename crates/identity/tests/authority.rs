@@ -186,7 +186,7 @@ fn an_issuer_under_an_offline_root() {
         pki.read("issuer.key"),
         pki.read("off.crt"),
     );
-    let mut authority = Authority::given(settings(), &chain, &key, &roots, now).unwrap();
+    let mut authority = Authority::given(settings(), &chain, &key, &roots, None, now).unwrap();
     let (key, id) = (WorkloadKey::generate().unwrap(), BASKET.parse().unwrap());
     let request = Csr::check(&csr::request(&key, &id).unwrap()).unwrap();
     let signed = authority.sign(&request, &id, now).unwrap();

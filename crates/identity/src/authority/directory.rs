@@ -8,6 +8,7 @@
 //!   state.json     the rotation: which numbers, since when, until when
 //!   root-1.crt     a root's certificate      root-1.key     its key, until it signs no more
 //!   issuer-2.crt   the issuer's certificate  issuer-2.key   its key
+//!   denied.json    who is revoked
 //!   lock           held by the one process that signs
 //! ```
 
@@ -20,6 +21,8 @@ use zeroize::Zeroizing;
 
 /// The longest file that is read, in bytes. A state has some 500, a certificate 1,000.
 const MAX_FILE: u64 = 64 << 10;
+/// The longest that grows with use: 10,000 revocations of some 300 bytes each.
+pub(super) const MAX_LONG_FILE: u64 = 4 << 20;
 
 /// What others than the owner may do: nothing.
 const OTHERS: u32 = 0o077;
@@ -110,6 +113,15 @@ impl Directory {
 
     /// A file's content; `None` when there is no such file.
     pub(super) fn read(&self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, DirectoryError> {
+        self.read_up_to(name, MAX_FILE)
+    }
+
+    /// The content of a file that may have so many bytes.
+    pub(super) fn read_up_to(
+        &self,
+        name: &str,
+        most: u64,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, DirectoryError> {
         let path = self.path.join(name);
         let metadata = match fs::symlink_metadata(&path) {
             Ok(metadata) => metadata,
@@ -120,15 +132,15 @@ impl Directory {
             return Err(DirectoryError::Kind { path });
         }
         check(&path, &metadata)?;
-        if metadata.len() > MAX_FILE {
+        if metadata.len() > most {
             return Err(DirectoryError::TooLarge { path });
         }
         // Large enough that it never grows and leaves a copy of a key behind.
-        let mut content = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
+        let mut content = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
         File::open(&path)
-            .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut content))
+            .and_then(|file| file.take(metadata.len() + 1).read_to_end(&mut content))
             .map_err(|error| io_error(&path, error))?;
-        if content.len() as u64 > MAX_FILE {
+        if content.len() as u64 > metadata.len() {
             return Err(DirectoryError::TooLarge { path });
         }
         Ok(Some(content))

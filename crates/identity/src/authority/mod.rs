@@ -13,6 +13,7 @@
 //! Time comes in: call [`Authority::tick`] when [`Authority::due`] says so.
 
 mod certificate;
+mod denied;
 mod directory;
 mod kept;
 mod limit;
@@ -54,6 +55,8 @@ pub struct Authority {
     bundle: Arc<TrustBundle>,
     /// `None` where the operator gave the issuer.
     own: Option<Own>,
+    /// `None` where nothing is stored.
+    directory: Option<Directory>,
 }
 
 /// The issuer that signs.
@@ -68,7 +71,6 @@ struct Active {
 struct Own {
     rotation: Rotation,
     kept: Kept,
-    directory: Option<Directory>,
 }
 
 /// A step that is taken before its time.
@@ -204,11 +206,8 @@ impl Authority {
             limit: RateLimit::new(settings.per_second, settings.burst),
             active: kept.active(&rotation)?,
             bundle: Arc::new(kept.bundle(&rotation, &settings.trust_domain)?),
-            own: Some(Own {
-                rotation,
-                kept,
-                directory,
-            }),
+            own: Some(Own { rotation, kept }),
+            directory,
             settings,
         };
         authority.tick(now)?;
@@ -217,7 +216,7 @@ impl Authority {
     }
 
     /// An issuer that the operator gives: its chain without the root, its key, and the roots that everybody believes,
-    /// each in PEM. To replace it, make another.
+    /// each in PEM. To replace it, make another. A directory keeps who is revoked.
     ///
     /// # Errors
     /// They don't belong together, or nobody would believe what is signed.
@@ -226,6 +225,7 @@ impl Authority {
         chain: &[u8],
         key: &[u8],
         roots: &[u8],
+        directory: Option<Directory>,
         now: SystemTime,
     ) -> Result<Self, AuthorityError> {
         settings.check()?;
@@ -245,10 +245,31 @@ impl Authority {
             active: Active::new(chain, key)?,
             bundle: Arc::new(bundle),
             own: None,
+            directory,
             settings,
         };
         authority.prove(now)?;
         Ok(authority)
+    }
+
+    /// Who was revoked before this start: nobody where nothing is stored.
+    ///
+    /// # Errors
+    /// What was stored is damaged.
+    pub fn denied(&self, now: SystemTime) -> Result<DenyList, AuthorityError> {
+        match &self.directory {
+            Some(directory) => denied::load(directory, now),
+            None => Ok(DenyList::new()),
+        }
+    }
+
+    /// Stores who is revoked, where anything is stored.
+    ///
+    /// # Errors
+    /// It can't be written. What was stored before is still there.
+    pub fn keep_denied(&self, list: &DenyList) -> Result<(), DirectoryError> {
+        let directory = self.directory.as_ref();
+        directory.map_or(Ok(()), |directory| denied::store(directory, list))
     }
 
     /// The trust domain that it speaks for.
@@ -316,7 +337,7 @@ impl Authority {
         }
         let active = kept.active(&rotation)?;
         let bundle = kept.bundle(&rotation, &self.settings.trust_domain)?;
-        if let Some(directory) = &own.directory {
+        if let Some(directory) = &self.directory {
             kept::store(directory, &rotation, &kept, &self.settings.trust_domain)?;
         }
         (own.rotation, own.kept) = (rotation, kept);
@@ -377,7 +398,7 @@ impl Authority {
         };
         let mut rotation = own.rotation.clone();
         if rotation.promise(not_after, &self.settings) {
-            if let Some(directory) = &own.directory {
+            if let Some(directory) = &self.directory {
                 kept::store_state(directory, &rotation, &self.settings.trust_domain)?;
             }
             own.rotation = rotation;

@@ -329,6 +329,7 @@ fn an_issuer_that_the_operator_gives() {
             chain.as_bytes(),
             key.as_bytes(),
             roots.as_bytes(),
+            None,
             now,
         )
     };
