@@ -2,15 +2,13 @@
 // test can look into.
 
 import { mkdtempSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
-import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { AuthorizationPolicy, Endpoint } from '../../src/config/resources.js';
 import type { ControlEvent, ControlPlane, ControlPlaneOptions } from '../../src/mesh/control-plane.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
+import { Ports } from '../../src/mesh/up/ports.js';
 import { type Running, start } from '../support/processes.js';
 import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
@@ -20,13 +18,11 @@ type Test = Pick<ExecutionContext, 'teardown'>;
 export const idOf = (service: string): string => `spiffe://mesh.test/ns/shop/sa/${service}`;
 const NAMES = ['', '.shop', '.shop.mesh.test'];
 
-/** A port that was free a moment ago. */
+const ports = new Ports();
+
+/** A port that was free a moment ago, and that no outgoing connection takes. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
+  const [port = 0] = await ports.take(1);
   return port;
 }
 

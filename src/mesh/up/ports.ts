@@ -1,10 +1,22 @@
-/** Which ports of this machine may a copy have? Free ones, and none that another copy was given. */
+/**
+ * Which ports of this machine may a copy have? Free ones, and none that another copy was given.
+ *
+ * They come from below those that the kernel gives to outgoing connections: of them one could have it the moment that
+ * it is needed again, when a copy is restarted.
+ */
 
+import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 
 const HOST = '127.0.0.1';
 /** A machine whose free ports are all taken has none for us either. */
 const MOST_TRIES = 1000;
+/** The first port that is given out: services that are known by their port have lower ones. */
+const FIRST = 12_000;
+/** Where Linux begins with outgoing connections unless told otherwise. */
+const USUAL_FIRST_OUTGOING = 32_768;
+/** Fewer would be found by others too soon. */
+const FEWEST = 1000;
 
 /** The ports that were given out and not given back. */
 export class Ports {
@@ -17,11 +29,12 @@ export class Ports {
     try {
       for (let tries = 0; found.length < count; tries += 1) {
         if (tries > count + MOST_TRIES) throw new Error('this machine has no free ports');
-        const server = createServer();
-        servers.push(server);
-        const port = await listen(server);
-        // It stays open until all are found, so that none is found twice.
+        const port = candidate();
         if (this.#taken.has(port)) continue;
+        const server = createServer();
+        if (!(await listens(server, port))) continue;
+        // It stays open until all are found, so that none is found twice.
+        servers.push(server);
         this.#taken.add(port);
         found.push(port);
       }
@@ -36,13 +49,26 @@ export class Ports {
   }
 }
 
-function listen(server: Server): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, HOST, () => {
-      const address = server.address();
-      resolve(typeof address === 'object' && address ? address.port : 0);
-    });
+/** A port to try: any, so that two meshes seldom want the same. */
+function candidate(): number {
+  const end = firstOutgoing();
+  const [from, to] = end - FIRST >= FEWEST ? [FIRST, end] : [FIRST, USUAL_FIRST_OUTGOING];
+  return from + Math.floor(Math.random() * (to - from));
+}
+
+function firstOutgoing(): number {
+  try {
+    const [first = ''] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8').split(/\s/);
+    return Number.parseInt(first, 10) || USUAL_FIRST_OUTGOING;
+  } catch {
+    return USUAL_FIRST_OUTGOING;
+  }
+}
+
+function listens(server: Server, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, HOST, () => resolve(true));
   });
 }
 
