@@ -37,6 +37,11 @@ impl Kind {
         }
     }
 
+    /// Whether a state of the world says all there is of it, and may be asked for without names.
+    pub(crate) const fn is_whole(self) -> bool {
+        matches!(self, Self::Listener | Self::Cluster)
+    }
+
     /// The kind of a message of this type.
     pub fn of(type_url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.type_url() == type_url)

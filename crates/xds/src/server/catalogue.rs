@@ -25,7 +25,7 @@ impl Catalogue {
     /// What the messages have no words for; then the earlier one stays.
     pub fn put<T: Translate>(&mut self, name: &str, resource: &T) -> Result<(), Refusal> {
         let any = resource.to_any()?;
-        let version = format!("{:032x}", content_hash(&any.value));
+        let version = format!("{:032x}", content_hash(any.value.iter().copied()));
         let resource = wire::Resource {
             version,
             resource: Some(any),
@@ -65,12 +65,10 @@ impl Catalogue {
 
 /// FNV-1a of 128 bits: the same on every machine and in every release. Who writes resources is trusted, so nobody gains
 /// by a collision.
-fn content_hash(bytes: &[u8]) -> u128 {
+pub(super) fn content_hash(bytes: impl Iterator<Item = u8>) -> u128 {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    bytes.iter().fold(OFFSET, |hash, byte| {
-        (hash ^ u128::from(*byte)).wrapping_mul(PRIME)
-    })
+    bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
 }
 
 #[cfg(test)]
@@ -79,7 +77,13 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_published_one() {
-        assert_eq!(content_hash(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
-        assert_eq!(content_hash(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+        assert_eq!(
+            content_hash(b"".iter().copied()),
+            0x6c62_272e_07bb_0142_62b8_2175_6295_c58d
+        );
+        assert_eq!(
+            content_hash(b"a".iter().copied()),
+            0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! What is a subscriber told, and when?
 //!
 //! A [`Stream`] is the server's half of one stream of incremental, aggregated xDS, without I/O: requests go in, and what
-//! the subscriber lacks of a [`Catalogue`] comes out.
+//! the subscriber lacks of a [`Catalogue`] comes out. A [`WholeStream`] is the same for subscribers that know states of
+//! the world only.
 //!
 //! Invariants:
 //! - Only what changed is sent, and only what was asked for.
@@ -15,12 +16,14 @@ mod agree;
 mod catalogue;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
 pub use self::catalogue::Catalogue;
+pub use self::whole::WholeStream;
 use crate::kind::Kind;
 use crate::wire::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
@@ -89,8 +92,7 @@ impl Stream {
                 .map(|(name, version)| (name, Some(version)))
                 .collect();
             // A first request without names asks for everything, where the kind allows it.
-            of_kind.all =
-                request.resource_names_subscribe.is_empty() && matches!(kind, Kind::Cluster | Kind::Listener);
+            of_kind.all = request.resource_names_subscribe.is_empty() && kind.is_whole();
         }
         for name in request.resource_names_subscribe {
             if name == ALL {
