@@ -4,7 +4,8 @@ import { isAbsolute, resolve } from 'node:path';
 import { durationMs, hostAndPort } from '../config/formats.js';
 import { listed } from '../config/compile-values.js';
 import { DEFAULT_PORT, type MeshNames } from './names.js';
-import type { MeshConfig, ServiceConfig } from './types.js';
+import type { EtcdOptions } from '../discovery/etcd.js';
+import type { DiscoverConfig, MeshConfig, ServiceConfig } from './types.js';
 
 export type Protocol = 'auto' | 'http1' | 'http2' | 'tcp';
 
@@ -39,13 +40,25 @@ export interface ProcessPlan {
   readonly graceMs: number;
 }
 
+/** Where endpoints come from. */
+export interface DiscoverPlan {
+  readonly file?: string;
+  readonly etcd?: EtcdOptions;
+  /** Whether its sidecars announce themselves; absent: where there is no other source. */
+  readonly registered?: boolean;
+}
+
 /** A service. */
 export interface Service {
   readonly name: string;
   /** Its own port first. */
   readonly ports: readonly ServicePort[];
-  /** Absent: it is outside of the mesh. */
+  /** Whether nobody there has an identity to prove. */
+  readonly outside: boolean;
+  /** How `mesh up` runs it; absent: it does not. */
   readonly process?: ProcessPlan;
+  /** Absent: its addresses are written. */
+  readonly discover?: DiscoverPlan;
 }
 
 /** What holds for all services. */
@@ -76,9 +89,37 @@ export function servicesOf(config: MeshConfig, folder?: string): Service[] {
   return Object.entries(config.services).map(([name, written]) => ({
     name,
     ports: portsOf(written),
+    outside: isOutside(written),
     ...(written.run !== undefined && { process: processOf(written.run, written, folder) }),
+    ...(written.address === undefined && { discover: discoverOf(written.discover, folder) }),
   }));
 }
+
+/** Whether a service is outside of the mesh. Who does not say so is inside, and has an identity to prove. */
+export function isOutside({ address, discover }: ServiceConfig): boolean {
+  return address !== undefined || discover?.outside === true;
+}
+
+function discoverOf({ file, etcd, registered }: DiscoverConfig = {}, folder?: string): DiscoverPlan {
+  const at = (path: string): string => pathFrom(folder, path);
+  return {
+    ...(registered !== undefined && { registered }),
+    ...(file !== undefined && { file: at(file) }),
+    ...(etcd && {
+      etcd: {
+        ...etcd,
+        endpoints: listed(etcd.endpoints),
+        ...(etcd.passwordFile !== undefined && { passwordFile: at(etcd.passwordFile) }),
+        ...(etcd.roots !== undefined && { roots: at(etcd.roots) }),
+        ...(etcd.certificate !== undefined && { certificate: at(etcd.certificate) }),
+        ...(etcd.key !== undefined && { key: at(etcd.key) }),
+      },
+    }),
+  };
+}
+
+const pathFrom = (folder = process.cwd(), path: string): string =>
+  isAbsolute(path) ? path : resolve(folder, path);
 
 /** The ports that others call a service by, its own first. */
 export function portsOf(service: ServiceConfig): ServicePort[] {
@@ -98,13 +139,13 @@ function portOf(address: string | undefined): number | undefined {
   return port > 0 ? port : undefined;
 }
 
-function processOf(run: string, service: ServiceConfig, folder = process.cwd()): ProcessPlan {
+function processOf(run: string, service: ServiceConfig, folder?: string): ProcessPlan {
   const { copies = 1, env = {}, cwd = '.', ready = 'tcp', bind = {}, grace } = service;
   return {
     run,
     copies,
     env,
-    cwd: isAbsolute(cwd) ? cwd : resolve(folder, cwd),
+    cwd: pathFrom(folder, cwd),
     ready: ready === 'tcp' ? { kind: 'tcp' } : { kind: 'http', path: ready.http },
     bind,
     graceMs: (grace === undefined ? undefined : durationMs(grace)) ?? DEFAULT_GRACE_MS,

@@ -28,7 +28,9 @@ function sidecar(more: Partial<SidecarStatus>): SidecarStatus {
   return {
     name: 'basket-1',
     identity: idOf('basket'),
+    address: '127.0.0.1:40000',
     inboundAddress: '127.0.0.1:4143',
+    services: [],
     phase: 'ready',
     version: '0.1.0',
     pid: 1,
@@ -41,7 +43,7 @@ function sidecar(more: Partial<SidecarStatus>): SidecarStatus {
 }
 
 function status(edges: EdgeStatus[], sidecars: SidecarStatus[] = [sidecar({})]): MeshStatus {
-  return { trustDomain: 'mesh.test', atMs: 1000, startedAtMs: 0, sidecars, edges };
+  return { trustDomain: 'mesh.test', atMs: 1000, startedAtMs: 0, sidecars, edges, sources: [] };
 }
 
 test('a service is the sum of its callers; what was denied it says itself', (t) => {
