@@ -31,6 +31,7 @@ import { LoadedMesh, checkMeshConfig } from '../mesh/load.js';
 import { identityOf } from '../mesh/names.js';
 import type { MeshConfig } from '../mesh/types.js';
 import { REGISTERED, sourcesOf } from './sources.js';
+import { Shared } from './shared.js';
 import { StateFolder } from './state.js';
 import {
   DEFAULT_CONTROL,
@@ -39,6 +40,7 @@ import {
   type MeshControlOptions,
   type TokenOptions,
 } from './types.js';
+import type { IssuerPem } from './vault.js';
 
 /** How long a start waits for sources. One that is gone must not keep a control plane from those who need it. */
 export const SETTLE_MS = 5000;
@@ -61,6 +63,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   #mesh: CompiledMesh;
   #directory: Directory | undefined;
   #state: StateFolder | undefined;
+  #shared: Shared | undefined;
   #control: ControlPlane | undefined;
   /** What was told of services whose addresses are not written, by cluster. */
   #endpoints = new Map<string, string>();
@@ -119,7 +122,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   async #start(): Promise<readonly string[]> {
     this.#throwIfClosed();
-    const { listen = DEFAULT_CONTROL, stateDir, issuer, decide, telemetryIntervalMs } = this.#options;
+    const { listen = DEFAULT_CONTROL, stateDir } = this.#options;
     this.#state = stateDir === undefined ? undefined : await StateFolder.open(stateDir);
     const known = (await this.#state?.endpoints()) ?? {};
     const { settings } = this.#mesh;
@@ -133,12 +136,47 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     });
     this.#directory = directory;
     directory.apply(sourcesOf(this.#mesh, this.#registry, this.#options.discovery ?? {}));
+    const issuer = this.#options.issuer ?? (await this.#share());
     await directory.spoken(SETTLE_MS);
     this.#throwIfClosed();
+    await this.#serve(typeof listen === 'string' ? [listen] : listen, issuer);
+    this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
+    const { addresses } = this.#running();
+    this.emit('listening', addresses);
+    return addresses;
+  }
+
+  /** The issuer that several control planes share. */
+  async #share(): Promise<IssuerPem | undefined> {
+    const { settings } = this.#mesh;
+    if (!settings.shared) return undefined;
+    this.#shared = new Shared(settings.shared, this.#core.start, settings, {
+      tell: (event) => this.emit('source', event),
+      renewed: (issuer) => void this.#serveAgain(issuer).catch((error: unknown) => this.#trouble(error)),
+      failed: (error) => this.#trouble(error),
+    });
+    const issuer = await this.#shared.issuer();
+    this.#shared.follow(this.#registry);
+    return issuer;
+  }
+
+  /** With another issuer. Sidecars find it again within moments. */
+  async #serveAgain(issuer: IssuerPem): Promise<void> {
+    const before = this.#running();
+    this.#control = undefined;
+    await before.close();
+    if (!this.#closing) await this.#serve(before.addresses, issuer);
+  }
+
+  async #serve(listen: readonly string[], issuer: IssuerPem | undefined): Promise<void> {
+    const { decide, telemetryIntervalMs } = this.#options;
+    const { settings } = this.#mesh;
+    this.#endpoints.clear();
     const control = await this.#core.start({
-      listen: typeof listen === 'string' ? [listen] : listen,
+      listen,
       trustDomain: settings.trustDomain,
       certificateTtlMs: settings.certificateTtlMs,
+      initial: this.#batchTo(undefined, this.#mesh),
       onEvent: (event) => this.#heard(event),
       ...(this.#state && issuer === undefined && { stateDir: this.#state.authority }),
       ...(issuer && { issuer }),
@@ -147,11 +185,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     });
     this.#control = control;
     this.#throwIfClosed();
-    control.apply(this.#batchTo(undefined, this.#mesh));
     await this.#keepRoots();
-    this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
-    this.emit('listening', control.addresses);
-    return control.addresses;
   }
 
   async apply(config: MeshConfig | LoadedMesh): Promise<number> {
@@ -264,7 +298,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   sources(): SourceStatus[] {
-    return this.#directory?.status() ?? [];
+    return [...(this.#directory?.status() ?? []), ...(this.#shared?.status() ?? [])];
   }
 
   close(): Promise<void> {
@@ -282,6 +316,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const directory = this.#directory;
     // Before sidecars are cut off: their going is this one's end and not theirs.
     if (directory) await this.#state?.close(() => directory.snapshot());
+    await this.#shared?.close();
     this.#registry.close();
     await directory?.close();
     const control = this.#control;

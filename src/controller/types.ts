@@ -69,7 +69,7 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
    * Makes another mesh live, whole or not at all. Resolves with how many resources are others now.
    *
    * @throws {ConfigError} it makes no sense
-   * @throws {RestartError} it changes what holds for all services: trust domain, namespace, defaults
+   * @throws {MeshError} with code `MESH_RESTART_NEEDED`: it changes what holds for all services (`mesh`)
    */
   apply(config: MeshConfig | LoadedMesh): Promise<number>;
   /**

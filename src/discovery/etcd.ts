@@ -46,9 +46,9 @@ export interface EtcdOptions {
   readonly key?: string;
 }
 
-/** Follows a prefix. */
-export function etcdSource(options: EtcdOptions): Source {
-  const prefix = new Prefix(options.prefix);
+/** Follows a prefix; `skip` passes over keys, by what stands behind the prefix. */
+export function etcdSource(options: EtcdOptions, skip?: (name: string) => boolean): Source {
+  const prefix = new Prefix(options.prefix, skip);
   let turn = 0;
   return async function* (signal) {
     // The next one each time: this one may be why it is begun anew.
@@ -60,7 +60,8 @@ export function etcdSource(options: EtcdOptions): Source {
   };
 }
 
-async function accessTo(url: string, options: EtcdOptions, signal: AbortSignal): Promise<EtcdAccess> {
+/** A way to one member of etcd. */
+export async function accessTo(url: string, options: EtcdOptions, signal: AbortSignal): Promise<EtcdAccess> {
   const { roots, certificate, key, user, passwordFile } = options;
   const read = async (file: string | undefined) =>
     file && (await readFile(file, { encoding: 'utf8', signal }));
@@ -75,12 +76,14 @@ async function accessTo(url: string, options: EtcdOptions, signal: AbortSignal):
 /** What is known of a prefix. */
 class Prefix {
   readonly #range: { readonly key: string; readonly range_end: string };
+  readonly #skip: (key: string) => boolean;
   /** By key, also those without a good value. */
   #keys = new Map<string, Known>();
   /** What etcd has told last. */
   #revision = 0n;
 
-  constructor(prefix: string) {
+  constructor(prefix: string, skip: (name: string) => boolean = () => false) {
+    this.#skip = (key) => skip(fromBase64(key).slice(prefix.length));
     this.#range = { key: base64(prefix), range_end: endOf(prefix) };
   }
 
@@ -156,7 +159,7 @@ class Prefix {
   #change(): EndpointChange {
     const all = [...this.#keys.values()];
     const problem = all.find((known) => known.problem !== undefined)?.problem;
-    const set = all.flatMap(({ endpoint }) => endpoint ?? []);
+    const set = [...this.#keys].flatMap(([key, { endpoint }]) => (this.#skip(key) ? [] : (endpoint ?? [])));
     return { set, ...(problem !== undefined && { problem }) };
   }
 }
@@ -191,7 +194,8 @@ function readValue(text: string): EndpointLike {
   }
 }
 
-function pause(ms: number, signal: AbortSignal): Promise<void> {
+/** Waits, and ends early without an error when the signal says so. */
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(done, ms).unref();
     signal.addEventListener('abort', done, { once: true });

@@ -21,8 +21,15 @@ export const RETURN_MS = 60_000;
 /** The most lost ones of one service. */
 const MAX_LOST = 1000;
 
+/** The most goodbyes that are told to others at a time. */
+const MAX_LEFT = 10_000;
+/** The event of every change. */
+const ANY = Symbol('any');
+
 interface Entry {
   readonly endpoint: DiscoveredEndpoint;
+  /** Whether another control plane told of it. */
+  readonly isTold: boolean;
   /** Ends its time when it is lost; absent while it is here. */
   timer?: NodeJS.Timeout | undefined;
   lost: boolean;
@@ -32,6 +39,11 @@ interface Entry {
 export class Registry {
   /** By identity, then by what the sidecar calls itself. */
   readonly #entries = new Map<string, Map<string, Entry>>();
+  /** Who said goodbye, by identity and address: others hear it from us, and must not take it for a loss. */
+  readonly #left = new Map<
+    string,
+    { readonly endpoint: DiscoveredEndpoint; readonly timer: NodeJS.Timeout }
+  >();
   readonly #changes = new EventEmitter().setMaxListeners(0);
   readonly #lostMs: number;
 
@@ -42,7 +54,7 @@ export class Registry {
   /** Those that were here when the process ended. They have a while to come again. */
   restore(identity: string, endpoints: readonly DiscoveredEndpoint[]): void {
     for (const endpoint of endpoints) {
-      const entry: Entry = { endpoint, lost: true };
+      const entry: Entry = { endpoint, isTold: false, lost: true };
       this.#of(identity).set(`at ${endpoint.address}`, entry);
       this.#keep(identity, entry, RETURN_MS);
     }
@@ -60,13 +72,46 @@ export class Registry {
   look(sidecars: readonly Sidecar[]): void {
     const there = new Set(sidecars.map(({ identity, name }) => `${identity} ${name}`));
     for (const [identity, entries] of this.#entries) {
-      for (const [name, { lost }] of entries) {
-        if (!lost && !there.has(`${identity} ${name}`)) this.#gone(identity, name, false);
+      for (const [name, { lost, isTold }] of entries) {
+        if (!lost && !isTold && !there.has(`${identity} ${name}`)) this.#gone(identity, name, false);
       }
     }
     for (const sidecar of sidecars) {
       if (sidecar.phase !== 'connected') this.#here(sidecar, sidecar.phase === 'draining');
     }
+  }
+
+  /** The sidecars of other control planes, each with its identity: all there are. */
+  told(endpoints: readonly DiscoveredEndpoint[]): void {
+    const there = new Set(endpoints.map(({ address, identity }) => `${identity} ${toldName(address)}`));
+    for (const [identity, entries] of this.#entries) {
+      for (const [name, { isTold, endpoint }] of entries) {
+        if (isTold && !there.has(`${identity} ${name}`))
+          this.#gone(identity, name, endpoint.draining === true);
+      }
+    }
+    for (const { identity, ...endpoint } of endpoints) {
+      if (identity === undefined) continue;
+      const name = toldName(endpoint.address);
+      const known = this.#of(identity).get(name);
+      const isSame = known?.lost === false && JSON.stringify(known.endpoint) === JSON.stringify(endpoint);
+      if (!isSame) this.#put(identity, name, endpoint, true);
+    }
+  }
+
+  /** Those that this control plane has seen itself, each with its identity; for a while also those that left. */
+  own(): DiscoveredEndpoint[] {
+    const here = [...this.#entries].flatMap(([identity, entries]) =>
+      [...entries.values()].flatMap(({ isTold, endpoint }) => (isTold ? [] : [{ ...endpoint, identity }])),
+    );
+    const keys = new Set(here.map(({ identity, address }) => `${identity} ${address}`));
+    const left = [...this.#left].flatMap(([key, { endpoint }]) => (keys.has(key) ? [] : [endpoint]));
+    return [...here, ...left];
+  }
+
+  /** Calls after every change. */
+  onChange(changed: () => void): void {
+    this.#changes.on(ANY, changed);
   }
 
   /** The sidecars of one identity as a source. */
@@ -89,7 +134,9 @@ export class Registry {
   close(): void {
     for (const entries of this.#entries.values())
       for (const { timer } of entries.values()) clearTimeout(timer);
+    for (const { timer } of this.#left.values()) clearTimeout(timer);
     this.#entries.clear();
+    this.#left.clear();
   }
 
   #of(identity: string): Map<string, Entry> {
@@ -103,19 +150,29 @@ export class Registry {
     const address = placeOf(sidecar);
     // One that offers nothing calls others only.
     if (address === undefined || sidecar.services.length === 0) return;
+    const ports = sidecar.services.map(({ port }) => port);
+    this.#put(identity, name, { address, ports, ...(draining && { draining }) }, false);
+  }
+
+  #put(identity: string, name: string, endpoint: DiscoveredEndpoint, isTold: boolean): void {
+    const { address } = endpoint;
     const entries = this.#of(identity);
-    for (const [other, { endpoint, lost, timer }] of entries) {
-      if (other !== name && !(lost && endpoint.address === address)) continue;
+    for (const [other, { endpoint: known, lost, timer }] of entries) {
+      if (other !== name && !(lost && known.address === address)) continue;
       clearTimeout(timer);
       entries.delete(other);
     }
-    const ports = sidecar.services.map(({ port }) => port);
-    entries.set(name, { endpoint: { address, ports, ...(draining && { draining }) }, lost: false });
+    entries.set(name, { endpoint, isTold, lost: false });
     // From now on there is somebody to call instead of the lost ones.
     for (const entry of entries.values()) {
       if (entry.lost && entry.timer === undefined) this.#keep(identity, entry, this.#lostMs);
     }
+    this.#emit(identity);
+  }
+
+  #emit(identity: string): void {
     this.#changes.emit(identity);
+    this.#changes.emit(ANY);
   }
 
   #gone(identity: string, name: string, saidSo: boolean): void {
@@ -124,7 +181,8 @@ export class Registry {
     if (entry === undefined || entry.lost) return;
     if (saidSo) {
       entries.delete(name);
-      this.#changes.emit(identity);
+      if (!entry.isTold) this.#remember(identity, entry.endpoint);
+      this.#emit(identity);
       return;
     }
     entry.lost = true;
@@ -136,6 +194,22 @@ export class Registry {
     }
   }
 
+  /** Tells others for a while that it drains, and not that it is lost. */
+  #remember(identity: string, endpoint: DiscoveredEndpoint): void {
+    const key = `${identity} ${endpoint.address}`;
+    clearTimeout(this.#left.get(key)?.timer);
+    const oldest = this.#left.size >= MAX_LEFT ? this.#left.keys().next().value : undefined;
+    if (oldest !== undefined) {
+      clearTimeout(this.#left.get(oldest)?.timer);
+      this.#left.delete(oldest);
+    }
+    const timer = setTimeout(() => {
+      this.#left.delete(key);
+      this.#emit(identity);
+    }, this.#lostMs).unref();
+    this.#left.set(key, { endpoint: { ...endpoint, draining: true, identity }, timer });
+  }
+
   /** For so long, or until somebody else is here. */
   #keep(identity: string, entry: Entry, ms: number): void {
     entry.timer = setTimeout(() => {
@@ -143,10 +217,12 @@ export class Registry {
       const entries = this.#of(identity);
       if (![...entries.values()].some(({ lost }) => !lost)) return;
       for (const [name, each] of entries) if (each === entry) entries.delete(name);
-      this.#changes.emit(identity);
+      this.#emit(identity);
     }, ms).unref();
   }
 }
+
+const toldName = (address: string): string => `told ${address}`;
 
 /** Where peers reach a sidecar: one that listens on all addresses is at the one that it calls us from. */
 function placeOf({ inboundAddress, address }: Sidecar): string | undefined {

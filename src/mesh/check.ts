@@ -32,6 +32,7 @@ export function checkMesh(config: MeshConfig): RawIssue[] {
           ),
         ]
       : []),
+    ...emptyIssues(['mesh', 'shared', 'etcd', 'endpoints'], mesh?.shared?.etcd.endpoints),
     ...Object.entries(services).flatMap(([name, service]) => serviceIssues(name, service)),
     ...Object.entries(routes).flatMap(([key, list]) => routeIssues(key, list, known)),
     ...policies.flatMap((policy, index) => policyIssues(policy, ['policies', index], config, known)),
@@ -39,8 +40,9 @@ export function checkMesh(config: MeshConfig): RawIssue[] {
 }
 
 /** What of a mesh file is for a control plane that stands alone, and can't be had where services are run. */
-export function discoveredIssues({ services }: MeshConfig): RawIssue[] {
-  return Object.entries(services)
+export function discoveredIssues({ services, mesh }: MeshConfig): RawIssue[] {
+  const shared = mesh?.shared && issue(['mesh', 'shared'], 'conflict', 'it is for mesh control');
+  const discovered = Object.entries(services)
     .filter(([, service]) => service.run === undefined && service.address === undefined)
     .map(([name]) => ({
       ...issue(
@@ -49,8 +51,9 @@ export function discoveredIssues({ services }: MeshConfig): RawIssue[] {
         'nothing says how to run it',
         'write run or address, or use mesh control',
       ),
-      part: 'key',
+      part: 'key' as const,
     }));
+  return [...(shared ? [shared] : []), ...discovered];
 }
 
 type Known = ReadonlyMap<string, readonly ServicePort[]>;
@@ -93,9 +96,10 @@ function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
       );
     }
   }
-  if (Array.isArray(service.address) && addresses.length === 0) {
-    issues.push(issue([...at, 'address'], 'missing', 'the list is empty: expected an address'));
-  }
+  issues.push(
+    ...emptyIssues([...at, 'address'], service.address),
+    ...emptyIssues([...at, 'discover', 'etcd', 'endpoints'], service.discover?.etcd?.endpoints),
+  );
   const taken = new Set<number>();
   for (const { name: extra, port } of portsOf(service)) {
     if (taken.has(port) && extra !== undefined) {
@@ -111,6 +115,10 @@ function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
     issues.push(issue([...at, 'run'], 'unknown_port', `${name} has no port called ${wanted}`, suggestion));
   }
   return issues;
+}
+
+function emptyIssues(at: Path, list: string | readonly string[] | undefined): RawIssue[] {
+  return list?.length === 0 ? [issue(at, 'missing', 'the list is empty: expected an address')] : [];
 }
 
 /** What is written is for another kind of service. */

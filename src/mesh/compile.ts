@@ -60,7 +60,7 @@ export interface CompiledMesh {
 
 /** Compiles a mesh file that the schema and `checkMesh` have accepted. `folder` is where its relative paths start. */
 export function compileMesh(config: MeshConfig, folder?: string): CompiledMesh {
-  const settings = settingsOf(config);
+  const settings = settingsOf(config, folder);
   const services = servicesOf(config, folder);
   const sources = new SourceMap();
   const targets = clusterNames(services, settings);

@@ -31,11 +31,6 @@ import * as formats from './formats.js';
 const portNumber = () => whole(1, 65_535);
 const protocol = () => oneOf('auto', 'http1', 'http2', 'tcp');
 
-const servicePort = part('ServicePort', 'One more port of a service.', {
-  port: must(portNumber(), 'The port that others call it by.'),
-  protocol: may(protocol(), 'What is spoken on it.', { default: 'auto' }),
-});
-
 const etcd = part(
   'Etcd',
   'Endpoints in etcd: the value of each key is an address, or an endpoint in JSON.',
@@ -51,6 +46,11 @@ const etcd = part(
   together('user', 'passwordFile'),
   together('certificate', 'key'),
 );
+
+const servicePort = part('ServicePort', 'One more port of a service.', {
+  port: must(portNumber(), 'The port that others call it by.'),
+  protocol: may(protocol(), 'What is spoken on it.', { default: 'auto' }),
+});
 
 const discover = part('Discover', 'Where endpoints come from. Several sources are one list.', {
   file: may(text(name), 'A list of endpoints, YAML or JSON, that is watched.', {
@@ -190,6 +190,13 @@ const settings = part('MeshSettings', 'What holds for all services.', {
       ttl: may(duration(), 'How long each is valid, 1 minute at least.', { default: '24h' }),
     }),
     'How they are signed.',
+  ),
+  shared: may(
+    part('Shared', 'What several control planes share, so that each answers the same.', {
+      etcd: must(etcd, 'Where. Below the prefix are the issuer, encrypted, and the sidecars of each.'),
+      keyFile: must(text(name), 'A file with at least 32 letters, the same for all: `openssl rand -hex 32`.'),
+    }),
+    'For `mesh control`, several times over one etcd.',
   ),
   knownServicesOnly: may(flag(), 'Whether copies may call nothing but services.', { default: false }),
 });

@@ -5,7 +5,7 @@ import { durationMs, hostAndPort } from '../config/formats.js';
 import { listed } from '../config/compile-values.js';
 import { DEFAULT_PORT, type MeshNames } from './names.js';
 import type { EtcdOptions } from '../discovery/etcd.js';
-import type { DiscoverConfig, MeshConfig, ServiceConfig } from './types.js';
+import type { DiscoverConfig, EtcdConfig, MeshConfig, ServiceConfig } from './types.js';
 
 export type Protocol = 'auto' | 'http1' | 'http2' | 'tcp';
 
@@ -61,8 +61,16 @@ export interface Service {
   readonly discover?: DiscoverPlan;
 }
 
+/** What several control planes share. */
+export interface SharedPlan {
+  readonly etcd: EtcdOptions;
+  /** The file with the operator's key, which etcd must not know. */
+  readonly keyFile: string;
+}
+
 /** What holds for all services. */
 export interface MeshSettings extends MeshNames {
+  readonly shared?: SharedPlan;
   readonly defaultPolicy: 'allow' | 'allowAuthenticated' | 'deny';
   readonly certificateTtlMs: number;
   readonly knownServicesOnly: boolean;
@@ -71,9 +79,9 @@ export interface MeshSettings extends MeshNames {
 const DEFAULT_TTL_MS = 24 * 60 * 60 * 1000;
 const DEFAULT_GRACE_MS = 10_000;
 
-export function settingsOf({ mesh = {} }: MeshConfig): MeshSettings {
+export function settingsOf({ mesh = {} }: MeshConfig, folder?: string): MeshSettings {
   const { trustDomain = 'mesh.local', namespace = 'default', knownServicesOnly = false } = mesh;
-  const { defaultPolicy = 'allowAuthenticated', certificates } = mesh;
+  const { defaultPolicy = 'allowAuthenticated', certificates, shared } = mesh;
   const ttl = certificates?.ttl;
   return {
     trustDomain,
@@ -81,6 +89,9 @@ export function settingsOf({ mesh = {} }: MeshConfig): MeshSettings {
     defaultPolicy,
     certificateTtlMs: (ttl === undefined ? undefined : durationMs(ttl)) ?? DEFAULT_TTL_MS,
     knownServicesOnly,
+    ...(shared && {
+      shared: { etcd: etcdOf(shared.etcd, folder), keyFile: pathFrom(folder, shared.keyFile) },
+    }),
   };
 }
 
@@ -101,21 +112,19 @@ export function isOutside({ address, discover }: ServiceConfig): boolean {
 }
 
 function discoverOf({ file, etcd, registered }: DiscoverConfig = {}, folder?: string): DiscoverPlan {
-  const at = (path: string): string => pathFrom(folder, path);
   return {
     ...(registered !== undefined && { registered }),
-    ...(file !== undefined && { file: at(file) }),
-    ...(etcd && {
-      etcd: {
-        ...etcd,
-        endpoints: listed(etcd.endpoints),
-        ...(etcd.passwordFile !== undefined && { passwordFile: at(etcd.passwordFile) }),
-        ...(etcd.roots !== undefined && { roots: at(etcd.roots) }),
-        ...(etcd.certificate !== undefined && { certificate: at(etcd.certificate) }),
-        ...(etcd.key !== undefined && { key: at(etcd.key) }),
-      },
-    }),
+    ...(file !== undefined && { file: pathFrom(folder, file) }),
+    ...(etcd && { etcd: etcdOf(etcd, folder) }),
   };
+}
+
+function etcdOf({ endpoints, ...etcd }: EtcdConfig, folder?: string): EtcdOptions {
+  const { passwordFile, roots, certificate, key } = etcd;
+  const files = Object.entries({ passwordFile, roots, certificate, key }).flatMap(([name, path]) =>
+    path === undefined ? [] : [[name, pathFrom(folder, path)]],
+  );
+  return { ...etcd, endpoints: listed(endpoints), ...Object.fromEntries(files) };
 }
 
 const pathFrom = (folder = process.cwd(), path: string): string =>

@@ -26,6 +26,8 @@ export interface MeshSettingsConfig {
   defaultPolicy?: 'allow' | 'allowAuthenticated' | 'deny';
   /** How they are signed. */
   certificates?: CertificatesConfig;
+  /** For `mesh control`, several times over one etcd. */
+  shared?: SharedConfig;
   /** Whether copies may call nothing but services. Default: false. */
   knownServicesOnly?: boolean;
 }
@@ -34,6 +36,32 @@ export interface MeshSettingsConfig {
 export interface CertificatesConfig {
   /** How long each is valid, 1 minute at least. Default: 24h. */
   ttl?: string;
+}
+
+/** What several control planes share, so that each answers the same. */
+export interface SharedConfig {
+  /** Where. Below the prefix are the issuer, encrypted, and the sidecars of each. */
+  etcd: EtcdConfig;
+  /** A file with at least 32 letters, the same for all: `openssl rand -hex 32`. */
+  keyFile: string;
+}
+
+/** Endpoints in etcd: the value of each key is an address, or an endpoint in JSON. */
+export interface EtcdConfig {
+  /** Where etcd answers. */
+  endpoints: string | string[];
+  /** What its keys begin with. */
+  prefix: string;
+  /** A user of etcd. */
+  user?: string;
+  /** The file with its password. */
+  passwordFile?: string;
+  /** Whom to believe, a PEM file. Default: the system's. */
+  roots?: string;
+  /** A client certificate, a PEM file. */
+  certificate?: string;
+  /** Its key, a PEM file. */
+  key?: string;
 }
 
 /** One service: processes that `mesh up` starts, addresses outside of the mesh, or endpoints that are discovered. */
@@ -76,24 +104,6 @@ export interface DiscoverConfig {
   registered?: boolean;
   /** Whether endpoints are outside of the mesh, with no identity to prove. Default: false. */
   outside?: boolean;
-}
-
-/** Endpoints in etcd: the value of each key is an address, or an endpoint in JSON. */
-export interface EtcdConfig {
-  /** Where etcd answers. */
-  endpoints: string | string[];
-  /** What its keys begin with. */
-  prefix: string;
-  /** A user of etcd. */
-  user?: string;
-  /** The file with its password. */
-  passwordFile?: string;
-  /** Whom to believe, a PEM file. Default: the system's. */
-  roots?: string;
-  /** A client certificate, a PEM file. */
-  certificate?: string;
-  /** Its key, a PEM file. */
-  key?: string;
 }
 
 /** One more port of a service. */

@@ -3,6 +3,7 @@
 import test from 'ava';
 import { Registry } from '../../src/discovery/registered.js';
 import type { Sidecar } from '../../src/mesh/control-plane.js';
+import { until } from '../support/wait.js';
 import { Followed } from './support.js';
 
 const ID = 'spiffe://mesh.local/ns/default/sa/basket';
@@ -71,4 +72,29 @@ test('those of an earlier life stay until they come again, and what was lost of 
   await followed.has('10.0.0.1:1', '10.0.0.1:2');
   registry.look([sidecar('bb')]);
   await followed.has('10.0.0.1:2');
+});
+
+test('what one control plane tells another: who is there, who drains and left, and who is lost with it', async (t) => {
+  const [one, two] = [new Registry(), new Registry({ lostMs: 1 })];
+  one.onChange(() => two.told(one.own()));
+  const followed = new Followed(t, [two.source(ID)]);
+  for (const name of ['a', 'bb']) one.heard({ kind: 'ready', sidecar: sidecar(name) });
+  await followed.has('10.0.0.1:1', '10.0.0.1:2');
+  one.heard({ kind: 'draining', sidecar: sidecar('a', { phase: 'draining' }) });
+  one.heard({ kind: 'gone', sidecar: sidecar('a', { phase: 'draining' }) });
+  await until('the goodbye', () => followed.directory.endpoints('basket')[0]?.draining);
+  // Whoever told of them is gone: the last one stays, one that said goodbye does not.
+  two.told([]);
+  await followed.has('10.0.0.1:2');
+  // It comes to this one.
+  two.heard({ kind: 'ready', sidecar: sidecar('bb') });
+  two.heard({ kind: 'ready', sidecar: sidecar('ccc') });
+  await followed.has('10.0.0.1:2', '10.0.0.1:3');
+  t.deepEqual(
+    two.own().map(({ address, identity }) => [address, identity]),
+    [
+      ['10.0.0.1:2', ID],
+      ['10.0.0.1:3', ID],
+    ],
+  );
 });

@@ -8,6 +8,8 @@ use mesh_identity::authority;
 use mesh_model::spiffe::TrustDomain;
 use mesh_protocol::Limits;
 
+use crate::batch::Batch;
+
 /// Where the issuer is that signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Issuer {
@@ -37,6 +39,8 @@ pub struct Settings {
     pub issuer: Issuer,
     /// How many it hears.
     pub limits: Limits,
+    /// The mesh at the start. Sidecars that come again at the first moment must find it, and not a mesh without services.
+    pub initial: Batch,
     /// How often sidecars tell what they counted. Often enough to see something happen, rarely enough to be no load.
     pub telemetry_interval: Duration,
 }
@@ -49,6 +53,7 @@ impl Settings {
             authority: authority::Settings::new(trust_domain),
             issuer: Issuer::InMemory,
             limits: Limits::default(),
+            initial: Batch::default(),
             telemetry_interval: Duration::from_secs(2),
         }
     }

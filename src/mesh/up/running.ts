@@ -88,11 +88,11 @@ export class RunningMesh {
       listen: [listen],
       trustDomain: mesh.settings.trustDomain,
       certificateTtlMs: mesh.settings.certificateTtlMs,
+      initial: batchBetween(undefined, mesh),
       onEvent: (event) => events.control(event),
     });
     let folder: string | undefined;
     try {
-      control.apply(batchBetween(undefined, mesh));
       folder = await mkdtemp(join(tmpdir(), 'mesh-up-'));
       await writeFile(join(folder, 'roots.pem'), control.bundle(), { mode: 0o600 });
       const running = new RunningMesh(options, control, folder);
