@@ -194,6 +194,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     if (JSON.stringify(mesh.settings) !== JSON.stringify(this.#mesh.settings))
       throw new RestartError(['what holds for all services (mesh)']);
     this.#checkDiscovery(mesh);
+    const sources = sourcesOf(mesh, this.#registry, this.#options.discovery ?? {});
     const told = this.#endpoints;
     const batch = this.#batchTo(this.#mesh, mesh);
     try {
@@ -203,7 +204,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       throw error;
     }
     this.#mesh = mesh;
-    this.#directory?.apply(sourcesOf(mesh, this.#registry, this.#options.discovery ?? {}));
+    this.#directory?.apply(sources);
     this.emit('applied', sizeOf(batch));
     return sizeOf(batch);
   }

@@ -4,6 +4,7 @@ import { etcdSource } from '../discovery/etcd.js';
 import { fileSource } from '../discovery/file.js';
 import type { Registry } from '../discovery/registered.js';
 import type { NamedSource, Source } from '../discovery/types.js';
+import { StateError } from '../errors.js';
 import type { CompiledMesh } from '../mesh/compile.js';
 import { identityOf } from '../mesh/names.js';
 import type { Service } from '../mesh/services.js';
@@ -11,7 +12,14 @@ import type { Service } from '../mesh/services.js';
 /** What the source is called that sidecars are themselves. */
 export const REGISTERED = 'registered';
 
-/** The sources of all services whose addresses are not written. */
+/** The most sources of a mesh that are not its own sidecars: each may hold a connection, or a watch of a file. */
+export const MAX_SOURCES = 1000;
+
+/**
+ * The sources of all services whose addresses are not written.
+ *
+ * @throws {StateError} when there are too many
+ */
 export function sourcesOf(
   { services, settings }: Pick<CompiledMesh, 'services' | 'settings'>,
   registry: Registry,
@@ -30,6 +38,9 @@ export function sourcesOf(
     }
     all.set(name, written);
   }
+  const others = [...all.values()].flat().filter(({ name }) => name !== REGISTERED).length;
+  if (others > MAX_SOURCES)
+    throw new StateError(`${others} sources of endpoints: expected at most ${MAX_SOURCES}`);
   return all;
 }
 

@@ -14,9 +14,6 @@ import type { DiscoveredEndpoint, NamedSource, SourceEvent, SourceStatus } from 
 
 /** How long changes wait for others: short beside the 50 ms in which a sidecar is to know, long beside a burst. */
 export const TOGETHER_MS = 10;
-/** The most sources of a mesh: each may hold a connection. */
-export const MAX_SOURCES = 10_000;
-
 /** What all sources had, by service and by the name of the source. */
 export type Snapshot = Record<string, Record<string, readonly DiscoveredEndpoint[]>>;
 
@@ -39,7 +36,8 @@ export class Directory {
   readonly #told = new Map<string, string>();
   readonly #changed = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
-  #spoke: () => void = () => {};
+  /** Is told of each source that has something to say. */
+  #spoke: (feed: Feed) => void = () => {};
 
   constructor(options: DirectoryOptions) {
     this.#options = options;
@@ -73,17 +71,18 @@ export class Directory {
     const feeds = this.#feeds.get(service) ?? new Map<string, Feed>();
     if (feeds.has(source.name)) return;
     const known = this.#options.known?.[service]?.[source.name];
-    const feed = new Feed({
+    const feed: Feed = new Feed({
       service,
       source,
       ...(known && { known }),
       changed: () => {
         this.#letGo(service);
         this.#note(service);
+        this.#spoke(feed);
       },
       tell: (event) => {
         this.#options.tell(event);
-        this.#spoke();
+        this.#spoke(feed);
       },
     });
     feeds.set(source.name, feed);
@@ -112,17 +111,18 @@ export class Directory {
 
   /** Resolves when every source has said all there is or has failed, and after this time at the latest. */
   async spoken(longestMs: number): Promise<void> {
-    const done = (): boolean => this.#all().every(({ hasSpoken }) => hasSpoken);
+    const silent = new Set(this.#all().filter(({ hasSpoken }) => !hasSpoken));
+    if (silent.size === 0) return;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, longestMs);
-      this.#spoke = () => {
-        if (!done()) return;
+      this.#spoke = (feed) => {
+        if (feed.hasSpoken) silent.delete(feed);
+        if (silent.size > 0) return;
         clearTimeout(timer);
-        this.#spoke = () => {};
         resolve();
       };
-      this.#spoke();
     });
+    this.#spoke = () => {};
   }
 
   /** Ends all sources. */

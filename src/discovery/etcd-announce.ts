@@ -22,6 +22,8 @@ export class Announcer {
   readonly #failed: (error: unknown) => void;
   #wanted: ReadonlyMap<string, string> = new Map();
   #wake: () => void = () => {};
+  /** What it failed by, told once until it goes well again. */
+  #problem: string | undefined;
   readonly #running: Promise<void>;
 
   constructor(options: EtcdOptions, failed: (error: unknown) => void) {
@@ -50,7 +52,9 @@ export class Announcer {
         await this.#live(await accessTo(url, this.#options, signal), signal);
       } catch (error) {
         if (signal.aborted) return;
-        this.#failed(error);
+        const problem = String(error);
+        if (problem !== this.#problem) this.#failed(error);
+        this.#problem = problem;
         await pause(RETRY_MS, signal);
       }
     }
@@ -64,6 +68,7 @@ export class Announcer {
         this.#wake = resolve;
       });
       await this.#bring(access, granted.ID, there, signal);
+      this.#problem = undefined;
       await Promise.race([woken, pause(KEEP_MS, signal)]);
       const kept = await ask<{ result?: { TTL?: string } }>(
         access,

@@ -196,11 +196,11 @@ export class Feed {
   }
 
   #well(): void {
-    const wasLive = this.#state === 'live';
+    const wasFailing = this.#state === 'failing';
     this.#state = 'live';
     this.#failingSinceMs = null;
     this.#problem = null;
-    if (!wasLive) this.#tell('sourceLive');
+    if (wasFailing) this.#tell('sourceLive');
   }
 
   #troubled(reason: string): void {
