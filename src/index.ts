@@ -12,15 +12,33 @@ import { type Decision, type DescribedRequest, readDecision } from './decision.j
 import { native } from './native.js';
 import { Proxy as EmbeddedProxy } from './proxy/proxy.js';
 import type { CreateProxy } from './proxy/types.js';
+import { Orchestrator } from './controller/orchestrator.js';
+import type { CreateControlPlane } from './controller/types.js';
+import { startControlPlane } from './mesh/native-control-plane.js';
 
 export * from './config/index.js';
 export type * from './decision.js';
 export * from './errors.js';
 export { type LogLevel, type LogMethod, type Logger, plainLogger, silentLogger } from './logger.js';
 export type * from './proxy/types.js';
+export type * from './controller/types.js';
+export type * from './discovery/types.js';
+export type {
+  CertificateRequest,
+  ControlEvent,
+  Decision as CertificateDecision,
+  Edge,
+  Sidecar,
+} from './mesh/control-plane.js';
+export { type LoadedMesh, loadMesh, parseMesh } from './mesh/load.js';
+export type * from './mesh/types.js';
 
 /** Makes a proxy. Nothing listens before `listen()`. */
 export const createProxy: CreateProxy = (config, options) => new EmbeddedProxy(config, options);
+
+/** Makes a control plane for sidecars. Nothing listens before `listen()`. */
+export const createControlPlane: CreateControlPlane = (config, options) =>
+  new Orchestrator(config, { start: startControlPlane, validateResources }, options);
 
 /** Everything that is wrong with resources in JSON; nothing when they are right. */
 export function validateResources(json: string): readonly ResourceIssue[] {

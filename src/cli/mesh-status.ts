@@ -1,16 +1,16 @@
 /**
  * `mesh stat`, `mesh edges`, `mesh check` and `mesh config`: how is the mesh that runs here?
  *
- * They ask the process of `mesh up` by its socket, and need nothing else.
+ * They ask the process of `mesh up` or `mesh control` by its socket, and need nothing else.
  */
 
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { askStatus, findSocket } from '../mesh/admin/client.js';
 import type { MeshStatus, SidecarStatus } from '../mesh/admin/types.js';
 import { type Doing, check, edgesOf, servicesOf } from '../mesh/admin/views.js';
 import { ExitCode, type World } from './io.js';
 import { type Format, UsageError, coloursOf, json, table } from './output.js';
-import { outputOption } from './options.js';
+import { outputOption, socketOption } from './options.js';
 
 interface Options {
   readonly socket?: string;
@@ -20,11 +20,6 @@ interface Options {
 }
 
 type End = (code: ExitCode) => void;
-
-const socketOption = (): Option =>
-  new Option('--socket <path>', 'where the mesh answers (default: .mesh/control.sock here or above)').env(
-    'MESH_SOCKET',
-  );
 
 const ask = ({ socket }: Options): Promise<MeshStatus> => askStatus(socket || findSocket(process.cwd()));
 

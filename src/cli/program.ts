@@ -2,6 +2,7 @@
 
 import { Command, CommanderError } from 'commander';
 import { addCompile } from './compile.js';
+import { addControl, addToken } from './control.js';
 import { addExplain } from './explain.js';
 import { ExitCode, type World } from './io.js';
 import { type Format, tellError } from './output.js';
@@ -35,6 +36,7 @@ export async function runCommand(args: readonly string[], world: World): Promise
       `
 Examples:
   mesh up
+  mesh control mesh.yaml
   mesh run --listen 127.0.0.1:8080 --to 127.0.0.1:3000
   mesh run -c mesh.yaml
   mesh validate mesh.yaml
@@ -45,6 +47,8 @@ Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     );
   for (const add of [
     addUp,
+    addControl,
+    addToken,
     addRun,
     addValidate,
     addCompile,

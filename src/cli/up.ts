@@ -11,7 +11,11 @@ import type { ConfigWatcher } from '../config/watch.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import type { ControlEvent, ControlPlane, StartControlPlane } from '../mesh/control-plane.js';
 import type { Copy } from '../mesh/up/copy.js';
+import { discoveredIssues } from '../mesh/check.js';
+import { isSpiffeId } from '../mesh/formats.js';
+import { identityOf } from '../mesh/names.js';
 import { SOCKET } from '../mesh/admin/client.js';
+import type { TokenRequest } from '../mesh/admin/types.js';
 import { MeshAdmin } from '../mesh/admin/server.js';
 import { RunningMesh } from '../mesh/up/running.js';
 import { MeshScreen } from '../mesh/up/screen.js';
@@ -67,13 +71,20 @@ async function up(world: World, file: string, options: UpOptions): Promise<ExitC
     throw new UsageError([`--listen: expected an address such as 127.0.0.1:4144, received ${listen}`]);
   }
   const core = await world.loadCore();
-  const mesh = await loadCheckedMesh(file, core);
+  const mesh = runnable(await loadCheckedMesh(file, core));
   const sidecar = sidecarFile(world.env, options.sidecar || undefined);
   return await new Up(world, core, file, mesh, options.output).run(
     await world.loadControlPlane(),
     sidecar,
     listen,
   );
+}
+
+/** @throws {ConfigError} when there is a service that `mesh up` can't run */
+function runnable(mesh: LoadedMesh): LoadedMesh {
+  const issues = discoveredIssues(mesh.config);
+  if (issues.length > 0) throw mesh.refuse(issues);
+  return mesh;
 }
 
 /** One mesh, from its start to its end. */
@@ -154,10 +165,14 @@ class Up {
 
   /** Answers `mesh stat` and the like. A folder that can't be written is no reason not to run. */
   async #answer(control: ControlPlane): Promise<void> {
+    const { settings } = this.#mesh.compiled;
     const source = {
-      trustDomain: this.#mesh.compiled.settings.trustDomain,
+      trustDomain: settings.trustDomain,
       sidecars: () => control.sidecars(),
       edges: () => control.edges(),
+      sources: () => [],
+      token: ({ service, ...options }: TokenRequest) =>
+        control.issueToken(isSpiffeId(service) ? service : identityOf(service, settings), options),
     };
     try {
       this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(this.#file), SOCKET));
@@ -191,7 +206,7 @@ class Up {
         if (error) throw error;
         const issues = this.#core.validateResources(config.toJson());
         if (issues.length > 0) throw config.explain(issues);
-        const resources = running.apply(config.compiled);
+        const resources = running.apply(runnable(config).compiled);
         this.#event('applied', { resources }, `applied: ${resources} resources changed`);
       } catch (cause) {
         this.#trouble(cause, 'refused');

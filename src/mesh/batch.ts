@@ -1,5 +1,6 @@
 /** What has to be told to a control plane when a mesh file becomes another one? */
 
+import { MeshError } from '../mesh-error.js';
 import type { CompiledMesh } from './compile.js';
 import type { MeshBatch } from './control-plane.js';
 
@@ -42,6 +43,17 @@ function difference<T>(
   const upsert = after.filter((item) => old.get(nameOf(item)) !== JSON.stringify(item));
   const stays = new Set(after.map(nameOf));
   return { upsert, gone: [...old.keys()].filter((name) => !stays.has(name)) };
+}
+
+/** A change that can't be made live. Code `MESH_RESTART_NEEDED`. */
+export class RestartError extends MeshError {
+  static {
+    this.prototype.name = 'RestartError';
+  }
+
+  constructor(what: readonly string[]) {
+    super('MESH_RESTART_NEEDED', `${what.join(', ')}: this changes with the next start`);
+  }
 }
 
 /**

@@ -11,7 +11,7 @@ import type { RawIssue } from '../config/issues.js';
 import type { Path } from '../config/path.js';
 import { nearest } from '../config/suggest.js';
 import type { RouteConfig } from '../config/types.js';
-import { type ServicePort, portsOf } from './services.js';
+import { type ServicePort, isOutside, portsOf } from './services.js';
 import type { MeshConfig, PolicyConfig, ServiceConfig } from './types.js';
 
 const SHORTEST_TTL_MS = 60_000;
@@ -32,10 +32,28 @@ export function checkMesh(config: MeshConfig): RawIssue[] {
           ),
         ]
       : []),
+    ...emptyIssues(['mesh', 'shared', 'etcd', 'endpoints'], mesh?.shared?.etcd.endpoints),
     ...Object.entries(services).flatMap(([name, service]) => serviceIssues(name, service)),
     ...Object.entries(routes).flatMap(([key, list]) => routeIssues(key, list, known)),
     ...policies.flatMap((policy, index) => policyIssues(policy, ['policies', index], config, known)),
   ];
+}
+
+/** What of a mesh file is for a control plane that stands alone, and can't be had where services are run. */
+export function discoveredIssues({ services, mesh }: MeshConfig): RawIssue[] {
+  const shared = mesh?.shared && issue(['mesh', 'shared'], 'conflict', 'it is for mesh control');
+  const discovered = Object.entries(services)
+    .filter(([, service]) => service.run === undefined && service.address === undefined)
+    .map(([name]) => ({
+      ...issue(
+        ['services', name],
+        'missing',
+        'nothing says how to run it',
+        'write run or address, or use mesh control',
+      ),
+      part: 'key' as const,
+    }));
+  return [...(shared ? [shared] : []), ...discovered];
 }
 
 type Known = ReadonlyMap<string, readonly ServicePort[]>;
@@ -63,6 +81,7 @@ function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
       part: 'key',
     });
   }
+  issues.push(...placeIssues(at, service));
   const addresses = listed(service.address);
   if (addresses.length > 1) {
     for (const [index, text] of addresses.entries()) {
@@ -77,9 +96,10 @@ function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
       );
     }
   }
-  if (Array.isArray(service.address) && addresses.length === 0) {
-    issues.push(issue([...at, 'address'], 'missing', 'the list is empty: expected an address'));
-  }
+  issues.push(
+    ...emptyIssues([...at, 'address'], service.address),
+    ...emptyIssues([...at, 'discover', 'etcd', 'endpoints'], service.discover?.etcd?.endpoints),
+  );
   const taken = new Set<number>();
   for (const { name: extra, port } of portsOf(service)) {
     if (taken.has(port) && extra !== undefined) {
@@ -93,6 +113,39 @@ function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
     const meant = nearest(wanted, named);
     const suggestion = meant ? `did you mean {port.${meant}}?` : `write ports: { ${wanted}: 9000 }`;
     issues.push(issue([...at, 'run'], 'unknown_port', `${name} has no port called ${wanted}`, suggestion));
+  }
+  return issues;
+}
+
+function emptyIssues(at: Path, list: string | readonly string[] | undefined): RawIssue[] {
+  return list?.length === 0 ? [issue(at, 'missing', 'the list is empty: expected an address')] : [];
+}
+
+/** What is written is for another kind of service. */
+function placeIssues(at: Path, service: ServiceConfig): RawIssue[] {
+  const { run, discover, tls } = service;
+  const issues: RawIssue[] = [];
+  for (const key of ['copies', 'env', 'cwd', 'ready', 'bind', 'grace'] as const) {
+    // Beside `address` the schema has told it.
+    if (service[key] === undefined || run !== undefined || service.address !== undefined) continue;
+    issues.push({ ...issue([...at, key], 'conflict', `${key} is for a service with run`), part: 'key' });
+  }
+  const outside = isOutside(service);
+  if (tls !== undefined && tls !== false && !outside && run === undefined) {
+    const message = 'inside the mesh TLS is what sidecars do';
+    issues.push(
+      issue([...at, 'tls'], 'conflict', message, 'leave tls out, or write discover: { outside: true }'),
+    );
+  }
+  if (discover?.outside === true) {
+    if (discover.registered === true || (discover.file === undefined && discover.etcd === undefined)) {
+      const message = 'who is outside of the mesh has no sidecar that announces it';
+      issues.push(issue([...at, 'discover', 'outside'], 'conflict', message, 'name a file or etcd'));
+    }
+    if (service.ports !== undefined) {
+      const message = 'an endpoint outside of the mesh has one port: that of its address';
+      issues.push({ ...issue([...at, 'ports'], 'conflict', message), part: 'key' });
+    }
   }
   return issues;
 }
@@ -140,7 +193,7 @@ function policyIssues(policy: PolicyConfig, at: Path, config: MeshConfig, known:
     const path = itemPath(policy.to, [...at, 'to'], index);
     if (name === '*') continue;
     if (!known.has(name)) issues.push(unknownService(path, name, known));
-    else if (config.services[name]?.run === undefined) {
+    else if (isOutside(config.services[name] ?? {})) {
       const message = `${name} is outside of the mesh: nothing there enforces a policy`;
       issues.push(issue(path, 'conflict', message));
     }
@@ -150,7 +203,7 @@ function policyIssues(policy: PolicyConfig, at: Path, config: MeshConfig, known:
     if (other || known.has(name)) continue;
     issues.push(unknownService(itemPath(policy.from, [...at, 'from'], index), name, known));
   }
-  const inside = [...known].filter(([name]) => config.services[name]?.run !== undefined);
+  const inside = [...known].filter(([name]) => !isOutside(config.services[name] ?? {}));
   const ports = new Set(inside.flatMap(([, each]) => each.map(({ port }) => port)));
   for (const [index, port] of (policy.ports ?? []).entries()) {
     if (ports.has(port)) continue;

@@ -4,8 +4,8 @@
  *     service, port ──> names that callers use ──> RouteTable ──> Cluster ──> Endpoints
  *     policies ───────> what each workload's inbound side enforces
  *
- * All but the endpoints of the mesh's own services follows from the file alone. Those come and go with the copies: they
- * are a function of who is there (`endpointsOf`). Equal files make equal resources, in the same order.
+ * All but the endpoints of services that are run or discovered follows from the file alone. Those come and go: they are
+ * a function of who is there (`endpointsOf`). Equal files make equal resources, in the same order.
  */
 
 import { clientTls } from '../config/compile.js';
@@ -26,6 +26,7 @@ import type { RouteConfig } from '../config/types.js';
 import { type CompiledPolicy, INBOUND, compilePolicy } from './compile-policies.js';
 import { DEFAULT_PORT, clusterOf, hostsOf, identityOf, serverNameOf } from './names.js';
 import { type MeshSettings, type Service, type ServicePort, servicesOf, settingsOf } from './services.js';
+import type { DiscoveredEndpoint } from '../discovery/types.js';
 import type { MeshConfig, ServiceConfig } from './types.js';
 
 /** A name that callers use, with the port, and where requests to it are told apart. */
@@ -48,7 +49,7 @@ export interface CompiledMesh {
   readonly services: readonly Service[];
   readonly routeTables: readonly RouteTable[];
   readonly clusters: readonly Cluster[];
-  /** Of services outside of the mesh. */
+  /** Of services whose addresses are written. */
   readonly endpoints: readonly Endpoints[];
   readonly names: readonly ServiceName[];
   readonly workloads: readonly Workload[];
@@ -59,7 +60,7 @@ export interface CompiledMesh {
 
 /** Compiles a mesh file that the schema and `checkMesh` have accepted. `folder` is where its relative paths start. */
 export function compileMesh(config: MeshConfig, folder?: string): CompiledMesh {
-  const settings = settingsOf(config);
+  const settings = settingsOf(config, folder);
   const services = servicesOf(config, folder);
   const sources = new SourceMap();
   const targets = clusterNames(services, settings);
@@ -80,7 +81,7 @@ export function compileMesh(config: MeshConfig, folder?: string): CompiledMesh {
   );
   const { routeTables, clusters, endpoints } = compilation.resources;
   const workloads = services
-    .filter(({ process }) => process !== undefined)
+    .filter(({ outside }) => !outside)
     .map(({ name }) => ({
       name: identityOf(name, settings),
       defaultPolicy: settings.defaultPolicy,
@@ -99,7 +100,7 @@ export function checkable(mesh: CompiledMesh): Resources {
     listeners: [{ name: INBOUND, address: '127.0.0.1:0', direction: 'inbound', routes: INBOUND }],
     routeTables: [...mesh.routeTables, nothing],
     clusters: [...mesh.clusters],
-    endpoints: [...mesh.endpoints, ...endpointsOf(mesh, [])],
+    endpoints: [...mesh.endpoints, ...endpointsOf(mesh, () => [])],
     policies: mesh.policies.map(({ policy }) => policy),
   };
 }
@@ -210,7 +211,7 @@ function addCluster(
   sources.set([...at, 'tls'], [...from, 'tls']);
   const addresses = listed(written.address);
   const dns = addresses.length === 1 ? hostAndPort(addresses[0] ?? '') : undefined;
-  const inside = service.process !== undefined;
+  const inside = !service.outside;
   const { tls } = written;
   resources.clusters.push(
     present<Cluster>({
@@ -221,7 +222,7 @@ function addCluster(
       workload: inside ? { serverName: serverNameOf(service.name, port, settings) } : undefined,
     }),
   );
-  if (inside || dns) return;
+  if (service.discover || dns) return;
   const group = ['endpoints', resources.endpoints.length, 'localities', 0, 'endpoints'];
   sources.set(group.slice(0, 2), [...from, 'address']);
   for (const index of addresses.keys()) {
@@ -238,33 +239,31 @@ function addCluster(
 
 // Endpoints -------------------------------------------------------------------------------------------------------
 
-/** A copy that others may call. */
-export interface Copy {
-  readonly service: string;
-  /** Where its sidecar answers others. */
-  readonly inbound: string;
-  /** It ends what it has, and gets nothing new. */
-  readonly draining?: boolean;
-}
-
-/** Who answers for the services of the mesh; a service without a copy has an empty list. */
+/**
+ * Who answers for services whose addresses are not written; nobody: an empty list. Inside the mesh, an endpoint that
+ * names no identity has to prove that of its service.
+ */
 export function endpointsOf(
-  { services, settings }: Pick<CompiledMesh, 'services' | 'settings'>,
-  copies: readonly Copy[],
+  { settings, services }: Pick<CompiledMesh, 'settings' | 'services'>,
+  answering: (service: string) => readonly DiscoveredEndpoint[],
 ): Endpoints[] {
   return services
-    .filter(({ process }) => process !== undefined)
-    .flatMap(({ name, ports }) => {
-      const endpoints = copies
-        .filter(({ service }) => service === name)
-        .map(({ inbound, draining }) =>
-          present({
-            address: inbound,
-            health: draining === true ? ('draining' as const) : undefined,
-            identity: identityOf(name, settings),
-          }),
-        );
-      const localities = endpoints.length > 0 ? [{ endpoints }] : [];
-      return ports.map(({ port }) => ({ cluster: clusterOf(name, port, settings), localities }));
+    .filter(({ discover }) => discover !== undefined)
+    .flatMap(({ name, ports, outside }) => {
+      const all = answering(name);
+      return ports.map(({ port }) => {
+        const endpoints = all
+          .filter((endpoint) => endpoint.ports?.includes(port) ?? true)
+          .map(({ address, weight, draining, identity }) =>
+            present({
+              address,
+              weight,
+              health: draining === true ? ('draining' as const) : undefined,
+              identity: identity ?? (outside ? undefined : identityOf(name, settings)),
+            }),
+          );
+        const localities = endpoints.length > 0 ? [{ endpoints }] : [];
+        return { cluster: clusterOf(name, port, settings), localities };
+      });
     });
 }

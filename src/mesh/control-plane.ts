@@ -91,6 +91,8 @@ export interface ControlPlaneOptions {
   readonly listen: readonly string[];
   readonly trustDomain: string;
   readonly certificateTtlMs: number;
+  /** What is served from the first moment: sidecars that come again must not find a mesh without services. */
+  readonly initial?: MeshBatch;
   /** Where root and issuer, and who is revoked, are kept; in memory without. */
   readonly stateDir?: string;
   /** An issuer of the operator's, in PEM, instead. */

@@ -159,6 +159,27 @@ export const httpPath: Format = {
   examples: ['/healthz'],
 };
 
+export const etcdUrl: Format = {
+  title: 'URL',
+  expected: 'a URL such as http://127.0.0.1:2379, or a list of them',
+  accepts: (text) => /^https?:\/\/[^/?#@\s]+\/?$/.test(text) && URL.canParse(text),
+  advise: (received) =>
+    typeof received === 'string' && etcdUrl.accepts(`http://${received}`)
+      ? `write http://${received}`
+      : undefined,
+  examples: ['http://127.0.0.1:2379'],
+};
+
+export const etcdPrefix: Format = {
+  title: 'prefix',
+  expected: 'what keys begin with, such as /mesh/basket/',
+  // A prefix without an end takes in the keys of services whose names begin with this one's.
+  accepts: (text) => text.length > 1 && text.endsWith('/'),
+  advise: (received) =>
+    typeof received === 'string' && received.length > 1 ? `write ${received}/` : undefined,
+  examples: ['/mesh/basket/'],
+};
+
 /** Every format of a mesh file, to find the advice that belongs to a message. */
 export const formats: readonly Format[] = [
   ...shared,
@@ -172,4 +193,6 @@ export const formats: readonly Format[] = [
   permission,
   command,
   httpPath,
+  etcdUrl,
+  etcdPrefix,
 ];

@@ -7,7 +7,7 @@
 
 import { createHash } from 'node:crypto';
 import type { ConfigError } from '../errors.js';
-import { fromSchema } from '../config/issues.js';
+import { type RawIssue, fromSchema } from '../config/issues.js';
 import {
   type Origin,
   type ReadValue,
@@ -57,6 +57,11 @@ export class LoadedMesh {
   /** The resources as JSON, for the core to check. */
   toJson(): string {
     return JSON.stringify(checkable(this.compiled));
+  }
+
+  /** The error for mistakes that somebody else found, each in its place. */
+  refuse(issues: readonly RawIssue[]): ConfigError {
+    return refusal(issues, this.#origin);
   }
 
   /** The error for what the core found wrong with the resources, each issue where it was written. */

@@ -22,6 +22,7 @@ import {
   oneOf,
   part,
   text,
+  together,
   whole,
 } from '../config/schema-kit.js';
 import { headerConditions, route } from '../config/schema-route.js';
@@ -30,14 +31,43 @@ import * as formats from './formats.js';
 const portNumber = () => whole(1, 65_535);
 const protocol = () => oneOf('auto', 'http1', 'http2', 'tcp');
 
+const etcd = part(
+  'Etcd',
+  'Endpoints in etcd: the value of each key is an address, or an endpoint in JSON.',
+  {
+    endpoints: must(listOf(text(formats.etcdUrl), formats.etcdUrl.expected), 'Where etcd answers.'),
+    prefix: must(text(formats.etcdPrefix), 'What its keys begin with.'),
+    user: may(text(name), 'A user of etcd.'),
+    passwordFile: may(text(name), 'The file with its password.'),
+    roots: may(text(name), 'Whom to believe, a PEM file.', { default: "the system's" }),
+    certificate: may(text(name), 'A client certificate, a PEM file.'),
+    key: may(text(name), 'Its key, a PEM file.'),
+  },
+  together('user', 'passwordFile'),
+  together('certificate', 'key'),
+);
+
 const servicePort = part('ServicePort', 'One more port of a service.', {
   port: must(portNumber(), 'The port that others call it by.'),
   protocol: may(protocol(), 'What is spoken on it.', { default: 'auto' }),
 });
 
+const discover = part('Discover', 'Where endpoints come from. Several sources are one list.', {
+  file: may(text(name), 'A list of endpoints, YAML or JSON, that is watched.', {
+    examples: ['endpoints.yaml'],
+  }),
+  etcd: may(etcd, 'A prefix in etcd.'),
+  registered: may(flag(), 'Whether its sidecars announce themselves.', {
+    default: '`true` where there is no other source',
+  }),
+  outside: may(flag(), 'Whether endpoints are outside of the mesh, with no identity to prove.', {
+    default: false,
+  }),
+});
+
 const service = part(
   'Service',
-  'One service: processes that are started here, or addresses outside of the mesh.',
+  'One service: processes that `mesh up` starts, addresses outside of the mesh, or endpoints that are discovered.',
   {
     run: may(
       text(formats.command),
@@ -47,6 +77,9 @@ const service = part(
       listOf(text(formats.serviceAddress), formats.serviceAddress.expected),
       'Or: where it answers, outside of the mesh. A list of IP addresses, or one DNS name.',
     ),
+    discover: may(discover, 'Or: where its endpoints come from.', {
+      default: 'its sidecars, which announce themselves',
+    }),
     port: may(
       portNumber(),
       'The port that others call it by; `http://NAME` always works too. The process listens on the one in `PORT`.',
@@ -99,11 +132,11 @@ const service = part(
       z.union([flag(), clientTls], {
         error: 'expected true, false or { serverName, roots, certificate, key }',
       }),
-      'TLS towards `address`: `true`, or `{ serverName, roots }`.',
+      'TLS towards what is outside of the mesh: `true`, or `{ serverName, roots }`.',
       { default: false },
     ),
   },
-  exactlyOne('run', 'address'),
+  atMostOne('run', 'address', 'discover'),
   ...['ports', 'copies', 'env', 'cwd', 'ready', 'bind', 'grace'].map((key) => atMostOne('address', key)),
   atMostOne('run', 'tls'),
 );
@@ -157,6 +190,13 @@ const settings = part('MeshSettings', 'What holds for all services.', {
       ttl: may(duration(), 'How long each is valid, 1 minute at least.', { default: '24h' }),
     }),
     'How they are signed.',
+  ),
+  shared: may(
+    part('Shared', 'What several control planes share, so that each answers the same.', {
+      etcd: must(etcd, 'Where. Below the prefix are the issuer, encrypted, and the sidecars of each.'),
+      keyFile: must(text(name), 'A file with at least 32 letters, the same for all: `openssl rand -hex 32`.'),
+    }),
+    'For `mesh control`, several times over one etcd.',
   ),
   knownServicesOnly: may(flag(), 'Whether copies may call nothing but services.', { default: false }),
 });

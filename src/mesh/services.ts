@@ -4,7 +4,8 @@ import { isAbsolute, resolve } from 'node:path';
 import { durationMs, hostAndPort } from '../config/formats.js';
 import { listed } from '../config/compile-values.js';
 import { DEFAULT_PORT, type MeshNames } from './names.js';
-import type { MeshConfig, ServiceConfig } from './types.js';
+import type { EtcdOptions } from '../discovery/etcd.js';
+import type { DiscoverConfig, EtcdConfig, MeshConfig, ServiceConfig } from './types.js';
 
 export type Protocol = 'auto' | 'http1' | 'http2' | 'tcp';
 
@@ -39,17 +40,37 @@ export interface ProcessPlan {
   readonly graceMs: number;
 }
 
+/** Where endpoints come from. */
+export interface DiscoverPlan {
+  readonly file?: string;
+  readonly etcd?: EtcdOptions;
+  /** Whether its sidecars announce themselves; absent: where there is no other source. */
+  readonly registered?: boolean;
+}
+
 /** A service. */
 export interface Service {
   readonly name: string;
   /** Its own port first. */
   readonly ports: readonly ServicePort[];
-  /** Absent: it is outside of the mesh. */
+  /** Whether nobody there has an identity to prove. */
+  readonly outside: boolean;
+  /** How `mesh up` runs it; absent: it does not. */
   readonly process?: ProcessPlan;
+  /** Absent: its addresses are written. */
+  readonly discover?: DiscoverPlan;
+}
+
+/** What several control planes share. */
+export interface SharedPlan {
+  readonly etcd: EtcdOptions;
+  /** The file with the operator's key, which etcd must not know. */
+  readonly keyFile: string;
 }
 
 /** What holds for all services. */
 export interface MeshSettings extends MeshNames {
+  readonly shared?: SharedPlan;
   readonly defaultPolicy: 'allow' | 'allowAuthenticated' | 'deny';
   readonly certificateTtlMs: number;
   readonly knownServicesOnly: boolean;
@@ -58,9 +79,9 @@ export interface MeshSettings extends MeshNames {
 const DEFAULT_TTL_MS = 24 * 60 * 60 * 1000;
 const DEFAULT_GRACE_MS = 10_000;
 
-export function settingsOf({ mesh = {} }: MeshConfig): MeshSettings {
+export function settingsOf({ mesh = {} }: MeshConfig, folder?: string): MeshSettings {
   const { trustDomain = 'mesh.local', namespace = 'default', knownServicesOnly = false } = mesh;
-  const { defaultPolicy = 'allowAuthenticated', certificates } = mesh;
+  const { defaultPolicy = 'allowAuthenticated', certificates, shared } = mesh;
   const ttl = certificates?.ttl;
   return {
     trustDomain,
@@ -68,6 +89,9 @@ export function settingsOf({ mesh = {} }: MeshConfig): MeshSettings {
     defaultPolicy,
     certificateTtlMs: (ttl === undefined ? undefined : durationMs(ttl)) ?? DEFAULT_TTL_MS,
     knownServicesOnly,
+    ...(shared && {
+      shared: { etcd: etcdOf(shared.etcd, folder), keyFile: pathFrom(folder, shared.keyFile) },
+    }),
   };
 }
 
@@ -76,9 +100,35 @@ export function servicesOf(config: MeshConfig, folder?: string): Service[] {
   return Object.entries(config.services).map(([name, written]) => ({
     name,
     ports: portsOf(written),
+    outside: isOutside(written),
     ...(written.run !== undefined && { process: processOf(written.run, written, folder) }),
+    ...(written.address === undefined && { discover: discoverOf(written.discover, folder) }),
   }));
 }
+
+/** Whether a service is outside of the mesh. Who does not say so is inside, and has an identity to prove. */
+export function isOutside({ address, discover }: ServiceConfig): boolean {
+  return address !== undefined || discover?.outside === true;
+}
+
+function discoverOf({ file, etcd, registered }: DiscoverConfig = {}, folder?: string): DiscoverPlan {
+  return {
+    ...(registered !== undefined && { registered }),
+    ...(file !== undefined && { file: pathFrom(folder, file) }),
+    ...(etcd && { etcd: etcdOf(etcd, folder) }),
+  };
+}
+
+function etcdOf({ endpoints, ...etcd }: EtcdConfig, folder?: string): EtcdOptions {
+  const { passwordFile, roots, certificate, key } = etcd;
+  const files = Object.entries({ passwordFile, roots, certificate, key }).flatMap(([name, path]) =>
+    path === undefined ? [] : [[name, pathFrom(folder, path)]],
+  );
+  return { ...etcd, endpoints: listed(endpoints), ...Object.fromEntries(files) };
+}
+
+const pathFrom = (folder = process.cwd(), path: string): string =>
+  isAbsolute(path) ? path : resolve(folder, path);
 
 /** The ports that others call a service by, its own first. */
 export function portsOf(service: ServiceConfig): ServicePort[] {
@@ -98,13 +148,13 @@ function portOf(address: string | undefined): number | undefined {
   return port > 0 ? port : undefined;
 }
 
-function processOf(run: string, service: ServiceConfig, folder = process.cwd()): ProcessPlan {
+function processOf(run: string, service: ServiceConfig, folder?: string): ProcessPlan {
   const { copies = 1, env = {}, cwd = '.', ready = 'tcp', bind = {}, grace } = service;
   return {
     run,
     copies,
     env,
-    cwd: isAbsolute(cwd) ? cwd : resolve(folder, cwd),
+    cwd: pathFrom(folder, cwd),
     ready: ready === 'tcp' ? { kind: 'tcp' } : { kind: 'http', path: ready.http },
     bind,
     graceMs: (grace === undefined ? undefined : durationMs(grace)) ?? DEFAULT_GRACE_MS,

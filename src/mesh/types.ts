@@ -26,6 +26,8 @@ export interface MeshSettingsConfig {
   defaultPolicy?: 'allow' | 'allowAuthenticated' | 'deny';
   /** How they are signed. */
   certificates?: CertificatesConfig;
+  /** For `mesh control`, several times over one etcd. */
+  shared?: SharedConfig;
   /** Whether copies may call nothing but services. Default: false. */
   knownServicesOnly?: boolean;
 }
@@ -36,12 +38,40 @@ export interface CertificatesConfig {
   ttl?: string;
 }
 
-/** One service: processes that are started here, or addresses outside of the mesh. */
+/** What several control planes share, so that each answers the same. */
+export interface SharedConfig {
+  /** Where. Below the prefix are the issuer, encrypted, and the sidecars of each. */
+  etcd: EtcdConfig;
+  /** A file with at least 32 letters, the same for all: `openssl rand -hex 32`. */
+  keyFile: string;
+}
+
+/** Endpoints in etcd: the value of each key is an address, or an endpoint in JSON. */
+export interface EtcdConfig {
+  /** Where etcd answers. */
+  endpoints: string | string[];
+  /** What its keys begin with. */
+  prefix: string;
+  /** A user of etcd. */
+  user?: string;
+  /** The file with its password. */
+  passwordFile?: string;
+  /** Whom to believe, a PEM file. Default: the system's. */
+  roots?: string;
+  /** A client certificate, a PEM file. */
+  certificate?: string;
+  /** Its key, a PEM file. */
+  key?: string;
+}
+
+/** One service: processes that `mesh up` starts, addresses outside of the mesh, or endpoints that are discovered. */
 export interface ServiceConfig {
   /** The command, run by `sh`. `{port}` is the port that this copy listens on, `{port.NAME}` the one for `ports.NAME`. */
   run?: string;
   /** Or: where it answers, outside of the mesh. A list of IP addresses, or one DNS name. */
   address?: string | string[];
+  /** Or: where its endpoints come from. Default: its sidecars, which announce themselves. */
+  discover?: DiscoverConfig;
   /** The port that others call it by; `http://NAME` always works too. The process listens on the one in `PORT`. Default: 80, or that of `address`. */
   port?: number;
   /** More ports, by name. The process listens on the ones in `PORT_NAME`. */
@@ -60,8 +90,20 @@ export interface ServiceConfig {
   bind?: BindConfig;
   /** How long it may take to end when asked. Default: 10s. */
   grace?: string;
-  /** TLS towards `address`: `true`, or `{ serverName, roots }`. Default: false. */
+  /** TLS towards what is outside of the mesh: `true`, or `{ serverName, roots }`. Default: false. */
   tls?: boolean | ClientTlsConfig;
+}
+
+/** Where endpoints come from. Several sources are one list. */
+export interface DiscoverConfig {
+  /** A list of endpoints, YAML or JSON, that is watched. */
+  file?: string;
+  /** A prefix in etcd. */
+  etcd?: EtcdConfig;
+  /** Whether its sidecars announce themselves. Default: `true` where there is no other source. */
+  registered?: boolean;
+  /** Whether endpoints are outside of the mesh, with no identity to prove. Default: false. */
+  outside?: boolean;
 }
 
 /** One more port of a service. */

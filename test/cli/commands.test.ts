@@ -1,7 +1,7 @@
 // Do the commands that look and print say the right thing to people, pipes and programs?
 
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -251,4 +251,30 @@ test('the program: a reader that has seen enough is no failure', async (t) => {
     child.once('close', resolve);
   });
   t.deepEqual([code, err], [0, '']);
+});
+
+test('up: what only a control plane alone can do is refused in its place', async (t) => {
+  const file = join(folderOf(t), 'mesh.yaml');
+  writeFileSync(file, 'services:\n  web: { run: x }\n  basket: { port: 3000 }\n');
+  const { code, stderr } = await new FakeWorld().run('up', file);
+  t.is(code, 64);
+  t.regex(stderr, /mesh\.yaml:3:3: error: services\.basket: nothing says how to run it/);
+  t.regex(stderr, /write run or address, or use mesh control/);
+});
+
+test('control and token: wrong usage is 64, and nobody to ask is 1', async (t) => {
+  const file = join(folderOf(t), 'mesh.yaml');
+  writeFileSync(file, 'services: { basket: { port: 3000 } }\n');
+  for (const [args, said] of [
+    [['control', file, '--listen', 'nowhere'], /--listen: expected an address such as 127\.0\.0\.1:4144/],
+    [['token', 'basket', '--uses', '0'], /--uses: expected a number from 1, received 0/],
+    [['token', 'basket', '--ttl', 'soon'], /--ttl: expected a duration such as 10m, received soon/],
+  ] as const) {
+    const { code, stderr } = await new FakeWorld().run(...args);
+    t.is(code, 64);
+    t.regex(stderr, said);
+  }
+  const { code, stderr } = await new FakeWorld().run('token', 'basket', '--socket', `${file}.sock`);
+  t.is(code, 1);
+  t.regex(stderr, /no mesh answers at .*: connect ENOENT.*; start one with mesh up or mesh control/);
 });

@@ -109,7 +109,7 @@ test('the mirror has the structs and fields of the model', (t) => {
 /** A mesh with a copy: what it has that no configuration has. */
 function meshResources(): object {
   const mesh = compileMesh({ services: { web: { run: 'web' } } });
-  return { ...checkable(mesh), endpoints: endpointsOf(mesh, [{ service: 'web', inbound: '127.0.0.1:1' }]) };
+  return { ...checkable(mesh), endpoints: endpointsOf(mesh, () => [{ address: '127.0.0.1:1' }]) };
 }
 
 /** What a sidecar makes of its own settings, and nobody writes. */

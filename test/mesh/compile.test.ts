@@ -41,16 +41,18 @@ test("a port that is 80 is that port, and not the service's own", (t) => {
 
 test('endpoints come and go with the copies', (t) => {
   const mesh = compileMesh(SHOP);
-  t.deepEqual(endpointsOf(mesh, []), [
-    { cluster: 'web.default:80', localities: [] },
-    { cluster: 'basket.default:3000', localities: [] },
-    { cluster: 'basket.default:9000', localities: [] },
-  ]);
+  t.deepEqual(
+    endpointsOf(mesh, () => []),
+    [
+      { cluster: 'web.default:80', localities: [] },
+      { cluster: 'basket.default:3000', localities: [] },
+      { cluster: 'basket.default:9000', localities: [] },
+    ],
+  );
   const identity = 'spiffe://mesh.local/ns/default/sa/basket';
-  const [web, http, grpc] = endpointsOf(mesh, [
-    { service: 'basket', inbound: '127.0.0.1:1' },
-    { service: 'basket', inbound: '127.0.0.1:2', draining: true },
-  ]);
+  const [web, http, grpc] = endpointsOf(mesh, (service) =>
+    service === 'basket' ? [{ address: '127.0.0.1:1' }, { address: '127.0.0.1:2', draining: true }] : [],
+  );
   t.deepEqual(web?.localities, []);
   t.deepEqual(http?.localities, [
     {

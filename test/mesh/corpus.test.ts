@@ -31,8 +31,8 @@ for (const { name, text } of files('good')) {
     if (process.env['UPDATE_CORPUS']) writeFileSync(beside, `${is}\n`);
     t.deepEqual(JSON.parse(is), JSON.parse(readFileSync(beside, 'utf8')));
     t.deepEqual(validateResources(loaded.toJson()), []);
-    const copies = [{ service: 'web', inbound: '127.0.0.1:1' }];
-    const full = { ...checkable(loaded.compiled), endpoints: endpointsOf(loaded.compiled, copies) };
+    const answering = (service: string) => (service === 'web' ? [{ address: '127.0.0.1:1' }] : []);
+    const full = { ...checkable(loaded.compiled), endpoints: endpointsOf(loaded.compiled, answering) };
     t.deepEqual(validateResources(JSON.stringify(full)), []);
   });
 

@@ -13,14 +13,9 @@ import type { AuthorizationPolicy } from '../../src/config/resources.js';
 import { httpOrigin, request } from '../support/http.js';
 import { must, run } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
-import { Mesh, type MeshSidecar, freePort, idOf } from './support.js';
+import { Mesh, type MeshSidecar, ask, freePort, idOf, load } from './support.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
-
-/** Asks for a name through a sidecar's outbound port. */
-function ask(sidecar: MeshSidecar, path = '/', host = 'basket', headers: http.OutgoingHttpHeaders = {}) {
-  return request(sidecar.outbound, { path: `http://${host}${path}`, headers: { host, ...headers } });
-}
 
 const tells: http.RequestListener = (incoming, outgoing) =>
   void outgoing.end(`${incoming.httpVersion} ${incoming.url} ${incoming.headers['x-mesh-peer']}`);
@@ -260,38 +255,6 @@ test('openssl sees TLS 1.3 with one SPIFFE id, and is let in with no certificate
   });
   t.regex(shown.stdout.toString(), new RegExp(`URI:${idOf('basket')}\\s*$`));
 });
-
-/** Requests without end, until `stop`: how many went well, and what did not. */
-function load(sidecar: MeshSidecar): { stop(): Promise<{ good: number; bad: string[] }>; good(): number } {
-  let good = 0;
-  const state = { going: true };
-  const bad: string[] = [];
-  const agent = new http.Agent({ keepAlive: true });
-  const work = Array.from({ length: 4 }, async () => {
-    while (state.going) {
-      try {
-        const { status, text } = await request(sidecar.outbound, {
-          path: 'http://basket/',
-          headers: { host: 'basket' },
-          agent,
-        });
-        if (status === 200) good += 1;
-        else bad.push(`${status} ${text}`);
-      } catch (error) {
-        bad.push(String(error));
-      }
-    }
-  });
-  return {
-    good: () => good,
-    stop: async () => {
-      state.going = false;
-      await Promise.all(work);
-      agent.destroy();
-      return { good, bad };
-    },
-  };
-}
 
 test('endpoints come and go ten times a second, and no request fails', async (t) => {
   const { mesh, web, basket } = await shop(t);

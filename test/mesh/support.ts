@@ -2,6 +2,7 @@
 // test can look into.
 
 import { mkdtempSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -9,6 +10,7 @@ import type { AuthorizationPolicy, Endpoint } from '../../src/config/resources.j
 import type { ControlEvent, ControlPlane, ControlPlaneOptions } from '../../src/mesh/control-plane.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
 import { Ports } from '../../src/mesh/up/ports.js';
+import { request } from '../support/http.js';
 import { type Running, start } from '../support/processes.js';
 import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
@@ -103,35 +105,15 @@ export class Mesh {
   }
 
   /** Starts a sidecar, and waits until it is ready unless `ready` says no. */
-  async sidecar(t: Test, service: string, options: SidecarOptions = {}): Promise<MeshSidecar> {
-    const [inbound, outbound, admin] = [await freePort(), await freePort(), await freePort()];
-    const flags: Record<string, string> = {
-      '--control': this.control.addresses.join(','),
-      '--trust-anchors': join(this.folder, 'roots.pem'),
-      '--token-file': options.token ?? this.token(service),
-      '--identity': idOf(service),
-      '--name': options.name ?? service,
-      '--inbound': `127.0.0.1:${inbound}`,
-      '--outbound': `127.0.0.1:${outbound}`,
-      '--admin': `127.0.0.1:${admin}`,
-      '--lame-duck': '0s',
-      ...(options.ports && { '--ports': options.ports }),
-      ...options.flags,
-    };
-    const process = start(t, sidecarFile(), Object.entries(flags).flat(), {
-      env: { ...cleanEnvironment(), RUST_BACKTRACE: '1' },
+  sidecar(t: Test, service: string, options: SidecarOptions = {}): Promise<MeshSidecar> {
+    return startMeshSidecar(t, {
+      ...options,
+      identity: idOf(service),
+      name: options.name ?? service,
+      control: this.control.addresses,
+      trustAnchors: join(this.folder, 'roots.pem'),
+      token: options.token ?? this.token(service),
     });
-    const sidecar = new MeshSidecar(process, inbound, outbound, admin);
-    t.teardown(async () => {
-      await process.kill();
-      if (/panicked at/.test(process.stderr())) throw new Error(`the sidecar panicked: ${process.stderr()}`);
-    });
-    if (options.ready !== false) {
-      await process.said(/^mesh-sidecar: ready$/m).catch((error: unknown) => {
-        throw new Error(`${String(error)}: ${process.stderr()}`);
-      });
-    }
-    return sidecar;
   }
 
   /** Waits for an event. */
@@ -148,6 +130,99 @@ export interface SidecarOptions {
   readonly flags?: Readonly<Record<string, string>>;
   /** Whether to wait until it is ready. */
   readonly ready?: boolean;
+}
+
+/** Starts a sidecar of any mesh, and waits until it is ready unless `ready` says no. */
+export async function startMeshSidecar(t: Test, options: JoinOptions): Promise<MeshSidecar> {
+  const [inbound, outbound, admin] = [
+    options.inbound ?? (await freePort()),
+    await freePort(),
+    await freePort(),
+  ];
+  const flags: Record<string, string> = {
+    '--control': options.control.join(','),
+    '--trust-anchors': options.trustAnchors,
+    '--token-file': options.token,
+    '--identity': options.identity,
+    '--name': options.name,
+    '--inbound': `127.0.0.1:${inbound}`,
+    '--outbound': `127.0.0.1:${outbound}`,
+    '--admin': `127.0.0.1:${admin}`,
+    '--lame-duck': '0s',
+    ...(options.ports && { '--ports': options.ports }),
+    ...options.flags,
+  };
+  const process = start(t, sidecarFile(), Object.entries(flags).flat(), {
+    env: { ...cleanEnvironment(), RUST_BACKTRACE: '1' },
+  });
+  const sidecar = new MeshSidecar(process, inbound, outbound, admin);
+  t.teardown(async () => {
+    await process.kill();
+    if (/panicked at/.test(process.stderr())) throw new Error(`the sidecar panicked: ${process.stderr()}`);
+  });
+  if (options.ready !== false) {
+    await process.said(/^mesh-sidecar: ready$/m).catch((error: unknown) => {
+      throw new Error(`${String(error)}: ${process.stderr()}`);
+    });
+  }
+  return sidecar;
+}
+
+/** How a sidecar joins. */
+export interface JoinOptions extends SidecarOptions {
+  readonly identity: string;
+  readonly name: string;
+  readonly control: readonly string[];
+  readonly trustAnchors: string;
+  /** The file with its token. */
+  readonly token: string;
+  readonly inbound?: number;
+}
+
+/** Asks for a name through a sidecar's outbound port. */
+export function ask(
+  sidecar: MeshSidecar,
+  path = '/',
+  host = 'basket',
+  headers: http.OutgoingHttpHeaders = {},
+  agent?: http.Agent,
+) {
+  return request(sidecar.outbound, {
+    path: `http://${host}${path}`,
+    headers: { host, ...headers },
+    ...(agent && { agent }),
+  });
+}
+
+/** Requests without end, until `stop`: how many went well, and what did not. */
+export function load(sidecar: MeshSidecar): {
+  stop(): Promise<{ good: number; bad: string[] }>;
+  good(): number;
+} {
+  let good = 0;
+  const state = { going: true };
+  const bad: string[] = [];
+  const agent = new http.Agent({ keepAlive: true });
+  const work = Array.from({ length: 4 }, async () => {
+    while (state.going) {
+      try {
+        const { status, text } = await ask(sidecar, '/', 'basket', {}, agent);
+        if (status === 200) good += 1;
+        else bad.push(`${status} ${text}`);
+      } catch (error) {
+        bad.push(String(error));
+      }
+    }
+  });
+  return {
+    good: () => good,
+    stop: async () => {
+      state.going = false;
+      await Promise.all(work);
+      agent.destroy();
+      return { good, bad };
+    },
+  };
 }
 
 /** A sidecar and its ports. */

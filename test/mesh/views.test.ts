@@ -1,6 +1,7 @@
 // What is told of a mesh, from what sidecars told.
 
 import test from 'ava';
+import type { SourceStatus } from '../../src/discovery/types.js';
 import type { EdgeStatus, MeshStatus, SidecarStatus } from '../../src/mesh/admin/types.js';
 import { check, edgesOf, matches, servicesOf } from '../../src/mesh/admin/views.js';
 
@@ -28,7 +29,9 @@ function sidecar(more: Partial<SidecarStatus>): SidecarStatus {
   return {
     name: 'basket-1',
     identity: idOf('basket'),
+    address: '127.0.0.1:40000',
     inboundAddress: '127.0.0.1:4143',
+    services: [],
     phase: 'ready',
     version: '0.1.0',
     pid: 1,
@@ -41,7 +44,7 @@ function sidecar(more: Partial<SidecarStatus>): SidecarStatus {
 }
 
 function status(edges: EdgeStatus[], sidecars: SidecarStatus[] = [sidecar({})]): MeshStatus {
-  return { trustDomain: 'mesh.test', atMs: 1000, startedAtMs: 0, sidecars, edges };
+  return { trustDomain: 'mesh.test', atMs: 1000, startedAtMs: 0, sidecars, edges, sources: [] };
 }
 
 test('a service is the sum of its callers; what was denied it says itself', (t) => {
@@ -102,6 +105,32 @@ test('what is wrong is told with how to mend it', (t) => {
       'warning: basket-1 is connected and not ready',
       "error: basket-1's certificate has ended",
       `warning: ${idOf('basket')} takes requests without TLS (10)`,
+    ],
+  );
+});
+
+test('a source that fails is told with how old what serves is', (t) => {
+  const source: SourceStatus = {
+    service: 'basket',
+    name: 'file basket.yaml',
+    state: 'live',
+    endpoints: 2,
+    saidAtMs: -59_000,
+    failingSinceMs: null,
+    restarts: 0,
+    problem: null,
+  };
+  const failing = { ...source, state: 'failing', failingSinceMs: -9000, problem: 'no such file' } as const;
+  const findings = check({
+    ...status([]),
+    sources: [source, failing, { ...failing, endpoints: 0, saidAtMs: null }, { ...source, state: 'waiting' }],
+  });
+  t.deepEqual(
+    findings.map(({ level, what, mend = '' }) => `${level}: ${what}; ${mend}`),
+    [
+      'warning: basket: file basket.yaml fails for 10 s: no such file; the 2 endpoints it had serve on, as told 60 s ago',
+      'error: basket: file basket.yaml fails for 10 s: no such file; nobody answers for it',
+      'warning: basket: file basket.yaml has not said what there is; ',
     ],
   );
 });

@@ -36,6 +36,9 @@ struct Wanted {
     issuer: Option<Given>,
     certificate_ttl_ms: Option<u64>,
     telemetry_interval_ms: Option<u64>,
+    /// The mesh at the start.
+    #[serde(default)]
+    initial: Batch,
     /// Whether JavaScript decides about certificates.
     #[serde(default)]
     decides: bool,
@@ -53,6 +56,7 @@ impl From<Wanted> for Settings {
     fn from(wanted: Wanted) -> Self {
         let mut settings = Self::new(wanted.trust_domain);
         settings.listen = wanted.listen;
+        settings.initial = wanted.initial;
         if let Some(ttl) = wanted.certificate_ttl_ms {
             settings.authority = settings.authority.with_ttl(Duration::from_millis(ttl));
         }
@@ -176,6 +180,7 @@ impl NativeController {
                     "errno": cause.raw_os_error(),
                     "message": error.to_string(),
                 })),
+                StartError::Mesh(issues) => failure(&json!({ "code": "invalid", "issues": issues })),
                 _ => invalid(error),
             })?;
         let shared = Arc::new(Mutex::new(Some(controller)));

@@ -48,6 +48,9 @@ pub enum StartError {
     /// The control plane can't get a certificate of its own.
     #[error("the control plane has no identity: {0}")]
     Identity(String),
+    /// The mesh at the start is refused.
+    #[error("the mesh is refused")]
+    Mesh(Vec<Issue>),
     /// The system has no thread left.
     #[error("the control plane can't start: {0}")]
     System(io::Error),
@@ -79,7 +82,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Listens and signs from now on; it serves nothing until something is applied.
+    /// Listens, signs and serves from now on.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -105,6 +108,7 @@ impl Controller {
             .map_err(|error| StartError::Identity(error.to_string()))?;
         let mut served = Served::new();
         served.roots(authority.bundle().to_pem());
+        served.apply(settings.initial).map_err(StartError::Mesh)?;
         let plane = Arc::new(Plane {
             catalogue: served.watch(),
             signing: Signing::new(authority, own, denied, decisions),

@@ -8,6 +8,8 @@ use mesh_identity::authority;
 use mesh_model::spiffe::TrustDomain;
 use mesh_protocol::Limits;
 
+use crate::batch::Batch;
+
 /// Whose issuer signs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Issuer {
@@ -38,6 +40,8 @@ pub struct Settings {
     pub directory: Option<PathBuf>,
     /// How many it hears.
     pub limits: Limits,
+    /// The mesh at the start. Sidecars that come again at the first moment must find it, and not a mesh without services.
+    pub initial: Batch,
     /// How often sidecars tell what they counted. Often enough to see something happen, rarely enough to be no load.
     pub telemetry_interval: Duration,
 }
@@ -51,6 +55,7 @@ impl Settings {
             issuer: Issuer::Own,
             directory: None,
             limits: Limits::default(),
+            initial: Batch::default(),
             telemetry_interval: Duration::from_secs(2),
         }
     }

@@ -3,9 +3,9 @@
 import { existsSync } from 'node:fs';
 import { request } from 'node:http';
 import path from 'node:path';
-import type { MeshStatus } from './types.js';
+import type { MeshStatus, TokenRequest } from './types.js';
 
-/** Where `mesh up` answers, beside its mesh file. */
+/** Where `mesh up` and `mesh control` answer, beside their mesh file. */
 export const SOCKET = path.join('.mesh', 'control.sock');
 /** A mesh of 5,000 services says less. */
 const MAX_BYTES = 64 * 1024 * 1024;
@@ -21,15 +21,28 @@ export function findSocket(folder: string): string {
 }
 
 /** Asks a mesh how it is. */
-export function askStatus(socketPath: string): Promise<MeshStatus> {
+export async function askStatus(socketPath: string): Promise<MeshStatus> {
+  // What our own server has written.
+  return (await ask(socketPath, 'GET', '/v1/status')) as MeshStatus;
+}
+
+/** Asks a mesh for a token. */
+export async function askToken(socketPath: string, wanted: TokenRequest): Promise<string> {
+  const { token } = (await ask(socketPath, 'POST', '/v1/token', wanted)) as { token: string };
+  return token;
+}
+
+function ask(socketPath: string, method: string, path_: string, body?: object): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const fail = (why: string): void =>
       reject(
         new Error(
-          `no mesh answers at ${socketPath}: ${why}; start one with mesh up, or name its socket with --socket`,
+          `no mesh answers at ${socketPath}: ${why}; start one with mesh up or mesh control, or name its socket with --socket`,
         ),
       );
-    const asked = request({ socketPath, path: '/v1/status' }, (response) => {
+    const sent = body === undefined ? '' : JSON.stringify(body);
+    const headers = { 'content-length': Buffer.byteLength(sent) };
+    const asked = request({ socketPath, method, path: path_, headers }, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => {
@@ -39,8 +52,9 @@ export function askStatus(socketPath: string): Promise<MeshStatus> {
       response.on('error', (error) => fail(error.message));
       response.on('end', () => {
         try {
-          // What our own server has written.
-          resolve(JSON.parse(text) as MeshStatus);
+          const value = JSON.parse(text) as { error?: string };
+          if (response.statusCode === 200) resolve(value);
+          else reject(new Error(value.error ?? `the mesh answers ${response.statusCode}`));
         } catch (error) {
           fail(error instanceof Error ? error.message : String(error));
         }
@@ -48,6 +62,6 @@ export function askStatus(socketPath: string): Promise<MeshStatus> {
     });
     asked.setTimeout(TIMEOUT_MS, () => asked.destroy(new Error(`no answer within ${TIMEOUT_MS} ms`)));
     asked.on('error', (error) => fail(error.message));
-    asked.end();
+    asked.end(sent);
   });
 }

@@ -6,19 +6,26 @@
 
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
-import { type Server, createServer } from 'node:http';
+import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import { dirname } from 'node:path';
-import type { EdgeStatus, MeshStatus, SidecarStatus } from './types.js';
+import { text as bodyOf } from 'node:stream/consumers';
+import type { SourceStatus } from '../../discovery/types.js';
+import type { EdgeStatus, MeshStatus, SidecarStatus, TokenRequest } from './types.js';
 
 /** Rates are over the last seconds. */
 const WINDOW_MS = 30_000;
 const LOOK_MS = 1000;
+/** A request for a token says a name and two numbers. */
+const MAX_BODY = 64 * 1024;
 
 /** Whom is asked. */
 export interface MeshSource {
   readonly trustDomain: string;
   sidecars(): readonly SidecarStatus[];
   edges(): readonly Omit<EdgeStatus, 'rate'>[];
+  sources(): readonly SourceStatus[];
+  /** A token for a service. @throws when there is no such service */
+  token(request: TokenRequest): string;
 }
 
 interface Look {
@@ -39,13 +46,7 @@ export class MeshAdmin {
     this.#source = source;
     this.#path = path;
     this.#server = createServer({ requestTimeout: 5000 }, (request, response) => {
-      if (request.method !== 'GET' || request.url !== '/v1/status') {
-        response
-          .writeHead(404, { 'content-type': 'application/json' })
-          .end('{"error":"there is /v1/status"}');
-        return;
-      }
-      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(this.status()));
+      void this.#answer(request, response);
     });
     this.#server.maxConnections = 16;
   }
@@ -63,6 +64,20 @@ export class MeshAdmin {
     return admin;
   }
 
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const say = (status: number, value: object): void =>
+      void response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+    try {
+      const asked = `${request.method} ${request.url}`;
+      if (asked === 'GET /v1/status') say(200, this.status());
+      else if (asked === 'POST /v1/token')
+        say(200, { token: this.#source.token(await tokenRequest(request)) });
+      else say(404, { error: 'there is GET /v1/status and POST /v1/token' });
+    } catch (error) {
+      say(400, { error: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
   /** How everything is now. */
   status(): MeshStatus {
     const atMs = Date.now();
@@ -78,6 +93,7 @@ export class MeshAdmin {
       startedAtMs: this.#startedAtMs,
       sidecars: this.#source.sidecars(),
       edges,
+      sources: this.#source.sources(),
     };
   }
 
@@ -96,6 +112,15 @@ export class MeshAdmin {
     this.#looks.push({ atMs, requests });
     while (this.#looks.length > 1 && atMs - (this.#looks[0]?.atMs ?? atMs) > WINDOW_MS) this.#looks.shift();
   }
+}
+
+async function tokenRequest(request: IncomingMessage): Promise<TokenRequest> {
+  if (Number(request.headers['content-length'] ?? Infinity) > MAX_BODY)
+    throw new Error('the request is too long');
+  const { service, uses, ttlMs } = JSON.parse(await bodyOf(request)) as Partial<TokenRequest>;
+  if (typeof service !== 'string' || !Number.isInteger(uses) || !Number.isInteger(ttlMs))
+    throw new Error('expected service, uses and ttlMs');
+  return { service, uses: Number(uses), ttlMs: Number(ttlMs) };
 }
 
 function keyOf(edge: Omit<EdgeStatus, 'rate'>): string {

@@ -1,5 +1,7 @@
 /** What does a mesh that runs tell about itself? */
 
+import type { SourceStatus } from '../../discovery/types.js';
+
 /** A resource that a sidecar refuses. */
 export interface Nack {
   readonly resource: string;
@@ -12,7 +14,12 @@ export interface Nack {
 export interface SidecarStatus {
   readonly name: string;
   readonly identity: string;
+  /** From where it is connected. */
+  readonly address: string;
+  /** Where peers reach it, as it says. */
   readonly inboundAddress: string;
+  /** What its workload offers, as it says. */
+  readonly services: readonly { readonly service: string; readonly port: number }[];
   readonly phase: 'connected' | 'ready' | 'draining';
   readonly version: string;
   readonly pid: number;
@@ -47,4 +54,16 @@ export interface MeshStatus {
   readonly startedAtMs: number;
   readonly sidecars: readonly SidecarStatus[];
   readonly edges: readonly EdgeStatus[];
+  /** Where endpoints come from. */
+  readonly sources: readonly SourceStatus[];
+}
+
+/** Somebody wants to let a workload in. */
+export interface TokenRequest {
+  /** A service of the mesh. */
+  readonly service: string;
+  /** How often it may be used, 1 to 10,000. */
+  readonly uses: number;
+  /** How long, 30 days at most. */
+  readonly ttlMs: number;
 }

@@ -1,5 +1,6 @@
 /** What do people want to know of a mesh? Pure: from its status to rows and findings. */
 
+import type { SourceStatus } from '../../discovery/types.js';
 import type { EdgeStatus, MeshStatus, SidecarStatus } from './types.js';
 
 /** How a service or an edge is doing. */
@@ -99,8 +100,11 @@ export interface Finding {
 const ENDING_MS = 30_000;
 
 /** What is wrong, and what is right. */
-export function check({ sidecars, edges, atMs }: MeshStatus): Finding[] {
-  const findings = sidecars.flatMap((sidecar) => checkSidecar(sidecar, atMs));
+export function check({ sidecars, edges, sources, atMs }: MeshStatus): Finding[] {
+  const findings = [
+    ...sidecars.flatMap((sidecar) => checkSidecar(sidecar, atMs)),
+    ...sources.flatMap((source) => checkSource(source, atMs)),
+  ];
   if (sidecars.length === 0) {
     const mend = 'look at their logs: they may not reach the control plane, or have no valid token';
     findings.push({ level: 'error', what: 'no sidecar is connected', mend });
@@ -138,6 +142,19 @@ function checkSidecar(sidecar: SidecarStatus, atMs: number): Finding[] {
     findings.push({ level: 'error', what, mend: 'look why it is not renewed: its log says' });
   }
   return findings;
+}
+
+function checkSource(source: SourceStatus, atMs: number): Finding[] {
+  const { service, name, state, endpoints, problem, failingSinceMs, saidAtMs } = source;
+  const age = (sinceMs: number): string => `${Math.round((atMs - sinceMs) / 1000)} s`;
+  if (state === 'live') return [];
+  if (state === 'waiting')
+    return [{ level: 'warning', what: `${service}: ${name} has not said what there is` }];
+  const since = failingSinceMs === null ? '' : ` for ${age(failingSinceMs)}`;
+  const last = saidAtMs === null ? '' : `, as told ${age(saidAtMs)} ago`;
+  const mend = endpoints > 0 ? `the ${endpoints} endpoints it had serve on${last}` : 'nobody answers for it';
+  const level = endpoints > 0 ? 'warning' : 'error';
+  return [{ level, what: `${service}: ${name} fails${since}: ${problem}`, mend }];
 }
 
 /** The last part of a type URL: `Cluster`. */

@@ -10,11 +10,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Endpoints } from '../../config/resources.js';
-import { batchBetween, needsRestart, sizeOf } from '../batch.js';
+import type { DiscoveredEndpoint } from '../../discovery/types.js';
+import { RestartError, batchBetween, needsRestart, sizeOf } from '../batch.js';
 import { type CompiledMesh, endpointsOf } from '../compile.js';
 import type { ControlEvent, ControlPlane, StartControlPlane } from '../control-plane.js';
 import { identityOf } from '../names.js';
-import { MeshError } from '../../mesh-error.js';
 import { Copy, type Launch } from './copy.js';
 import {
   type CopyPlan,
@@ -56,17 +56,6 @@ export interface MeshOptions {
   readonly flags?: (copy: CopyPlan, mesh: CompiledMesh, places: Places, credentials: Credentials) => string[];
 }
 
-/** A change that can't be made live. */
-export class RestartError extends MeshError {
-  static {
-    this.prototype.name = 'RestartError';
-  }
-
-  constructor(what: readonly string[]) {
-    super('MESH_RESTART_NEEDED', `${what.join(', ')}: this changes with the next start of mesh up`);
-  }
-}
-
 const REGISTER = new URL('../../register.js', import.meta.url).href;
 
 /** A mesh that runs. */
@@ -99,11 +88,11 @@ export class RunningMesh {
       listen: [listen],
       trustDomain: mesh.settings.trustDomain,
       certificateTtlMs: mesh.settings.certificateTtlMs,
+      initial: batchBetween(undefined, mesh),
       onEvent: (event) => events.control(event),
     });
     let folder: string | undefined;
     try {
-      control.apply(batchBetween(undefined, mesh));
       folder = await mkdtemp(join(tmpdir(), 'mesh-up-'));
       await writeFile(join(folder, 'roots.pem'), control.bundle(), { mode: 0o600 });
       const running = new RunningMesh(options, control, folder);
@@ -225,13 +214,15 @@ export class RunningMesh {
   #publish(): void {
     const { events } = this.#options;
     const mesh = this.#mesh;
-    const copies = this.copies.flatMap(({ phase, places, plan }) => {
-      if (!places || (phase !== 'ready' && phase !== 'stopping')) return [];
-      return [{ service: plan.service.name, inbound: places.inbound, draining: phase === 'stopping' }];
-    });
+    const answering = (service: string): DiscoveredEndpoint[] =>
+      this.copies.flatMap(({ phase, places, plan }) => {
+        if (plan.service.name !== service || !places) return [];
+        if (phase !== 'ready' && phase !== 'stopping') return [];
+        return [{ address: places.inbound, draining: phase === 'stopping' }];
+      });
     const changed: Endpoints[] = [];
     const now = new Map<string, string>();
-    for (const group of endpointsOf(mesh, copies)) {
+    for (const group of endpointsOf(mesh, answering)) {
       const text = JSON.stringify(group);
       now.set(group.cluster, text);
       if (this.#endpoints.get(group.cluster) !== text) changed.push(group);

@@ -1,0 +1,284 @@
+/**
+ * `mesh control`: the control plane of a mesh file alone, for sidecars that somebody else starts, on this machine or on
+ * others; and `mesh token`, by which they get in.
+ *
+ * SIGTERM or SIGINT ends it. Sidecars go on with what they know.
+ */
+
+import path from 'node:path';
+import { type Command, Option } from 'commander';
+import { durationMs } from '../config/formats.js';
+import * as formats from '../config/formats.js';
+import type { ConfigWatcher } from '../config/watch.js';
+import { Orchestrator } from '../controller/orchestrator.js';
+import { replaceFile } from '../controller/state.js';
+import { DEFAULT_CONTROL, type MeshControl } from '../controller/types.js';
+import type { SourceEvent } from '../discovery/types.js';
+import { SOCKET, askToken, findSocket } from '../mesh/admin/client.js';
+import { MeshAdmin } from '../mesh/admin/server.js';
+import type { ControlEvent } from '../mesh/control-plane.js';
+import { type LoadedMesh, watchMesh } from '../mesh/load.js';
+import { loadCheckedMesh } from './check.js';
+import { ExitCode, type World } from './io.js';
+import { outputOption, socketOption } from './options.js';
+import { type Format, UsageError, errorJson, errorText, hasColours } from './output.js';
+
+/** Beside the mesh file, where its socket is. */
+const STATE = path.join('.mesh', 'state');
+
+interface ControlOptions {
+  readonly listen: string;
+  readonly stateDir?: string;
+  readonly trustAnchorsOut?: string;
+  readonly output: Format;
+}
+
+export function addControl(program: Command, world: World, end: (code: ExitCode) => void): void {
+  program
+    .command('control')
+    .description('run the control plane of a mesh file alone')
+    .argument('[file]', 'the mesh file, YAML or JSON', 'mesh.yaml')
+    .addOption(
+      new Option('--listen <address>', 'where sidecars reach it, always with TLS')
+        .env('MESH_LISTEN')
+        .default(DEFAULT_CONTROL),
+    )
+    .addOption(
+      new Option(
+        '--state-dir <folder>',
+        'root, issuer and known endpoints (default: .mesh/state beside the file)',
+      ).env('MESH_STATE_DIR'),
+    )
+    .addOption(
+      new Option('--trust-anchors-out <file>', 'where to write the roots too, beside the state folder').env(
+        'MESH_TRUST_ANCHORS_OUT',
+      ),
+    )
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+It follows its file. mesh stat, edges, check and config tell how it is; mesh token lets a sidecar in.
+
+Examples:
+  mesh control
+  mesh control shop.yaml --listen 10.0.0.5:4144 --state-dir /var/lib/mesh`,
+    )
+    .action(async (file: string, options: ControlOptions) => end(await control(world, file, options)));
+}
+
+async function control(world: World, file: string, options: ControlOptions): Promise<ExitCode> {
+  const { listen } = options;
+  if (!formats.address.accepts(listen) || listen.startsWith('unix:'))
+    throw new UsageError([`--listen: expected an address such as ${DEFAULT_CONTROL}, received ${listen}`]);
+  const core = await world.loadCore();
+  const mesh = await loadCheckedMesh(file, core);
+  const stateDir = path.resolve(options.stateDir || path.join(path.dirname(file), STATE));
+  const start = await world.loadControlPlane();
+  const plane = new Orchestrator(
+    mesh,
+    { start, validateResources: (json) => core.validateResources(json) },
+    { listen, stateDir },
+  );
+  return await new Control(world, file, mesh, plane, stateDir, options).run();
+}
+
+/** One control plane, from its start to its end. */
+class Control {
+  readonly #world: World;
+  readonly #file: string;
+  readonly #mesh: LoadedMesh;
+  readonly #plane: MeshControl;
+  readonly #stateDir: string;
+  readonly #options: ControlOptions;
+  #watcher: ConfigWatcher<LoadedMesh> | undefined;
+  #admin: MeshAdmin | undefined;
+  #asked: () => void = () => {};
+
+  constructor(
+    world: World,
+    file: string,
+    mesh: LoadedMesh,
+    plane: MeshControl,
+    stateDir: string,
+    options: ControlOptions,
+  ) {
+    this.#world = world;
+    this.#file = file;
+    this.#mesh = mesh;
+    this.#plane = plane;
+    this.#stateDir = stateDir;
+    this.#options = options;
+  }
+
+  async run(): Promise<ExitCode> {
+    const { signals } = this.#world;
+    const plane = this.#plane;
+    const asked = new Promise<void>((resolve) => {
+      this.#asked = resolve;
+    });
+    signals.on('SIGTERM', this.#onSignal);
+    signals.on('SIGINT', this.#onSignal);
+    plane.on('control', (event) => this.#control(event));
+    plane.on('source', (event) => this.#source(event));
+    plane.on('endpoints', (service, count) =>
+      this.#event('endpoints', { service, count }, `${service}: ${count} endpoints`),
+    );
+    plane.on('error', (error) => this.#trouble(error));
+    try {
+      const addresses = await plane.listen();
+      await this.#answer();
+      await this.#writeAnchors();
+      const { roots } = this;
+      this.#event(
+        'listening',
+        { control: addresses, trustAnchors: roots },
+        `the control plane listens on ${addresses.join(', ')}; sidecars trust ${roots}`,
+      );
+      const following = this.#follow();
+      await asked;
+      this.#watcher?.stop();
+      await following;
+    } finally {
+      this.#watcher?.stop();
+      signals.off('SIGTERM', this.#onSignal);
+      signals.off('SIGINT', this.#onSignal);
+      await this.#admin?.close();
+      await plane.close();
+    }
+    this.#event('closed', {}, 'closed');
+    return ExitCode.ok;
+  }
+
+  /** Where the roots are, for those who start sidecars. */
+  get roots(): string {
+    const { trustAnchorsOut } = this.#options;
+    return trustAnchorsOut ? path.resolve(trustAnchorsOut) : path.join(this.#stateDir, 'roots.pem');
+  }
+
+  async #writeAnchors(): Promise<void> {
+    if (this.#options.trustAnchorsOut) await replaceFile(this.roots, this.#plane.roots());
+  }
+
+  /** Answers `mesh stat` and the like. A folder that can't be written is no reason not to run. */
+  async #answer(): Promise<void> {
+    const plane = this.#plane;
+    const source = {
+      trustDomain: this.#mesh.compiled.settings.trustDomain,
+      sidecars: () => plane.sidecars(),
+      edges: () => plane.edges(),
+      sources: () => plane.sources(),
+      token: ({ service, ...options }: { service: string; uses: number; ttlMs: number }) =>
+        plane.token(service, options),
+    };
+    try {
+      this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(this.#file), SOCKET));
+    } catch (error) {
+      this.#trouble(error);
+    }
+  }
+
+  readonly #onSignal = (): void => this.#asked();
+
+  /** Makes each new content of the file live. */
+  async #follow(): Promise<void> {
+    this.#watcher = watchMesh(this.#file, { since: this.#mesh });
+    for await (const { config, error } of this.#watcher) {
+      try {
+        if (error) throw error;
+        const resources = await this.#plane.apply(config);
+        this.#event('applied', { resources }, `applied: ${resources} resources changed`);
+      } catch (cause) {
+        this.#trouble(cause, 'refused');
+        if (this.#options.output === 'text') this.#say('not applied: what was good before stays in force');
+      }
+    }
+  }
+
+  #control(event: ControlEvent): void {
+    if (event.kind === 'rotated') void this.#writeAnchors().catch((error: unknown) => this.#trouble(error));
+    this.#event('control', event, controlLine(event));
+  }
+
+  #source(event: SourceEvent): void {
+    const { service, source, kind, reason, retryMs, endpoints } = event;
+    const has = endpoints > 0 ? `its ${endpoints} endpoints serve on` : 'it has no endpoints';
+    const again = retryMs === undefined ? '' : `, again in ${retryMs} ms`;
+    const text = kind === 'sourceLive' ? `tells ${endpoints} endpoints` : `${reason}; ${has}${again}`;
+    this.#event('source', event, `${service}: ${source}: ${text}`);
+  }
+
+  #event(event: string, details: object, text: string | undefined): void {
+    if (this.#options.output === 'json')
+      this.#world.stdout.write(`${JSON.stringify({ event, ...details })}\n`);
+    else if (text !== undefined) this.#say(text);
+  }
+
+  #say(text: string): void {
+    this.#world.stdout.write(`${text}\n`);
+  }
+
+  #trouble(error: unknown, event = 'error'): void {
+    const { stdout, stderr, env } = this.#world;
+    if (this.#options.output === 'json')
+      stdout.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
+    else stderr.write(errorText(error, hasColours(stderr, env)));
+  }
+}
+
+/** What people have to know; programs get all. */
+function controlLine(event: ControlEvent): string | undefined {
+  const { kind, sidecar } = event as ControlEvent & { sidecar?: { name: string; identity: string } };
+  if (sidecar) return `${sidecar.name}: ${kind}, ${sidecar.identity}`;
+  if (kind === 'audit') {
+    const { identity, address, proof, refused, serial } = event;
+    const came = refused === null ? `a certificate, serial ${String(serial)}` : `refused, ${String(refused)}`;
+    return `audit: ${String(identity ?? 'nobody')} from ${String(address)} by ${String(proof)}: ${came}`;
+  }
+  if (kind === 'nack')
+    return `${String(event['node'])} refuses what it was sent: ${JSON.stringify(event['nacks'])}`;
+  if (kind === 'rotated') return `certificates: ${(event['changes'] as string[]).join(', ')}`;
+  if (kind === 'authorityFailed') return `certificates: ${String(event['reason'])}`;
+  return undefined;
+}
+
+interface AskedToken {
+  readonly uses: string;
+  readonly ttl: string;
+  readonly socket?: string;
+  readonly output: Format;
+}
+
+export function addToken(program: Command, world: World, end: (code: ExitCode) => void): void {
+  program
+    .command('token')
+    .description('a token by which sidecars of a service get in')
+    .argument('<service>', 'a service of the mesh file, or a SPIFFE id')
+    .option('--uses <number>', 'how many certificates it is good for', '3')
+    .option('--ttl <duration>', 'how long it is good', '10m')
+    .addOption(socketOption())
+    .addOption(outputOption())
+    .addHelpText(
+      'after',
+      `
+A sidecar that asks again since an answer was lost uses it again.
+
+Examples:
+  mesh token basket > token
+  mesh token basket --uses 100 --ttl 24h`,
+    )
+    .action(async (service: string, { uses, ttl, socket, output }: AskedToken) => {
+      const ttlMs = durationMs(ttl);
+      if (!/^[1-9]\d*$/.test(uses))
+        throw new UsageError([`--uses: expected a number from 1, received ${uses}`]);
+      if (ttlMs === undefined || ttlMs < 1)
+        throw new UsageError([`--ttl: expected a duration such as 10m, received ${ttl}`]);
+      const token = await askToken(socket || findSocket(process.cwd()), {
+        service,
+        uses: Number(uses),
+        ttlMs,
+      });
+      world.stdout.write(output === 'json' ? `${JSON.stringify({ token })}\n` : `${token}\n`);
+      end(ExitCode.ok);
+    });
+}

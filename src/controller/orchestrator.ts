@@ -1,0 +1,339 @@
+/**
+ * How do a mesh file, sources of endpoints and sidecars become one mesh?
+ *
+ *     mesh file ──> compile ──────────────────┐
+ *     sources ────> Directory ─> endpointsOf ─┴─> batches ──> the core's control plane ──> sidecars
+ *                      ^                                             │
+ *                      └────────── Registry <── ready, drains, gone ─┘
+ *
+ * Only what differs is told. A change goes live whole or not at all, and then what was good before stays.
+ */
+
+import { EventEmitter } from 'node:events';
+import { Directory } from '../discovery/directory.js';
+import { Registry } from '../discovery/registered.js';
+import type { SourceStatus } from '../discovery/types.js';
+import type { ResourceIssue } from '../config/resources.js';
+import { nearest } from '../config/suggest.js';
+import { OptionError, StateError } from '../errors.js';
+import { RestartError, batchBetween, sizeOf } from '../mesh/batch.js';
+import { type CompiledMesh, endpointsOf } from '../mesh/compile.js';
+import type {
+  ControlEvent,
+  ControlPlane,
+  Edge,
+  MeshBatch,
+  Sidecar,
+  StartControlPlane,
+} from '../mesh/control-plane.js';
+import { isSpiffeId } from '../mesh/formats.js';
+import { LoadedMesh, checkMeshConfig } from '../mesh/load.js';
+import { identityOf } from '../mesh/names.js';
+import type { MeshConfig } from '../mesh/types.js';
+import { REGISTERED, sourcesOf } from './sources.js';
+import { Shared } from './shared.js';
+import { StateFolder } from './state.js';
+import {
+  DEFAULT_CONTROL,
+  type MeshControl,
+  type MeshControlEvents,
+  type MeshControlOptions,
+  type TokenOptions,
+} from './types.js';
+import type { IssuerPem } from './vault.js';
+
+/** How long a start waits for sources. One that is gone must not keep a control plane from those who need it. */
+export const SETTLE_MS = 5000;
+/** Long enough that the timer that keeps the process alive costs nothing. */
+const KEEP_ALIVE_MS = 2 ** 30;
+const TOKEN = { uses: 3, ttlMs: 10 * 60_000 };
+
+/** What it needs of the core. */
+export interface ControlCore {
+  readonly start: StartControlPlane;
+  validateResources(json: string): readonly ResourceIssue[];
+}
+
+/** A control plane that stands alone. */
+export class Orchestrator extends EventEmitter<MeshControlEvents> implements MeshControl {
+  readonly #core: ControlCore;
+  readonly #options: MeshControlOptions;
+  readonly #registry = new Registry();
+  /** What is live, or will be. */
+  #mesh: CompiledMesh;
+  #directory: Directory | undefined;
+  #state: StateFolder | undefined;
+  #shared: Shared | undefined;
+  #control: ControlPlane | undefined;
+  /** What was told of services whose addresses are not written, by cluster. */
+  #endpoints = new Map<string, string>();
+  #listening: Promise<readonly string[]> | undefined;
+  #closing: Promise<void> | undefined;
+  #keepAlive: NodeJS.Timeout | undefined;
+
+  constructor(config: MeshConfig | LoadedMesh, core: ControlCore, options: MeshControlOptions = {}) {
+    super();
+    this.#core = core;
+    this.#options = options;
+    this.#mesh = this.#checked(config);
+    this.#checkDiscovery(this.#mesh);
+    options.signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (options.signal?.aborted) this.#onAbort();
+  }
+
+  readonly #onAbort = (): void => {
+    void this.close();
+  };
+
+  /** An `error` that nobody listens for is no reason to end the process. */
+  #trouble(error: unknown): void {
+    if (this.listenerCount('error') > 0) this.emit('error', error);
+  }
+
+  #checked(config: MeshConfig | LoadedMesh): CompiledMesh {
+    const loaded = config instanceof LoadedMesh ? config : checkMeshConfig(config);
+    const issues = this.#core.validateResources(loaded.toJson());
+    if (issues.length > 0) throw loaded.explain(issues);
+    return loaded.compiled;
+  }
+
+  #checkDiscovery({ services }: CompiledMesh): void {
+    for (const name of Object.keys(this.#options.discovery ?? {})) {
+      const service = services.find((each) => each.name === name);
+      if (service?.discover) continue;
+      const meant = nearest(
+        name,
+        services.map((each) => each.name),
+      );
+      const expected = service
+        ? 'a service without address'
+        : `a service of the mesh${meant ? ` (${meant}?)` : ''}`;
+      throw new OptionError('discovery', expected, name);
+    }
+  }
+
+  listen(): Promise<readonly string[]> {
+    this.#listening ??= this.#start().catch(async (error: unknown) => {
+      await this.#end();
+      throw error;
+    });
+    return this.#listening;
+  }
+
+  async #start(): Promise<readonly string[]> {
+    this.#throwIfClosed();
+    const { listen = DEFAULT_CONTROL, stateDir } = this.#options;
+    this.#state = stateDir === undefined ? undefined : await StateFolder.open(stateDir);
+    const known = (await this.#state?.endpoints()) ?? {};
+    const { settings } = this.#mesh;
+    for (const [service, sources] of Object.entries(known)) {
+      this.#registry.restore(identityOf(service, settings), sources[REGISTERED] ?? []);
+    }
+    const directory = new Directory({
+      known,
+      changed: (services) => this.#endpointsChanged(services),
+      tell: (event) => this.emit('source', event),
+    });
+    this.#directory = directory;
+    directory.apply(sourcesOf(this.#mesh, this.#registry, this.#options.discovery ?? {}));
+    const issuer = this.#options.issuer ?? (await this.#share());
+    await directory.spoken(SETTLE_MS);
+    this.#throwIfClosed();
+    await this.#serve(typeof listen === 'string' ? [listen] : listen, issuer);
+    this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
+    const { addresses } = this.#running();
+    this.emit('listening', addresses);
+    return addresses;
+  }
+
+  /** The issuer that several control planes share. */
+  async #share(): Promise<IssuerPem | undefined> {
+    const { settings } = this.#mesh;
+    if (!settings.shared) return undefined;
+    this.#shared = new Shared(settings.shared, this.#core.start, settings, {
+      tell: (event) => this.emit('source', event),
+      renewed: (issuer) => void this.#serveAgain(issuer).catch((error: unknown) => this.#trouble(error)),
+      failed: (error) => this.#trouble(error),
+    });
+    const issuer = await this.#shared.issuer();
+    this.#shared.follow(this.#registry);
+    return issuer;
+  }
+
+  /** With another issuer. Sidecars find it again within moments. */
+  async #serveAgain(issuer: IssuerPem): Promise<void> {
+    const before = this.#running();
+    this.#control = undefined;
+    await before.close();
+    if (!this.#closing) await this.#serve(before.addresses, issuer);
+  }
+
+  async #serve(listen: readonly string[], issuer: IssuerPem | undefined): Promise<void> {
+    const { decide, telemetryIntervalMs } = this.#options;
+    const { settings } = this.#mesh;
+    this.#endpoints.clear();
+    const control = await this.#core.start({
+      listen,
+      trustDomain: settings.trustDomain,
+      certificateTtlMs: settings.certificateTtlMs,
+      initial: this.#batchTo(undefined, this.#mesh),
+      onEvent: (event) => this.#heard(event),
+      ...(this.#state && issuer === undefined && { stateDir: this.#state.authority }),
+      ...(issuer && { issuer }),
+      ...(decide && { decide }),
+      ...(telemetryIntervalMs !== undefined && { telemetryIntervalMs }),
+    });
+    this.#control = control;
+    this.#throwIfClosed();
+    await this.#keepRoots();
+  }
+
+  async apply(config: MeshConfig | LoadedMesh): Promise<number> {
+    const mesh = this.#checked(config);
+    const control = this.#running();
+    if (JSON.stringify(mesh.settings) !== JSON.stringify(this.#mesh.settings))
+      throw new RestartError(['what holds for all services (mesh)']);
+    this.#checkDiscovery(mesh);
+    const sources = sourcesOf(mesh, this.#registry, this.#options.discovery ?? {});
+    const told = this.#endpoints;
+    const batch = this.#batchTo(this.#mesh, mesh);
+    try {
+      if (sizeOf(batch) > 0) control.apply(batch);
+    } catch (error) {
+      this.#endpoints = told;
+      throw error;
+    }
+    this.#mesh = mesh;
+    this.#directory?.apply(sources);
+    this.emit('applied', sizeOf(batch));
+    return sizeOf(batch);
+  }
+
+  /** From one mesh to another, with who answers now. */
+  #batchTo(before: CompiledMesh | undefined, after: CompiledMesh): MeshBatch {
+    const batch = batchBetween(before, after);
+    const groups = endpointsOf(after, (service) => this.#directory?.endpoints(service) ?? []);
+    const now = new Map(groups.map((group) => [group.cluster, JSON.stringify(group)]));
+    const written = new Set(after.endpoints.map(({ cluster }) => cluster));
+    const gone = [...this.#endpoints.keys()].filter((cluster) => !now.has(cluster) && !written.has(cluster));
+    const others = groups.filter(({ cluster }) => this.#endpoints.get(cluster) !== now.get(cluster));
+    this.#endpoints = now;
+    return {
+      upsert: { ...batch.upsert, endpoints: [...(batch.upsert?.endpoints ?? []), ...others] },
+      delete: { ...batch.delete, endpoints: [...(batch.delete?.endpoints ?? []), ...gone] },
+    };
+  }
+
+  /** Each service by itself: what the core refuses of one holds up no other. */
+  #endpointsChanged(names: ReadonlySet<string>): void {
+    const directory = this.#directory;
+    const control = this.#control;
+    if (!directory) return;
+    this.#state?.keep(
+      () => directory.snapshot(),
+      (error) => this.#trouble(error),
+    );
+    if (!control || this.#closing) return;
+    for (const service of this.#mesh.services.filter(({ name }) => names.has(name))) {
+      const answering = directory.endpoints(service.name);
+      const groups = endpointsOf({ settings: this.#mesh.settings, services: [service] }, () => answering);
+      const others = groups.filter((group) => this.#endpoints.get(group.cluster) !== JSON.stringify(group));
+      if (others.length === 0) continue;
+      try {
+        control.apply({ upsert: { endpoints: others } });
+        for (const group of others) this.#endpoints.set(group.cluster, JSON.stringify(group));
+        this.emit('endpoints', service.name, answering.length);
+      } catch (error) {
+        this.#trouble(error);
+      }
+    }
+  }
+
+  #heard(event: ControlEvent): void {
+    this.#registry.heard(event);
+    if (event.kind === 'lost') this.#registry.look(this.sidecars());
+    if (event.kind === 'rotated') void this.#keepRoots().catch((error: unknown) => this.#trouble(error));
+    this.emit('control', event);
+  }
+
+  async #keepRoots(): Promise<void> {
+    await this.#state?.write('roots.pem', this.roots());
+  }
+
+  token(service: string, options: TokenOptions = {}): string {
+    const { uses = TOKEN.uses, ttlMs = TOKEN.ttlMs } = options;
+    const { services, settings } = this.#mesh;
+    const names = services.filter(({ outside }) => !outside).map(({ name }) => name);
+    if (!names.includes(service) && !isSpiffeId(service))
+      throw new OptionError('service', `one of ${names.join(', ')}, or a SPIFFE id`, service);
+    const identity = isSpiffeId(service) ? service : identityOf(service, settings);
+    return this.#running().issueToken(identity, { uses, ttlMs });
+  }
+
+  roots(): string {
+    return this.#running().bundle();
+  }
+
+  revoke(whom: string): void {
+    this.#running().revoke(whom);
+  }
+
+  allow(whom: string): boolean {
+    return this.#running().allow(whom);
+  }
+
+  rotateIssuer(): void {
+    this.#running().rotateIssuer();
+  }
+
+  rotateRoot(): void {
+    this.#running().rotateRoot();
+  }
+
+  sidecars(): readonly Sidecar[] {
+    return this.#control?.sidecars() ?? [];
+  }
+
+  edges(): readonly Edge[] {
+    return this.#control?.edges() ?? [];
+  }
+
+  sources(): SourceStatus[] {
+    return [...(this.#directory?.status() ?? []), ...(this.#shared?.status() ?? [])];
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#end().then(() => void this.emit('close'));
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #end(): Promise<void> {
+    this.#options.signal?.removeEventListener('abort', this.#onAbort);
+    clearInterval(this.#keepAlive);
+    const directory = this.#directory;
+    // Before sidecars are cut off: their going is this one's end and not theirs.
+    if (directory) await this.#state?.close(() => directory.snapshot());
+    await this.#shared?.close();
+    this.#registry.close();
+    await directory?.close();
+    const control = this.#control;
+    this.#control = undefined;
+    await control?.close();
+  }
+
+  #running(): ControlPlane {
+    this.#throwIfClosed();
+    if (!this.#control) throw new StateError('the control plane does not listen');
+    return this.#control;
+  }
+
+  #throwIfClosed(): void {
+    if (!this.#closing) return;
+    const { signal } = this.#options;
+    throw signal?.aborted ? signal.reason : new StateError('the control plane was closed');
+  }
+}

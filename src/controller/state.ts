@@ -1,0 +1,109 @@
+/**
+ * What does a control plane keep between two lives?
+ *
+ *     authority/       root and issuer, the core's own
+ *     roots.pem        whom sidecars have to trust
+ *     endpoints.json   who answered, so that a start while a source is gone empties nothing
+ *
+ * The folder is its owner's alone. Files are replaced in one step: a crash leaves the old one or the new one.
+ */
+
+import { mkdir, open, readFile, rename, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { endpointsIn } from '../discovery/endpoints.js';
+import type { Snapshot } from '../discovery/directory.js';
+import type { EndpointLike } from '../discovery/types.js';
+import { StateError } from '../errors.js';
+
+/** How long changes of what is known wait for others before they are written: a disk is no place for each of them. */
+const WRITE_MS = 250;
+
+/** A folder of state. */
+export class StateFolder {
+  readonly path: string;
+  #timer: NodeJS.Timeout | undefined;
+  #writing: Promise<void> = Promise.resolve();
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /**
+   * Makes it, unless it is there.
+   *
+   * @throws {StateError} when others may look into it
+   */
+  static async open(path: string): Promise<StateFolder> {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    const { mode, uid } = await stat(path);
+    if ((mode & 0o077) !== 0 || (process.getuid !== undefined && uid !== process.getuid()))
+      throw new StateError(`${path} is open to others: take it for yourself alone, with chmod go= and chown`);
+    return new StateFolder(path);
+  }
+
+  get authority(): string {
+    return join(this.path, 'authority');
+  }
+
+  /** Where the roots are written. */
+  get roots(): string {
+    return join(this.path, 'roots.pem');
+  }
+
+  /** Who answered; nobody when there is no such file, or it makes no sense. */
+  async endpoints(): Promise<Snapshot> {
+    try {
+      const kept = JSON.parse(await readFile(join(this.path, 'endpoints.json'), 'utf8')) as Record<
+        string,
+        Record<string, EndpointLike[]>
+      >;
+      const checked = Object.entries(kept).map(([service, sources]) => [
+        service,
+        Object.fromEntries(
+          Object.entries(sources).map(([name, list]) => [name, [...endpointsIn(list).values()]]),
+        ),
+      ]);
+      return Object.fromEntries(checked) as Snapshot;
+    } catch {
+      return {};
+    }
+  }
+
+  /** Keeps who answers, soon. `failed` is told when that can't be done. */
+  keep(snapshot: () => Snapshot, failed: (error: unknown) => void): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.write('endpoints.json', JSON.stringify(snapshot())).catch(failed);
+    }, WRITE_MS);
+  }
+
+  /** Replaces a file. One after the other, in the order of the calls. */
+  write(name: string, text: string): Promise<void> {
+    const written = this.#writing.then(() => replaceFile(join(this.path, name), text));
+    this.#writing = written.catch(() => {});
+    return written;
+  }
+
+  /** Keeps for the last time; resolves when all is written. */
+  async close(snapshot: () => Snapshot): Promise<void> {
+    if (this.#timer !== undefined) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+      await this.write('endpoints.json', JSON.stringify(snapshot()));
+    }
+    await this.#writing;
+  }
+}
+
+/** Writes beside the file and moves it into its place; mode 0600. */
+export async function replaceFile(file: string, text: string): Promise<void> {
+  const draft = `${file}.new`;
+  const handle = await open(draft, 'w', 0o600);
+  try {
+    await handle.writeFile(text);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(draft, file);
+}

@@ -1,0 +1,104 @@
+/** The face of a control plane that stands alone, for those who embed one. */
+
+import type { EventEmitter } from 'node:events';
+import type { Source, SourceEvent, SourceStatus } from '../discovery/types.js';
+import type { CertificateRequest, ControlEvent, Decision, Edge, Sidecar } from '../mesh/control-plane.js';
+import type { LoadedMesh } from '../mesh/load.js';
+import type { MeshConfig } from '../mesh/types.js';
+
+/** Where a control plane listens unless told otherwise. */
+export const DEFAULT_CONTROL = '127.0.0.1:4144';
+
+/** How a control plane runs. */
+export interface MeshControlOptions {
+  /** Addresses to listen on, always with TLS. Default: `127.0.0.1:4144`. */
+  listen?: string | readonly string[];
+  /**
+   * A folder for root, issuer and the endpoints that are known, of mode 0700. Default: none, so that all of it is made
+   * anew at each start, and every sidecar needs another token then.
+   */
+  stateDir?: string;
+  /** An issuer of yours in PEM, instead of one that is made here: its chain, its key, and the roots to trust. */
+  issuer?: { readonly chain: string; readonly key: string; readonly roots: string };
+  /** Sources of your own, by service. They come to those of the mesh file, and take the place of registration. */
+  discovery?: Readonly<Record<string, Source>>;
+  /** Decides about certificates. Default: a token or a certificate that is still good is enough, nothing else is. */
+  decide?: (request: CertificateRequest) => Decision | Promise<Decision>;
+  /** How often sidecars tell what they counted, in milliseconds. Default: 2000. */
+  telemetryIntervalMs?: number;
+  /** Closes it. */
+  signal?: AbortSignal;
+}
+
+/** What a token is good for. */
+export interface TokenOptions {
+  /** How often it may be used, 1 to 10,000. Default: 3, since a sidecar asks again when an answer was lost. */
+  uses?: number;
+  /** How long, 30 days at most. Default: 10 minutes, in which what starts now has asked. */
+  ttlMs?: number;
+}
+
+/** What a control plane tells. */
+export interface MeshControlEvents {
+  /** It listens. */
+  listening: [addresses: readonly string[]];
+  /** Another mesh is live; so many resources are others now. */
+  applied: [resources: number];
+  /** A service has other endpoints now; so many. */
+  endpoints: [service: string, count: number];
+  /** A source of endpoints fails, has a problem, or is well again. */
+  source: [event: SourceEvent];
+  /** A sidecar came, is ready, drains or went; somebody asked for a certificate; the authority changed. By its `kind`. */
+  control: [event: ControlEvent];
+  /** Something went wrong, and it goes on. Unlike other `error` events it throws nothing when nobody listens. */
+  error: [error: unknown];
+  /** Everything has ended; the last event. */
+  close: [];
+}
+
+/** A control plane in this process: it says who is who, who may call whom, and who answers. */
+export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDisposable {
+  /**
+   * Waits a few seconds for what sources have to say, then serves sidecars. Resolves with its addresses.
+   *
+   * @throws {ListenError} an address is in use or can't be had
+   * @throws {MeshError} there is no authority: its folder is open to others, or the issuer makes no sense
+   */
+  listen(): Promise<readonly string[]>;
+  /**
+   * Makes another mesh live, whole or not at all. Resolves with how many resources are others now.
+   *
+   * @throws {ConfigError} it makes no sense
+   * @throws {MeshError} with code `MESH_RESTART_NEEDED`: it changes what holds for all services (`mesh`)
+   */
+  apply(config: MeshConfig | LoadedMesh): Promise<number>;
+  /**
+   * A token by which a sidecar of a service, or of a SPIFFE id, gets its first certificate.
+   *
+   * @throws {OptionError} there is no such service
+   */
+  token(service: string, options?: TokenOptions): string;
+  /** The roots that sidecars have to trust, in PEM. They change when a root is replaced: event `control`, `rotated`. */
+  roots(): string;
+  /** Believes an identity, or the certificate of a serial number, no more; what is open to it is closed. */
+  revoke(whom: string): void;
+  /** Takes a revocation back; whether there was one. */
+  allow(whom: string): boolean;
+  /** Replaces the issuer of certificates. */
+  rotateIssuer(): void;
+  /** Begins to replace the root, in steps that wait until everybody knows the new one. */
+  rotateRoot(): void;
+  /** The sidecars that are connected. */
+  sidecars(): readonly Sidecar[];
+  /** Who called whom, since the start. */
+  edges(): readonly Edge[];
+  /** Where endpoints come from, and how that goes. */
+  sources(): readonly SourceStatus[];
+  /** Ends it. Sidecars go on with what they know. */
+  close(): Promise<void>;
+}
+
+export type CreateControlPlane = (
+  config: MeshConfig | LoadedMesh,
+  options?: MeshControlOptions,
+) => MeshControl;

@@ -1,0 +1,232 @@
+/**
+ * Endpoints that announce themselves: a sidecar is one from the moment it is ready until it drains.
+ *
+ * Whose endpoint it is follows from its certificate, and from nothing that it says: only who is `basket` answers for
+ * `basket`. What it says is where it answers, and for which ports; a lie there harms nobody but its own service.
+ *
+ *     ready ──> here ──> draining ──> gone
+ *                 └───── lost: it left without a word. Kept a while, since a network may be at fault; and as long as
+ *                        it takes when it is the last one, since a list of nothing helps no caller.
+ */
+
+import { EventEmitter, once } from 'node:events';
+import type { ControlEvent, Sidecar } from '../mesh/control-plane.js';
+import { serverAddress } from './endpoints.js';
+import type { DiscoveredEndpoint, Source } from './types.js';
+
+/** How long a sidecar is kept that left without a word. Callers step around one that does not answer. */
+export const LOST_MS = 10_000;
+/** How long those are kept that a control plane knows from its last life: they come again within seconds. */
+export const RETURN_MS = 60_000;
+/** The most lost ones of one service. */
+const MAX_LOST = 1000;
+
+/** The most goodbyes that are told to others at a time. */
+const MAX_LEFT = 10_000;
+/** The event of every change. */
+const ANY = Symbol('any');
+
+interface Entry {
+  readonly endpoint: DiscoveredEndpoint;
+  /** Whether another control plane told of it. */
+  readonly isTold: boolean;
+  /** Ends its time when it is lost; absent while it is here. */
+  timer?: NodeJS.Timeout | undefined;
+  lost: boolean;
+}
+
+/** The sidecars that answer for services, by the services' identities. */
+export class Registry {
+  /** By identity, then by what the sidecar calls itself. */
+  readonly #entries = new Map<string, Map<string, Entry>>();
+  /** Who said goodbye, by identity and address: others hear it from us, and must not take it for a loss. */
+  readonly #left = new Map<
+    string,
+    { readonly endpoint: DiscoveredEndpoint; readonly timer: NodeJS.Timeout }
+  >();
+  readonly #changes = new EventEmitter().setMaxListeners(0);
+  readonly #lostMs: number;
+
+  constructor({ lostMs = LOST_MS }: { lostMs?: number } = {}) {
+    this.#lostMs = lostMs;
+  }
+
+  /** Those that were here when the process ended. They have a while to come again. */
+  restore(identity: string, endpoints: readonly DiscoveredEndpoint[]): void {
+    for (const endpoint of endpoints) {
+      const entry: Entry = { endpoint, isTold: false, lost: true };
+      this.#of(identity).set(`at ${endpoint.address}`, entry);
+      this.#keep(identity, entry, RETURN_MS);
+    }
+  }
+
+  /** What the control plane tells. */
+  heard({ kind, ...details }: ControlEvent): void {
+    const sidecar = details['sidecar'] as Sidecar | undefined;
+    if (sidecar === undefined) return;
+    if (kind === 'ready' || kind === 'draining') this.#here(sidecar, kind === 'draining');
+    else if (kind === 'gone') this.#gone(sidecar.identity, sidecar.name, sidecar.phase === 'draining');
+  }
+
+  /** What is true when events were lost. */
+  look(sidecars: readonly Sidecar[]): void {
+    const there = new Set(sidecars.map(({ identity, name }) => `${identity} ${name}`));
+    for (const [identity, entries] of this.#entries) {
+      for (const [name, { lost, isTold }] of entries) {
+        if (!lost && !isTold && !there.has(`${identity} ${name}`)) this.#gone(identity, name, false);
+      }
+    }
+    for (const sidecar of sidecars) {
+      if (sidecar.phase !== 'connected') this.#here(sidecar, sidecar.phase === 'draining');
+    }
+  }
+
+  /** The sidecars of other control planes, each with its identity: all there are. */
+  told(endpoints: readonly DiscoveredEndpoint[]): void {
+    const there = new Set(endpoints.map(({ address, identity }) => `${identity} ${toldName(address)}`));
+    for (const [identity, entries] of this.#entries) {
+      for (const [name, { isTold, endpoint }] of entries) {
+        if (isTold && !there.has(`${identity} ${name}`))
+          this.#gone(identity, name, endpoint.draining === true);
+      }
+    }
+    for (const { identity, ...endpoint } of endpoints) {
+      if (identity === undefined) continue;
+      const name = toldName(endpoint.address);
+      const known = this.#of(identity).get(name);
+      const isSame = known?.lost === false && JSON.stringify(known.endpoint) === JSON.stringify(endpoint);
+      if (!isSame) this.#put(identity, name, endpoint, true);
+    }
+  }
+
+  /** Those that this control plane has seen itself, each with its identity; for a while also those that left. */
+  own(): DiscoveredEndpoint[] {
+    const here = [...this.#entries].flatMap(([identity, entries]) =>
+      [...entries.values()].flatMap(({ isTold, endpoint }) => (isTold ? [] : [{ ...endpoint, identity }])),
+    );
+    const keys = new Set(here.map(({ identity, address }) => `${identity} ${address}`));
+    const left = [...this.#left].flatMap(([key, { endpoint }]) => (keys.has(key) ? [] : [endpoint]));
+    return [...here, ...left];
+  }
+
+  /** Calls after every change. */
+  onChange(changed: () => void): void {
+    this.#changes.on(ANY, changed);
+  }
+
+  /** The sidecars of one identity as a source. */
+  source(identity: string): Source {
+    const list = (): DiscoveredEndpoint[] =>
+      [...(this.#entries.get(identity)?.values() ?? [])].map(({ endpoint }) => endpoint);
+    const changes = this.#changes;
+    return async function* (signal) {
+      for (;;) {
+        // Before the list is read, so that no change falls between.
+        const changed = once(changes, identity, { signal });
+        changed.catch(() => {});
+        yield { set: list() };
+        await changed;
+      }
+    };
+  }
+
+  /** Forgets everybody. */
+  close(): void {
+    for (const entries of this.#entries.values())
+      for (const { timer } of entries.values()) clearTimeout(timer);
+    for (const { timer } of this.#left.values()) clearTimeout(timer);
+    this.#entries.clear();
+    this.#left.clear();
+  }
+
+  #of(identity: string): Map<string, Entry> {
+    const entries = this.#entries.get(identity) ?? new Map<string, Entry>();
+    this.#entries.set(identity, entries);
+    return entries;
+  }
+
+  #here(sidecar: Sidecar, draining: boolean): void {
+    const { identity, name } = sidecar;
+    const address = placeOf(sidecar);
+    // One that offers nothing calls others only.
+    if (address === undefined || sidecar.services.length === 0) return;
+    const ports = sidecar.services.map(({ port }) => port);
+    this.#put(identity, name, { address, ports, ...(draining && { draining }) }, false);
+  }
+
+  #put(identity: string, name: string, endpoint: DiscoveredEndpoint, isTold: boolean): void {
+    const { address } = endpoint;
+    const entries = this.#of(identity);
+    for (const [other, { endpoint: known, lost, timer }] of entries) {
+      if (other !== name && !(lost && known.address === address)) continue;
+      clearTimeout(timer);
+      entries.delete(other);
+    }
+    entries.set(name, { endpoint, isTold, lost: false });
+    // From now on there is somebody to call instead of the lost ones.
+    for (const entry of entries.values()) {
+      if (entry.lost && entry.timer === undefined) this.#keep(identity, entry, this.#lostMs);
+    }
+    this.#emit(identity);
+  }
+
+  #emit(identity: string): void {
+    this.#changes.emit(identity);
+    this.#changes.emit(ANY);
+  }
+
+  #gone(identity: string, name: string, saidSo: boolean): void {
+    const entries = this.#of(identity);
+    const entry = entries.get(name);
+    if (entry === undefined || entry.lost) return;
+    if (saidSo) {
+      entries.delete(name);
+      if (!entry.isTold) this.#remember(identity, entry.endpoint);
+      this.#emit(identity);
+      return;
+    }
+    entry.lost = true;
+    this.#keep(identity, entry, this.#lostMs);
+    const lost = [...entries].filter(([, each]) => each.lost);
+    for (const [oldest, { timer }] of lost.slice(0, Math.max(0, lost.length - MAX_LOST))) {
+      clearTimeout(timer);
+      entries.delete(oldest);
+    }
+  }
+
+  /** Tells others for a while that it drains, and not that it is lost. */
+  #remember(identity: string, endpoint: DiscoveredEndpoint): void {
+    const key = `${identity} ${endpoint.address}`;
+    clearTimeout(this.#left.get(key)?.timer);
+    const oldest = this.#left.size >= MAX_LEFT ? this.#left.keys().next().value : undefined;
+    if (oldest !== undefined) {
+      clearTimeout(this.#left.get(oldest)?.timer);
+      this.#left.delete(oldest);
+    }
+    const timer = setTimeout(() => {
+      this.#left.delete(key);
+      this.#emit(identity);
+    }, this.#lostMs).unref();
+    this.#left.set(key, { endpoint: { ...endpoint, draining: true, identity }, timer });
+  }
+
+  /** For so long, or until somebody else is here. */
+  #keep(identity: string, entry: Entry, ms: number): void {
+    entry.timer = setTimeout(() => {
+      entry.timer = undefined;
+      const entries = this.#of(identity);
+      if (![...entries.values()].some(({ lost }) => !lost)) return;
+      for (const [name, each] of entries) if (each === entry) entries.delete(name);
+      this.#emit(identity);
+    }, ms).unref();
+  }
+}
+
+const toldName = (address: string): string => `told ${address}`;
+
+/** Where peers reach a sidecar: one that listens on all addresses is at the one that it calls us from. */
+function placeOf({ inboundAddress, address }: Sidecar): string | undefined {
+  const port = /^(?:0\.0\.0\.0|\[::\]):(\d+)$/.exec(inboundAddress)?.[1];
+  if (port === undefined) return serverAddress(inboundAddress);
+  return serverAddress(`${address.slice(0, address.lastIndexOf(':'))}:${port}`);
+}

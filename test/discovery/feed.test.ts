@@ -1,0 +1,163 @@
+// What do sources do to the endpoints of a service: when they speak, fail, come back, or are others?
+
+import { once } from 'node:events';
+import test from 'ava';
+import { Feed } from '../../src/discovery/feed.js';
+import { staticSource } from '../../src/discovery/static.js';
+import type { EndpointChange, EndpointLike, Source } from '../../src/discovery/types.js';
+import { until } from '../support/wait.js';
+import { Followed } from './support.js';
+
+const [A, B, C] = ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1'] as const;
+
+/** A source that says what a test hands it; each beginning is one more list of what to say. */
+class Hand {
+  begun = 0;
+  readonly #waiting: (EndpointChange | Error)[] = [];
+  #wake: () => void = () => {};
+
+  say(...changes: (EndpointChange | Error)[]): void {
+    this.#waiting.push(...changes);
+    this.#wake();
+  }
+
+  readonly source: Source = async function* (this: Hand, signal: AbortSignal) {
+    this.begun += 1;
+    while (!signal.aborted) {
+      const next = this.#waiting.shift();
+      if (next instanceof Error) throw next;
+      if (next !== undefined) yield next;
+      else
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+          void once(signal, 'abort').then(() => resolve());
+        });
+    }
+  }.bind(this) as Source;
+}
+
+test('a source that comes back takes nothing away before it has said all there is', async (t) => {
+  const hand = new Hand();
+  const followed = new Followed(t, [hand.source]);
+  hand.say({ set: [A, B] });
+  await followed.has(A, B);
+  hand.say(new Error('the connection was cut'));
+  await followed.happened('sourceFailed', /cut/);
+  t.deepEqual(followed.addresses(), [A, B]);
+  const [status] = followed.directory.status();
+  t.like(status, { state: 'failing', endpoints: 2, problem: 'the connection was cut' });
+  t.true((status?.failingSinceMs ?? 0) > 0 && (status?.saidAtMs ?? 0) > 0);
+  await until('another beginning', () => hand.begun === 2);
+  hand.say({ add: C });
+  await followed.has(A, B, C);
+  hand.say({ add: { address: B, weight: 2 } }, { complete: true });
+  await followed.has(B, C);
+  t.like(followed.directory.status()[0], { state: 'live', restarts: 1, problem: null });
+  hand.say({ remove: B });
+  await followed.has(C);
+  t.false(followed.told.some((list) => list.length === 0));
+});
+
+test('a change with something that is no endpoint is refused whole, and told', async (t) => {
+  const hand = new Hand();
+  const followed = new Followed(t, [hand.source]);
+  hand.say({ set: [A] });
+  await followed.has(A);
+  for (const [wrong, reason] of [
+    [['nowhere'], /address: expected the address of one server.*received "nowhere"/],
+    [['0.0.0.0:80'], /received "0\.0\.0\.0:80"/],
+    [['localhost:80'], /received "localhost:80"/],
+    [[{ address: B, weight: 0 }], /weight: expected a whole number, 1 to 1000, received 0/],
+    [[{ address: B, identity: 'basket' }], /identity: expected a SPIFFE id/],
+    [[{ address: B, ports: [0] }], /ports: expected a list of ports/],
+    [
+      Array.from({ length: 10_000 }, (_, at) => `10.1.0.1:${at + 1}`),
+      /10001 endpoints: expected at most 10000/,
+    ],
+  ] as [EndpointLike[], RegExp][]) {
+    hand.say({ set: [B, ...wrong] });
+    await followed.happened('sourceProblem', reason);
+    t.deepEqual(followed.addresses(), [A]);
+  }
+  t.is(hand.begun, 1);
+  hand.say({ set: [B] });
+  await followed.has(B);
+  t.is(followed.directory.status()[0]?.state, 'live');
+});
+
+test('several sources are one list: the first that names an address says more of it, and any may drain it', async (t) => {
+  const followed = new Followed(t, [
+    staticSource([{ address: A, weight: 3 }, B, '[0:0::1]:80']),
+    staticSource([{ address: A, weight: 5 }, { address: B, draining: true }, C, '[::1]:80']),
+  ]);
+  await followed.has(A, B, C, '[::1]:80');
+  t.deepEqual(followed.directory.endpoints('basket').slice(0, 2), [
+    { address: A, weight: 3 },
+    { address: B, draining: true },
+  ]);
+});
+
+test('another source of a service takes over when it has said all there is', async (t) => {
+  const hand = new Hand();
+  const followed = new Followed(t, [staticSource([A])]);
+  await followed.has(A);
+  followed.apply([{ name: 'other', key: 1, source: hand.source }]);
+  hand.say({ add: B });
+  await followed.has(A, B);
+  hand.say({ complete: true });
+  await followed.has(B);
+  followed.apply([]);
+  await followed.has();
+});
+
+test('what was known serves until a source has spoken', async (t) => {
+  const hand = new Hand();
+  const followed = new Followed(t, [hand.source], [A, B]);
+  t.deepEqual(followed.addresses(), [A, B]);
+  hand.say(new Error('nobody there'));
+  await followed.happened('sourceFailed');
+  t.deepEqual(followed.addresses(), [A, B]);
+  hand.say({ set: [C] });
+  await followed.has(C);
+  t.deepEqual(followed.directory.snapshot(), { basket: { 'source 0': [{ address: C }] } });
+});
+
+test('one that returns is asked again, and keeps what it said', async (t) => {
+  let asked = 0;
+  const followed = new Followed(t, [
+    async function* () {
+      asked += 1;
+      yield { set: [asked === 1 ? A : B] };
+    },
+  ]);
+  await followed.has(A);
+  await followed.has(B);
+  t.deepEqual(followed.events, []);
+});
+
+test('one that hangs is given up and begun anew, with pauses that grow', async (t) => {
+  const pauses: number[] = [];
+  let begun = 0;
+  const feed = new Feed({
+    service: 'basket',
+    source: {
+      name: 'hangs',
+      key: 1,
+      source: async function* () {
+        begun += 1;
+        await new Promise(() => {});
+        yield { complete: true };
+      },
+    },
+    changed: () => {},
+    tell: ({ retryMs = 0, reason }) => {
+      t.is(reason, 'it said nothing for 1 ms');
+      pauses.push(retryMs);
+    },
+    random: () => 0,
+    silenceMs: 1,
+  });
+  await until('three beginnings', () => begun === 3);
+  await feed.stop();
+  t.deepEqual(pauses.slice(0, 2), [125, 250]);
+});

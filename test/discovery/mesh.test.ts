@@ -1,0 +1,254 @@
+// Does a mesh of real sidecars hold while its sources, its control plane and its endpoints come and go?
+
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type http from 'node:http';
+import test, { type ExecutionContext } from 'ava';
+import { type MeshControl, type MeshConfig, createControlPlane } from '../../src/index.js';
+import type { MeshControlOptions } from '../../src/controller/types.js';
+import type { Finding } from '../../src/mesh/admin/views.js';
+import { Ports, blocks } from '../docs/support.js';
+import {
+  type JoinOptions,
+  type MeshSidecar,
+  ask,
+  freePort,
+  load,
+  startMeshSidecar,
+} from '../mesh/support.js';
+import { temporaryFolder } from '../support/files.js';
+import { httpOrigin } from '../support/http.js';
+import { type Running, must, start } from '../support/processes.js';
+import { cleanEnvironment } from '../support/sidecar.js';
+import { until } from '../support/wait.js';
+import { Etcd } from './support.js';
+
+const MESH = join(process.cwd(), 'dist', 'cli', 'main.js');
+const tells: http.RequestListener = (incoming, outgoing) =>
+  void outgoing.end(String(incoming.headers['x-mesh-peer']));
+
+/** Where a sidecar joins. */
+interface Place {
+  readonly control: readonly string[];
+  readonly trustAnchors: string;
+  token(service: string): Promise<string>;
+}
+
+/** Starts a sidecar of a service; with `application` it answers for it. */
+async function join_(
+  t: ExecutionContext,
+  place: Place,
+  service: string,
+  options: Partial<JoinOptions> & { application?: string } = {},
+): Promise<MeshSidecar> {
+  const token = join(temporaryFolder(t), 'token');
+  writeFileSync(token, await place.token(service), { mode: 0o600 });
+  return await startMeshSidecar(t, {
+    identity: `spiffe://mesh.local/ns/default/sa/${service}`,
+    name: service,
+    token,
+    control: place.control,
+    trustAnchors: place.trustAnchors,
+    ...(options.application !== undefined && { ports: `3000=${options.application}` }),
+    ...options,
+  });
+}
+
+/** A control plane in this process. */
+async function embedded(
+  t: ExecutionContext,
+  config: MeshConfig,
+  options: MeshControlOptions = {},
+): Promise<{ plane: MeshControl; place: Place; counts: number[] }> {
+  const plane = createControlPlane(config, { listen: '127.0.0.1:0', telemetryIntervalMs: 200, ...options });
+  t.teardown(() => plane.close());
+  const counts: number[] = [];
+  plane.on('endpoints', (_, count) => counts.push(count));
+  plane.on('error', (error) => t.fail(String(error)));
+  const control = await plane.listen();
+  const trustAnchors = join(temporaryFolder(t), 'roots.pem');
+  writeFileSync(trustAnchors, plane.roots());
+  return { plane, counts, place: { control, trustAnchors, token: async (service) => plane.token(service) } };
+}
+
+/** `mesh control`, as a process. */
+class ControlProcess implements Place {
+  process!: Running;
+
+  constructor(
+    readonly folder: string,
+    readonly listen: string,
+  ) {
+    writeFileSync(join(folder, 'mesh.yaml'), 'services: { web: {}, basket: { port: 3000 } }\n');
+  }
+
+  get control(): string[] {
+    return [this.listen];
+  }
+
+  get trustAnchors(): string {
+    return join(this.folder, '.mesh', 'state', 'roots.pem');
+  }
+
+  async begin(t: ExecutionContext): Promise<void> {
+    const options = { cwd: this.folder, env: cleanEnvironment() };
+    this.process = start(t, process.execPath, [MESH, 'control', '--listen', this.listen], options);
+    await this.says(/the control plane listens on/);
+  }
+
+  says(pattern: RegExp): Promise<RegExpExecArray> {
+    return until(`mesh control says ${pattern}`, () => {
+      if (this.process.ended) throw new Error(this.process.stderr());
+      return pattern.exec(this.process.stdout().toString()) ?? undefined;
+    });
+  }
+
+  /** What another command answers. */
+  run(...args: string[]): Promise<string> {
+    return must(process.execPath, [MESH, ...args], { cwd: this.folder, env: cleanEnvironment() });
+  }
+
+  async token(service: string): Promise<string> {
+    return (await this.run('token', service)).trim();
+  }
+}
+
+const more = (requests: ReturnType<typeof load>, count = 50): Promise<boolean> => {
+  const before = requests.good();
+  return until('more requests', () => requests.good() > before + count);
+};
+
+test('etcd is killed and started again under load: no request fails, no cluster is emptied', async (t) => {
+  const etcd = await Etcd.start(t);
+  const { plane, place, counts } = await embedded(t, {
+    services: {
+      web: {},
+      basket: { port: 3000, discover: { etcd: { endpoints: etcd.url, prefix: '/mesh/basket/' } } },
+    },
+  });
+  const application = (await httpOrigin(t, tells)).address;
+  const one = await join_(t, place, 'basket', { application, name: 'basket-1' });
+  const two = await join_(t, place, 'basket', { application, name: 'basket-2' });
+  await etcd.put('/mesh/basket/1', one.address);
+  const web = await join_(t, place, 'web');
+  await until('the first answer', async () => (await ask(web)).status === 200);
+  t.is((await ask(web)).text, 'spiffe://mesh.local/ns/default/sa/web');
+  const requests = load(web);
+  for (let round = 0; round < 2; round += 1) {
+    await more(requests);
+    await etcd.kill();
+    await until('the failure', () => plane.sources().find(({ state }) => state === 'failing'));
+    await more(requests);
+    await etcd.begin(t);
+    await etcd.put('/mesh/basket/2', two.address);
+    await until('both', () => counts.at(-1) === 2);
+    await more(requests);
+    await etcd.remove('/mesh/basket/2');
+    await until('one', () => counts.at(-1) === 1);
+  }
+  t.deepEqual((await requests.stop()).bad, []);
+  t.false(counts.includes(0));
+});
+
+test('an endpoint of a mesh service has to prove its identity, whatever its source says', async (t) => {
+  const { place } = await embedded(
+    t,
+    { services: { web: {}, basket: { port: 3000 }, thief: { port: 3000 } } },
+    {
+      discovery: {
+        basket: async function* () {
+          yield { set: [thief.address] };
+        },
+      },
+    },
+  );
+  const application = (await httpOrigin(t, tells)).address;
+  const thief = await join_(t, place, 'thief', { application });
+  const web = await join_(t, place, 'web');
+  const answer = await until('the refusal', async () => {
+    const asked = await ask(web);
+    return asked.status === 502 && asked;
+  });
+  t.regex(String(answer.headers['proxy-status']), /error=tls_certificate_error; details="upstream_name"/);
+  t.is((await ask(web, '/', 'thief')).status, 200);
+});
+
+test('sidecars join mesh control by themselves, across its restarts, and leave when they drain', async (t) => {
+  const control = new ControlProcess(temporaryFolder(t), `127.0.0.1:${await freePort()}`);
+  await control.begin(t);
+  t.is(statSync(join(control.folder, '.mesh', 'state')).mode & 0o777, 0o700);
+  const application = (await httpOrigin(t, tells)).address;
+  const one = await join_(t, control, 'basket', {
+    application,
+    name: 'basket-1',
+    flags: { '--lame-duck': '1s' },
+  });
+  const web = await join_(t, control, 'web');
+  await until('the first answer', async () => (await ask(web)).status === 200);
+  await control.says(
+    /^audit: spiffe:\/\/mesh\.local\/ns\/default\/sa\/web from .* by token: a certificate, serial/m,
+  );
+  const requests = load(web);
+  for (let round = 0; round < 2; round += 1) {
+    await more(requests);
+    await until('what is kept', () =>
+      readFileSync(join(control.folder, '.mesh', 'state', 'endpoints.json'), 'utf8').includes(one.address),
+    );
+    await control.process.kill();
+    await more(requests);
+    await control.begin(t);
+    await control.says(/^web: ready/m);
+    await control.says(/^basket-1: ready/m);
+    await more(requests);
+  }
+  const two = await join_(t, control, 'basket', { application, name: 'basket-2' });
+  await control.says(/^basket: 2 endpoints/m);
+  one.process.signal('SIGTERM');
+  await control.says(/^basket-1: draining/m);
+  await one.process.exit;
+  await control.says(/^basket: 1 endpoints/m);
+  await more(requests);
+  t.deepEqual((await requests.stop()).bad, []);
+
+  const [finding] = JSON.parse(await control.run('check', '-o', 'json')) as Finding[];
+  t.like(finding, { level: 'ok', what: 'all 2 sidecars are ready, with good certificates' });
+  t.regex(await control.run('config', 'basket-2'), new RegExp(`inbound: ${two.address}`));
+  t.regex(await control.run('edges'), /sa\/web\tbasket\.default:3000/);
+
+  writeFileSync(
+    join(control.folder, 'mesh.yaml'),
+    'services: { web: {}, basket: { port: 3000 } }\npolicies: [{ to: basket, from: basket, allow: true }]\n',
+  );
+  await control.says(/^applied: /m);
+  await until('the policy', async () => (await ask(web)).status === 403);
+  control.process.signal('SIGTERM');
+  t.deepEqual(await control.process.exit, { code: 0, signal: null });
+  t.regex(control.process.stdout().toString(), /^closed$/m);
+});
+
+test('docs/discovery.md: a source of your own in ten lines', async (t) => {
+  const folder = temporaryFolder(t);
+  const page = blocks('docs/discovery.md', 'js')[0] ?? '';
+  const application = (await httpOrigin(t, tells)).address;
+  let endpoints: string[] = [];
+  const registry = await httpOrigin(t, (_, outgoing) => void outgoing.end(JSON.stringify(endpoints)));
+  const ports = new Ports({ 8500: registry.port });
+  const code = (await ports.in(page)).replaceAll("'roots.pem'", JSON.stringify(join(folder, 'roots.pem')));
+  const running = start(t, process.execPath, ['--input-type=module', '-e', code], {
+    env: cleanEnvironment(),
+  });
+  const token = await until('a token', () => {
+    if (running.ended) throw new Error(running.stderr());
+    return /^\S+$/m.exec(running.stdout().toString())?.[0];
+  });
+  const place: Place = {
+    control: [`127.0.0.1:${await ports.of('4144')}`],
+    trustAnchors: join(folder, 'roots.pem'),
+    token: async () => token,
+  };
+  const basket = await join_(t, place, 'basket', { application });
+  const caller = await join_(t, place, 'basket', { name: 'caller' });
+  t.is((await ask(caller)).status, 503);
+  endpoints = [basket.address];
+  await until('an answer', async () => (await ask(caller)).status === 200);
+});

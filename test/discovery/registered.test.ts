@@ -1,0 +1,100 @@
+// When is a sidecar an endpoint?
+
+import test from 'ava';
+import { Registry } from '../../src/discovery/registered.js';
+import type { Sidecar } from '../../src/mesh/control-plane.js';
+import { until } from '../support/wait.js';
+import { Followed } from './support.js';
+
+const ID = 'spiffe://mesh.local/ns/default/sa/basket';
+
+function sidecar(name: string, more: Partial<Sidecar> = {}): Sidecar {
+  return {
+    name,
+    identity: ID,
+    address: '10.0.0.9:50000',
+    inboundAddress: `10.0.0.1:${name.length}`,
+    services: [{ service: 'basket', port: 3000 }],
+    phase: 'ready',
+    version: '0.1.0',
+    pid: 1,
+    sinceMs: 0,
+    certificateNotAfterMs: null,
+    telemetryAtMs: null,
+    nacks: [],
+    ...more,
+  };
+}
+
+test('from the moment it is ready until it drains and goes', async (t) => {
+  const registry = new Registry();
+  const followed = new Followed(t, [registry.source(ID)]);
+  registry.heard({ kind: 'connected', sidecar: sidecar('a', { phase: 'connected' }) });
+  registry.heard({ kind: 'ready', sidecar: sidecar('a') });
+  await followed.has('10.0.0.1:1');
+  t.deepEqual(followed.directory.endpoints('basket'), [{ address: '10.0.0.1:1', ports: [3000] }]);
+  registry.heard({ kind: 'ready', sidecar: sidecar('bb') });
+  await followed.has('10.0.0.1:1', '10.0.0.1:2');
+  registry.heard({ kind: 'draining', sidecar: sidecar('a', { phase: 'draining' }) });
+  await followed.has('10.0.0.1:1', '10.0.0.1:2');
+  registry.heard({ kind: 'gone', sidecar: sidecar('a', { phase: 'draining' }) });
+  await followed.has('10.0.0.1:2');
+});
+
+test('who it is follows from its certificate; one that offers nothing is none', async (t) => {
+  const registry = new Registry();
+  const followed = new Followed(t, [registry.source(ID)]);
+  registry.heard({ kind: 'ready', sidecar: sidecar('thief', { identity: `${ID}-not` }) });
+  registry.heard({ kind: 'ready', sidecar: sidecar('client', { services: [] }) });
+  registry.heard({ kind: 'ready', sidecar: sidecar('all', { inboundAddress: '0.0.0.0:4143' }) });
+  await followed.has('10.0.0.9:4143');
+});
+
+test('one that left without a word stays a while, and as long as nobody else is there', async (t) => {
+  const registry = new Registry({ lostMs: 1 });
+  const followed = new Followed(t, [registry.source(ID)]);
+  for (const name of ['a', 'bb']) registry.heard({ kind: 'ready', sidecar: sidecar(name) });
+  await followed.has('10.0.0.1:1', '10.0.0.1:2');
+  registry.heard({ kind: 'gone', sidecar: sidecar('bb') });
+  await followed.has('10.0.0.1:1');
+  registry.heard({ kind: 'gone', sidecar: sidecar('a') });
+  registry.heard({ kind: 'ready', sidecar: sidecar('ccc') });
+  await followed.has('10.0.0.1:3');
+  t.false(followed.told.some((list) => list.length === 0));
+});
+
+test('those of an earlier life stay until they come again, and what was lost of events is looked up', async (t) => {
+  const registry = new Registry({ lostMs: 1 });
+  registry.restore(ID, [{ address: '10.0.0.1:1', ports: [3000] }, { address: '10.0.0.1:2' }]);
+  const followed = new Followed(t, [registry.source(ID)]);
+  await followed.has('10.0.0.1:1', '10.0.0.1:2');
+  registry.look([sidecar('a'), sidecar('bb')]);
+  await followed.has('10.0.0.1:1', '10.0.0.1:2');
+  registry.look([sidecar('bb')]);
+  await followed.has('10.0.0.1:2');
+});
+
+test('what one control plane tells another: who is there, who drains and left, and who is lost with it', async (t) => {
+  const [one, two] = [new Registry(), new Registry({ lostMs: 1 })];
+  one.onChange(() => two.told(one.own()));
+  const followed = new Followed(t, [two.source(ID)]);
+  for (const name of ['a', 'bb']) one.heard({ kind: 'ready', sidecar: sidecar(name) });
+  await followed.has('10.0.0.1:1', '10.0.0.1:2');
+  one.heard({ kind: 'draining', sidecar: sidecar('a', { phase: 'draining' }) });
+  one.heard({ kind: 'gone', sidecar: sidecar('a', { phase: 'draining' }) });
+  await until('the goodbye', () => followed.directory.endpoints('basket')[0]?.draining);
+  // Whoever told of them is gone: the last one stays, one that said goodbye does not.
+  two.told([]);
+  await followed.has('10.0.0.1:2');
+  // It comes to this one.
+  two.heard({ kind: 'ready', sidecar: sidecar('bb') });
+  two.heard({ kind: 'ready', sidecar: sidecar('ccc') });
+  await followed.has('10.0.0.1:2', '10.0.0.1:3');
+  t.deepEqual(
+    two.own().map(({ address, identity }) => [address, identity]),
+    [
+      ['10.0.0.1:2', ID],
+      ['10.0.0.1:3', ID],
+    ],
+  );
+});

@@ -1,0 +1,167 @@
+// Do several control planes over one etcd answer the same, and does one carry on when another is killed?
+
+import { X509Certificate } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { StateError } from '../../src/errors.js';
+import { isDue, makeIssuer, seal, unseal } from '../../src/controller/vault.js';
+import { createControlPlane } from '../../src/index.js';
+import { startControlPlane } from '../../src/mesh/native-control-plane.js';
+import { ask, freePort, load, startMeshSidecar } from '../mesh/support.js';
+import { temporaryFolder } from '../support/files.js';
+import { httpOrigin } from '../support/http.js';
+import { type Running, must, start } from '../support/processes.js';
+import { cleanEnvironment } from '../support/sidecar.js';
+import { until } from '../support/wait.js';
+import { Etcd } from './support.js';
+
+const MESH = join(process.cwd(), 'dist', 'cli', 'main.js');
+const SETTINGS = { trustDomain: 'mesh.local', certificateTtlMs: 60_000 };
+const KEY = 'a key of the operator, which is long enough';
+const DAY_MS = 86_400_000;
+
+interface Plane {
+  readonly listen: string;
+  readonly process: Running;
+  readonly folder: string;
+}
+
+/** A machine that runs `mesh control`. */
+async function control(t: ExecutionContext, etcd: Etcd): Promise<Plane> {
+  const folder = temporaryFolder(t);
+  const listen = `127.0.0.1:${await freePort()}`;
+  writeFileSync(join(folder, 'operator.key'), KEY);
+  const shared = { etcd: { endpoints: [etcd.url], prefix: '/mesh/control/' }, keyFile: 'operator.key' };
+  const mesh = { mesh: { shared }, services: { web: {}, basket: { port: 3000 } } };
+  writeFileSync(join(folder, 'mesh.yaml'), JSON.stringify(mesh));
+  const options = { cwd: folder, env: cleanEnvironment() };
+  return {
+    listen,
+    folder,
+    process: start(t, process.execPath, [MESH, 'control', '--listen', listen], options),
+  };
+}
+
+const says = ({ process, listen }: Plane, pattern: RegExp): Promise<unknown> =>
+  until(`${listen} says ${pattern}`, () => {
+    if (process.ended) throw new Error(process.stderr());
+    return pattern.test(process.stdout().toString());
+  });
+
+test('one of two is killed under load: sidecars go to the other, and no request fails', async (t) => {
+  const etcd = await Etcd.start(t);
+  // At once: one of them makes the issuer, and both take it.
+  const [first, second] = await Promise.all([control(t, etcd), control(t, etcd)]);
+  for (const plane of [first, second]) await says(plane, /the control plane listens on/);
+  const trustAnchors = join(second.folder, '.mesh', 'state', 'roots.pem');
+  const addresses = [first.listen, second.listen];
+  const joined = async (service: string, order: readonly string[], ports?: string) => {
+    const at = order[0] === first.listen ? first : second;
+    const token = join(temporaryFolder(t), 'token');
+    const said = await must(process.execPath, [MESH, 'token', service], {
+      cwd: at.folder,
+      env: cleanEnvironment(),
+    });
+    writeFileSync(token, said.trim(), { mode: 0o600 });
+    const identity = `spiffe://mesh.local/ns/default/sa/${service}`;
+    const more = { name: service, control: order, trustAnchors, token };
+    return startMeshSidecar(t, { identity, ...more, ...(ports !== undefined && { ports }) });
+  };
+  const application = (await httpOrigin(t)).address;
+  // Each is connected to another one.
+  await joined('basket', addresses, `3000=${application}`);
+  const web = await joined('web', addresses.toReversed());
+  await until('an answer', async () => (await ask(web)).status === 200);
+  const requests = load(web);
+  const more = async (): Promise<void> => {
+    const before = requests.good();
+    await until('more requests', () => requests.good() > before + 50);
+  };
+  await more();
+  await second.process.kill();
+  await says(first, /^web: ready/m);
+  await more();
+  t.deepEqual((await requests.stop()).bad, []);
+});
+
+test('a drained sidecar of another control plane is gone from this one', async (t) => {
+  const etcd = await Etcd.start(t);
+  const folder = temporaryFolder(t);
+  const keyFile = join(folder, 'operator.key');
+  writeFileSync(keyFile, KEY);
+  const shared = { etcd: { endpoints: etcd.url, prefix: '/mesh/control/' }, keyFile };
+  const open = async () => {
+    const plane = createControlPlane(
+      { mesh: { shared }, services: { basket: {} } },
+      { listen: '127.0.0.1:0' },
+    );
+    t.teardown(() => plane.close());
+    const counts: number[] = [];
+    plane.on('endpoints', (_, count) => counts.push(count));
+    return { plane, counts, addresses: await plane.listen() };
+  };
+  const [one, two] = [await open(), await open()];
+  t.is(one.plane.roots(), two.plane.roots());
+  const trustAnchors = join(folder, 'roots.pem');
+  const token = join(folder, 'token');
+  writeFileSync(trustAnchors, one.plane.roots());
+  writeFileSync(token, one.plane.token('basket'), { mode: 0o600 });
+  const sidecar = await startMeshSidecar(t, {
+    identity: 'spiffe://mesh.local/ns/default/sa/basket',
+    name: 'basket',
+    control: one.addresses,
+    trustAnchors,
+    token,
+    ports: '80=127.0.0.1:1',
+    flags: { '--lame-duck': '1s' },
+  });
+  await until('both know it', () => one.counts.at(-1) === 1 && two.counts.at(-1) === 1);
+  sidecar.process.signal('SIGTERM');
+  // The other one hears that it drains, and 10 s later that it is gone.
+  await until('both know that it left', () => one.counts.at(-1) === 0 && two.counts.at(-1) === 0);
+  t.pass();
+});
+
+test('what etcd holds is secret, whole and in its place', async (t) => {
+  const sealed = await seal('the issuer', KEY, '/a');
+  t.false(sealed.includes('issuer'));
+  t.is(await unseal(sealed, KEY, '/a'), 'the issuer');
+  const other = {
+    ...(JSON.parse(sealed) as Record<string, string>),
+    data: Buffer.from('x').toString('base64'),
+  };
+  for (const [text, key, place] of [
+    [sealed, `${KEY}!`, '/a'],
+    [sealed, KEY, '/b'],
+    [JSON.stringify(other), KEY, '/a'],
+    ['nothing', KEY, '/a'],
+  ] as const) {
+    await t.throwsAsync(unseal(text, key, place), {
+      instanceOf: StateError,
+      message: /another's, or was changed/,
+    });
+  }
+});
+
+test('an issuer is renewed under its root', async (t) => {
+  const first = await makeIssuer(startControlPlane, SETTINGS);
+  // Certificates know seconds: within the same one there is no later issuer.
+  const second = await until('an issuer of a later second', async () => {
+    const made = await makeIssuer(startControlPlane, SETTINGS, first);
+    return made.issuer.chain !== first.issuer.chain && made.issuer;
+  });
+  t.is(first.issuer.roots, second.roots);
+  const [root, issuer] = [new X509Certificate(second.roots), new X509Certificate(second.chain)];
+  t.true(issuer.checkIssued(root) && issuer.verify(root.publicKey));
+  t.false(isDue(second, Date.now()));
+  t.true(isDue(second, Date.now() + 64 * DAY_MS));
+  const plane = await startControlPlane({
+    ...SETTINGS,
+    listen: ['127.0.0.1:0'],
+    issuer: second,
+    onEvent: () => {},
+  });
+  t.is(plane.bundle(), first.issuer.roots);
+  await plane.close();
+});

@@ -1,0 +1,120 @@
+// What the tests of discovery share: a real etcd, and a way to follow sources.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { Directory } from '../../src/discovery/directory.js';
+import { ask, base64 } from '../../src/discovery/etcd-client.js';
+import type { NamedSource, Source, SourceEvent } from '../../src/discovery/types.js';
+import { temporaryFolder } from '../support/files.js';
+import { type Running, start } from '../support/processes.js';
+import { until } from '../support/wait.js';
+import { freePort } from '../mesh/support.js';
+
+type Test = Pick<ExecutionContext, 'teardown'>;
+
+/** An etcd of one member, that can be killed and started again with what it had. */
+export class Etcd {
+  readonly #folder: string;
+  #process: Running | undefined;
+  #tls: { roots?: string } = {};
+
+  private constructor(
+    readonly url: string,
+    readonly peer: string,
+    readonly flags: readonly string[],
+    folder: string,
+  ) {
+    this.#folder = folder;
+  }
+
+  static async start(t: Test, { scheme = 'http', flags = [] as readonly string[] } = {}): Promise<Etcd> {
+    const url = `${scheme}://127.0.0.1:${await freePort()}`;
+    const etcd = new Etcd(url, `http://127.0.0.1:${await freePort()}`, flags, temporaryFolder(t));
+    await etcd.begin(t);
+    return etcd;
+  }
+
+  /** Starts it, or starts it again. `answers` says how to see that it is up. */
+  async begin(t: Test): Promise<void> {
+    const { url, peer } = this;
+    const folder = join(this.#folder, 'data');
+    const flags = ['--data-dir', folder, '--listen-client-urls', url, '--advertise-client-urls', url];
+    const member = ['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer];
+    const cluster = ['--initial-cluster', `default=${peer}`, '--unsafe-no-fsync', ...this.flags];
+    this.#process = start(t, 'etcd', [...flags, ...member, ...cluster]);
+    await this.#process.said(/ready to serve client requests|serving (insecure )?client requests/);
+  }
+
+  kill(): Promise<void> {
+    return this.#process?.kill() ?? Promise.resolve();
+  }
+
+  put(key: string, value: string | object): Promise<unknown> {
+    const text = typeof value === 'string' ? value : JSON.stringify(value);
+    return this.ask('/v3/kv/put', { key: base64(key), value: base64(text) });
+  }
+
+  remove(key: string): Promise<unknown> {
+    return this.ask('/v3/kv/deleterange', { key: base64(key) });
+  }
+
+  /** Believes a certificate of its own. */
+  trust(certificate: string): void {
+    this.#tls = { roots: readFileSync(certificate, 'utf8') };
+  }
+
+  ask<T>(path: string, body: object): Promise<T> {
+    return ask<T>({ url: this.url, tls: this.#tls }, path, body, new AbortController().signal);
+  }
+}
+
+/** The sources of one service, followed. */
+export class Followed {
+  readonly events: SourceEvent[] = [];
+  /** Every list that was told. */
+  readonly told: string[][] = [];
+  readonly directory: Directory;
+
+  readonly #t: Pick<ExecutionContext, 'teardown' | 'deepEqual'>;
+
+  constructor(
+    t: Pick<ExecutionContext, 'teardown' | 'deepEqual'>,
+    sources: readonly (Source | NamedSource)[],
+    known?: readonly string[],
+  ) {
+    this.#t = t;
+    this.directory = new Directory({
+      ...(known && { known: { basket: { 'source 0': known.map((address) => ({ address })) } } }),
+      changed: () => this.told.push(this.addresses()),
+      tell: (event) => this.events.push(event),
+    });
+    this.apply(sources);
+    t.teardown(() => this.directory.close());
+  }
+
+  apply(sources: readonly (Source | NamedSource)[]): void {
+    const named = sources.map((source, index) =>
+      typeof source === 'function' ? { name: `source ${index}`, key: source, source } : source,
+    );
+    this.directory.apply(new Map([['basket', named]]));
+  }
+
+  addresses(): string[] {
+    return this.directory.endpoints('basket').map(({ address }) => address);
+  }
+
+  /** Waits until these addresses answer. */
+  async has(...addresses: string[]): Promise<void> {
+    const wanted = addresses.join(' ');
+    await until(wanted, () => this.addresses().join(' ') === wanted).catch(() => {});
+    this.#t.deepEqual(this.addresses(), addresses, JSON.stringify(this.events));
+  }
+
+  /** Waits for an event. */
+  happened(kind: SourceEvent['kind'], reason = /.?/): Promise<SourceEvent> {
+    return until(`${kind} ${reason}`, () =>
+      this.events.find((event) => event.kind === kind && reason.test(event.reason ?? '')),
+    );
+  }
+}
