@@ -31,6 +31,8 @@ export interface NativeProxy {
 /** A control plane of the core. */
 export interface NativeController {
   addresses(): string[];
+  /** Where resources are told without TLS. */
+  plaintextXds(): string[];
   /** Throws what is wrong with the change; then nothing has changed. */
   apply(batch: string): void;
   issueToken(identity: string, uses: number, ttlMs: number): string;

@@ -28,6 +28,7 @@ const STATE = path.join('.mesh', 'state');
 
 interface ControlOptions {
   readonly listen: string;
+  readonly plaintextXds?: string;
   readonly stateDir?: string;
   readonly trustAnchorsOut?: string;
   readonly output: Format;
@@ -42,6 +43,12 @@ export function addControl(program: Command, world: World, end: (code: ExitCode)
       new Option('--listen <address>', 'where sidecars reach it, always with TLS')
         .env('MESH_LISTEN')
         .default(DEFAULT_CONTROL),
+    )
+    .addOption(
+      new Option(
+        '--plaintext-xds <address>',
+        'where gRPC clients and Envoy on this machine are told resources, without TLS (default: nowhere)',
+      ).env('MESH_PLAINTEXT_XDS'),
     )
     .addOption(
       new Option(
@@ -68,9 +75,11 @@ Examples:
 }
 
 async function control(world: World, file: string, options: ControlOptions): Promise<ExitCode> {
-  const { listen } = options;
-  if (!formats.address.accepts(listen) || listen.startsWith('unix:'))
-    throw new UsageError([`--listen: expected an address such as ${DEFAULT_CONTROL}, received ${listen}`]);
+  const { listen, plaintextXds } = options;
+  const problems = Object.entries({ '--listen': listen, '--plaintext-xds': plaintextXds })
+    .filter(([, address]) => address && (!formats.address.accepts(address) || address.startsWith('unix:')))
+    .map(([flag, address]) => `${flag}: expected an address such as ${DEFAULT_CONTROL}, received ${address}`);
+  if (problems.length > 0) throw new UsageError(problems);
   const core = await world.loadCore();
   const mesh = await loadCheckedMesh(file, core);
   const stateDir = path.resolve(options.stateDir || path.join(path.dirname(file), STATE));
@@ -78,7 +87,7 @@ async function control(world: World, file: string, options: ControlOptions): Pro
   const plane = new Orchestrator(
     mesh,
     { start, validateResources: (json) => core.validateResources(json) },
-    { listen, stateDir },
+    { listen, stateDir, ...(options.plaintextXds && { plaintextXds: options.plaintextXds }) },
   );
   return await new Control(world, file, mesh, plane, stateDir, options).run();
 }

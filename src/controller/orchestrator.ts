@@ -14,6 +14,7 @@ import { Directory } from '../discovery/directory.js';
 import { Registry } from '../discovery/registered.js';
 import type { SourceStatus } from '../discovery/types.js';
 import type { ResourceIssue } from '../config/resources.js';
+import { listed } from '../config/compile-values.js';
 import { nearest } from '../config/suggest.js';
 import { OptionError, StateError } from '../errors.js';
 import { RestartError, batchBetween, sizeOf } from '../mesh/batch.js';
@@ -139,7 +140,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const issuer = this.#options.issuer ?? (await this.#share());
     await directory.spoken(SETTLE_MS);
     this.#throwIfClosed();
-    await this.#serve(typeof listen === 'string' ? [listen] : listen, issuer);
+    await this.#serve(listed(listen), issuer);
     this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
     const { addresses } = this.#running();
     this.emit('listening', addresses);
@@ -169,7 +170,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   async #serve(listen: readonly string[], issuer: IssuerPem | undefined): Promise<void> {
-    const { decide, telemetryIntervalMs } = this.#options;
+    const { decide, telemetryIntervalMs, plaintextXds } = this.#options;
     const { settings } = this.#mesh;
     this.#endpoints.clear();
     const control = await this.#core.start({
@@ -178,7 +179,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       certificateTtlMs: settings.certificateTtlMs,
       initial: this.#batchTo(undefined, this.#mesh),
       onEvent: (event) => this.#heard(event),
-      ...(this.#state && issuer === undefined && { stateDir: this.#state.authority }),
+      ...(plaintextXds !== undefined && { plaintextXds: listed(plaintextXds) }),
+      ...(this.#state && { stateDir: this.#state.authority }),
       ...(issuer && { issuer }),
       ...(decide && { decide }),
       ...(telemetryIntervalMs !== undefined && { telemetryIntervalMs }),

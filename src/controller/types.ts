@@ -14,8 +14,13 @@ export interface MeshControlOptions {
   /** Addresses to listen on, always with TLS. Default: `127.0.0.1:4144`. */
   listen?: string | readonly string[];
   /**
-   * A folder for root, issuer and the endpoints that are known, of mode 0700. Default: none, so that all of it is made
-   * anew at each start, and every sidecar needs another token then.
+   * Addresses of the loopback where whoever asks is told resources by xDS, and nothing else, without TLS: for clients of
+   * gRPC and for Envoy on this machine. Default: none.
+   */
+  plaintextXds?: string | readonly string[];
+  /**
+   * A folder for root, issuer, who is revoked and the endpoints that are known, of mode 0700. Default: none, so that all
+   * of it is made anew at each start, and every sidecar needs another token then.
    */
   stateDir?: string;
   /** An issuer of yours in PEM, instead of one that is made here: its chain, its key, and the roots to trust. */

@@ -68,6 +68,8 @@ export type Decision =
 export interface ControlPlane {
   /** Where sidecars reach it. */
   readonly addresses: readonly string[];
+  /** Where it tells resources without TLS. */
+  readonly plaintextXds: readonly string[];
   /** @throws {InputError} with everything that is wrong: nothing of the batch is in force then */
   apply(batch: MeshBatch): void;
   issueToken(identity: string, options: TokenOptions): string;
@@ -89,6 +91,8 @@ export interface ControlPlane {
 /** What a control plane is started with. */
 export interface ControlPlaneOptions {
   readonly listen: readonly string[];
+  /** Addresses of the loopback where whoever asks is told resources, and nothing else, without TLS. */
+  readonly plaintextXds?: readonly string[];
   readonly trustDomain: string;
   readonly certificateTtlMs: number;
   /** What is served from the first moment: sidecars that come again must not find a mesh without services. */

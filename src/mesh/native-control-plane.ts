@@ -43,6 +43,7 @@ class CoreControlPlane implements ControlPlane {
   readonly #decide: ControlPlaneOptions['decide'];
   readonly #onEvent: ControlPlaneOptions['onEvent'];
   readonly addresses: readonly string[];
+  readonly plaintextXds: readonly string[];
 
   constructor({ onEvent, decide, ...settings }: ControlPlaneOptions) {
     this.#onEvent = onEvent;
@@ -51,6 +52,7 @@ class CoreControlPlane implements ControlPlane {
     const text = JSON.stringify({ ...settings, decides: decide !== undefined });
     this.#native = explained(() => new Core(text, (event) => this.#told(event)));
     this.addresses = this.#native.addresses();
+    this.plaintextXds = this.#native.plaintextXds();
   }
 
   apply(batch: object): void {

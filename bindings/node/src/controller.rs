@@ -30,6 +30,8 @@ const MOST_TOLD: usize = 4096;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wanted {
     listen: Vec<SocketAddr>,
+    #[serde(default)]
+    plaintext_xds: Vec<SocketAddr>,
     trust_domain: TrustDomain,
     /// Where root and issuer, and who is revoked, are kept; in memory without.
     state_dir: Option<PathBuf>,
@@ -56,6 +58,7 @@ impl From<Wanted> for Settings {
     fn from(wanted: Wanted) -> Self {
         let mut settings = Self::new(wanted.trust_domain);
         settings.listen = wanted.listen;
+        settings.plaintext_xds = wanted.plaintext_xds;
         settings.initial = wanted.initial;
         if let Some(ttl) = wanted.certificate_ttl_ms {
             settings.authority = settings.authority.with_ttl(Duration::from_millis(ttl));
@@ -199,6 +202,12 @@ impl NativeController {
     #[napi(catch_unwind)]
     pub fn addresses(&self) -> Result<Vec<String>> {
         self.with(|controller| Ok(controller.addresses().iter().map(ToString::to_string).collect()))
+    }
+
+    /// Where it tells resources without TLS.
+    #[napi(catch_unwind)]
+    pub fn plaintext_xds(&self) -> Result<Vec<String>> {
+        self.with(|controller| Ok(controller.plaintext_xds().iter().map(ToString::to_string).collect()))
     }
 
     /// Changes the mesh (JSON), whole or not at all.

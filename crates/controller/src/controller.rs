@@ -12,7 +12,7 @@ use mesh_identity::{Csr, DenyList, Manager, MeshTls, NobodyDenied, TooManyDenied
 use mesh_model::issue::Issue;
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::message::FromControl;
-use mesh_protocol::{Limits, Server};
+use mesh_protocol::{Hears, Limits, Server};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -42,6 +42,9 @@ pub enum StartError {
         /// What the operating system says.
         error: io::Error,
     },
+    /// An address is for everybody, and what is told there is not.
+    #[error("without TLS resources are told on the loopback alone, not on {0}")]
+    NotLoopback(SocketAddr),
     /// There is no authority.
     #[error("{0}")]
     Authority(#[from] AuthorityError),
@@ -75,6 +78,7 @@ pub struct Controller {
     plane: Arc<Plane>,
     served: Arc<Mutex<Served>>,
     addresses: Vec<SocketAddr>,
+    plaintext_xds: Vec<SocketAddr>,
     closing: watch::Sender<bool>,
     /// Wakes who looks after the authority.
     rotated: watch::Sender<u64>,
@@ -117,15 +121,15 @@ impl Controller {
             out: Out::new(events),
             telemetry_interval: settings.telemetry_interval,
         });
-        let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
-        for address in settings.listen {
-            let failed = |error| StartError::Listen { address, error };
-            let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-            listener.set_nonblocking(true).map_err(failed)?;
-            addresses.push(listener.local_addr().map_err(failed)?);
-            listeners.push(listener);
+        let public = settings.plaintext_xds.iter().find(|at| !at.ip().is_loopback());
+        if let Some(address) = public {
+            return Err(StartError::NotLoopback(*address));
         }
+        let sidecars = bind(&settings.listen)?;
+        let subscribers = bind(&settings.plaintext_xds)?;
+        let addresses = addresses_of(&sidecars);
+        let plaintext_xds = addresses_of(&subscribers);
+        let listeners = [(sidecars, Hears::Sidecars), (subscribers, Hears::Subscribers)];
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -156,6 +160,7 @@ impl Controller {
             plane,
             served,
             addresses,
+            plaintext_xds,
             closing,
             rotated,
             thread: Some(thread),
@@ -165,6 +170,11 @@ impl Controller {
     /// Where it listens, with the ports that were chosen.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it tells resources without TLS, with the ports that were chosen.
+    pub fn plaintext_xds(&self) -> &[SocketAddr] {
+        &self.plaintext_xds
     }
 
     /// Changes the mesh, whole or not at all.
@@ -272,6 +282,26 @@ impl Drop for Controller {
     }
 }
 
+fn bind(addresses: &[SocketAddr]) -> Result<Vec<std::net::TcpListener>, StartError> {
+    let bind = |address: &SocketAddr| {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    let listeners = addresses.iter().map(|address| {
+        bind(address).map_err(|error| StartError::Listen {
+            address: *address,
+            error,
+        })
+    });
+    listeners.collect()
+}
+
+fn addresses_of(listeners: &[std::net::TcpListener]) -> Vec<SocketAddr> {
+    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    addresses.collect()
+}
+
 fn authority(settings: &Settings, now: SystemTime) -> Result<Authority, AuthorityError> {
     let own = settings.authority.clone();
     let directory = settings.directory.as_ref().map(Directory::open).transpose()?;
@@ -302,15 +332,17 @@ async fn run(
     plane: Arc<Plane>,
     config: Arc<rustls::ServerConfig>,
     limits: Limits,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: [(Vec<std::net::TcpListener>, Hears); 2],
     caretaker: Caretaker,
     closed: watch::Receiver<bool>,
 ) {
     let server = Server::new(plane, config, limits);
     let mut serving = tokio::task::JoinSet::new();
-    for listener in listeners {
-        if let Ok(listener) = TcpListener::from_std(listener) {
-            serving.spawn(Arc::clone(&server).serve(listener, closed.clone()));
+    for (listeners, hears) in listeners {
+        for listener in listeners {
+            if let Ok(listener) = TcpListener::from_std(listener) {
+                serving.spawn(Arc::clone(&server).serve(listener, hears, closed.clone()));
+            }
         }
     }
     let mut closing = closed;

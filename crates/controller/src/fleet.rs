@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use mesh_protocol::message::{CertificateState, ConfigState, FromControl, Hello};
 use mesh_xds::kind::Kind;
-use mesh_xds::server::Stream;
+use mesh_xds::server::Refused;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -235,16 +235,14 @@ impl Fleet {
 }
 
 /// What a stream of xDS shows that its subscriber refuses.
-pub(crate) fn nacks(stream: &Stream) -> Vec<Nack> {
-    let refused = stream.refused().take(MAX_NACKS);
-    refused
-        .map(|(kind, name, refused): (Kind, _, _)| Nack {
-            resource: kind.type_url().to_owned(),
-            name: name.to_owned(),
-            version: refused.version.clone(),
-            reason: refused.reason.clone(),
-        })
-        .collect()
+pub(crate) fn nacks<'a>(refused: impl Iterator<Item = (Kind, &'a str, &'a Refused)>) -> Vec<Nack> {
+    let nacks = refused.map(|(kind, name, refused)| Nack {
+        resource: kind.type_url().to_owned(),
+        name: name.to_owned(),
+        version: refused.version.clone(),
+        reason: refused.reason.clone(),
+    });
+    nacks.take(MAX_NACKS).collect()
 }
 
 #[cfg(test)]

@@ -8,8 +8,11 @@ use mesh_protocol::message::{
     ControlMessage, Denied, FromControl, FromSidecar, SignRequest, SignResponse, TelemetryInterval,
 };
 use mesh_protocol::server::{Delta, Reports, StateOfTheWorld};
-use mesh_protocol::{Caller, Code, Service, Status};
-use mesh_xds::server::{Catalogue, Stream};
+use mesh_protocol::{Caller, Code, Duplex, Service, Status};
+use mesh_xds::server::{Catalogue, Stream, TooManyNames, WholeStream};
+use mesh_xds::wire::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node,
+};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -44,9 +47,54 @@ impl Plane {
         self.edges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Tells a subscriber what it lacks, until it goes.
+    async fn serve<S: Subscriber>(
+        &self,
+        caller: &Caller,
+        stream: &mut Duplex<S::Response, S::Request>,
+        mut state: S,
+    ) -> Result<(), Status> {
+        let id = name_of(caller);
+        let mut catalogue = self.catalogue.clone();
+        let (mut node, mut refused) = (String::new(), Vec::new());
+        loop {
+            let live = Arc::clone(&catalogue.borrow_and_update());
+            while !stream.outgoing.is_waiting() {
+                let Some(response) = state.response(&live) else {
+                    break;
+                };
+                stream.outgoing.push(&response)?;
+                // What goes through at once need not wait.
+                tokio::select! {
+                    biased;
+                    sent = stream.outgoing.flush() => sent?,
+                    () = std::future::ready(()) => {}
+                }
+            }
+            tokio::select! {
+                sent = stream.outgoing.flush(), if stream.outgoing.is_waiting() => sent?,
+                request = stream.incoming.receive() => {
+                    let Some(request) = request? else { return Ok(()) };
+                    if let Some(named) = S::node(&request) {
+                        node.clone_from(&named.id);
+                    }
+                    state
+                        .request(request)
+                        .map_err(|_| Status::new(Code::ResourceExhausted, "too many names"))?;
+                    self.tell_nacks(&id, &node, &mut refused, state.nacks());
+                }
+                changed = catalogue.changed() => {
+                    if changed.is_err() {
+                        return Err(Status::new(Code::Unavailable, "closing"));
+                    }
+                    tokio::time::sleep(TOGETHER).await;
+                }
+            }
+        }
+    }
+
     /// Tells what a subscriber refuses, where that is something else than before.
-    fn tell_nacks(&self, caller: &str, node: &str, before: &mut Vec<Nack>, stream: &Stream) {
-        let now = nacks(stream);
+    fn tell_nacks(&self, caller: &str, node: &str, before: &mut Vec<Nack>, now: Vec<Nack>) {
         if now == *before {
             return;
         }
@@ -105,6 +153,65 @@ impl Drop for Membership<'_> {
     }
 }
 
+/// A subscriber, in either form of xDS.
+trait Subscriber: Send {
+    type Request: prost::Message + Default;
+    type Response: prost::Message;
+
+    fn node(request: &Self::Request) -> Option<&Node>;
+    fn request(&mut self, request: Self::Request) -> Result<(), TooManyNames>;
+    fn response(&mut self, catalogue: &Catalogue) -> Option<Self::Response>;
+    fn nacks(&self) -> Vec<Nack>;
+}
+
+impl Subscriber for Stream {
+    type Request = DeltaDiscoveryRequest;
+    type Response = DeltaDiscoveryResponse;
+
+    fn node(request: &Self::Request) -> Option<&Node> {
+        request.node.as_ref()
+    }
+
+    fn request(&mut self, request: Self::Request) -> Result<(), TooManyNames> {
+        self.received(request)
+    }
+
+    fn response(&mut self, catalogue: &Catalogue) -> Option<Self::Response> {
+        self.poll_response(catalogue)
+    }
+
+    fn nacks(&self) -> Vec<Nack> {
+        nacks(self.refused())
+    }
+}
+
+impl Subscriber for WholeStream {
+    type Request = DiscoveryRequest;
+    type Response = DiscoveryResponse;
+
+    fn node(request: &Self::Request) -> Option<&Node> {
+        request.node.as_ref()
+    }
+
+    fn request(&mut self, request: Self::Request) -> Result<(), TooManyNames> {
+        self.received(request)
+    }
+
+    fn response(&mut self, catalogue: &Catalogue) -> Option<Self::Response> {
+        self.poll_response(catalogue)
+    }
+
+    fn nacks(&self) -> Vec<Nack> {
+        nacks(self.refused())
+    }
+}
+
+/// How a subscriber is called where it is told of: by its identity, or that it has none.
+fn name_of(caller: &Caller) -> String {
+    let peer = caller.peer.as_ref();
+    peer.map_or_else(|| "nobody".to_owned(), |peer| peer.id.to_string())
+}
+
 fn id_of(caller: &Caller) -> Result<String, Status> {
     let peer = caller.peer.as_ref();
     peer.map(|peer| peer.id.to_string())
@@ -117,48 +224,11 @@ impl Service for Plane {
     }
 
     async fn delta(&self, caller: &Caller, stream: &mut Delta) -> Result<(), Status> {
-        let id = id_of(caller)?;
-        let mut catalogue = self.catalogue.clone();
-        let mut state = Stream::default();
-        let (mut node, mut refused) = (String::new(), Vec::new());
-        loop {
-            let live = Arc::clone(&catalogue.borrow_and_update());
-            while !stream.outgoing.is_waiting() {
-                let Some(response) = state.poll_response(&live) else {
-                    break;
-                };
-                stream.outgoing.push(&response)?;
-                // What goes through at once need not wait.
-                tokio::select! {
-                    biased;
-                    sent = stream.outgoing.flush() => sent?,
-                    () = std::future::ready(()) => {}
-                }
-            }
-            tokio::select! {
-                sent = stream.outgoing.flush(), if stream.outgoing.is_waiting() => sent?,
-                request = stream.incoming.receive() => {
-                    let Some(request) = request? else { return Ok(()) };
-                    if let Some(named) = &request.node {
-                        node.clone_from(&named.id);
-                    }
-                    state
-                        .received(request)
-                        .map_err(|_| Status::new(Code::ResourceExhausted, "too many names"))?;
-                    self.tell_nacks(&id, &node, &mut refused, &state);
-                }
-                changed = catalogue.changed() => {
-                    if changed.is_err() {
-                        return Err(Status::new(Code::Unavailable, "closing"));
-                    }
-                    tokio::time::sleep(TOGETHER).await;
-                }
-            }
-        }
+        self.serve(caller, stream, Stream::default()).await
     }
 
-    async fn state_of_the_world(&self, _: &Caller, _: &mut StateOfTheWorld) -> Result<(), Status> {
-        Err(Status::new(Code::Unimplemented, "incremental xDS only"))
+    async fn state_of_the_world(&self, caller: &Caller, stream: &mut StateOfTheWorld) -> Result<(), Status> {
+        self.serve(caller, stream, WholeStream::default()).await
     }
 
     async fn report(&self, caller: &Caller, stream: &mut Reports) -> Result<(), Status> {

@@ -31,6 +31,9 @@ pub enum Issuer {
 pub struct Settings {
     /// Where it listens. Always with TLS.
     pub listen: Vec<SocketAddr>,
+    /// Where it tells resources without TLS, to whoever asks and nothing else: addresses of the loopback, for clients of
+    /// gRPC and other proxies on this machine. Nowhere unless told: who may call whom is nobody's business.
+    pub plaintext_xds: Vec<SocketAddr>,
     /// How it signs, and for which trust domain.
     pub authority: authority::Settings,
     /// With what.
@@ -51,6 +54,7 @@ impl Settings {
     pub fn new(trust_domain: TrustDomain) -> Self {
         Self {
             listen: Vec::new(),
+            plaintext_xds: Vec::new(),
             authority: authority::Settings::new(trust_domain),
             issuer: Issuer::Own,
             directory: None,

@@ -40,7 +40,7 @@ pub use bounds::{
 };
 pub use client::Control;
 pub use error::Error;
-pub use server::{Caller, Limits, Server, Service};
+pub use server::{Caller, Hears, Limits, Server, Service};
 pub use status::{Code, Status};
 pub use stream::{Duplex, Incoming, Outgoing};
 

@@ -3,6 +3,7 @@
 //! ```text
 //!   accept ── TLS ──┬── no certificate: a stranger, for a short while, who may ask for one
 //!                   └── a certificate: a caller, whose streams end when it does, or when it is dismissed
+//!   accept ── no TLS, on the loopback ── a subscriber, who is told resources and nothing else
 //!        HTTP/2 ── by path ──> Service
 //! ```
 //!
@@ -27,12 +28,12 @@ use mesh_identity::Peer;
 use mesh_identity::tls::H2;
 use mesh_xds::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::message::{ControlMessage, SidecarMessage, SignRequest, SignResponse};
 use crate::status::Status;
@@ -76,8 +77,20 @@ impl Default for Limits {
 pub struct Caller {
     /// From where.
     pub address: SocketAddr,
-    /// By its certificate. There always is one but for [`Service::sign`].
+    /// By its certificate. There always is one but for [`Service::sign`], and on a listener for subscribers alone.
     pub peer: Option<Peer>,
+    /// Whom it listens to.
+    pub(crate) hears: Hears,
+}
+
+/// Whom a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hears {
+    /// Sidecars, by TLS: whoever has a certificate, and strangers who ask for one.
+    Sidecars,
+    /// Subscribers of xDS, without TLS and whoever they are, who are told resources and nothing else. For the loopback:
+    /// clients of gRPC and other proxies know no certificates of ours.
+    Subscribers,
 }
 
 /// The stream of incremental xDS.
@@ -138,7 +151,7 @@ impl<S: Service> Server<S> {
 
     /// Hears whoever connects, until `closing` is true or its sender is gone. Then connections have some seconds to end.
     /// Several listeners may be served.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, closing: watch::Receiver<bool>) {
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, hears: Hears, closing: watch::Receiver<bool>) {
         let mut connections = JoinSet::new();
         let mut closed = closing.clone();
         loop {
@@ -148,7 +161,12 @@ impl<S: Service> Server<S> {
                 accepted = self.accept(&listener) => match accepted {
                     Ok((socket, address, stranger)) => {
                         let (server, closing) = (Arc::clone(&self), closing.clone());
-                        connections.spawn(server.connection(socket, address, stranger, closing));
+                        connections.spawn(async move {
+                            match hears {
+                                Hears::Sidecars => server.sidecar(socket, address, stranger, closing).await,
+                                Hears::Subscribers => server.subscriber(socket, address, stranger, closing).await,
+                            }
+                        });
                     }
                     Err(_) => sleep(ACCEPT_PAUSE).await,
                 },
@@ -172,8 +190,36 @@ impl<S: Service> Server<S> {
         Ok((socket, address, room))
     }
 
-    async fn connection(
-        self: Arc<Self>,
+    /// A connection without TLS.
+    async fn subscriber(
+        &self,
+        socket: TcpStream,
+        address: SocketAddr,
+        stranger: OwnedSemaphorePermit,
+        closing: watch::Receiver<bool>,
+    ) {
+        let deadline = Instant::now() + HANDSHAKE_DEADLINE;
+        if socket.set_nodelay(true).is_err() {
+            return;
+        }
+        let Ok(Ok(connection)) = timeout_at(deadline, builder().handshake(socket)).await else {
+            return;
+        };
+        drop(stranger);
+        let Ok(_room) = Arc::clone(&self.connections).try_acquire_owned() else {
+            return;
+        };
+        let caller = Caller {
+            address,
+            peer: None,
+            hears: Hears::Subscribers,
+        };
+        self.hear(connection, caller, None, closing).await;
+    }
+
+    /// A connection with TLS.
+    async fn sidecar(
+        &self,
         socket: TcpStream,
         address: SocketAddr,
         stranger: OwnedSemaphorePermit,
@@ -204,24 +250,21 @@ impl<S: Service> Server<S> {
                 Err(_) => return,
             },
         };
-        let mut builder = h2::server::Builder::new();
-        builder
-            .initial_window_size(window::STREAM)
-            .initial_connection_window_size(window::CONNECTION)
-            .max_header_list_size(window::HEADERS)
-            .max_send_buffer_size(window::SENDING)
-            .max_concurrent_streams(STREAMS);
-        let Ok(Ok(connection)) = timeout_at(deadline, builder.handshake(stream)).await else {
+        let Ok(Ok(connection)) = timeout_at(deadline, builder().handshake(stream)).await else {
             return;
         };
-        let caller = Caller { address, peer };
+        let caller = Caller {
+            address,
+            peer,
+            hears: Hears::Sidecars,
+        };
         self.hear(connection, caller, leaves, closing).await;
     }
 
     /// Takes the calls of one connection. They end with it.
-    async fn hear(
+    async fn hear<Io: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        mut connection: h2::server::Connection<TlsStream<TcpStream>, Bytes>,
+        mut connection: h2::server::Connection<Io, Bytes>,
         caller: Caller,
         leaves: Option<Instant>,
         closing: watch::Receiver<bool>,
@@ -259,6 +302,17 @@ impl<S: Service> Server<S> {
     ) -> impl Future<Output = ()> + Send + use<S> {
         call::answer(Arc::clone(&self.service), caller, request, respond, closing)
     }
+}
+
+fn builder() -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(window::STREAM)
+        .initial_connection_window_size(window::CONNECTION)
+        .max_header_list_size(window::HEADERS)
+        .max_send_buffer_size(window::SENDING)
+        .max_concurrent_streams(STREAMS);
+    builder
 }
 
 /// When the server closes.

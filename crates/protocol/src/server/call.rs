@@ -12,7 +12,7 @@ use prost::Message;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::{Caller, SIGN_DEADLINE, Service, closes};
+use super::{Caller, Hears, SIGN_DEADLINE, Service, closes};
 use crate::link::Link;
 use crate::message::{SidecarMessage, SignRequest, SignResponse};
 use crate::status::{Code, Status};
@@ -85,15 +85,22 @@ fn called(request: &Request<RecvStream>, caller: &Caller) -> Result<Called, Stat
         return Err(Status::new(Code::Unimplemented, "only gRPC is spoken here"));
     }
     let method = match request.uri().path() {
-        path::SIGN => return Ok(Called::Sign),
+        path::SIGN if caller.hears == Hears::Sidecars => return Ok(Called::Sign),
+        path::SIGN => Called::Sign,
         path::DELTA => Called::Delta,
         path::STATE_OF_THE_WORLD => Called::StateOfTheWorld,
         path::REPORT => Called::Report,
         _ => return Err(Status::new(Code::Unimplemented, "there is no such method")),
     };
-    match caller.peer {
-        Some(_) => Ok(method),
-        None => Err(Status::new(
+    let reads = matches!(method, Called::Delta | Called::StateOfTheWorld);
+    match (&caller.peer, caller.hears) {
+        (Some(_), _) => Ok(method),
+        (None, Hears::Subscribers) if reads => Ok(method),
+        (None, Hears::Subscribers) => Err(Status::new(
+            Code::PermissionDenied,
+            "resources_only: this address tells resources and nothing else",
+        )),
+        (None, Hears::Sidecars) => Err(Status::new(
             Code::Unauthenticated,
             "no_certificate: only a certificate can be asked for without one",
         )),

@@ -12,7 +12,7 @@ use mesh_model::resources::Cluster;
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
 use mesh_protocol::message::{FromControl, FromSidecar, LogLevel, SignRequest, SignResponse};
 use mesh_protocol::server::{Delta, Reports, StateOfTheWorld};
-use mesh_protocol::{Caller, Code, Control, Error, Limits, Server, Service, Status, client};
+use mesh_protocol::{Caller, Code, Control, Error, Hears, Limits, Server, Service, Status, client};
 use mesh_xds::server::{Catalogue, Stream};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
@@ -155,7 +155,7 @@ impl Plane {
             inner,
             address,
             closing,
-            task: tokio::spawn(server.serve(listener, closed)),
+            task: tokio::spawn(server.serve(listener, Hears::Sidecars, closed)),
         }
     }
 
