@@ -12,7 +12,7 @@
 // built by `npm run build`, from the same sources and features, and measured by `npm run bench`.
 
 import { join } from 'node:path';
-import { ensureH2spec, ensureNative, ensurePackages, ensureTests, ensureWasm } from './lib/artefacts.mjs';
+import { ensureGrpcGo, ensureH2spec, ensureNative, ensurePackages, ensureTests, ensureWasm } from './lib/artefacts.mjs';
 import { CargoTestCounter } from './lib/cargo-test.mjs';
 import { Failure, must, run, say, seconds } from './lib/run.mjs';
 import { cargoManifests, scriptFiles } from './lib/sources.mjs';
@@ -74,6 +74,12 @@ const steps = [
     name: 'h2spec',
     check: ensureH2spec,
     isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('h2spec')),
+  },
+  {
+    part: 'ava',
+    name: 'grpc-go',
+    check: ensureGrpcGo,
+    isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('xds')),
   },
   { part: 'ava', name: 'tests in Node', suite: avaTests },
 ];

@@ -7,6 +7,7 @@
 //     test/ ──────────────────────────> .build/test/             tsc
 //     crates/model, bindings/wasm/ ───> dist/wasm/mesh.wasm      scripts/wasm.mjs
 //     test/http2/h2spec/ ─────────────> .build/h2spec/           go build, where there is Go
+//     test/xds/grpc-go/ ──────────────> .build/grpc-go/          the same
 //
 // Every `ensure...` makes its artefact if it is missing or stale and does nothing otherwise; it may be called by
 // several commands at once. Nothing here imports a package: it all runs on a clone without node_modules.
@@ -30,6 +31,7 @@ import {
   bindingPath,
   cargoEnv,
   goCommand,
+  grpcGoPath,
   h2specPath,
   needCargo,
   platformName,
@@ -210,15 +212,23 @@ export async function ensureWasm() {
 
 /** `.build/h2spec/`: the conformance suite for HTTP/2, where there is Go to build it with. */
 export async function ensureH2spec() {
+  await ensureGo('h2spec', 'test/http2/h2spec', h2specPath, 'github.com/summerwind/h2spec/cmd/h2spec');
+}
+
+/** `.build/grpc-go/`: gRPC's own client in Go, where there is Go to build it with. */
+export async function ensureGrpcGo() {
+  await ensureGo('grpc-go', 'test/xds/grpc-go', grpcGoPath, '.');
+}
+
+async function ensureGo(name, source, path, target) {
   const go = goCommand();
   if (!go) {
-    say('h2spec is not built, and its tests are skipped: there is no Go on this machine');
+    say(`${name} is not built, and its tests are skipped: there is no Go on this machine`);
     return;
   }
-  const source = 'test/http2/h2spec';
-  const stamp = new Stamp(stampFile('h2spec'), hashOf(root, [source], [platformName()]), [h2specPath]);
-  await ensure(stamp, 'h2spec', () =>
-    must(go, ['build', '-trimpath', '-o', h2specPath, 'github.com/summerwind/h2spec/cmd/h2spec'], {
+  const stamp = new Stamp(stampFile(name), hashOf(root, [source], [platformName()]), [path]);
+  await ensure(stamp, name, () =>
+    must(go, ['build', '-trimpath', '-o', path, target], {
       cwd: join(root, source),
       env: { ...process.env, GOFLAGS: '-mod=readonly', GOTOOLCHAIN: 'local', CGO_ENABLED: '0' },
     }),

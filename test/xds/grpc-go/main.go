@@ -1,4 +1,4 @@
-// A client of gRPC that finds its servers by xDS: GRPC_XDS_BOOTSTRAP says where it asks. It calls the target of its first
+// A client of gRPC that finds its servers by xDS: GRPC_XDS_BOOTSTRAP_CONFIG says where it asks. It calls the target of its first
 // argument: a line of its input is a method, a line of its output what came of it.
 package main
 

@@ -1,0 +1,106 @@
+// Are gRPC's own clients, in Node and in Go, driven by our control plane? They speak states of the world.
+
+import { existsSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import test, { type ExecutionContext } from 'ava';
+import { start } from '../support/processes.js';
+import { PATIENCE_MS, until, within } from '../support/wait.js';
+import { basket, named, plane } from './support.js';
+
+const GRPC_GO = process.env['TEST_GRPC_GO'] ?? '';
+const NODE_CLIENT = new URL('programs/grpc-node.js', import.meta.url).pathname;
+
+/** A client as a process: a method in, what came of it out. */
+class Client {
+  readonly #lines: AsyncIterator<string>;
+  readonly #process;
+
+  constructor(t: ExecutionContext, command: readonly [string, ...string[]], port: number) {
+    const [program, ...args] = command;
+    const bootstrap = {
+      xds_servers: [
+        {
+          server_uri: `127.0.0.1:${port}`,
+          channel_creds: [{ type: 'insecure' }],
+          server_features: ['xds_v3'],
+        },
+      ],
+      node: { id: 'client-1', locality: { zone: 'here' } },
+    };
+    this.#process = start(t, program, [...args, 'xds:///basket:80'], {
+      env: { ...process.env, GRPC_XDS_BOOTSTRAP_CONFIG: JSON.stringify(bootstrap) },
+    });
+    this.#lines = createInterface(this.#process.child.stdout)[Symbol.asyncIterator]();
+  }
+
+  async call(method: 'Say' | 'Other'): Promise<string> {
+    this.#process.child.stdin.write(`/test.Names/${method}\n`);
+    const line = await within(
+      `an answer of the client, which said ${this.#process.stderr()}`,
+      this.#lines.next(),
+    );
+    return String(line.value);
+  }
+
+  /** Calls until that is the answer. */
+  async until(method: 'Say' | 'Other', answer: RegExp): Promise<void> {
+    let last = '';
+    await until(`${method} to be ${answer}`, async () => answer.test((last = await this.call(method)))).catch(
+      (error: unknown) => {
+        throw new Error(`${String(error)}; last: ${last}`);
+      },
+    );
+  }
+}
+
+const clients: Record<string, readonly [string, ...string[]]> = {
+  'grpc-js': [process.execPath, NODE_CLIENT],
+  'grpc-go': [GRPC_GO],
+};
+
+for (const [name, command] of Object.entries(clients)) {
+  if (!existsSync(command.at(-1) ?? '')) {
+    test.skip(`${name}: it was not built, there is no Go on this machine`, () => {});
+    continue;
+  }
+  test(`${name}: names, routes and endpoints, as they change`, async (t) => {
+    t.timeout(3 * PATIENCE_MS);
+    const [one, two, three] = [await named(t, 'one'), await named(t, 'two'), await named(t, 'three')];
+    const { mesh, port } = await plane(t);
+    mesh.control.apply(basket([one], [three]));
+    const client = new Client(t, command, port);
+    t.is(await client.call('Say'), 'answer one');
+    t.is(await client.call('Other'), 'answer three');
+    mesh.control.apply(basket([two], [three]));
+    await client.until('Say', /^answer two$/);
+    t.is(await client.call('Other'), 'answer three');
+    mesh.control.apply(basket([two], [one]));
+    await client.until('Other', /^answer one$/);
+    // No endpoints are honoured: the call fails, and says so.
+    mesh.control.apply(basket([], [one]));
+    await client.until('Say', /^error (14|Unavailable)/);
+    mesh.control.apply(basket([two], [one]));
+    await client.until('Say', /^answer two$/);
+    mesh.control.apply({ delete: { services: ['basket:80'] } });
+    await client.until('Say', /^error (14|Unavailable)/);
+    mesh.control.apply(basket([one], [one]));
+    await client.until('Say', /^answer one$/);
+    t.deepEqual(
+      mesh.events.filter(({ kind }) => kind === 'nack'),
+      [],
+    );
+  });
+
+  test(`${name}: what it refuses is told with its reason`, async (t) => {
+    t.timeout(3 * PATIENCE_MS);
+    const { mesh, port } = await plane(t);
+    // Workloads are reached by certificates of the mesh, of which it has none: it fails closed.
+    mesh.serve('basket', ['127.0.0.1:1'], 80, 'http2');
+    const client = new Client(t, command, port);
+    await client.until('Say', /^error /);
+    const nack = await mesh.happened('nack', (event) => event['node'] === 'client-1');
+    const [first] = nack['nacks'] as { name: string; reason: string }[];
+    t.is(first?.name, 'basket.shop:80');
+    t.not(first?.reason, '');
+  });
+}
