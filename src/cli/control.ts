@@ -135,7 +135,14 @@ class Control {
     );
     plane.on('error', (error) => this.#trouble(error));
     try {
-      const addresses = await plane.listen();
+      const listening = plane.listen();
+      // A start that waits for its sources ends when asked, too.
+      const addresses = await Promise.race([listening, asked.then(() => undefined)]);
+      if (!addresses) {
+        listening.catch(() => {});
+        this.#event('closed', {}, 'closed');
+        return ExitCode.ok;
+      }
       await this.#answer();
       await this.#writeAnchors();
       const { roots } = this;

@@ -12,8 +12,7 @@ import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import type { ControlEvent, ControlPlane, StartControlPlane } from '../mesh/control-plane.js';
 import type { Copy } from '../mesh/up/copy.js';
 import { discoveredIssues } from '../mesh/check.js';
-import { isSpiffeId } from '../mesh/formats.js';
-import { identityOf } from '../mesh/names.js';
+import { identityFor } from '../mesh/services.js';
 import { SOCKET } from '../mesh/admin/client.js';
 import type { TokenRequest } from '../mesh/admin/types.js';
 import { MeshAdmin } from '../mesh/admin/server.js';
@@ -165,14 +164,13 @@ class Up {
 
   /** Answers `mesh stat` and the like. A folder that can't be written is no reason not to run. */
   async #answer(control: ControlPlane): Promise<void> {
-    const { settings } = this.#mesh.compiled;
     const source = {
-      trustDomain: settings.trustDomain,
+      trustDomain: this.#mesh.compiled.settings.trustDomain,
       sidecars: () => control.sidecars(),
       edges: () => control.edges(),
       sources: () => [],
       token: ({ service, ...options }: TokenRequest) =>
-        control.issueToken(isSpiffeId(service) ? service : identityOf(service, settings), options),
+        control.issueToken(identityFor(service, this.#mesh.compiled), options),
     };
     try {
       this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(this.#file), SOCKET));

@@ -27,9 +27,9 @@ import type {
   Sidecar,
   StartControlPlane,
 } from '../mesh/control-plane.js';
-import { isSpiffeId } from '../mesh/formats.js';
 import { LoadedMesh, checkMeshConfig } from '../mesh/load.js';
 import { identityOf } from '../mesh/names.js';
+import { identityFor } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
 import { REGISTERED, sourcesOf } from './sources.js';
 import { Shared } from './shared.js';
@@ -123,6 +123,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   async #start(): Promise<readonly string[]> {
     this.#throwIfClosed();
+    this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
     const { listen = DEFAULT_CONTROL, stateDir } = this.#options;
     this.#state = stateDir === undefined ? undefined : await StateFolder.open(stateDir);
     const known = (await this.#state?.endpoints()) ?? {};
@@ -141,7 +142,6 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     await directory.spoken(SETTLE_MS);
     this.#throwIfClosed();
     await this.#serve(listed(listen), issuer);
-    this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
     const { addresses } = this.#running();
     this.emit('listening', addresses);
     return addresses;
@@ -253,9 +253,24 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   #heard(event: ControlEvent): void {
     this.#registry.heard(event);
+    if (event.kind === 'ready') this.#tellStranger(event['sidecar'] as Sidecar);
     if (event.kind === 'lost') this.#registry.look(this.sidecars());
     if (event.kind === 'rotated') void this.#keepRoots().catch((error: unknown) => this.#trouble(error));
     this.emit('control', event);
+  }
+
+  /** A sidecar that offers what nobody can call has been started with another name or port than the mesh file has. */
+  #tellStranger({ name, identity, services }: Sidecar): void {
+    const { services: known, settings } = this.#mesh;
+    const own = known.find((service) => !service.outside && identityOf(service.name, settings) === identity);
+    const offered = services.map(({ port }) => port);
+    if (offered.length === 0 || own?.ports.some(({ port }) => offered.includes(port))) return;
+    const has = own
+      ? `${own.name} has ${own.ports.map(({ port }) => port).join(', ')}`
+      : `no service is ${identity}`;
+    const reason = `${name} offers port ${offered.join(', ')}, and ${has}`;
+    const service = own?.name ?? identity;
+    this.emit('source', { kind: 'sourceProblem', service, source: REGISTERED, endpoints: 0, reason });
   }
 
   async #keepRoots(): Promise<void> {
@@ -264,11 +279,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   token(service: string, options: TokenOptions = {}): string {
     const { uses = TOKEN.uses, ttlMs = TOKEN.ttlMs } = options;
-    const { services, settings } = this.#mesh;
-    const names = services.filter(({ outside }) => !outside).map(({ name }) => name);
-    if (!names.includes(service) && !isSpiffeId(service))
-      throw new OptionError('service', `one of ${names.join(', ')}, or a SPIFFE id`, service);
-    const identity = isSpiffeId(service) ? service : identityOf(service, settings);
+    const identity = identityFor(service, this.#mesh);
     return this.#running().issueToken(identity, { uses, ttlMs });
   }
 

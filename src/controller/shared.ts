@@ -9,10 +9,11 @@
 
 import { createHash, randomUUID } from 'node:crypto';
 import { Announcer } from '../discovery/etcd-announce.js';
-import { accessTo, etcdSource } from '../discovery/etcd.js';
+import { accessTo, etcdSource, pause } from '../discovery/etcd.js';
 import { Feed } from '../discovery/feed.js';
 import type { Registry } from '../discovery/registered.js';
 import type { SourceEvent, SourceStatus } from '../discovery/types.js';
+import { StateError } from '../errors.js';
 import type { StartControlPlane } from '../mesh/control-plane.js';
 import type { MeshSettings, SharedPlan } from '../mesh/services.js';
 import { type IssuerPem, Vault, makeIssuer, readKey } from './vault.js';
@@ -21,6 +22,8 @@ import { type IssuerPem, Vault, makeIssuer, readKey } from './vault.js';
 const LOOK_MS = 60_000;
 /** How long a control plane waits for etcd at its start, where it can do nothing without. */
 const START_MS = 30_000;
+/** The pause between two tries of a start. */
+const RETRY_MS = 250;
 
 /** Who is told. */
 export interface SharedEvents {
@@ -61,10 +64,9 @@ export class Shared {
       } catch (error) {
         // Another member may answer; a wrong key is wrong everywhere.
         if (turn + 1 >= this.#options.etcd.endpoints.length && performance.now() > end) throw error;
-        if (error instanceof Error && 'code' in error && error.code === 'MESH_STATE') throw error;
-        await new Promise((resolve) => {
-          setTimeout(resolve, 250);
-        });
+        if (error instanceof StateError || this.#end.signal.aborted) throw error;
+        if (turn === 0) this.#events.failed(error);
+        await pause(RETRY_MS, this.#end.signal);
       }
     }
   }

@@ -36,6 +36,7 @@ export class Directory {
   readonly #told = new Map<string, string>();
   readonly #changed = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
+  #closed: () => void = () => {};
   /** Is told of each source that has something to say. */
   #spoke: (feed: Feed) => void = () => {};
 
@@ -121,6 +122,10 @@ export class Directory {
         clearTimeout(timer);
         resolve();
       };
+      this.#closed = () => {
+        clearTimeout(timer);
+        resolve();
+      };
     });
     this.#spoke = () => {};
   }
@@ -129,6 +134,7 @@ export class Directory {
   async close(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#closed();
     const all = this.#all();
     this.#feeds.clear();
     await Promise.all(all.map((feed) => feed.stop()));

@@ -196,6 +196,7 @@ function readValue(text: string): EndpointLike {
 
 /** Waits, and ends early without an error when the signal says so. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const timer = setTimeout(done, ms).unref();
     signal.addEventListener('abort', done, { once: true });

@@ -3,7 +3,9 @@
 import { isAbsolute, resolve } from 'node:path';
 import { durationMs, hostAndPort } from '../config/formats.js';
 import { listed } from '../config/compile-values.js';
-import { DEFAULT_PORT, type MeshNames } from './names.js';
+import { OptionError } from '../errors.js';
+import { isSpiffeId } from './formats.js';
+import { DEFAULT_PORT, type MeshNames, identityOf } from './names.js';
 import type { EtcdOptions } from '../discovery/etcd.js';
 import type { DiscoverConfig, EtcdConfig, MeshConfig, ServiceConfig } from './types.js';
 
@@ -104,6 +106,22 @@ export function servicesOf(config: MeshConfig, folder?: string): Service[] {
     ...(written.run !== undefined && { process: processOf(written.run, written, folder) }),
     ...(written.address === undefined && { discover: discoverOf(written.discover, folder) }),
   }));
+}
+
+/**
+ * Whom a service is, or the SPIFFE id that stands there instead.
+ *
+ * @throws {OptionError} when there is no such service
+ */
+export function identityFor(
+  whom: string,
+  { services, settings }: { readonly services: readonly Service[]; readonly settings: MeshNames },
+): string {
+  if (isSpiffeId(whom)) return whom;
+  const names = services.filter(({ outside }) => !outside).map(({ name }) => name);
+  if (!names.includes(whom))
+    throw new OptionError('service', `one of ${names.join(', ')}, or a SPIFFE id`, whom);
+  return identityOf(whom, settings);
 }
 
 /** Whether a service is outside of the mesh. Who does not say so is inside, and has an identity to prove. */

@@ -201,17 +201,19 @@ test('sidecars join mesh control by themselves, across its restarts, and leave w
     await control.says(/^basket-1: ready/m);
     await more(requests);
   }
+  await join_(t, control, 'basket', { name: 'odd', ports: `4000=${application}` });
+  await control.says(/^basket: registered: odd offers port 4000, and basket has 3000/m);
   const two = await join_(t, control, 'basket', { application, name: 'basket-2' });
-  await control.says(/^basket: 2 endpoints/m);
+  await control.says(/^basket: 3 endpoints/m);
   one.process.signal('SIGTERM');
   await control.says(/^basket-1: draining/m);
   await one.process.exit;
-  await control.says(/^basket: 1 endpoints/m);
+  await control.says(/^basket: 2 endpoints/m);
   await more(requests);
   t.deepEqual((await requests.stop()).bad, []);
 
   const [finding] = JSON.parse(await control.run('check', '-o', 'json')) as Finding[];
-  t.like(finding, { level: 'ok', what: 'all 2 sidecars are ready, with good certificates' });
+  t.like(finding, { level: 'ok', what: 'all 3 sidecars are ready, with good certificates' });
   t.regex(await control.run('config', 'basket-2'), new RegExp(`inbound: ${two.address}`));
   t.regex(await control.run('edges'), /sa\/web\tbasket\.default:3000/);
 
