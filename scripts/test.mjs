@@ -75,6 +75,17 @@ const steps = [
     check: ensureH2spec,
     isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('h2spec')),
   },
+  {
+    part: 'ava',
+    name: 'image for the tests',
+    check: () =>
+      must(process.execPath, [join(root, 'scripts', 'image.mjs')], {
+        ...here,
+        env: { ...process.env, BUILD_PROFILE: PROFILE },
+      }),
+    isNeeded: (files) =>
+      process.platform === 'linux' && (files.length === 0 || files.some((file) => file.includes('image'))),
+  },
   { part: 'ava', name: 'tests in Node', suite: avaTests },
 ];
 
