@@ -22,7 +22,7 @@ function cells(line, figure) {
   if (failed !== undefined) more.push(`${digits(failed)} of them fail`);
   if (control !== undefined) more.push(`control plane ${digits(control)} MB`);
   if (figure.byName) more.push(figure.byName);
-  if (line.row === 'handshake' && figure.tls) more.push(figure.tls.group);
+  if (line.row.endsWith('handshake') && figure.tls) more.push(figure.tls.group);
   return [
     figure.label,
     `${range(figure.value)} ${line.unit}`,
