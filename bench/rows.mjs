@@ -13,6 +13,7 @@ import {
   perStreamGigabyte,
   systemCalls,
 } from './lib/measure.mjs';
+import { meshRows } from './mesh-rows.mjs';
 import { ROUTES } from './peers/mesh.mjs';
 
 /** Each named peer with a listener of this shape. */
@@ -192,4 +193,5 @@ export const rows = [
       goal: 1.0,
     })),
   },
+  ...meshRows,
 ];

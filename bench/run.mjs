@@ -9,6 +9,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Failure, main, say, step } from '../scripts/lib/run.mjs';
 import { ensurePrograms, makeCertificate } from './lib/install.mjs';
+import { makeAuthority } from './lib/authority.mjs';
+import { startControl } from './lib/control.mjs';
 import { judge } from './lib/judge.mjs';
 import { buildLoad, startOrigin } from './lib/load.mjs';
 import { build, here } from './lib/places.mjs';
@@ -18,8 +20,12 @@ import { measureRow } from './lib/rounds.mjs';
 import { peers } from './peers/index.mjs';
 import { rows } from './rows.mjs';
 
+/** All rows that have a control plane beside them. */
+const MESH = 'mesh';
+
 const USAGE = `npm run bench [-- OPTIONS]
-  --only ROW,...    some rows: ${rows.map(({ id }) => id).join(' ')}
+  --only ROW,...    some rows: ${rows.map(({ id }) => id).join(' ')};
+                    or \`mesh\`: all that have a control plane beside them
   --peers PEER,...  some proxies: ${Object.keys(peers).join(' ')}
   --rounds N        rounds; default 7, below 5 nothing is claimed
   --seconds S       length of each measurement; default 2
@@ -36,11 +42,13 @@ await main(async () => {
   bench.origin = await startOrigin(bench.cores.load);
   const lines = [];
   try {
+    if (chosen.some(({ row }) => row.mesh)) bench.control = await startControl(bench);
     for (const { row, participants } of chosen) {
       const measured = await measureRow(bench, row, participants, say);
       lines.push(...judge(row, participants, measured));
     }
   } finally {
+    if (bench.control) await stop(bench.control.child);
     await stop(bench.origin.child);
   }
   const result = {
@@ -85,10 +93,7 @@ function readOptions() {
   const folder = isPart ? join(build, 'results') : join(here, 'results');
   return {
     help: values.help,
-    only: list(
-      'only',
-      rows.map(({ id }) => id),
-    ),
+    only: list('only', [...rows.map(({ id }) => id), MESH]),
     peers: list('peers', Object.keys(peers)),
     rounds: number('rounds', 7, (value) => Number.isInteger(value) && value >= 1 && value <= 1000),
     seconds: number('seconds', 2, (value) => value >= 0.2 && value <= 600),
@@ -109,7 +114,7 @@ function readCores(text) {
 /** The rows asked for, each with the participants asked for that the row can use. */
 function choose(options) {
   return rows
-    .filter(({ id }) => options.only.includes(id))
+    .filter(({ id, mesh }) => options.only.includes(id) || (mesh && options.only.includes(MESH)))
     .map((row) => ({
       row,
       participants: row.participants
@@ -145,7 +150,8 @@ async function prepare(options, chosen) {
   const versions = {};
   for (const name of names) versions[name] = { name: peers[name].name, version: peers[name].version() };
   const { rounds, seconds, cores } = options;
-  return { rounds, seconds, cores, certificate: makeCertificate(), versions };
+  const authority = chosen.some(({ row }) => row.mesh) ? makeAuthority() : undefined;
+  return { rounds, seconds, cores, certificate: makeCertificate(), authority, versions };
 }
 
 function describeMachine() {

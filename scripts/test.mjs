@@ -96,6 +96,17 @@ const steps = [
     check: ensureEnvoy,
     isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('xds')),
   },
+  {
+    part: 'ava',
+    name: 'image for the tests',
+    check: () =>
+      must(process.execPath, [join(root, 'scripts', 'image.mjs')], {
+        ...here,
+        env: { ...process.env, BUILD_PROFILE: PROFILE },
+      }),
+    isNeeded: (files) =>
+      process.platform === 'linux' && (files.length === 0 || files.some((file) => file.includes('image'))),
+  },
   { part: 'ava', name: 'tests in Node', suite: avaTests },
 ];
 

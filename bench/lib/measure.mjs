@@ -15,7 +15,7 @@ import { cpuBetween, cpuOf, memoryOf, PeerError, treeOf } from './processes.mjs'
 /** Runs one load and gives its report with the CPU time that the proxy used meanwhile, in seconds. */
 async function costing(bench, live, args) {
   const before = cpuOf(live.child.pid);
-  const report = await load(bench.cores.load, [...args, '--to', live.address]);
+  const report = await load(bench.cores.load, [...args, ...live.load, '--to', live.address]);
   return { report, cpu: cpuBetween(before, cpuOf(live.child.pid)) };
 }
 
@@ -49,6 +49,7 @@ async function bestGroup(bench, live) {
     '1',
     '--group',
     'x25519mlkem768',
+    ...live.load,
     '--to',
     live.address,
   ];

@@ -93,6 +93,17 @@ export async function accepting(child, port, log) {
   throw new PeerError(`does not start: ${reasonIn(log)} (${relative(root, log)})`);
 }
 
+/** Waits until a log says something as often as `says.times`. It is looked at every millisecond: the time counts. */
+export async function saying(child, { what, times, limitMs = READY_MS }, log) {
+  const limit = performance.now() + limitMs;
+  while (performance.now() < limit) {
+    if (child.exitCode !== null || child.signalCode !== null) break;
+    if (readFileSync(log, 'utf8').split(what).length > times) return;
+    await sleep(1);
+  }
+  throw new PeerError(`does not start: ${reasonIn(log)} (${relative(root, log)})`);
+}
+
 /** The line of a log that says most: the last one that speaks of an error, or the last of all. */
 function reasonIn(log) {
   const lines = readFileSync(log, 'utf8').split('\n').filter(Boolean);

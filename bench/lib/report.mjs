@@ -14,14 +14,15 @@ const range = ({ median, min, max }) => `${digits(median)} (${digits(min)}-${dig
 function cells(line, figure) {
   if (figure.failed) return [figure.label, `failed: ${figure.failed}`, '', ''];
   if (!figure.value) return [figure.label, 'not measured', '', ''];
-  const { user, system, rate, failed } = figure.detail;
+  const { user, system, rate, failed, control } = figure.detail;
   const more = [];
   if (line.unit === 'us' && user !== undefined) more.push(`${digits(user)} user + ${digits(system)} system`);
   if (rate !== undefined)
     more.push(line.unit === 's/GB' ? `${digits(rate)} GB/s` : `${rate.toFixed(0)} requests/s`);
   if (failed !== undefined) more.push(`${digits(failed)} of them fail`);
+  if (control !== undefined) more.push(`control plane ${digits(control)} MB`);
   if (figure.byName) more.push(figure.byName);
-  if (line.row === 'handshake' && figure.tls) more.push(figure.tls.group);
+  if (line.row.endsWith('handshake') && figure.tls) more.push(figure.tls.group);
   return [
     figure.label,
     `${range(figure.value)} ${line.unit}`,

@@ -7,29 +7,39 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { peers } from '../peers/index.mjs';
 import { build } from './places.mjs';
-import { accepting, freePort, PeerError, start, stop } from './processes.mjs';
+import { accepting, freePort, PeerError, saying, start, stop } from './processes.mjs';
 
 /** Starts a participant. */
 async function launch(bench, row, participant) {
   const { id, peer, shape } = participant;
-  if (!peer) return { id, address: bench.origin.http };
+  if (!peer) return { id, address: bench.origin.http, load: [] };
   const folder = join(build, row.id, id);
   mkdirSync(folder, { recursive: true });
   const port = await freePort();
   const path = (name) => join(folder, name);
-  const setup = { shape, port, folder, origin: bench.origin, certificate: bench.certificate };
-  const { files, command, env } = peers[peer].plan(setup);
+  const { origin, certificate, control, authority } = bench;
+  const setup = { shape, port, folder, origin, certificate, control, authority };
+  const { files, command, env, says, load } = await peers[peer].plan(setup);
   for (const [name, text] of Object.entries(files)) writeFileSync(path(name), text);
   const [program, ...args] = command(path);
   const own = { log: path('log.txt'), env: { ...process.env, ...env } };
+  const begun = performance.now();
   const child = start(bench.cores.proxy, program, args, own);
   try {
-    await accepting(child, port, path('log.txt'));
+    if (says) await saying(child, says, path('log.txt'));
+    else await accepting(child, port, path('log.txt'));
   } catch (error) {
     await stop(child);
     throw error;
   }
-  return { id, child, address: `127.0.0.1:${port}` };
+  return {
+    id,
+    child,
+    address: `127.0.0.1:${port}`,
+    load: load ?? [],
+    log: path('log.txt'),
+    readyMs: performance.now() - begun,
+  };
 }
 
 const land = (live) => (live.child ? stop(live.child) : undefined);

@@ -3,6 +3,7 @@
 //     package-lock.json ──────────────> node_modules/            npm ci
 //     crates/, bindings/node/ ────────> target/<profile>/        cargo build (sidecar and addon, one invocation)
 //     target/<profile>/libmesh_node ──> dist/native/*.node       copy
+//     crates/ ────────────────────────> target/<triple>/<profile>/  cargo build (the sidecar alone, static)
 //     src/ ───────────────────────────> dist/                    tsc, the JSON Schema, a CommonJS bundle by esbuild
 //     test/ ──────────────────────────> .build/test/             tsc
 //     crates/model, bindings/wasm/ ───> dist/wasm/mesh.wasm      scripts/wasm.mjs
@@ -36,11 +37,13 @@ import {
   goCommand,
   grpcGoPath,
   h2specPath,
+  hostTriple,
   needCargo,
   platformName,
   root,
   rustcVersion,
   sidecarPath,
+  staticSidecarPath,
 } from './toolchain.mjs';
 
 const build = join(root, '.build');
@@ -102,6 +105,36 @@ export async function ensureNative(profile) {
     }),
   );
   await placeAddon(profile);
+}
+
+/**
+ * The sidecar with the C library inside, for an image that has none: only `--target` parts its flags from those of
+ * build scripts and macros. Without symbols in every profile, since they weigh more than the program.
+ *
+ * glibc warns of what a static program can't do: ask the system's modules for names. This one has its own resolver.
+ */
+export async function ensureStaticSidecar(profile) {
+  needCargo();
+  const flags = [process.env.RUSTFLAGS, '-C target-feature=+crt-static'].filter(Boolean).join(' ');
+  const inputs = ['Cargo.toml', 'Cargo.lock', '.cargo', 'crates'];
+  const hash = hashOf(root, inputs, [profile, rustcVersion(), flags]);
+  const stamp = new Stamp(stampFile(`static-${profile}`), hash, [staticSidecarPath(profile)]);
+  await ensure(stamp, `static sidecar (${profile})`, () =>
+    must(
+      'cargo',
+      ['build', '--locked', '--profile', profile, '--target', hostTriple(), '-p', 'mesh-sidecar'],
+      {
+        cwd: root,
+        env: {
+          ...cargoEnv,
+          RUSTFLAGS: flags,
+          [`CARGO_PROFILE_${profile.toUpperCase()}_STRIP`]: 'symbols',
+          // Nobody changes a line and builds this again: what an increment would keep is only slow to write.
+          CARGO_INCREMENTAL: '0',
+        },
+      },
+    ),
+  );
 }
 
 /** Both profiles share one place, so the copy follows whoever asked last: it costs milliseconds. */

@@ -82,6 +82,21 @@ export function sidecarPath(name) {
   return join(targetDir, name, `mesh-sidecar${executable}`);
 }
 
+/** The platform's name in cargo's world: `x86_64-unknown-linux-gnu`. */
+export function hostTriple() {
+  return /^host: (\S+)$/m.exec(rustcVersion())[1];
+}
+
+/** The same program with everything it needs inside. */
+export function staticSidecarPath(name) {
+  return join(targetDir, hostTriple(), name, 'mesh-sidecar');
+}
+
+/** The archive of the sidecar's image. */
+export function imagePath(name) {
+  return join(root, '.build', name === 'release' ? 'image' : `image-${name}`, 'mesh-sidecar.tar');
+}
+
 /** The shared library cargo makes from `bindings/node`. */
 export function bindingPath(name) {
   const file =

@@ -33,7 +33,8 @@ const USAGE: &str = "usage: mesh-load COMMAND [--option value]...
   tcp     --to ADDR --up B --down B    bytes in each direction on every connection
   idle    --to ADDR                    one request on each connection, then hold them until standard input ends
 closed and open loop: --connections N, --seconds S or --requests N, --path P, --host H, --variants N ({n} in path and
-host becomes 0..N), --fresh (a connection for each request, h1), --tls --group x25519|x25519mlkem768";
+host becomes 0..N), --fresh (a connection for each request, h1), --tls --group x25519|x25519mlkem768,
+--certificate FILE --key FILE (a client certificate), --server-name NAME, --alpn NAME";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);

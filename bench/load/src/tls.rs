@@ -1,13 +1,15 @@
 //! How do clients speak TLS? Version 1.3 only, one key exchange group, no resumption: every connection is a full handshake.
 //!
-//! The server's certificate is not verified: that is work of the client, it would only slow the generator down.
+//! The server's certificate is not verified: that is work of the client, it would only slow the generator down. A
+//! certificate of its own is shown where one is given: verifying that is work of the proxy.
 
 use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::{self, kx_group};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use serde_json::{Value, json};
 
@@ -34,15 +36,26 @@ impl Tls {
             kx_groups: vec![group],
             ..aws_lc_rs::default_provider()
         };
-        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| error.to_string())?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate));
+        let mut config = match args.get::<String>("certificate")? {
+            Some(file) => {
+                let chain = CertificateDer::pem_file_iter(&file).and_then(Iterator::collect);
+                let key = PrivateKeyDer::from_pem_file(args.need::<String>("key")?);
+                let wrong = |error: pem::Error| format!("--certificate {file}, --key: {error}");
+                config
+                    .with_client_auth_cert(chain.map_err(wrong)?, key.map_err(wrong)?)
+                    .map_err(|error| error.to_string())?
+            }
+            None => config.with_no_client_auth(),
+        };
         config.resumption = Resumption::disabled();
-        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
-        let name = ServerName::try_from("bench.test").map_err(|error| error.to_string())?;
+        config.alpn_protocols = vec![args.or("alpn", alpn.to_owned())?.into_bytes()];
+        let name = ServerName::try_from(args.or("server-name", "bench.test".to_owned())?)
+            .map_err(|error| error.to_string())?;
         Ok(Some(Self {
             config: Arc::new(config),
             name,
