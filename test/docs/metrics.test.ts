@@ -2,12 +2,15 @@
 
 import { once } from 'node:events';
 import http2 from 'node:http2';
+import tls from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { NameServer } from '../control/name-server.js';
+import { Mesh, ask } from '../mesh/support.js';
 import { Authority } from '../support/certificates.js';
 import { httpOrigin, request } from '../support/http.js';
 import { startSidecar } from '../support/sidecar.js';
 import { closedPort } from '../support/tcp.js';
+import { until } from '../support/wait.js';
 import { generated } from './support.js';
 
 /** A gRPC call that fails. */
@@ -64,12 +67,39 @@ async function scrape(t: ExecutionContext): Promise<string> {
   return (await request(adminPort, { path: '/metrics' })).text;
 }
 
+/** What only a workload of a mesh has: a control plane, and callers and servers that are not who they should be. */
+async function scrapeMesh(t: ExecutionContext): Promise<string> {
+  const mesh = await Mesh.start(t);
+  const [web, till] = [await mesh.sidecar(t, 'web'), await mesh.sidecar(t, 'till')];
+  mesh.serve('basket', [till.address]);
+  t.is((await ask(web)).status, 502);
+  const nobody = tls.connect({
+    host: '127.0.0.1',
+    port: web.inbound,
+    servername: 'p3000.web.shop.mesh.test',
+    ALPNProtocols: ['mesh/h1'],
+    rejectUnauthorized: false,
+  });
+  t.teardown(() => nobody.destroy());
+  // How it ends is the other side's to tell.
+  nobody.on('error', () => {});
+  nobody.resume();
+  return until('both rejections', async () => {
+    const { text } = await request(web.admin, { path: '/metrics' });
+    const rejected = ['mesh_identity_rejections_total{', 'mesh_upstream_identity_rejections_total{'];
+    return rejected.every((series) => text.includes(series)) ? text : undefined;
+  });
+}
+
 /** One row a family: its type, the labels that its samples have, and what it says of itself. */
 function table(text: string): string {
   const types = new Map(
     Array.from(text.matchAll(/^# TYPE (\S+) (\S+)$/gm), ([, name = '', type = '']) => [name, type]),
   );
-  const rows = Array.from(text.matchAll(/^# HELP (\S+) (.*)$/gm), ([, name = '', help = '']) => {
+  const helps = new Map(
+    Array.from(text.matchAll(/^# HELP (\S+) (.*)$/gm), ([, name = '', help = '']) => [name, help]),
+  );
+  const rows = Array.from(helps, ([name, help]) => {
     const suffix = types.get(name) === 'histogram' ? '_bucket' : '';
     const labels = new RegExp(String.raw`^${name}${suffix}\{(.*)\} `, 'm').exec(text)?.[1] ?? '';
     const names = Array.from(labels.matchAll(/(\w+)="/g), ([, label]) => `\`${label}\``).filter(
@@ -80,7 +110,7 @@ function table(text: string): string {
   return `| metric | type | labels | meaning |\n|---|---|---|---|\n${rows.join('')}`;
 }
 
-test('the page lists the metrics of a real scrape', async (t) => {
-  const { is, shouldBe } = generated('docs/metrics.md', table(await scrape(t)));
+test('the page lists the metrics of real scrapes', async (t) => {
+  const { is, shouldBe } = generated('docs/metrics.md', table((await scrapeMesh(t)) + (await scrape(t))));
   t.is(is, shouldBe);
 });

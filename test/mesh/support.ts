@@ -149,20 +149,22 @@ export async function startMeshSidecar(t: Test, options: JoinOptions): Promise<M
     '--outbound': `127.0.0.1:${outbound}`,
     '--admin': `127.0.0.1:${admin}`,
     '--lame-duck': '0s',
+    // A test that is killed has no teardown.
+    '--with-parent': String(process.pid),
     ...(options.ports && { '--ports': options.ports }),
     ...options.flags,
   };
-  const process = start(t, sidecarFile(), Object.entries(flags).flat(), {
+  const started = start(t, sidecarFile(), Object.entries(flags).flat(), {
     env: { ...cleanEnvironment(), RUST_BACKTRACE: '1' },
   });
-  const sidecar = new MeshSidecar(process, inbound, outbound, admin);
+  const sidecar = new MeshSidecar(started, inbound, outbound, admin);
   t.teardown(async () => {
-    await process.kill();
-    if (/panicked at/.test(process.stderr())) throw new Error(`the sidecar panicked: ${process.stderr()}`);
+    await started.kill();
+    if (/panicked at/.test(started.stderr())) throw new Error(`the sidecar panicked: ${started.stderr()}`);
   });
   if (options.ready !== false) {
-    await process.said(/^mesh-sidecar: ready$/m).catch((error: unknown) => {
-      throw new Error(`${String(error)}: ${process.stderr()}`);
+    await started.said(/^mesh-sidecar: ready$/m).catch((error: unknown) => {
+      throw new Error(`${String(error)}: ${started.stderr()}`);
     });
   }
   return sidecar;

@@ -3,7 +3,7 @@
 // The sidecars are real ones, with plain addresses instead of a control plane: what is tested here is the life of the
 // processes. The mesh itself is tested where it is whole.
 
-import { chmodSync, existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../support/files.js';
@@ -317,6 +317,43 @@ test('nothing stays when it is killed', async (t) => {
   await mesh.process.exit;
   await until('all have gone', () => processesOf(mesh.folder).length === 0);
   t.pass();
+});
+
+test("the next one removes what a killed one left, and nothing that is or may be somebody else's", async (t) => {
+  const idle = { services: {} };
+  const listening = (mesh: Up): Promise<Line> =>
+    mesh.line('the control plane listens', ({ event }) => event === 'listening');
+  const foldersIn = (folder: string): string[] =>
+    readdirSync(folder).filter((name) => name.startsWith('mesh-up-'));
+  const killed = up(t, idle);
+  const TMPDIR = killed.folder;
+  await listening(killed);
+  const [left = ''] = foldersIn(TMPDIR);
+  killed.process.signal('SIGKILL');
+  await killed.process.exit;
+  t.deepEqual(foldersIn(TMPDIR), [left]);
+  const owner = JSON.parse(readFileSync(join(TMPDIR, left, 'owner.json'), 'utf8')) as object;
+  const put = (name: string, text?: string): void => {
+    mkdirSync(join(TMPDIR, `mesh-up-${name}`), { mode: 0o700 });
+    if (text !== undefined) writeFileSync(join(TMPDIR, `mesh-up-${name}`, 'owner.json'), text);
+  };
+  // This process has the number now, and started at another time than the owner.
+  put('later', JSON.stringify({ ...owner, pid: process.pid }));
+  put('elsewhere', JSON.stringify({ ...owner, where: 'another machine' }));
+  put('new');
+  put('odd', '{}');
+
+  const living = up(t, idle, { TMPDIR });
+  await listening(living);
+  const staying = ['mesh-up-elsewhere', 'mesh-up-new', 'mesh-up-odd'];
+  const [own = '', ...others] = foldersIn(TMPDIR).filter((name) => !staying.includes(name));
+  t.deepEqual(others, []);
+  t.not(own, left);
+  const next = up(t, idle, { TMPDIR });
+  await listening(next);
+  next.process.signal('SIGTERM');
+  t.is((await next.process.exit).code, 0);
+  t.deepEqual(foldersIn(TMPDIR).toSorted(), [...staying, own].toSorted());
 });
 
 test('ports that are given are taken, one after the other for the copies', async (t) => {

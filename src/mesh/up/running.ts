@@ -6,8 +6,7 @@
  * starts, so that a port that somebody else took or a token that was used up is no lasting trouble.
  */
 
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Endpoints } from '../../config/resources.js';
 import type { DiscoveredEndpoint } from '../../discovery/types.js';
@@ -16,6 +15,7 @@ import { type CompiledMesh, endpointsOf } from '../compile.js';
 import type { ControlEvent, ControlPlane, StartControlPlane } from '../control-plane.js';
 import { identityOf } from '../names.js';
 import { Copy, type Launch } from './copy.js';
+import { makeFolder } from './folder.js';
 import {
   type CopyPlan,
   type Credentials,
@@ -93,7 +93,7 @@ export class RunningMesh {
     });
     let folder: string | undefined;
     try {
-      folder = await mkdtemp(join(tmpdir(), 'mesh-up-'));
+      folder = await makeFolder((error) => events.trouble(error));
       await writeFile(join(folder, 'roots.pem'), control.bundle(), { mode: 0o600 });
       const running = new RunningMesh(options, control, folder);
       running.#publish();
