@@ -9,6 +9,7 @@ import { type Command, Option } from 'commander';
 import * as formats from '../config/formats.js';
 import type { ConfigWatcher } from '../config/watch.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
+import type { CompiledMesh } from '../mesh/compile.js';
 import type { ControlEvent, ControlPlane, StartControlPlane } from '../mesh/control-plane.js';
 import type { Copy } from '../mesh/up/copy.js';
 import { discoveredIssues } from '../mesh/check.js';
@@ -31,7 +32,8 @@ const DRAW_MS = 1000;
 const SLOW_MS = 10_000;
 /** A signal that comes this soon after another is its echo: npm sends on what the terminal has sent already. */
 const ECHO_MS = 500;
-const ANY_PORT = '127.0.0.1:0';
+/** Where a control plane listens that nobody else has to find. */
+export const ANY_PORT = '127.0.0.1:0';
 
 interface UpOptions {
   readonly listen?: string;
@@ -72,11 +74,8 @@ async function up(world: World, file: string, options: UpOptions): Promise<ExitC
   const core = await world.loadCore();
   const mesh = runnable(await loadCheckedMesh(file, core));
   const sidecar = sidecarFile(world.env, options.sidecar || undefined);
-  return await new Up(world, core, file, mesh, options.output).run(
-    await world.loadControlPlane(),
-    sidecar,
-    listen,
-  );
+  const running = new Up({ world, core, file, mesh, format: options.output });
+  return await running.run(await world.loadControlPlane(), sidecar, listen);
 }
 
 /** @throws {ConfigError} when there is a service that `mesh up` can't run */
@@ -86,15 +85,34 @@ function runnable(mesh: LoadedMesh): LoadedMesh {
   return mesh;
 }
 
+/** What is run, and what a program that runs it wants beside. */
+export interface UpPlan {
+  readonly world: World;
+  readonly core: Core;
+  /** Is followed. */
+  readonly file: string;
+  /** Its content now. */
+  readonly mesh: LoadedMesh;
+  readonly format: Format;
+  /** Whether people read the table in a pipe, too, once all are ready. Default: on a terminal only. */
+  readonly tableInPipes?: boolean;
+  /** What is run instead of what the file says. Default: just that. */
+  readonly adjust?: (mesh: CompiledMesh) => CompiledMesh;
+  /** All are ready for the first time. `say` tells people a line. */
+  readonly opened?: (running: RunningMesh, say: (line: string) => void) => void;
+  /** The first signal has come, and what is under way may still end. */
+  readonly draining?: () => void;
+}
+
 /** One mesh, from its start to its end. */
-class Up {
+export class Up {
+  readonly #plan: UpPlan;
   readonly #world: World;
-  readonly #core: Core;
-  readonly #file: string;
-  readonly #mesh: LoadedMesh;
-  #watcher: ConfigWatcher<LoadedMesh> | undefined;
+  /** What is run. */
+  readonly #mesh: CompiledMesh;
   readonly #format: Format;
   readonly #screen: MeshScreen;
+  #watcher: ConfigWatcher<LoadedMesh> | undefined;
   #running: RunningMesh | undefined;
   #admin: MeshAdmin | undefined;
   #allReady = false;
@@ -102,13 +120,17 @@ class Up {
   #forced = false;
   #asked: () => void = () => {};
 
-  constructor(world: World, core: Core, file: string, mesh: LoadedMesh, format: Format) {
+  constructor(plan: UpPlan) {
+    const { world, mesh, format } = plan;
+    this.#plan = plan;
     this.#world = world;
-    this.#core = core;
-    this.#file = file;
-    this.#mesh = mesh;
+    this.#mesh = this.#adjusted(mesh);
     this.#format = format;
     this.#screen = new MeshScreen(world.stdout, coloursOf(world.stdout, world.env));
+  }
+
+  #adjusted({ compiled }: LoadedMesh): CompiledMesh {
+    return this.#plan.adjust?.(compiled) ?? compiled;
   }
 
   async run(startControlPlane: StartControlPlane, sidecar: string, listen: string): Promise<ExitCode> {
@@ -121,7 +143,7 @@ class Up {
     const timers: NodeJS.Timeout[] = [];
     try {
       this.#running = await RunningMesh.start({
-        mesh: this.#mesh.compiled,
+        mesh: this.#mesh,
         startControlPlane,
         sidecar,
         listen,
@@ -165,15 +187,15 @@ class Up {
   /** Answers `mesh stat` and the like. A folder that can't be written is no reason not to run. */
   async #answer(control: ControlPlane): Promise<void> {
     const source = {
-      trustDomain: this.#mesh.compiled.settings.trustDomain,
+      trustDomain: this.#mesh.settings.trustDomain,
       sidecars: () => control.sidecars(),
       edges: () => control.edges(),
       sources: () => [],
       token: ({ service, ...options }: TokenRequest) =>
-        control.issueToken(identityFor(service, this.#mesh.compiled), options),
+        control.issueToken(identityFor(service, this.#mesh), options),
     };
     try {
-      this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(this.#file), SOCKET));
+      this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(this.#plan.file), SOCKET));
     } catch (error) {
       this.#trouble(error);
     }
@@ -184,6 +206,7 @@ class Up {
     if (this.#firstSignal === undefined) {
       this.#firstSignal = now;
       this.#event('draining', {}, 'draining; a second signal ends at once');
+      this.#plan.draining?.();
       this.#asked();
     } else if (now - this.#firstSignal > ECHO_MS) {
       this.#forced = true;
@@ -198,13 +221,13 @@ class Up {
 
   /** Makes each new content of the file live, as far as that goes while everything runs. */
   async #follow(running: RunningMesh): Promise<void> {
-    this.#watcher = watchMesh(this.#file, { since: this.#mesh });
+    this.#watcher = watchMesh(this.#plan.file, { since: this.#plan.mesh });
     for await (const { config, error } of this.#watcher) {
       try {
         if (error) throw error;
-        const issues = this.#core.validateResources(config.toJson());
+        const issues = this.#plan.core.validateResources(config.toJson());
         if (issues.length > 0) throw config.explain(issues);
-        const resources = running.apply(runnable(config).compiled);
+        const resources = running.apply(this.#adjusted(runnable(config)));
         this.#event('applied', { resources }, `applied: ${resources} resources changed`);
       } catch (cause) {
         this.#trouble(cause, 'refused');
@@ -255,6 +278,7 @@ class Up {
     if (this.#allReady || copies.length === 0 || !copies.every((each) => each.phase === 'ready')) return;
     this.#allReady = true;
     this.#event('ready', { copies: copies.length }, `all are ready: ${copies.length} of ${copies.length}`);
+    if (this.#running) this.#plan.opened?.(this.#running, (line) => this.#screen.say(line));
   }
 
   #tellSlow(): void {
@@ -264,13 +288,17 @@ class Up {
     }
   }
 
-  /** On a terminal, the table. */
+  /** The table: below all else on a terminal, as lines among the others in a pipe. */
   #drawing(): NodeJS.Timeout[] {
     const running = this.#running;
-    if (this.#world.stdout.isTTY !== true || this.#format === 'json' || !running) return [];
-    const table = new MeshTable(this.#mesh.compiled);
-    const draw = (): void =>
-      this.#screen.table(table.lines(running.copies, running.control.edges(), performance.now()));
+    const isTTY = this.#world.stdout.isTTY === true;
+    if (this.#format === 'json' || !running || !(isTTY || this.#plan.tableInPipes)) return [];
+    const table = new MeshTable(this.#mesh);
+    const draw = (): void => {
+      const lines = table.lines(running.copies, running.control.edges(), performance.now());
+      if (isTTY) this.#screen.table(lines);
+      else if (this.#allReady && this.#firstSignal === undefined) this.#screen.say(lines.join('\n'));
+    };
     return [setInterval(draw, DRAW_MS)];
   }
 }

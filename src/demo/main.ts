@@ -1,103 +1,66 @@
 /**
- * `npm start`: a small shop behind the proxy, visitors, and what the proxy sees of them.
+ * `npm start`: `mesh up` on the shop in `examples/shop/mesh.yaml`, with visitors.
  *
- * Ctrl-C drains: the visitors leave, requests under way end, the proxy and the shop close, exit code 0. A second one
- * ends at once.
+ * What is added to `mesh up`: a free port where one of the file's is taken, visitors at the front door as soon as it is
+ * open, what to type, and the table in a pipe too.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises';
-import { ListenError, type Listening, type MeshProxy, createProxy } from '../index.js';
-import { Visitors } from './client.js';
-import { TableDrawer } from './screen.js';
-import { Shop } from './shop.js';
-import { HEADING, Window, render } from './table.js';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { loadCheckedMesh } from '../cli/check.js';
+import { tellError } from '../cli/output.js';
+import { processWorld } from '../cli/process-world.js';
+import { ANY_PORT, Up } from '../cli/up.js';
+import { SOCKET } from '../mesh/admin/client.js';
+import { sidecarFile } from '../mesh/up/sidecar-file.js';
+import { portsInUse, without } from './door.js';
+import { Visitors } from './visitors.js';
 
-/** How often the table is drawn. */
-const DRAW_MS = 1000;
-/** What the table tells of: the last seconds. */
-const WINDOW_MS = 10_000;
-/** A signal that comes this soon after another is its echo. */
-const ECHO_MS = 500;
-/** How long requests under way may go on after Ctrl-C. */
-const DRAIN_MS = 2000;
+const FILE = fileURLToPath(new URL('../../examples/shop/mesh.yaml', import.meta.url));
+const FRONT = 'web';
 
-const FRONT = '127.0.0.1:8080';
-const ADMIN = '127.0.0.1:4191';
-const ANY_PORT = '127.0.0.1:0';
+/** A path as a person in this folder would type it. */
+const typed = (file: string): string => path.relative('', file);
 
-const say = (line: string): void => void process.stdout.write(`${line}\n`);
+const world = processWorld();
+let visitors: Visitors | undefined;
 
-/** Listens where it is wanted, or on a free port when somebody else is there. */
-async function listen(shop: Shop): Promise<{ proxy: MeshProxy; listening: Listening }> {
-  let [front, admin] = [FRONT, ADMIN];
-  for (;;) {
-    const proxy = createProxy(shop.config(front), { admin });
-    try {
-      return { proxy, listening: await proxy.listen() };
-    } catch (error) {
-      await proxy.close();
-      if (!(error instanceof ListenError) || error.code !== 'EADDRINUSE') throw error;
-      if (error.listener === 'admin' && admin === ADMIN) admin = ANY_PORT;
-      else if (error.listener === 'front' && front === FRONT) front = ANY_PORT;
-      else throw error;
-      say(`${error.address} is in use by another program: taking a free port instead`);
-    }
+async function open(): Promise<number> {
+  const core = await world.loadCore();
+  const mesh = await loadCheckedMesh(FILE, core);
+  const inUse = await portsInUse(mesh.compiled);
+  for (const port of inUse) {
+    world.stdout.write(`127.0.0.1:${port} is in use by another program: taking a free port instead\n`);
   }
-}
-
-/**
- * Resolves at the first signal; a second one ends at once. npm sends what the terminal has sent already once more, so
- * a signal that comes right after the first is the same.
- */
-function interrupted(): Promise<void> {
-  return new Promise((resolve) => {
-    let first: number | undefined;
-    const onSignal = (): void => {
-      first ??= performance.now();
-      if (performance.now() - first > ECHO_MS) process.exit(1);
-      resolve();
-    };
-    process.on('SIGINT', onSignal).on('SIGTERM', onSignal);
+  const up = new Up({
+    world,
+    core,
+    file: FILE,
+    mesh,
+    format: 'text',
+    tableInPipes: true,
+    adjust: (compiled) => without(inUse, compiled),
+    opened: ({ copies }, say) => {
+      const places = copies.find(({ plan }) => plan.service.name === FRONT)?.places;
+      if (!places) return;
+      const page = `http://${places.inbound}/`;
+      const socket = typed(path.join(path.dirname(FILE), SOCKET));
+      say(`The shop is open:  curl ${page}`);
+      say(`Its front's own:   curl http://${places.admin}/metrics`);
+      say(`How services do:   npx mesh stat --socket ${socket}`);
+      say(`Who calls whom:    npx mesh edges --socket ${socket}`);
+      say(`Ctrl-C drains and ends it. ${typed(FILE)}, the last ten seconds:`);
+      visitors = new Visitors(page);
+    },
+    draining: () => visitors?.stop(),
   });
+  return await up.run(await world.loadControlPlane(), sidecarFile(world.env), ANY_PORT);
 }
 
-/** Draws what happened, again and again until the end. */
-async function watch(proxy: MeshProxy, ended: Promise<void>): Promise<void> {
-  const window = new Window(WINDOW_MS);
-  const table = new TableDrawer(process.stdout, HEADING);
-  window.rows(await proxy.stats(), performance.now());
-  for (;;) {
-    const timer = new AbortController();
-    const tick = sleep(DRAW_MS, true, { signal: timer.signal }).catch(() => false);
-    const goesOn = await Promise.race([tick, ended.then(() => false)]);
-    timer.abort();
-    if (!goesOn) return;
-    table.draw(window.rows(await proxy.stats(), performance.now()).map(render));
-  }
+try {
+  process.exitCode = await open();
+} catch (error) {
+  process.exitCode = tellError(world, error, 'text');
+} finally {
+  visitors?.close();
 }
-
-async function main(): Promise<void> {
-  const ended = interrupted();
-  const shop = await Shop.open();
-  try {
-    const { proxy, listening } = await listen(shop);
-    const at = (name: string): string | undefined =>
-      listening.addresses.find(({ listener }) => listener === name)?.address;
-    const [front = '', between = '', admin] = [at('front'), at('between'), at('admin')];
-    shop.direct(between);
-    say(`The shop is open:  curl http://${front}/`);
-    if (admin) say(`Its numbers:       curl http://${admin}/metrics`);
-    say('Ctrl-C drains and ends it. The last ten seconds:\n');
-    const visitors = new Visitors(front);
-    await watch(proxy, ended);
-    say('\ndraining');
-    visitors.stop();
-    await proxy.drain({ timeoutMs: DRAIN_MS });
-    visitors.close();
-  } finally {
-    await shop.close();
-  }
-  say('closed');
-}
-
-await main();

@@ -74,10 +74,20 @@ test('the table: copies, and requests of the window as the sidecars of a service
   });
   const table = new MeshTable(mesh);
   const cells = (line: string | undefined) => line?.trim().split(/ {2,}/);
-  t.deepEqual(cells(table.lines(copies, [], 0)[1]), ['web', '1/2', '1', '0.0', '-', '-', '-', '-']);
+  t.deepEqual(cells(table.lines(copies, [], 0)[1]), ['web', '1/2', '1', '0.0', '-', '-', '-', '-', '-']);
   const later = table.lines(copies, [edge(20, 5), edge(9999, 0, 'outbound')], 2000);
   t.is(later.length, 2);
-  t.deepEqual(cells(later[1]), ['web', '1/2', '1', '10.0', '75.0 %', '1.50 ms', '30 ms', '100.0 %']);
+  t.deepEqual(cells(later[1]), [
+    'web',
+    '1/2',
+    '1',
+    '10.0',
+    '75.0 %',
+    '1.50 ms',
+    '2.00 ms',
+    '30 ms',
+    '100.0 %',
+  ]);
   // What is older than the window counts no more.
   table.lines(copies, [edge(20, 5)], 11_000);
   const idle = table.lines(copies, [edge(20, 5)], 23_000);

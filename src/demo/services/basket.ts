@@ -2,7 +2,6 @@
 
 import { Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
 import { type Contents, type Customer, basket } from './basket-api.js';
-import { announce } from './service.js';
 
 const server = new Server();
 server.addService(basket, {
@@ -12,7 +11,6 @@ server.addService(basket, {
   },
 });
 
-server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) => {
+server.bindAsync(`127.0.0.1:${process.env['PORT']}`, ServerCredentials.createInsecure(), (error) => {
   if (error) throw error;
-  announce(port);
 });

@@ -1,63 +1,43 @@
 /**
- * The shop's front page: asks the catalogue (HTTP/1) and the basket (gRPC), both through the proxy.
+ * The shop's front page: asks the catalogue (HTTP/1) and the basket (gRPC).
  *
- * Both go to the same address: the proxy sees what is spoken, and routes by host and by service.
+ * It calls the catalogue by its name. gRPC's client knows no names of the mesh: `mesh up` says where the basket is.
  */
 
 import http from 'node:http';
 import { Client, credentials } from '@grpc/grpc-js';
 import { type Contents, get } from './basket-api.js';
-import { type Directions, announce, directions, listening } from './service.js';
 
 const DEADLINE_MS = 2000;
 
-function catalogueAt({ mesh }: Directions): () => Promise<unknown> {
-  const agent = new http.Agent({ keepAlive: true });
-  const [hostname, port] = mesh.split(':');
-  const options = { agent, hostname, port, path: '/items', headers: { host: 'catalogue.shop' } };
-  return () =>
-    new Promise((resolve, reject) => {
-      const asked = http.get({ ...options, timeout: DEADLINE_MS }, (response) => {
-        let text = '';
-        response.setEncoding('utf8').on('data', (part: string) => {
-          text += part;
-        });
-        response.on('end', () => {
-          if (response.statusCode === 200) resolve(JSON.parse(text));
-          else reject(new Error(`the catalogue answered ${response.statusCode}: ${text.trim()}`));
-        });
-        response.on('error', reject);
-      });
-      asked.on('timeout', () => asked.destroy(new Error('the catalogue does not answer')));
-      asked.on('error', reject);
-    });
+const { MESH_URL_BASKET = '', PORT } = process.env;
+const basket = new Client(new URL(MESH_URL_BASKET).host, credentials.createInsecure());
+
+async function catalogue(): Promise<unknown> {
+  const response = await fetch('http://catalogue/items', { signal: AbortSignal.timeout(DEADLINE_MS) });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`the catalogue answered ${response.status}: ${text.trim()}`);
+  return JSON.parse(text);
 }
 
-function basketAt({ mesh }: Directions): (customer: string) => Promise<Contents> {
-  const client = new Client(mesh, credentials.createInsecure(), { 'grpc.default_authority': 'basket.shop' });
-  return (customer) =>
-    new Promise((resolve, reject) => {
-      const deadline = Date.now() + DEADLINE_MS;
-      client.makeUnaryRequest(
-        get.path,
-        get.requestSerialize,
-        get.responseDeserialize,
-        { customer },
-        { deadline },
-        (error, contents) => {
-          if (contents) resolve(contents);
-          else reject(error ?? new Error('the basket is silent'));
-        },
-      );
-    });
+function basketOf(customer: string): Promise<Contents> {
+  return new Promise((resolve, reject) => {
+    basket.makeUnaryRequest(
+      get.path,
+      get.requestSerialize,
+      get.responseDeserialize,
+      { customer },
+      { deadline: Date.now() + DEADLINE_MS },
+      (error, contents) => {
+        if (contents) resolve(contents);
+        else reject(error ?? new Error('the basket is silent'));
+      },
+    );
+  });
 }
-
-/** Requests that come before anybody has said where the others are wait for it. */
-const others = directions().then((where) => ({ catalogue: catalogueAt(where), basket: basketAt(where) }));
 
 async function page(): Promise<object> {
-  const { catalogue, basket } = await others;
-  const [items, mine] = await Promise.all([catalogue(), basket('you')]);
+  const [items, mine] = await Promise.all([catalogue(), basketOf('you')]);
   return { catalogue: items, basket: mine };
 }
 
@@ -68,4 +48,4 @@ const server = http.createServer((_, response) => {
   );
 });
 
-announce(await listening(server));
+server.listen(Number(PORT), '127.0.0.1');

@@ -37,7 +37,7 @@ export class MeshTable {
       .filter(({ process }) => process !== undefined)
       .map(({ name }) => this.#row(name, copies, edges, now, before));
     return aligned([
-      ['service', 'copies', 'restarts', 'requests/s', 'success', 'p50', 'p99', 'mTLS'],
+      ['service', 'copies', 'restarts', 'requests/s', 'success', 'p50', 'p95', 'p99', 'mTLS'],
       ...rows,
     ]);
   }
@@ -65,7 +65,7 @@ export class MeshTable {
     const sum = now.sums.get(id) ?? old;
     const requests = sum.requests - old.requests;
     const seconds = (now.at - (before?.at ?? now.at)) / 1000;
-    const slowest = (percentile: 'p50' | 'p99'): string => {
+    const slowest = (percentile: 'p50' | 'p95' | 'p99'): string => {
       const all = edges.filter(({ identity, direction }) => identity === id && direction === 'inbound');
       const times = all.flatMap(({ latencyNs }) => (latencyNs ? [latencyNs[percentile]] : []));
       return times.length > 0 ? milliseconds(Math.max(...times)) : '-';
@@ -77,6 +77,7 @@ export class MeshTable {
       seconds > 0 ? (requests / seconds).toFixed(1) : '0.0',
       share(requests - (sum.failures - old.failures), requests),
       slowest('p50'),
+      slowest('p95'),
       slowest('p99'),
       share(sum.mtls - old.mtls, requests),
     ];
