@@ -8,6 +8,7 @@ const tell = (event: string, details: object): void =>
 
 const control: ControlPlane = {
   addresses: ['127.0.0.1:4144'],
+  plaintextXds: [],
   apply: (batch: MeshBatch) => tell('applied', { batch }),
   issueToken: (identity) => `token of ${identity}`,
   bundle: () => 'roots',
