@@ -16,12 +16,16 @@ import { DEFAULT_CONTROL, type MeshControl } from '../controller/types.js';
 import type { SourceEvent } from '../discovery/types.js';
 import { SOCKET, askToken, findSocket } from '../mesh/admin/client.js';
 import { MeshAdmin } from '../mesh/admin/server.js';
-import type { ControlEvent } from '../mesh/control-plane.js';
+import type { ServiceStatus } from '../mesh/admin/types.js';
+import { Witness } from '../mesh/admin/witness.js';
+import type { ControlEvent, Sidecar } from '../mesh/control-plane.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
+import { identityOf } from '../mesh/names.js';
 import { loadCheckedMesh } from './check.js';
 import { ExitCode, type World } from './io.js';
 import { outputOption, socketOption } from './options.js';
 import { type Format, UsageError, errorJson, errorText, hasColours } from './output.js';
+import { packageVersion } from './version.js';
 
 /** Beside the mesh file, where its socket is. */
 const STATE = path.join('.mesh', 'state');
@@ -96,7 +100,9 @@ async function control(world: World, file: string, options: ControlOptions): Pro
 class Control {
   readonly #world: World;
   readonly #file: string;
-  readonly #mesh: LoadedMesh;
+  /** What is live. */
+  #mesh: LoadedMesh;
+  readonly #witness = new Witness();
   readonly #plane: MeshControl;
   readonly #stateDir: string;
   readonly #options: ControlOptions;
@@ -179,9 +185,18 @@ class Control {
   /** Answers `mesh stat` and the like. A folder that can't be written is no reason not to run. */
   async #answer(): Promise<void> {
     const plane = this.#plane;
+    const { settings } = this.#mesh.compiled;
     const source = {
-      trustDomain: this.#mesh.compiled.settings.trustDomain,
+      trustDomain: settings.trustDomain,
+      version: packageVersion(),
+      // How sidecars are run is for others to know.
+      isBypassable: false,
       sidecars: () => plane.sidecars(),
+      lifeMs: (sidecar: Sidecar) => this.#witness.lifeMs(sidecar),
+      // Where there are several control planes, who is not with this one may be with another.
+      missing: (here: readonly Sidecar[], atMs: number) =>
+        settings.shared ? [] : this.#witness.missing(here, atMs),
+      services: () => (settings.shared ? [] : this.#services()),
       edges: () => plane.edges(),
       sources: () => plane.sources(),
       token: ({ service, ...options }: { service: string; uses: number; ttlMs: number }) =>
@@ -194,6 +209,22 @@ class Control {
     }
   }
 
+  /** Services whose endpoints come and go, but for those that have none since they only call others. */
+  #services(): ServiceStatus[] {
+    const { services, settings } = this.#mesh.compiled;
+    const plane = this.#plane;
+    const counts = new Map<string, number>();
+    for (const { service, endpoints } of plane.sources())
+      counts.set(service, (counts.get(service) ?? 0) + endpoints);
+    const callers = new Set(
+      plane.sidecars().flatMap((each) => (each.services.length === 0 ? [each.identity] : [])),
+    );
+    return services
+      .filter(({ discover }) => discover !== undefined)
+      .map(({ name }) => ({ name, endpoints: counts.get(name) ?? 0 }))
+      .filter(({ name, endpoints }) => endpoints > 0 || !callers.has(identityOf(name, settings)));
+  }
+
   readonly #onSignal = (): void => this.#asked();
 
   /** Makes each new content of the file live. */
@@ -203,6 +234,7 @@ class Control {
       try {
         if (error) throw error;
         const resources = await this.#plane.apply(config);
+        this.#mesh = config;
         this.#event('applied', { resources }, `applied: ${resources} resources changed`);
       } catch (cause) {
         this.#trouble(cause, 'refused');
@@ -212,6 +244,7 @@ class Control {
   }
 
   #control(event: ControlEvent): void {
+    this.#witness.heard(event, Date.now());
     if (event.kind === 'rotated') void this.#writeAnchors().catch((error: unknown) => this.#trouble(error));
     this.#event('control', event, controlLine(event));
   }

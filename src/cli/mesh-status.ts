@@ -5,9 +5,10 @@
  */
 
 import type { Command } from 'commander';
-import { askStatus, findSocket } from '../mesh/admin/client.js';
+import { NoAnswerError, askStatus, findSocket } from '../mesh/admin/client.js';
+import { type Finding, check } from '../mesh/admin/findings.js';
 import type { MeshStatus, SidecarStatus } from '../mesh/admin/types.js';
-import { type Doing, check, edgesOf, servicesOf } from '../mesh/admin/views.js';
+import { type Doing, edgesOf, servicesOf } from '../mesh/admin/views.js';
 import { ExitCode, type World } from './io.js';
 import { type Format, UsageError, coloursOf, json, table } from './output.js';
 import { outputOption, socketOption } from './options.js';
@@ -80,20 +81,33 @@ export function addCheck(program: Command, world: World, end: End): void {
     .addHelpText(
       'after',
       `
+Errors: what a sidecar refuses, certificates with less than 20 % of their life left, services without endpoints, no mesh
+at all. Warnings: sidecars that are not ready or left without a word, other versions, requests without TLS.
+
 Examples:
   mesh check
   mesh check -o json`,
     )
     .action(async (options: Options) => {
-      const findings = check(await ask(options));
-      const { green, yellow, red } = coloursOf(world.stdout, world.env);
-      const marks = { ok: green('ok'), warning: yellow('warning'), error: red('error') };
+      const findings = await findingsOf(options);
+      const { cyan, green, yellow, red } = coloursOf(world.stdout, world.env);
+      const marks = { ok: green('ok'), note: cyan('note'), warning: yellow('warning'), error: red('error') };
       const lines = findings.map(
         ({ level, what, mend }) => `${marks[level]}: ${what}${mend ? `; ${mend}` : ''}\n`,
       );
       world.stdout.write(options.output === 'json' ? json(findings) : lines.join(''));
       end(findings.some(({ level }) => level === 'error') ? ExitCode.failure : ExitCode.ok);
     });
+}
+
+/** That there is no mesh is a finding too. */
+async function findingsOf(options: Options): Promise<Finding[]> {
+  try {
+    return check(await ask(options));
+  } catch (error) {
+    if (error instanceof NoAnswerError) return [{ level: 'error', what: error.what, mend: error.mend }];
+    throw error;
+  }
 }
 
 export function addConfig(program: Command, world: World, end: End): void {

@@ -10,13 +10,14 @@ import * as formats from '../config/formats.js';
 import type { ConfigWatcher } from '../config/watch.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import type { CompiledMesh } from '../mesh/compile.js';
-import type { ControlEvent, ControlPlane, StartControlPlane } from '../mesh/control-plane.js';
+import type { ControlEvent, Sidecar, StartControlPlane } from '../mesh/control-plane.js';
 import type { Copy } from '../mesh/up/copy.js';
 import { discoveredIssues } from '../mesh/check.js';
 import { identityFor } from '../mesh/services.js';
 import { SOCKET } from '../mesh/admin/client.js';
 import type { TokenRequest } from '../mesh/admin/types.js';
 import { MeshAdmin } from '../mesh/admin/server.js';
+import { Witness } from '../mesh/admin/witness.js';
 import { RunningMesh } from '../mesh/up/running.js';
 import { MeshScreen } from '../mesh/up/screen.js';
 import { sidecarFile } from '../mesh/up/sidecar-file.js';
@@ -25,6 +26,7 @@ import { loadCheckedMesh } from './check.js';
 import { type Core, ExitCode, type World } from './io.js';
 import { type Format, UsageError, coloursOf, errorJson, errorText, hasColours } from './output.js';
 import { outputOption } from './options.js';
+import { packageVersion } from './version.js';
 
 /** How often the table is drawn. */
 const DRAW_MS = 1000;
@@ -115,6 +117,7 @@ export class Up {
   #watcher: ConfigWatcher<LoadedMesh> | undefined;
   #running: RunningMesh | undefined;
   #admin: MeshAdmin | undefined;
+  readonly #witness = new Witness();
   #allReady = false;
   #firstSignal: number | undefined;
   #forced = false;
@@ -156,7 +159,7 @@ export class Up {
         },
       });
       const { control } = this.#running;
-      await this.#answer(control);
+      await this.#answer(this.#running);
       this.#event(
         'listening',
         { control: control.addresses },
@@ -185,10 +188,18 @@ export class Up {
   }
 
   /** Answers `mesh stat` and the like. A folder that can't be written is no reason not to run. */
-  async #answer(control: ControlPlane): Promise<void> {
+  async #answer(running: RunningMesh): Promise<void> {
+    const { control } = running;
+    const { settings } = this.#mesh;
     const source = {
-      trustDomain: this.#mesh.settings.trustDomain,
+      trustDomain: settings.trustDomain,
+      version: packageVersion(),
+      // Its copies listen on the loopback, and their sidecars are not transparent.
+      isBypassable: running.copies.length > 0,
       sidecars: () => control.sidecars(),
+      lifeMs: (sidecar: Sidecar) => this.#witness.lifeMs(sidecar),
+      missing: (here: readonly Sidecar[], atMs: number) => this.#witness.missing(here, atMs),
+      services: () => running.services(),
       edges: () => control.edges(),
       sources: () => [],
       token: ({ service, ...options }: TokenRequest) =>
@@ -239,6 +250,7 @@ export class Up {
   /** What people have to know of the control plane; programs get all. */
   #control(event: ControlEvent): void {
     const { kind } = event;
+    this.#witness.heard(event, Date.now());
     if (this.#format === 'json') this.#event('control', event, '');
     else if (kind === 'nack')
       this.#screen.say(

@@ -29,7 +29,7 @@ export interface MeshBatch {
 }
 
 /** A sidecar, as the control plane knows it. */
-export type Sidecar = SidecarStatus;
+export type Sidecar = Omit<SidecarStatus, 'certificateLifeMs'>;
 
 /** Who called whom, since the start. */
 export type Edge = Omit<EdgeStatus, 'rate'>;

@@ -4,12 +4,13 @@ import type { ResourceIssue } from '../config/resources.js';
 import { InputError } from '../mesh-error.js';
 import { type NativeController, native } from '../native.js';
 import { meshError } from '../proxy/failures.js';
-import type { EdgeStatus, SidecarStatus } from './admin/types.js';
 import type {
   ControlEvent,
   ControlPlane,
   ControlPlaneOptions,
   Decision,
+  Edge,
+  Sidecar,
   StartControlPlane,
 } from './control-plane.js';
 
@@ -84,12 +85,12 @@ class CoreControlPlane implements ControlPlane {
   }
 
   // What the core writes has these shapes: crates/controller says so.
-  sidecars(): SidecarStatus[] {
-    return JSON.parse(explained(() => this.#native.sidecars())) as SidecarStatus[];
+  sidecars(): Sidecar[] {
+    return JSON.parse(explained(() => this.#native.sidecars())) as Sidecar[];
   }
 
-  edges(): Omit<EdgeStatus, 'rate'>[] {
-    return JSON.parse(explained(() => this.#native.edges())) as Omit<EdgeStatus, 'rate'>[];
+  edges(): Edge[] {
+    return JSON.parse(explained(() => this.#native.edges())) as Edge[];
   }
 
   close(): Promise<void> {

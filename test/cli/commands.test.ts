@@ -262,6 +262,20 @@ test('up: what only a control plane alone can do is refused in its place', async
   t.regex(stderr, /write run or address, or use mesh control/);
 });
 
+test('check: that there is no mesh is a finding, and how to start one', async (t) => {
+  const socket = join(folderOf(t), 'no.sock');
+  const text = await new FakeWorld().run('check', '--socket', socket);
+  t.is(text.code, 1);
+  t.is(text.stderr, '');
+  t.regex(text.stdout, /^error: no mesh answers at .*no\.sock: connect ENOENT.*; start one with mesh up/);
+  const program = await new FakeWorld().run('check', '--socket', socket, '-o', 'json');
+  t.is(program.code, 1);
+  const [finding] = JSON.parse(program.stdout) as [{ level: string; what: string; mend: string }];
+  t.is(finding.level, 'error');
+  t.regex(finding.what, /^no mesh answers at .*ENOENT/);
+  t.regex(finding.mend, /^start one with mesh up or mesh control/);
+});
+
 test('control and token: wrong usage is 64, and nobody to ask is 1', async (t) => {
   const file = join(folderOf(t), 'mesh.yaml');
   writeFileSync(file, 'services: { basket: { port: 3000 } }\n');

@@ -1,9 +1,10 @@
-// Does `npm start` show real traffic, answer to curl and end cleanly, as the first thing that a newcomer tries?
+// Does `npm start` show a real mesh, answer to curl and end cleanly, as the first thing that a newcomer tries?
 
 import { once } from 'node:events';
+import { readFileSync, readdirSync } from 'node:fs';
 import net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
-import { type Running, start } from '../support/processes.js';
+import { type Running, must, start } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
 
 /** Starting may build what is stale. */
@@ -41,52 +42,109 @@ function groupLives(leader: number): boolean {
   }
 }
 
-test('npm start: a shop with a live table, curl through it, Ctrl-C, exit code 0, nothing left', async (t) => {
-  t.timeout(2 * PATIENCE_MS);
-  await Promise.all([occupied(t, 8080), occupied(t, 4191)]);
-  // A group of its own, as a shell makes one: Ctrl-C reaches npm, the demo and the services at once.
+/** The shop, started as a newcomer does, and its page. */
+async function open(t: ExecutionContext): Promise<{ running: Running; page: string }> {
+  // A group of its own, as a shell makes one: Ctrl-C reaches npm and the demo at once.
   const running = start(t, 'npm', ['start'], { detached: true });
   t.teardown(() => {
     if (groupLives(running.pid)) process.kill(-running.pid, 'SIGKILL');
   });
+  return { running, page: await printed(running, /curl (http:\/\/\S+\/)\n/) };
+}
 
-  const front = await printed(running, /curl (http:\/\/\S+\/)\n/);
-  for (const port of [8080, 4191]) {
-    t.true(running.stdout().toString().includes(`127.0.0.1:${port} is in use by another program`));
+/** The processes that this one runs: sidecars, and what they run. */
+function offspring(of: number): number[] {
+  const children = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => parentOf(pid) === of);
+  return [...children, ...children.flatMap(offspring)];
+}
+
+function parentOf(pid: number): number | undefined {
+  try {
+    return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+  } catch {
+    return undefined;
   }
-  const metrics = await printed(running, /curl (http:\/\/\S+\/metrics)\n/);
-  const page = await fetch(front, { signal: AbortSignal.timeout(PATIENCE_MS) });
-  t.is(page.status, 200);
-  const { catalogue, basket } = (await page.json()) as { catalogue: { items: unknown[] }; basket: object };
-  t.is(catalogue.items.length, 3);
-  t.deepEqual(basket, { items: 3, total: 13.5 });
-  t.is((await fetch(new URL('/items', front))).status, 200);
+}
 
-  await printed(running, /^route +requests\/s +success +p50 +p95 +p99 +endpoints$/m);
-  for (const [route, endpoints] of [
-    ['shop', '1/1'],
-    ['items', '2/2'],
-    ['catalogue', '2/2'],
-    ['basket', '1/1'],
-  ] as const) {
-    await printed(
-      running,
-      new RegExp(
-        String.raw`^${route} +[\d.]+ +100\.0 % +[\d.]+ ms +[\d.]+ ms +[\d.]+ ms +${endpoints}$`,
-        'm',
-      ),
-    );
+/** Whether a process is there; one that has ended and is not reaped is not. */
+function lives(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
   }
+}
 
-  const numbers = await (await fetch(metrics)).text();
-  t.regex(numbers, /^mesh_requests_total\{listener="front",route="shop",.*\} \d+$/m);
+test.serial(
+  'npm start: a shop of sidecars with a live table, curl, Ctrl-C, exit code 0, nothing left',
+  async (t) => {
+    t.timeout(2 * PATIENCE_MS);
+    await Promise.all([occupied(t, 8080), occupied(t, 4191)]);
+    const { running, page } = await open(t);
+    for (const port of [8080, 4191]) {
+      t.true(running.stdout().toString().includes(`127.0.0.1:${port} is in use by another program`));
+    }
+    const answer = await fetch(page, { signal: AbortSignal.timeout(PATIENCE_MS) });
+    t.is(answer.status, 200);
+    const { catalogue, basket } = (await answer.json()) as {
+      catalogue: { items: unknown[] };
+      basket: object;
+    };
+    t.is(catalogue.items.length, 3);
+    t.deepEqual(basket, { items: 3, total: 13.5 });
+    await printed(running, /^service +copies +restarts +requests\/s +success +p50 +p95 +p99 +mTLS$/m);
+    // Those who come from the street prove nothing; the services prove themselves to each other.
+    for (const [service, copies, mtls] of [
+      ['web', '1/1', '0.0 %'],
+      ['catalogue', '2/2', '100.0 %'],
+      ['basket', '1/1', '100.0 %'],
+    ] as const) {
+      const numbers = String.raw`[\d.]+ +[\d.]+ % +[\d.]+ ms +[\d.]+ ms +[\d.]+ ms`;
+      await printed(running, new RegExp(`^${service} +${copies} +0 +${numbers} +${mtls}$`, 'm'));
+    }
 
-  const escape = String.fromCodePoint(27);
-  t.false(running.stdout().toString().includes(escape), 'in a pipe lines are plain');
-  process.kill(-running.pid, 'SIGINT');
-  const { code, signal } = await within('its end', running.exit);
-  t.deepEqual({ code, signal }, { code: 0, signal: null });
-  t.true(running.stdout().toString().endsWith('\ndraining\nclosed\n'));
-  t.is(running.stderr(), '');
-  t.false(groupLives(running.pid), 'no process is left');
+    t.is((await fetch(new URL('/items', page))).status, 403, 'the policies of the file hold');
+    const metrics = await printed(running, /curl (http:\/\/\S+\/metrics)\n/);
+    t.regex(await (await fetch(metrics)).text(), /^mesh_requests_total\{.*\} \d+$/m);
+    const hint = await printed(running, /npx (mesh edges --socket \S+)\n/);
+    const [, ...args] = hint.split(' ');
+    const edges = JSON.parse(await must(process.execPath, ['dist/cli/main.js', ...args, '-o', 'json'])) as {
+      from: string;
+      to: string;
+      mtls: number;
+    }[];
+    const web = 'spiffe://mesh.local/ns/default/sa/web';
+    for (const to of ['catalogue.default:80', 'basket.default:80']) {
+      t.like(
+        edges.find((edge) => edge.to === to),
+        { from: web, mtls: 1 },
+      );
+    }
+
+    const pids = offspring(running.pid);
+    t.true(pids.length >= 8, 'four sidecars, four services');
+    process.kill(-running.pid, 'SIGINT');
+    const { code, signal } = await within('its end', running.exit);
+    t.deepEqual({ code, signal }, { code: 0, signal: null });
+    const text = running.stdout().toString();
+    t.regex(text, /\ndraining; a second signal ends at once\n[^]*\nclosed\n$/);
+    t.false(text.includes(String.fromCodePoint(27)), 'in a pipe lines are plain');
+    t.is(running.stderr(), '');
+    t.false(groupLives(running.pid), 'no process is left');
+    t.deepEqual(pids.filter(lives), []);
+  },
+);
+
+test.serial('npm start: killed, it takes all that it started with it', async (t) => {
+  t.timeout(2 * PATIENCE_MS);
+  const { running } = await open(t);
+  const pids = offspring(running.pid);
+  t.true(pids.length >= 8, 'four sidecars, four services');
+  process.kill(-running.pid, 'SIGKILL');
+  await running.exit;
+  await until('all have gone', () => !pids.some(lives));
+  t.pass();
 });

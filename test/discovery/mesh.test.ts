@@ -6,7 +6,7 @@ import type http from 'node:http';
 import test, { type ExecutionContext } from 'ava';
 import { type MeshControl, type MeshConfig, createControlPlane } from '../../src/index.js';
 import type { MeshControlOptions } from '../../src/controller/types.js';
-import type { Finding } from '../../src/mesh/admin/views.js';
+import type { Finding } from '../../src/mesh/admin/findings.js';
 import { Ports, blocks } from '../docs/support.js';
 import {
   type JoinOptions,
@@ -18,7 +18,7 @@ import {
 } from '../mesh/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
-import { type Running, must, start } from '../support/processes.js';
+import { type Running, must, run, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
 import { Etcd } from './support.js';
@@ -223,6 +223,20 @@ test('sidecars join mesh control by themselves, across its restarts, and leave w
   );
   await control.says(/^applied: /m);
   await until('the policy', async () => (await ask(web)).status === 403);
+
+  two.process.signal('SIGTERM');
+  await two.process.exit;
+  await control.says(/^basket: 0 endpoints/m);
+  const checked = await run(process.execPath, [MESH, 'check', '-o', 'json'], {
+    cwd: control.folder,
+    env: cleanEnvironment(),
+  });
+  // `web` has none either, and is not missed: it only calls others.
+  t.deepEqual(
+    (JSON.parse(checked.stdout.toString()) as Finding[]).map(({ level, what }) => `${level}: ${what}`),
+    ['error: basket has no endpoints: calls to it fail'],
+  );
+  t.is(checked.code, 1);
   control.process.signal('SIGTERM');
   t.deepEqual(await control.process.exit, { code: 0, signal: null });
   t.regex(control.process.stdout().toString(), /^closed$/m);

@@ -270,6 +270,27 @@ test('endpoints come and go ten times a second, and no request fails', async (t)
   t.true(good > 0 && origin.requests > 0);
 });
 
+test('a sidecar that goes says so, and what was called last', async (t) => {
+  // Its reports come every minute: only what it tells at its end can be there in time.
+  const { mesh, web } = await shop(t, { telemetryIntervalMs: 60_000 });
+  t.is((await ask(web)).status, 200);
+  web.process.signal('SIGTERM');
+  t.deepEqual(await web.process.exit, { code: 0, signal: null });
+  await mesh.happened('gone');
+  const told = mesh.events.filter(({ kind }) => kind === 'draining' || kind === 'gone');
+  t.deepEqual(
+    told.map(({ kind, ...details }) => [kind, (details['sidecar'] as { name: string }).name]),
+    [
+      ['draining', 'web'],
+      ['gone', 'web'],
+    ],
+  );
+  t.like(
+    mesh.control.edges().find(({ identity }) => identity === idOf('web')),
+    { service: 'basket.shop', requests: 1 },
+  );
+});
+
 test('issuers and roots are replaced, and no request fails', async (t) => {
   const { mesh, web } = await shop(t, { certificateTtlMs: 60_000 });
   const requests = load(web);

@@ -207,7 +207,13 @@ impl NativeController {
     /// Where it tells resources without TLS.
     #[napi(catch_unwind)]
     pub fn plaintext_xds(&self) -> Result<Vec<String>> {
-        self.with(|controller| Ok(controller.plaintext_xds().iter().map(ToString::to_string).collect()))
+        self.with(|controller| {
+            Ok(controller
+                .plaintext_xds()
+                .iter()
+                .map(ToString::to_string)
+                .collect())
+        })
     }
 
     /// Changes the mesh (JSON), whole or not at all.

@@ -246,7 +246,11 @@ impl<S: Service> Server<S> {
         let (_room, leaves) = match &peer {
             None => (stranger, Some(Instant::now() + STRANGER_DEADLINE)),
             Some(_) => match Arc::clone(&self.connections).try_acquire_owned() {
-                Ok(room) => (room, None),
+                Ok(room) => {
+                    // An argument lives as long as the call: kept, it would count every sidecar as a stranger.
+                    drop(stranger);
+                    (room, None)
+                }
                 Err(_) => return,
             },
         };

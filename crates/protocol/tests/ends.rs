@@ -12,7 +12,7 @@ use mesh_protocol::message::{FromControl, FromSidecar, Hello, Ready, SignRequest
 use mesh_protocol::{Code, Control, Error, client};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::DeltaDiscoveryRequest;
-use support::{BASKET, CONTROL, Plane, id, within};
+use support::{BASKET, CONTROL, Plane, STRANGERS, id, within};
 
 fn asks(names: &[&str]) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest {
@@ -213,6 +213,16 @@ async fn a_server_that_closes_says_so_and_one_that_is_back_is_found() {
     let mut ads = control.ads().await.unwrap();
     ads.outgoing.send(&asks(&["a"])).await.unwrap();
     assert!(within(ads.incoming.receive()).await.is_ok());
+}
+
+#[tokio::test]
+async fn who_has_shown_a_certificate_takes_no_strangers_room() {
+    let plane = Plane::start().await;
+    let mut sidecar = plane.sidecar(BASKET);
+    let mut known = vec![sidecar.certified().await];
+    for _ in 0..2 * STRANGERS {
+        known.push(sidecar.connect().await.unwrap());
+    }
 }
 
 #[tokio::test]

@@ -89,6 +89,9 @@ fn check(resources: Resources) -> Result<(), Vec<String>> {
     compile::check(resources).map_err(|issues| issues.iter().map(ToString::to_string).collect())
 }
 
+/// How long a control plane may take to hear that a drained sidecar goes.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Lines that wait to be written: standard error that nobody reads must not stop the threads that say something.
 const MOST_LINES: usize = 4096;
 
@@ -274,6 +277,8 @@ async fn until_end(
     // How the command ended.
     let mut ended = None;
     let lives = life.is_some();
+    // Whether the control plane knows that it goes.
+    let mut left = false;
     let mut life = std::pin::pin!(async {
         match life {
             Some(life) => life.live().await,
@@ -289,7 +294,10 @@ async fn until_end(
         tokio::select! {
             _ = signals.terminate.recv() => {}
             _ = signals.interrupt.recv() => {}
-            () = &mut life => continue,
+            () = &mut life, if !left => {
+                left = true;
+                continue;
+            }
             is = ready.wait_for(|phase| *phase == Phase::Ready), if lives && !serving => {
                 serving = true;
                 drop(is);
@@ -354,6 +362,9 @@ async fn until_end(
             }
             seen = async { phase.wait_for(|phase| *phase == Phase::Drained).await.is_ok() }, if !drained => {
                 drained = true;
+                if lives && !left {
+                    left = tokio::time::timeout(FAREWELL, &mut life).await.is_ok();
+                }
                 match &work.started {
                     // The last of its requests is answered: it has nothing left to do.
                     Some(started) if seen => started.terminate(),

@@ -10,6 +10,22 @@ export const SOCKET = path.join('.mesh', 'control.sock');
 /** A mesh of 5,000 services says less. */
 const MAX_BYTES = 64 * 1024 * 1024;
 const TIMEOUT_MS = 5000;
+const MEND = 'start one with mesh up or mesh control, or name its socket with --socket';
+
+/** There is no mesh at a socket, or it does not answer. */
+export class NoAnswerError extends Error {
+  /** Where, and why. */
+  readonly what: string;
+  /** How to have one. */
+  readonly mend = MEND;
+
+  constructor(socket: string, why: string) {
+    const what = `no mesh answers at ${socket}: ${why}`;
+    super(`${what}; ${MEND}`);
+    this.name = 'NoAnswerError';
+    this.what = what;
+  }
+}
 
 /** The socket of the mesh whose file is in this folder or in one above it. */
 export function findSocket(folder: string): string {
@@ -20,13 +36,21 @@ export function findSocket(folder: string): string {
   }
 }
 
-/** Asks a mesh how it is. */
+/**
+ * Asks a mesh how it is.
+ *
+ * @throws {NoAnswerError} there is none
+ */
 export async function askStatus(socketPath: string): Promise<MeshStatus> {
   // What our own server has written.
   return (await ask(socketPath, 'GET', '/v1/status')) as MeshStatus;
 }
 
-/** Asks a mesh for a token. */
+/**
+ * Asks a mesh for a token.
+ *
+ * @throws {NoAnswerError} there is none
+ */
 export async function askToken(socketPath: string, wanted: TokenRequest): Promise<string> {
   const { token } = (await ask(socketPath, 'POST', '/v1/token', wanted)) as { token: string };
   return token;
@@ -34,12 +58,7 @@ export async function askToken(socketPath: string, wanted: TokenRequest): Promis
 
 function ask(socketPath: string, method: string, path_: string, body?: object): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    const fail = (why: string): void =>
-      reject(
-        new Error(
-          `no mesh answers at ${socketPath}: ${why}; start one with mesh up or mesh control, or name its socket with --socket`,
-        ),
-      );
+    const fail = (why: string): void => reject(new NoAnswerError(socketPath, why));
     const sent = body === undefined ? '' : JSON.stringify(body);
     const headers = { 'content-length': Buffer.byteLength(sent) };
     const asked = request({ socketPath, method, path: path_, headers }, (response) => {

@@ -10,7 +10,8 @@ import { type IncomingMessage, type Server, type ServerResponse, createServer } 
 import { dirname } from 'node:path';
 import { text as bodyOf } from 'node:stream/consumers';
 import type { SourceStatus } from '../../discovery/types.js';
-import type { EdgeStatus, MeshStatus, SidecarStatus, TokenRequest } from './types.js';
+import type { Edge, Sidecar } from '../control-plane.js';
+import type { MeshStatus, MissingStatus, ServiceStatus, TokenRequest } from './types.js';
 
 /** Rates are over the last seconds. */
 const WINDOW_MS = 30_000;
@@ -21,8 +22,17 @@ const MAX_BODY = 64 * 1024;
 /** Whom is asked. */
 export interface MeshSource {
   readonly trustDomain: string;
-  sidecars(): readonly SidecarStatus[];
-  edges(): readonly Omit<EdgeStatus, 'rate'>[];
+  readonly version: string;
+  /** Whether it is known that processes of this machine can go around a sidecar. */
+  readonly isBypassable: boolean;
+  sidecars(): readonly Sidecar[];
+  /** How long a sidecar's certificate lives in all, as far as that is known. */
+  lifeMs(sidecar: Sidecar): number | null;
+  /** Who left without a word and is not among those that are here. */
+  missing(here: readonly Sidecar[], atMs: number): readonly MissingStatus[];
+  /** Services whose endpoints come and go. */
+  services(): readonly ServiceStatus[];
+  edges(): readonly Edge[];
   sources(): readonly SourceStatus[];
   /** A token for a service. @throws when there is no such service */
   token(request: TokenRequest): string;
@@ -87,13 +97,19 @@ export class MeshAdmin {
       const earlier = before?.requests.get(keyOf(edge)) ?? 0;
       return { ...edge, rate: (edge.requests - earlier) / seconds };
     });
+    const source = this.#source;
+    const sidecars = source.sidecars();
     return {
-      trustDomain: this.#source.trustDomain,
+      trustDomain: source.trustDomain,
+      version: source.version,
+      isBypassable: source.isBypassable,
       atMs,
       startedAtMs: this.#startedAtMs,
-      sidecars: this.#source.sidecars(),
+      sidecars: sidecars.map((sidecar) => ({ ...sidecar, certificateLifeMs: source.lifeMs(sidecar) })),
+      missing: source.missing(sidecars, atMs),
+      services: source.services(),
       edges,
-      sources: this.#source.sources(),
+      sources: source.sources(),
     };
   }
 
@@ -123,7 +139,7 @@ async function tokenRequest(request: IncomingMessage): Promise<TokenRequest> {
   return { service, uses: Number(uses), ttlMs: Number(ttlMs) };
 }
 
-function keyOf(edge: Omit<EdgeStatus, 'rate'>): string {
+function keyOf(edge: Edge): string {
   const { identity, direction, peer, service, port, protocol, mtls } = edge;
   return [identity, direction, peer, service, port, protocol, mtls].join(' ');
 }

@@ -25,8 +25,26 @@ export interface SidecarStatus {
   readonly pid: number;
   readonly sinceMs: number;
   readonly certificateNotAfterMs: number | null;
+  readonly certificateSerial: string | null;
+  /** How long its certificate lives in all; null when this control plane, in this life, did not sign it. */
+  readonly certificateLifeMs: number | null;
   readonly telemetryAtMs: number | null;
   readonly nacks: readonly Nack[];
+}
+
+/** A sidecar that left without a word and has not come back. */
+export interface MissingStatus {
+  readonly name: string;
+  readonly identity: string;
+  /** When it left, in milliseconds since 1970. */
+  readonly sinceMs: number;
+}
+
+/** A service whose endpoints come and go; one that is known to call others only is none. */
+export interface ServiceStatus {
+  readonly name: string;
+  /** How many it has now. */
+  readonly endpoints: number;
 }
 
 /** Who called whom: counts since the start. */
@@ -49,10 +67,17 @@ export interface EdgeStatus {
 /** All of it, at one moment. */
 export interface MeshStatus {
   readonly trustDomain: string;
+  /** The control plane's. */
+  readonly version: string;
+  /** Whether it is known that processes of its machine can go around a sidecar. */
+  readonly isBypassable: boolean;
   /** When it was looked at. */
   readonly atMs: number;
   readonly startedAtMs: number;
   readonly sidecars: readonly SidecarStatus[];
+  /** Who left within the last hour; of what was before the start nothing is known. */
+  readonly missing: readonly MissingStatus[];
+  readonly services: readonly ServiceStatus[];
   readonly edges: readonly EdgeStatus[];
   /** Where endpoints come from. */
   readonly sources: readonly SourceStatus[];

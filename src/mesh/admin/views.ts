@@ -1,7 +1,6 @@
-/** What do people want to know of a mesh? Pure: from its status to rows and findings. */
+/** What do people want to know of a mesh? Pure: from its status to rows. */
 
-import type { SourceStatus } from '../../discovery/types.js';
-import type { EdgeStatus, MeshStatus, SidecarStatus } from './types.js';
+import type { EdgeStatus, MeshStatus } from './types.js';
 
 /** How a service or an edge is doing. */
 export interface Doing {
@@ -87,77 +86,4 @@ function doing(group: readonly EdgeStatus[]): Doing {
     p95Ms: slowest('p95'),
     p99Ms: slowest('p99'),
   };
-}
-
-/** Something about a mesh, and what to do about it. */
-export interface Finding {
-  readonly level: 'ok' | 'warning' | 'error';
-  readonly what: string;
-  readonly mend?: string;
-}
-
-/** A certificate of which less is left should have been renewed long ago, whatever its life. */
-const ENDING_MS = 30_000;
-
-/** What is wrong, and what is right. */
-export function check({ sidecars, edges, sources, atMs }: MeshStatus): Finding[] {
-  const findings = [
-    ...sidecars.flatMap((sidecar) => checkSidecar(sidecar, atMs)),
-    ...sources.flatMap((source) => checkSource(source, atMs)),
-  ];
-  if (sidecars.length === 0) {
-    const mend = 'look at their logs: they may not reach the control plane, or have no valid token';
-    findings.push({ level: 'error', what: 'no sidecar is connected', mend });
-  }
-  for (const edge of edges) {
-    if (edge.direction !== 'inbound' || edge.mtls || edge.requests === edge.denied) continue;
-    const what = `${edge.identity} takes requests without TLS (${edge.requests - edge.denied})`;
-    findings.push({
-      level: 'warning',
-      what,
-      mend: 'call it by its name through the mesh, or deny it by policy',
-    });
-  }
-  if (findings.length === 0) {
-    findings.push({ level: 'ok', what: `all ${sidecars.length} sidecars are ready, with good certificates` });
-  }
-  return findings;
-}
-
-function checkSidecar(sidecar: SidecarStatus, atMs: number): Finding[] {
-  const { name, phase, certificateNotAfterMs, nacks } = sidecar;
-  const findings: Finding[] = nacks.map(({ resource, name: refused, reason }) => ({
-    level: 'error',
-    what: `${name} refuses ${kindOf(resource)} ${refused}: ${reason}`,
-    mend: 'the last good one serves; mend what was written last',
-  }));
-  if (phase === 'connected') {
-    const mend = `look at its log and at its /ready`;
-    findings.push({ level: 'warning', what: `${name} is connected and not ready`, mend });
-  }
-  if (certificateNotAfterMs !== null && certificateNotAfterMs - atMs < ENDING_MS) {
-    const seconds = Math.round((certificateNotAfterMs - atMs) / 1000);
-    const what =
-      seconds < 0 ? `${name}'s certificate has ended` : `${name}'s certificate ends in ${seconds} s`;
-    findings.push({ level: 'error', what, mend: 'look why it is not renewed: its log says' });
-  }
-  return findings;
-}
-
-function checkSource(source: SourceStatus, atMs: number): Finding[] {
-  const { service, name, state, endpoints, problem, failingSinceMs, saidAtMs } = source;
-  const age = (sinceMs: number): string => `${Math.round((atMs - sinceMs) / 1000)} s`;
-  if (state === 'live') return [];
-  if (state === 'waiting')
-    return [{ level: 'warning', what: `${service}: ${name} has not said what there is` }];
-  const since = failingSinceMs === null ? '' : ` for ${age(failingSinceMs)}`;
-  const last = saidAtMs === null ? '' : `, as told ${age(saidAtMs)} ago`;
-  const mend = endpoints > 0 ? `the ${endpoints} endpoints it had serve on${last}` : 'nobody answers for it';
-  const level = endpoints > 0 ? 'warning' : 'error';
-  return [{ level, what: `${service}: ${name} fails${since}: ${problem}`, mend }];
-}
-
-/** The last part of a type URL: `Cluster`. */
-function kindOf(resource: string): string {
-  return resource.slice(resource.lastIndexOf('.') + 1);
 }

@@ -10,6 +10,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Endpoints } from '../../config/resources.js';
 import type { DiscoveredEndpoint } from '../../discovery/types.js';
+import type { ServiceStatus } from '../admin/types.js';
 import { RestartError, batchBetween, needsRestart, sizeOf } from '../batch.js';
 import { type CompiledMesh, endpointsOf } from '../compile.js';
 import type { ControlEvent, ControlPlane, StartControlPlane } from '../control-plane.js';
@@ -120,6 +121,16 @@ export class RunningMesh {
     if (sizeOf(batch) > 0) this.control.apply(batch);
     this.#mesh = mesh;
     return sizeOf(batch);
+  }
+
+  /** The services that run here, with how many of their copies take calls. */
+  services(): ServiceStatus[] {
+    const names = new Set(this.copies.map(({ plan }) => plan.service.name));
+    const ready = this.copies.filter(({ phase }) => phase === 'ready');
+    return Array.from(names, (name) => ({
+      name,
+      endpoints: ready.filter(({ plan }) => plan.service.name === name).length,
+    }));
   }
 
   /** Drains everything; resolves when nothing is left. */

@@ -119,6 +119,9 @@ impl Closed {
     }
 }
 
+/// So few that a test can have more connections than there may be strangers.
+pub(crate) const STRANGERS: usize = 8;
+
 impl Plane {
     pub(crate) async fn start() -> Self {
         let authority = Authority::in_memory(Settings::new(domain()), SystemTime::now()).unwrap();
@@ -149,7 +152,10 @@ impl Plane {
         let server = Server::new(
             Arc::clone(&inner),
             tls.control_server_config().unwrap(),
-            Limits::default(),
+            Limits {
+                strangers: STRANGERS,
+                ..Limits::default()
+            },
         );
         Self {
             inner,

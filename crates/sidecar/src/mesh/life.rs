@@ -85,6 +85,8 @@ pub(super) enum Left {
     Renewed,
     /// The control plane can't be called with this identity.
     Tls(String),
+    /// The sidecar is drained, and the control plane knows.
+    Over,
 }
 
 impl<'a> Life<'a> {
@@ -128,7 +130,7 @@ impl<'a> Life<'a> {
         self.proxy.log()
     }
 
-    /// Lives until it is dropped.
+    /// Lives until it is dropped, or has left the mesh after a drain.
     pub(crate) async fn live(mut self) {
         loop {
             let left = match self.connect().await {
@@ -136,6 +138,7 @@ impl<'a> Life<'a> {
                 Err(left) => left,
             };
             let pause = match &left {
+                Left::Over => return,
                 Left::Renewed => Duration::ZERO,
                 Left::Ended(error) => {
                     let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", error)];
@@ -247,6 +250,10 @@ impl<'a> Life<'a> {
             if is != told {
                 self.tell_phase(&mut reports, is, told).map_err(Left::Ended)?;
                 told = is;
+            }
+            if is == Phase::Drained {
+                self.report(&mut reports).map_err(Left::Ended)?;
+                return farewell(reports).await.map_err(Left::Ended);
             }
             let (due, deadline) = (self.manager.due(), self.client.deadline());
             tokio::select! {
@@ -542,6 +549,13 @@ fn seed(name: &str) -> u64 {
     let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
     hasher.write(name.as_bytes());
     hasher.finish()
+}
+
+/// Tells the last of what is to be told, and waits until the other side has heard it.
+async fn farewell(Reports { outgoing, mut incoming }: Reports) -> Result<Left, Error> {
+    outgoing.end().await?;
+    while incoming.receive().await?.is_some() {}
+    Ok(Left::Over)
 }
 
 async fn applied(applying: &mut Option<Applying>) -> Result<Applied, ApplyError> {

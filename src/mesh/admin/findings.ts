@@ -1,0 +1,119 @@
+/** What is wrong with a mesh, and how is it mended? Pure: from its status to findings. */
+
+import type { SourceStatus } from '../../discovery/types.js';
+import type { MeshStatus, MissingStatus, ServiceStatus, SidecarStatus } from './types.js';
+
+/** Something about a mesh, and what to do about it. */
+export interface Finding {
+  /** `note`: it is as it should be, and one had better know it. */
+  readonly level: 'ok' | 'note' | 'warning' | 'error';
+  readonly what: string;
+  readonly mend?: string;
+}
+
+/** A certificate is renewed when at least a quarter of its life is left: with less, that has failed for long. */
+const ENDING_SHARE = 0.2;
+/** The same of the shortest life that there is, 1 min, where the life is not known. */
+const ENDING_MS = 12_000;
+/** A sidecar that lost its control plane is back within seconds of its return. */
+const SILENT_MS = 30_000;
+
+/** What is wrong, what is right, and what one had better know. */
+export function check(status: MeshStatus): Finding[] {
+  const { sidecars, missing, services, edges, sources, atMs, version } = status;
+  const findings = [
+    ...sidecars.flatMap((sidecar) => checkSidecar(sidecar, version, atMs)),
+    ...missing.flatMap((one) => checkMissing(one, atMs)),
+    ...sources.flatMap((source) => checkSource(source, atMs)),
+    ...services.flatMap((service) => checkService(service, sources)),
+  ];
+  if (sidecars.length === 0) {
+    const mend = 'look at their logs: they may not reach the control plane, or have no valid token';
+    findings.push({ level: 'error', what: 'no sidecar is connected', mend });
+  }
+  for (const edge of edges) {
+    if (edge.direction !== 'inbound' || edge.mtls || edge.requests === edge.denied) continue;
+    const what = `${edge.identity} takes requests without TLS (${edge.requests - edge.denied})`;
+    findings.push({
+      level: 'warning',
+      what,
+      mend: 'call it by its name through the mesh, or deny it by policy',
+    });
+  }
+  if (findings.length === 0) {
+    findings.push({ level: 'ok', what: `all ${sidecars.length} sidecars are ready, with good certificates` });
+  }
+  return [...findings, ...(status.isBypassable ? [BYPASS] : [])];
+}
+
+const BYPASS: Finding = {
+  level: 'note',
+  what: 'other processes of this machine can go around a sidecar: each application listens on the loopback',
+  mend: 'where that matters, run mesh control, and sidecars with interception (mesh redirect)',
+};
+
+const secondsOf = (spanMs: number): string => `${Math.round(spanMs / 1000)} s`;
+
+function checkSidecar(sidecar: SidecarStatus, version: string, atMs: number): Finding[] {
+  const { name, phase, nacks } = sidecar;
+  const findings: Finding[] = nacks.map(({ resource, name: refused, reason }) => ({
+    level: 'error',
+    what: `${name} refuses ${kindOf(resource)} ${refused}: ${reason}`,
+    mend: 'the last good one serves; mend what was written last',
+  }));
+  if (phase === 'connected') {
+    const mend = `look at its log and at its /ready`;
+    findings.push({ level: 'warning', what: `${name} is connected and not ready`, mend });
+  }
+  if (sidecar.version !== version) {
+    const what = `${name} is of version ${sidecar.version}, its control plane of ${version}`;
+    findings.push({ level: 'warning', what, mend: 'run both from the same release' });
+  }
+  return [...findings, ...checkCertificate(sidecar, atMs)];
+}
+
+function checkCertificate(sidecar: SidecarStatus, atMs: number): Finding[] {
+  const { name, certificateNotAfterMs, certificateLifeMs: lifeMs } = sidecar;
+  if (certificateNotAfterMs === null) return [];
+  const leftMs = certificateNotAfterMs - atMs;
+  if (leftMs >= (lifeMs === null ? ENDING_MS : lifeMs * ENDING_SHARE)) return [];
+  const of = lifeMs === null ? '' : ` of ${secondsOf(lifeMs)}`;
+  const what =
+    leftMs < 0
+      ? `${name}'s certificate has ended`
+      : `${name}'s certificate ends in ${secondsOf(leftMs)}${of}`;
+  return [{ level: 'error', what, mend: 'look why it is not renewed: its log says' }];
+}
+
+function checkMissing({ name, sinceMs }: MissingStatus, atMs: number): Finding[] {
+  if (atMs - sinceMs < SILENT_MS) return [];
+  const what = `${name} left without a word, ${secondsOf(atMs - sinceMs)} ago`;
+  return [{ level: 'warning', what, mend: 'look whether it runs, and reaches the control plane' }];
+}
+
+function checkService({ name, endpoints }: ServiceStatus, sources: readonly SourceStatus[]): Finding[] {
+  // That it has none because its source fails is told with why.
+  const isExplained = sources.some(({ service, state }) => service === name && state === 'failing');
+  if (endpoints > 0 || isExplained) return [];
+  const mend = `start it, or look why it is not ready`;
+  return [{ level: 'error', what: `${name} has no endpoints: calls to it fail`, mend }];
+}
+
+function checkSource(source: SourceStatus, atMs: number): Finding[] {
+  const { service, name, state, endpoints, problem, failingSinceMs, saidAtMs } = source;
+  if (state === 'live') return [];
+  if (state === 'waiting') {
+    const mend = 'look whether it can be reached';
+    return [{ level: 'warning', what: `${service}: ${name} has not said what there is`, mend }];
+  }
+  const since = failingSinceMs === null ? '' : ` for ${secondsOf(atMs - failingSinceMs)}`;
+  const last = saidAtMs === null ? '' : `, as told ${secondsOf(atMs - saidAtMs)} ago`;
+  const mend = endpoints > 0 ? `the ${endpoints} endpoints it had serve on${last}` : 'nobody answers for it';
+  const level = endpoints > 0 ? 'warning' : 'error';
+  return [{ level, what: `${service}: ${name} fails${since}: ${problem}`, mend }];
+}
+
+/** The last part of a type URL: `Cluster`. */
+function kindOf(resource: string): string {
+  return resource.slice(resource.lastIndexOf('.') + 1);
+}

@@ -1,0 +1,60 @@
+// What a mesh tells of itself, for tests of what is made of it.
+
+import type { EdgeStatus, MeshStatus, SidecarStatus } from '../../src/mesh/admin/types.js';
+import { idOf } from './support.js';
+
+/** An edge, as `web` saw it. */
+export function edge(more: Partial<EdgeStatus>): EdgeStatus {
+  return {
+    identity: idOf('web'),
+    direction: 'outbound',
+    peer: '',
+    service: 'basket.shop',
+    port: 3000,
+    protocol: 'http1',
+    mtls: true,
+    requests: 10,
+    failures: {},
+    denied: 0,
+    latencyNs: { p50: 1e6, p95: 2e6, p99: 3e6 },
+    rate: 1,
+    ...more,
+  };
+}
+
+/** A sidecar that is well. */
+export function sidecar(more: Partial<SidecarStatus>): SidecarStatus {
+  return {
+    name: 'basket-1',
+    identity: idOf('basket'),
+    address: '127.0.0.1:40000',
+    inboundAddress: '127.0.0.1:4143',
+    services: [],
+    phase: 'ready',
+    version: '0.1.0',
+    pid: 1,
+    sinceMs: 0,
+    certificateNotAfterMs: 1_000_000,
+    certificateSerial: '1',
+    certificateLifeMs: null,
+    telemetryAtMs: 0,
+    nacks: [],
+    ...more,
+  };
+}
+
+/** A mesh that is well, seen 1 s after 1970 began. */
+export function status(edges: EdgeStatus[], sidecars: SidecarStatus[] = [sidecar({})]): MeshStatus {
+  return {
+    trustDomain: 'mesh.test',
+    version: '0.1.0',
+    isBypassable: false,
+    atMs: 1000,
+    startedAtMs: 0,
+    sidecars,
+    missing: [],
+    services: [],
+    edges,
+    sources: [],
+  };
+}
