@@ -201,7 +201,7 @@ test('sidecars join mesh control by themselves, across its restarts, and leave w
     await control.says(/^basket-1: ready/m);
     await more(requests);
   }
-  await join_(t, control, 'basket', { name: 'odd', ports: `4000=${application}` });
+  const odd = await join_(t, control, 'basket', { name: 'odd', ports: `4000=${application}` });
   await control.says(/^basket: registered: odd offers port 4000, and basket has 3000/m);
   const two = await join_(t, control, 'basket', { application, name: 'basket-2' });
   await control.says(/^basket: 3 endpoints/m);
@@ -224,8 +224,10 @@ test('sidecars join mesh control by themselves, across its restarts, and leave w
   await control.says(/^applied: /m);
   await until('the policy', async () => (await ask(web)).status === 403);
 
-  two.process.signal('SIGTERM');
-  await two.process.exit;
+  for (const last of [odd, two]) {
+    last.process.signal('SIGTERM');
+    await last.process.exit;
+  }
   await control.says(/^basket: 0 endpoints/m);
   const checked = await run(process.execPath, [MESH, 'check', '-o', 'json'], {
     cwd: control.folder,

@@ -20,6 +20,7 @@ function sidecar(name: string, more: Partial<Sidecar> = {}): Sidecar {
     pid: 1,
     sinceMs: 0,
     certificateNotAfterMs: null,
+    certificateSerial: null,
     telemetryAtMs: null,
     nacks: [],
     ...more,

@@ -552,7 +552,12 @@ fn seed(name: &str) -> u64 {
 }
 
 /// Tells the last of what is to be told, and waits until the other side has heard it.
-async fn farewell(Reports { outgoing, mut incoming }: Reports) -> Result<Left, Error> {
+async fn farewell(
+    Reports {
+        outgoing,
+        mut incoming,
+    }: Reports,
+) -> Result<Left, Error> {
     outgoing.end().await?;
     while incoming.receive().await?.is_some() {}
     Ok(Left::Over)
