@@ -109,7 +109,7 @@ test('idle: a stream on which nothing moves ends, and one that moves does not', 
   });
   const proxy = await startEmbedded(
     t,
-    web({ protocol: 'tcp', tcp: server.address, timeouts: { tcpIdle: '500ms' } }),
+    web({ protocol: 'tcp', tcp: server.address, timeouts: { tcpIdle: '2s' } }),
   );
   const idle = await connect(t, proxy.port());
   await idle.send('x');
