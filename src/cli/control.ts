@@ -1,29 +1,29 @@
 /**
  * `mesh control`: the control plane of a mesh file alone, for sidecars that somebody else starts, on this machine or on
- * others; and `mesh token`, by which they get in.
+ * others.
  *
  * SIGTERM or SIGINT ends it. Sidecars go on with what they know.
  */
 
 import path from 'node:path';
 import { type Command, Option } from 'commander';
-import { durationMs } from '../config/formats.js';
 import * as formats from '../config/formats.js';
 import type { ConfigWatcher } from '../config/watch.js';
 import { Orchestrator } from '../controller/orchestrator.js';
 import { replaceFile } from '../controller/state.js';
 import { DEFAULT_CONTROL, type MeshControl } from '../controller/types.js';
 import type { SourceEvent } from '../discovery/types.js';
-import { SOCKET, askToken, findSocket } from '../mesh/admin/client.js';
+import { SOCKET } from '../mesh/admin/client.js';
 import { MeshAdmin } from '../mesh/admin/server.js';
-import type { ServiceStatus } from '../mesh/admin/types.js';
+import type { RevokeRequest, ServiceStatus, TokenRequest } from '../mesh/admin/types.js';
 import { Witness } from '../mesh/admin/witness.js';
 import type { ControlEvent, Sidecar } from '../mesh/control-plane.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import { identityOf } from '../mesh/names.js';
+import { deniedFor } from '../mesh/services.js';
 import { loadCheckedMesh } from './check.js';
 import { ExitCode, type World } from './io.js';
-import { outputOption, socketOption } from './options.js';
+import { outputOption } from './options.js';
 import { type Format, UsageError, errorJson, errorText, hasColours } from './output.js';
 import { packageVersion } from './version.js';
 
@@ -199,8 +199,13 @@ class Control {
       services: () => (settings.shared ? [] : this.#services()),
       edges: () => plane.edges(),
       sources: () => plane.sources(),
-      token: ({ service, ...options }: { service: string; uses: number; ttlMs: number }) =>
-        plane.token(service, options),
+      token: ({ service, ...options }: TokenRequest) => plane.token(service, options),
+      revoke: async ({ whom, undo }: RevokeRequest) => {
+        const revoked = deniedFor(whom, this.#mesh.compiled);
+        if (undo) return { revoked, changed: await plane.allow(revoked) };
+        await plane.revoke(revoked);
+        return { revoked, changed: true };
+      },
     };
     try {
       this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(this.#file), SOCKET));
@@ -289,45 +294,4 @@ function controlLine(event: ControlEvent): string | undefined {
   if (kind === 'rotated') return `certificates: ${(event['changes'] as string[]).join(', ')}`;
   if (kind === 'authorityFailed') return `certificates: ${String(event['reason'])}`;
   return undefined;
-}
-
-interface AskedToken {
-  readonly uses: string;
-  readonly ttl: string;
-  readonly socket?: string;
-  readonly output: Format;
-}
-
-export function addToken(program: Command, world: World, end: (code: ExitCode) => void): void {
-  program
-    .command('token')
-    .description('a token by which sidecars of a service get in')
-    .argument('<service>', 'a service of the mesh file, or a SPIFFE id')
-    .option('--uses <number>', 'how many certificates it is good for', '3')
-    .option('--ttl <duration>', 'how long it is good', '10m')
-    .addOption(socketOption())
-    .addOption(outputOption())
-    .addHelpText(
-      'after',
-      `
-A sidecar that asks again since an answer was lost uses it again.
-
-Examples:
-  mesh token basket > token
-  mesh token basket --uses 100 --ttl 24h`,
-    )
-    .action(async (service: string, { uses, ttl, socket, output }: AskedToken) => {
-      const ttlMs = durationMs(ttl);
-      if (!/^[1-9]\d*$/.test(uses))
-        throw new UsageError([`--uses: expected a number from 1, received ${uses}`]);
-      if (ttlMs === undefined || ttlMs < 1)
-        throw new UsageError([`--ttl: expected a duration such as 10m, received ${ttl}`]);
-      const token = await askToken(socket || findSocket(process.cwd()), {
-        service,
-        uses: Number(uses),
-        ttlMs,
-      });
-      world.stdout.write(output === 'json' ? `${JSON.stringify({ token })}\n` : `${token}\n`);
-      end(ExitCode.ok);
-    });
 }

@@ -1,8 +1,9 @@
 /** The command `mesh`: its commands, and how wrong usage ends. */
 
 import { Command, CommanderError } from 'commander';
+import { addRevoke, addToken } from './access.js';
 import { addCompile } from './compile.js';
-import { addControl, addToken } from './control.js';
+import { addControl } from './control.js';
 import { addExplain } from './explain.js';
 import { ExitCode, type World } from './io.js';
 import { type Format, tellError } from './output.js';
@@ -49,6 +50,7 @@ Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     addUp,
     addControl,
     addToken,
+    addRevoke,
     addRun,
     addValidate,
     addCompile,

@@ -13,9 +13,9 @@ import type { CompiledMesh } from '../mesh/compile.js';
 import type { ControlEvent, Sidecar, StartControlPlane } from '../mesh/control-plane.js';
 import type { Copy } from '../mesh/up/copy.js';
 import { discoveredIssues } from '../mesh/check.js';
-import { identityFor } from '../mesh/services.js';
+import { deniedFor, identityFor } from '../mesh/services.js';
 import { SOCKET } from '../mesh/admin/client.js';
-import type { TokenRequest } from '../mesh/admin/types.js';
+import type { RevokeRequest, TokenRequest } from '../mesh/admin/types.js';
 import { MeshAdmin } from '../mesh/admin/server.js';
 import { Witness } from '../mesh/admin/witness.js';
 import { RunningMesh } from '../mesh/up/running.js';
@@ -204,6 +204,12 @@ export class Up {
       sources: () => [],
       token: ({ service, ...options }: TokenRequest) =>
         control.issueToken(identityFor(service, this.#mesh), options),
+      revoke: async ({ whom, undo }: RevokeRequest) => {
+        const revoked = deniedFor(whom, this.#mesh);
+        if (undo) return { revoked, changed: control.allow(revoked) };
+        control.revoke(revoked);
+        return { revoked, changed: true };
+      },
     };
     try {
       this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(this.#plan.file), SOCKET));

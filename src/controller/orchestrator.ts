@@ -142,9 +142,19 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     await directory.spoken(SETTLE_MS);
     this.#throwIfClosed();
     await this.#serve(listed(listen), issuer);
+    this.#shared?.follow(this.#registry);
     const { addresses } = this.#running();
     this.emit('listening', addresses);
     return addresses;
+  }
+
+  /** Does what another control plane did, too. */
+  #attempt(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#trouble(error);
+    }
   }
 
   /** The issuer that several control planes share. */
@@ -154,11 +164,11 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     this.#shared = new Shared(settings.shared, this.#core.start, settings, {
       tell: (event) => this.emit('source', event),
       renewed: (issuer) => void this.#serveAgain(issuer).catch((error: unknown) => this.#trouble(error)),
+      revoked: (whom) => this.#attempt(() => this.#control?.revoke(whom)),
+      allowed: (whom) => this.#attempt(() => void this.#control?.allow(whom)),
       failed: (error) => this.#trouble(error),
     });
-    const issuer = await this.#shared.issuer();
-    this.#shared.follow(this.#registry);
-    return issuer;
+    return this.#shared.issuer();
   }
 
   /** With another issuer. Sidecars find it again within moments. */
@@ -170,7 +180,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   async #serve(listen: readonly string[], issuer: IssuerPem | undefined): Promise<void> {
-    const { decide, telemetryIntervalMs, plaintextXds } = this.#options;
+    const { telemetryIntervalMs, plaintextXds } = this.#options;
+    const decide = this.#decider();
     const { settings } = this.#mesh;
     this.#endpoints.clear();
     const control = await this.#core.start({
@@ -182,12 +193,31 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       ...(plaintextXds !== undefined && { plaintextXds: listed(plaintextXds) }),
       ...(this.#state && { stateDir: this.#state.authority }),
       ...(issuer && { issuer }),
-      ...(decide && { decide }),
+      ...(decide && { decide, knowsOtherTokens: this.#shared !== undefined }),
       ...(telemetryIntervalMs !== undefined && { telemetryIntervalMs }),
     });
     this.#control = control;
     this.#throwIfClosed();
+    for (const whom of this.#shared?.denied ?? []) control.revoke(whom);
     await this.#keepRoots();
+  }
+
+  /** Who decides about certificates: whoever was named, and of tokens that are shared etcd has the last word. */
+  #decider(): MeshControlOptions['decide'] {
+    const { decide } = this.#options;
+    const shared = this.#shared;
+    if (!shared) return decide;
+    return async ({ otherToken, ...request }) => {
+      const attested = request.proof === 'attestation';
+      const asked = decide
+        ? await decide(request)
+        : attested
+          ? { allow: false as const, reason: `nobody attests ${request.attestation?.kind}` }
+          : { allow: true as const };
+      if (otherToken === undefined || !asked.allow) return asked;
+      const spent = await shared.spend(otherToken, request.identity);
+      return spent.allow ? asked : spent;
+    };
   }
 
   async apply(config: MeshConfig | LoadedMesh): Promise<number> {
@@ -277,22 +307,25 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     await this.#state?.write('roots.pem', this.roots());
   }
 
-  token(service: string, options: TokenOptions = {}): string {
+  async token(service: string, options: TokenOptions = {}): Promise<string> {
     const { uses = TOKEN.uses, ttlMs = TOKEN.ttlMs } = options;
     const identity = identityFor(service, this.#mesh);
-    return this.#running().issueToken(identity, { uses, ttlMs });
+    const control = this.#running();
+    return this.#shared?.token(identity, { uses, ttlMs }) ?? control.issueToken(identity, { uses, ttlMs });
   }
 
   roots(): string {
     return this.#running().bundle();
   }
 
-  revoke(whom: string): void {
+  async revoke(whom: string): Promise<void> {
     this.#running().revoke(whom);
+    await this.#shared?.revoke(whom);
   }
 
-  allow(whom: string): boolean {
-    return this.#running().allow(whom);
+  async allow(whom: string): Promise<boolean> {
+    const here = this.#running().allow(whom);
+    return (await this.#shared?.allow(whom)) || here;
   }
 
   rotateIssuer(): void {

@@ -3,19 +3,25 @@
  *
  *     PREFIX authority                 root and issuer, encrypted: all sign with it
  *     PREFIX sidecars/INSTANCE/...     who is connected to which of them, as long as that one lives
+ *     PREFIX tokens/...                tokens that may be spent, at any of them
+ *     PREFIX denied/...                who is revoked, at all of them
  *
- * The mesh file and sources are the same for all. What one alone knows are the tokens that it gave, and revocations.
+ * The mesh file and sources are the same for all.
  */
 
 import { createHash, randomUUID } from 'node:crypto';
 import { Announcer } from '../discovery/etcd-announce.js';
-import { accessTo, etcdSource, pause } from '../discovery/etcd.js';
+import { accessTo, pause } from '../discovery/etcd-access.js';
+import type { EtcdAccess } from '../discovery/etcd-client.js';
+import { etcdSource } from '../discovery/etcd.js';
 import { Feed } from '../discovery/feed.js';
 import type { Registry } from '../discovery/registered.js';
 import type { SourceEvent, SourceStatus } from '../discovery/types.js';
-import { StateError } from '../errors.js';
-import type { StartControlPlane } from '../mesh/control-plane.js';
+import { OptionError, StateError } from '../errors.js';
+import type { Decision, StartControlPlane, TokenOptions } from '../mesh/control-plane.js';
 import type { MeshSettings, SharedPlan } from '../mesh/services.js';
+import { SharedDenied } from './shared-denied.js';
+import { SharedTokens } from './shared-tokens.js';
 import { type IssuerPem, Vault, makeIssuer, readKey } from './vault.js';
 
 /** How often it is looked whether the issuer is another one, or is to be renewed: its life is months. */
@@ -30,6 +36,10 @@ export interface SharedEvents {
   tell(event: SourceEvent): void;
   /** All sign with another issuer now. */
   renewed(issuer: IssuerPem): void;
+  /** Another control plane has revoked somebody. */
+  revoked(whom: string): void;
+  /** Another one has taken a revocation back. */
+  allowed(whom: string): void;
   failed(error: unknown): void;
 }
 
@@ -42,7 +52,9 @@ export class Shared {
   readonly #instance = randomUUID();
   readonly #end = new AbortController();
   #issuer: IssuerPem | undefined;
+  readonly #tokens: SharedTokens;
   #timer: NodeJS.Timeout | undefined;
+  #denied: SharedDenied | undefined;
   #feed: Feed | undefined;
   #announcer: Announcer | undefined;
 
@@ -51,6 +63,7 @@ export class Shared {
     this.#start = start;
     this.#settings = settings;
     this.#events = events;
+    this.#tokens = new SharedTokens(`${options.etcd.prefix}tokens/`, this.#end.signal);
   }
 
   /** The issuer of all. Waits for etcd for a while. */
@@ -93,11 +106,68 @@ export class Shared {
       changed: () => registry.told([...(this.#feed?.endpoints ?? [])]),
       tell: (event) => this.#events.tell(event),
     });
+    this.#denied = new SharedDenied(
+      { ...this.#options.etcd, prefix: `${this.#options.etcd.prefix}denied/` },
+      this.#events,
+    );
     this.#timer = setInterval(
       () => void this.#look().catch((error: unknown) => this.#events.failed(error)),
       LOOK_MS,
     );
     this.#timer.unref();
+  }
+
+  /**
+   * A token that opens at any of the control planes.
+   *
+   * @throws {OptionError} it would be good for too much
+   * @throws {EtcdError} no member of etcd answers
+   */
+  token(identity: string, options: TokenOptions): Promise<string> {
+    return this.#ask((access) => this.#tokens.issue(access, identity, options));
+  }
+
+  /** Uses a token once, by its SHA-256. */
+  spend(hash: string, identity: string): Promise<Decision> {
+    return this.#ask((access) => this.#tokens.spend(access, hash, identity));
+  }
+
+  /** Whom others have revoked, as far as it is known yet. */
+  get denied(): Iterable<string> {
+    return this.#denied?.all ?? [];
+  }
+
+  /**
+   * Tells the others. Resolves when etcd knows it.
+   *
+   * @throws {EtcdError} no member of etcd answers
+   */
+  async revoke(whom: string): Promise<void> {
+    await this.#ask(async (access) => {
+      await this.#denied?.revoke(access, whom);
+      await this.#tokens.revoke(access, whom);
+    });
+  }
+
+  /**
+   * Tells the others that a revocation is taken back; whether etcd knew of it.
+   *
+   * @throws {EtcdError} no member of etcd answers
+   */
+  async allow(whom: string): Promise<boolean> {
+    return (await this.#ask(async (access) => this.#denied?.allow(access, whom))) ?? false;
+  }
+
+  /** Asks one member, and those behind it when it does not answer. */
+  async #ask<T>(work: (access: EtcdAccess) => Promise<T>): Promise<T> {
+    const { etcd } = this.#options;
+    for (let turn = 0; ; turn += 1) {
+      try {
+        return await work(await accessTo(turn, etcd, this.#end.signal));
+      } catch (error) {
+        if (error instanceof OptionError || turn + 1 >= etcd.endpoints.length) throw error;
+      }
+    }
   }
 
   status(): SourceStatus[] {
@@ -107,7 +177,7 @@ export class Shared {
   async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#end.abort();
-    await Promise.all([this.#announcer?.close(), this.#feed?.stop()]);
+    await Promise.all([this.#announcer?.close(), this.#feed?.stop(), this.#denied?.close()]);
   }
 
   async #look(): Promise<void> {
@@ -121,8 +191,7 @@ export class Shared {
 
   async #vault(turn: number): Promise<Vault> {
     const { etcd, keyFile } = this.#options;
-    const url = etcd.endpoints[turn % etcd.endpoints.length] ?? '';
-    const access = await accessTo(url, etcd, this.#end.signal);
+    const access = await accessTo(turn, etcd, this.#end.signal);
     return new Vault(access, `${etcd.prefix}authority`, await readKey(keyFile), this.#end.signal);
   }
 }

@@ -78,17 +78,29 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
    */
   apply(config: MeshConfig | LoadedMesh): Promise<number>;
   /**
-   * A token by which a sidecar of a service, or of a SPIFFE id, gets its first certificate.
+   * A token by which a sidecar of a service, or of a SPIFFE id, gets its first certificate. Control planes that share an
+   * etcd share their tokens.
    *
    * @throws {OptionError} there is no such service
+   * @throws {EtcdError} etcd is shared, and does not answer
    */
-  token(service: string, options?: TokenOptions): string;
+  token(service: string, options?: TokenOptions): Promise<string>;
   /** The roots that sidecars have to trust, in PEM. They change when a root is replaced: event `control`, `rotated`. */
   roots(): string;
-  /** Believes an identity, or the certificate of a serial number, no more; what is open to it is closed. */
-  revoke(whom: string): void;
-  /** Takes a revocation back; whether there was one. */
-  allow(whom: string): boolean;
+  /**
+   * Believes an identity, or the certificate of a serial number, no more; what is open to it is closed. Resolves when those
+   * know it, too, that share an etcd with this one.
+   *
+   * @throws {OptionError} it is neither
+   * @throws {EtcdError} etcd is shared, and does not answer: it holds here alone
+   */
+  revoke(whom: string): Promise<void>;
+  /**
+   * Takes a revocation back; whether there was one.
+   *
+   * @throws {EtcdError} etcd is shared, and does not answer: it holds here alone
+   */
+  allow(whom: string): Promise<boolean>;
   /** Replaces the issuer of certificates. */
   rotateIssuer(): void;
   /** Begins to replace the root, in steps that wait until everybody knows the new one. */

@@ -5,8 +5,8 @@
  * announced have that long to say the same elsewhere.
  */
 
+import { type EtcdOptions, accessTo, pause } from './etcd-access.js';
 import { type EtcdAccess, EtcdError, ask, base64 } from './etcd-client.js';
-import { type EtcdOptions, accessTo, pause } from './etcd.js';
 
 /** How long a lease lives without its process: longer than a sidecar takes to find another control plane. */
 export const LEASE_S = 30;
@@ -47,9 +47,8 @@ export class Announcer {
   async #run(): Promise<void> {
     const { signal } = this.#end;
     for (let turn = 0; !signal.aborted; turn += 1) {
-      const url = this.#options.endpoints[turn % this.#options.endpoints.length] ?? '';
       try {
-        await this.#live(await accessTo(url, this.#options, signal), signal);
+        await this.#live(await accessTo(turn, this.#options, signal), signal);
       } catch (error) {
         if (signal.aborted) return;
         const problem = String(error);

@@ -55,6 +55,8 @@ export interface CertificateRequest {
   readonly proof: 'certificate' | 'token' | 'attestation';
   /** What a platform says, which nobody has looked at yet. */
   readonly attestation?: { readonly kind: string; readonly evidence: Uint8Array };
+  /** The SHA-256 of a token that this control plane has not made, which nobody has looked at yet. */
+  readonly otherToken?: string;
   /** Where it comes from. */
   readonly address: string;
 }
@@ -105,6 +107,8 @@ export interface ControlPlaneOptions {
   readonly telemetryIntervalMs?: number;
   /** Decides about certificates; tokens and good certificates are enough without. */
   readonly decide?: (request: CertificateRequest) => Decision | Promise<Decision>;
+  /** Whether `decide` knows of tokens that this control plane has not made; they are refused otherwise. */
+  readonly knowsOtherTokens?: boolean;
   /** Is told what happens. */
   readonly onEvent: (event: ControlEvent) => void;
 }

@@ -105,7 +105,7 @@ class CoreControlPlane implements ControlPlane {
 
   /** Whoever fails to decide has denied. */
   async #answer(event: ControlEvent): Promise<void> {
-    const { number, identity, proof, attestation, evidence, address } = event;
+    const { number, identity, proof, attestation, evidence, token, address } = event;
     let decision: Decision;
     try {
       decision = (await this.#decide?.({
@@ -114,6 +114,7 @@ class CoreControlPlane implements ControlPlane {
         ...(attestation !== null && {
           attestation: { kind: String(attestation), evidence: Buffer.from(evidence as number[]) },
         }),
+        ...(token !== null && { otherToken: String(token) }),
         address: String(address),
       })) ?? { allow: false, reason: 'nobody decides' };
     } catch (error) {

@@ -6,8 +6,11 @@ import { listed } from '../config/compile-values.js';
 import { OptionError } from '../errors.js';
 import { isSpiffeId } from './formats.js';
 import { DEFAULT_PORT, type MeshNames, identityOf } from './names.js';
-import type { EtcdOptions } from '../discovery/etcd.js';
+import type { EtcdOptions } from '../discovery/etcd-access.js';
 import type { DiscoverConfig, EtcdConfig, MeshConfig, ServiceConfig } from './types.js';
+
+/** The serial number of a certificate, as the control plane and openssl write it. */
+const SERIAL = /^(?:[0-9a-f]{2}:?)+$/i;
 
 export type Protocol = 'auto' | 'http1' | 'http2' | 'tcp';
 
@@ -122,6 +125,19 @@ export function identityFor(
   if (!names.includes(whom))
     throw new OptionError('service', `one of ${names.join(', ')}, or a SPIFFE id`, whom);
   return identityOf(whom, settings);
+}
+
+/**
+ * Whom to revoke: the identity of a service, or what is one already, or the serial number of a certificate.
+ *
+ * @throws {OptionError} when it is none of these
+ */
+export function deniedFor(
+  whom: string,
+  mesh: { readonly services: readonly Service[]; readonly settings: MeshNames },
+): string {
+  const isService = mesh.services.some(({ name, outside }) => name === whom && !outside);
+  return SERIAL.test(whom) && !isService ? whom : identityFor(whom, mesh);
 }
 
 /** Whether a service is outside of the mesh. Who does not say so is inside, and has an identity to prove. */

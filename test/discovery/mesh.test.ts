@@ -217,6 +217,12 @@ test('sidecars join mesh control by themselves, across its restarts, and leave w
   t.regex(await control.run('config', 'basket-2'), new RegExp(`inbound: ${two.address}`));
   t.regex(await control.run('edges'), /sa\/web\tbasket\.default:3000/);
 
+  const web_ = 'spiffe://mesh.local/ns/default/sa/web';
+  t.is(await control.run('revoke', 'web'), `${web_}: revoked\n`);
+  await until('it is not believed', async () => (await ask(web)).status === 502);
+  t.is(await control.run('revoke', 'web', '--undo'), `${web_}: believed again\n`);
+  await until('it is believed again', async () => (await ask(web)).status === 200);
+
   writeFileSync(
     join(control.folder, 'mesh.yaml'),
     'services: { web: {}, basket: { port: 3000 } }\npolicies: [{ to: basket, from: basket, allow: true }]\n',

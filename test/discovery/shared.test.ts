@@ -4,11 +4,11 @@ import { X509Certificate } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { StateError } from '../../src/errors.js';
+import { OptionError, StateError } from '../../src/errors.js';
 import { isDue, makeIssuer, seal, unseal } from '../../src/controller/vault.js';
 import { createControlPlane } from '../../src/index.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
-import { ask, freePort, load, startMeshSidecar } from '../mesh/support.js';
+import { type JoinOptions, ask, freePort, load, startMeshSidecar } from '../mesh/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { type Running, must, start } from '../support/processes.js';
@@ -85,7 +85,8 @@ test('one of two is killed under load: sidecars go to the other, and no request 
   t.deepEqual((await requests.stop()).bad, []);
 });
 
-test('a drained sidecar of another control plane is gone from this one', async (t) => {
+/** Two control planes in this process, over one etcd. */
+async function planes(t: ExecutionContext) {
   const etcd = await Etcd.start(t);
   const folder = temporaryFolder(t);
   const keyFile = join(folder, 'operator.key');
@@ -93,7 +94,7 @@ test('a drained sidecar of another control plane is gone from this one', async (
   const shared = { etcd: { endpoints: etcd.url, prefix: '/mesh/control/' }, keyFile };
   const open = async () => {
     const plane = createControlPlane(
-      { mesh: { shared }, services: { basket: {} } },
+      { mesh: { shared }, services: { basket: {}, web: {} } },
       { listen: '127.0.0.1:0' },
     );
     t.teardown(() => plane.close());
@@ -101,18 +102,37 @@ test('a drained sidecar of another control plane is gone from this one', async (
     plane.on('endpoints', (_, count) => counts.push(count));
     return { plane, counts, addresses: await plane.listen() };
   };
-  const [one, two] = [await open(), await open()];
-  t.is(one.plane.roots(), two.plane.roots());
+  const both = [await open(), await open()] as const;
   const trustAnchors = join(folder, 'roots.pem');
-  const token = join(folder, 'token');
-  writeFileSync(trustAnchors, one.plane.roots());
-  writeFileSync(token, one.plane.token('basket'), { mode: 0o600 });
-  const sidecar = await startMeshSidecar(t, {
-    identity: 'spiffe://mesh.local/ns/default/sa/basket',
-    name: 'basket',
-    control: one.addresses,
-    trustAnchors,
-    token,
+  writeFileSync(trustAnchors, both[0].plane.roots());
+  const joins = (
+    service: string,
+    at: (typeof both)[number],
+    text: string,
+    more: Pick<JoinOptions, 'ports' | 'flags' | 'ready'> = {},
+  ) => {
+    const token = join(temporaryFolder(t), 'token');
+    writeFileSync(token, text, { mode: 0o600 });
+    const identity = idOf(service);
+    return startMeshSidecar(t, {
+      identity,
+      name: service,
+      control: at.addresses,
+      trustAnchors,
+      token,
+      ...more,
+    });
+  };
+  return { both, joins };
+}
+
+const idOf = (service: string): string => `spiffe://mesh.local/ns/default/sa/${service}`;
+
+test('a drained sidecar of another control plane is gone from this one', async (t) => {
+  const { both, joins } = await planes(t);
+  const [one, two] = both;
+  t.is(one.plane.roots(), two.plane.roots());
+  const sidecar = await joins('basket', one, await one.plane.token('basket'), {
     ports: '80=127.0.0.1:1',
     flags: { '--lame-duck': '1s' },
   });
@@ -121,6 +141,43 @@ test('a drained sidecar of another control plane is gone from this one', async (
   // The other one hears that it drains, and 10 s later that it is gone.
   await until('both know that it left', () => one.counts.at(-1) === 0 && two.counts.at(-1) === 0);
   t.pass();
+});
+
+test('a token opens at any control plane, and as often as it says', async (t) => {
+  const { both, joins } = await planes(t);
+  const [one, two] = both;
+  const token = await one.plane.token('web', { uses: 2 });
+  const thief = await joins('basket', two, token, { ready: false });
+  await thief.process.said(/the token is for another identity/);
+  for (const plane of both) await joins('web', plane, token);
+  const third = await joins('web', two, token, { ready: false });
+  await third.process.said(/the token is not known/);
+  await t.throwsAsync(one.plane.token('web', { uses: 0 }), { instanceOf: OptionError, message: /^uses: / });
+  await t.throwsAsync(one.plane.token('web', { ttlMs: 1e12 }), {
+    instanceOf: OptionError,
+    message: /^ttlMs: /,
+  });
+});
+
+test('a revocation holds at all control planes, and so does its end', async (t) => {
+  const { both, joins } = await planes(t);
+  const [one, two] = both;
+  const application = (await httpOrigin(t)).address;
+  await joins('basket', one, await one.plane.token('basket'), { ports: `80=${application}` });
+  const web = await joins('web', one, await one.plane.token('web'));
+  const answers = (status: number) => until(`${status}`, async () => (await ask(web)).status === status);
+  await answers(200);
+  const spare = await two.plane.token('web');
+  await two.plane.revoke(idOf('web'));
+  // Its handshake is refused.
+  await answers(502);
+  const late = await joins('web', one, spare, { ready: false });
+  await late.process.said(/revoked: the identity was revoked/);
+  t.true(await one.plane.allow(idOf('web')));
+  await answers(200);
+  // What was revoked is spent.
+  await late.process.said(/the token is not known/);
+  t.false(await two.plane.allow(idOf('web')));
 });
 
 test('what etcd holds is secret, whole and in its place', async (t) => {

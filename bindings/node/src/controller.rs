@@ -44,6 +44,9 @@ struct Wanted {
     /// Whether JavaScript decides about certificates.
     #[serde(default)]
     decides: bool,
+    /// Whether it knows of tokens of other control planes.
+    #[serde(default)]
+    knows_other_tokens: bool,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +82,7 @@ struct Asked {
     told: Arc<Told>,
     waiting: Waiting,
     count: AtomicU64,
+    knows_other_tokens: bool,
 }
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Decision>>>>;
@@ -98,6 +102,10 @@ impl Decisions for Asked {
             Proof::Attestation { kind, evidence } => (Some(kind.clone()), Some(evidence.clone())),
             _ => (None, None),
         };
+        let token = match &attempt.proof {
+            Proof::OtherToken(hash) => Some(hash.to_string()),
+            _ => None,
+        };
         let question = json!({
             "kind": "decide",
             "number": number,
@@ -105,6 +113,7 @@ impl Decisions for Asked {
             "proof": attempt.proof.as_str(),
             "attestation": kind,
             "evidence": evidence,
+            "token": token,
             "address": attempt.address.to_string(),
         });
         let status = self
@@ -116,6 +125,10 @@ impl Decisions for Asked {
             }
             answered.await.unwrap_or_else(|_| deny("nobody decided"))
         })
+    }
+
+    fn knows_other_tokens(&self) -> bool {
+        self.knows_other_tokens
     }
 }
 
@@ -163,6 +176,7 @@ impl NativeController {
                 told: Arc::clone(&told),
                 waiting: Arc::clone(&waiting),
                 count: AtomicU64::new(0),
+                knows_other_tokens: wanted.knows_other_tokens,
             }),
             false => Arc::new(TokensAlone),
         };

@@ -2,7 +2,8 @@
 //!
 //! A [`Decisions`] does, which is somebody else's code. It is asked about every request that is not refused anyway: by a
 //! bad token, for an identity that is revoked or the control plane's own, for another trust domain. It can only narrow:
-//! what a token or a certificate speaks for is all that it can be allowed.
+//! what a token or a certificate speaks for is all that it can be allowed. What it alone can judge are attestations, and
+//! tokens of other control planes where it knows of those.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use mesh_identity::Peer;
+use mesh_identity::token::{SpendError, TokenHash};
 use mesh_model::spiffe::SpiffeId;
 
 /// A request for a certificate.
@@ -30,6 +32,8 @@ pub enum Proof {
     Certificate(Peer),
     /// A token for this identity that can be spent.
     Token,
+    /// A token that this control plane has not made: another one may have. Nobody has looked at it yet.
+    OtherToken(TokenHash),
     /// What a platform says, which nobody has looked at yet.
     Attestation {
         /// Which attestor is to look at it.
@@ -44,7 +48,7 @@ impl Proof {
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Certificate(_) => "certificate",
-            Self::Token => "token",
+            Self::Token | Self::OtherToken(_) => "token",
             Self::Attestation { .. } => "attestation",
         }
     }
@@ -72,6 +76,12 @@ pub type Deciding<'a> = Pin<Box<dyn Future<Output = Decision> + Send + 'a>>;
 pub trait Decisions: Send + Sync + 'static {
     /// Decides. Who takes too long has denied.
     fn decide(&self, attempt: Attempt) -> Deciding<'_>;
+
+    /// Whether it knows of tokens that this control plane has not made. Otherwise they are refused without a question,
+    /// which is the default.
+    fn knows_other_tokens(&self) -> bool {
+        false
+    }
 }
 
 /// The default: tokens and certificates are enough, and nobody looks at what platforms say.
@@ -82,6 +92,9 @@ impl Decisions for TokensAlone {
     fn decide(&self, attempt: Attempt) -> Deciding<'_> {
         Box::pin(std::future::ready(match attempt.proof {
             Proof::Certificate(_) | Proof::Token => Decision::Allow { ttl: None },
+            Proof::OtherToken(_) => Decision::Deny {
+                reason: SpendError::Unknown.to_string(),
+            },
             Proof::Attestation { kind, .. } => Decision::Deny {
                 reason: format!("nobody attests {kind}"),
             },

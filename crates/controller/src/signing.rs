@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use mesh_identity::authority::{Authority, MAX_TTL, SignError};
-use mesh_identity::token::{MakeError, Tokens};
+use mesh_identity::token::{MakeError, SpendError, TokenHash, Tokens};
 use mesh_identity::{Csr, Denied, DenyList};
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::message::{SignRequest, SignResponse};
@@ -134,6 +134,20 @@ impl Signing {
         answer
     }
 
+    /// What a token is worth.
+    fn spoken_by_token(&self, token: &str, id: &SpiffeId, now: SystemTime) -> Result<Proof, Status> {
+        let error = match self.state().tokens.check(token, Some(id), now) {
+            Ok(_) => return Ok(Proof::Token),
+            Err(error) => error,
+        };
+        match TokenHash::of(token) {
+            Some(hash) if error == SpendError::Unknown && self.decisions.knows_other_tokens() => {
+                Ok(Proof::OtherToken(hash))
+            }
+            _ => Err(token_error(error)),
+        }
+    }
+
     async fn answer(
         &self,
         caller: &Caller,
@@ -164,12 +178,8 @@ impl Signing {
         let proof = if let Some(peer) = renewed {
             Proof::Certificate(peer.clone())
         } else if !request.token.is_empty() {
-            let spoken = self.state().tokens.check(&request.token, Some(&id), now);
-            spoken.map_err(|error| {
-                audit.proof = "token";
-                Status::new(Code::PermissionDenied, format!("{}: {error}", error.as_str()))
-            })?;
-            Proof::Token
+            audit.proof = "token";
+            self.spoken_by_token(&request.token, &id, now)?
         } else if let Some(attestation) = request.attestation {
             Proof::Attestation {
                 kind: attestation.kind,
@@ -203,9 +213,9 @@ impl Signing {
         }
         if is_token {
             // It may have been spent meanwhile.
-            tokens.check(&request.token, Some(&id), now).map_err(|error| {
-                Status::new(Code::PermissionDenied, format!("{}: {error}", error.as_str()))
-            })?;
+            tokens
+                .check(&request.token, Some(&id), now)
+                .map_err(token_error)?;
         }
         let signed = match ttl {
             Some(ttl) => authority.sign_for(&csr, &id, ttl, now),
@@ -228,6 +238,10 @@ impl Signing {
             not_after: i64::try_from(seconds).unwrap_or(i64::MAX),
         })
     }
+}
+
+fn token_error(error: SpendError) -> Status {
+    Status::new(Code::PermissionDenied, format!("{}: {error}", error.as_str()))
 }
 
 fn sign_error(error: &SignError) -> Status {

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs';
 import { request } from 'node:http';
 import path from 'node:path';
-import type { MeshStatus, TokenRequest } from './types.js';
+import type { MeshStatus, RevokeAnswer, RevokeRequest, TokenRequest } from './types.js';
 
 /** Where `mesh up` and `mesh control` answer, beside their mesh file. */
 export const SOCKET = path.join('.mesh', 'control.sock');
@@ -54,6 +54,15 @@ export async function askStatus(socketPath: string): Promise<MeshStatus> {
 export async function askToken(socketPath: string, wanted: TokenRequest): Promise<string> {
   const { token } = (await ask(socketPath, 'POST', '/v1/token', wanted)) as { token: string };
   return token;
+}
+
+/**
+ * Asks a mesh to believe somebody no more, or again.
+ *
+ * @throws {NoAnswerError} there is none
+ */
+export async function askRevoke(socketPath: string, wanted: RevokeRequest): Promise<RevokeAnswer> {
+  return (await ask(socketPath, 'POST', '/v1/revoke', wanted)) as RevokeAnswer;
 }
 
 function ask(socketPath: string, method: string, path_: string, body?: object): Promise<unknown> {

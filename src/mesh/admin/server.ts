@@ -11,7 +11,14 @@ import { dirname } from 'node:path';
 import { text as bodyOf } from 'node:stream/consumers';
 import type { SourceStatus } from '../../discovery/types.js';
 import type { Edge, Sidecar } from '../control-plane.js';
-import type { MeshStatus, MissingStatus, ServiceStatus, TokenRequest } from './types.js';
+import type {
+  MeshStatus,
+  MissingStatus,
+  RevokeAnswer,
+  RevokeRequest,
+  ServiceStatus,
+  TokenRequest,
+} from './types.js';
 
 /** Rates are over the last seconds. */
 const WINDOW_MS = 30_000;
@@ -35,7 +42,9 @@ export interface MeshSource {
   edges(): readonly Edge[];
   sources(): readonly SourceStatus[];
   /** A token for a service. @throws when there is no such service */
-  token(request: TokenRequest): string;
+  token(request: TokenRequest): string | Promise<string>;
+  /** Believes somebody no more, or again. @throws when there is nobody of that name */
+  revoke(request: RevokeRequest): Promise<RevokeAnswer>;
 }
 
 interface Look {
@@ -81,8 +90,9 @@ export class MeshAdmin {
       const asked = `${request.method} ${request.url}`;
       if (asked === 'GET /v1/status') say(200, this.status());
       else if (asked === 'POST /v1/token')
-        say(200, { token: this.#source.token(await tokenRequest(request)) });
-      else say(404, { error: 'there is GET /v1/status and POST /v1/token' });
+        say(200, { token: await this.#source.token(await tokenRequest(request)) });
+      else if (asked === 'POST /v1/revoke') say(200, await this.#source.revoke(await revokeRequest(request)));
+      else say(404, { error: 'there is GET /v1/status, POST /v1/token and POST /v1/revoke' });
     } catch (error) {
       say(400, { error: error instanceof Error ? error.message : String(error) });
     }
@@ -130,10 +140,20 @@ export class MeshAdmin {
   }
 }
 
-async function tokenRequest(request: IncomingMessage): Promise<TokenRequest> {
+async function read(request: IncomingMessage): Promise<unknown> {
   if (Number(request.headers['content-length'] ?? Infinity) > MAX_BODY)
     throw new Error('the request is too long');
-  const { service, uses, ttlMs } = JSON.parse(await bodyOf(request)) as Partial<TokenRequest>;
+  return JSON.parse(await bodyOf(request));
+}
+
+async function revokeRequest(request: IncomingMessage): Promise<RevokeRequest> {
+  const { whom, undo } = (await read(request)) as Partial<RevokeRequest>;
+  if (typeof whom !== 'string' || typeof undo !== 'boolean') throw new Error('expected whom and undo');
+  return { whom, undo };
+}
+
+async function tokenRequest(request: IncomingMessage): Promise<TokenRequest> {
+  const { service, uses, ttlMs } = (await read(request)) as Partial<TokenRequest>;
   if (typeof service !== 'string' || !Number.isInteger(uses) || !Number.isInteger(ttlMs))
     throw new Error('expected service, uses and ttlMs');
   return { service, uses: Number(uses), ttlMs: Number(ttlMs) };

@@ -92,3 +92,18 @@ export interface TokenRequest {
   /** How long, 30 days at most. */
   readonly ttlMs: number;
 }
+
+/** Somebody to be believed no more, or again. */
+export interface RevokeRequest {
+  /** A service, a SPIFFE id, or the serial number of a certificate. */
+  readonly whom: string;
+  readonly undo: boolean;
+}
+
+/** What became of it. */
+export interface RevokeAnswer {
+  /** The SPIFFE id or the serial number. */
+  readonly revoked: string;
+  /** Whether anything is another now. */
+  readonly changed: boolean;
+}
