@@ -329,12 +329,12 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     .await
 }
 
-/// Whether a request that was let in may go on: policy would let it in now, and by no other rule than then.
+/// Whether a request that was let in may go on: policy would let it in now, and the rule that did takes no less.
 #[cold]
 fn is_still_allowed<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, forward: &Forward) -> bool {
     let plan = cx.listener.plan();
-    let policy = plan.policy.as_ref();
-    if plan.has_revoked(cx.peer) || policy.is_some_and(|policy| !policy.keeps(forward.rule)) {
+    let (before, policy) = (cx.plan.policy.as_ref(), plan.policy.as_ref());
+    if plan.has_revoked(cx.peer) || policy.is_some_and(|policy| !policy.keeps(before, forward.rule)) {
         return false;
     }
     let mut normal = Vec::new();
