@@ -46,11 +46,17 @@ impl<N: Net> Relay<'_, N> {
         } = self.from;
         // It may have changed since it was let in: the first look judges.
         let judged = Cell::new(None);
-        let barred = || {
+        let barred = |server: &N::Stream| {
             let judgement = Some(listener.judgement());
-            let as_before = judged.replace(judgement) == judgement;
-            let may = as_before || listener.plan().still(plan, self.from.peer, self.admitted);
-            (!may).then_some(Reason::Denied)
+            if judged.replace(judgement) == judgement {
+                return None;
+            }
+            if !listener.plan().still(plan, self.from.peer, self.admitted) {
+                return Some(Reason::Denied);
+            }
+            thread
+                .leads_to_revoked(server)
+                .then_some(Reason::UpstreamCertificate)
         };
         let bounds = Bounds {
             barred: &barred,

@@ -31,6 +31,10 @@ const TRIES: u32 = 3;
 /// write.
 const HALF_CLOSED_GRACE: Nanos = 5_000_000_000;
 
+/// Why a request ends whose server was revoked while it was under way, and what else is said: the reason is that of
+/// handshakes.
+const REVOKED: (Reason, &str) = (Reason::UpstreamCertificate, "revoked");
+
 /// How a try ended when it did not end the exchange.
 pub(super) enum Failure {
     /// Another try may do better.
@@ -240,7 +244,8 @@ impl<N: Net> Try<'_, N> {
                 ) {
                     in_flight.finish(now, Verdict::Failure);
                 }
-                Err(Failure::Final(reason, Detail::default()))
+                let token = Some(REVOKED.1).filter(|_| reason == REVOKED.0);
+                Err(Failure::Final(reason, Detail { token, reset: None }))
             }
         }
     }
@@ -304,6 +309,9 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
             judgement = judged;
             if !is_still_allowed(cx, down, forward) {
                 return Poll::Ready(Err(Reason::Denied));
+            }
+            if up.leads_to(|server| cx.thread.has_revoked(server)) {
+                return Poll::Ready(Err(REVOKED.0));
             }
         }
         let drain = cx.listener.drain_deadline();

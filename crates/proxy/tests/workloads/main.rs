@@ -1,12 +1,11 @@
 //! Do two proxies with identities carry what one workload says to another, and nothing else?
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod revoked;
 mod support;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use mesh_identity::{Denied, DenyList};
 use mesh_proxy::proxy::{Change, Proxy};
 use mesh_proxy::telemetry::json;
 use mesh_store::{Batch, Names};
@@ -312,35 +311,6 @@ fn an_upgraded_request_is_judged_by_who_calls_and_by_what_is_new() {
     resources["policies"] = json!([old, allow("a", &["till"])]);
     apply(&basket, &resources);
     of_till.ends();
-}
-
-#[test]
-fn who_is_revoked_is_cut_off() {
-    let mesh = Mesh::new();
-    let identity = mesh.workload("basket");
-    let basket = proxy(Arc::clone(&identity));
-    let at = apply(&basket, &inbound(application(), json!([])))[0];
-    let (web, till) = (proxy(mesh.workload("web")), proxy(mesh.workload("till")));
-    let of_web = apply(&web, &outbound(at, "basket", 3000));
-    let of_till = apply(&till, &outbound(at, "basket", 3000));
-    let mut web_http = Open::new(of_web[0], HALF, "half");
-    let mut web_tcp = Open::new(of_web[1], "hello\n", "echo:hello\n");
-    let mut till_tcp = Open::new(of_till[1], "hello\n", "echo:hello\n");
-    let mut denied = DenyList::new();
-    denied
-        .deny(
-            Denied::Id(id("web").parse().unwrap()),
-            None,
-            std::time::SystemTime::now(),
-        )
-        .unwrap();
-    identity.set_denied(Arc::new(denied));
-    basket.judge_again();
-    web_http.ends();
-    web_tcp.ends();
-    till_tcp.says("again\n", "echo:again\n");
-    let answer = get(of_web[0], "/", "");
-    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
 }
 
 #[test]
