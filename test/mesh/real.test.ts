@@ -64,6 +64,17 @@ test('a name leads to a workload, whose application is told who calls', async (t
     mesh.control.edges().find(({ direction, requests }) => direction === 'outbound' && requests === 4),
   );
   t.like(edge, { identity: idOf('web'), service: 'basket.shop', port: 3000, mtls: true });
+  const called = await until('the edge as the called sees it', () =>
+    mesh.control.edges().find(({ direction, requests }) => direction === 'inbound' && requests === 4),
+  );
+  const told = {
+    identity: idOf('basket'),
+    peer: idOf('web'),
+    service: 'basket.shop',
+    port: 3000,
+    mtls: true,
+  };
+  t.like(called, told);
   const ends = await numberOf(
     web,
     /^mesh_certificate_expiry_timestamp_seconds\{kind="workload",name="[^"]+"\} (\d+)$/m,
@@ -76,6 +87,27 @@ test('a name leads to a workload, whose application is told who calls', async (t
       ['web', 'ready'],
     ],
   );
+});
+
+test('who comes without TLS is nobody, let in or not', async (t) => {
+  const { mesh, web, basket } = await shop(t);
+  const plain = () => request(basket.inbound, { headers: { 'x-mesh-peer': idOf('web') } });
+  t.is((await plain()).status, 403);
+  mesh.protect('basket', [], 'allow');
+  await until('the policy', async () => (await plain()).status === 200);
+  t.is((await plain()).text, '1.1 / undefined');
+  t.is((await ask(web)).status, 200);
+  const inbound = () => mesh.control.edges().filter(({ direction }) => direction === 'inbound');
+  await until('both edges', () => inbound().some(({ mtls }) => mtls) && inbound().some(({ mtls }) => !mtls));
+  t.deepEqual(
+    inbound().map(({ peer, mtls, service, port }) => [peer, mtls, service, port]),
+    [
+      ['', false, 'basket.shop', 3000],
+      [idOf('web'), true, 'basket.shop', 3000],
+    ],
+  );
+  const [nobody] = inbound();
+  t.true((nobody?.denied ?? 0) > 0 && (nobody?.requests ?? 0) > (nobody?.denied ?? 0));
 });
 
 test('HTTP/2 stays HTTP/2, and bytes stay bytes', async (t) => {

@@ -68,7 +68,9 @@ impl<N: Net> Relay<'_, N> {
         };
         let started = thread.now();
         let none = thread.telemetry.shared().none();
-        let stats = thread.telemetry.route(&plan.label, none, self.cluster, protocol);
+        let stats = thread
+            .telemetry
+            .route(&plan.label, none, self.cluster, protocol, self.from.peer.label());
         stats.started();
         let ended = tunnel(client, server, &bounds).await;
         let passed = access::Passed {
