@@ -35,7 +35,8 @@ export function addStat(program: Command, world: World, end: End): void {
     .addHelpText(
       'after',
       `
-Counts and latencies are since the start of the mesh, requests a second over the last 30 s, all as callers saw them.
+Counts and latencies are since the start of the mesh, requests a second over the last 30 s, all as callers saw them;
+mTLS and denied as the called did, whose callers need have no sidecar.
 
 Examples:
   mesh stat
@@ -143,7 +144,7 @@ function render(rows: readonly Doing[], world: World): string {
   const ms = (value: number | null): string => (value === null ? '-' : `${value.toFixed(2)} ms`);
   const header = ['to', 'requests', 'requests/s', 'success', 'mTLS', 'denied', 'p50', 'p95', 'p99'];
   const cells = rows.map((row) => [
-    ...(withFrom ? [row.from ?? ''] : []),
+    ...(withFrom ? [row.from || '(nobody proven)'] : []),
     row.to,
     row.requests,
     row.rate.toFixed(1),

@@ -92,13 +92,16 @@ function parse(text: string, admin: string): ProxyStats {
 function render(stats: ProxyStats, world: World): string {
   const { stdout, env } = world;
   const { dim } = coloursOf(stdout, env);
+  const withPeers = stats.routes.some(({ peer }) => peer !== undefined);
+  const columns = ['REQUESTS', 'SUCCESS', 'P50', 'P95', 'P99'];
   const routes = table(
-    ['LISTENER', 'ROUTE', 'CLUSTER', 'PROTOCOL', 'REQUESTS', 'SUCCESS', 'P50', 'P95', 'P99'],
-    stats.routes.map(({ listener, route, cluster, protocol, requests, successRate, duration }) => [
+    ['LISTENER', 'ROUTE', 'CLUSTER', 'PROTOCOL', ...(withPeers ? ['PEER'] : []), ...columns],
+    stats.routes.map(({ listener, route, cluster, protocol, peer, requests, successRate, duration }) => [
       listener,
       route,
       cluster,
       protocol,
+      ...(withPeers ? [peer ?? '-'] : []),
       requests,
       successRate === null ? '-' : `${(100 * successRate).toFixed(2)} %`,
       milliseconds(duration.p50Ms),

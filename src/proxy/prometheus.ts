@@ -18,11 +18,12 @@ interface Family {
   readonly values: (stats: ProxyStats) => Value[];
 }
 
-const labels = ({ listener, route, cluster, protocol }: RouteStats): Record<string, string> => ({
+const labels = ({ listener, route, cluster, protocol, peer }: RouteStats): Record<string, string> => ({
   listener,
   route,
   cluster,
   protocol,
+  ...(peer !== undefined && { peer }),
 });
 
 const perRoute =

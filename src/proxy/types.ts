@@ -205,6 +205,8 @@ export interface RouteStats {
   readonly route: string;
   readonly cluster: string;
   readonly protocol: string;
+  /** The identity of the workload that called, where one did. */
+  readonly peer?: string;
   readonly requests: number;
   /** In flight. */
   readonly active: number;

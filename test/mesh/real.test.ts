@@ -4,13 +4,13 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, statSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
-import { connect, createServer } from 'node:net';
+import { type Socket, connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
-import { httpOrigin, request } from '../support/http.js';
+import { httpOrigin, proxyStatus, request } from '../support/http.js';
 import { must, run } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
 import { Mesh, type MeshSidecar, ask, freePort, idOf, load } from './support.js';
@@ -64,6 +64,17 @@ test('a name leads to a workload, whose application is told who calls', async (t
     mesh.control.edges().find(({ direction, requests }) => direction === 'outbound' && requests === 4),
   );
   t.like(edge, { identity: idOf('web'), service: 'basket.shop', port: 3000, mtls: true });
+  const called = await until('the edge as the called sees it', () =>
+    mesh.control.edges().find(({ direction, requests }) => direction === 'inbound' && requests === 4),
+  );
+  const told = {
+    identity: idOf('basket'),
+    peer: idOf('web'),
+    service: 'basket.shop',
+    port: 3000,
+    mtls: true,
+  };
+  t.like(called, told);
   const ends = await numberOf(
     web,
     /^mesh_certificate_expiry_timestamp_seconds\{kind="workload",name="[^"]+"\} (\d+)$/m,
@@ -76,6 +87,27 @@ test('a name leads to a workload, whose application is told who calls', async (t
       ['web', 'ready'],
     ],
   );
+});
+
+test('who comes without TLS is nobody, let in or not', async (t) => {
+  const { mesh, web, basket } = await shop(t);
+  const plain = () => request(basket.inbound, { headers: { 'x-mesh-peer': idOf('web') } });
+  t.is((await plain()).status, 403);
+  mesh.protect('basket', [], 'allow');
+  await until('the policy', async () => (await plain()).status === 200);
+  t.is((await plain()).text, '1.1 / undefined');
+  t.is((await ask(web)).status, 200);
+  const inbound = () => mesh.control.edges().filter(({ direction }) => direction === 'inbound');
+  await until('both edges', () => inbound().some(({ mtls }) => mtls) && inbound().some(({ mtls }) => !mtls));
+  t.deepEqual(
+    inbound().map(({ peer, mtls, service, port }) => [peer, mtls, service, port]),
+    [
+      ['', false, 'basket.shop', 3000],
+      [idOf('web'), true, 'basket.shop', 3000],
+    ],
+  );
+  const [nobody] = inbound();
+  t.true((nobody?.denied ?? 0) > 0 && (nobody?.requests ?? 0) > (nobody?.denied ?? 0));
 });
 
 test('HTTP/2 stays HTTP/2, and bytes stay bytes', async (t) => {
@@ -191,6 +223,49 @@ test('who is revoked is cut off, and gets no certificate', async (t) => {
   await again.process.said(/no certificate.*revoked/);
   t.true(mesh.control.allow(idOf('web')));
   await again.process.said(/^mesh-sidecar: ready$/m);
+});
+
+test('a server that is revoked is left, with what is under way, in a tunnel too', async (t) => {
+  const { mesh, web, basket } = await shop(t, {}, (incoming, outgoing) => {
+    if (incoming.url === '/half') outgoing.write('half');
+    else if (incoming.url !== '/silent') outgoing.end('done');
+  });
+  const port = web.outbound;
+  const call = (path: string) =>
+    http.get({ host: '127.0.0.1', port, path, headers: { host: 'basket' }, agent: false });
+  t.is((await ask(web)).status, 200);
+  const half = call('http://basket/half');
+  const [response] = (await within('the head', once(half, 'response'))) as [http.IncomingMessage];
+  response.on('error', () => {});
+  await within('the first half', once(response, 'data'));
+  const ended = new Promise<void>((resolve) => {
+    response.on('close', resolve);
+  });
+  const silent = once(call('http://basket/silent'), 'response') as Promise<[http.IncomingMessage]>;
+  const through = { host: '127.0.0.1', port, method: 'CONNECT', path: 'basket:3000' };
+  const tunnel = http.request({ ...through, headers: { host: 'basket:3000' } }).end();
+  const [, socket] = (await within('the tunnel', once(tunnel, 'connect'))) as [unknown, Socket];
+  socket.on('error', () => {}).write('GET /half HTTP/1.1\r\nhost: basket\r\n\r\n');
+  await within('what is in the tunnel', once(socket, 'data'));
+  const closed = new Promise<void>((resolve) => {
+    socket.on('close', resolve);
+  });
+  const open = () =>
+    numberOf(web, /^mesh_upstream_connections_active\{cluster="basket\.shop:3000"\} (\d+)$/m);
+  await until('all connections', async () => (await open()) >= 3);
+
+  mesh.control.revoke(idOf('basket'));
+  await within('the end of a response', ended);
+  t.false(response.complete);
+  await within('the end of a tunnel', closed);
+  const [refused] = await within('an answer', silent);
+  t.is(refused.statusCode, 502);
+  t.is(proxyStatus(refused.headers).details, 'upstream_certificate: revoked');
+  await until('no connection is left', async () => (await open()) === 0);
+  const reasons = /^mesh_responses_total\{.*class="5xx",reason="upstream_certificate"\} (\d+)$/m;
+  await until('the reason', async () => (await numberOf(web, reasons)) > 0);
+  t.is((await ask(web)).status, 502);
+  t.is((await request(basket.admin, { path: '/live' })).status, 200);
 });
 
 test('a token opens once, for its own identity', async (t) => {

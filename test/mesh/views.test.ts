@@ -28,6 +28,35 @@ test('a service is the sum of its callers; what was denied it says itself', (t) 
   ]);
 });
 
+test('callers without a sidecar are told by whom they call, and count against mTLS', (t) => {
+  const own = { direction: 'inbound', identity: idOf('basket') } as const;
+  const told = status([
+    edge({}),
+    edge({ ...own, peer: idOf('web'), denied: 1, requests: 6 }),
+    edge({ ...own, peer: '', mtls: false, requests: 2, denied: 2, failures: { denied: 2 } }),
+    edge({ ...own, peer: idOf('gateway'), requests: 4 }),
+    edge({ ...own, service: 'ledger.shop', peer: '', mtls: false, requests: 3 }),
+  ]);
+  const edges = edgesOf(told).map(({ from, to, requests, mtls, denied }) => [
+    from,
+    to,
+    requests,
+    mtls,
+    denied,
+  ]);
+  t.deepEqual(edges, [
+    ['', 'basket.shop:3000', 2, 0, 2],
+    ['', 'ledger.shop:3000', 3, 0, 0],
+    [idOf('gateway'), 'basket.shop:3000', 4, 1, 0],
+    [idOf('web'), 'basket.shop:3000', 10, 1, 1],
+  ]);
+  const services = servicesOf(told).map(({ to, requests, mtls, denied }) => [to, requests, mtls, denied]);
+  t.deepEqual(services, [
+    ['basket.shop:3000', 10, 10 / 12, 3],
+    ['ledger.shop:3000', 3, 0, 0],
+  ]);
+});
+
 test('edges are told by caller and service, by short names too', (t) => {
   const both = status([edge({}), edge({ identity: idOf('till'), service: 'ledger.shop', port: 5432 })]);
   t.is(edgesOf(both).length, 2);

@@ -114,6 +114,7 @@ socket.on('data', (chunk) => {
       listen: [`${here}:${port}`],
       trustDomain: TRUST,
       certificateTtlMs: 3_600_000,
+      telemetryIntervalMs: 200,
       onEvent: () => {},
     });
     t.teardown(() => control.close());
@@ -198,5 +199,30 @@ socket.on('data', (chunk) => {
     const seen = readFileSync(capture).toString('latin1');
     t.regex(seen, /basket\.shop\.mesh\.test/, 'server names are seen');
     t.notRegex(seen, /plain|items/, 'and nothing else');
+
+    // Who calls without a sidecar is nobody, whichever port it means.
+    const ownCurl = async () =>
+      (
+        await run('curl', ['-sS', '-m', '15', '--noproxy', '*', `http://${basket.address}:3000/own`])
+      ).stdout.toString();
+    t.regex(await ownCurl(), /Denied by policy/);
+    control.apply({
+      upsert: { workloads: [{ name: idOf('basket'), defaultPolicy: 'allow', policies: [] }] },
+    });
+    const answer = await until('everybody', async () => {
+      const text = await ownCurl();
+      return text.startsWith('plain') && text;
+    });
+    t.is(answer, 'plain 1.1 /own undefined');
+    const told = await until('what the called tells', () => {
+      const edges = control
+        .edges()
+        .filter(({ direction, requests }) => direction === 'inbound' && requests > 0);
+      const isWhole = edges.some(({ mtls, requests, denied }) => !mtls && requests > denied);
+      return isWhole && edges.map((edge) => [edge.peer, edge.mtls, edge.port, edge.protocol].join(' '));
+    });
+    const expected = [` false 0 http1`, ` false 3000 http1`];
+    const called = [`${idOf('web')} true 3000 http1`, `${idOf('web')} true 5432 tcp`];
+    t.deepEqual(told, [...expected, ...called]);
   },
 );

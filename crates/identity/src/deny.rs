@@ -67,6 +67,11 @@ impl DenyList {
         Self::default()
     }
 
+    /// Whether nobody is denied.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Denies until a time, for a certificate its end, or for ever. What is denied already stays so for the longer time.
     ///
     /// # Errors
@@ -107,7 +112,7 @@ impl DenyList {
 
     /// Whether this peer is denied. Asked at each handshake, and for what is open whenever the list changes.
     pub fn denies(&self, peer: &Peer) -> bool {
-        !self.entries.is_empty()
+        !self.is_empty()
             && (self.entries.contains_key(&Denied::Id(peer.id.clone()))
                 || self.entries.contains_key(&Denied::Serial(peer.serial.clone())))
     }
@@ -148,7 +153,7 @@ mod tests {
     #[test]
     fn an_id_or_a_serial_is_denied() {
         let mut list = DenyList::new();
-        assert!(!list.denies(&peer()));
+        assert!(!list.denies(&peer()) && list.is_empty());
         let (id, serial) = (Denied::Id(peer().id), Denied::Serial(peer().serial));
         list.deny(serial.clone(), Some(at(100)), at(1)).unwrap();
         assert!(list.denies(&peer()));

@@ -250,7 +250,9 @@ pub(crate) async fn from_workload<N: Net>(mut connection: Connection<N>, plan: &
             return over(&connection, Protocol::Tls, Err(reason));
         }
     };
+    let label = connection.thread.telemetry.shared().label(identity.id.as_str());
     let facts = connection.peer.facts_mut();
+    facts.label = Some(label);
     facts.proved = Proved::Identity(identity);
     facts.called = Some(target);
     match spoken {

@@ -94,11 +94,12 @@ impl Policy {
         }
     }
 
-    /// Whether a request that passed by this rule, or by none, may go on for all that is known without its head: the
-    /// rule must be there unchanged.
-    pub fn keeps(&self, rule: Option<RuleId>) -> bool {
+    /// Whether a request that passed by this rule of the policies `before`, or by none, may go on for all that is known
+    /// without its head: the rule must be there, and take no less.
+    pub fn keeps(&self, before: Option<&Self>, rule: Option<RuleId>) -> bool {
+        let before = before.and_then(|policy| policy.rules.as_deref());
         let rules = self.rules.as_ref();
-        rule.is_none_or(|rule| rules.is_some_and(|rules| rules.still_allows(rule)))
+        rule.is_none_or(|rule| rules.is_some_and(|rules| rules.still_allows(before, rule)))
     }
 
     /// Whether what passes bytes may go on, now that the policies are these and no longer `before`. Deny rules that are
@@ -109,12 +110,12 @@ impl Policy {
             Admitted::Tunnel(rule) => rule,
         };
         let facts = self.facts(peer);
-        let before = before.and_then(|policy| policy.rules.as_deref());
+        let known = before.and_then(|policy| policy.rules.as_deref());
         let rules = self.rules.as_deref();
-        let barred = rules.is_some_and(|rules| rules.bars(before, &facts));
+        let barred = rules.is_some_and(|rules| rules.bars(known, &facts));
         let closed = rules.is_some_and(TargetPolicies::is_closed);
         let by_default = || !closed && self.default.judge(&facts).is_ok();
-        !barred && self.keeps(rule) && (rule.is_some() || by_default())
+        !barred && self.keeps(before, rule) && (rule.is_some() || by_default())
     }
 
     fn by_default(&self, facts: &ConnectionFacts<'_>) -> Result<Passed, Reason> {

@@ -158,6 +158,7 @@ impl Proxy {
                     clock,
                     Arc::clone(&telemetry),
                     Arc::clone(&log),
+                    identity.clone(),
                     seed.wrapping_add(number as u64),
                 )
             })

@@ -46,11 +46,17 @@ impl<N: Net> Relay<'_, N> {
         } = self.from;
         // It may have changed since it was let in: the first look judges.
         let judged = Cell::new(None);
-        let barred = || {
+        let barred = |server: &N::Stream| {
             let judgement = Some(listener.judgement());
-            let as_before = judged.replace(judgement) == judgement;
-            let may = as_before || listener.plan().still(plan, self.from.peer, self.admitted);
-            (!may).then_some(Reason::Denied)
+            if judged.replace(judgement) == judgement {
+                return None;
+            }
+            if !listener.plan().still(plan, self.from.peer, self.admitted) {
+                return Some(Reason::Denied);
+            }
+            thread
+                .leads_to_revoked(server)
+                .then_some(Reason::UpstreamCertificate)
         };
         let bounds = Bounds {
             barred: &barred,
@@ -62,7 +68,9 @@ impl<N: Net> Relay<'_, N> {
         };
         let started = thread.now();
         let none = thread.telemetry.shared().none();
-        let stats = thread.telemetry.route(&plan.label, none, self.cluster, protocol);
+        let stats = thread
+            .telemetry
+            .route(&plan.label, none, self.cluster, protocol, self.from.peer.label());
         stats.started();
         let ended = tunnel(client, server, &bounds).await;
         let passed = access::Passed {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use mesh_http1::{RequestHead, ResponseHead};
+use mesh_identity::MeshTls;
 use mesh_model::resources::Address;
 use tokio::sync::Notify;
 
@@ -26,6 +27,7 @@ use crate::task::AllPlaces;
 use crate::telemetry::ThreadTelemetry;
 use crate::timer::{Cap, Deadline, Timers};
 use crate::upstream::cluster::Cluster;
+use crate::workload::server;
 
 type ByName<T> = HashMap<Arc<str>, T, RandomState>;
 
@@ -50,6 +52,8 @@ pub struct Thread<N: Net> {
     pub telemetry: ThreadTelemetry,
     /// What keeps panics to where they happen.
     pub guard: Arc<Guard>,
+    /// As whom this proxy takes part in a mesh, where it does.
+    identity: Option<Arc<MeshTls>>,
     /// Until when nothing is said of workloads that are not believed.
     silent_until: Cell<Nanos>,
     /// Wakes whoever waits for another plan.
@@ -175,7 +179,13 @@ impl Listener {
 
 impl<N: Net> Thread<N> {
     /// A thread with nothing to do yet.
-    pub fn new(net: N, telemetry: ThreadTelemetry, guard: Arc<Guard>, seed: u64) -> Rc<Self> {
+    pub fn new(
+        net: N,
+        telemetry: ThreadTelemetry,
+        guard: Arc<Guard>,
+        identity: Option<Arc<MeshTls>>,
+        seed: u64,
+    ) -> Rc<Self> {
         let buffers = Buffers::new();
         Rc::new(Self {
             net,
@@ -186,6 +196,7 @@ impl<N: Net> Thread<N> {
             rng: RefCell::new(Rng::from_seed(seed)),
             telemetry,
             guard,
+            identity,
             silent_until: Cell::new(0),
             changed: Notify::new(),
             plan: RefCell::default(),
@@ -255,12 +266,34 @@ impl<N: Net> Thread<N> {
         }
     }
 
-    /// Has everybody judged again, since somebody was revoked.
+    /// Has everybody judged again, since somebody was revoked: clients, and the servers of what is under way. Idle
+    /// connections to servers that were revoked are closed.
     pub fn judge_again(&self) {
+        let clusters: Vec<_> = self.clusters.borrow().values().cloned().collect();
+        for cluster in clusters {
+            cluster.leave(|server| self.has_revoked(server));
+        }
         for listener in self.listeners.borrow().values() {
             listener.judge_again();
         }
         self.timers.wake_all();
+    }
+
+    /// Whether a workload is believed no more since its handshake.
+    #[cold]
+    pub fn has_revoked(&self, workload: &mesh_identity::Peer) -> bool {
+        let identity = self.identity.as_ref();
+        identity.is_some_and(|identity| identity.denied().denies(workload))
+    }
+
+    /// Whether a connection leads to a workload that is believed no more.
+    #[cold]
+    pub fn leads_to_revoked(&self, stream: &N::Stream) -> bool {
+        let Some(identity) = &self.identity else {
+            return false;
+        };
+        let denied = identity.denied();
+        !denied.is_empty() && server(stream).is_some_and(|server| denied.denies(&server))
     }
 
     /// The version of the plan in force.

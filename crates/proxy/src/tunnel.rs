@@ -40,15 +40,15 @@ enum Flow {
 }
 
 /// When a tunnel must end although both sides could go on.
-pub struct Bounds<'a> {
+pub struct Bounds<'a, S> {
     /// Wakes this task.
     pub deadline: &'a Deadline,
     /// How long nothing may move.
     pub idle: Option<Duration>,
     /// The end of a drain, asked again at each look.
     pub drain: &'a dyn Fn() -> Nanos,
-    /// Why it may not go on, asked at each look.
-    pub barred: &'a dyn Fn() -> Option<Reason>,
+    /// Why it may not go on to this server, asked at each look.
+    pub barred: &'a dyn Fn(&S) -> Option<Reason>,
     /// The time.
     pub now: &'a dyn Fn() -> Nanos,
     /// Pipes for bulk.
@@ -59,7 +59,7 @@ pub struct Bounds<'a> {
 pub async fn tunnel<C: Stream, S: Stream>(
     client: &mut Wire<C>,
     server: &mut Wire<S>,
-    bounds: &Bounds<'_>,
+    bounds: &Bounds<'_, S>,
 ) -> Ended {
     let (mut up, mut down) = (Flow::Open, Flow::Open);
     let [mut upwards, mut downwards] = [(); 2].map(|()| Splice::new(Rc::clone(bounds.pipes)));
@@ -79,7 +79,7 @@ pub async fn tunnel<C: Stream, S: Stream>(
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
             _ => {}
         }
-        if let Some(reason) = (bounds.barred)() {
+        if let Some(reason) = (bounds.barred)(&server.io) {
             return Poll::Ready(Err(reason));
         }
         let moved = (sent, received, up == Flow::Done, down == Flow::Done);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use mesh_identity::MeshTls;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -67,6 +68,7 @@ impl Worker {
         clock: SystemClock,
         telemetry: Arc<Telemetry>,
         log: Arc<Log>,
+        identity: Option<Arc<MeshTls>>,
         seed: u64,
     ) -> io::Result<Self> {
         let (commands, received) = unbounded_channel();
@@ -83,7 +85,7 @@ impl Worker {
                         let _ = built.send(Ok(()));
                         let guard = Arc::new(Guard::new(Arc::clone(&telemetry), log));
                         let telemetry = ThreadTelemetry::new(telemetry, number);
-                        let thread = Thread::new(Sockets { clock }, telemetry, guard, seed);
+                        let thread = Thread::new(Sockets { clock }, telemetry, guard, identity, seed);
                         runtime.block_on(run(thread, clock, received));
                     }
                     Err(error) => {

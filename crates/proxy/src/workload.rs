@@ -15,6 +15,7 @@ use mesh_model::resources::WeightedCluster;
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
 use rustls::pki_types::{CertificateDer, ServerName};
 
+use crate::io::Stream;
 use crate::plan::Routes;
 use crate::upstream::target::TargetTls;
 
@@ -105,6 +106,13 @@ pub fn caller(
     let identity = mesh_identity::Peer::of(certificate)?;
     let protocol = Protocol::agreed(alpn)?;
     Ok((identity, protocol))
+}
+
+/// Which workload a connection of ours leads to; nothing where it leads to none of a mesh. Reads the certificate anew:
+/// not for what happens for each request.
+pub fn server(stream: &impl Stream) -> Option<mesh_identity::Peer> {
+    Protocol::agreed(stream.alpn()).ok()?;
+    mesh_identity::Peer::of(stream.peer_certificate()?).ok()
 }
 
 /// How the workloads of a cluster are called.

@@ -49,8 +49,10 @@ export interface ServiceStatus {
 
 /** Who called whom: counts since the start. */
 export interface EdgeStatus {
+  /** Who told it. */
   readonly identity: string;
   readonly direction: 'inbound' | 'outbound';
+  /** Inbound: the caller's identity, empty where it proved none. */
   readonly peer: string;
   readonly service: string;
   readonly port: number;

@@ -4,7 +4,7 @@ import type { EdgeStatus, MeshStatus } from './types.js';
 
 /** How a service or an edge is doing. */
 export interface Doing {
-  /** The caller's identity; absent for a service as a whole. */
+  /** The caller's identity, empty for one that proved none; absent for a service as a whole. */
   readonly from?: string;
   /** `basket.shop:3000`. */
   readonly to: string;
@@ -33,29 +33,57 @@ export function matches(wanted: string | undefined, name: string): boolean {
   );
 }
 
-/** Who talks to whom, as callers saw it. */
+/**
+ * Who talks to whom, as callers saw it; where no sidecar of theirs tells of it, as the called did. What was denied, the
+ * called says in any case.
+ */
 export function edgesOf({ edges }: MeshStatus, from?: string, to?: string): Doing[] {
-  const outbound = edges.filter(({ direction }) => direction === 'outbound');
-  return grouped(outbound, (edge) => `${edge.identity} ${targetOf(edge)}`)
-    .map((group) => ({ from: group[0]?.identity ?? '', ...doing(group) }))
+  const { outbound, inbound } = sidesOf(edges);
+  const pairOf = (edge: EdgeStatus): string => `${callerOf(edge)} ${edge.service}`;
+  const told = new Set(outbound.map(pairOf));
+  const untold = inbound.filter((edge) => !told.has(pairOf(edge)));
+  return grouped([...outbound, ...untold], (edge) => `${callerOf(edge)} ${targetOf(edge)}`)
+    .map(([first, ...rest]) => {
+      const row = { from: callerOf(first), ...doing([first, ...rest]) };
+      if (first.direction === 'inbound') return row;
+      return { ...row, denied: deniedOf(inbound.filter((edge) => pairOf(edge) === pairOf(first))) };
+    })
     .filter((edge) => matches(from, edge.from) && matches(to, edge.to));
 }
 
-/** How services are doing, as their callers saw it; what was denied, as they themselves saw it. */
+/**
+ * How services are doing, as their callers saw it; where none does, as they themselves saw it. What was denied, and what
+ * came with an identity, they say in any case: others than their callers' sidecars may call.
+ */
 export function servicesOf({ edges }: MeshStatus, to?: string): Doing[] {
-  const outbound = edges.filter(({ direction }) => direction === 'outbound');
-  const inbound = edges.filter(({ direction }) => direction === 'inbound');
-  const deniedOf = (name: string): number =>
-    inbound.reduce((all, { service, denied }) => all + (service === name ? denied : 0), 0);
-  return grouped(outbound, targetOf)
-    .map((group) => ({ ...doing(group), denied: deniedOf(group[0]?.service ?? '') }))
+  const { outbound, inbound } = sidesOf(edges);
+  const called = new Set(outbound.map(({ service }) => service));
+  const uncalled = inbound.filter(({ service }) => !called.has(service));
+  return grouped([...outbound, ...uncalled], targetOf)
+    .map((group) => {
+      const [{ service, port }] = group;
+      const own = inbound.filter((edge) => edge.service === service);
+      const arrived = own.filter((edge) => edge.port === port);
+      return { ...doing(group), mtls: mtlsOf(arrived) ?? mtlsOf(group), denied: deniedOf(own) };
+    })
     .filter((service) => matches(to, service.to));
 }
 
+type Group = readonly [EdgeStatus, ...EdgeStatus[]];
+
+function sidesOf(edges: readonly EdgeStatus[]): { outbound: EdgeStatus[]; inbound: EdgeStatus[] } {
+  const of = (side: EdgeStatus['direction']) => edges.filter(({ direction }) => direction === side);
+  return { outbound: of('outbound'), inbound: of('inbound') };
+}
+
+/** Empty for one that proved no identity. */
+const callerOf = ({ direction, identity, peer }: EdgeStatus): string =>
+  direction === 'outbound' ? identity : peer;
+
 const targetOf = ({ service, port }: EdgeStatus): string => (port === 0 ? service : `${service}:${port}`);
 
-function grouped(edges: readonly EdgeStatus[], keyOf: (edge: EdgeStatus) => string): EdgeStatus[][] {
-  const groups = new Map<string, EdgeStatus[]>();
+function grouped(edges: readonly EdgeStatus[], keyOf: (edge: EdgeStatus) => string): Group[] {
+  const groups = new Map<string, [EdgeStatus, ...EdgeStatus[]]>();
   for (const edge of edges) {
     const group = groups.get(keyOf(edge));
     if (group) group.push(edge);
@@ -64,24 +92,32 @@ function grouped(edges: readonly EdgeStatus[], keyOf: (edge: EdgeStatus) => stri
   return [...groups.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, group]) => group);
 }
 
-function doing(group: readonly EdgeStatus[]): Doing {
-  const sum = (of: (edge: EdgeStatus) => number): number => group.reduce((all, edge) => all + of(edge), 0);
-  const requests = sum((edge) => edge.requests);
-  const failed = sum((edge) => Object.values(edge.failures).reduce((all, count) => all + count, 0));
-  const share = (count: number): number | null => (requests === 0 ? null : count / requests);
+const sumOf = (edges: readonly EdgeStatus[], of: (edge: EdgeStatus) => number): number =>
+  edges.reduce((all, edge) => all + of(edge), 0);
+
+const deniedOf = (edges: readonly EdgeStatus[]): number => sumOf(edges, ({ denied }) => denied);
+
+/** The share of requests between proven identities; null where there were none. */
+function mtlsOf(edges: readonly EdgeStatus[]): number | null {
+  const requests = sumOf(edges, (edge) => edge.requests);
+  return requests === 0 ? null : sumOf(edges, (edge) => (edge.mtls ? edge.requests : 0)) / requests;
+}
+
+function doing(group: Group): Doing {
+  const requests = sumOf(group, (edge) => edge.requests);
+  const failed = sumOf(group, (edge) => Object.values(edge.failures).reduce((all, count) => all + count, 0));
   // Edges of several protocols are one row: the slowest speaks for it, since percentiles can't be added.
   const slowest = (of: 'p50' | 'p95' | 'p99'): number | null => {
     const all = group.flatMap(({ latencyNs }) => (latencyNs ? [latencyNs[of]] : []));
     return all.length === 0 ? null : Math.max(...all) / 1e6;
   };
-  const [first] = group;
   return {
-    to: first ? targetOf(first) : '',
+    to: targetOf(group[0]),
     requests,
-    rate: sum((edge) => edge.rate),
-    successRate: share(Math.max(requests - failed, 0)),
-    mtls: share(sum((edge) => (edge.mtls ? edge.requests : 0))),
-    denied: sum((edge) => edge.denied),
+    rate: sumOf(group, (edge) => edge.rate),
+    successRate: requests === 0 ? null : Math.max(requests - failed, 0) / requests,
+    mtls: mtlsOf(group),
+    denied: deniedOf(group),
     p50Ms: slowest('p50'),
     p95Ms: slowest('p95'),
     p99Ms: slowest('p99'),

@@ -1,6 +1,7 @@
 //! Does a rule match? Three answers: it does, it does not, or that can't be said.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use regex::bytes::Regex;
 
@@ -10,6 +11,7 @@ use crate::resources::{IpNet, PathMatch, ValueCondition};
 use crate::route::{Condition, RequestView, Template};
 use crate::spiffe::SpiffeId;
 
+use super::asks::Asks;
 use super::{ConnectionFacts, Peer, PeerIdentity, PolicyRule, RuleId};
 
 /// `None`: can't be said.
@@ -45,6 +47,9 @@ fn all(parts: impl IntoIterator<Item = Holds>) -> Holds {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) id: RuleId,
+    /// The name of its policy.
+    policy: Arc<str>,
+    asks: Asks,
     /// Whether it asks for what only requests have.
     pub(super) http: bool,
     from: Box<[Peer]>,
@@ -73,7 +78,14 @@ enum Path {
 }
 
 impl Rule {
-    pub(super) fn compile(id: RuleId, rule: &PolicyRule, at: &At<'_>, issues: &mut Issues) -> Self {
+    /// Compiles a rule of the policy at this place, and of this name.
+    pub(super) fn compile(
+        place: u32,
+        policy: &Arc<str>,
+        rule: &PolicyRule,
+        at: &At<'_>,
+        issues: &mut Issues,
+    ) -> Self {
         let mut paths = Vec::with_capacity(rule.paths.len());
         let key = at.key("paths");
         for (number, path) in rule.paths.iter().enumerate() {
@@ -99,8 +111,14 @@ impl Rule {
             Some(method) => Path::Exact(format!("/{}/{method}", grpc.service).into_bytes().into()),
             None => Path::Prefix(format!("/{}/", grpc.service).into_bytes().into()),
         });
+        let asks = Asks::of(rule);
         Self {
-            id,
+            id: RuleId {
+                policy: place,
+                key: asks.key(),
+            },
+            policy: Arc::clone(policy),
+            asks,
             http: rule.is_http(),
             from: rule.from.clone().into(),
             networks: rule.networks.clone().into(),
@@ -114,6 +132,16 @@ impl Rule {
             paths: paths.into(),
             headers: headers.into(),
         }
+    }
+
+    /// Whether it takes all that the other takes.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.asks.covers(&other.asks)
+    }
+
+    /// Whether it is what became of the other when somebody changed their policy, and takes no less.
+    pub(super) fn replaces(&self, other: &Self) -> bool {
+        self.policy == other.policy && self.covers(other)
     }
 
     /// Whether it matches a request.

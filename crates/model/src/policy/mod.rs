@@ -18,6 +18,7 @@
 //! warm, nothing is allocated, locked or logged for a verdict; a stream that is not HTTP is denied where an enforced rule asks for HTTP, so
 //! that waiting with the first byte is no way around policy.
 
+mod asks;
 mod conditions;
 #[cfg(test)]
 mod property_tests;
@@ -33,7 +34,7 @@ use conditions::Rule;
 pub use rules::*;
 
 use crate::issue::{At, Issue, Issues};
-use crate::route::{RequestView, stable_hash};
+use crate::route::RequestView;
 use crate::spiffe::SpiffeId;
 
 /// Who is at the other end, as far as TLS knows.
@@ -63,7 +64,7 @@ pub struct ConnectionFacts<'a> {
 pub struct RuleId {
     /// The place of its policy; see [`PolicySet::policy`].
     pub policy: u32,
-    /// The same for the same rule of the same policy in every set, so that a stream can ask whether it is still there.
+    /// The same for the same rule in every set, so that a stream can ask whether it is still there.
     pub key: u64,
 }
 
@@ -101,17 +102,18 @@ impl PolicySet {
     /// Every pattern that does not compile, with its place under the list of policies.
     pub fn compile(policies: &[AuthorizationPolicy]) -> Result<Self, Vec<Issue>> {
         let mut issues = Issues::default();
+        let names: Vec<Arc<str>> = policies
+            .iter()
+            .map(|policy| policy.name.as_str().into())
+            .collect();
         let mut by_listener: HashMap<&str, TargetPolicies> = HashMap::new();
-        for (number, policy) in policies.iter().enumerate() {
+        for (number, (policy, name)) in policies.iter().zip(&names).enumerate() {
             let at = At::Root.index(number);
             let at = at.key("rules");
             let mut rules = Vec::with_capacity(policy.rules.len());
             for (position, rule) in policy.rules.iter().enumerate() {
-                let id = RuleId {
-                    policy: u32::try_from(number).unwrap_or(u32::MAX),
-                    key: key(policy, rule),
-                };
-                let compiled = Rule::compile(id, rule, &at.index(position), &mut issues);
+                let place = u32::try_from(number).unwrap_or(u32::MAX);
+                let compiled = Rule::compile(place, name, rule, &at.index(position), &mut issues);
                 rules.push(Arc::new(compiled));
             }
             let mut seen: Vec<&str> = Vec::new();
@@ -127,10 +129,7 @@ impl PolicySet {
             return Err(issues);
         }
         Ok(Self {
-            names: policies
-                .iter()
-                .map(|policy| policy.name.as_str().into())
-                .collect(),
+            names,
             listeners: by_listener
                 .into_iter()
                 .map(|(name, policies)| (name.into(), Arc::new(policies)))
@@ -147,12 +146,6 @@ impl PolicySet {
     pub fn policy(&self, rule: RuleId) -> Option<&Arc<str>> {
         self.names.get(rule.policy as usize)
     }
-}
-
-/// Policy and rule as one number. Targets do not count: a rule stays when its policy gets another target.
-fn key(policy: &AuthorizationPolicy, rule: &PolicyRule) -> u64 {
-    let rule = serde_json::to_string(rule).unwrap_or_default();
-    stable_hash(policy.name.bytes().chain([0]).chain(rule.into_bytes()))
 }
 
 /// The policies of one target.
@@ -186,9 +179,16 @@ impl TargetPolicies {
         }
     }
 
-    /// Whether a rule that allowed something is still there and still enforced.
-    pub fn still_allows(&self, rule: RuleId) -> bool {
-        self.enforced.allow.iter().any(|other| other.id.key == rule.key)
+    /// Whether a rule that allowed something is still there and still enforced, be it in another policy. `before` is
+    /// where it was: if it is not there, one of the same policy that takes all that it took will do.
+    pub fn still_allows(&self, before: Option<&Self>, rule: RuleId) -> bool {
+        let allow = &self.enforced.allow;
+        if allow.iter().any(|other| other.id.key == rule.key) {
+            return true;
+        }
+        let mut known = before.iter().flat_map(|before| &before.enforced.allow);
+        let known = known.find(|known| known.id == rule);
+        known.is_some_and(|known| allow.iter().any(|other| other.replaces(known)))
     }
 
     /// Whether an allow policy is enforced, so that the default says nothing.
@@ -197,11 +197,12 @@ impl TargetPolicies {
     }
 
     /// Whether an enforced deny rule takes what was a request of this peer, of which nothing more is known: one that
-    /// asks for nothing of HTTP, or one that asks and was not there `before`, when the request was judged.
+    /// asks for nothing of HTTP, or one that asks and takes more than any that was there `before`, when the request was
+    /// judged.
     pub fn bars(&self, before: Option<&Self>, peer: &ConnectionFacts<'_>) -> bool {
         let was_judged = |rule: &Rule| {
             let known = before.map(|before| before.enforced.deny.iter());
-            known.is_some_and(|mut known| known.any(|other| other.id.key == rule.id.key))
+            known.is_some_and(|mut known| known.any(|other| other.covers(rule)))
         };
         let mut deny = self.enforced.deny.iter();
         deny.any(|rule| rule.connection(peer) != Some(false) && !(rule.http && was_judged(rule)))

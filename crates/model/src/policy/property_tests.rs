@@ -142,4 +142,22 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn what_covers_a_rule_takes_all_that_it_takes(
+        (one, other) in (rule(), rule()),
+        who in select(vec![None, Some("spiffe://td/a"), Some("spiffe://td/b"), Some("spiffe://td/c")]),
+        port in select(vec![None, Some(80), Some(81)]),
+        path in select(vec!["", "/a", "/b"]),
+    ) {
+        let id = who.map(|text| text.parse::<SpiffeId>().unwrap());
+        let takes = |rule, unsure| matches(rule, id.as_ref(), port, path, unsure);
+        let (asks, others) = (asks::Asks::of(&one), asks::Asks::of(&other));
+        if asks.covers(&others) {
+            for unsure in [false, true] {
+                prop_assert!(takes(&one, unsure) || !takes(&other, unsure));
+            }
+        }
+        prop_assert_eq!(asks.key() == others.key(), asks.covers(&others) && others.covers(&asks));
+    }
 }

@@ -205,27 +205,79 @@ fn audit_tells_and_lets_pass() {
 }
 
 #[test]
-fn a_rule_is_known_again_until_it_changes() {
-    let before = set(&format!("[{}]", one("allow", r#"{"methods": ["GET"]}"#)));
+fn a_rule_stays_until_it_is_gone_or_takes_less() {
+    const GET: &str = r#"{"methods": ["GET", "PUT"], "ports": [80]}"#;
+    let before = set(&format!("[{}]", one("allow", GET)));
     let call = Call(b"/", vec![], false);
     let web = before.listener("web").unwrap();
-    let by = web
-        .request(&ANONYMOUS, &call, PolicyDefault::Deny)
-        .enforced
-        .unwrap()
-        .unwrap();
-    assert!(web.still_allows(by));
-    let moved = set(&format!(
-        "[{}, {}]",
-        one("deny", ""),
-        one("allow", r#"{"methods": ["GET"]}"#)
-    ));
-    assert!(moved.listener("web").unwrap().still_allows(by));
-    let narrowed = set(&format!(
-        "[{}]",
-        one("allow", r#"{"methods": ["GET"], "ports": [80]}"#)
-    ));
-    assert!(!narrowed.listener("web").unwrap().still_allows(by));
+    let peer = ConnectionFacts {
+        port: Some(80),
+        ..ANONYMOUS
+    };
+    let by = web.request(&peer, &call, PolicyDefault::Deny).enforced;
+    let by = by.unwrap().unwrap();
+    let stays = |policies: &[String]| {
+        let after = set(&format!("[{}]", policies.join(",")));
+        let after = after.listener("web").unwrap();
+        let known = after.still_allows(Some(web), by);
+        assert!(
+            known || !after.still_allows(None, by),
+            "more is known with what was"
+        );
+        known
+    };
+    let other = |rule: &str| one("allow", rule).replacen("allow", "other", 1);
+    assert!(
+        stays(&[one("deny", ""), one("allow", GET)]),
+        "its place is another"
+    );
+    assert!(stays(&[other(GET)]), "so is its policy");
+    assert!(stays(&[one(
+        "allow",
+        r#"{"methods": ["PUT", "GET"], "ports": [80]}"#
+    )]));
+    assert!(stays(&[one(
+        "allow",
+        r#"{"methods": ["GET", "POST", "PUT"], "ports": [80, 81]}"#
+    )]));
+    assert!(stays(&[one("allow", r#"{"ports": [80]}"#)]));
+    assert!(stays(&[one("allow", "{}")]));
+    assert!(!stays(&[other("{}")]), "another policy's rule is another rule");
+    assert!(!stays(&[one("allow", "")]), "it is gone");
+    assert!(!stays(&[one("deny", GET)]));
+    assert!(!stays(&[one("allow", GET).replacen(
+        '{',
+        r#"{"mode": "audit","#,
+        1
+    )]));
+    assert!(!stays(&[one("allow", r#"{"methods": ["GET"], "ports": [80]}"#)]));
+    assert!(!stays(&[one(
+        "allow",
+        r#"{"methods": ["GET", "PUT"], "ports": [80], "headers": [{"name": "a"}]}"#
+    )]));
+    assert!(!stays(&[one(
+        "allow",
+        r#"{"methods": ["GET", "PUT"], "ports": [80], "paths": [{"kind": "prefix", "value": "/"}]}"#
+    )]));
+}
+
+#[test]
+fn a_deny_rule_that_takes_no_more_than_before_is_not_new() {
+    let before = set(&format!("[{}]", one("deny", r#"{"methods": ["GET", "PUT"]}"#)));
+    let bars = |rule: &str| {
+        let after = set(&format!("[{}]", one("deny", rule)));
+        let after = after.listener("web").unwrap();
+        after.bars(before.listener("web").map(|web| &**web), &ANONYMOUS)
+    };
+    assert!(!bars(r#"{"methods": ["PUT", "GET"]}"#));
+    assert!(!bars(r#"{"methods": ["PUT"], "headers": [{"name": "a"}]}"#));
+    assert!(bars(r#"{"methods": ["GET", "PUT", "POST"]}"#));
+    assert!(bars(r#"{"paths": [{"kind": "prefix", "value": "/"}]}"#));
+    assert!(bars(r#"{"from": []}"#), "it asks for no head");
+    assert!(
+        !bars(r#"{"from": [{"kind": "authenticated"}]}"#),
+        "it is not for this peer"
+    );
 }
 
 #[test]

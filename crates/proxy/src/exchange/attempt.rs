@@ -31,6 +31,10 @@ const TRIES: u32 = 3;
 /// write.
 const HALF_CLOSED_GRACE: Nanos = 5_000_000_000;
 
+/// Why a request ends whose server was revoked while it was under way, and what else is said: the reason is that of
+/// handshakes.
+const REVOKED: (Reason, &str) = (Reason::UpstreamCertificate, "revoked");
+
 /// How a try ended when it did not end the exchange.
 pub(super) enum Failure {
     /// Another try may do better.
@@ -240,7 +244,8 @@ impl<N: Net> Try<'_, N> {
                 ) {
                     in_flight.finish(now, Verdict::Failure);
                 }
-                Err(Failure::Final(reason, Detail::default()))
+                let token = Some(REVOKED.1).filter(|_| reason == REVOKED.0);
+                Err(Failure::Final(reason, Detail { token, reset: None }))
             }
         }
     }
@@ -305,6 +310,9 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
             if !is_still_allowed(cx, down, forward) {
                 return Poll::Ready(Err(Reason::Denied));
             }
+            if up.leads_to(|server| cx.thread.has_revoked(server)) {
+                return Poll::Ready(Err(REVOKED.0));
+            }
         }
         let drain = cx.listener.drain_deadline();
         let at = idle.min(deadlines.request).min(drain).min(half_closed);
@@ -329,12 +337,12 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     .await
 }
 
-/// Whether a request that was let in may go on: policy would let it in now, and by no other rule than then.
+/// Whether a request that was let in may go on: policy would let it in now, and the rule that did takes no less.
 #[cold]
 fn is_still_allowed<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, forward: &Forward) -> bool {
     let plan = cx.listener.plan();
-    let policy = plan.policy.as_ref();
-    if plan.has_revoked(cx.peer) || policy.is_some_and(|policy| !policy.keeps(forward.rule)) {
+    let (before, policy) = (cx.plan.policy.as_ref(), plan.policy.as_ref());
+    if plan.has_revoked(cx.peer) || policy.is_some_and(|policy| !policy.keeps(before, forward.rule)) {
         return false;
     }
     let mut normal = Vec::new();

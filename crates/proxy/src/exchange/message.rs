@@ -278,6 +278,9 @@ pub trait Upstream: Source + Sink {
 
     /// Whether anything of a response has come.
     fn response_begun(&self) -> bool;
+
+    /// Whether the workload that answers is such a one; false where it is none of a mesh.
+    fn leads_to(&self, is_such: impl Fn(&mesh_identity::Peer) -> bool) -> bool;
 }
 
 /// What is changed in a response that passes.

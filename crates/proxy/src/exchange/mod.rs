@@ -69,6 +69,8 @@ pub struct Facts {
     pub proved: Proved,
     /// What it called, where it is a workload that calls another.
     pub called: Option<Target>,
+    /// Its identity as it stands in metrics, where it is a workload that calls another.
+    pub label: Option<Label>,
     /// Where it connected to, where the kernel redirected it here.
     pub original: Option<SocketAddr>,
     /// The name that it has a tunnel to: what it says is for that one.
@@ -104,6 +106,12 @@ impl Peer {
     #[inline]
     pub fn called(&self) -> Option<&Target> {
         self.facts.as_ref()?.called.as_ref()
+    }
+
+    /// See [`Facts::label`].
+    #[inline]
+    pub fn label(&self) -> Option<&Label> {
+        self.facts.as_ref()?.label.as_ref()
     }
 
     /// See [`Facts::original`].
@@ -263,6 +271,7 @@ async fn serve<N: Net, D: Downstream>(
         route_label,
         cluster_label.as_ref().unwrap_or(none),
         protocol,
+        cx.peer.label(),
     );
     stats.started();
     let mut outcome = Outcome::new(stats);

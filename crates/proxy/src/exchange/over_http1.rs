@@ -64,6 +64,8 @@ pub(super) async fn send<N: Net, D: Downstream>(
     };
     match end? {
         End::Tunnel => outcome.tunnel = Some(pooled),
+        // Somebody was revoked meanwhile, and idle connections were looked at without this one.
+        _ if cx.listener.judgement() != forward.judgement && cx.thread.leads_to_revoked(&pooled.wire.io) => {}
         _ if reusable => one.cluster.put(one.endpoint, pooled),
         _ => {}
     }

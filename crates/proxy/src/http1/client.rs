@@ -12,6 +12,7 @@ use crate::exchange::message::{
 };
 use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
+use crate::workload::server;
 
 /// Informational heads before a response; more is an attack (attacks.md 21).
 const MAX_INFORMATIONAL: u8 = 16;
@@ -232,5 +233,9 @@ impl<S: Stream> Upstream for ClientExchange<S> {
 
     fn response_begun(&self) -> bool {
         self.state != State::AwaitingHead || !self.wire.unread().is_empty() || self.informational > 0
+    }
+
+    fn leads_to(&self, is_such: impl Fn(&mesh_identity::Peer) -> bool) -> bool {
+        server(&self.wire.io).is_some_and(|server| is_such(&server))
     }
 }

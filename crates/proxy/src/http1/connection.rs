@@ -391,10 +391,11 @@ async fn refuse<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, refu
         answer,
     } = refusal;
     let none = connection.thread.telemetry.shared().none();
-    let stats = connection
-        .thread
-        .telemetry
-        .route(&plan.label, none, none, Protocol::Http1);
+    let stats =
+        connection
+            .thread
+            .telemetry
+            .route(&plan.label, none, none, Protocol::Http1, connection.peer.label());
     stats.started();
     stats.finished(&Counted {
         status: Some(reason.status()),

@@ -129,6 +129,21 @@ impl Connections {
         });
     }
 
+    /// Lists no longer the connections to workloads that are such; they end with their streams.
+    pub fn leave(&self, is_such: impl Fn(&mesh_identity::Peer) -> bool) {
+        self.entries.borrow_mut().retain(|_, entry| {
+            entry.links.retain(|link| {
+                let stays = !link.leads_to(&is_such);
+                if !stays {
+                    // Whoever waited for it is about to ask.
+                    link.close();
+                }
+                stays
+            });
+            !entry.links.is_empty() || !entry.attempts.is_empty()
+        });
+    }
+
     /// Connections that are listed.
     pub fn len(&self) -> usize {
         self.entries

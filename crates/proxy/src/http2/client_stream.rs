@@ -161,6 +161,10 @@ impl Upstream for ClientStream {
     fn response_begun(&self) -> bool {
         self.begun || self.informational > 0
     }
+
+    fn leads_to(&self, is_such: impl Fn(&mesh_identity::Peer) -> bool) -> bool {
+        self.seat.leads_to(is_such)
+    }
 }
 
 impl Drop for ClientStream {

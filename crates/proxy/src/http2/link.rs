@@ -26,6 +26,7 @@ use crate::thread::Thread;
 use crate::timer::Deadline;
 use crate::upstream::pool::{OpenConnection, Pooled};
 use crate::upstream::room::Bell;
+use crate::workload::server;
 
 /// The window of a stream: what a slow client makes this proxy hold of one response. Enough for 1 Gbit/s at 1 ms.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -48,6 +49,8 @@ pub(super) struct Link {
     over: Rc<Cell<bool>>,
     clock: Box<dyn Fn() -> Nanos>,
     room: Rc<Bell>,
+    /// The workload at the other end, where it is one of a mesh.
+    server: Option<Box<mesh_identity::Peer>>,
 }
 
 /// A place for one stream on a connection, free again when it is dropped.
@@ -60,6 +63,11 @@ impl Seat {
     /// Whether the connection had carried requests before.
     pub fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// Whether the workload at the other end is such a one.
+    pub(super) fn leads_to(&self, is_such: impl Fn(&mesh_identity::Peer) -> bool) -> bool {
+        self.link.leads_to(is_such)
     }
 
     /// Opens the stream, see [`Connection::open_stream`].
@@ -80,6 +88,16 @@ impl Drop for Seat {
 }
 
 impl Link {
+    /// Whether the workload at the other end is such a one; false where it is none of a mesh.
+    pub(super) fn leads_to(&self, is_such: impl Fn(&mesh_identity::Peer) -> bool) -> bool {
+        self.server.as_deref().is_some_and(is_such)
+    }
+
+    /// Takes no new streams from now on.
+    pub(super) fn close(&self) {
+        self.over.set(true);
+    }
+
     /// Streams on it.
     pub(super) fn streams(&self) -> u32 {
         self.streams.get()
@@ -135,6 +153,11 @@ pub(super) async fn establish<N: Net>(
     if wire.io.alpn().is_some_and(|agreed| !is_http2(agreed)) {
         return Err(Reason::UpstreamProtocol);
     }
+    let server = server(&wire.io).map(Box::new);
+    // It may have been while its handshake was under way.
+    if server.as_deref().is_some_and(|server| thread.has_revoked(server)) {
+        return Err(Reason::UpstreamCertificate);
+    }
     let clock = {
         let thread = Rc::clone(thread);
         move || thread.now()
@@ -151,6 +174,7 @@ pub(super) async fn establish<N: Net>(
         over: Rc::clone(&over),
         clock: Box::new(clock),
         room,
+        server,
     });
     let driver = Driver {
         thread: Rc::clone(thread),

@@ -103,7 +103,13 @@ async fn refuse<N: Net>(context: &Context<'_, N>, down: &mut ServerStream, probl
         telemetry.listener(&context.plan.label).limit_hit(limit);
     }
     let none = telemetry.shared().none();
-    let stats = telemetry.route(&context.plan.label, none, none, context.protocol);
+    let stats = telemetry.route(
+        &context.plan.label,
+        none,
+        none,
+        context.protocol,
+        context.peer.label(),
+    );
     stats.started();
     let end = Finished {
         status: Some(reason.status()),

@@ -221,8 +221,12 @@ impl Stream for Socket {
     }
 
     fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
-        let Self::TlsServer(tls) = self else { return None };
-        tls.get_ref().1.peer_certificates()?.first()
+        let certificates = match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::TlsServer(tls) => tls.get_ref().1.peer_certificates(),
+            Self::TlsClient(tls) => tls.get_ref().1.peer_certificates(),
+        };
+        certificates?.first()
     }
 
     fn tls_facts(&self) -> Option<TlsFacts> {

@@ -63,6 +63,7 @@ impl Proxy {
             net.clone(),
             ThreadTelemetry::new(Arc::clone(&telemetry), 0),
             Arc::new(Guard::new(Arc::clone(&telemetry), Arc::new(Log::silent()))),
+            None,
             sim.bits(),
         );
         thread.update(plan);

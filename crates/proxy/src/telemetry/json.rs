@@ -16,9 +16,8 @@ use super::stats::{ClusterTotals, LimitTotals, ListenerTotals, RejectionTotals, 
 /// The report as JSON.
 pub fn render(report: &Report) -> Value {
     let routes = report.routes.iter().map(|(labels, totals)| {
-        let [listener, route, cluster, protocol] = labels.texts();
-        let names = json!({ "listener": listener, "route": route, "cluster": cluster, "protocol": protocol });
-        joined(names, route_json(totals))
+        let names = labels.named().map(|(name, text)| (name.to_owned(), text.into()));
+        joined(Value::Object(names.collect()), route_json(totals))
     });
     let listeners = report
         .listeners
@@ -273,7 +272,7 @@ mod tests {
         let shared = Arc::new(Telemetry::new(TelemetryOptions::default()));
         let thread = ThreadTelemetry::new(Arc::clone(&shared), 0);
         let web = shared.label("web");
-        let route = thread.route(&web, &web, &web, Protocol::Http1);
+        let route = thread.route(&web, &web, &web, Protocol::Http1, None);
         let end = Finished {
             status: Some(200),
             grpc_status: None,

@@ -54,13 +54,7 @@ pub fn render(report: &Report, options: &Options<'_>) -> String {
         .routes
         .iter()
         .map(|(labels, totals)| {
-            let [listener, route, cluster, protocol] = labels.texts();
-            let names = [
-                ("listener", listener),
-                ("route", route),
-                ("cluster", cluster),
-                ("protocol", protocol),
-            ];
+            let names: Vec<_> = labels.named().collect();
             (text.series(&names), totals)
         })
         .collect();

@@ -4,7 +4,8 @@
 //! hands out the blocks that this thread writes. The control thread retires what an update removed and makes
 //! [`Report`]s, which the renderers turn into text.
 //!
-//! Invariants: a data thread takes a lock only at the first use of a label set; what is kept is bounded by
+//! Invariants: a data thread takes a lock only at the first use of a label set, and for the name of a workload that has
+//! just connected; what is kept is bounded by
 //! [`TelemetryOptions`]; a report costs the data threads nothing.
 
 use std::rc::Rc;
@@ -31,10 +32,12 @@ pub struct RouteLabels {
     pub cluster: Label,
     /// What was spoken with the client.
     pub protocol: Protocol,
+    /// The workload that called, or [`Telemetry::none`].
+    peer: Label,
 }
 
 impl LabelSet for RouteLabels {
-    type Key = (u64, u64, u64, Protocol);
+    type Key = (u64, u64, u64, Protocol, u64);
 
     fn key(&self) -> Self::Key {
         (
@@ -42,6 +45,7 @@ impl LabelSet for RouteLabels {
             self.route.id(),
             self.cluster.id(),
             self.protocol,
+            self.peer.id(),
         )
     }
 }
@@ -177,7 +181,7 @@ impl Telemetry {
         }
     }
 
-    /// Interns a name. For where configurations are compiled: it takes a lock.
+    /// Interns a name. For where configurations are compiled and workloads connect: it takes a lock.
     pub fn label(&self, name: &str) -> Label {
         self.names.label(name)
     }
@@ -242,7 +246,7 @@ impl Telemetry {
             block.add_to(&mut totals);
             open.push((thread, totals.active()));
         });
-        routes.sort_by(|(a, _), (b, _)| a.texts().cmp(&b.texts()));
+        routes.sort_by(|(a, _), (b, _)| a.named().cmp(b.named()));
         listeners.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
         clusters.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
         endpoints.sort_by(|a, b| (&a.cluster, &a.address).cmp(&(&b.cluster, &b.address)));
@@ -309,13 +313,21 @@ impl Telemetry {
 }
 
 impl RouteLabels {
-    pub(super) fn texts(&self) -> [&str; 4] {
-        [
-            self.listener.as_str(),
-            self.route.as_str(),
-            self.cluster.as_str(),
-            self.protocol.as_str(),
-        ]
+    /// The identity of the workload that called, where one did.
+    pub fn peer(&self) -> Option<&str> {
+        // No identity is spelled like that.
+        Some(self.peer.as_str()).filter(|peer| *peer != NONE)
+    }
+
+    /// Names and texts, in the order of reports. Without a peer where nobody proved who calls.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let names = [
+            ("listener", self.listener.as_str()),
+            ("route", self.route.as_str()),
+            ("cluster", self.cluster.as_str()),
+            ("protocol", self.protocol.as_str()),
+        ];
+        names.into_iter().chain(self.peer().map(|peer| ("peer", peer)))
     }
 }
 
@@ -360,12 +372,15 @@ impl ThreadTelemetry {
         route: &Label,
         cluster: &Label,
         protocol: Protocol,
+        peer: Option<&Label>,
     ) -> Rc<Own<RouteStats>> {
+        let peer = peer.unwrap_or(&self.shared.none);
         let labels = || RouteLabels {
             listener: listener.clone(),
             route: route.clone(),
             cluster: cluster.clone(),
             protocol,
+            peer: peer.clone(),
         };
         let other = || {
             let other = &self.shared.other;
@@ -374,9 +389,10 @@ impl ThreadTelemetry {
                 route: other.clone(),
                 cluster: other.clone(),
                 protocol,
+                peer: self.shared.none.clone(),
             }
         };
-        let key = (listener.id(), route.id(), cluster.id(), protocol);
+        let key = (listener.id(), route.id(), cluster.id(), protocol, peer.id());
         self.routes.get(key, labels, other)
     }
 
@@ -397,6 +413,11 @@ impl ThreadTelemetry {
 mod tests {
     use super::*;
 
+    fn texts(labels: &RouteLabels) -> String {
+        let texts: Vec<_> = labels.named().map(|(_, text)| text).collect();
+        texts.join(" ")
+    }
+
     #[test]
     fn one_report_over_all_threads() {
         let shared = Arc::new(Telemetry::new(TelemetryOptions::default()));
@@ -407,10 +428,14 @@ mod tests {
                 scope.spawn(move || {
                     let thread = ThreadTelemetry::new(shared, number);
                     let none = thread.shared().none().clone();
+                    let caller = thread.shared().label("spiffe://td/a");
                     thread.listener(web).accepted();
                     thread.cluster(site).pool_hit();
-                    thread.route(web, web, site, Protocol::Http1).started();
-                    thread.route(web, &none, &none, Protocol::Http2).started();
+                    thread.route(web, web, site, Protocol::Http1, None).started();
+                    thread.route(web, &none, &none, Protocol::Http2, None).started();
+                    thread
+                        .route(web, web, site, Protocol::Http1, Some(&caller))
+                        .started();
                 });
             }
         });
@@ -418,11 +443,12 @@ mod tests {
         let routes: Vec<_> = report
             .routes
             .iter()
-            .map(|(labels, totals)| (labels.texts(), totals.requests))
+            .map(|(labels, totals)| (texts(labels), totals.requests))
             .collect();
         let expected = [
-            (["web", "none", "none", "http2"], 3),
-            (["web", "web", "site", "http1"], 3),
+            ("web none none http2".to_owned(), 3),
+            ("web web site http1".to_owned(), 3),
+            ("web web site http1 spiffe://td/a".to_owned(), 3),
         ];
         assert_eq!(routes, expected);
         assert_eq!(report.listeners[0].1.active(), 3);
@@ -439,7 +465,7 @@ mod tests {
             let label = shared.label(name);
             thread.listener(&label);
             thread.cluster(&label);
-            thread.route(&label, &label, &label, Protocol::Tcp);
+            thread.route(&label, &label, &label, Protocol::Tcp, None);
         }
         shared.retain_routes(|labels| labels.route.as_str() == "new");
         shared.retain_listeners(|name| name == "new");
@@ -462,21 +488,23 @@ mod tests {
         let thread = ThreadTelemetry::new(Arc::clone(&shared), 0);
         let names: Vec<_> = ["a", "b", "c"].iter().map(|name| shared.label(name)).collect();
         for name in &names {
-            thread.route(name, name, name, Protocol::Grpc).started();
+            thread
+                .route(name, name, name, Protocol::Grpc, Some(name))
+                .started();
         }
         thread
-            .route(&names[1], &names[1], &names[1], Protocol::Tcp)
+            .route(&names[1], &names[1], &names[1], Protocol::Tcp, None)
             .started();
         let report = shared.look(Vec::new());
         let routes: Vec<_> = report
             .routes
             .iter()
-            .map(|(labels, totals)| (labels.texts(), totals.requests))
+            .map(|(labels, totals)| (texts(labels), totals.requests))
             .collect();
         let expected = [
-            (["a", "a", "a", "grpc"], 1),
-            (["other", "other", "other", "grpc"], 2),
-            (["other", "other", "other", "tcp"], 1),
+            ("a a a grpc a".to_owned(), 1),
+            ("other other other grpc".to_owned(), 2),
+            ("other other other tcp".to_owned(), 1),
         ];
         assert_eq!(routes, expected);
         assert_eq!(report.overflows, 3);

@@ -15,7 +15,7 @@ use crate::telemetry::Nanos;
 /// Everything that is counted, at one moment.
 #[derive(Debug)]
 pub struct Report {
-    /// Requests, calls and streams, by listener, route, cluster and protocol.
+    /// Requests, calls and streams, by listener, route, cluster, protocol and caller.
     pub routes: Vec<(RouteLabels, RouteTotals)>,
     /// Connections of clients.
     pub listeners: Vec<(Label, ListenerTotals)>,

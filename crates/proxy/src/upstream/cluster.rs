@@ -23,7 +23,7 @@ use crate::discovery::Call;
 use crate::http2::client::Connections;
 use crate::io::Stream;
 use crate::telemetry::Label;
-use crate::workload::Outbound;
+use crate::workload::{Outbound, server};
 
 /// A cluster, compiled: immutable, shared by all threads, replaced when the resource or its endpoints change.
 #[derive(Clone)]
@@ -228,6 +228,19 @@ impl<S: Stream> Cluster<S> {
         // Threads that wait can't reach the connections of this one.
         let shared = Arc::clone(&self.plan.borrow().shared);
         while shared.room.is_awaited() && !self.room.is_awaited() && self.make_room() {}
+    }
+
+    /// Closes idle connections to workloads that are such, and gives no more places on those that are in use.
+    pub fn leave(&self, is_such: impl Fn(&mesh_identity::Peer) -> bool) {
+        if self.plan.borrow().workload.is_none() {
+            return;
+        }
+        let may = |stream: &S| !server(stream).is_some_and(|server| is_such(&server));
+        self.pools.borrow_mut().retain(|_, (_, pool)| {
+            pool.retain(may);
+            !pool.is_empty()
+        });
+        self.http2.leave(&is_such);
     }
 
     /// Idle connections kept.

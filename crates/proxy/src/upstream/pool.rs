@@ -115,6 +115,11 @@ impl<S: Stream> Pool<S> {
         }
     }
 
+    /// Closes what does not lead to where it may.
+    pub fn retain(&mut self, may: impl Fn(&S) -> bool) {
+        self.idle.retain(|pooled| may(&pooled.wire.io));
+    }
+
     /// How many connections are kept.
     pub fn len(&self) -> usize {
         self.idle.len()

@@ -14,6 +14,10 @@ use serde_json::{Value, json};
 /// No wait of a test is longer.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// A request whose response stays half until its body comes, and that body.
+pub(crate) const HALF: &str = "POST /half HTTP/1.1\r\nhost: basket\r\ntransfer-encoding: chunked\r\n\r\n";
+pub(crate) const REST: &str = "1\r\nx\r\n0\r\n\r\n";
+
 /// An authority for `mesh.test`.
 pub(crate) struct Mesh(Mutex<Authority>);
 
@@ -141,7 +145,7 @@ fn serve(stream: &TcpStream) {
             continue;
         }
         if line == "\r\n" && head.contains(" /half ") {
-            // The rest comes when the client says more.
+            // The rest comes with the body.
             let _ = writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
             let mut more = [0; 1];
             if reader.read(&mut more).unwrap_or(0) > 0 {

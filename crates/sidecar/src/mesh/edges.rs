@@ -10,12 +10,29 @@ use mesh_proxy::telemetry::histogram::Snapshot;
 use mesh_proxy::telemetry::stats::RouteTotals;
 use mesh_proxy::telemetry::{Class, Report};
 
-use super::own::{INBOUND, OUTBOUND, PLAIN};
+use super::own::{INBOUND, OUTBOUND};
 
 /// Edges in one report; more are left out and come with a later one.
 const MAX_EDGES: usize = mesh_protocol::MAX_EDGES;
 
-type Key = (String, String, String, &'static str);
+/// Which label set.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    listener: String,
+    route: String,
+    cluster: String,
+    protocol: &'static str,
+    /// The workload that called, where one proved who it is.
+    peer: Option<String>,
+}
+
+/// The workload whose sidecar this is.
+pub(crate) struct Called {
+    /// Its service, `basket.shop`.
+    pub(crate) service: String,
+    /// Its port, where it has one alone: what is refused says of none what it meant.
+    pub(crate) port: Option<u16>,
+}
 
 /// What was reported of each label set.
 #[derive(Default)]
@@ -24,31 +41,33 @@ pub(crate) struct Edges {
 }
 
 impl Edges {
-    /// What has changed since the last time. `is_mutual` says of a cluster whether workloads are called.
+    /// What has changed since the last time. `own` is who is called here, and `is_mutual` says of a cluster whether
+    /// workloads are called.
     pub(crate) fn report(
         &mut self,
         report: &Report,
         interval_ms: u64,
-        own_service: &str,
+        own: &Called,
         is_mutual: impl Fn(&str) -> bool,
     ) -> Option<Telemetry> {
         let mut edges = Vec::new();
         let mut now = HashMap::with_capacity(self.before.len());
         for (labels, totals) in &report.routes {
-            let key = (
-                labels.listener.as_str().to_owned(),
-                labels.route.as_str().to_owned(),
-                labels.cluster.as_str().to_owned(),
-                labels.protocol.as_str(),
-            );
-            let listener = key.0.as_str();
+            let key = Key {
+                listener: labels.listener.as_str().to_owned(),
+                route: labels.route.as_str().to_owned(),
+                cluster: labels.cluster.as_str().to_owned(),
+                protocol: labels.protocol.as_str(),
+                peer: labels.peer().map(ToOwned::to_owned),
+            };
+            let listener = key.listener.as_str();
             let is_outbound = listener == OUTBOUND || listener.starts_with("forward:");
             if !is_outbound && listener != INBOUND {
                 continue;
             }
             let before = self.before.get(&key);
             if edges.len() < MAX_EDGES
-                && let Some(edge) = edge(&key, own_service, is_outbound, totals, before, &is_mutual)
+                && let Some(edge) = edge(&key, own, is_outbound, totals, before, &is_mutual)
             {
                 edges.push(edge);
                 now.insert(key, totals.clone());
@@ -63,7 +82,7 @@ impl Edges {
 
 fn edge(
     key: &Key,
-    own_service: &str,
+    own: &Called,
     is_outbound: bool,
     totals: &RouteTotals,
     before: Option<&RouteTotals>,
@@ -85,11 +104,15 @@ fn edge(
         })
     });
     let failures: Vec<_> = failures.collect();
-    let (mut service, port) = split(&key.2);
-    let mut mtls = is_mutual(&key.2);
+    let (mut service, mut port) = split(&key.cluster);
+    let mut mtls = is_mutual(&key.cluster);
     if !is_outbound {
-        mtls = !key.2.starts_with(PLAIN);
-        own_service.clone_into(&mut service);
+        // Whoever has no identity came without TLS.
+        mtls = key.peer.is_some();
+        own.service.clone_into(&mut service);
+        if port == 0 {
+            port = own.port.unwrap_or_default().into();
+        }
     }
     let denied = failures.iter().filter(|failure| failure.reason == "denied");
     Some(Edge {
@@ -98,10 +121,10 @@ fn edge(
             false => Direction::Inbound,
         }
         .into(),
-        peer: String::new(),
+        peer: key.peer.clone().unwrap_or_default(),
         service,
         port,
-        protocol: match key.3 {
+        protocol: match key.protocol {
             "http1" => Protocol::Http1,
             "http2" | "grpc" => Protocol::Http2,
             _ => Protocol::Tcp,

@@ -23,7 +23,7 @@ use mesh_xds::client::{Client, Event, Subscribed};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
 
-use super::edges::Edges;
+use super::edges::{Called, Edges};
 use super::feed::Feed;
 use super::settings::{PortProtocol, Workload};
 use super::state::State;
@@ -505,12 +505,18 @@ impl<'a> Life<'a> {
             let cluster = snapshot.clusters.get(cluster);
             cluster.is_some_and(|cluster| cluster.workload.is_some())
         };
-        let own_service = match self.workload.identity.namespace() {
-            Some(namespace) => format!("{}.{namespace}", self.workload.service),
-            None => self.workload.service.clone(),
+        let own = Called {
+            service: match self.workload.identity.namespace() {
+                Some(namespace) => format!("{}.{namespace}", self.workload.service),
+                None => self.workload.service.clone(),
+            },
+            port: match self.workload.ports.as_slice() {
+                [only] => Some(only.port),
+                _ => None,
+            },
         };
         let report = self.proxy.look();
-        match self.edges.report(&report, interval, &own_service, is_mutual) {
+        match self.edges.report(&report, interval, &own, is_mutual) {
             Some(telemetry) => reports.outgoing.push(&FromSidecar::Telemetry(telemetry).into()),
             None => Ok(()),
         }

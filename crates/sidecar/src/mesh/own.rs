@@ -13,8 +13,6 @@ use super::settings::{Port, PortProtocol, Workload};
 
 /// The listener that other workloads call.
 pub(crate) const INBOUND: &str = "inbound";
-/// How the cluster of what came without TLS begins.
-pub(crate) const PLAIN: &str = "plain:";
 /// The listener that the own workload calls.
 pub(crate) const OUTBOUND: &str = "outbound";
 
@@ -51,19 +49,10 @@ pub(crate) fn resources(
             },
         });
     }
-    // What speaks no TLS means the first port: there is nothing to tell it by. It has a cluster of its own, so that
-    // it is counted apart.
-    if let (Some(first), Some(port)) = (ports.first(), workload.ports.first()) {
-        let name = format!("{PLAIN}{}", port.port);
-        resources.clusters.push(application(&name, port));
-        resources.endpoints.push(at(&name, &port.application));
-        if first.routes.is_some() {
-            resources.route_tables.push(everything_to(&name));
-            inbound.routes = Some(name.clone());
-        }
-        if !first.tcp.is_empty() {
-            inbound.tcp = WeightedCluster::all(name);
-        }
+    // What speaks no TLS means the first port: there is nothing to tell it by.
+    if let Some(first) = ports.first() {
+        inbound.routes.clone_from(&first.routes);
+        inbound.tcp.clone_from(&first.tcp);
     }
     inbound.workload = Some(WorkloadPorts { ports });
     resources.listeners.push(inbound);

@@ -46,7 +46,7 @@ impl Caller {
             clock: SystemClock::start(),
         };
         Rc::new(Self {
-            thread: Thread::new(net, ThreadTelemetry::new(telemetry, 0), guard, 1),
+            thread: Thread::new(net, ThreadTelemetry::new(telemetry, 0), guard, None, 1),
             connections: Connections::new(Rc::default()),
             endpoint: Arc::new(EndpointState::new(Address::Ip(address), None, 0)),
             address,

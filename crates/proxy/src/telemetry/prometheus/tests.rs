@@ -184,7 +184,7 @@ fn endpoint(state: EndpointState) -> EndpointSample {
 fn everything_that_is_counted_is_shown() {
     let (shared, thread) = telemetry();
     let (web, api, shop) = (shared.label("web"), shared.label("api"), shared.label("shop"));
-    let route = thread.route(&web, &api, &shop, Protocol::Grpc);
+    let route = thread.route(&web, &api, &shop, Protocol::Grpc, None);
     let end = Finished {
         status: Some(200),
         grpc_status: Some(0),
@@ -369,7 +369,7 @@ fn what_the_system_does_not_tell_is_not_shown() {
 fn constant_labels_stand_on_every_sample() {
     let (shared, thread) = telemetry();
     let web = shared.label("web");
-    thread.route(&web, &web, &web, Protocol::Tcp).started();
+    thread.route(&web, &web, &web, Protocol::Tcp, None).started();
     thread.listener(&web).accepted();
     let labels = [("proxy", "a\"b")];
     let report = shared.look(vec![endpoint(EndpointState::Available)]);
@@ -390,7 +390,9 @@ fn the_same_state_gives_the_same_text() {
     let (shared, thread) = telemetry();
     for name in ["c", "a", "b"] {
         let label = shared.label(name);
-        thread.route(&label, &label, &label, Protocol::Http1).started();
+        thread
+            .route(&label, &label, &label, Protocol::Http1, None)
+            .started();
     }
     let mut reports = [shared.look(Vec::new()), shared.look(Vec::new())];
     reports.iter_mut().for_each(|report| {
@@ -413,7 +415,7 @@ proptest! {
         let (shared, thread) = telemetry();
         for name in &names {
             let label = shared.label(name);
-            let route = thread.route(&label, &label, &label, Protocol::Http1);
+            let route = thread.route(&label, &label, &label, Protocol::Http1, None);
             for (status, duration, made) in &ends {
                 route.started();
                 route.finished(&Finished {

@@ -89,9 +89,7 @@ fn tables(feed: &mut Feed) -> Vec<String> {
     let resources = feed.resources().unwrap();
     assert_eq!(validate(&resources), []);
     let named = resources.route_tables.into_iter().map(|table| table.name);
-    named
-        .filter(|name| !name.starts_with("application:") && !name.starts_with("plain:"))
-        .collect()
+    named.filter(|name| !name.starts_with("application:")).collect()
 }
 
 fn wishes(feed: &Feed) -> Vec<String> {
