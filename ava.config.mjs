@@ -1,6 +1,13 @@
 // How `ava` finds and runs the tests. They run as child processes: a crash of the native core in one file
 // is reported for that file and the others go on. Tests are compiled by `tsc` before ava starts.
-import { envoyPath, grpcGoPath, h2specPath, imagePath, sidecarPath } from './scripts/lib/toolchain.mjs';
+import {
+  envoyPath,
+  grpcGoPath,
+  h2specPath,
+  imagePath,
+  packagesPath,
+  sidecarPath,
+} from './scripts/lib/toolchain.mjs';
 
 export default {
   files: ['test/**/*.test.ts'],
@@ -14,6 +21,7 @@ export default {
     TEST_GRPC_GO: grpcGoPath,
     TEST_ENVOY: envoyPath,
     TEST_IMAGE: imagePath('ci'),
+    TEST_PACKAGES: packagesPath('ci'),
   },
   workerThreads: false,
   concurrency: 2,

@@ -30,6 +30,8 @@ import { cargoEnv, envoyPath, needCargo, root } from './lib/toolchain.mjs';
 const PROFILE = 'ci';
 const here = { cwd: root };
 const node = (path, ...args) => must(process.execPath, [join(root, path), ...args], here);
+const ours = (path) =>
+  must(process.execPath, [join(root, path)], { ...here, env: { ...process.env, BUILD_PROFILE: PROFILE } });
 const cargo = (...args) => {
   needCargo();
   return must('cargo', args, { ...here, env: cargoEnv });
@@ -98,12 +100,14 @@ const steps = [
   },
   {
     part: 'ava',
+    name: 'packages for the tests',
+    check: () => ours('scripts/pack.mjs'),
+    isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('package')),
+  },
+  {
+    part: 'ava',
     name: 'image for the tests',
-    check: () =>
-      must(process.execPath, [join(root, 'scripts', 'image.mjs')], {
-        ...here,
-        env: { ...process.env, BUILD_PROFILE: PROFILE },
-      }),
+    check: () => ours('scripts/image.mjs'),
     isNeeded: (files) =>
       process.platform === 'linux' && (files.length === 0 || files.some((file) => file.includes('image'))),
   },

@@ -4,9 +4,9 @@
  * What crosses is JSON text; the shapes are those of `config/resources.ts` and `proxy/types.ts`.
  */
 
-import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { CoreUnavailableError } from './errors.js';
+import { platformFile, platformName, whyMissing } from './platform.js';
 
 /** A proxy of the core. */
 export interface NativeProxy {
@@ -67,41 +67,23 @@ export interface Native {
   version(): string;
 }
 
-/** `linux-x64-gnu`, `darwin-arm64`, ... */
-function platform(): string {
-  if (process.platform !== 'linux') return `${process.platform}-${process.arch}`;
-  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
-  return `linux-${process.arch}-${header.glibcVersionRuntime ? 'gnu' : 'musl'}`;
-}
-
 let loaded: Native | undefined;
 
 /** The addon, loaded at first use. */
 export function native(): Native {
-  loaded ??= load(platform());
+  loaded ??= load(platformName());
   return loaded;
 }
 
-function load(name: string): Native {
-  try {
-    return createRequire(import.meta.url)(`./native/mesh.${name}.node`) as Native;
-  } catch (cause) {
-    const present = platformsPresent();
-    const what = present.includes(name)
-      ? `the native core for ${name} can't be loaded`
-      : `there is no native core for ${name} in this package, which has ${present.join(', ') || 'none'}`;
-    throw new CoreUnavailableError(
-      `${what}; in a clone of the repository \`npm run build\` makes it, and \`npm pack\` a package that has it`,
-      { cause },
-    );
+function load(platform: string): Native {
+  const file = platformFile(platform, `mesh.${platform}.node`);
+  if (file === undefined) {
+    throw new CoreUnavailableError(`there is no native core for ${platform}; ${whyMissing(platform)}`);
   }
-}
-
-function platformsPresent(): string[] {
   try {
-    const names = readdirSync(new URL('./native/', import.meta.url));
-    return names.flatMap((name) => /^mesh\.(.+)\.node$/.exec(name)?.[1] ?? []);
-  } catch {
-    return [];
+    return createRequire(import.meta.url)(file) as Native;
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new CoreUnavailableError(`the native core for ${platform} can't be loaded: ${why}`, { cause });
   }
 }

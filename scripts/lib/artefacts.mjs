@@ -2,7 +2,7 @@
 //
 //     package-lock.json ──────────────> node_modules/            npm ci
 //     crates/, bindings/node/ ────────> target/<profile>/        cargo build (sidecar and addon, one invocation)
-//     target/<profile>/libmesh_node ──> dist/native/*.node       copy
+//     target/<profile>/ ──────────────> dist/native/             copy (the addon and the sidecar)
 //     crates/ ────────────────────────> target/<triple>/<profile>/  cargo build (the sidecar alone, static)
 //     src/ ───────────────────────────> dist/                    tsc, the JSON Schema, a CommonJS bundle by esbuild
 //     test/ ──────────────────────────> .build/test/             tsc
@@ -30,7 +30,6 @@ import { withLock } from './lock.mjs';
 import { must, say, step } from './run.mjs';
 import { files, hashOf, lookOf, Stamp } from './stamp.mjs';
 import {
-  addonPath,
   bindingPath,
   cargoEnv,
   envoyPath,
@@ -38,6 +37,8 @@ import {
   grpcGoPath,
   h2specPath,
   hostTriple,
+  nativeFiles,
+  nativeFolder,
   needCargo,
   platformName,
   root,
@@ -91,7 +92,7 @@ export async function ensurePackages() {
   });
 }
 
-/** The sidecar and the Node addon, built together in `profile`, the addon placed where Node looks for it. */
+/** The sidecar and the Node addon, built together in `profile`, and placed where the package looks for them. */
 export async function ensureNative(profile) {
   needCargo();
   const inputs = ['Cargo.toml', 'Cargo.lock', '.cargo', 'crates', 'bindings/node'];
@@ -104,7 +105,7 @@ export async function ensureNative(profile) {
       env: cargoEnv,
     }),
   );
-  await placeAddon(profile);
+  await placeNative(profile);
 }
 
 /**
@@ -137,17 +138,23 @@ export async function ensureStaticSidecar(profile) {
   );
 }
 
-/** Both profiles share one place, so the copy follows whoever asked last: it costs milliseconds. */
-async function placeAddon(profile) {
-  const source = bindingPath(profile);
-  const addon = addonPath();
-  const stamp = new Stamp(stampFile('addon'), `${source} ${lookOf(source)} ${platformName()}`, [addon]);
+/** All profiles share one place, so the copies follow whoever asked last: that costs milliseconds. */
+async function placeNative(profile) {
+  const copies = Object.entries(nativeFiles(profile)).map(([name, from]) => [from, join(nativeFolder, name)]);
+  const facts = copies.map(([from, to]) => `${from} ${lookOf(from)} ${to}`).join('\n');
+  const stamp = new Stamp(
+    stampFile('native'),
+    facts,
+    copies.map(([, to]) => to),
+  );
   if (stamp.isFresh()) return;
   await withLock(join(build, 'lock'), async () => {
-    mkdirSync(dirname(addon), { recursive: true });
-    // Renamed into place: a running process keeps the file it has mapped.
-    copyFileSync(source, `${addon}.new`);
-    renameSync(`${addon}.new`, addon);
+    mkdirSync(nativeFolder, { recursive: true });
+    for (const [from, to] of copies) {
+      // Renamed into place: a running process keeps the file it has mapped.
+      copyFileSync(from, `${to}.new`);
+      renameSync(`${to}.new`, to);
+    }
     stamp.write();
   });
 }
@@ -185,7 +192,7 @@ export async function ensureTypeScript() {
 function clearTypeScript() {
   rmSync(join(build, 'src.tsbuildinfo'), { force: true });
   for (const path of files(dist)) {
-    if (path !== wasmFile && dirname(path) !== dirname(addonPath())) rmSync(path);
+    if (path !== wasmFile && dirname(path) !== nativeFolder) rmSync(path);
   }
 }
 

@@ -104,7 +104,18 @@ export function bindingPath(name) {
   return join(targetDir, name, file);
 }
 
-/** The same library where Node looks for it. */
-export function addonPath() {
-  return join(root, 'dist', 'native', `${manifest.napi.binaryName}.${platformName()}.node`);
+/** What was compiled for this platform, where the package looks for it. */
+export const nativeFolder = join(root, 'dist', 'native');
+
+/** What is in that folder: the files that cargo makes in a profile, by the names that the package knows them by. */
+export function nativeFiles(name) {
+  return {
+    [`${manifest.napi.binaryName}.${platformName()}.node`]: bindingPath(name),
+    [`mesh-sidecar${executable}`]: sidecarPath(name),
+  };
+}
+
+/** The folder with what is published, for this platform: two tarballs. */
+export function packagesPath(name) {
+  return join(root, '.build', name === 'release' ? 'packages' : `packages-${name}`);
 }

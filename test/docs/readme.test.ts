@@ -31,9 +31,13 @@ interface World {
 const main = join(process.cwd(), 'dist', 'cli', 'main.js');
 const words = (line: string): string[] => line.split(' ');
 
+const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as {
+  name: string;
+  scripts: Record<string, string>;
+};
+
 function hasScript({ t }: World, line: string): void {
-  const { scripts } = JSON.parse(readFileSync('package.json', 'utf8')) as { scripts: Record<string, string> };
-  t.true((words(line).at(-1) ?? '') in scripts, line);
+  t.true((words(line).at(-1) ?? '') in manifest.scripts, line);
 }
 
 /** `npx mesh ...` is the command of this tree. */
@@ -53,6 +57,8 @@ async function curl({ t }: World, line: string): Promise<void> {
 const runners: [RegExp, (world: World, line: string) => unknown][] = [
   // Run by test/demo/start.test.ts, by whoever runs this test, and by nobody in a test: it takes half an hour.
   [/^npm start$/, hasScript],
+  // Done by test/package, with the packages that are about to be published.
+  [/^npm install @mesh\/proxy$/, ({ t }) => t.is(manifest.name, '@mesh/proxy')],
   [/^npm test$/, hasScript],
   [/^npm run bench$/, hasScript],
   [/^npm run build$/, ({ env }) => must('npm', ['run', 'build'], { env, patienceMs: 120_000 })],

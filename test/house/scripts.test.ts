@@ -138,6 +138,12 @@ test('prepare explains a git dependency that cannot be built, and does not fail'
   t.regex(stdout, /installed without its native core: cargo was not found/);
 });
 
+test('the folder itself is not published: it has one platform alone', async (t) => {
+  const { code, stderr } = await node(['scripts/prepare.mjs'], { ...process.env, npm_command: 'publish' });
+  t.is(code, 1);
+  t.is(stderr, 'error: publish the packages that `npm run pack` makes\n');
+});
+
 test('system packages are one program and one package a line', (t) => {
   const lines = readFileSync('scripts/system-packages.txt', 'utf8').trimEnd().split('\n');
   for (const line of lines) t.regex(line, /^(#.*|[a-z0-9.+-]+ [a-z0-9.+-]+)$/);

@@ -1,35 +1,37 @@
 /** Where is the program `mesh-sidecar`? */
 
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { accessSync, constants, statSync } from 'node:fs';
+import { delimiter, join, resolve } from 'node:path';
 import { CoreUnavailableError } from '../../errors.js';
+import { platformFile, platformName, whyMissing } from '../../platform.js';
 
 const NAME = 'mesh-sidecar';
 
-/** The one that is told, else one that came with this package, that a clone has built, or that is in `PATH`. */
+/**
+ * The one that is told, else the one of this package for this platform, else one in `PATH`. Absolute, since copies run in
+ * folders of their own.
+ */
 export function sidecarFile(env: NodeJS.ProcessEnv, told = env['MESH_SIDECAR']): string {
-  const beside = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
-  const candidates = told
-    ? [told]
-    : [
-        beside(`../../native/${NAME}`),
-        beside(`../../../target/release/${NAME}`),
-        ...(env['PATH'] ?? '').split(delimiter).map((folder) => join(folder, NAME)),
-      ];
-  const found = candidates.find(canRun);
-  if (found !== undefined) return found;
+  if (told) {
+    if (canRun(told)) return resolve(told);
+    throw new CoreUnavailableError(
+      `${told} is no program that can be run; it was named by --sidecar or MESH_SIDECAR`,
+    );
+  }
+  const platform = platformName();
+  const ours = platformFile(platform, NAME);
+  const others = (env['PATH'] ?? '').split(delimiter).map((folder) => join(folder, NAME));
+  const found = [...(ours === undefined ? [] : [ours]), ...others].find(canRun);
+  if (found !== undefined) return resolve(found);
   throw new CoreUnavailableError(
-    told
-      ? `${told} is no program that can be run`
-      : `there is no ${NAME} beside this package or in PATH; \`npm run build\` makes it in a clone, --sidecar names another one`,
+    `there is no ${NAME} for ${platform} here, nor in PATH; ${whyMissing(platform)}; --sidecar names another one`,
   );
 }
 
 function canRun(file: string): boolean {
   try {
     accessSync(file, constants.X_OK);
-    return true;
+    return statSync(file).isFile();
   } catch {
     return false;
   }
