@@ -11,7 +11,8 @@ import { hotFunctions, nameOf } from './lib/hot-functions.mjs';
 
 const args = process.argv.slice(2);
 const output = args[args.indexOf('-o') + 1] ?? '';
-const isOrdered = basename(output).startsWith('mesh_sidecar-') && args.some((arg) => arg.includes('-fuse-ld=lld'));
+const isOrdered =
+  basename(output).startsWith('mesh_sidecar-') && args.some((arg) => arg.includes('-fuse-ld=lld'));
 const linked = spawnSync('cc', isOrdered ? [...args, ...order()] : args, { stdio: 'inherit' });
 if (linked.error) throw linked.error;
 process.exitCode = linked.status ?? 1;

@@ -92,17 +92,31 @@ export async function ensurePackages() {
   });
 }
 
+/** What ships is linked so that little of it is resident: `scripts/link-sidecar.mjs` says how. */
+function linking(profile) {
+  if (profile !== 'release' || process.platform !== 'linux') return {};
+  const triple = hostTriple().toUpperCase().replaceAll('-', '_');
+  return { [`CARGO_TARGET_${triple}_LINKER`]: join(root, 'scripts', 'link-sidecar.mjs') };
+}
+
 /** The sidecar and the Node addon, built together in `profile`, and placed where the package looks for them. */
 export async function ensureNative(profile) {
   needCargo();
-  const inputs = ['Cargo.toml', 'Cargo.lock', '.cargo', 'crates', 'bindings/node'];
+  const inputs = [
+    'Cargo.toml',
+    'Cargo.lock',
+    '.cargo',
+    'crates',
+    'bindings/node',
+    'scripts/link-sidecar.mjs',
+  ];
   const facts = [profile, rustcVersion(), process.env.RUSTFLAGS ?? ''];
   const outputs = [sidecarPath(profile), bindingPath(profile)];
   const stamp = new Stamp(stampFile(`native-${profile}`), hashOf(root, inputs, facts), outputs);
   await ensure(stamp, `native core (${profile})`, () =>
     must('cargo', ['build', '--locked', '--profile', profile, '-p', 'mesh-sidecar', '-p', 'mesh-node'], {
       cwd: root,
-      env: cargoEnv,
+      env: { ...cargoEnv, ...linking(profile) },
     }),
   );
   await placeNative(profile);
@@ -117,7 +131,7 @@ export async function ensureNative(profile) {
 export async function ensureStaticSidecar(profile) {
   needCargo();
   const flags = [process.env.RUSTFLAGS, '-C target-feature=+crt-static'].filter(Boolean).join(' ');
-  const inputs = ['Cargo.toml', 'Cargo.lock', '.cargo', 'crates'];
+  const inputs = ['Cargo.toml', 'Cargo.lock', '.cargo', 'crates', 'scripts/link-sidecar.mjs'];
   const hash = hashOf(root, inputs, [profile, rustcVersion(), flags]);
   const stamp = new Stamp(stampFile(`static-${profile}`), hash, [staticSidecarPath(profile)]);
   await ensure(stamp, `static sidecar (${profile})`, () =>
@@ -128,6 +142,7 @@ export async function ensureStaticSidecar(profile) {
         cwd: root,
         env: {
           ...cargoEnv,
+          ...linking(profile),
           RUSTFLAGS: flags,
           [`CARGO_PROFILE_${profile.toUpperCase()}_STRIP`]: 'symbols',
           // Nobody changes a line and builds this again: what an increment would keep is only slow to write.
