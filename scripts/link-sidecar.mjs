@@ -21,9 +21,14 @@ process.exitCode = linked.status ?? 1;
 function order() {
   const objects = args.filter((arg) => /\.(?:o|a|rlib)$/.test(arg));
   const [symbols, names] = [symbolsOf(objects), symbolsOf(objects, '--demangle')];
-  const hot = hotFunctions();
+  const placeOf = hotFunctions();
+  const hot = symbols.flatMap((symbol, at) => {
+    const place = placeOf(nameOf(names[at] ?? ''));
+    return place === undefined ? [] : [{ symbol, place }];
+  });
   const file = `${output}.order`;
-  writeFileSync(file, symbols.filter((_, at) => hot.has(nameOf(names[at] ?? ''))).join('\n'));
+  const lines = hot.toSorted((one, other) => one.place - other.place).map(({ symbol }) => symbol);
+  writeFileSync(file, lines.join('\n'));
   return [`-Wl,--symbol-ordering-file=${file}`, '-Wl,--no-warn-symbol-ordering'];
 }
 
