@@ -13,7 +13,7 @@ import type { AuthorizationPolicy } from '../../src/config/resources.js';
 import { httpOrigin, proxyStatus, request } from '../support/http.js';
 import { must, run } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
-import { Mesh, type MeshSidecar, ask, freePort, idOf, load } from './support.js';
+import { Mesh, type MeshSidecar, ask, freePort, idOf, load, numberOf } from './support.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
 
@@ -48,11 +48,6 @@ function allow(
     ],
   };
 }
-
-const numberOf = async (sidecar: MeshSidecar, series: RegExp): Promise<number> => {
-  const { text } = await request(sidecar.admin, { path: '/metrics' });
-  return Number(series.exec(text)?.[1] ?? 0);
-};
 
 test('a name leads to a workload, whose application is told who calls', async (t) => {
   const { mesh, web } = await shop(t);

@@ -56,15 +56,16 @@ export class Mesh {
     writeFileSync(join(this.folder, 'roots.pem'), this.control.bundle());
   }
 
-  /** Makes a service known, at these addresses. */
+  /** Makes a service known, at these addresses; `by` is the workload that offers it. */
   serve(
     service: string,
     addresses: readonly string[],
     port = 3000,
     protocol: 'auto' | 'http2' = 'auto',
+    by = service,
   ): void {
     const cluster = `${service}.shop:${port}`;
-    const endpoints: Endpoint[] = addresses.map((address) => ({ address, identity: idOf(service) }));
+    const endpoints: Endpoint[] = addresses.map((address) => ({ address, identity: idOf(by) }));
     this.control.apply({
       upsert: {
         routeTables: [
@@ -75,9 +76,7 @@ export class Mesh {
             ],
           },
         ],
-        clusters: [
-          { name: cluster, protocol, workload: { serverName: `p${port}.${service}.shop.mesh.test` } },
-        ],
+        clusters: [{ name: cluster, protocol, workload: { serverName: `p${port}.${by}.shop.mesh.test` } }],
         endpoints: [{ cluster, localities: [{ endpoints }] }],
         services: NAMES.flatMap((more) =>
           [80, port].map((called) => ({ name: `${service}${more}:${called}`, routeTable: cluster })),
@@ -194,6 +193,12 @@ export function ask(
     headers: { host, ...headers },
     ...(agent && { agent }),
   });
+}
+
+/** What a series of its metrics says; 0 where there is none. */
+export async function numberOf(sidecar: MeshSidecar, series: RegExp): Promise<number> {
+  const { text } = await request(sidecar.admin, { path: '/metrics' });
+  return Number(series.exec(text)?.[1] ?? 0);
 }
 
 /** Requests without end, until `stop`: how many went well, and what did not. */

@@ -84,8 +84,25 @@ export class Running {
 
   /** Memory in use, in bytes. */
   residentBytes(): number {
+    return this.#memory('VmRSS');
+  }
+
+  /** The most memory that was ever in use, in bytes. */
+  peakBytes(): number {
+    return this.#memory('VmHWM');
+  }
+
+  #memory(what: string): number {
     const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
-    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
+    return Number(new RegExp(`^${what}:\\s+(\\d+) kB$`, 'm').exec(status)?.[1]) * 1024;
+  }
+
+  /** CPU time it has had, in seconds, its kernel's included. */
+  cpuSeconds(): number {
+    // After the name in parentheses, which may hold anything: `utime` and `stime` in hundredths.
+    const [, rest = ''] = /\) (.*)$/s.exec(readFileSync(`/proc/${this.pid}/stat`, 'utf8')) ?? [];
+    const numbers = rest.split(' ').map(Number);
+    return ((numbers[11] ?? 0) + (numbers[12] ?? 0)) / 100;
   }
 }
 

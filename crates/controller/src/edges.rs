@@ -13,7 +13,11 @@ use serde::Serialize;
 /// Edges that are kept by name. 5,000 services with four callers each; some 25 MiB.
 pub const MAX_EDGES: usize = 20_000;
 
-/// What stands for names beyond [`MAX_EDGES`].
+/// Edges of one identity that are kept by name: nobody takes the room of all others. Who calls more than 4,000 services
+/// that have one caller each is a gateway, whose sums are enough.
+pub const MAX_EDGES_OF_ONE: usize = 4_000;
+
+/// What stands for names beyond [`MAX_EDGES`] and [`MAX_EDGES_OF_ONE`].
 const OTHERS: &str = "(others)";
 
 /// Which edge.
@@ -43,6 +47,8 @@ struct Sum {
 #[derive(Debug, Default)]
 pub(crate) struct Edges {
     sums: BTreeMap<Key, Sum>,
+    /// How many are kept by name, of each identity.
+    named: BTreeMap<String, usize>,
 }
 
 /// An edge as it is shown.
@@ -104,11 +110,16 @@ impl Edges {
             protocol: edge.protocol(),
             mtls: edge.mtls,
         };
-        if self.sums.len() >= MAX_EDGES && !self.sums.contains_key(&key) {
-            (key.peer, key.service, key.port) = (OTHERS.into(), OTHERS.into(), 0);
-            // One that is made up of identities without end would still grow.
-            if self.sums.len() >= 2 * MAX_EDGES {
-                key.identity = OTHERS.into();
+        if !self.sums.contains_key(&key) {
+            let own = self.named.get(identity).copied().unwrap_or_default();
+            if own < MAX_EDGES_OF_ONE && self.sums.len() < MAX_EDGES {
+                self.named.insert(identity.to_owned(), own + 1);
+            } else {
+                (key.peer, key.service, key.port) = (OTHERS.into(), OTHERS.into(), 0);
+                // One that is made up of identities without end would still grow.
+                if self.sums.len() >= 2 * MAX_EDGES {
+                    key.identity = OTHERS.into();
+                }
             }
         }
         self.sums.entry(key).or_default().add(edge);
@@ -228,12 +239,19 @@ mod tests {
     #[test]
     fn edges_without_end_are_bounded_and_sums_stay_right() {
         let mut edges = Edges::default();
-        let many = MAX_EDGES + 500;
-        for number in 0..many {
-            edges.add("a", &edge(&number.to_string()));
+        let of_one = MAX_EDGES_OF_ONE + 100;
+        let identities = MAX_EDGES / MAX_EDGES_OF_ONE + 1;
+        for identity in 0..identities {
+            for number in 0..of_one {
+                edges.add(&identity.to_string(), &edge(&number.to_string()));
+            }
         }
-        assert_eq!(edges.sums.len(), MAX_EDGES + 1);
+        let named = edges.sums.keys().filter(|key| key.service != OTHERS).count();
+        assert!(named <= MAX_EDGES, "{named}");
+        assert_eq!(edges.sums.len(), named + identities);
+        let of_first = edges.sums.keys().filter(|key| key.identity == "0").count();
+        assert_eq!(of_first, MAX_EDGES_OF_ONE + 1);
         let sum: u64 = edges.view().iter().map(|edge| edge.requests).sum();
-        assert_eq!(sum, 2 * many as u64);
+        assert_eq!(sum, 2 * (of_one * identities) as u64);
     }
 }

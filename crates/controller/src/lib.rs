@@ -33,7 +33,7 @@ mod signing;
 pub use batch::{Batch, Delete, Service, Upsert, Workload};
 pub use controller::{Controller, RevokeError, StartError};
 pub use decisions::{Attempt, Deciding, Decision, Decisions, Proof, TokensAlone};
-pub use edges::{EdgeView, MAX_EDGES};
+pub use edges::{EdgeView, MAX_EDGES, MAX_EDGES_OF_ONE};
 pub use event::{Audit, Event, Events};
 pub use fleet::{MAX_SIDECARS, Nack, Phase, SidecarView};
 pub use settings::{Issuer, Settings};

@@ -48,6 +48,10 @@ pub use stream::{Duplex, Incoming, Outgoing};
 /// sends has the bound of xDS, [`mesh_xds::grpc::MAX_MESSAGE_BYTES`].
 pub const MAX_REQUEST_BYTES: usize = 4 * 1024 * 1024;
 
+/// How many numbers a message holds that a control plane takes, see [`mesh_xds::bounded`]. The worst that can be made of it
+/// takes 150 MB for a moment.
+pub const MAX_REQUEST_NUMBERS: usize = 1024 * 1024;
+
 /// What messages of gRPC are called.
 const CONTENT_TYPE: &str = "application/grpc";
 

@@ -12,6 +12,7 @@ use bytes::{Buf, Bytes};
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, StatusCode};
+use mesh_xds::bounded;
 use mesh_xds::grpc::{Deframer, frame};
 use prost::Message;
 use tokio::time::{Instant, timeout_at};
@@ -24,7 +25,7 @@ use crate::status::{Code, Status};
 pub const SEND_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What may wait to be sent when one more message is pushed.
-const MAX_WAITING: usize = mesh_xds::grpc::MAX_MESSAGE_BYTES;
+const MAX_WAITING: usize = 16 * 1024 * 1024;
 
 /// Both halves of a stream.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Duplex<Out, In> {
 pub struct Outgoing<M> {
     stream: SendStream<Bytes>,
     waiting: std::collections::VecDeque<Bytes>,
+    /// Bytes of them.
+    bytes: usize,
     /// When what waits has waited too long.
     deadline: Option<Instant>,
     link: Link,
@@ -50,6 +53,7 @@ impl<M: Message> Outgoing<M> {
         Self {
             stream,
             waiting: std::collections::VecDeque::new(),
+            bytes: 0,
             deadline: None,
             link,
             messages: PhantomData,
@@ -71,10 +75,12 @@ impl<M: Message> Outgoing<M> {
     /// # Errors
     /// More waits than is sensible: look at [`Outgoing::is_waiting`] before.
     pub fn push(&mut self, message: &M) -> Result<(), Error> {
-        if self.waiting.iter().map(Bytes::len).sum::<usize>() > MAX_WAITING {
+        if self.bytes > MAX_WAITING {
             return Err(Error::protocol("too much waits to be sent"));
         }
-        self.waiting.push_back(frame(message).into());
+        let bytes = Bytes::from(frame(message));
+        self.bytes += bytes.len();
+        self.waiting.push_back(bytes);
         Ok(())
     }
 
@@ -103,6 +109,7 @@ impl<M: Message> Outgoing<M> {
                 }
             }
             let part = bytes.split_to(bytes.len().min(self.stream.capacity()));
+            self.bytes -= part.len();
             if !bytes.has_remaining() {
                 self.waiting.pop_front();
             }
@@ -150,6 +157,8 @@ enum Body {
 pub struct Incoming<M> {
     body: Body,
     deframer: Deframer,
+    /// How many numbers may be in a message.
+    numbers: usize,
     check: Check<M>,
     link: Link,
     /// Whether it must end with a status: a server's side.
@@ -163,6 +172,7 @@ impl<M: Message + Default> Incoming<M> {
         Self {
             body: Body::Head(response),
             deframer: Deframer::default(),
+            numbers: bounded::MAX_NUMBERS,
             check: |_| Ok(()),
             link,
             ends_with_status: true,
@@ -175,6 +185,7 @@ impl<M: Message + Default> Incoming<M> {
         Self {
             body: Body::Open(body),
             deframer: Deframer::with_limit(crate::MAX_REQUEST_BYTES),
+            numbers: crate::MAX_REQUEST_NUMBERS,
             check,
             link: Link::default(),
             ends_with_status: false,
@@ -226,7 +237,8 @@ impl<M: Message + Default> Incoming<M> {
         let Some(bytes) = read.map_err(|error| Error::protocol(error.to_string()))? else {
             return Ok(None);
         };
-        let message = M::decode(&*bytes).map_err(|error| Error::protocol(error.to_string()))?;
+        let message = bounded::decode::<M>(bytes, self.numbers);
+        let message = message.map_err(|refused| Error::protocol(format!("a message that {refused}")))?;
         (self.check)(&message).map_err(Error::protocol)?;
         Ok(Some(message))
     }

@@ -20,7 +20,9 @@ use crate::on_demand;
 use crate::proxy::{DrainOptions, Phase};
 use crate::reload::Certificates;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::{CertificateSample, EndpointSample, EndpointState, Owner, Report, Samples, Telemetry};
+use crate::telemetry::{
+    CertificateSample, ControlPlane, EndpointSample, EndpointState, Owner, Report, Samples, Telemetry,
+};
 
 /// A way to a running proxy.
 #[derive(Clone)]
@@ -81,9 +83,9 @@ impl Handle {
         &self.wanted
     }
 
-    /// Notes that the control plane answers, or no longer does.
-    pub fn control_plane(&self, answers: bool) {
-        self.telemetry.control().control_plane.note(answers);
+    /// Where it is noted how the control plane is, by whoever talks to it.
+    pub fn control_plane(&self) -> &ControlPlane {
+        &self.telemetry.control().control_plane
     }
 
     /// Where it says what it is doing.

@@ -5,11 +5,12 @@
 
 use std::fmt;
 
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 
-/// The largest update that is taken: some 100,000 endpoints. What is larger is a mistake or an attack, and what is kept
-/// serves on.
-pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// The longest update that is taken, which is what gRPC takes; [`crate::bounded`] says how much may be in it. What is more
+/// is a mistake or an attack, and what is kept serves on.
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 const PREFIX: usize = 5;
 
@@ -52,7 +53,7 @@ pub fn frame(message: &impl Message) -> Vec<u8> {
 /// Takes bytes as they come, gives messages.
 #[derive(Debug)]
 pub struct Deframer {
-    bytes: Vec<u8>,
+    bytes: BytesMut,
     limit: usize,
 }
 
@@ -66,7 +67,7 @@ impl Default for Deframer {
 impl Deframer {
     /// For messages of up to so many bytes.
     pub fn with_limit(limit: usize) -> Self {
-        let bytes = Vec::new();
+        let bytes = BytesMut::new();
         Self { bytes, limit }
     }
 
@@ -84,7 +85,7 @@ impl Deframer {
     ///
     /// # Errors
     /// That the stream must end here.
-    pub fn next_message(&mut self) -> Result<Option<Vec<u8>>, Unreadable> {
+    pub fn next_message(&mut self) -> Result<Option<Bytes>, Unreadable> {
         let Some((&[compressed, ref length @ ..], rest)) = self.bytes.split_first_chunk::<PREFIX>() else {
             return Ok(None);
         };
@@ -96,11 +97,11 @@ impl Deframer {
         if compressed != 0 {
             return Err(Unreadable::Compressed);
         }
-        let Some(message) = rest.get(..length).map(<[u8]>::to_vec) else {
+        if rest.len() < length {
             return Ok(None);
-        };
-        self.bytes.drain(..PREFIX + length);
-        Ok(Some(message))
+        }
+        let message = self.bytes.split_to(PREFIX + length).split_off(PREFIX);
+        Ok(Some(message.freeze()))
     }
 }
 
@@ -122,7 +123,7 @@ mod tests {
             for bytes in sent.chunks(step) {
                 deframer.push(bytes);
                 while let Some(bytes) = deframer.next_message().unwrap() {
-                    read.push(Any::decode(&*bytes).unwrap());
+                    read.push(Any::decode(bytes).unwrap());
                 }
             }
             assert_eq!(read, [message.clone(), Any::default(), message.clone()]);
@@ -143,7 +144,7 @@ mod tests {
         let mut deframer = Deframer::with_limit(4);
         deframer.push(&frame(&Any::default()));
         assert!(deframer.is_within_message());
-        assert_eq!(deframer.next_message(), Ok(Some(Vec::new())));
+        assert_eq!(deframer.next_message(), Ok(Some(Bytes::new())));
         assert!(!deframer.is_within_message());
         deframer.push(&[0, 0, 0, 0, 5]);
         assert_eq!(

@@ -9,9 +9,11 @@
 //! - [`client`]: what a subscriber asks, believes and keeps, without I/O and without a clock.
 //! - [`server`]: what a subscriber is told and when, without I/O.
 //! - [`grpc`]: how messages are told apart on a stream.
+//! - [`bounded`]: how much a message may hold.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod bounded;
 pub mod client;
 pub mod grpc;
 pub mod kind;

@@ -154,6 +154,24 @@ closed_set! {
 }
 
 closed_set! {
+    /// Why the connection with a control plane ended, or was none. The words are those of `mesh_protocol::Error`.
+    ControlLoss {
+        /// Nobody is there.
+        Connect = "connect",
+        /// One side does not believe the other.
+        Tls = "tls",
+        /// The other side said no.
+        Status = "status",
+        /// What came is not what the protocol has, or too much.
+        Protocol = "protocol",
+        /// It was closed.
+        Closed = "closed",
+        /// It took too long.
+        Deadline = "deadline",
+    }
+}
+
+closed_set! {
     /// What is looked up of a name.
     NameKind {
         /// Its addresses: A and AAAA.

@@ -13,6 +13,7 @@
 //! elsewhere; everything that grows is bounded, and what the bound refuses is counted.
 
 pub mod access_log;
+pub mod control_plane;
 pub mod counter;
 pub mod family;
 pub mod histogram;
@@ -24,8 +25,9 @@ pub mod registry;
 pub mod report;
 pub mod stats;
 
+pub use control_plane::ControlPlane;
 pub use family::Own;
-pub use labels::{Class, Label, Limit, LookupResult, NameKind, Owner, Protocol};
+pub use labels::{Class, ControlLoss, Label, Limit, LookupResult, NameKind, Owner, Protocol};
 pub use registry::{RouteLabels, Telemetry, TelemetryOptions, ThreadTelemetry};
 pub use report::{CertificateSample, EndpointSample, EndpointState, NameSample, Report, Samples};
 pub use stats::{ClusterStats, Finished, Handshake, ListenerStats, RouteStats};

@@ -9,11 +9,11 @@
 //! [`TelemetryOptions`]; a report costs the data threads nothing.
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::access_log::LogStats;
+use super::control_plane::ControlPlane;
 use super::counter::SharedCounter;
 use super::family::{Family, LabelSet, LocalFamily, Own, Reading};
 use super::labels::{Interner, Label, LookupResult, Protocol};
@@ -81,41 +81,6 @@ pub struct ControlStats {
     pub reloads_refused: SharedCounter,
     /// How the control plane is, where there is one.
     pub control_plane: ControlPlane,
-}
-
-/// Whether the control plane answers.
-#[derive(Debug, Default)]
-pub struct ControlPlane(AtomicI64);
-
-impl ControlPlane {
-    /// Notes that it answers from now on, or no longer.
-    pub fn note(&self, answers: bool) {
-        const ANSWERS: i64 = -1;
-        match answers {
-            true => self.0.store(ANSWERS, Relaxed),
-            // Since when, which is not set anew by each try.
-            false => {
-                let now = seconds_since_1970().max(1);
-                let _ = self
-                    .0
-                    .fetch_update(Relaxed, Relaxed, |at| (at <= 0).then_some(now));
-            }
-        }
-    }
-
-    /// For how many seconds it has not answered: 0 while it does, `None` where there is none.
-    pub fn silence(&self) -> Option<u64> {
-        match self.0.load(Relaxed) {
-            0 => None,
-            since @ 1.. => u64::try_from(seconds_since_1970() - since).ok().or(Some(0)),
-            _ => Some(0),
-        }
-    }
-}
-
-fn seconds_since_1970() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Lookups by how they ended.
@@ -281,7 +246,7 @@ impl Telemetry {
                 lookups: self.control.lookups.read(),
                 reloads_done: self.control.reloads_done.get(),
                 reloads_refused: self.control.reloads_refused.get(),
-                control_plane_silence: self.control.control_plane.silence(),
+                control_plane: self.control.control_plane.report(),
             },
             log: self.log.read(),
             process: ProcessStats::read(),

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::access_log::LogReport;
+use super::control_plane::ControlPlaneReport;
 use super::labels::{Label, LookupResult, NameKind, Owner};
 use super::process::ProcessStats;
 use super::registry::RouteLabels;
@@ -166,8 +167,8 @@ pub struct ControlReport {
     pub reloads_done: u64,
     /// Changed files that were refused.
     pub reloads_refused: u64,
-    /// For how many seconds the control plane has not answered; `None` where there is none.
-    pub control_plane_silence: Option<u64>,
+    /// How the control plane is; `None` where there is none.
+    pub control_plane: Option<ControlPlaneReport>,
 }
 
 /// CPU time of all data threads together below which it says nothing about balance.

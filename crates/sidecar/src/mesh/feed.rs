@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mesh_identity::TrustBundle;
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
 use mesh_model::resources::{
     Action, Address, Cluster, Direction, Discovery, Endpoints, HostPattern, Listener, ListenerProtocol,
@@ -29,6 +30,8 @@ use crate::parts::{at, everything_to};
 pub(crate) const ROOTS: &str = "mesh/roots";
 /// Names outside the mesh that are kept at a time.
 const MAX_EGRESS: usize = 256;
+/// Clusters of one route table: each is subscribed to, and looked at whenever something changes.
+const MAX_CLUSTERS: usize = 256;
 
 /// What is known, and what is wished for.
 pub(crate) struct Feed {
@@ -126,7 +129,12 @@ impl Feed {
             T::from_any(any).map_err(|refusal| refusal.to_string())
         }
         match kind {
-            Kind::Secret => self.roots = Some(read::<TrustRoots>(any)?.pem),
+            Kind::Secret => {
+                let pem = read::<TrustRoots>(any)?.pem;
+                let domain = self.workload.identity.trust_domain().clone();
+                TrustBundle::from_pem(domain, pem.as_bytes()).map_err(|error| error.to_string())?;
+                self.roots = Some(pem);
+            }
             Kind::Listener if name == self.workload.identity.as_str() => {
                 let own = read::<WorkloadListener>(any)?;
                 sound(&own::resources(
@@ -144,6 +152,11 @@ impl Feed {
             }
             Kind::RouteTable => {
                 let table = read::<RouteTable>(any)?;
+                let clusters: BTreeSet<_> = clusters_of(&table).collect();
+                if clusters.len() > MAX_CLUSTERS {
+                    let count = clusters.len();
+                    return Err(format!("leads to {count} clusters, {MAX_CLUSTERS} are taken"));
+                }
                 sound(&Resources {
                     clusters: clusters_of(&table).map(Cluster::new).collect(),
                     route_tables: vec![table.clone()],

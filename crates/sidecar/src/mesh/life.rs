@@ -13,18 +13,17 @@ use mesh_identity::{DenyList, Manager, MeshTls, TrustBundle};
 use mesh_model::resources::Address;
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::client::{Ads, Reports, server_name};
-use mesh_protocol::message::{
-    ConfigState, Draining, FromControl, FromSidecar, Hello, Protocol, Ready, ServicePort,
-};
+use mesh_protocol::message::{Draining, FromControl, FromSidecar, Hello, Protocol, Ready, ServicePort};
 use mesh_protocol::{Control, Error};
 use mesh_proxy::log::{Level, Log};
-use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Phase, Proxy};
-use mesh_xds::client::{Client, Event, Subscribed};
+use mesh_proxy::proxy::{Applied, ApplyError, DrainOptions, Phase, Proxy};
+use mesh_xds::client::Client;
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
 
 use super::edges::{Called, Edges};
 use super::feed::Feed;
+use super::pace::Pace;
 use super::settings::{PortProtocol, Workload};
 use super::state::State;
 use super::usage::Usage;
@@ -33,8 +32,6 @@ use super::usage::Usage;
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked which names nobody calls.
 const LOOK_AT_NAMES: Duration = Duration::from_secs(10);
-/// Changes that come close together go live together.
-const TOGETHER: Duration = Duration::from_millis(2);
 
 type Applying = Pin<Box<dyn Future<Output = Result<Applied, ApplyError>>>>;
 
@@ -55,10 +52,12 @@ pub(crate) struct Life<'a> {
     pub(super) listening: Vec<(String, Address)>,
     /// Since when something is to be applied.
     pub(super) dirty: Option<Instant>,
+    /// Revocations of which more are to come.
     pub(super) denied: DenyList,
-    /// Revocations that came in parts.
-    pub(super) denied_parts: DenyList,
     pub(super) telemetry_every: Duration,
+    /// How much is listened to, over all connections.
+    pub(super) answers: Pace,
+    pub(super) commands: Pace,
     pub(super) random: u64,
 }
 
@@ -114,8 +113,9 @@ impl<'a> Life<'a> {
             listening: Vec::new(),
             dirty: None,
             denied: DenyList::new(),
-            denied_parts: DenyList::new(),
             telemetry_every: REPORT_EVERY,
+            answers: Pace::new(Instant::now()),
+            commands: Pace::new(Instant::now()),
             random: seed,
             workload,
             proxy,
@@ -144,11 +144,14 @@ impl<'a> Life<'a> {
                     let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", error)];
                     self.log()
                         .warn("the control plane is gone: what is known goes on", &fields);
-                    self.proxy.control_plane(false);
+                    let control_plane = self.proxy.control_plane();
+                    control_plane.note(false);
+                    control_plane.lost(error.as_str());
                     self.pause()
                 }
                 Left::Tls(error) => {
                     self.log().error(error, &[]);
+                    self.proxy.control_plane().lost("tls");
                     self.pause()
                 }
             };
@@ -192,10 +195,16 @@ impl<'a> Life<'a> {
             .control_client_config(&control)
             .map_err(|error| Left::Tls(format!("the control plane can't be called: {error}")))?;
         let addresses = self.workload.control.clone();
-        let mut connecting = Box::pin(async move { Control::connect(&addresses, tls, server_name()).await });
+        let connecting = async move { Control::connect(&addresses, tls, server_name()).await };
+        self.meanwhile(connecting).await.map_err(Left::Ended)
+    }
+
+    /// Waits for something, while what is known goes on.
+    pub(super) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
-                connected = &mut connecting => return connected.map_err(Left::Ended),
+                done = &mut work => return done,
                 () = self.go_on() => {}
             }
         }
@@ -212,7 +221,7 @@ impl<'a> Life<'a> {
             };
         }
         let streams = async { Ok::<_, Error>((control.ads().await?, control.report().await?)) };
-        let (ads, reports) = match streams.await {
+        let (ads, reports) = match self.meanwhile(streams).await {
             Ok(streams) => streams,
             Err(error) => return Left::Ended(error),
         };
@@ -235,7 +244,7 @@ impl<'a> Life<'a> {
         mut reports: Reports,
     ) -> Result<Left, Left> {
         let hello = FromSidecar::Hello(self.hello());
-        reports.outgoing.send(&hello.into()).await.map_err(Left::Ended)?;
+        reports.outgoing.push(&hello.into()).map_err(Left::Ended)?;
         let mut phase = self.proxy.phase();
         let mut told = Phase::Starting;
         let mut report_at = Instant::now() + self.telemetry_every;
@@ -256,18 +265,29 @@ impl<'a> Life<'a> {
                 return farewell(reports).await.map_err(Left::Ended);
             }
             let (due, deadline) = (self.manager.due(), self.client.deadline());
+            let now = Instant::now();
+            let (answers_at, commands_at) = (self.answers.opens_at(now), self.commands.opens_at(now));
+            // Nor is more heard than is answered: a control plane that reads nothing has to wait.
+            let hears = answers_at.is_none() && !ads.outgoing.is_waiting();
             tokio::select! {
                 sent = ads.outgoing.flush(), if ads.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
                 sent = reports.outgoing.flush(), if reports.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
-                response = ads.incoming.receive() => {
+                response = ads.incoming.receive(), if hears => {
+                    self.answers.came(Instant::now());
+                    if self.answers.opens_at(Instant::now()).is_some() {
+                        self.proxy.control_plane().slowed.increment();
+                    }
                     let response = response.map_err(Left::Ended)?.ok_or(Left::Ended(Error::Closed))?;
                     if !std::mem::replace(&mut heard, true) {
                         self.log().info("the control plane answers", &[]);
-                        self.proxy.control_plane(true);
+                        self.proxy.control_plane().note(true);
                     }
                     self.responded(response, &mut reports).map_err(Left::Ended)?;
                 }
-                message = reports.incoming.receive() => {
+                () = at(answers_at), if answers_at.is_some() => {}
+                () = at(commands_at), if commands_at.is_some() => {}
+                message = reports.incoming.receive(), if commands_at.is_none() => {
+                    self.commands.came(Instant::now());
                     let message = message.map_err(Left::Ended)?.ok_or(Left::Ended(Error::Closed))?;
                     if let Some(message) = message.message {
                         self.told(message);
@@ -284,7 +304,7 @@ impl<'a> Life<'a> {
                     match self.sign(control).await {
                         Ok(()) => {
                             let state = FromSidecar::CertificateState(self.certificate());
-                            reports.outgoing.send(&state.into()).await.map_err(Left::Ended)?;
+                            self.meanwhile(reports.outgoing.send(&state.into())).await.map_err(Left::Ended)?;
                             return Ok(Left::Renewed);
                         }
                         Err(Left::Ended(error)) if error.status().is_some() => {}
@@ -338,147 +358,6 @@ impl<'a> Life<'a> {
             Phase::Draining | Phase::Drained => {
                 reports.outgoing.push(&FromSidecar::Draining(Draining {}).into())
             }
-        }
-    }
-
-    /// Brings the subscriptions up to what is wished for.
-    fn subscribe(&mut self) {
-        let now = Instant::now();
-        let wishes = self.feed.wishes();
-        let gone: Vec<_> = self.subscribed.difference(&wishes).cloned().collect();
-        for (kind, name) in gone {
-            self.client.unsubscribe(kind, &name);
-            self.feed.removed(kind, &name);
-            self.subscribed.remove(&(kind, name));
-        }
-        for (kind, name) in wishes {
-            if self.subscribed.contains(&(kind, name.clone())) {
-                continue;
-            }
-            let subscribed = match kind == Kind::Listener && self.feed.is_kept(&name) {
-                true => self.client.subscribe_lasting(kind, &name, now),
-                false => self.client.subscribe(kind, &name, now),
-            };
-            match subscribed {
-                Subscribed::Yes => drop(self.subscribed.insert((kind, name))),
-                Subscribed::Unknown if kind == Kind::Listener => self.does_not_exist(kind, &name),
-                // It is asked for again when something else happens.
-                Subscribed::Unknown => {}
-                // It is asked for when others were answered.
-                Subscribed::Full => break,
-            }
-        }
-    }
-
-    fn want(&mut self, name: &str) {
-        self.feed.want(name);
-        self.mark();
-    }
-
-    fn mark(&mut self) {
-        self.dirty.get_or_insert_with(Instant::now);
-    }
-
-    fn responded(
-        &mut self,
-        response: mesh_xds::wire::DeltaDiscoveryResponse,
-        reports: &mut Reports,
-    ) -> Result<(), Error> {
-        let mut refused = Vec::new();
-        let feed = &mut self.feed;
-        self.client.received(response, Instant::now(), |kind, name, any| {
-            feed.accept(kind, name, any).inspect_err(|reason| {
-                refused.push((kind, name.to_owned(), reason.clone()));
-            })
-        });
-        for (kind, name, nack) in refused {
-            let fields: [(&str, &dyn std::fmt::Display); 2] = [("resource", &name), ("reason", &nack)];
-            self.log()
-                .error("a resource was refused: the last good one serves", &fields);
-            let nack = nack.chars().take(mesh_protocol::MAX_NACK / 4).collect();
-            let state = ConfigState {
-                kind: kind.type_url().to_owned(),
-                name,
-                nack,
-                ..ConfigState::default()
-            };
-            reports.outgoing.push(&FromSidecar::ConfigState(state).into())?;
-        }
-        if let Some(pem) = self.feed.take_roots() {
-            self.trust(&pem);
-        }
-        self.events();
-        self.mark();
-        Ok(())
-    }
-
-    fn events(&mut self) {
-        while let Some(event) = self.client.poll_event() {
-            match event {
-                Event::Removed(kind, name) => self.feed.removed(kind, &name),
-                Event::DoesNotExist(kind, name) => {
-                    if kind != Kind::Listener || !self.feed.is_kept(&name) {
-                        self.subscribed.remove(&(kind, name.clone()));
-                    }
-                    self.does_not_exist(kind, &name);
-                }
-                Event::Held { clusters, .. } => self.log().warn(
-                    "the control plane removes most of what it has given: it is held for a while",
-                    &[("clusters", &clusters)],
-                ),
-            }
-            self.mark();
-        }
-    }
-
-    fn does_not_exist(&mut self, kind: Kind, name: &str) {
-        if let Some(name) = self.feed.does_not_exist(kind, name) {
-            self.proxy.wanted().unknown(&name);
-        }
-        self.mark();
-    }
-
-    /// When what is there is to go live.
-    fn applies_at(&self) -> Option<Instant> {
-        self.dirty
-            .filter(|_| self.applying.is_none())
-            .map(|since| since + TOGETHER)
-    }
-
-    /// Begins to make what is there go live, when it is time.
-    fn apply(&mut self) {
-        if self.applies_at().is_none_or(|at| Instant::now() < at) {
-            return;
-        }
-        self.dirty = None;
-        if let Some(resources) = self.feed.resources() {
-            self.applying = Some(Box::pin(self.proxy.apply_soon(Change::Replace(resources))));
-        }
-    }
-
-    fn applied(&mut self, applied: Result<Applied, ApplyError>) {
-        self.applying = None;
-        match applied {
-            Ok(applied) => {
-                let before = std::mem::take(&mut self.listening);
-                self.listening = crate::announce(self.proxy.log(), &before, applied);
-            }
-            Err(error) => {
-                let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
-                self.log()
-                    .error("not applied: the last good configuration keeps serving", &fields);
-                return;
-            }
-        }
-        for name in self.feed.take_answers() {
-            self.proxy.wanted().known(&name);
-        }
-        if let Some(state) = &mut self.state
-            && let Err(error) = state.keep(self.feed.kept())
-        {
-            self.proxy
-                .log()
-                .warn("the configuration can't be kept", &[("error", &error)]);
         }
     }
 

@@ -10,15 +10,19 @@
 //! - [`own`]: what it does by itself.
 //! - [`feed`]: what it needs of the mesh, and what has been said of it.
 //! - [`life`]: the connection with the control plane.
+//! - [`answers`]: what is done with what comes over it.
+//! - [`pace`]: how much of that is listened to.
 //! - [`standing`]: its certificate, and whom it believes.
 //! - [`usage`]: which names nobody calls any more.
 //! - [`state`]: what is kept for a start without one.
 //! - [`edges`]: what it reports of its calls.
 
+mod answers;
 mod edges;
 mod feed;
 mod life;
 mod own;
+mod pace;
 pub(crate) mod settings;
 mod standing;
 mod state;

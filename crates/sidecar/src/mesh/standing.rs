@@ -69,14 +69,7 @@ impl Life<'_> {
             token,
             attestation: None,
         };
-        let mut signing = Box::pin(async { control.sign(request).await });
-        let signed = loop {
-            tokio::select! {
-                signed = &mut signing => break signed,
-                () = self.go_on() => {}
-            }
-        };
-        let signed = match signed {
+        let signed = match self.meanwhile(control.sign(request)).await {
             Ok(signed) => signed,
             Err(error) => return Err(failed(self, error)),
         };
@@ -156,16 +149,14 @@ impl Life<'_> {
             .serials
             .iter()
             .filter_map(|serial| serial.parse::<Serial>().ok().map(Denied::Serial));
-        for entry in identities.chain(serials) {
-            if self.denied_parts.deny(entry, None, now).is_err() {
-                self.log().error("more is revoked than can be remembered", &[]);
-            }
+        let mut entries = identities.chain(serials);
+        if entries.any(|entry| self.denied.deny(entry, None, now).is_err()) {
+            self.log().error("more is revoked than can be remembered", &[]);
         }
         if denied.more {
             return;
         }
-        self.denied = std::mem::take(&mut self.denied_parts);
-        self.tls.set_denied(Arc::new(self.denied.clone()));
+        self.tls.set_denied(Arc::new(std::mem::take(&mut self.denied)));
         self.proxy.judge_again();
     }
 }

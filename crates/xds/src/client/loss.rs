@@ -1,7 +1,8 @@
-//! Is this many clusters fewer a wish, or a control plane that lost its own sources?
+//! Is this much less a wish, or a control plane that lost its own sources?
 //!
 //! Removals are honoured. But when over half of all clusters go within ten seconds, those that would still go are held for
-//! half a minute: a control plane that restarts empty has filled itself by then, and an operator has seen the metric.
+//! half a minute: a control plane that restarts empty has filled itself by then, and an operator has seen the metric. So it
+//! is with endpoints, listeners and route tables: clusters without them would serve nobody.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_secs(10);
 /// How long they are held.
 const HOLD: Duration = Duration::from_secs(30);
-/// One or two clusters go in everyday life, even where there are no more than three.
+/// One or two go in everyday life, even where there are no more than three.
 const FEWEST: usize = 3;
 
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    /// Until when the removal of `gone` clusters has to wait, while `left` would be left.
+    /// Until when the removal of `gone` resources has to wait, while `left` would be left.
     pub(super) fn removal(&mut self, gone: usize, left: usize, now: Instant) -> Option<Instant> {
         while self
             .lost

@@ -11,7 +11,8 @@
 //! - No request of a stream is the first of its kind without a name: servers read that as a wish for everything.
 //! - Names that nobody knows don't pile up: [`MAX_PENDING`] wait, and [`MAX_PENDING`] are remembered for
 //!   [`REMEMBER_UNKNOWN`].
-//! - A removal is honoured, an unusual loss of clusters is held first (`loss.rs`).
+//! - A removal is honoured, an unusual loss is held first (`loss.rs`).
+//! - Who says nothing at all has not said that a name is unknown.
 
 mod backoff;
 mod loss;
@@ -35,8 +36,14 @@ pub const REMEMBER_UNKNOWN: Duration = Duration::from_secs(5);
 /// How long an answer may take before a name counts as unknown, as gRPC has it.
 pub const DOES_NOT_EXIST_AFTER: Duration = Duration::from_secs(15);
 
+/// What all resources that are believed may measure together, as they came: 50,000 endpoints that have identities. Each may
+/// be small, and there may be many.
+pub const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The longest version, which is kept as long as its resource; ours are 16 bytes.
+const MAX_VERSION: usize = 256;
+
 /// Reasons told in one NACK; the rest are counted.
-const MAX_REASONS: usize = 8;
+pub const MAX_REASONS: usize = 8;
 /// `INVALID_ARGUMENT`.
 const INVALID_ARGUMENT: i32 = 3;
 
@@ -47,10 +54,12 @@ pub enum Event {
     Removed(Kind, String),
     /// Nobody knows the name. The subscription is over, unless it is a lasting one.
     DoesNotExist(Kind, String),
-    /// Clusters were removed and are kept until then, since too many went at once.
+    /// Resources were removed and are kept until then, since too many went at once.
     Held {
+        /// Of what kind.
+        kind: Kind,
         /// How many.
-        clusters: usize,
+        resources: usize,
         /// When they go if they don't come back.
         until: Instant,
     },
@@ -72,10 +81,13 @@ pub enum Subscribed {
 pub struct Client {
     node: Node,
     kinds: [PerKind; Kind::ALL.len()],
-    loss: Loss,
+    /// By kind, in the order of [`Kind::ALL`].
+    losses: [Loss; Kind::ALL.len()],
     backoff: Backoff,
     events: VecDeque<Event>,
     connected: bool,
+    /// Whether anything was said on this stream.
+    heard: bool,
     /// Whether this stream has not yet been told who we are.
     unnamed: bool,
 }
@@ -86,10 +98,11 @@ impl Client {
         Self {
             node,
             kinds: Default::default(),
-            loss: Loss::default(),
+            losses: Default::default(),
             backoff: Backoff::default(),
             events: VecDeque::new(),
             connected: false,
+            heard: false,
             unnamed: true,
         }
     }
@@ -129,6 +142,7 @@ impl Client {
     /// A stream was opened: everything is asked for, with what is known of it.
     pub fn connected(&mut self, now: Instant) {
         self.connected = true;
+        self.heard = false;
         self.unnamed = true;
         for kind in &mut self.kinds {
             kind.start(now + DOES_NOT_EXIST_AFTER);
@@ -144,41 +158,55 @@ impl Client {
         self.backoff.next(random)
     }
 
-    /// Takes a response. `accept` is asked for each resource that is wanted, in order; its error is told to the server.
+    /// Takes a response. `accept` is asked for each resource that is wanted, in order; its error is told to the server, and
+    /// comes back with all others.
     pub fn received(
         &mut self,
         response: DeltaDiscoveryResponse,
         now: Instant,
         mut accept: impl FnMut(Kind, &str, &wire::Any) -> Result<(), String>,
-    ) {
+    ) -> Refused {
         self.backoff.reset();
+        self.heard = true;
         // A kind that was not asked for on this stream can't be answered: that would ask for all of it.
+        let mut refused = Refused::default();
         let Some(kind) = Kind::of(&response.type_url).filter(|kind| self.of(*kind).started) else {
-            return;
+            return refused;
         };
-        let mut reasons = Reasons::default();
+        let mut held: usize = self.kinds.iter().map(PerKind::bytes).sum();
         for resource in response.resources {
             let Some(want) = self.of(kind).wants.get_mut(&resource.name) else {
                 continue;
             };
+            let bytes = resource.resource.as_ref().map_or(0, |any| any.value.len());
+            let others = held - want.bytes;
             let judged = match &resource.resource {
+                Some(_) if resource.version.len() > MAX_VERSION => Err("its version is too long".to_owned()),
+                Some(_) if others + bytes > MAX_BYTES => Err(format!(
+                    "with it {} bytes would be held, {MAX_BYTES} are",
+                    others + bytes
+                )),
                 Some(any) if any.type_url == kind.type_url() => accept(kind, &resource.name, any),
                 Some(_) => Err("is of another type than the response".to_owned()),
                 None => Err("has no content".to_owned()),
             };
             match judged {
-                Ok(()) => want.accepted(resource.version),
+                Ok(()) => {
+                    held = others + bytes;
+                    want.accepted(resource.version, bytes);
+                }
                 Err(reason) => {
                     // The server has it, so it is not unknown; without a good one before, there is still none.
                     want.refused();
-                    reasons.add(&resource.name, &reason);
+                    refused.add(kind, resource.name, reason);
                 }
             }
         }
         self.remove(kind, &response.removed_resources, now);
         self.of(kind)
             .answers
-            .push_back((response.nonce, reasons.into_status()));
+            .push_back((response.nonce, refused.status()));
+        refused
     }
 
     fn remove(&mut self, kind: Kind, names: &[String], now: Instant) {
@@ -195,17 +223,26 @@ impl Client {
             return;
         }
         let left = self.of(kind).accepted().saturating_sub(gone.len());
-        let held = match kind {
-            Kind::Cluster => self.loss.removal(gone.len(), left, now),
-            _ => None,
+        let [secret, cluster, endpoints, listener, route_table] = &mut self.losses;
+        let loss = match kind {
+            Kind::Secret => secret,
+            Kind::Cluster => cluster,
+            Kind::Endpoints => endpoints,
+            Kind::Listener => listener,
+            Kind::RouteTable => route_table,
         };
-        match held {
+        match loss.removal(gone.len(), left, now) {
             Some(until) => {
-                let clusters = gone.len();
+                let resources = gone.len();
                 for name in gone {
                     self.of(kind).hold(name, until);
                 }
-                self.events.push_back(Event::Held { clusters, until });
+                let held = Event::Held {
+                    kind,
+                    resources,
+                    until,
+                };
+                self.events.push_back(held);
             }
             None => {
                 for name in gone {
@@ -230,9 +267,13 @@ impl Client {
 
     /// Does what time has brought. Call it at [`Self::deadline`].
     pub fn tick(&mut self, now: Instant) {
+        let heard = self.heard;
         for kind in Kind::ALL {
             let (late, released) = self.of(kind).due(now);
-            for name in late {
+            if !heard && !late.is_empty() {
+                self.of(kind).wait_on(now + DOES_NOT_EXIST_AFTER);
+            }
+            for name in late.into_iter().filter(|_| heard) {
                 self.unknown(kind, &name, now);
             }
             for name in released {
@@ -245,6 +286,11 @@ impl Client {
     /// When [`Self::tick`] has something to do next.
     pub fn deadline(&self) -> Option<Instant> {
         self.kinds.iter().filter_map(PerKind::deadline).min()
+    }
+
+    /// How many resources were removed and are kept for a while.
+    pub fn held(&self) -> usize {
+        self.kinds.iter().map(PerKind::held).sum()
     }
 
     /// The next request to send. Take them until there is none after each call that changes something.
@@ -279,32 +325,38 @@ impl Client {
     }
 }
 
-/// The reasons of a NACK.
-#[derive(Default)]
-struct Reasons {
-    text: Vec<String>,
-    more: usize,
+/// What of a response was refused, and why: a NACK.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Kind, name and reason of the first [`MAX_REASONS`].
+    pub told: Vec<(Kind, String, String)>,
+    /// How many more there were.
+    pub more: usize,
 }
 
-impl Reasons {
-    fn add(&mut self, name: &str, reason: &str) {
-        if self.text.len() < MAX_REASONS {
-            self.text.push(format!("{name}: {reason}"));
+impl Refused {
+    fn add(&mut self, kind: Kind, name: String, reason: String) {
+        if self.told.len() < MAX_REASONS {
+            self.told.push((kind, name, reason));
         } else {
             self.more += 1;
         }
     }
 
-    fn into_status(mut self) -> Option<wire::Status> {
-        if self.text.is_empty() {
+    fn status(&self) -> Option<wire::Status> {
+        if self.told.is_empty() {
             return None;
         }
+        let told = self.told.iter();
+        let mut text: Vec<_> = told
+            .map(|(_, name, reason)| format!("{name}: {reason}"))
+            .collect();
         if self.more > 0 {
-            self.text.push(format!("and {} more", self.more));
+            text.push(format!("and {} more", self.more));
         }
         Some(wire::Status {
             code: INVALID_ARGUMENT,
-            message: self.text.join("; "),
+            message: text.join("; "),
         })
     }
 }

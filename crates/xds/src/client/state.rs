@@ -9,6 +9,8 @@ use crate::wire::{DeltaDiscoveryRequest, Status};
 #[derive(Debug)]
 pub(super) struct Want {
     pub(super) known: Known,
+    /// What the last good one measured.
+    pub(super) bytes: usize,
     /// Whether it is wanted even when nobody knows it: it may come to be.
     pub(super) lasts: bool,
 }
@@ -29,8 +31,9 @@ pub(super) enum Known {
 }
 
 impl Want {
-    pub(super) fn accepted(&mut self, version: String) {
+    pub(super) fn accepted(&mut self, version: String, bytes: usize) {
         self.known = Known::Accepted { version };
+        self.bytes = bytes;
     }
 
     pub(super) fn refused(&mut self) {
@@ -64,9 +67,22 @@ impl PerKind {
         self.wants.values().filter(accepted).count()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.wants.values().map(|want| want.bytes).sum()
+    }
+
+    pub(super) fn held(&self) -> usize {
+        let held = |want: &&Want| matches!(want.known, Known::Held { .. });
+        self.wants.values().filter(held).count()
+    }
+
     pub(super) fn want(&mut self, name: &str, deadline: Option<Instant>) {
-        let (known, lasts) = (Known::Pending { deadline }, false);
-        self.wants.insert(name.to_owned(), Want { known, lasts });
+        let want = Want {
+            known: Known::Pending { deadline },
+            bytes: 0,
+            lasts: false,
+        };
+        self.wants.insert(name.to_owned(), want);
         self.subscribe.insert(name.to_owned());
         self.unsubscribe.remove(name);
     }
@@ -85,6 +101,9 @@ impl PerKind {
 
     pub(super) fn gone(&mut self, name: &str) {
         self.learn(name, Known::Gone);
+        if let Some(want) = self.wants.get_mut(name) {
+            want.bytes = 0;
+        }
     }
 
     fn learn(&mut self, name: &str, known: Known) {
@@ -110,6 +129,11 @@ impl PerKind {
     pub(super) fn start(&mut self, deadline: Instant) {
         self.stop();
         self.subscribe = self.wants.keys().cloned().collect();
+        self.wait_on(deadline);
+    }
+
+    /// Names without an answer are waited for until then.
+    pub(super) fn wait_on(&mut self, deadline: Instant) {
         for want in self.wants.values_mut() {
             if let Known::Pending { deadline: waits } = &mut want.known {
                 *waits = Some(deadline);

@@ -115,7 +115,7 @@ fn a_nack_names_what_was_bad_and_a_new_stream_is_told_what_was_good() {
     }
     client.connected(now);
     requests(&mut client);
-    client.received(
+    let refused = client.received(
         response(Kind::Cluster, "1", &[("a", "1"), ("b", "1"), ("c", "1")], &[]),
         now,
         |_, name, _| {
@@ -126,6 +126,8 @@ fn a_nack_names_what_was_bad_and_a_new_stream_is_told_what_was_good() {
             }
         },
     );
+    let told = vec![(Kind::Cluster, "b".to_owned(), "filters: not known".to_owned())];
+    assert_eq!(refused, Refused { told, more: 0 });
     let sent = requests(&mut client);
     assert_eq!(sent[0].response_nonce, "1");
     assert_eq!(
@@ -171,12 +173,49 @@ fn a_resource_of_another_type_or_without_content_is_refused_unseen() {
 }
 
 #[test]
+fn what_is_believed_is_bounded_in_all() {
+    let now = Instant::now();
+    let mut client = with_clusters(&names(3), now);
+    let sized = |nonce: &str, name: &str, bytes: usize| {
+        let mut response = response(Kind::Cluster, nonce, &[(name, nonce)], &[]);
+        let any = response.resources[0].resource.as_mut().unwrap();
+        any.value = vec![0; bytes].into();
+        response
+    };
+    let mut judged = |response| {
+        client.received(response, now, all_good);
+        let answer = requests(&mut client).remove(0);
+        answer.error_detail.map(|status| status.message)
+    };
+    assert_eq!(judged(sized("2", "c0", MAX_BYTES / 2)), None);
+    assert_eq!(judged(sized("3", "c1", MAX_BYTES / 2)), None);
+    let refused = judged(sized("4", "c2", 1)).unwrap();
+    assert_eq!(refused, "c2: with it 8388609 bytes would be held, 8388608 are");
+    assert_eq!(
+        judged(sized("5", "c1", 10)),
+        None,
+        "what takes its place counts alone"
+    );
+    assert_eq!(judged(response(Kind::Cluster, "6", &[], &["c0"])), None);
+    assert_eq!(
+        judged(sized("7", "c2", MAX_BYTES - 10)),
+        None,
+        "what is gone does not"
+    );
+    let long = "x".repeat(MAX_VERSION + 1);
+    let refused = judged(response(Kind::Cluster, "8", &[("c1", &long)], &[]));
+    assert_eq!(refused.unwrap(), "c1: its version is too long");
+}
+
+#[test]
 fn a_name_that_nobody_answers_for_ends_and_is_remembered() {
     let now = Instant::now();
     let mut client = client();
     client.subscribe(Kind::Cluster, "ghost", now);
     assert_eq!(client.deadline(), None, "without a stream nobody can answer");
     client.connected(now);
+    requests(&mut client);
+    client.received(response(Kind::Cluster, "0", &[], &[]), now, all_good);
     requests(&mut client);
     let late = now + DOES_NOT_EXIST_AFTER;
     assert_eq!(client.deadline(), Some(late));
@@ -277,7 +316,8 @@ fn losing_over_half_of_all_clusters_is_held() {
     let many = ["c3", "c4", "c5", "c6", "c7", "c8", "c9"];
     client.received(response(Kind::Cluster, "3", &[], &many), soon, all_good);
     let until = soon + SECOND * 30;
-    assert_eq!(events(&mut client), [Event::Held { clusters: 7, until }]);
+    assert_eq!(events(&mut client), [held(Kind::Cluster, 7, until)]);
+    assert_eq!(client.held(), 7);
     assert_eq!(client.deadline(), Some(until));
     client.received(
         response(Kind::Cluster, "4", &[("c3", "2"), ("c4", "2")], &[]),
@@ -294,8 +334,16 @@ fn losing_over_half_of_all_clusters_is_held() {
     assert_eq!(events(&mut client), gone, "those that came back stay");
 }
 
+fn held(kind: Kind, resources: usize, until: Instant) -> Event {
+    Event::Held {
+        kind,
+        resources,
+        until,
+    }
+}
+
 #[test]
-fn losses_of_endpoints_are_not_held() {
+fn what_clusters_are_reached_by_is_held_too() {
     let now = Instant::now();
     let mut client = client();
     let names = names(10);
@@ -308,7 +356,28 @@ fn losses_of_endpoints_are_not_held() {
     let gone: Vec<&str> = names.iter().map(String::as_str).collect();
     client.received(response(Kind::Endpoints, "1", &has, &[]), now, all_good);
     client.received(response(Kind::Endpoints, "2", &[], &gone), now, all_good);
-    assert_eq!(events(&mut client).len(), 10);
+    let until = now + SECOND * 30;
+    assert_eq!(events(&mut client), [held(Kind::Endpoints, 10, until)]);
+    client.tick(until);
+    assert_eq!((events(&mut client).len(), client.held()), (10, 0));
+}
+
+#[test]
+fn who_says_nothing_at_all_has_not_said_that_a_name_is_unknown() {
+    let now = Instant::now();
+    let mut client = client();
+    client.subscribe(Kind::Listener, "basket", now);
+    client.connected(now);
+    requests(&mut client);
+    let late = now + DOES_NOT_EXIST_AFTER;
+    client.tick(late);
+    assert_eq!(events(&mut client), []);
+    let later = late + DOES_NOT_EXIST_AFTER;
+    assert_eq!(client.deadline(), Some(later));
+    client.received(response(Kind::Listener, "1", &[], &[]), late, all_good);
+    client.tick(later);
+    let unknown = Event::DoesNotExist(Kind::Listener, "basket".into());
+    assert_eq!(events(&mut client), [unknown]);
 }
 
 #[test]

@@ -73,7 +73,8 @@ impl World {
                 match event {
                     Event::Removed(_, name) => drop(self.believed.remove(&name)),
                     Event::DoesNotExist(_, name) => drop(self.wanted.remove(&name)),
-                    Event::Held { .. } => panic!("only clusters are held"),
+                    // Time passes.
+                    Event::Held { until, .. } => self.client.tick(until),
                 }
             }
         }

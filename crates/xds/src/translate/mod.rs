@@ -20,8 +20,11 @@ mod values;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bytes::Bytes;
+
 pub use self::listener::{ServiceListener, WorkloadListener};
 pub use self::tls::{IDENTITY_SECRET, ROOTS_SECRET, TrustRoots};
+use crate::bounded::{self, MAX_NUMBERS};
 use crate::kind::Kind;
 use crate::wire;
 
@@ -103,13 +106,13 @@ pub trait Translate: Sized {
     }
 }
 
-fn decode<M: prost::Message + Default>(bytes: &[u8], field: &str) -> Result<M, Refusal> {
-    M::decode(bytes).map_err(|error| Refusal::new(field, format!("not readable: {error}")))
+fn decode<M: prost::Message + Default>(bytes: &Bytes, field: &str) -> Result<M, Refusal> {
+    bounded::decode(bytes.clone(), MAX_NUMBERS).map_err(|refused| Refusal::new(field, refused.to_string()))
 }
 
 /// As [`decode`], and nothing may be in the bytes that is not in the message: what decoding skipped is missing when it is
 /// encoded again.
-fn decode_whole<M: prost::Message + Default>(bytes: &[u8], field: &str) -> Result<M, Refusal> {
+fn decode_whole<M: prost::Message + Default>(bytes: &Bytes, field: &str) -> Result<M, Refusal> {
     let message: M = decode(bytes, field)?;
     if message.encoded_len() == bytes.len() {
         return Ok(message);

@@ -1,5 +1,6 @@
 //! What does the control thread show: updates, names, certificates?
 
+use super::super::control_plane::ControlPlaneReport;
 use super::super::report::Report;
 use super::text::{COUNTER, GAUGE, Text};
 
@@ -11,9 +12,7 @@ pub(super) fn write(text: &mut Text, report: &Report) {
         ("refused", control.updates_refused),
     ];
     by_result(text, "mesh_config_updates_total", help, results);
-    let help = "For how long the control plane has not answered; absent where there is none.";
-    let name = "mesh_control_plane_silence_seconds";
-    text.single(name, GAUGE, help, control.control_plane_silence);
+    control_plane(text, control.control_plane.as_ref());
     let help = "Panics that were caught.";
     text.single("mesh_panics_total", COUNTER, help, Some(control.panics));
 
@@ -56,6 +55,28 @@ pub(super) fn write(text: &mut Text, report: &Report) {
         let labels = [("kind", sample.owner.as_str()), ("name", sample.name.as_str())];
         text.sample(name, "", &labels, sample.not_after);
     }
+}
+
+fn control_plane(text: &mut Text, plane: Option<&ControlPlaneReport>) {
+    let Some(plane) = plane else { return };
+    let help = "For how long the control plane has not answered; absent where there is none.";
+    let name = "mesh_control_plane_silence_seconds";
+    text.single(name, GAUGE, help, Some(plane.silence));
+    let name = "mesh_control_plane_connections_lost_total";
+    let help = "Connections with the control plane that ended, or could not be made, by why.";
+    text.family(name, COUNTER, help);
+    for (reason, count) in &plane.lost {
+        text.sample(name, "", &[("reason", reason.as_str())], *count);
+    }
+    let help = "Resources of the control plane that were refused: the last good ones serve.";
+    let name = "mesh_control_plane_resources_refused_total";
+    text.single(name, COUNTER, help, Some(plane.refused));
+    let help = "Resources kept for a while, since the control plane removed most of what it had given.";
+    let name = "mesh_control_plane_resources_held";
+    text.single(name, GAUGE, help, Some(plane.held));
+    let help = "How often the control plane was made to wait, since it sends more than is taken.";
+    let name = "mesh_control_plane_slowed_total";
+    text.single(name, COUNTER, help, Some(plane.slowed));
 }
 
 fn by_result<'a>(text: &mut Text, name: &str, help: &str, results: impl IntoIterator<Item = (&'a str, u64)>) {

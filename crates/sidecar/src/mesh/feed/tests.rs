@@ -261,3 +261,37 @@ fn what_was_kept_is_taken_up_again() {
     assert_eq!(after.resources(), before.resources());
     assert_eq!(after.wishes(), before.wishes());
 }
+
+#[test]
+fn roots_that_are_none_are_refused() {
+    let mut feed = feed();
+    let roots = TrustRoots {
+        name: ROOTS.into(),
+        pem: "no roots".into(),
+    };
+    let any = roots.to_any().unwrap();
+    let refused = feed.accept(Kind::Secret, ROOTS, &any).unwrap_err();
+    assert!(refused.contains("the trust bundle"), "{refused}");
+    assert_eq!(feed.take_roots(), None);
+}
+
+#[test]
+fn a_table_leads_to_so_many_clusters_and_no_more() {
+    let mut feed = feed();
+    let table = |clusters: usize| {
+        let to = |number: usize| WeightedCluster {
+            cluster: format!("c{number}"),
+            weight: 1,
+        };
+        let mut table = crate::parts::everything_to("c0");
+        table.name = "basket".into();
+        table.virtual_hosts[0].routes[0].action = Action::Forward {
+            to: (0..clusters).map(to).collect(),
+        };
+        table
+    };
+    accept(&mut feed, "basket", &table(MAX_CLUSTERS));
+    let any = table(MAX_CLUSTERS + 1).to_any().unwrap();
+    let refused = feed.accept(Kind::RouteTable, "basket", &any).unwrap_err();
+    assert_eq!(refused, "leads to 257 clusters, 256 are taken");
+}

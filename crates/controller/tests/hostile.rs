@@ -1,0 +1,223 @@
+//! What can a sidecar that is hostile, or broken, do to its control plane and to the others? Over real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use mesh_controller::{MAX_EDGES_OF_ONE, Phase};
+use mesh_protocol::message::{Edge, FromSidecar, Ready, Telemetry};
+use mesh_protocol::{Code, Error, MAX_EDGES};
+use support::{Plane, Sidecar, id, within};
+
+const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
+const TILL: &str = "spiffe://mesh.test/ns/shop/sa/till";
+
+fn refusal(error: &Error) -> (Code, String) {
+    let status = error.status().unwrap_or_else(|| panic!("{error}"));
+    let (token, _) = status.message.split_once(':').unwrap_or_default();
+    (status.code, token.to_owned())
+}
+
+fn denied(token: &str) -> (Code, String) {
+    (Code::PermissionDenied, token.to_owned())
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_its_identity_and_as_often_as_was_said() {
+    let plane = Plane::start();
+    let minute = Duration::from_secs(60);
+    let token = plane.controller.issue_token(id(WEB), 2, minute).unwrap();
+    let thief = plane.sidecar(TILL).sign(&token).await.unwrap_err();
+    assert_eq!(refusal(&thief), denied("token_other_identity"));
+    for _ in 0..2 {
+        plane.sidecar(WEB).sign(&token).await.unwrap();
+    }
+    let late = plane.sidecar(WEB).sign(&token).await.unwrap_err();
+    assert_eq!(refusal(&late), denied("token_unknown"));
+    for (uses, ttl) in [
+        (0, minute),
+        (1_000_000, minute),
+        (1, Duration::from_secs(365 * 86_400)),
+    ] {
+        assert!(
+            plane.controller.issue_token(id(WEB), uses, ttl).is_err(),
+            "{uses} {ttl:?}"
+        );
+    }
+    let nobody = plane.sidecar(WEB).sign("").await.unwrap_err();
+    assert_eq!(refusal(&nobody), (Code::Unauthenticated, "no_proof".into()));
+    let own = "spiffe://mesh.test/ns/mesh/sa/control";
+    let control = plane.sidecar(own).sign("mesh-token-x").await.unwrap_err();
+    assert_eq!(refusal(&control), denied("reserved"));
+}
+
+#[tokio::test]
+async fn signing_is_limited_and_who_had_to_wait_has_lost_nothing() {
+    // The first certificate is the control plane's own.
+    let plane = Plane::signing(1, 3);
+    let token = plane
+        .controller
+        .issue_token(id(WEB), 100, Duration::from_secs(60))
+        .unwrap();
+    let mut signed = 0;
+    let refused = loop {
+        match plane.sidecar(WEB).sign(&token).await {
+            Ok(_) => signed += 1,
+            Err(error) => break refusal(&error),
+        }
+        assert!(signed < 50, "nothing limits it");
+    };
+    assert_eq!(refused, (Code::ResourceExhausted, "rate_limited".into()));
+    within(async {
+        while plane.sidecar(WEB).sign(&token).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_revoked_is_cut_off_and_its_tokens_are_void() {
+    let plane = Plane::start();
+    let web = plane.member(WEB).await;
+    let mut reports = web.reports("web-1").await;
+    within(plane.until(|sidecars| sidecars.len() == 1)).await;
+    let token = plane
+        .controller
+        .issue_token(id(WEB), 5, Duration::from_secs(60))
+        .unwrap();
+    plane.controller.revoke(WEB).unwrap();
+    let error = within(async {
+        loop {
+            match reports.incoming.receive().await {
+                Ok(Some(_)) => {}
+                other => break other.unwrap_err(),
+            }
+        }
+    })
+    .await;
+    assert_eq!(refusal(&error), denied("revoked"));
+    within(plane.until(|sidecars| sidecars.is_empty())).await;
+    let again = plane.sidecar(WEB).sign(&token).await.unwrap_err();
+    assert_eq!(refusal(&again), denied("revoked"));
+    // Whoever has its certificate is no better off.
+    let renewal = web.renew().await.unwrap_err();
+    assert!(
+        renewal.status().is_some() || renewal.rejection().is_some(),
+        "{renewal}"
+    );
+    assert!(plane.controller.allow(WEB).unwrap());
+    let old = plane.sidecar(WEB).sign(&token).await.unwrap_err();
+    assert_eq!(refusal(&old), denied("token_unknown"));
+    plane.member(WEB).await;
+}
+
+#[tokio::test]
+async fn a_name_is_taken_from_nobody_by_another_identity() {
+    let plane = Plane::start();
+    let (web, till) = (plane.member(WEB).await, plane.member(TILL).await);
+    let mut first = web.reports("web-1").await;
+    let mut thief = till.reports("web-1").await;
+    within(plane.until(|sidecars| sidecars.len() == 2)).await;
+    for reports in [&mut first, &mut thief] {
+        reports
+            .outgoing
+            .send(&FromSidecar::Ready(Ready {}).into())
+            .await
+            .unwrap();
+    }
+    within(plane.until(|sidecars| sidecars.iter().all(|one| one.phase == Phase::Ready))).await;
+    drop((thief, till));
+    within(plane.until(|sidecars| sidecars.len() == 1)).await;
+    let left = plane.controller.sidecars();
+    assert_eq!((&*left[0].identity, &*left[0].name), (WEB, "web-1"));
+    // The same one may come again: that takes the place of what was.
+    let _second = web.reports("web-1").await;
+    let error = within(async {
+        loop {
+            match first.incoming.receive().await {
+                Ok(Some(_)) => {}
+                other => break other.unwrap_err(),
+            }
+        }
+    })
+    .await;
+    assert_eq!(refusal(&error), (Code::Aborted, "replaced".into()));
+    assert_eq!(plane.controller.sidecars().len(), 1);
+}
+
+fn edges(numbers: std::ops::Range<usize>) -> FromSidecar {
+    let edge = |number: usize| Edge {
+        service: format!("service-{number}"),
+        requests: 1,
+        ..Edge::default()
+    };
+    FromSidecar::Telemetry(Telemetry {
+        interval_ms: 1,
+        edges: numbers.map(edge).collect(),
+    })
+}
+
+/// What a stream of reports ends with once this was said on it.
+async fn ends_with(sidecar: &Sidecar, name: &str, message: FromSidecar) -> (Code, String) {
+    let mut reports = sidecar.reports(name).await;
+    // It may end before all was sent.
+    let _ = reports.outgoing.send(&message.into()).await;
+    let error = within(async {
+        loop {
+            match reports.incoming.receive().await {
+                Ok(Some(_)) => {}
+                other => break other.unwrap_err(),
+            }
+        }
+    })
+    .await;
+    let status = error.status().unwrap_or_else(|| panic!("{error}"));
+    (status.code, status.message.clone())
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_edges_take_the_room_of_nobody_else() {
+    let plane = Plane::start();
+    let (web, till) = (plane.member(WEB).await, plane.member(TILL).await);
+    let refused = ends_with(&web, "all at once", edges(0..100_000)).await;
+    assert_eq!(refused, (Code::InvalidArgument, "edges: too many".into()));
+    // Half a million that say nothing are small on the wire.
+    let empty = Telemetry {
+        interval_ms: 1,
+        edges: vec![Edge::default(); 600_000],
+    };
+    let (code, text) = ends_with(&web, "nothing", FromSidecar::Telemetry(empty)).await;
+    assert_eq!(code, Code::InvalidArgument);
+    assert!(text.contains("holds too many fields"), "{text}");
+
+    let mut reports = web.reports("one by one").await;
+    for part in 0..100_000 / MAX_EDGES {
+        let part = edges(part * MAX_EDGES..(part + 1) * MAX_EDGES);
+        reports.outgoing.send(&part.into()).await.unwrap();
+    }
+    let requests = |identity: &str| -> u64 {
+        let edges = plane.controller.edges();
+        let own = edges.iter().filter(|edge| edge.identity == identity);
+        own.map(|edge| edge.requests).sum()
+    };
+    within(async {
+        while requests(WEB) < 100_000 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(plane.controller.edges().len(), MAX_EDGES_OF_ONE + 1);
+    let mut reports = till.reports("till-1").await;
+    reports.outgoing.send(&edges(0..1).into()).await.unwrap();
+    within(async {
+        while requests(TILL) == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let all = plane.controller.edges();
+    let own = all.iter().find(|edge| edge.identity == TILL).unwrap();
+    assert_eq!(own.service, "service-0", "by its name");
+}

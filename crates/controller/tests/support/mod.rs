@@ -1,0 +1,131 @@
+//! A control plane, and sidecars of which a test says every word.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use mesh_controller::{Controller, Settings, SidecarView, TokensAlone};
+use mesh_identity::{Manager, MeshTls, TrustBundle};
+use mesh_model::spiffe::{SpiffeId, TrustDomain};
+use mesh_protocol::client::{Reports, server_name};
+use mesh_protocol::message::{FromSidecar, Hello, SignRequest};
+use mesh_protocol::{Control, Error};
+use rustls::pki_types::CertificateDer;
+
+pub(crate) fn id(text: &str) -> SpiffeId {
+    text.parse().unwrap()
+}
+
+fn domain() -> TrustDomain {
+    "mesh.test".parse().unwrap()
+}
+
+/// No wait of a test is longer.
+pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), work).await.unwrap()
+}
+
+/// A control plane.
+pub(crate) struct Plane {
+    pub(crate) controller: Controller,
+}
+
+impl Plane {
+    pub(crate) fn start() -> Self {
+        Self::of(Settings::new(domain()))
+    }
+
+    /// One that signs so much.
+    pub(crate) fn signing(per_second: u32, burst: u32) -> Self {
+        let mut settings = Settings::new(domain());
+        settings.authority.per_second = per_second;
+        settings.authority.burst = burst;
+        Self::of(settings)
+    }
+
+    fn of(mut settings: Settings) -> Self {
+        settings.listen = vec!["127.0.0.1:0".parse().unwrap()];
+        let controller = Controller::start(settings, Arc::new(TokensAlone), Box::new(|_| true)).unwrap();
+        Self { controller }
+    }
+
+    /// Waits until the sidecars are so.
+    pub(crate) async fn until(&self, is: impl Fn(&[SidecarView]) -> bool) {
+        while !is(&self.controller.sidecars()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Somebody who knows where the control plane is and whom to believe, and has no certificate.
+    pub(crate) fn sidecar(&self, own: &str) -> Sidecar {
+        let tls = Arc::new(MeshTls::new(domain()));
+        let roots = TrustBundle::from_pem(domain(), self.controller.bundle().as_bytes()).unwrap();
+        tls.set_bundle(Arc::new(roots));
+        Sidecar {
+            manager: Mutex::new(Manager::new(id(own), Arc::clone(&tls), SystemTime::now(), 7)),
+            tls,
+            address: self.controller.addresses()[0].to_string(),
+        }
+    }
+
+    /// One that has a certificate.
+    pub(crate) async fn member(&self, own: &str) -> Sidecar {
+        let token = self.controller.issue_token(id(own), 1, Duration::from_secs(60));
+        let sidecar = self.sidecar(own);
+        sidecar.sign(&token.unwrap()).await.unwrap();
+        sidecar
+    }
+}
+
+/// What of a sidecar talks to a control plane.
+pub(crate) struct Sidecar {
+    manager: Mutex<Manager>,
+    tls: Arc<MeshTls>,
+    address: String,
+}
+
+impl Sidecar {
+    async fn connect(&self) -> Result<Control, Error> {
+        let control = id("spiffe://mesh.test/ns/mesh/sa/control");
+        let tls = self.tls.control_client_config(&control).unwrap();
+        within(Control::connect(
+            std::slice::from_ref(&self.address),
+            tls,
+            server_name(),
+        ))
+        .await
+    }
+
+    /// Gets a certificate for a token.
+    pub(crate) async fn sign(&self, token: &str) -> Result<(), Error> {
+        let request = SignRequest {
+            csr: self.manager.lock().unwrap().request().unwrap(),
+            token: token.to_owned(),
+            attestation: None,
+        };
+        let response = within(self.connect().await?.sign(request)).await?;
+        let chain = response.chain.into_iter().map(CertificateDer::from).collect();
+        let bundle = TrustBundle::from_pem(domain(), response.roots.as_bytes()).unwrap();
+        let mut manager = self.manager.lock().unwrap();
+        manager
+            .answered(chain, Arc::new(bundle), SystemTime::now())
+            .unwrap();
+        Ok(())
+    }
+
+    /// Gets another one for the one that it has.
+    pub(crate) async fn renew(&self) -> Result<(), Error> {
+        self.sign("").await
+    }
+
+    /// Says hello.
+    pub(crate) async fn reports(&self, name: &str) -> Reports {
+        let mut reports = self.connect().await.unwrap().report().await.unwrap();
+        let hello = FromSidecar::Hello(Hello {
+            name: name.to_owned(),
+            ..Hello::default()
+        });
+        within(reports.outgoing.send(&hello.into())).await.unwrap();
+        reports
+    }
+}

@@ -1,0 +1,114 @@
+//! How is the control plane that feeds this proxy, where there is one?
+//!
+//! Whoever talks to it notes it here; any thread may.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+use super::counter::SharedCounter;
+use super::labels::ControlLoss;
+
+/// How the control plane is.
+#[derive(Debug, Default)]
+pub struct ControlPlane {
+    /// Since when it has not answered, in seconds since 1970; -1 while it does, 0 where there is none.
+    silent_since: AtomicI64,
+    /// Connections that ended, by why.
+    lost: [SharedCounter; ControlLoss::COUNT],
+    /// Resources of its that were refused.
+    pub refused: SharedCounter,
+    /// Times at which it had to wait, since it sends more than is taken.
+    pub slowed: SharedCounter,
+    /// Resources that it removed and that are kept for a while.
+    held: AtomicU64,
+}
+
+impl ControlPlane {
+    /// Notes that it answers from now on, or no longer.
+    pub fn note(&self, answers: bool) {
+        const ANSWERS: i64 = -1;
+        match answers {
+            true => self.silent_since.store(ANSWERS, Relaxed),
+            // Since when, which is not set anew by each try.
+            false => {
+                let now = seconds_since_1970().max(1);
+                let _ = self
+                    .silent_since
+                    .fetch_update(Relaxed, Relaxed, |at| (at <= 0).then_some(now));
+            }
+        }
+    }
+
+    /// Counts a connection that ended, if this is a word of [`ControlLoss`].
+    pub fn lost(&self, why: &str) {
+        let known = ControlLoss::ALL.iter().zip(&self.lost);
+        if let Some((_, counter)) = known.into_iter().find(|(loss, _)| loss.as_str() == why) {
+            counter.increment();
+        }
+    }
+
+    /// Notes how many resources it removed that are kept for a while.
+    pub fn holds(&self, resources: usize) {
+        self.held.store(resources as u64, Relaxed);
+    }
+
+    /// What is shown of it; nothing where there is none.
+    pub(super) fn report(&self) -> Option<ControlPlaneReport> {
+        let counts = self.lost.iter().map(SharedCounter::get);
+        Some(ControlPlaneReport {
+            silence: self.silence()?,
+            lost: ControlLoss::ALL.iter().copied().zip(counts).collect(),
+            refused: self.refused.get(),
+            slowed: self.slowed.get(),
+            held: self.held.load(Relaxed),
+        })
+    }
+
+    /// For how many seconds it has not answered: 0 while it does, `None` where there is none.
+    pub fn silence(&self) -> Option<u64> {
+        match self.silent_since.load(Relaxed) {
+            0 => None,
+            since @ 1.. => u64::try_from(seconds_since_1970() - since).ok().or(Some(0)),
+            _ => Some(0),
+        }
+    }
+}
+
+fn seconds_since_1970() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// How a control plane is.
+#[derive(Clone, Debug)]
+pub struct ControlPlaneReport {
+    /// For how many seconds it has not answered: 0 while it does.
+    pub silence: u64,
+    /// Connections that ended, by why.
+    pub lost: Vec<(ControlLoss, u64)>,
+    /// Resources of its that were refused.
+    pub refused: u64,
+    /// Times at which it had to wait, since it sends more than is taken.
+    pub slowed: u64,
+    /// Resources that it removed and that are kept for a while.
+    pub held: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_shown_where_there_is_one() {
+        let plane = ControlPlane::default();
+        plane.lost("protocol");
+        assert!(plane.report().is_none(), "nobody has spoken of one");
+        plane.note(false);
+        plane.lost("no such word");
+        plane.holds(7);
+        let report = plane.report().unwrap();
+        let lost: Vec<_> = report.lost.into_iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(lost, [(ControlLoss::Protocol, 1)]);
+        assert_eq!((report.held, report.refused, report.slowed), (7, 0, 0));
+    }
+}

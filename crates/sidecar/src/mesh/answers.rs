@@ -1,0 +1,165 @@
+//! What does a sidecar do with what its control plane answers?
+//!
+//! ```text
+//!   wishes ──> subscriptions ──> responses ──> accepted by the feed, or refused and told ──> what is complete goes live
+//! ```
+
+use std::time::{Duration, Instant};
+
+use mesh_protocol::Error;
+use mesh_protocol::client::Reports;
+use mesh_protocol::message::{ConfigState, FromSidecar};
+use mesh_proxy::proxy::{Applied, ApplyError, Change};
+use mesh_xds::client::{Event, Refused, Subscribed};
+use mesh_xds::kind::Kind;
+
+use super::life::Life;
+
+/// Changes that come close together go live together.
+const TOGETHER: Duration = Duration::from_millis(2);
+
+impl Life<'_> {
+    /// Brings the subscriptions up to what is wished for.
+    pub(super) fn subscribe(&mut self) {
+        let now = Instant::now();
+        let wishes = self.feed.wishes();
+        let gone: Vec<_> = self.subscribed.difference(&wishes).cloned().collect();
+        for (kind, name) in gone {
+            self.client.unsubscribe(kind, &name);
+            self.feed.removed(kind, &name);
+            self.subscribed.remove(&(kind, name));
+        }
+        for (kind, name) in wishes {
+            if self.subscribed.contains(&(kind, name.clone())) {
+                continue;
+            }
+            let subscribed = match kind == Kind::Listener && self.feed.is_kept(&name) {
+                true => self.client.subscribe_lasting(kind, &name, now),
+                false => self.client.subscribe(kind, &name, now),
+            };
+            match subscribed {
+                Subscribed::Yes => drop(self.subscribed.insert((kind, name))),
+                Subscribed::Unknown if kind == Kind::Listener => self.does_not_exist(kind, &name),
+                // It is asked for again when something else happens.
+                Subscribed::Unknown => {}
+                // It is asked for when others were answered.
+                Subscribed::Full => break,
+            }
+        }
+    }
+
+    pub(super) fn want(&mut self, name: &str) {
+        self.feed.want(name);
+        self.mark();
+    }
+
+    pub(super) fn mark(&mut self) {
+        self.dirty.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn responded(
+        &mut self,
+        response: mesh_xds::wire::DeltaDiscoveryResponse,
+        reports: &mut Reports,
+    ) -> Result<(), Error> {
+        let feed = &mut self.feed;
+        let Refused { told, more } = self.client.received(response, Instant::now(), |kind, name, any| {
+            feed.accept(kind, name, any)
+        });
+        self.proxy.control_plane().refused.add((told.len() + more) as u64);
+        for (kind, name, nack) in told {
+            let fields: [(&str, &dyn std::fmt::Display); 2] = [("resource", &name), ("reason", &nack)];
+            self.log()
+                .error("a resource was refused: the last good one serves", &fields);
+            let nack = nack.chars().take(mesh_protocol::MAX_NACK / 4).collect();
+            let state = ConfigState {
+                kind: kind.type_url().to_owned(),
+                name,
+                nack,
+                ..ConfigState::default()
+            };
+            reports.outgoing.push(&FromSidecar::ConfigState(state).into())?;
+        }
+        if more > 0 {
+            self.log()
+                .error("more resources were refused", &[("more", &more)]);
+        }
+        if let Some(pem) = self.feed.take_roots() {
+            self.trust(&pem);
+        }
+        self.events();
+        self.mark();
+        Ok(())
+    }
+
+    pub(super) fn events(&mut self) {
+        while let Some(event) = self.client.poll_event() {
+            match event {
+                Event::Removed(kind, name) => self.feed.removed(kind, &name),
+                Event::DoesNotExist(kind, name) => {
+                    if kind != Kind::Listener || !self.feed.is_kept(&name) {
+                        self.subscribed.remove(&(kind, name.clone()));
+                    }
+                    self.does_not_exist(kind, &name);
+                }
+                Event::Held { kind, resources, .. } => self.log().warn(
+                    "the control plane removes most of what it has given: it is held for a while",
+                    &[("kind", &kind.type_url()), ("resources", &resources)],
+                ),
+            }
+            self.mark();
+        }
+        self.proxy.control_plane().holds(self.client.held());
+    }
+
+    fn does_not_exist(&mut self, kind: Kind, name: &str) {
+        if let Some(name) = self.feed.does_not_exist(kind, name) {
+            self.proxy.wanted().unknown(&name);
+        }
+        self.mark();
+    }
+
+    /// When what is there is to go live.
+    pub(super) fn applies_at(&self) -> Option<Instant> {
+        self.dirty
+            .filter(|_| self.applying.is_none())
+            .map(|since| since + TOGETHER)
+    }
+
+    /// Begins to make what is there go live, when it is time.
+    pub(super) fn apply(&mut self) {
+        if self.applies_at().is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        self.dirty = None;
+        if let Some(resources) = self.feed.resources() {
+            self.applying = Some(Box::pin(self.proxy.apply_soon(Change::Replace(resources))));
+        }
+    }
+
+    pub(super) fn applied(&mut self, applied: Result<Applied, ApplyError>) {
+        self.applying = None;
+        match applied {
+            Ok(applied) => {
+                let before = std::mem::take(&mut self.listening);
+                self.listening = crate::announce(self.proxy.log(), &before, applied);
+            }
+            Err(error) => {
+                let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
+                self.log()
+                    .error("not applied: the last good configuration keeps serving", &fields);
+                return;
+            }
+        }
+        for name in self.feed.take_answers() {
+            self.proxy.wanted().known(&name);
+        }
+        if let Some(state) = &mut self.state
+            && let Err(error) = state.keep(self.feed.kept())
+        {
+            self.proxy
+                .log()
+                .warn("the configuration can't be kept", &[("error", &error)]);
+        }
+    }
+}

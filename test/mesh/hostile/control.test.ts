@@ -1,0 +1,192 @@
+// What can a control plane do to a sidecar? It has the right certificate, and is broken, or somebody else's by now.
+
+import { setTimeout } from 'node:timers/promises';
+import test from 'ava';
+import { until } from '../../support/wait.js';
+import { ask, load } from '../support.js';
+import { endpoints, prefix, response } from './control.js';
+import { type Field, message } from './protobuf.js';
+import { BASKET, BASKET_ID, Siege } from './siege.js';
+
+const MEGABYTE = 1024 * 1024;
+const ROOTS = 'mesh/roots';
+
+test('an update of 200 MB is refused by its length, again and again, ever more slowly', async (t) => {
+  const siege = await Siege.prepare(t);
+  const { control, web } = siege;
+  control.behaviour = async (ads) => {
+    await ads.write(prefix(200_000_000));
+    const part = Buffer.alloc(MEGABYTE);
+    for (let sent = 0; sent < 200 && !ads.closed; sent += 1) await ads.write(part);
+  };
+  await siege.begin();
+  await web.process.said(/the control plane is gone.*a message of 200000000 bytes, 4194304 are taken/);
+  await until('three tries', () => control.connections.length >= 3);
+  const [first = 0, second = 0, third = 0] = control.connections;
+  t.true(second - first > 450, `${second - first} ms`);
+  t.true(third - second > 900, `${third - second} ms`);
+  t.true((await siege.counts('connections_lost_total{reason="protocol"}')) >= 2);
+  await siege.endures(t);
+  await siege.ends(t);
+});
+
+test('250 MB in many messages, nothing of them asked for, pass by', async (t) => {
+  const siege = await Siege.prepare(t);
+  await siege.begin();
+  const ads = await siege.control.stream();
+  await ads.wants('cluster', BASKET);
+  const resources = Array.from({ length: 1000 }, (_, number) => ({
+    name: `nobody-${number}`,
+    version: '1',
+    bytes: Buffer.alloc(1000),
+  }));
+  let nonce = '';
+  for (let sent = 0; sent < 250; sent += 1) nonce = await ads.respond('cluster', resources);
+  t.is((await ads.answered(nonce)).nack, undefined);
+  await siege.endures(t);
+  await siege.ends(t);
+});
+
+test('a message that is small on the wire and large in memory is not read', async (t) => {
+  const siege = await Siege.prepare(t);
+  const { control } = siege;
+  const empty = (number: number): Buffer => {
+    const one = message([number, '']);
+    return Buffer.alloc(one.length * 2_000_000, one);
+  };
+  const bombs = [2, 6].map((number) => Buffer.concat([response('cluster', 'n', []), empty(number)]));
+  control.behaviour = async (ads) => {
+    await ads.wants('endpoints', BASKET);
+    const bomb = bombs[control.streams.length - 1];
+    if (bomb) return ads.send(bomb);
+    const bytes = Buffer.concat([message([1, BASKET]), empty(2)]);
+    const nonce = await ads.respond('endpoints', [{ name: BASKET, version: '9', bytes }]);
+    t.regex((await ads.answered(nonce)).nack ?? '', /holds too many fields/);
+  };
+  await siege.begin();
+  await until('the third stream', () => control.streams[2]?.asked.some(({ nack }) => nack !== undefined));
+  t.true((await siege.counts('connections_lost_total{reason="protocol"}')) >= 2);
+  t.is(await siege.counts('resources_refused_total'), 1);
+  await siege.endures(t);
+  await siege.ends(t);
+});
+
+test('versions that flap thousands of times cost no request, and the last one counts', async (t) => {
+  const siege = await Siege.prepare(t);
+  await siege.begin();
+  const { control, web, basket } = siege;
+  const ads = await control.stream();
+  await ads.wants('endpoints', BASKET);
+  const requests = load(web);
+  let nonce = '';
+  for (let version = 0; version < 2000; version += 1) {
+    const bytes = endpoints(BASKET, basket.address, BASKET_ID, 1 + (version % 2));
+    nonce = await ads.respond('endpoints', [{ name: BASKET, version: String(version), bytes }]);
+  }
+  await ads.respond('endpoints', [{ name: BASKET, version: 'none', bytes: endpoints(BASKET) }]);
+  t.is((await ads.answered(nonce)).nack, undefined);
+  await until('the last one', async () => (await ask(web)).status === 503);
+  const { bad } = await requests.stop();
+  t.deepEqual(
+    bad.filter((answer) => !answer.startsWith('503')),
+    [],
+  );
+  t.true((await siege.counts('slowed_total')) > 0);
+  nonce = await ads.respond('endpoints', [
+    { name: BASKET, version: 'one', bytes: endpoints(BASKET, basket.address, BASKET_ID) },
+  ]);
+  await until('the last one of all', async () => (await ask(web)).status === 200);
+  await siege.endures(t);
+  await siege.ends(t);
+});
+
+const SERVICES = ['basket', 'till', 'bank', 'depot'];
+
+test('all that is removed at once is held, a removal of one is not', async (t) => {
+  const siege = await Siege.prepare(t, SERVICES);
+  await siege.begin();
+  const { control, web } = siege;
+  const ads = await control.stream();
+  const clusters = SERVICES.map((service) => `${service}.shop:3000`);
+  await Promise.all(clusters.map((name) => ads.wants('cluster', name)));
+  await ads.respond('listener', [], ['depot:80']);
+  await until('the removal', async () => (await ask(web, '/', 'depot')).status !== 200);
+  const rest = SERVICES.slice(0, 3);
+  const nonces = [
+    await ads.respond('routeTable', [], clusters),
+    await ads.respond(
+      'listener',
+      [],
+      SERVICES.map((service) => `${service}:80`),
+    ),
+    await ads.respond('endpoints', [], clusters),
+    await ads.respond('cluster', [], clusters),
+  ];
+  for (const nonce of nonces) await ads.answered(nonce);
+  await web.process.said(/the control plane removes most of what it has given/);
+  t.true((await siege.counts('resources_held')) > 2 * rest.length);
+  await siege.endures(t, rest);
+  await siege.ends(t);
+});
+
+test('a bad resource is refused with its reason, and the last good one serves', async (t) => {
+  const siege = await Siege.prepare(t);
+  await siege.begin();
+  const { control, web, basket } = siege;
+  const ads = await control.stream();
+  await ads.wants('endpoints', BASKET);
+  const bad: [string, Field[], RegExp][] = [
+    ['another type', [[1, BASKET]], /type: expected EDS/],
+    ['no message at all', [[1, 7]], /not readable/],
+  ];
+  for (const [what, content, reason] of bad) {
+    const nonce = await ads.respond('cluster', [{ name: BASKET, version: what, bytes: message(...content) }]);
+    t.regex((await ads.answered(nonce)).nack ?? '', reason, what);
+  }
+  // A name where an address belongs, and roots that are none: then nobody would be believed.
+  const name = endpoints(BASKET, 'basket.shop:80', BASKET_ID);
+  const roots = message([1, ROOTS], [4, message([1, message([3, 'none'])])]);
+  for (const [kind, resource, bytes, reason] of [
+    ['endpoints', BASKET, name, /address/],
+    ['secret', ROOTS, roots, /the trust bundle/],
+  ] as const) {
+    const nonce = await ads.respond(kind, [{ name: resource, version: 'bad', bytes }]);
+    t.regex((await ads.answered(nonce)).nack ?? '', reason, kind);
+  }
+  await web.process.said(/a resource was refused: the last good one serves resource=basket\.shop:3000/);
+  t.is(await siege.counts('resources_refused_total'), 4);
+  await siege.endures(t);
+  await ads.respond('endpoints', [{ name: BASKET, version: 'empty', bytes: endpoints(BASKET) }]);
+  await until('no endpoints', async () => (await ask(web)).status === 503);
+  await ads.respond('endpoints', [
+    { name: BASKET, version: 'good', bytes: endpoints(BASKET, basket.address, BASKET_ID) },
+  ]);
+  await until('an endpoint', async () => (await ask(web)).status === 200);
+  await siege.ends(t);
+});
+
+test('silence, and answers byte by byte, keep nobody waiting', async (t) => {
+  const siege = await Siege.prepare(t);
+  await siege.begin();
+  const { control, web, basket } = siege;
+  const ads = await control.stream();
+  await ads.wants('endpoints', BASKET);
+  const late = await ask(web, '/', 'unheard-of');
+  t.is(late.status, 503);
+  t.regex(String(late.headers['proxy-status']), /name_timeout/);
+  const content = [{ name: BASKET, version: 'slow', bytes: endpoints(BASKET, basket.address, BASKET_ID) }];
+  const whole = response('endpoints', 'slow', [[2, message([1, 'slow'], [3, BASKET])]]);
+  for (const byte of Buffer.concat([prefix(whole.length), whole])) {
+    await ads.write(Buffer.from([byte]));
+    await setTimeout(2);
+  }
+  t.regex((await ads.answered('slow')).nack ?? '', /has no content/);
+  await ads.answered(await ads.respond('endpoints', content));
+  await siege.endures(t);
+  control.mute = true;
+  control.dismiss();
+  await web.process.said(/the control plane is gone.*to connect to the control plane took too long/);
+  t.true((await siege.counts('connections_lost_total{reason="deadline"}')) >= 1);
+  await siege.endures(t);
+  await siege.ends(t);
+});
