@@ -6,10 +6,11 @@ import grpc, { type ServiceDefinition } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
-import { event, http2Origin, httpOrigin, proxyStatus } from '../support/http.js';
+import { event, http2Origin, httpOrigin, proxyStatus, request } from '../support/http.js';
 import { ask, http2Connect, resetCode } from '../support/http2.js';
+import { connect } from '../support/tcp.js';
 import { PATIENCE_MS, until, within } from '../support/wait.js';
-import { Mesh, freePort, idOf } from './support.js';
+import { Mesh, type MeshSidecar, freePort, idOf } from './support.js';
 
 type Rule = NonNullable<AuthorizationPolicy['rules']>[number];
 
@@ -17,6 +18,7 @@ type Rule = NonNullable<AuthorizationPolicy['rules']>[number];
 interface World {
   /** Where `web` calls `basket`. */
   readonly port: number;
+  readonly basket: MeshSidecar;
   /** Puts these policies in force. */
   protect(...policies: AuthorizationPolicy[]): void;
 }
@@ -29,7 +31,7 @@ async function world(t: ExecutionContext, address: string, protocol: 'auto' | 'h
   const port = await freePort();
   const web = await mesh.sidecar(t, 'web', { flags: { '--forward': `basket:3000=127.0.0.1:${port}` } });
   await web.process.said(/forward:basket:3000 listens on/);
-  return { port, protect: (...policies) => mesh.protect('basket', policies) };
+  return { port, basket, protect: (...policies) => mesh.protect('basket', policies) };
 }
 
 const fromWeb: Rule = { from: [{ kind: 'identity', value: idOf('web') }] };
@@ -363,4 +365,18 @@ test('a WebSocket ends with its rule, and stays over changes that leave it that'
     t.is((await closed)[0], 1006, what);
     t.is(await open('/rooms/1'), 403, what);
   }
+});
+
+test('a client that hesitates is no stream of bytes, which policy would deny', async (t) => {
+  const origin = await httpOrigin(t, (_, outgoing) => void outgoing.end('served'));
+  const { port, basket, protect } = await world(t, origin.address, 'auto');
+  protect(allow(path('prefix', '/shop')));
+  await until('the policy', async () => (await request(port)).status === 403);
+  const client = await connect(t, port);
+  const denied = /^mesh_connections_closed_total\{listener="inbound",reason="denied"\} [1-9]/m;
+  await until('a stream that is denied', async () =>
+    denied.test((await request(basket.admin, { path: '/metrics' })).text),
+  );
+  await client.send('GET /shop HTTP/1.1\r\nhost: basket\r\n\r\n');
+  t.is((await client.response()).body, 'served');
 });

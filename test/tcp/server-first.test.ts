@@ -3,7 +3,7 @@
 import http2 from 'node:http2';
 import test from 'ava';
 import { startEmbedded } from '../support/embedded.js';
-import { http2Origin, proxyStatus } from '../support/http.js';
+import { http2Origin, httpOrigin, proxyStatus } from '../support/http.js';
 import { ask } from '../support/http2.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { closedPort, connect, tcpServer } from '../support/tcp.js';
@@ -111,6 +111,24 @@ test('a silent client of a dead server: one that speaks HTTP after all learns wh
   t.is(proxyStatus(answer.headers).details, 'connect_refused');
   await silent.gone();
   await proxy.closedBy('connect_refused');
+});
+
+test('a client that hesitates is an HTTP client also where the server of streams left without a word', async (t) => {
+  const origin = await httpOrigin(t, (_, outgoing) => void outgoing.end('served'));
+  const server = await tcpServer(t, (peer) => peer.reset());
+  const proxy = await startEmbedded(t, web({ routes: [{ to: origin.address }], tcp: server.address }));
+  const http = await connect(t, proxy.port());
+  await (await server.accepted()).gone();
+  await http.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  t.is((await http.response()).body, 'served');
+  // Whoever speaks something else, or nothing, gets such a server, and its end.
+  const other = await connect(t, proxy.port());
+  await (await server.accepted(1)).gone();
+  await other.send('\x00hello');
+  await other.gone();
+  const silent = await connect(t, proxy.port());
+  await silent.gone();
+  t.is(server.peers.length, 4);
 });
 
 test('a server that closes without a word closes the client', async (t) => {

@@ -3,7 +3,8 @@
 //! Nothing is guessed early: a partial request line, preface or ClientHello waits until the header timeout. On a
 //! listener with a TCP target, [`SILENCE`] without a byte makes the proxy call the target; should the server speak
 //! first, the stream is TCP; should the client speak first after all, its bytes are looked at as ever. A server that
-//! greets as HTTP/2 is no reason to pass bytes unseen: its client is waited for.
+//! greets as HTTP/2 is no reason to pass bytes unseen: its client is waited for. So it is, for a moment, where the server
+//! leaves without a word: it may be that streams are denied there, and requests are not.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -27,8 +28,8 @@ use crate::upstream::stream::Dialled;
 /// How long a client may be silent before the TCP target is called: long enough that a client that speaks first is
 /// seldom misjudged, short enough that nobody notices.
 const SILENCE: std::time::Duration = std::time::Duration::from_millis(10);
-/// How long a silent client may still speak when the TCP target can't be reached: should it speak HTTP, it learns why
-/// from a response.
+/// How long a silent client may still speak when the TCP target can't be reached, or leaves without a word: should it
+/// speak HTTP, it learns why from a response, or is served.
 const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
@@ -137,6 +138,15 @@ enum ServerFirst<S> {
     Over(Streamed),
 }
 
+/// What comes first once the TCP target was called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    Client,
+    Server,
+    /// The server's end.
+    End,
+}
+
 /// Calls the TCP target and sees who speaks first.
 async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst<N::Stream> {
     let mut server = match stream_server(connection, plan.tcp(&connection.peer)).await {
@@ -164,16 +174,19 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
     let idle = after(thread.now(), plan.timeouts.tcp_idle);
     let warm = after(*opened, Some(WARM));
     deadline.set(idle);
-    let client_spoke = until(
+    let first = until(
         deadline,
         poll_fn(|cx| {
             if wire.poll_fill(cx, ReadSize::Small).is_ready() {
-                return Poll::Ready(true);
+                return Poll::Ready(First::Client);
             }
             while let Poll::Ready(filled) = server.pooled.wire.poll_fill(cx, ReadSize::Small) {
                 let more = matches!(filled, Ok(Filled::Bytes(_)));
+                if !more && server.pooled.wire.unread().is_empty() {
+                    return Poll::Ready(First::End);
+                }
                 if !more || !is_http || greets_as_http2(server.pooled.wire.unread()).is_some() {
-                    return Poll::Ready(false);
+                    return Poll::Ready(First::Server);
                 }
             }
             if listener.is_closing() {
@@ -183,16 +196,19 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
         }),
     )
     .await;
-    match client_spoke {
-        Some(true) => ServerFirst::ClientSpoke(Some(server)),
-        Some(false) if is_http && greets_as_http2(server.pooled.wire.unread()) == Some(true) => {
+    let greets = || greets_as_http2(server.pooled.wire.unread()) == Some(true);
+    match first {
+        Some(First::Client) => ServerFirst::ClientSpoke(Some(server)),
+        Some(First::Server) if is_http && greets() => ServerFirst::ClientSpoke(None),
+        Some(First::End) if is_http && matches!(first_byte(connection, LAST_WORD).await, FirstByte::Came) => {
             ServerFirst::ClientSpoke(None)
         }
-        Some(false) => {
-            thread.telemetry.listener(&plan.label).detected(Protocol::Tcp);
+        Some(First::Server | First::End) => {
+            let stats = connection.thread.telemetry.listener(&plan.label);
+            stats.detected(Protocol::Tcp);
             ServerFirst::Over(Ok(relay(connection, plan, server, Protocol::Tcp).await))
         }
-        None if listener.is_closing() => ServerFirst::Over(Err(Reason::Draining)),
+        None if connection.listener.is_closing() => ServerFirst::Over(Err(Reason::Draining)),
         None => ServerFirst::Over(Err(Reason::IdleTimeout)),
     }
 }

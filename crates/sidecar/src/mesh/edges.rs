@@ -176,3 +176,61 @@ fn latency(now: &Snapshot, before: &Snapshot) -> Histogram {
     }
     histogram
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mesh_proxy::telemetry::{Protocol as Spoken, Telemetry, TelemetryOptions, ThreadTelemetry};
+
+    use super::*;
+
+    /// Peer, whether it is mutual, port and requests.
+    type Told = (String, bool, u32, u64);
+
+    fn told(edges: &mut Edges, telemetry: &Telemetry, port: Option<u16>) -> Vec<Told> {
+        let own = Called {
+            service: "basket.shop".into(),
+            port,
+        };
+        let report = edges.report(&telemetry.look(Vec::new()), 1000, &own, |_| true);
+        let edges = report.map(|report| report.edges).unwrap_or_default();
+        edges
+            .into_iter()
+            .map(|edge| (edge.peer, edge.mtls, edge.port, edge.requests))
+            .collect()
+    }
+
+    #[test]
+    fn callers_are_named_and_nobody_without_tls_is_mutual() {
+        let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
+        let thread = ThreadTelemetry::new(Arc::clone(&telemetry), 0);
+        let names = [INBOUND, "application:3000", "spiffe://td/ns/shop/sa/web"];
+        let [inbound, application, web] = names.map(|name| telemetry.label(name));
+        let none = telemetry.none();
+        let called = |cluster, peer| {
+            thread
+                .route(&inbound, &application, cluster, Spoken::Http1, peer)
+                .started();
+        };
+        called(&application, Some(&web));
+        called(&application, Some(&web));
+        called(&application, None);
+        // Denied, so that it came to no cluster.
+        called(none, Some(&web));
+        let web = web.as_str();
+        let mut edges = Edges::default();
+        let expected = [
+            (String::new(), false, 3000, 1),
+            (web.into(), true, 3000, 2),
+            (web.into(), true, 0, 1),
+        ];
+        assert_eq!(told(&mut edges, &telemetry, None), expected);
+        assert!(told(&mut edges, &telemetry, None).is_empty(), "each is told once");
+        called(none, None);
+        assert_eq!(
+            told(&mut edges, &telemetry, Some(3000)),
+            [(String::new(), false, 3000, 1)]
+        );
+    }
+}
