@@ -141,9 +141,7 @@ impl<'a> Life<'a> {
                 Left::Over => return,
                 Left::Renewed => Duration::ZERO,
                 Left::Ended(error) => {
-                    let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", error)];
-                    self.log()
-                        .warn("the control plane is gone: what is known goes on", &fields);
+                    self.tell_why_left(error);
                     self.proxy.control_plane(false);
                     self.pause()
                 }
@@ -463,6 +461,8 @@ impl<'a> Life<'a> {
                 let before = std::mem::take(&mut self.listening);
                 self.listening = crate::announce(self.proxy.log(), &before, applied);
             }
+            // It has drained meanwhile, as it was told to.
+            Err(ApplyError::Closed) => return,
             Err(error) => {
                 let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
                 self.log()
