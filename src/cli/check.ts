@@ -1,10 +1,10 @@
 /** Loads a configuration or a mesh file and asks the core whether it makes sense. */
 
 import { type LoadedConfig, checkValue, loadConfig, readConfig } from '../config/load.js';
-import { readDocument } from '../config/origin.js';
+import { isMesh, readDocument } from '../config/origin.js';
 import type { ResourceIssue } from '../config/resources.js';
 import type { ConfigError } from '../errors.js';
-import { type LoadedMesh, isMesh, loadMesh, checkMeshValue } from '../mesh/load.js';
+import { type LoadedMesh, loadMesh, checkMeshValue } from '../mesh/load.js';
 import type { Core } from './io.js';
 
 /** @throws {ConfigError} with everything that is wrong, whoever found it */

@@ -90,7 +90,10 @@ function runCall(tool: string, call: Call): void {
 /** Runs a tool of the system; what it says when it fails is the error. */
 function run(tool: string, args: readonly string[], input = ''): void {
   const { error, status, stderr } = spawnSync(tool, args, { input, encoding: 'utf8', timeout: 30_000 });
-  if (error) throw new UsageError([`${tool} can't be run (${error.message}); is it installed?`]);
+  if (error) {
+    const mend = tool === 'nft' ? 'install nftables, or choose --backend iptables' : 'install iptables';
+    throw new UsageError([`${tool} can't be run (${error.message}): ${mend}`]);
+  }
   if (status !== 0)
     throw new UsageError([`${tool} ${args.join(' ')}: ${stderr.trim() || `ended with ${status}`}`]);
 }

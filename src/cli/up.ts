@@ -7,6 +7,7 @@
 import path from 'node:path';
 import { type Command, Option } from 'commander';
 import * as formats from '../config/formats.js';
+import type { RawIssue } from '../config/issues.js';
 import type { ConfigWatcher } from '../config/watch.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import type { CompiledMesh } from '../mesh/compile.js';
@@ -20,6 +21,7 @@ import { MeshAdmin } from '../mesh/admin/server.js';
 import { Witness } from '../mesh/admin/witness.js';
 import { RunningMesh } from '../mesh/up/running.js';
 import { MeshScreen } from '../mesh/up/screen.js';
+import { type TakenPort, takenPorts } from '../mesh/up/ports.js';
 import { sidecarFile } from '../mesh/up/sidecar-file.js';
 import { MeshTable } from '../mesh/up/table.js';
 import { loadCheckedMesh } from './check.js';
@@ -60,6 +62,11 @@ export function addUp(program: Command, world: World, end: (code: ExitCode) => v
       `
 SIGTERM or SIGINT drains and ends everything; a second one ends at once.
 
+A mesh file, of which web calls http://basket:
+  services:
+    web: { run: node web.mjs }
+    basket: { run: node basket.mjs, port: 3000 }
+
 Examples:
   mesh up
   mesh up shop.yaml
@@ -75,9 +82,21 @@ async function up(world: World, file: string, options: UpOptions): Promise<ExitC
   }
   const core = await world.loadCore();
   const mesh = runnable(await loadCheckedMesh(file, core));
+  const taken = await takenPorts(mesh.compiled);
+  if (taken.length > 0) throw mesh.refuse(taken.map(takenIssue));
   const sidecar = sidecarFile(world.env, options.sidecar || undefined);
   const running = new Up({ world, core, file, mesh, format: options.output });
   return await running.run(await world.loadControlPlane(), sidecar, listen);
+}
+
+function takenIssue({ service, of, port, why }: TakenPort): RawIssue {
+  return {
+    code: 'invalid',
+    path: ['services', service, 'bind', of],
+    part: 'value',
+    message: `port ${port} of 127.0.0.1 can't be had: ${why}`,
+    suggestion: 'free it, write another one, or none and it is a free one',
+  };
 }
 
 /** @throws {ConfigError} when there is a service that `mesh up` can't run */
@@ -302,7 +321,10 @@ export class Up {
   #tellSlow(): void {
     if (this.#allReady || this.#firstSignal !== undefined) return;
     for (const { label, missing } of this.#running?.copies ?? []) {
-      if (missing !== undefined) this.#event('waiting', { copy: label, missing }, `${label}: ${missing}`);
+      if (missing === undefined) continue;
+      const { what, mend } = missing;
+      const text = mend === undefined ? what : `${what}: ${mend}`;
+      this.#event('waiting', { copy: label, missing: what }, `${label}: ${text}`);
     }
   }
 

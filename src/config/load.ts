@@ -13,6 +13,7 @@ import {
   type ConfigPlace,
   type Origin,
   type ReadValue,
+  isMesh,
   placeOf,
   rawIssues,
   readConfig,
@@ -106,9 +107,14 @@ export function checkConfig(config: Config): LoadedConfig {
 }
 
 /** Checks what was read already. */
-export function checkValue({ value, origin }: ReadValue): LoadedConfig {
+export function checkValue(read: ReadValue): LoadedConfig {
+  const { value, origin } = read;
   if (value === null || value === undefined)
     throw refusal([whole('the configuration is empty: expected listeners')], origin);
+  if (isMesh(read)) {
+    const message = 'this is a mesh file, which mesh up and mesh control take: expected listeners';
+    throw refusal([whole(message)], origin);
+  }
   const result = schema.safeParse(value, { reportInput: true });
   if (!result.success) throw refusal(fromSchema(result.error.issues), origin);
   return new LoadedConfig(result.data, origin);

@@ -29,6 +29,20 @@ export interface ReadValue {
   readonly origin: Origin;
 }
 
+/** Whether a value that was read is meant as a mesh file: it names services, and no listeners. */
+export function isMesh({ value }: ReadValue): boolean {
+  return hasKey(value, ['services', 'mesh']) && !hasKey(value, ['listeners']);
+}
+
+/** Whether it is meant as the configuration of one proxy. */
+export function isConfig({ value }: ReadValue): boolean {
+  return hasKey(value, ['listeners']) && !hasKey(value, ['services', 'mesh']);
+}
+
+function hasKey(value: unknown, keys: readonly string[]): boolean {
+  return typeof value === 'object' && value !== null && keys.some((key) => Object.hasOwn(value, key));
+}
+
 /** A place in a configuration. */
 export interface ConfigPlace {
   /** The field, `listeners[0].routes[1]`; empty for the whole. */
@@ -59,6 +73,7 @@ export async function readConfig(file: string): Promise<string> {
     throw unreadable(
       file,
       READ_REASONS[code ?? ''] ?? (error instanceof Error ? error.message : String(error)),
+      code === 'ENOENT' ? `looked for in ${dirname(resolve(file))}` : undefined,
     );
   }
 }
@@ -70,8 +85,10 @@ const READ_REASONS: Record<string, string> = {
   ERR_ENCODING_INVALID_ENCODED_DATA: 'expected text in UTF-8',
 };
 
-function unreadable(file: string, message: string): ConfigError {
-  return new ConfigError([{ code: 'unreadable', field: '', file: shownFile(file), message }]);
+function unreadable(file: string, message: string, suggestion?: string): ConfigError {
+  return new ConfigError([
+    { code: 'unreadable', field: '', file: shownFile(file), message, ...(suggestion && { suggestion }) },
+  ]);
 }
 
 /** The value of a text, YAML or JSON. `file` names it in errors and is where relative file names start. */

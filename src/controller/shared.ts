@@ -74,10 +74,13 @@ export class Shared {
         const vault = await this.#vault(turn);
         this.#issuer = await vault.issuer(() => makeIssuer(this.#start, this.#settings));
         return this.#issuer;
-      } catch (error) {
+      } catch (cause) {
         // Another member may answer; a wrong key is wrong everywhere.
+        if (cause instanceof StateError || this.#end.signal.aborted) throw cause;
+        const why = cause instanceof Error ? cause.message : String(cause);
+        const what = `mesh.shared.etcd: ${this.#url(turn)} fails, and the first start needs it: ${why}`;
+        const error = new Error(what, { cause });
         if (turn + 1 >= this.#options.etcd.endpoints.length && performance.now() > end) throw error;
-        if (error instanceof StateError || this.#end.signal.aborted) throw error;
         if (turn === 0) this.#events.failed(error);
         await pause(RETRY_MS, this.#end.signal);
       }
@@ -187,6 +190,11 @@ export class Shared {
     if (issuer.chain === this.#issuer?.chain) return;
     this.#issuer = issuer;
     this.#events.renewed(issuer);
+  }
+
+  #url(turn: number): string {
+    const { endpoints } = this.#options.etcd;
+    return endpoints[turn % endpoints.length] ?? '';
   }
 
   async #vault(turn: number): Promise<Vault> {

@@ -31,10 +31,12 @@ export class StateFolder {
   /**
    * Makes it, unless it is there.
    *
-   * @throws {StateError} when others may look into it
+   * @throws {StateError} when it can't be made, or others may look into it
    */
   static async open(path: string): Promise<StateFolder> {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    await mkdir(path, { recursive: true, mode: 0o700 }).catch((cause: Error) => {
+      throw new StateError(`the state folder can't be made: ${cause.message}; --state-dir names another one`);
+    });
     const { mode, uid } = await stat(path);
     if ((mode & 0o077) !== 0 || (process.getuid !== undefined && uid !== process.getuid()))
       throw new StateError(`${path} is open to others: take it for yourself alone, with chmod go= and chown`);

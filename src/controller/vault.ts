@@ -70,7 +70,13 @@ export async function unseal(text: string, key: string, place: string): Promise<
 
 /** Reads the operator's key. */
 export async function readKey(file: string): Promise<string> {
-  const key = (await readFile(file, 'utf8')).trim();
+  const key = (
+    await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+      const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
+      const made = `openssl rand -hex 32 > ${file} makes one, which each control plane gets`;
+      throw new StateError(`mesh.shared.keyFile: ${file}: ${why}; ${made}`);
+    })
+  ).trim();
   if (key.length < SHORTEST_KEY)
     throw new StateError(
       `${file}: expected at least ${SHORTEST_KEY} letters, such as those of openssl rand -hex 32`,

@@ -12,8 +12,9 @@ import { tellError } from '../cli/output.js';
 import { processWorld } from '../cli/process-world.js';
 import { ANY_PORT, Up } from '../cli/up.js';
 import { SOCKET } from '../mesh/admin/client.js';
+import { takenPorts } from '../mesh/up/ports.js';
 import { sidecarFile } from '../mesh/up/sidecar-file.js';
-import { portsInUse, without } from './door.js';
+import { without } from './door.js';
 import { Visitors } from './visitors.js';
 
 const FILE = fileURLToPath(new URL('../../examples/shop/mesh.yaml', import.meta.url));
@@ -28,7 +29,7 @@ let visitors: Visitors | undefined;
 async function open(): Promise<number> {
   const core = await world.loadCore();
   const mesh = await loadCheckedMesh(FILE, core);
-  const inUse = await portsInUse(mesh.compiled);
+  const inUse = new Set((await takenPorts(mesh.compiled)).map(({ port }) => port));
   for (const port of inUse) {
     world.stdout.write(`127.0.0.1:${port} is in use by another program: taking a free port instead\n`);
   }

@@ -11,6 +11,7 @@ import { type RawIssue, fromSchema } from '../config/issues.js';
 import {
   type Origin,
   type ReadValue,
+  isConfig,
   rawIssues,
   readConfig,
   readDocument,
@@ -72,16 +73,6 @@ export class LoadedMesh {
   }
 }
 
-/** Whether a value that was read is meant as a mesh file: it names services, and no listeners. */
-export function isMesh({ value }: ReadValue): boolean {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    (Object.hasOwn(value, 'services') || Object.hasOwn(value, 'mesh')) &&
-    !Object.hasOwn(value, 'listeners')
-  );
-}
-
 /** Reads and checks a mesh file, YAML or JSON. Relative paths in it start at its folder. */
 export async function loadMesh(file: string): Promise<LoadedMesh> {
   return parseMesh(await readConfig(file), { file });
@@ -103,9 +94,14 @@ export function checkMeshConfig(config: MeshConfig): LoadedMesh {
 }
 
 /** Checks what was read already. */
-export function checkMeshValue({ value, origin }: ReadValue): LoadedMesh {
+export function checkMeshValue(read: ReadValue): LoadedMesh {
+  const { value, origin } = read;
   if (value === null || value === undefined)
     throw refusal([whole('the mesh file is empty: expected services')], origin);
+  if (isConfig(read)) {
+    const message = 'this is the configuration of one proxy, which mesh run -c takes: expected services';
+    throw refusal([whole(message)], origin);
+  }
   const result = schema.safeParse(value, { reportInput: true });
   if (!result.success) throw refusal(fromSchema(result.error.issues, formats), origin);
   const issues = checkMesh(result.data);

@@ -7,11 +7,11 @@
 import { getSystemErrorMap } from 'node:util';
 import type { LoadedConfig } from '../config/load.js';
 import type { ResourceIssue } from '../config/resources.js';
-import { InternalError, ListenError, StateError } from '../errors.js';
+import { InternalError, ListenError, MeshError, StateError } from '../errors.js';
 
 /** What the core says. */
 interface Failure {
-  readonly code: 'invalid' | 'listen' | 'closed' | 'start' | 'panic';
+  readonly code: 'invalid' | 'listen' | 'option' | 'closed' | 'start' | 'panic';
   readonly issues?: readonly ResourceIssue[];
   readonly listener?: string;
   readonly address?: string;
@@ -32,6 +32,8 @@ export function meshError(error: unknown, config?: LoadedConfig): unknown {
         failure.address ?? '',
         { cause: new Error(failure.message) },
       );
+    case 'option':
+      return new MeshError('MESH_OPTION_INVALID', failure.message ?? 'an option makes no sense');
     case 'closed':
       return new StateError('the proxy was closed');
     case 'start':

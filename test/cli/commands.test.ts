@@ -267,7 +267,10 @@ test('check: that there is no mesh is a finding, and how to start one', async (t
   const text = await new FakeWorld().run('check', '--socket', socket);
   t.is(text.code, 1);
   t.is(text.stderr, '');
-  t.regex(text.stdout, /^error: no mesh answers at .*no\.sock: connect ENOENT.*; start one with mesh up/);
+  t.regex(
+    text.stdout,
+    /^error: no mesh answers at .*no\.sock: there is none .*ENOENT.*; start one with mesh up/,
+  );
   const program = await new FakeWorld().run('check', '--socket', socket, '-o', 'json');
   t.is(program.code, 1);
   const [finding] = JSON.parse(program.stdout) as [{ level: string; what: string; mend: string }];
@@ -290,5 +293,5 @@ test('control and token: wrong usage is 64, and nobody to ask is 1', async (t) =
   }
   const { code, stderr } = await new FakeWorld().run('token', 'basket', '--socket', `${file}.sock`);
   t.is(code, 1);
-  t.regex(stderr, /no mesh answers at .*: connect ENOENT.*; start one with mesh up or mesh control/);
+  t.regex(stderr, /no mesh answers at .*: there is none .*ENOENT.*; start one with mesh up or mesh control/);
 });

@@ -258,7 +258,11 @@ for (const [what, args, message] of [
   ['an access log of a file', ['-c', 'x', '--access-log', '-'], /--access-log goes with --listen/],
   ['a target that is none', [...PAIR.slice(0, 2), '--to', 'x'], /--to: expected .* site\.internal:80 or/],
   ['an unknown option', ['--lisen', 'x'], /unknown option '--lisen'[^]*Did you mean --listen/],
-  ['a missing file', ['-c', 'no-such-file.yaml'], /^no-such-file\.yaml: error: there is no such file\n$/],
+  [
+    'a missing file',
+    ['-c', 'no-such-file.yaml'],
+    /^no-such-file\.yaml: error: there is no such file\n {2}looked for in /,
+  ],
   ['a format that is none', ['-o', 'xml'], /Allowed choices are text, json/],
 ] as const) {
   test.serial(`${what}: 64 and what to do`, async (t) => {

@@ -182,16 +182,23 @@ test('a file that is not there, no file, or not UTF-8 is told in one line', asyn
   const secret = join(folder, 'secret.yaml');
   writeFileSync(secret, '');
   chmodSync(secret, 0);
-  const expected: [file: string, message: string][] = [
-    [join(folder, 'none.yaml'), 'there is no such file'],
+  const expected: [file: string, message: string, suggestion?: string][] = [
+    [join(folder, 'none.yaml'), 'there is no such file', `looked for in ${folder}`],
     [folder, 'expected a file, found a folder'],
     [binary, 'expected text in UTF-8'],
   ];
   // The superuser reads everything.
   if (process.getuid?.() !== 0) expected.push([secret, 'this user may not read the file']);
-  for (const [file, message] of expected) {
+  for (const [file, message, suggestion] of expected) {
     const error = await t.throwsAsync(loadConfig(file), { instanceOf: ConfigError });
-    t.deepEqual((error as ConfigError).issues, [{ code: 'unreadable', field: '', file, message }]);
+    const issue = {
+      code: 'unreadable',
+      field: '',
+      file,
+      message,
+      ...(suggestion && { suggestion }),
+    } as const;
+    t.deepEqual((error as ConfigError).issues, [issue]);
   }
 });
 

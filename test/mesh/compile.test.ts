@@ -3,7 +3,8 @@
 import test from 'ava';
 import { type DescribedRequest, routeRequest } from '../../src/index.js';
 import { checkable, compileMesh, endpointsOf } from '../../src/mesh/compile.js';
-import { checkMeshConfig, isMesh } from '../../src/mesh/load.js';
+import { isMesh } from '../../src/config/origin.js';
+import { checkMeshConfig } from '../../src/mesh/load.js';
 import { readDocument } from '../../src/config/origin.js';
 import type { MeshShape } from '../../src/mesh/schema.js';
 import type { MeshConfig } from '../../src/mesh/types.js';

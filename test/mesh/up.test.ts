@@ -237,7 +237,7 @@ test('a copy that dies is no endpoint any more, and is started again after a pau
   const first = await mesh.ask('web.1');
   await mesh.ask('web.1', '/end').catch(() => {});
   const died = await mesh.line('it died', ({ phase }) => phase === 'waiting', before);
-  t.is(died.why, 'it ended with 3; starting it again in 1 s');
+  t.is(died.why, 'it ended with exit code 3; starting it again in 1 s');
   t.deepEqual(mesh.endpoints('web.default:80'), []);
   const second = await mesh.ask('web.1', '/', before);
   t.not(second.pid, first.pid);
@@ -245,7 +245,7 @@ test('a copy that dies is no endpoint any more, and is started again after a pau
   const again = mesh.lines().length;
   await request(Number(second.env['PORT']), { path: '/end' }).catch(() => {});
   const dead = await mesh.line('it died again', ({ phase }) => phase === 'waiting', again);
-  t.is(dead.why, 'it ended with 3; starting it again in 2 s');
+  t.is(dead.why, 'it ended with exit code 3; starting it again in 2 s');
 });
 
 test('a copy that can not be started says why, and the others run', async (t) => {
@@ -254,7 +254,7 @@ test('a copy that can not be started says why, and the others run', async (t) =>
   });
   await mesh.ready('web.1');
   const lost = await mesh.line('lost died', ({ copy, phase }) => copy === 'lost.1' && phase === 'waiting');
-  t.regex(lost.why ?? '', /^it ended with 127; /);
+  t.regex(lost.why ?? '', /^it ended with exit code 127; /);
   const cold = await mesh.line('cold died', ({ copy, phase }) => copy === 'cold.1' && phase === 'waiting');
   t.regex(cold.why ?? '', /^it can't be started: .*ENOENT/);
 });

@@ -12,6 +12,12 @@ const MAX_BYTES = 64 * 1024 * 1024;
 const TIMEOUT_MS = 5000;
 const MEND = 'start one with mesh up or mesh control, or name its socket with --socket';
 
+const CONNECT_REASONS: Record<string, string> = {
+  ENOENT: 'there is none in this folder, nor in one above it (ENOENT)',
+  ECONNREFUSED: 'the one that was here has ended (ECONNREFUSED)',
+  EACCES: "it is another user's (EACCES)",
+};
+
 /** There is no mesh at a socket, or it does not answer. */
 export class NoAnswerError extends Error {
   /** Where, and why. */
@@ -89,7 +95,9 @@ function ask(socketPath: string, method: string, path_: string, body?: object): 
       });
     });
     asked.setTimeout(TIMEOUT_MS, () => asked.destroy(new Error(`no answer within ${TIMEOUT_MS} ms`)));
-    asked.on('error', (error) => fail(error.message));
+    asked.on('error', (error: NodeJS.ErrnoException) =>
+      fail(CONNECT_REASONS[error.code ?? ''] ?? error.message),
+    );
     asked.end(sent);
   });
 }

@@ -7,9 +7,11 @@
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
+import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { text as bodyOf } from 'node:stream/consumers';
 import type { SourceStatus } from '../../discovery/types.js';
+import { MeshError } from '../../mesh-error.js';
 import type { Edge, Sidecar } from '../control-plane.js';
 import type {
   MeshStatus,
@@ -47,6 +49,29 @@ export interface MeshSource {
   revoke(request: RevokeRequest): Promise<RevokeAnswer>;
 }
 
+function makeFolder(folder: string): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const { code = 'unknown', message } = cause as NodeJS.ErrnoException;
+    const mend = 'they can when the mesh file is in a folder where this user may write';
+    throw new MeshError(code, `mesh stat and the like can't ask this mesh: ${message}; ${mend}`, { cause });
+  }
+}
+
+/** Whether somebody listens on a Unix socket. */
+async function isAnswered(path: string): Promise<boolean> {
+  const socket = connect(path);
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
 interface Look {
   readonly atMs: number;
   readonly requests: ReadonlyMap<string, number>;
@@ -70,10 +95,21 @@ export class MeshAdmin {
     this.#server.maxConnections = 16;
   }
 
-  /** Begins to answer at a path. What an earlier mesh left there is taken away. */
+  /**
+   * Begins to answer at a path. What an earlier mesh left there is taken away.
+   *
+   * @throws {MeshError} `EADDRINUSE`: another mesh answers there; `EACCES` and others: nothing can be put there
+   */
   static async start(source: MeshSource, path: string): Promise<MeshAdmin> {
     const admin = new MeshAdmin(source, path);
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    makeFolder(dirname(path));
+    if (await isAnswered(path)) {
+      throw new MeshError(
+        'EADDRINUSE',
+        `another mesh answers at ${path}: mesh stat and the like ask that one, and not this one; ` +
+          'end one of them, or keep their mesh files in folders of their own',
+      );
+    }
     rmSync(path, { force: true });
     admin.#server.listen(path);
     await once(admin.#server, 'listening');

@@ -140,7 +140,9 @@ export class Copy {
     const over = new AbortController();
     const ended = once(child, 'close').then(
       ([code, killer]: (number | string | null)[]) =>
-        killer === null || killer === undefined ? `it ended with ${code}` : `it was ended by ${killer}`,
+        killer === null || killer === undefined
+          ? `it ended with exit code ${code}`
+          : `it was ended by ${killer}`,
       (error: unknown) => `it can't be started: ${error instanceof Error ? error.message : String(error)}`,
     );
     const watching = this.#watch(places, over.signal);
@@ -167,7 +169,7 @@ export class Copy {
       this.missing = missing;
       failures = missing === undefined ? 0 : failures + 1;
       if (missing === undefined && this.phase !== 'ready') this.#set('ready', 'ready');
-      if (failures >= PATIENCE && this.phase === 'ready') this.#set('unready', `not ready: ${missing}`);
+      if (failures >= PATIENCE && this.phase === 'ready') this.#set('unready', `not ready: ${missing?.what}`);
       const pause = this.phase === 'ready' && failures === 0 ? LOOK_MS.ready : LOOK_MS.starting;
       await sleep(pause, undefined, { signal }).catch(() => {});
     }

@@ -1,12 +1,13 @@
 /**
- * Which ports of this machine may a copy have? Free ones, and none that another copy was given.
+ * Which ports of this machine may a copy have? Those that the mesh file gives it, else free ones that no other copy has.
  *
- * They come from below those that the kernel gives to outgoing connections: of them one could have it the moment that
+ * Free ones come from below those that the kernel gives to outgoing connections: of them one could have it the moment that
  * it is needed again, when a copy is restarted.
  */
 
 import { readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
+import type { CompiledMesh } from '../compile.js';
 
 const HOST = '127.0.0.1';
 /** A machine whose free ports are all taken has none for us either. */
@@ -17,6 +18,36 @@ const FIRST = 12_000;
 const USUAL_FIRST_OUTGOING = 32_768;
 /** Fewer would be found by others too soon. */
 const FEWEST = 1000;
+
+/** A port that a mesh file wants, and that can't be had. */
+export interface TakenPort {
+  readonly service: string;
+  /** The key below `bind`. */
+  readonly of: string;
+  readonly port: number;
+  /** For people. */
+  readonly why: string;
+}
+
+/** What of the ports that a mesh file gives out can't be had, as far as one can know before it is needed. */
+export async function takenPorts({ services }: Pick<CompiledMesh, 'services'>): Promise<TakenPort[]> {
+  const wanted = services.flatMap(({ name, process }) =>
+    Object.entries(process?.bind ?? {}).flatMap(([of, first]: [string, number]) =>
+      // Each copy has the next one.
+      Array.from({ length: process?.copies ?? 0 }, (_, copy) => ({ service: name, of, port: first + copy })),
+    ),
+  );
+  const looked = await Promise.all(wanted.map(async (each) => ({ ...each, why: await whyTaken(each.port) })));
+  return looked.flatMap(({ why, ...rest }) => (why === undefined ? [] : [{ ...rest, why }]));
+}
+
+async function whyTaken(port: number): Promise<string | undefined> {
+  const server = createServer();
+  const code = await listenError(server, port);
+  await close(server);
+  if (code === 'EADDRINUSE') return 'another program has it';
+  return code === 'EACCES' ? 'ports below 1024 need a privilege' : code;
+}
 
 /** The ports that were given out and not given back. */
 export class Ports {
@@ -32,7 +63,7 @@ export class Ports {
         const port = candidate();
         if (this.#taken.has(port)) continue;
         const server = createServer();
-        if (!(await listens(server, port))) continue;
+        if ((await listenError(server, port)) !== undefined) continue;
         // It stays open until all are found, so that none is found twice.
         servers.push(server);
         this.#taken.add(port);
@@ -65,10 +96,11 @@ function firstOutgoing(): number {
   }
 }
 
-function listens(server: Server, port: number): Promise<boolean> {
+/** Listens; gives the code of what stands against it. */
+function listenError(server: Server, port: number): Promise<string | undefined> {
   return new Promise((resolve) => {
-    server.once('error', () => resolve(false));
-    server.listen(port, HOST, () => resolve(true));
+    server.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code ?? 'unknown'));
+    server.listen(port, HOST, () => resolve(undefined));
   });
 }
 

@@ -6,21 +6,25 @@ import type { Readiness } from '../services.js';
 
 const DEADLINE_MS = 2000;
 
-/** Undefined: ready. Else what is missing. */
-export type Missing = string | undefined;
+/** Undefined: ready. Else what is missing, and how to mend it where whoever has just begun may not know. */
+export type Missing = { readonly what: string; readonly mend?: string } | undefined;
+
+const WRONG_PORT =
+  'it has to listen on the port in its variable PORT, which {port} in run is too; bind gives it one of your choice';
 
 /** Whether the sidecar and the application behind it may be sent requests. */
 export async function probe(admin: string, application: string, readiness: Readiness): Promise<Missing> {
   const sidecar = await status(admin, '/ready');
   if (sidecar !== 200) {
-    return sidecar === undefined ? 'its sidecar does not answer yet' : 'its sidecar is not ready';
+    return { what: sidecar === undefined ? 'its sidecar does not answer yet' : 'its sidecar is not ready' };
   }
   if (readiness.kind === 'tcp') {
-    return (await accepts(application)) ? undefined : `nothing listens on ${application}`;
+    if (await accepts(application)) return undefined;
+    return { what: `nothing listens on ${application}`, mend: WRONG_PORT };
   }
   const answer = await status(application, readiness.path);
-  if (answer === undefined) return `nothing answers on ${application}`;
-  return answer >= 200 && answer < 400 ? undefined : `${readiness.path} answers ${answer}`;
+  if (answer === undefined) return { what: `nothing answers on ${application}`, mend: WRONG_PORT };
+  return answer >= 200 && answer < 400 ? undefined : { what: `${readiness.path} answers ${answer}` };
 }
 
 function parts(address: string): { host: string; port: number } {

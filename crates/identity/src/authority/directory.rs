@@ -68,7 +68,7 @@ pub enum DirectoryError {
         path: PathBuf,
     },
     /// Another process holds it.
-    #[error("{} is in use by another process", path.display())]
+    #[error("{} is in use by another process: each control plane needs a folder of its own", path.display())]
     InUse {
         /// The directory.
         path: PathBuf,

@@ -144,6 +144,8 @@ impl Life<'_> {
                 let before = std::mem::take(&mut self.listening);
                 self.listening = crate::announce(self.proxy.log(), &before, applied);
             }
+            // It has drained meanwhile, as it was told to.
+            Err(ApplyError::Closed) => return,
             Err(error) => {
                 let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
                 self.log()

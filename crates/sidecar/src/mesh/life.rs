@@ -141,9 +141,7 @@ impl<'a> Life<'a> {
                 Left::Over => return,
                 Left::Renewed => Duration::ZERO,
                 Left::Ended(error) => {
-                    let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", error)];
-                    self.log()
-                        .warn("the control plane is gone: what is known goes on", &fields);
+                    self.tell_why_left(error);
                     let control_plane = self.proxy.control_plane();
                     control_plane.note(false);
                     control_plane.lost(error.as_str());

@@ -1,10 +1,11 @@
 //! How does a workload come by its certificate, keep it, and know whom to believe?
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use mesh_identity::manager::Standing;
-use mesh_identity::{Denied, Serial, Svid, TrustBundle, WorkloadKey};
+use mesh_identity::{Denied, Rejection, Serial, Svid, TrustBundle, WorkloadKey};
 use mesh_protocol::message::{CertificateState, SignRequest};
 use mesh_protocol::{Control, Error};
 use rustls::pki_types::CertificateDer;
@@ -45,8 +46,7 @@ impl Life<'_> {
     pub(super) async fn sign(&mut self, control: &Control) -> Result<(), Left> {
         let failed = |life: &mut Self, error: Error| {
             life.manager.failed(SystemTime::now());
-            let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
-            life.log().warn("no certificate", &fields);
+            life.log().warn("no certificate", &with_mend(&error));
             Left::Ended(error)
         };
         let csr = match self.manager.request() {
@@ -92,6 +92,19 @@ impl Life<'_> {
         );
         self.keep_identity(&svid, signed.roots.as_bytes());
         Ok(())
+    }
+
+    /// Says that the control plane is not there, unless what it refused has been told already.
+    pub(super) fn tell_why_left(&self, error: &Error) {
+        let is_member = !matches!(self.manager.standing(SystemTime::now()), Standing::None);
+        if is_member {
+            let fields: [(&str, &dyn Display); 1] = [("error", error)];
+            self.log()
+                .warn("the control plane is gone: what is known goes on", &fields);
+        } else if error.status().is_none() {
+            self.log()
+                .warn("not in the mesh yet, and tried again", &with_mend(error));
+        }
     }
 
     fn keep_identity(&self, svid: &Svid, roots: &[u8]) {
@@ -159,4 +172,21 @@ impl Life<'_> {
         self.tls.set_denied(Arc::new(std::mem::take(&mut self.denied)));
         self.proxy.judge_again();
     }
+}
+
+/// An error, and what those who set up a sidecar may do about it.
+fn with_mend(error: &Error) -> Vec<(&'static str, &dyn Display)> {
+    let mend: Option<&'static &'static str> = match error {
+        Error::Connect { .. } => Some(&"--control is where mesh control listens"),
+        Error::Tls(_) if error.rejection() == Some(Rejection::UnknownAuthority) => Some(
+            &"--trust-anchors holds other roots than those of this control plane, which it keeps in roots.pem",
+        ),
+        Error::Status(status) if status.message.starts_with("token_") => {
+            Some(&"mesh token SERVICE gives another token for --token-file")
+        }
+        _ => None,
+    };
+    let mut fields: Vec<(&'static str, &dyn Display)> = vec![("error", error)];
+    fields.extend(mend.map(|mend| ("mend", mend as &dyn Display)));
+    fields
 }
