@@ -133,6 +133,23 @@ export const meshRows = [
     ],
   },
   {
+    id: 'mesh-restart',
+    mesh: true,
+    participants: [only('sidecar', 'restarted', '', 'mesh-sidecar')],
+    measure: readiness,
+    unit: 'ms',
+    once: true,
+    lines: [
+      {
+        title: 'a sidecar from its start until it is ready, with what it has kept and no control plane',
+        figure: 'ready',
+        subject: 'sidecar',
+        required: 100,
+        goal: 50,
+      },
+    ],
+  },
+  {
     id: 'mesh-change',
     mesh: true,
     participants: [

@@ -2,13 +2,13 @@
 //
 // Everywhere: TLS 1.3 alone, certificates verified on both sides, AES-256-GCM, one data thread, no log of requests.
 
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { sidecarPath } from '../../scripts/lib/toolchain.mjs';
 import { idOf, serverNameOf } from '../lib/authority.mjs';
 import { controlHost } from '../lib/control.mjs';
 import { here } from '../lib/places.mjs';
-import { freePort } from '../lib/processes.mjs';
+import { freePort, saying, start, stop } from '../lib/processes.mjs';
 import { haproxy } from './haproxy.mjs';
 import { sidecar } from './mesh.mjs';
 
@@ -115,6 +115,29 @@ export const workload = {
     const flags = { '--inbound': `127.0.0.1:${setup.port}`, '--ports': `3000=${setup.origin.http}` };
     const command = await sidecarCommand(setup, 'basket', flags);
     return { files: {}, command: () => command, says: { what: READY, times: 1 } };
+  },
+};
+
+/** A sidecar that starts again with what it has kept, when there is no control plane. */
+export const restarted = {
+  ...sidecar,
+  async plan(setup) {
+    const { folder, port, origin } = setup;
+    const state = join(folder, 'state');
+    mkdirSync(state, { recursive: true, mode: 0o700 });
+    const ports = {
+      '--inbound': `127.0.0.1:${port}`,
+      '--ports': `3000=${origin.http}`,
+      '--state-dir': state,
+    };
+    const command = await sidecarCommand(setup, 'basket', ports);
+    const log = join(folder, 'first.txt');
+    const first = start(0, command[0], command.slice(1), { log });
+    await saying(first, { what: READY, times: 1 }, log);
+    await stop(first);
+    const address = command.indexOf('--control') + 1;
+    const alone = command.with(address, `127.0.0.1:${await freePort()}`);
+    return { files: {}, command: () => alone, says: { what: READY, times: 1 } };
   },
 };
 
