@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
 import { Authority } from '../../support/certificates.js';
-import { until } from '../../support/wait.js';
+import { PATIENCE_MS, until } from '../../support/wait.js';
 import { Mesh, ask, idOf, load } from '../support.js';
 import { type Answer, HostileControl, endpoints, prefix, response } from './control.js';
 import { type Field, message } from './protobuf.js';
@@ -192,6 +192,24 @@ test('silence, and answers byte by byte, keep nobody waiting', async (t) => {
   t.true((await siege.counts('connections_lost_total{reason="deadline"}')) >= 1);
   await siege.endures(t);
   await siege.ends(t);
+});
+
+test('who reads no answers is not listened to for ever', async (t) => {
+  const siege = await Siege.prepare(t);
+  const { control, web } = siege;
+  control.behaviour = async (ads) => {
+    await ads.wants('cluster', BASKET);
+    ads.stream.pause();
+    while (!ads.closed) await ads.respond('cluster', []);
+  };
+  await siege.begin();
+  // What waits to be sent has half a minute.
+  await until(
+    'the end of patience',
+    () => /the control plane is gone.*to send a message took too long/.test(web.process.stderr()),
+    2 * PATIENCE_MS,
+  );
+  await siege.endures(t);
 });
 
 test('who signs badly makes no sidecar ready, and none of its answers is believed', async (t) => {
