@@ -1,12 +1,15 @@
 // What can a control plane do to a sidecar? It has the right certificate, and is broken, or somebody else's by now.
 
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
-import { until } from '../../support/wait.js';
-import { ask, load } from '../support.js';
-import { endpoints, prefix, response } from './control.js';
+import { Authority } from '../../support/certificates.js';
+import { PATIENCE_MS, until } from '../../support/wait.js';
+import { Mesh, ask, idOf, load } from '../support.js';
+import { type Answer, HostileControl, endpoints, prefix, response } from './control.js';
 import { type Field, message } from './protobuf.js';
-import { BASKET, BASKET_ID, Siege } from './siege.js';
+import { BASKET, BASKET_ID, MOST_BYTES, Siege } from './siege.js';
 
 const MEGABYTE = 1024 * 1024;
 const ROOTS = 'mesh/roots';
@@ -189,4 +192,50 @@ test('silence, and answers byte by byte, keep nobody waiting', async (t) => {
   t.true((await siege.counts('connections_lost_total{reason="deadline"}')) >= 1);
   await siege.endures(t);
   await siege.ends(t);
+});
+
+test('who reads no answers is not listened to for ever', async (t) => {
+  const siege = await Siege.prepare(t);
+  const { control, web } = siege;
+  control.behaviour = async (ads) => {
+    await ads.wants('cluster', BASKET);
+    ads.stream.pause();
+    while (!ads.closed) await ads.respond('cluster', []);
+  };
+  await siege.begin();
+  // What waits to be sent has half a minute.
+  await until(
+    'the end of patience',
+    () => /the control plane is gone.*to send a message took too long/.test(web.process.stderr()),
+    2 * PATIENCE_MS,
+  );
+  await siege.endures(t);
+});
+
+test('who signs badly makes no sidecar ready, and none of its answers is believed', async (t) => {
+  const authority = await Authority.create(t);
+  const mesh = await Mesh.start(t, { issuer: await authority.issuer() });
+  const certificate = await authority.sign({ names: ['URI:spiffe://mesh.test/ns/mesh/sa/control'] });
+  const control = await HostileControl.start(t, certificate, authority.root);
+  const other = await authority.sign({ names: [`URI:${idOf('till')}`], client: 'too' });
+  const roots = readFileSync(authority.root, 'utf8');
+  const answers: [(answer: Answer) => Promise<void>, RegExp][] = [
+    [(answer) => answer.send(message([1, 'no certificate'], [2, roots])), /no certificate error=/],
+    [(answer) => answer.send(message([1, 'x'], [2, 'no roots'])), /the roots can't be used/],
+    [
+      (answer) =>
+        answer.send(message([1, new X509Certificate(readFileSync(other.certificate)).raw], [2, roots])),
+      /the key is not the certificate's/,
+    ],
+    [(answer) => answer.write(prefix(200_000_000)), /a message of 200000000 bytes/],
+  ];
+  let asked = 0;
+  control.signs = (answer) => answers[asked++]?.[0](answer);
+  const web = await mesh.sidecar(t, 'web', { flags: { '--control': control.address }, ready: false });
+  for (const [, said] of answers) await web.process.said(said);
+  t.notRegex(web.process.stderr(), /ready/);
+  const peak = web.process.peakBytes();
+  t.true(peak < MOST_BYTES, `${peak} bytes`);
+  const gaps = control.connections.slice(1).map((at, number) => at - (control.connections[number] ?? 0));
+  t.true(Math.min(...gaps) > 450, gaps.join(' ms, '));
 });

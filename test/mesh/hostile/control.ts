@@ -43,12 +43,37 @@ export interface Asked {
   readonly nack: string | undefined;
 }
 
+/** What is said on a stream. */
+export class Answer {
+  constructor(readonly stream: http2.ServerHttp2Stream) {}
+
+  get closed(): boolean {
+    return this.stream.destroyed || this.stream.closed;
+  }
+
+  /** Sends a message; resolves when it has left, or nobody takes it any more. */
+  async send(bytes: Buffer): Promise<void> {
+    await this.write(prefix(bytes.length));
+    await this.write(bytes);
+  }
+
+  /** Sends bytes as they are. */
+  async write(bytes: Buffer): Promise<void> {
+    if (this.closed || this.stream.write(bytes)) return;
+    const done = new AbortController();
+    const heard = ['drain', 'close'].map((event) => once(this.stream, event, { signal: done.signal }));
+    await Promise.race(heard).catch(() => {});
+    await Promise.allSettled([...heard, done.abort()]);
+  }
+}
+
 /** A sidecar's stream of xDS. */
-export class Ads {
+export class Ads extends Answer {
   readonly asked: Asked[] = [];
   #nonces = 0;
 
-  constructor(readonly stream: http2.ServerHttp2Stream) {
+  constructor(stream: http2.ServerHttp2Stream) {
+    super(stream);
     let bytes = Buffer.alloc(0);
     stream.on('data', (chunk: Buffer) => {
       bytes = Buffer.concat([bytes, chunk]);
@@ -60,10 +85,6 @@ export class Ads {
     });
     // Who is refused may cut the stream; tests look at `closed`.
     stream.on('error', () => {});
-  }
-
-  get closed(): boolean {
-    return this.stream.destroyed || this.stream.closed;
   }
 
   /** Waits until it has asked for a resource of this kind, as it does for all that it has on a new stream. */
@@ -95,21 +116,6 @@ export class Ads {
       ]),
     );
     return nonce;
-  }
-
-  /** Sends a message; resolves when it has left, or nobody takes it any more. */
-  async send(bytes: Buffer): Promise<void> {
-    await this.write(prefix(bytes.length));
-    await this.write(bytes);
-  }
-
-  /** Sends bytes as they are. */
-  async write(bytes: Buffer): Promise<void> {
-    if (this.closed || this.stream.write(bytes)) return;
-    const done = new AbortController();
-    const heard = ['drain', 'close'].map((event) => once(this.stream, event, { signal: done.signal }));
-    await Promise.race(heard).catch(() => {});
-    await Promise.allSettled([...heard, done.abort()]);
   }
 }
 
@@ -145,6 +151,8 @@ export class HostileControl {
   readonly connections: number[] = [];
   readonly streams: Ads[] = [];
   behaviour: Behaviour = () => {};
+  /** What it answers to a request for a certificate, of which it has heard nothing. */
+  signs: (answer: Answer) => void | Promise<void> = () => {};
   /** It accepts connections, and says not even what TLS begins with. */
   mute = false;
   port = 0;
@@ -161,12 +169,16 @@ export class HostileControl {
       key: readFileSync(key),
       ca: readFileSync(root),
       requestCert: true,
+      // Who asks for a certificate has none yet.
+      rejectUnauthorized: false,
       minVersion: 'TLSv1.3',
     });
     server.on('stream', (stream, head) => {
       stream.on('error', () => {});
       stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
-      if (!String(head[':path']).endsWith('/DeltaAggregatedResources')) return void stream.resume();
+      const path = String(head[':path']);
+      if (path.endsWith('/Sign')) return void control.signs(new Answer(stream.resume()));
+      if (!path.endsWith('/DeltaAggregatedResources')) return void stream.resume();
       const ads = new Ads(stream);
       control.streams.push(ads);
       void control.behaviour(ads);

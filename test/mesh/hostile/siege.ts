@@ -8,7 +8,7 @@ import { Mesh, type MeshSidecar, ask, idOf, numberOf } from '../support.js';
 import { HostileControl } from './control.js';
 
 /** More than a sidecar needs by far: the worst of these tests takes 38 MB, most 15, of which this build has 14 to begin with. */
-const MOST_BYTES = 48 * 1024 * 1024;
+export const MOST_BYTES = 48 * 1024 * 1024;
 /** Of one core: whatever comes, this is left to the workload. */
 const MOST_CPU = 0.5;
 
