@@ -71,8 +71,9 @@ function stageMain(folder) {
 /** What is compiled for one platform. */
 function stagePlatform(folder, { name: title, os, cpu, libc }) {
   mkdirSync(folder, { recursive: true });
-  const files = Object.keys(nativeFiles(profile));
-  for (const file of files) cpSync(join(nativeFolder, file), join(folder, file));
+  const compiled = nativeFiles(profile);
+  for (const [file, from] of Object.entries(compiled)) cpSync(from, join(folder, file));
+  const files = Object.keys(compiled);
   const [addon, sidecar] = files;
   cpSync(join(root, 'LICENSE'), join(folder, 'LICENSE'));
   writeFileSync(join(folder, 'NOTICES.txt'), notices(['mesh-node', 'mesh-sidecar'], hostTriple()));

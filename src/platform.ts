@@ -13,8 +13,21 @@ import { fileURLToPath } from 'node:url';
 /** `linux-x64-gnu`, `darwin-arm64`, ... */
 export function platformName(): string {
   if (process.platform !== 'linux') return `${process.platform}-${process.arch}`;
-  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
-  return `linux-${process.arch}-${header.glibcVersionRuntime ? 'gnu' : 'musl'}`;
+  return `linux-${process.arch}-${hasGlibc() ? 'gnu' : 'musl'}`;
+}
+
+function hasGlibc(): boolean {
+  // The types of Node 20 do not know this setting yet.
+  const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean };
+  const before = report.excludeNetwork ?? false;
+  // A report asks DNS for the name of every peer of this process otherwise, and blocks meanwhile.
+  report.excludeNetwork = true;
+  try {
+    const { header } = report.getReport() as { header: { glibcVersionRuntime?: string } };
+    return header.glibcVersionRuntime !== undefined;
+  } finally {
+    report.excludeNetwork = before;
+  }
 }
 
 /** A file that was compiled for a platform; `undefined` when it isn't here. */

@@ -2,6 +2,7 @@
  * `@mesh/proxy/register`: lets a Node program call the services of its mesh by their names.
  *
  *     NODE_OPTIONS="--import @mesh/proxy/register" node app.mjs
+ *     node --require @mesh/proxy/register app.cjs
  *
  * Requests by `http`, `https` and the global `fetch` to the names in `MESH_NAMES` go through the sidecar at
  * `MESH_OUTBOUND`; everything else is left as it is. Without these variables it does nothing. Node 22.21 and later

@@ -189,6 +189,7 @@ export async function ensureTypeScript() {
   const outputs = [
     join(dist, 'index.js'),
     join(dist, 'index.cjs'),
+    join(dist, 'register.cjs'),
     join(dist, 'wasm', 'node.cjs'),
     join(dist, 'cjs', 'index.d.ts'),
     join(dist, 'schema.json'),
@@ -215,7 +216,7 @@ function clearTypeScript() {
 async function bundleCommonJs() {
   const esbuild = await import(pathToFileURL(bin('esbuild', 'lib', 'main.js')));
   await esbuild.default.build({
-    entryPoints: [join(dist, 'index.js'), join(dist, 'wasm', 'node.js')],
+    entryPoints: ['index.js', 'register.js', join('wasm', 'node.js')].map((file) => join(dist, file)),
     outdir: dist,
     outbase: dist,
     outExtension: { '.js': '.cjs' },

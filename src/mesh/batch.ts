@@ -52,7 +52,10 @@ export class RestartError extends MeshError {
   }
 
   constructor(what: readonly string[]) {
-    super('MESH_RESTART_NEEDED', `${what.join(', ')}: this changes with the next start`);
+    super(
+      'MESH_RESTART_NEEDED',
+      `${what.join(', ')}: this takes another start: end mesh up, and start it again`,
+    );
   }
 }
 

@@ -85,6 +85,18 @@ test('ports that the file gives out and others have are all told, each in its pl
   t.notRegex(stderr, /services\.web/);
 });
 
+test('a port that the file gives out twice: by which other key', async (t) => {
+  const port = await closedPort();
+  const bind = `{ port: ${port}, inbound: ${port} }`;
+  const file = written(t, 'mesh.yaml', `services: { web: { run: node web.mjs, bind: ${bind} } }\n`);
+  const { code, stderr } = await new FakeWorld().run('up', file);
+  t.is(code, 64);
+  t.regex(
+    stderr,
+    /services\.web\.bind\.inbound: port \d+ of 127\.0\.0\.1 can't be had: services\.web\.bind\.port gives it out too/,
+  );
+});
+
 test('an application that listens elsewhere: on which port it has to', async (t) => {
   const admin = createServer((_, response) => response.end()).listen(0, '127.0.0.1');
   t.teardown(() => admin.close());

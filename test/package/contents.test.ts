@@ -1,12 +1,12 @@
 // Do the packed packages work for those who install them: as a module, through `require`, and for TypeScript?
 
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import test from 'ava';
 import { publint } from 'publint';
 import { node, root } from '../house/support.js';
 import { must } from '../support/processes.js';
-import { INSTALL_MS, Projects, mainTarball, platformTarball, type } from './support.js';
+import { INSTALL_MS, Projects, mainTarball, npm, platformTarball, type } from './support.js';
 
 const kinds = ['module', 'commonjs'] as const;
 const projects = new Projects();
@@ -103,6 +103,26 @@ test('npm takes the package that fits: of this very version, by system, processo
     ...(libc && { libc: [libc === 'gnu' ? 'glibc' : 'musl'] }),
   });
   for (const key of ['scripts', 'dependencies']) t.false(key in platform, key);
+});
+
+test('a package from git has what is compiled beside the modules, and nothing of ours alone', async (t) => {
+  const clone = join(folder, 'clone');
+  const inside = ['dist/index.js', 'dist/native/mesh-sidecar', 'dist/native/mesh.linux-x64-gnu.node'];
+  const outside = [
+    'dist/demo/main.js',
+    'dist/index.d.ts.map',
+    'src/index.ts',
+    'test/index.test.ts',
+    'Cargo.toml',
+  ];
+  for (const file of [...inside, ...outside]) {
+    mkdirSync(dirname(join(clone, file)), { recursive: true });
+    writeFileSync(join(clone, file), '');
+  }
+  copyFileSync('package.json', join(clone, 'package.json'));
+  const output = await npm(['pack', '--dry-run', '--json'], clone);
+  const [{ files }] = JSON.parse(output) as [{ files: { path: string }[] }];
+  t.deepEqual(files.map(({ path }) => path).toSorted(), [...inside, 'package.json']);
 });
 
 test('publishing rules hold', async (t) => {

@@ -106,6 +106,7 @@ test.serial('npx mesh control, npx mesh token and npx mesh-sidecar: a mesh by ha
     return said.startsWith('three items') && said;
   });
   t.is(answer, 'three items for spiffe://mesh.local/ns/default/sa/web\n');
+  t.is(await type('node --require @mesh/proxy/register client.mjs', env), answer);
   for (const { running } of [web, basket]) await interrupt(running);
   await interrupt(control);
   t.regex(control.stdout().toString(), /^closed$/m);

@@ -8,6 +8,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Lines } from './lines.js';
 import { type CopyPlan, type Places, labelOf } from './places.js';
@@ -143,7 +144,7 @@ export class Copy {
         killer === null || killer === undefined
           ? `it ended with exit code ${code}`
           : `it was ended by ${killer}`,
-      (error: unknown) => `it can't be started: ${error instanceof Error ? error.message : String(error)}`,
+      (error: unknown) => `it can't be started: ${this.#whyNoStart(error)}`,
     );
     const watching = this.#watch(places, over.signal);
     const why = await ended;
@@ -151,6 +152,13 @@ export class Copy {
     this.#child = undefined;
     await watching;
     return why;
+  }
+
+  /** The system names the program also where its folder is what is missing. */
+  #whyNoStart(error: unknown): string {
+    const { cwd } = this.plan.process;
+    if (!existsSync(cwd)) return `its cwd ${cwd} is not there`;
+    return error instanceof Error ? error.message : String(error);
   }
 
   #listen(child: ChildProcess, stream: 'stdout' | 'stderr'): void {

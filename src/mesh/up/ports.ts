@@ -37,8 +37,16 @@ export async function takenPorts({ services }: Pick<CompiledMesh, 'services'>): 
       Array.from({ length: process?.copies ?? 0 }, (_, copy) => ({ service: name, of, port: first + copy })),
     ),
   );
-  const looked = await Promise.all(wanted.map(async (each) => ({ ...each, why: await whyTaken(each.port) })));
-  return looked.flatMap(({ why, ...rest }) => (why === undefined ? [] : [{ ...rest, why }]));
+  const found: TakenPort[] = [];
+  const given = new Map<number, string>();
+  for (const each of wanted) {
+    const key = `services.${each.service}.bind.${each.of}`;
+    const other = given.get(each.port);
+    const why = other === undefined ? await whyTaken(each.port) : `${other} gives it out too`;
+    given.set(each.port, key);
+    if (why !== undefined) found.push({ ...each, why });
+  }
+  return found;
 }
 
 async function whyTaken(port: number): Promise<string | undefined> {
