@@ -294,6 +294,8 @@ test('HTTP/2: a long poll ends with its rule, and no other of its connection doe
       ],
     ],
   };
+  protect(allow());
+  await until('a policy that lets nobody in', async () => (await status('/now')) === 403);
   for (const [what, [before, after]] of Object.entries(changes)) {
     protect(allow(kept, before));
     await until('the policy before', async () => (await status('/now')) === 204);
@@ -349,6 +351,9 @@ test('a WebSocket ends with its rule, and stays over changes that leave it that'
     'its rule takes other paths': [allow(path('exact', '/rooms/2'), path('prefix', '/halls'))],
     'it is denied': [allow(inRooms, path('prefix', '/halls')), deny(inRooms)],
   };
+  // The default lets in, by no rule: it must not be what does.
+  protect(allow());
+  await until('a policy that lets nobody in', async () => (await open('/rooms/1')) === 403);
   for (const [what, after] of Object.entries(changes)) {
     protect(allow(inRooms));
     const socket = await opens('/rooms/1');
