@@ -18,6 +18,8 @@ use crate::event::millis;
 
 /// The most sidecars at a time: twice what one control plane is made for.
 pub const MAX_SIDECARS: usize = 10_000;
+/// Those of one identity: half of them, since all copies of a service are one. Nobody takes the room of all others.
+pub const MAX_SIDECARS_OF_ONE: usize = MAX_SIDECARS / 2;
 /// Refusals that are kept of one sidecar.
 const MAX_NACKS: usize = 256;
 /// What waits to be told to one sidecar.
@@ -128,7 +130,7 @@ impl Fleet {
         now: SystemTime,
     ) -> Result<(Place, mpsc::Receiver<FromControl>, SidecarView), Full> {
         let key = (identity.to_owned(), hello.name.clone());
-        if self.members.len() >= MAX_SIDECARS && !self.members.contains_key(&key) {
+        if !self.members.contains_key(&key) && !self.has_room_for(identity) {
             return Err(Full);
         }
         let offers = hello.services.iter().map(|service| Offer {
@@ -161,6 +163,16 @@ impl Fleet {
         };
         self.members.insert(key.clone(), member);
         Ok((Place { key, generation }, receiver, view))
+    }
+
+    fn has_room_for(&self, identity: &str) -> bool {
+        // While there are few, nobody is counted.
+        if self.members.len() < MAX_SIDECARS_OF_ONE {
+            return true;
+        }
+        let from = self.members.range((identity.to_owned(), String::new())..);
+        let own = from.take_while(|((of, _), _)| of == identity).count();
+        own < MAX_SIDECARS_OF_ONE && self.members.len() < MAX_SIDECARS
     }
 
     fn of(&mut self, place: &Place) -> Option<&mut SidecarView> {
@@ -275,5 +287,22 @@ mod tests {
         assert_eq!(fleet.phase(&second, Phase::Ready), None, "as before");
         assert!(fleet.leave(&second).is_some());
         assert!(fleet.view().is_empty());
+    }
+
+    #[test]
+    fn one_identity_takes_half_of_the_room_at_most() {
+        let mut fleet = Fleet::default();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let mut join = |identity: &str, name: usize| {
+            let hello = hello(&name.to_string());
+            fleet
+                .join(identity, address, hello, SystemTime::UNIX_EPOCH)
+                .is_ok()
+        };
+        assert!((0..MAX_SIDECARS_OF_ONE).all(|name| join("b", name)));
+        assert!(!join("b", MAX_SIDECARS_OF_ONE));
+        assert!(join("b", 0), "it has come again");
+        assert!((0..MAX_SIDECARS_OF_ONE).all(|name| join("a", name)));
+        assert!(!join("c", 0), "all is taken");
     }
 }

@@ -8,11 +8,13 @@
 //! ```
 //!
 //! Invariants:
-//! - Strangers and those who shake hands have a bound of their own ([`Limits::strangers`]): they keep no sidecar out.
+//! - Strangers and those who shake hands have a bound of their own ([`Limits::strangers`]): they keep no sidecar out. Nor
+//!   does one identity keep out the others ([`Limits::of_one`]).
 //! - The head of an answer is sent at once, before its first message: callers of gRPC wait for it.
 //! - A caller is asked for at each call, and for as long as a stream lasts ([`Service::dismissed`]).
 
 mod call;
+mod shares;
 
 use std::future::Future;
 use std::io;
@@ -35,6 +37,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
+use self::shares::Shares;
 use crate::message::{ControlMessage, SidecarMessage, SignRequest, SignResponse};
 use crate::status::Status;
 use crate::stream::Duplex;
@@ -59,6 +62,8 @@ pub struct Limits {
     /// Connections of callers with a certificate. Twice the sidecars that one control plane serves: while one reconnects,
     /// the connection before may not have been missed yet.
     pub connections: usize,
+    /// Those of one identity: half of them, since all copies of a service are one.
+    pub of_one: usize,
     /// Connections without one, and those that have not shaken hands.
     pub strangers: usize,
 }
@@ -67,6 +72,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            of_one: 5_000,
             strangers: 512,
         }
     }
@@ -136,6 +142,8 @@ pub struct Server<S> {
     acceptor: TlsAcceptor,
     connections: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
+    shares: Arc<Shares>,
+    of_one: usize,
 }
 
 impl<S: Service> Server<S> {
@@ -146,6 +154,8 @@ impl<S: Service> Server<S> {
             acceptor: TlsAcceptor::from(tls),
             connections: Arc::new(Semaphore::new(limits.connections)),
             strangers: Arc::new(Semaphore::new(limits.strangers)),
+            shares: Arc::default(),
+            of_one: limits.of_one,
         })
     }
 
@@ -244,15 +254,18 @@ impl<S: Service> Server<S> {
             Err(_) => return,
         };
         let (_room, leaves) = match &peer {
-            None => (stranger, Some(Instant::now() + STRANGER_DEADLINE)),
-            Some(_) => match Arc::clone(&self.connections).try_acquire_owned() {
-                Ok(room) => {
-                    // An argument lives as long as the call: kept, it would count every sidecar as a stranger.
-                    drop(stranger);
-                    (room, None)
-                }
-                Err(_) => return,
-            },
+            None => ((stranger, None), Some(Instant::now() + STRANGER_DEADLINE)),
+            Some(peer) => {
+                let Some(share) = self.shares.take(&peer.id, self.of_one) else {
+                    return;
+                };
+                let Ok(room) = Arc::clone(&self.connections).try_acquire_owned() else {
+                    return;
+                };
+                // An argument lives as long as the call: kept, it would count every sidecar as a stranger.
+                drop(stranger);
+                ((room, Some(share)), None)
+            }
         };
         let Ok(Ok(connection)) = timeout_at(deadline, builder().handshake(stream)).await else {
             return;

@@ -12,7 +12,7 @@ use mesh_protocol::message::{FromControl, FromSidecar, Hello, Ready, SignRequest
 use mesh_protocol::{Code, Control, Error, client};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::DeltaDiscoveryRequest;
-use support::{BASKET, CONTROL, Plane, STRANGERS, id, within};
+use support::{BASKET, CONTROL, FRONT, OF_ONE, Plane, STRANGERS, id, within};
 
 fn asks(names: &[&str]) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest {
@@ -223,6 +223,27 @@ async fn who_has_shown_a_certificate_takes_no_strangers_room() {
     for _ in 0..2 * STRANGERS {
         known.push(sidecar.connect().await.unwrap());
     }
+}
+
+#[tokio::test]
+async fn one_identity_keeps_no_other_out() {
+    let plane = Plane::start().await;
+    let mut thief = plane.sidecar(BASKET);
+    let mut held = vec![thief.certified().await];
+    while held.len() < OF_ONE {
+        held.push(thief.connect().await.unwrap());
+    }
+    // One is let go before it says anything: the last that was heard, which need not be the last that called.
+    if let Ok(control) = thief.connect().await {
+        held.push(control);
+        let mut closed = tokio::task::JoinSet::new();
+        for control in held.clone() {
+            closed.spawn(async move { control.closed().await });
+        }
+        within(closed.join_next()).await;
+    }
+    let control = plane.sidecar(FRONT).certified().await;
+    assert!(control.report().await.is_ok());
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub(crate) const BASKET: &str = "spiffe://mesh.test/ns/shop/sa/basket";
+pub(crate) const FRONT: &str = "spiffe://mesh.test/ns/shop/sa/front";
 pub(crate) const CONTROL: &str = "spiffe://mesh.test/ns/mesh/sa/control";
 const TOKEN: &str = "let me in";
 
@@ -121,6 +122,8 @@ impl Closed {
 
 /// So few that a test can have more connections than there may be strangers.
 pub(crate) const STRANGERS: usize = 8;
+/// So few that a test can have them all.
+pub(crate) const OF_ONE: usize = 3 * STRANGERS;
 
 impl Plane {
     pub(crate) async fn start() -> Self {
@@ -154,6 +157,7 @@ impl Plane {
             tls.control_server_config().unwrap(),
             Limits {
                 strangers: STRANGERS,
+                of_one: OF_ONE,
                 ..Limits::default()
             },
         );
