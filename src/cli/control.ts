@@ -326,7 +326,7 @@ Examples:
       if (!/^[1-9]\d*$/.test(uses))
         throw new UsageError([`--uses: expected a number from 1, received ${uses}`]);
       if (ttlMs === undefined || ttlMs < 1)
-        throw new UsageError([`--ttl: expected a duration such as 10m, received ${ttl}`]);
+        throw new UsageError([`--ttl: expected ${formats.duration.expected}, received ${ttl}`]);
       const token = await askToken(socket || findSocket(process.cwd()), {
         service,
         uses: Number(uses),
