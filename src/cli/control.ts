@@ -157,6 +157,11 @@ class Control {
         { control: addresses, trustAnchors: roots },
         `the control plane listens on ${addresses.join(', ')}; sidecars trust ${roots}`,
       );
+      const plaintextXds = plane.plaintextXds();
+      if (plaintextXds.length > 0) {
+        const text = `gRPC clients and Envoy on this machine ask ${plaintextXds.join(', ')}, without TLS`;
+        this.#event('plaintextXds', { plaintextXds }, text);
+      }
       const following = this.#follow();
       await asked;
       this.#watcher?.stop();

@@ -340,6 +340,10 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     return this.#control?.sidecars() ?? [];
   }
 
+  plaintextXds(): readonly string[] {
+    return this.#control?.plaintextXds ?? [];
+  }
+
   edges(): readonly Edge[] {
     return this.#control?.edges() ?? [];
   }

@@ -105,6 +105,8 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
   rotateIssuer(): void;
   /** Begins to replace the root, in steps that wait until everybody knows the new one. */
   rotateRoot(): void;
+  /** Where resources are told without TLS; nowhere before `listen()`. */
+  plaintextXds(): readonly string[];
   /** The sidecars that are connected. */
   sidecars(): readonly Sidecar[];
   /** Who called whom, since the start. */

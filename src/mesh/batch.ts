@@ -54,7 +54,7 @@ export class RestartError extends MeshError {
   constructor(what: readonly string[]) {
     super(
       'MESH_RESTART_NEEDED',
-      `${what.join(', ')}: this takes another start: end mesh up, and start it again`,
+      `${what.join(', ')}: this takes another start: end this one, and start it again`,
     );
   }
 }

@@ -126,6 +126,15 @@ test('a second mesh up in one folder leaves the first one its socket, and says s
   t.is((await type(folder, 'edges')).code, 0);
 });
 
+test('mesh control says where clients without TLS ask it', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'mesh.yaml'), 'services: { web: {} }\n');
+  const control = stay(t, folder, 'control', '--listen', '127.0.0.1:0', '--plaintext-xds', '127.0.0.1:0');
+  const said = /^gRPC clients and Envoy on this machine ask 127\.0\.0\.1:[1-9]\d*, without TLS$/m;
+  await printed(control, said);
+  t.regex(control.stdout().toString(), said);
+});
+
 test('a second control plane in one folder is told that each needs its own', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'mesh.yaml'), 'services: { web: {} }\n');
@@ -254,4 +263,17 @@ test('a sidecar that is not let in says why, and what to do', async (t) => {
   });
   await lonely.process.said(/not in the mesh yet.* mend="--control is where mesh control listens"/);
   t.notRegex(lonely.process.stderr(), /what is known goes on/);
+  const { port } = await httpOrigin(t);
+  const taken = await startMeshSidecar(t, {
+    identity: idOf('basket'),
+    name: 'taken',
+    token: mesh.token('basket'),
+    control: mesh.control.addresses,
+    trustAnchors: join(mesh.folder, 'roots.pem'),
+    inbound: port,
+    ready: false,
+  });
+  await taken.process.said(
+    /not applied, and nothing is served yet error=".*inbound can't listen on .* in use/,
+  );
 });

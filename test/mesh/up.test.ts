@@ -401,7 +401,7 @@ test('new routes and policies of the file are live at once, and what is bad or n
   t.regex(JSON.stringify(refused), /unknown_service/);
   from = write({ services: { ...services, more: { run: RUN } } });
   const restart = await mesh.line('it needs a start', ({ event }) => event === 'refused', from);
-  t.regex(JSON.stringify(restart), /MESH_RESTART_NEEDED.*more: this takes another start: end mesh up/);
+  t.regex(JSON.stringify(restart), /MESH_RESTART_NEEDED.*more: this takes another start: end this one/);
 
   from = write({ services: { web: services.web } });
   await mesh.line('it is applied', ({ event }) => event === 'applied', from);

@@ -148,8 +148,12 @@ impl Life<'_> {
             Err(ApplyError::Closed) => return,
             Err(error) => {
                 let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
-                self.log()
-                    .error("not applied: the last good configuration keeps serving", &fields);
+                let what = if self.listening.is_empty() {
+                    "not applied, and nothing is served yet"
+                } else {
+                    "not applied: the last good configuration keeps serving"
+                };
+                self.log().error(what, &fields);
                 return;
             }
         }
