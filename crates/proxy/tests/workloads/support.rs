@@ -160,6 +160,25 @@ fn serve(stream: &TcpStream) {
     }
 }
 
+/// An application that says `hello` before it is asked, and then the same as its clients.
+pub(crate) fn greeter() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                let mut says = b"hello".to_vec();
+                while !says.is_empty() && stream.write_all(&says).is_ok() {
+                    let n = stream.read(&mut buffer).unwrap_or(0);
+                    says = buffer[..n].to_vec();
+                }
+            });
+        }
+    });
+    address
+}
+
 /// Sends something and reads until the other side ends, or has said `until`.
 pub(crate) fn said(address: SocketAddr, bytes: &str, until: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
