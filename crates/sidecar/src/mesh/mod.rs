@@ -10,6 +10,8 @@
 //! - [`own`]: what it does by itself.
 //! - [`feed`]: what it needs of the mesh, and what has been said of it.
 //! - [`life`]: the connection with the control plane.
+//! - [`reports`]: what it tells there of itself.
+//! - [`round`]: which control plane that is.
 //! - [`standing`]: its certificate, and whom it believes.
 //! - [`usage`]: which names nobody calls any more.
 //! - [`state`]: what is kept for a start without one.
@@ -19,6 +21,8 @@ mod edges;
 mod feed;
 mod life;
 mod own;
+mod reports;
+mod round;
 pub(crate) mod settings;
 mod standing;
 mod state;
