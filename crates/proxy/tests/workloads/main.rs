@@ -11,7 +11,9 @@ use mesh_proxy::proxy::{Change, Proxy};
 use mesh_proxy::telemetry::json;
 use mesh_store::{Batch, Names};
 use serde_json::{Value, json};
-use support::{Mesh, Open, application, apply, get, greeter, id, inbound, outbound, proxy, said};
+use support::{
+    Mesh, Open, application, apply, get, greeter, held, id, inbound, outbound, proxy, reported, said,
+};
 
 #[test]
 fn a_request_goes_from_workload_to_workload_and_tells_who_calls() {
@@ -259,6 +261,23 @@ fn nobody_looks_at_what_goes_to_an_opaque_port() {
     }
     let stats = json::render(&basket.report());
     assert_eq!(stats["listeners"][0]["tlsHandshakes"], 6, "{stats}");
+}
+
+/// Where everybody may call, the application is called for a client that is silent, before its handshake comes.
+#[test]
+fn a_workload_that_is_late_is_a_workload() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let (application, called) = reported(application());
+    let mut resources = inbound(application, json!([]));
+    resources["listeners"][0]["defaultPolicy"] = json!("allow");
+    resources["listeners"][0]["tcp"] = json!([{ "cluster": "application" }]);
+    let at = apply(&basket, &resources)[0];
+    let web = proxy(mesh.workload("web"));
+    let own = apply(&web, &outbound(held(at, called), "basket", 3000));
+    let answer = get(own[0], "/items", "");
+    let peer = format!("x-mesh-peer: {}\r\n", id("web"));
+    assert!(answer.contains(&peer), "{answer}");
 }
 
 /// An allow policy for some callers.
