@@ -111,6 +111,18 @@ socket.on('data', (chunk) => {
 socket.on('error', ({ code }) => console.log(code));
 `;
 
+/** Begins TLS that is none of the mesh's, and tells the first line that comes instead of an answer. */
+const STRANGER = `
+const { Duplex } = require('node:stream');
+const socket = require('node:net').connect(5432, process.argv[1]);
+const under = new Duplex({ read() {}, write: (chunk, _, done) => socket.write(chunk, done) });
+require('node:tls').connect({ socket: under, servername: 'x.test' }).on('error', () => {});
+let text = '';
+const end = () => { console.log(text.split('\\n')[0]); process.exit(); };
+socket.on('data', (chunk) => { text += chunk.toString('latin1'); if (text.includes('\\n')) end(); });
+socket.on('error', end).on('close', end);
+`;
+
 const CALLER = `
 const socket = require('node:net').connect(5432, process.argv[1]);
 let text = '';
@@ -227,6 +239,16 @@ socket.on('data', (chunk) => {
     const seen = readFileSync(capture).toString('latin1');
     t.regex(seen, /basket\.shop\.mesh\.test/, 'server names are seen');
     t.notRegex(seen, /plain|items/, 'and nothing else');
+
+    // Whoever has no sidecar, and may call all the same, reaches the port that it called, and not the first.
+    control.apply({
+      upsert: { workloads: [{ name: idOf('basket'), defaultPolicy: 'allow', policies: [] }] },
+    });
+    const stranger = ['netns', 'exec', outside.name, process.execPath, '-e', STRANGER, basket.address];
+    await until('the greeting of the port that was called', async () => {
+      const { stdout } = await run('ip', stranger);
+      return stdout.toString() === 'plain greeting\n';
+    });
 
     await outside.start(t, process.execPath, '-e', OUTSIDE).said(/up/);
     const half = async (address: string, to: number): Promise<string> =>
