@@ -5,6 +5,7 @@ import { Argument, type Command, InvalidArgumentError, Option } from 'commander'
 import {
   type Call,
   DEFAULT_REDIRECTION,
+  type PortRange,
   type Redirection,
   iptables,
   iptablesOff,
@@ -19,8 +20,8 @@ interface Options {
   readonly inboundPort: number;
   readonly outboundPort: number;
   readonly uid: number;
-  readonly skipInbound: readonly number[];
-  readonly skipOutbound: readonly number[];
+  readonly skipInbound: readonly PortRange[];
+  readonly skipOutbound: readonly PortRange[];
 }
 
 export function addRedirect(program: Command, world: World, end: (code: ExitCode) => void): void {
@@ -42,7 +43,7 @@ export function addRedirect(program: Command, world: World, end: (code: ExitCode
       `
 Examples:
   mesh redirect print
-  mesh redirect on --skip-inbound 22,4191,9100
+  mesh redirect on --skip-inbound 22,4191,9100-9110
   mesh redirect off`,
     )
     .action((what: 'on' | 'off' | 'print', options: Options) => end(redirect(world, what, options)));
@@ -54,11 +55,15 @@ function number(text: string): number {
   return value;
 }
 
-function ports(text: string): number[] {
-  const all = text === '' ? [] : text.split(',').map((port) => port.trim());
-  if (!all.every((port) => /^\d+$/.test(port) && Number(port) >= 1 && Number(port) <= 65_535))
-    throw new InvalidArgumentError('expected ports, with commas between');
-  return all.map(Number);
+function ports(text: string): PortRange[] {
+  const all = text === '' ? [] : text.split(',').map((range) => range.trim());
+  const isRange = (range: string): range is PortRange => {
+    const [first = 0, last = first] = /^\d+(-\d+)?$/.test(range) ? range.split('-').map(Number) : [];
+    return first >= 1 && first <= last && last <= 65_535;
+  };
+  if (!all.every(isRange))
+    throw new InvalidArgumentError('expected ports and ranges such as 22,8000-8010, with commas between');
+  return all;
 }
 
 function redirect(world: World, what: 'on' | 'off' | 'print', options: Options): ExitCode {

@@ -27,6 +27,7 @@ export interface Listener {
   routes?: string;
   onDemand?: boolean;
   transparent?: boolean;
+  opaquePorts?: string[];
   tcp?: WeightedCluster[];
   sni?: SniRoute[];
   limits?: ListenerLimits;
@@ -231,7 +232,7 @@ export type HashKey = { kind: 'header' | 'cookie' | 'query'; value: string } | {
 export interface Cluster {
   name: string;
   discovery?: Discovery;
-  protocol?: 'auto' | 'http1' | 'http2';
+  protocol?: 'auto' | 'http1' | 'http2' | 'tcp';
   tls?: ClientTls;
   workload?: WorkloadTls;
   balancer?: Balancer;

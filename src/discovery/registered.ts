@@ -147,7 +147,7 @@ export class Registry {
 
   #here(sidecar: Sidecar, draining: boolean): void {
     const { identity, name } = sidecar;
-    const address = placeOf(sidecar);
+    const address = serverAddress(sidecar.inboundAddress);
     // One that offers nothing calls others only.
     if (address === undefined || sidecar.services.length === 0) return;
     const ports = sidecar.services.map(({ port }) => port);
@@ -223,10 +223,3 @@ export class Registry {
 }
 
 const toldName = (address: string): string => `told ${address}`;
-
-/** Where peers reach a sidecar: one that listens on all addresses is at the one that it calls us from. */
-function placeOf({ inboundAddress, address }: Sidecar): string | undefined {
-  const port = /^(?:0\.0\.0\.0|\[::\]):(\d+)$/.exec(inboundAddress)?.[1];
-  if (port === undefined) return serverAddress(inboundAddress);
-  return serverAddress(`${address.slice(0, address.lastIndexOf(':'))}:${port}`);
-}

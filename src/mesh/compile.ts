@@ -217,7 +217,7 @@ function addCluster(
     present<Cluster>({
       name: clusterOf(service.name, port, settings),
       discovery: dns && { kind: 'dns', ...dns },
-      protocol: protocol === 'tcp' ? undefined : protocol,
+      protocol,
       tls: tls === undefined || tls === false ? undefined : clientTls({ compilation, folder }, tls),
       workload: inside ? { serverName: serverNameOf(service.name, port, settings) } : undefined,
     }),

@@ -49,7 +49,7 @@ const etcd = part(
 
 const servicePort = part('ServicePort', 'One more port of a service.', {
   port: must(portNumber(), 'The port that others call it by.'),
-  protocol: may(protocol(), 'What is spoken on it.', { default: 'auto' }),
+  protocol: may(protocol(), 'What is spoken on it, as for `protocol` of a service.', { default: 'auto' }),
 });
 
 const discover = part('Discover', 'Where endpoints come from. Several sources are one list.', {
@@ -96,9 +96,11 @@ const service = part(
       'More ports, by name. The process listens on the ones in `PORT_NAME`.',
       { examples: [{ grpc: 9000 }] },
     ),
-    protocol: may(protocol(), 'What is spoken on `port`; `auto` detects it from the first bytes.', {
-      default: 'auto',
-    }),
+    protocol: may(
+      protocol(),
+      'What is spoken on `port`: `auto` detects it from the first bytes, `tcp` is opaque: nobody looks at a byte, nothing is waited for, and either side may speak first.',
+      { default: 'auto' },
+    ),
     copies: may(whole(1, 100), 'How many processes.', { default: 1 }),
     env: may(
       z.record(text(formats.environmentName), text(anyText), { error: 'expected variables with texts' }),

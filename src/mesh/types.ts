@@ -76,7 +76,7 @@ export interface ServiceConfig {
   port?: number;
   /** More ports, by name. The process listens on the ones in `PORT_NAME`. */
   ports?: Record<string, number | ServicePortConfig>;
-  /** What is spoken on `port`; `auto` detects it from the first bytes. Default: auto. */
+  /** What is spoken on `port`: `auto` detects it from the first bytes, `tcp` is opaque: nobody looks at a byte, nothing is waited for, and either side may speak first. Default: auto. */
   protocol?: 'auto' | 'http1' | 'http2' | 'tcp';
   /** How many processes. Default: 1. */
   copies?: number;
@@ -110,7 +110,7 @@ export interface DiscoverConfig {
 export interface ServicePortConfig {
   /** The port that others call it by. */
   port: number;
-  /** What is spoken on it. Default: auto. */
+  /** What is spoken on it, as for `protocol` of a service. Default: auto. */
   protocol?: 'auto' | 'http1' | 'http2' | 'tcp';
 }
 

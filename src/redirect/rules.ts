@@ -14,11 +14,14 @@ export interface Redirection {
   readonly outboundPort: number;
   /** The user that the sidecar runs as: its own connections pass. */
   readonly uid: number;
-  /** Ports that callers reach without the sidecar, such as 22. */
-  readonly skipInbound: readonly number[];
+  /** Ports that callers reach without the sidecar. */
+  readonly skipInbound: readonly PortRange[];
   /** Ports that are called without the sidecar. */
-  readonly skipOutbound: readonly number[];
+  readonly skipOutbound: readonly PortRange[];
 }
+
+/** A port, `22`, or all from one to another, `8000-8010`. */
+export type PortRange = `${number}` | `${number}-${number}`;
 
 /** What everything has unless told otherwise. */
 export const DEFAULT_REDIRECTION: Redirection = {
@@ -27,7 +30,7 @@ export const DEFAULT_REDIRECTION: Redirection = {
   // The image's user, that of Linkerd's proxy too.
   uid: 2102,
   // Who redirects ssh locks itself out; the admin port tells no secrets, and probes reach it.
-  skipInbound: [22, 4191],
+  skipInbound: ['22', '4191'],
   skipOutbound: [],
 };
 
@@ -37,8 +40,8 @@ export const TABLE = 'mesh';
 /** The whole of our rules for `nft -f -`; in one transaction they take the place of those that were there. */
 export function nftables(redirection: Redirection): string {
   const { inboundPort, outboundPort, uid } = redirection;
-  const skip = (ports: readonly number[]): string[] =>
-    ports.length === 0 ? [] : [`    tcp dport { ${ports.join(', ')} } return`];
+  // Each by itself: ranges in one set may not overlap.
+  const skip = (ports: readonly PortRange[]): string[] => ports.map((port) => `    tcp dport ${port} return`);
   return [
     // Deleting what is not there is an error, adding what is there is none.
     `add table inet ${TABLE}`,
@@ -82,9 +85,8 @@ export interface Call {
 /** The same rules for `iptables` and for `ip6tables`. What was there of ours goes first. */
 export function iptables(redirection: Redirection): Call[] {
   const add = (chain: string, ...rule: string[]): Call => ({ args: ['-t', 'nat', '-A', chain, ...rule] });
-  // A rule takes at most 15 ports.
-  const skip = (chain: string, ports: readonly number[]): Call[] =>
-    ports.map((port) => add(chain, '-p', 'tcp', '--dport', String(port), '-j', 'RETURN'));
+  const skip = (chain: string, ports: readonly PortRange[]): Call[] =>
+    ports.map((port) => add(chain, '-p', 'tcp', '--dport', port.replace('-', ':'), '-j', 'RETURN'));
   const redirect = (chain: string, port: number): Call =>
     add(chain, '-p', 'tcp', '-j', 'REDIRECT', '--to-ports', String(port));
   return [

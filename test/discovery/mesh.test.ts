@@ -118,6 +118,28 @@ const more = (requests: ReturnType<typeof load>, count = 50): Promise<boolean> =
   return until('more requests', () => requests.good() > before + count);
 };
 
+test('a sidecar at every address of its machine is where it says, or where it calls the control plane from', async (t) => {
+  const { plane, place } = await embedded(t, { services: { web: {}, basket: { port: 3000 } } });
+  const application = (await httpOrigin(t, tells)).address;
+  const web = await join_(t, place, 'web');
+  const port = await freePort();
+  for (const [flags, address] of [
+    [{ '--inbound': `0.0.0.0:${port}` }, `127.0.0.1:${port}`],
+    [{ '--inbound': `:${port}`, '--advertise': `127.0.0.2:${port}` }, `127.0.0.2:${port}`],
+  ] as const) {
+    const basket = await join_(t, place, 'basket', { application, flags });
+    const own = plane.sidecars().find(({ name }) => name === 'basket');
+    t.is(own?.inboundAddress, address);
+    const { text } = await until('an answer', async () => {
+      const answer = await ask(web);
+      return answer.status === 200 && answer;
+    });
+    t.is(text, 'spiffe://mesh.local/ns/default/sa/web');
+    basket.process.signal('SIGTERM');
+    await basket.process.exit;
+  }
+});
+
 test('etcd is killed and started again under load: no request fails, no cluster is emptied', async (t) => {
   const etcd = await Etcd.start(t);
   const { plane, place, counts } = await embedded(t, {

@@ -48,6 +48,7 @@ test('who it is follows from its certificate; one that offers nothing is none', 
   registry.heard({ kind: 'ready', sidecar: sidecar('thief', { identity: `${ID}-not` }) });
   registry.heard({ kind: 'ready', sidecar: sidecar('client', { services: [] }) });
   registry.heard({ kind: 'ready', sidecar: sidecar('all', { inboundAddress: '0.0.0.0:4143' }) });
+  registry.heard({ kind: 'ready', sidecar: sidecar('own', { inboundAddress: '10.0.0.9:4143' }) });
   await followed.has('10.0.0.9:4143');
 });
 

@@ -61,7 +61,7 @@ export class Mesh {
     service: string,
     addresses: readonly string[],
     port = 3000,
-    protocol: 'auto' | 'http2' = 'auto',
+    protocol: 'auto' | 'http2' | 'tcp' = 'auto',
     by = service,
   ): void {
     const cluster = `${service}.shop:${port}`;

@@ -44,15 +44,21 @@ class Machine {
   }
 }
 
-/** Two machines on a wire, which this one is on as well. */
-function machines(t: Test): { web: Machine; basket: Machine; here: string; wire: string } {
+/** Three machines on a wire, which this one is on as well. */
+function machines(t: Test): {
+  web: Machine;
+  basket: Machine;
+  outside: Machine;
+  here: string;
+  wire: string;
+} {
   const id = process.pid.toString(36);
   const wire = `mb${id}`;
   must(
     `ip link add ${wire} type bridge && ip addr add 198.18.7.254/24 dev ${wire} && ip link set ${wire} up`,
   );
   t.teardown(() => must(`ip link del ${wire}`));
-  const made = [1, 2].map((number) => {
+  const made = [1, 2, 3].map((number) => {
     const name = `mesh-${number}-${id}`;
     const machine = new Machine(name, `198.18.7.${number}`, `fd00:7::${number}`);
     const [inside, outside] = [`mi${number}${id}`, `mo${number}${id}`];
@@ -65,8 +71,8 @@ function machines(t: Test): { web: Machine; basket: Machine; here: string; wire:
     must(`ip -n ${name} link set lo up && ip -n ${name} link set ${inside} up`);
     return machine;
   });
-  const [web, basket] = made as [Machine, Machine];
-  return { web, basket, here: '198.18.7.254', wire };
+  const [web, basket, outside] = made as [Machine, Machine, Machine];
+  return { web, basket, outside, here: '198.18.7.254', wire };
 }
 
 const SERVER = `
@@ -83,6 +89,40 @@ net.createServer((socket) => {
 console.error('up');
 `;
 
+/** Outside the mesh: the server speaks first, on an opaque port and on one that is skipped. */
+const OUTSIDE = `
+const net = require('node:net');
+for (const port of [25, 8005]) net.createServer((socket) => {
+  socket.on('error', () => {});
+  socket.write('hello ');
+  socket.pipe(socket);
+}).listen(port, '::');
+console.error('up');
+`;
+
+/** Says half a request. */
+const HALF = `
+const socket = require('node:net').connect(Number(process.argv[2]), process.argv[1], () => socket.write('GET'));
+let text = '';
+socket.on('data', (chunk) => {
+  text += chunk;
+  if (text === 'hello GET') { console.log(text); socket.destroy(); }
+});
+socket.on('error', ({ code }) => console.log(code));
+`;
+
+/** Begins TLS that is none of the mesh's, and tells the first line that comes instead of an answer. */
+const STRANGER = `
+const { Duplex } = require('node:stream');
+const socket = require('node:net').connect(5432, process.argv[1]);
+const under = new Duplex({ read() {}, write: (chunk, _, done) => socket.write(chunk, done) });
+require('node:tls').connect({ socket: under, servername: 'x.test' }).on('error', () => {});
+let text = '';
+const end = () => { console.log(text.split('\\n')[0]); process.exit(); };
+socket.on('data', (chunk) => { text += chunk.toString('latin1'); if (text.includes('\\n')) end(); });
+socket.on('error', end).on('close', end);
+`;
+
 const CALLER = `
 const socket = require('node:net').connect(5432, process.argv[1]);
 let text = '';
@@ -96,7 +136,7 @@ socket.on('data', (chunk) => {
 (can ? test : test.skip)(
   'two machines: an unmodified client, an unmodified server, and nothing plain on the wire',
   async (t) => {
-    const { web, basket, here, wire } = machines(t);
+    const { web, basket, outside, here, wire } = machines(t);
     const folder = mkdtempSync(join(tmpdir(), 'mesh-machines-'));
     chmodSync(folder, 0o755);
     const file = (name: string, text: string): string => {
@@ -133,6 +173,7 @@ socket.on('data', (chunk) => {
         })),
         clusters: clusters.map(({ name, number }) => ({
           name,
+          protocol: number === 5432 ? ('tcp' as const) : ('auto' as const),
           workload: { serverName: `p${number}.basket.shop.${TRUST}` },
         })),
         endpoints: clusters.map(({ name }) => ({ cluster: name, localities: [{ endpoints: [endpoint] }] })),
@@ -149,7 +190,7 @@ socket.on('data', (chunk) => {
     cpSync(sidecarFile(), program);
     chmodSync(program, 0o755);
     const sidecar = async (machine: Machine, service: string, ports: string): Promise<Running> => {
-      machine.run('nft -f -', nftables(DEFAULT_REDIRECTION));
+      machine.run('nft -f -', nftables({ ...DEFAULT_REDIRECTION, skipOutbound: ['8000-8010'] }));
       const token = file(`${service}.token`, control.issueToken(idOf(service), { uses: 1, ttlMs: 60_000 }));
       const flags: Record<string, string> = {
         '--control': `${here}:${port}`,
@@ -170,7 +211,7 @@ socket.on('data', (chunk) => {
     const server = basket.start(t, process.execPath, '-e', SERVER);
     await server.said(/up/);
     await sidecar(basket, 'basket', '3000=127.0.0.1:3000,5432=127.0.0.1:5432/tcp');
-    await sidecar(web, 'web', '');
+    const ofWeb = await sidecar(web, 'web', '');
 
     const capture = join(folder, 'wire.pcap');
     const dump = start(t, 'tcpdump', ['-i', wire, '-w', capture, '-U', '--immediate-mode']);
@@ -224,5 +265,24 @@ socket.on('data', (chunk) => {
     const expected = [` false 0 http1`, ` false 3000 http1`];
     const called = [`${idOf('web')} true 3000 http1`, `${idOf('web')} true 5432 tcp`];
     t.deepEqual(told, [...expected, ...called]);
+
+    // It reaches the port that it called, and not the first.
+    const stranger = ['netns', 'exec', outside.name, process.execPath, '-e', STRANGER, basket.address];
+    await until('the greeting of the port that was called', async () => {
+      const { stdout } = await run('ip', stranger);
+      return stdout.toString() === 'plain greeting\n';
+    });
+
+    await outside.start(t, process.execPath, '-e', OUTSIDE).said(/up/);
+    const half = async (address: string, to: number): Promise<string> =>
+      (await inWeb(process.execPath, '-e', HALF, address, String(to))).stdout.toString().trim();
+    const addresses = [outside.address, outside.address6];
+    for (const address of addresses) t.is(await half(address, 25), 'hello GET', 'opaque');
+    ofWeb.signal('SIGKILL');
+    await ofWeb.exit;
+    for (const address of addresses) {
+      t.is(await half(address, 25), 'ECONNREFUSED', 'an opaque port is the way through the sidecar');
+      t.is(await half(address, 8005), 'hello GET', 'a skipped one is the way around it');
+    }
   },
 );

@@ -10,7 +10,7 @@ import {
   nftablesOff,
 } from '../../src/redirect/rules.js';
 
-const here = { ...DEFAULT_REDIRECTION, skipOutbound: [53, 5432] };
+const here = { ...DEFAULT_REDIRECTION, skipOutbound: ['53', '8000-8010', '8005-8020'] } as const;
 const isRoot = process.getuid?.() === 0;
 const has = (tool: string): boolean => spawnSync(tool, ['--version']).status === 0;
 
@@ -30,7 +30,8 @@ const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
   t.is(rules.match(/redirect to :4143/g)?.length, 1, rules);
   t.is(rules.match(/redirect to :4140/g)?.length, 1, rules);
   t.regex(rules, /meta skuid 2102 return/);
-  t.regex(rules, /tcp dport \{ 53, 5432 \} return/);
+  for (const skipped of ['53', '8000-8010', '8005-8020'])
+    t.regex(rules, new RegExp(`tcp dport ${skipped} return`));
   t.is(
     inNamespace(`${nft(nftables(here))}\n${nft(nftablesOff())}\n${nft(nftablesOff())}\nnft list ruleset`),
     '',
@@ -53,6 +54,7 @@ const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
     const rules = inNamespace(`${on}\n${on}\n${list}`);
     t.is(rules.match(/--to-ports 4143/g)?.length, 2);
     t.is(rules.match(/-A OUTPUT -p tcp -j MESH_OUTBOUND/g)?.length, 2);
+    t.is(rules.match(/-A MESH_OUTBOUND .*--dport 8000:8010 -j RETURN/g)?.length, 2);
     t.notRegex(inNamespace(`${on}\n${script(iptablesOff())}\n${list}`), /MESH/);
   },
 );

@@ -10,7 +10,7 @@
 //! serving, until its end. So a control plane that errs takes nothing away.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mesh_model::spiffe::SpiffeId;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -47,6 +47,31 @@ pub enum Standing {
     Ending,
     /// It has one that nobody believes any more: new handshakes fail.
     Expired,
+}
+
+impl Standing {
+    /// How a workload with this certificate stands.
+    pub fn of(svid: Option<&Svid>, now: SystemTime) -> Self {
+        match svid {
+            None => Self::None,
+            Some(svid) if svid.remaining(now).is_zero() => Self::Expired,
+            Some(svid) if svid.share_left(now) < LAST_SHARE => Self::Ending,
+            Some(_) => Self::Good,
+        }
+    }
+
+    /// When a workload with this certificate, which stands so, will stand otherwise.
+    pub fn changes(self, svid: &Svid) -> Option<SystemTime> {
+        match self {
+            Self::None | Self::Expired => None,
+            Self::Good => {
+                let life = svid.remaining(svid.obtained()).mul_f64(1.0 - LAST_SHARE);
+                // Less than the share is left just after it is the share.
+                Some(svid.obtained() + life + Duration::from_millis(1))
+            }
+            Self::Ending => Some(svid.own().not_after),
+        }
+    }
 }
 
 /// Why an answer is not used.
@@ -208,12 +233,7 @@ impl Manager {
 
     /// How the workload stands.
     pub fn standing(&self, now: SystemTime) -> Standing {
-        match self.tls.svid() {
-            None => Standing::None,
-            Some(svid) if svid.remaining(now).is_zero() => Standing::Expired,
-            Some(svid) if svid.share_left(now) < LAST_SHARE => Standing::Ending,
-            Some(_) => Standing::Good,
-        }
+        Standing::of(self.tls.svid().as_deref(), now)
     }
 }
 

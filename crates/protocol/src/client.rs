@@ -59,9 +59,18 @@ pub type Reports = Duplex<SidecarMessage, ControlMessage>;
 #[derive(Clone)]
 pub struct Control {
     requests: SendRequest<Bytes>,
-    address: Option<SocketAddr>,
+    way: Option<Way>,
     authority: Arc<str>,
     link: Link,
+}
+
+/// How a control plane is reached.
+#[derive(Clone, Debug)]
+struct Way {
+    /// Which of the addresses that were given.
+    called: Arc<str>,
+    peer: SocketAddr,
+    local: SocketAddr,
 }
 
 /// [`SERVER_NAME`], as rustls takes it.
@@ -102,7 +111,11 @@ impl Control {
         };
         let socket = TcpStream::connect(address).await.map_err(unreachable)?;
         socket.set_nodelay(true).map_err(unreachable)?;
-        let peer = socket.peer_addr().map_err(unreachable)?;
+        let way = Way {
+            called: address.into(),
+            peer: socket.peer_addr().map_err(unreachable)?,
+            local: socket.local_addr().map_err(unreachable)?,
+        };
         let authority = server_name.to_str().into_owned();
         let connected = TlsConnector::from(tls).connect(server_name, socket).await;
         let stream = connected.map_err(|error| match tls_error(&error) {
@@ -110,7 +123,7 @@ impl Control {
             None => unreachable(error),
         })?;
         let mut control = Self::over(stream, &authority).await?;
-        control.address = Some(peer);
+        control.way = Some(way);
         Ok(control)
     }
 
@@ -138,7 +151,7 @@ impl Control {
         tokio::spawn(drive(connection, seen, ending));
         Ok(Self {
             requests,
-            address: None,
+            way: None,
             authority: authority.into(),
             link,
         })
@@ -146,7 +159,17 @@ impl Control {
 
     /// Which control plane it is; `None` where it was not connected by an address.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        self.way.as_ref().map(|way| way.peer)
+    }
+
+    /// From where it is called; `None` where it was not connected by an address.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.way.as_ref().map(|way| way.local)
+    }
+
+    /// Which of the addresses that were given has answered; `None` where there were none.
+    pub fn called(&self) -> Option<&str> {
+        self.way.as_ref().map(|way| &*way.called)
     }
 
     /// When the connection has ended: why.
@@ -253,6 +276,6 @@ fn ended(seen: &OnceLock<rustls::Error>, error: Option<&h2::Error>) -> Error {
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Control({:?})", self.address)
+        write!(f, "Control({:?})", self.address())
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use mesh_identity::tls::Protocol as Spoken;
 use mesh_identity::{Rejection, Side};
 use mesh_model::errors::Reason;
-use mesh_model::resources::{ListenerProtocol, WeightedCluster};
+use mesh_model::resources::{ListenerProtocol, UpstreamProtocol, WeightedCluster};
 
 use crate::access;
 use crate::balance::{EndpointState, Outcome as Verdict};
@@ -219,10 +219,11 @@ async fn server_name<N: Net>(
 pub(crate) async fn pass_through<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> Streamed {
     match passes_through(connection, plan).await? {
         Some(targets) => stream(connection, plan, &targets, Protocol::Tls).await,
-        None if !plan.resource.tcp.is_empty() => {
-            stream(connection, plan, &plan.resource.tcp, Protocol::Tls).await
+        None if plan.tcp(&connection.peer).is_empty() => Err(Reason::SniUnknown),
+        None => {
+            let to = plan.tcp(&connection.peer).to_vec();
+            stream(connection, plan, &to, Protocol::Tls).await
         }
-        None => Err(Reason::SniUnknown),
     }
 }
 
@@ -420,22 +421,71 @@ pub(crate) async fn stream_server<N: Net>(
         return Err(Reason::PortUndeclared);
     }
     let not_after = connection.listener.drain_deadline();
-    let name = connection.peer.tunnel().map(str::to_owned);
-    let name = name.or_else(|| connection.peer.original().map(|original| original.to_string()));
-    if let (true, Some(on_demand), Some(name)) = (to.is_empty(), &plan.on_demand, name) {
-        let found = find_out::stream(
-            &connection.thread,
-            &connection.listener,
-            &connection.deadline,
-            &name,
-        );
-        let to = match on_demand.tables.get(&*name) {
-            Some(table) => table.tcp.clone(),
-            None => Box::pin(found).await?,
-        };
+    if to.is_empty()
+        && let Some(to) = named(connection, &plan, Unknown::Ask).await?
+    {
         return dial(&connection.thread, &connection.deadline, not_after, &to).await;
     }
     dial(&connection.thread, &connection.deadline, not_after, to).await
+}
+
+/// What to do about a name of which nothing is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    /// Find out.
+    Ask,
+    /// Leave it for later.
+    Leave,
+}
+
+/// Where a connection leads by the name that it is to, or the address that it was made to, on a listener that asks who
+/// that is.
+async fn named<N: Net>(
+    connection: &Connection<N>,
+    plan: &ListenerPlan,
+    unknown: Unknown,
+) -> Result<Option<Vec<WeightedCluster>>, Reason> {
+    let Some(on_demand) = &plan.on_demand else {
+        return Ok(None);
+    };
+    let name = match (connection.peer.tunnel(), connection.peer.original()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(original)) => original.to_string(),
+        (None, None) => return Ok(None),
+    };
+    if let Some(table) = on_demand.tables.get(&*name) {
+        return Ok(Some(table.tcp.clone()));
+    }
+    if unknown == Unknown::Leave {
+        return Ok(None);
+    }
+    let Connection {
+        thread,
+        listener,
+        deadline,
+        ..
+    } = connection;
+    Box::pin(find_out::stream(thread, listener, deadline, &name))
+        .await
+        .map(Some)
+}
+
+/// Whether nobody looks at what passes: it leads to clusters of which that is said. Where the connection was made to one
+/// of the listener's opaque ports, that is found out first.
+pub(crate) async fn is_opaque<N: Net>(
+    connection: &Connection<N>,
+    plan: &ListenerPlan,
+) -> Result<bool, Reason> {
+    let unknown = match connection.peer.original() {
+        Some(original) if plan.is_opaque_port(original.port()) => Unknown::Ask,
+        _ => Unknown::Leave,
+    };
+    let to = named(connection, plan, unknown).await?.unwrap_or_default();
+    let is_tcp = |to: &WeightedCluster| {
+        let cluster = connection.thread.cluster(&to.cluster);
+        cluster.is_some_and(|cluster| cluster.plan().resource.protocol == UpstreamProtocol::Tcp)
+    };
+    Ok(!to.is_empty() && to.iter().all(is_tcp))
 }
 
 pub(crate) async fn relay<N: Net>(

@@ -5,6 +5,9 @@
 //! first, the stream is TCP; should the client speak first after all, its bytes are looked at as ever. A server that
 //! greets as HTTP/2 is no reason to pass bytes unseen: its client is waited for. So it is, for a moment, where the server
 //! leaves without a word: it may be that streams are denied there, and requests are not.
+//!
+//! Nothing is waited for, and no byte looked at, on the way to what is opaque. Where workloads call, an opaque port's
+//! bytes are looked at only to tell mutual TLS from none.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -13,8 +16,8 @@ use mesh_model::errors::Reason;
 
 use crate::clock::after;
 use crate::connection::{
-    Connection, Next, Streamed, WARM, fill, from_workload, over, pass_through, relay, stream_server,
-    stream_to,
+    Connection, Next, Streamed, WARM, fill, from_workload, is_opaque, over, pass_through, relay,
+    stream_server, stream_to,
 };
 use crate::detect::{Detected, detect, greets_as_http2};
 use crate::http1;
@@ -34,6 +37,17 @@ const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
+    match is_opaque(&connection, plan).await {
+        Ok(false) => {}
+        Ok(true) => {
+            let streamed = stream_to(&mut connection, plan, None).await;
+            return over(&connection, Protocol::Tcp, streamed);
+        }
+        Err(reason) => {
+            connection.wire.io.reset_on_drop();
+            return over(&connection, Protocol::Tcp, Err(reason));
+        }
+    }
     // Where the kernel redirected it from decides what may be spoken.
     let (takes_streams, speaks_http) = (
         plan.takes_streams(&connection.peer),
@@ -58,9 +72,10 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
     let most = plan.http1.head_bytes;
     let at = after(connection.head_since, plan.timeouts.header).min(connection.listener.drain_deadline());
     loop {
-        let detected = detect(connection.wire.unread(), most);
-        match detected {
-            Detected::Undecided => {}
+        let unread = connection.wire.unread();
+        match detect(unread, most) {
+            // What begins like a request is one only where requests are read.
+            Detected::Undecided if speaks_http || !is_text(unread) => {}
             Detected::Http1 if speaks_http => {
                 stats.detected(Protocol::Http1);
                 return Next::Http1(connection);
@@ -69,7 +84,9 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
                 stats.detected(Protocol::Http2);
                 return Next::Http2(connection);
             }
-            Detected::Tls if plan.workload.is_some() && plan.tls.is_none() && server.is_none() => {
+            Detected::Tls if plan.workload.is_some() && plan.tls.is_none() => {
+                // Whoever is a workload was slow, and does not mean the server that was called for one without TLS.
+                drop(server);
                 stats.detected(Protocol::Tls);
                 return from_workload(connection, plan).await;
             }

@@ -4,9 +4,10 @@
 //! nor for a data thread.
 
 use std::sync::{Arc, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mesh_identity::MeshTls;
+use mesh_identity::manager::Standing;
 use mesh_store::Store;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
@@ -65,12 +66,35 @@ impl Handle {
 
     /// Why no traffic should be sent here; nothing when it should.
     pub fn not_ready(&self) -> Vec<&'static str> {
-        match *self.phase.borrow() {
-            Phase::Starting => vec!["starting: no configuration is in force yet"],
-            Phase::Ready => Vec::new(),
-            Phase::Draining => vec!["draining"],
-            Phase::Drained => vec!["drained"],
-        }
+        let phase = match *self.phase.borrow() {
+            Phase::Starting => Some("starting: no configuration is in force yet"),
+            Phase::Ready => None,
+            Phase::Draining => Some("draining"),
+            Phase::Drained => Some("drained"),
+        };
+        let (standing, _) = self.standing();
+        let ended = standing == Standing::Expired;
+        let ended = ended.then_some("the certificate has ended: no workload believes this one");
+        phase.into_iter().chain(ended).collect()
+    }
+
+    /// What is wrong although traffic may come.
+    pub fn warnings(&self) -> Vec<String> {
+        let (standing, left) = self.standing();
+        let ending = standing == Standing::Ending;
+        let ending = ending.then(|| {
+            let seconds = left.as_secs();
+            format!("the certificate ends in {seconds} s, and should have been renewed by now")
+        });
+        ending.into_iter().collect()
+    }
+
+    /// How it stands with the certificate of this workload, and how long that still serves.
+    fn standing(&self) -> (Standing, Duration) {
+        let now = SystemTime::now();
+        let svid = self.identity.as_ref().and_then(|identity| identity.svid());
+        let left = svid.as_ref().map(|svid| svid.remaining(now));
+        (Standing::of(svid.as_deref(), now), left.unwrap_or_default())
     }
 
     /// What is configured.

@@ -247,6 +247,14 @@ impl ListenerPlan {
         !self.tcp(client).is_empty() || (self.on_demand.is_some() && names_one)
     }
 
+    /// Whether it is asked who a port is that a connection was made to, before its bytes are looked at.
+    pub fn is_opaque_port(&self, port: u16) -> bool {
+        self.resource
+            .opaque_ports
+            .iter()
+            .any(|range| range.contains(port))
+    }
+
     /// All its route tables.
     pub fn all_routes(&self) -> impl Iterator<Item = &Arc<Routes>> {
         let ports = self.workload.iter().flat_map(|workload| &workload.ports);

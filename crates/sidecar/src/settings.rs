@@ -13,7 +13,8 @@ use mesh_proxy::discovery::name_server;
 use mesh_proxy::log::Level;
 
 use crate::direct::{direct, target};
-use crate::mesh::{self, settings::Workload};
+use crate::mesh;
+use crate::mesh::settings::{OPAQUE_PORTS, Workload};
 
 /// What `--help` says.
 pub(crate) const HELP: &str = "\
@@ -37,10 +38,15 @@ usage:
   --name NAME         of this copy (default: the service and the process id)            MESH_NAME
   --service NAME      that it is a copy of (default: the identity's account)            MESH_SERVICE
   --inbound ADDRESS   where other workloads call it                                     MESH_INBOUND
+  --advertise ADDRESS and what they are told to call, where that is another             MESH_ADVERTISE
+                      (default: that; of one at every address, the address that its
+                      control plane is called from)
   --outbound ADDRESS  where its own calls others, as a proxy                            MESH_OUTBOUND
   --ports LIST        PORT=ADDRESS of its application, /http1, /http2 or /tcp behind    MESH_PORTS
   --forward LIST      NAME:PORT=ADDRESS: plain listeners for one name, /tcp for bytes    MESH_FORWARD
   --transparent on    connections are redirected here by the kernel (mesh redirect)     MESH_TRANSPARENT
+  --opaque-ports LIST outside the mesh, nobody looks at the bytes to these ports        MESH_OPAQUE_PORTS
+                      (default 25,587,3306,4444,4567,4568,5432,6379,9300,11211; or none)
   --egress WHICH      any, or known: services of the mesh only (default any)            MESH_EGRESS
   --name-idle SPAN    how long a name is kept that nobody calls (default 10m)           MESH_NAME_IDLE
   --state-dir DIR     keep what is needed to start without a control plane              MESH_STATE_DIR
@@ -127,7 +133,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The settings that have a value, with their variables.
-const VALUES: [(&str, &str); 26] = [
+const VALUES: [(&str, &str); 28] = [
     ("--config", "MESH_CONFIG"),
     ("--listen", "MESH_LISTEN"),
     ("--to", "MESH_TO"),
@@ -139,10 +145,12 @@ const VALUES: [(&str, &str); 26] = [
     ("--name", "MESH_NAME"),
     ("--service", "MESH_SERVICE"),
     ("--inbound", "MESH_INBOUND"),
+    ("--advertise", "MESH_ADVERTISE"),
     ("--outbound", "MESH_OUTBOUND"),
     ("--ports", "MESH_PORTS"),
     ("--forward", "MESH_FORWARD"),
     ("--transparent", "MESH_TRANSPARENT"),
+    ("--opaque-ports", "MESH_OPAQUE_PORTS"),
     ("--egress", "MESH_EGRESS"),
     ("--name-idle", "MESH_NAME_IDLE"),
     ("--state-dir", "MESH_STATE_DIR"),
@@ -339,6 +347,7 @@ fn workload(given: &mut Given) -> Option<Workload> {
         "off" => Ok(false),
         _ => Err("expected on or off".to_owned()),
     };
+    let opaque_ports = mesh::settings::opaque_ports(OPAQUE_PORTS).unwrap_or_default();
     let identity = given.value("--identity", None, identity);
     let account = identity.as_ref().and_then(SpiffeId::service_account);
     let account = account.unwrap_or("workload").to_owned();
@@ -351,10 +360,12 @@ fn workload(given: &mut Given) -> Option<Workload> {
         name: given.value("--name", None, text).unwrap_or(own_name),
         service,
         inbound: given.value("--inbound", None, address)?,
+        advertise: given.value("--advertise", None, mesh::settings::advertised),
         outbound: given.value("--outbound", None, address),
         ports: given.value("--ports", Vec::new(), mesh::settings::ports),
         forward: given.value("--forward", Vec::new(), mesh::settings::forwards),
         transparent: given.value("--transparent", false, switch),
+        opaque_ports: given.value("--opaque-ports", opaque_ports, mesh::settings::opaque_ports),
         known_only: given.value("--egress", false, egress),
         name_idle: given.value("--name-idle", Duration::from_secs(600), span),
         state_dir: given.value("--state-dir", None, text).map(PathBuf::from),
@@ -552,6 +563,8 @@ mod tests {
             (workload.control.len(), &*workload.service, workload.known_only),
             (2, "basket", true)
         );
+        assert!(workload.is_opaque(3306) && !workload.is_opaque(80));
+        assert!(HELP.contains(OPAQUE_PORTS));
         let named = |arguments: &str, names: &[&str]| {
             let problems = told(arguments).unwrap_err();
             assert_eq!(problems.len(), names.len(), "{problems:?}");
@@ -566,6 +579,8 @@ mod tests {
             "--control nowhere",
             &["--trust-anchors", "--identity", "--inbound", "--control"],
         );
+        named(&format!("{all} --advertise :4143"), &["--advertise"]);
+        named(&format!("{all} --opaque-ports smtp"), &["--opaque-ports"]);
         named(&format!("{all} --listen 127.0.0.1:0"), &["--listen"]);
         named("--config a --identity spiffe://mesh.test/a", &["--identity"]);
     }

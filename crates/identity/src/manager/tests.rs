@@ -1,7 +1,5 @@
 //! The life of a workload's certificates, by a clock of its own.
 
-use std::time::Duration;
-
 use super::*;
 use crate::Csr;
 use crate::authority::{Authority, Settings, Signed};
@@ -41,6 +39,15 @@ fn a_certificate_is_asked_for_at_once_and_renewed_in_time() {
     assert_eq!(manager.standing(at(47)), Standing::Good);
     assert_eq!(manager.standing(at(49)), Standing::Ending);
     assert_eq!(manager.standing(at(60)), Standing::Expired);
+    // Whoever waits for a change finds that it has changed.
+    let changes = Standing::Good.changes(&first).unwrap();
+    assert_eq!(manager.standing(changes), Standing::Ending);
+    assert_eq!(
+        manager.standing(changes - Duration::from_millis(2)),
+        Standing::Good
+    );
+    assert_eq!(Standing::Ending.changes(&first), Some(at(60)));
+    assert_eq!(Standing::Expired.changes(&first), None);
     let second = renew(&mut manager, &mut authority, at(42));
     assert_ne!(first.chain()[0], second.chain()[0]);
     assert_eq!(manager.standing(at(60)), Standing::Good);

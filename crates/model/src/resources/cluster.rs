@@ -112,6 +112,9 @@ pub enum UpstreamProtocol {
     Http1,
     /// HTTP/2, with prior knowledge in plaintext.
     Http2,
+    /// Bytes that nobody looks at, so that a server may speak first and a client be silent for long: whoever asks for
+    /// this cluster on demand is connected at once. To requests that come all the same it is as `auto`.
+    Tcp,
 }
 
 /// TLS towards a cluster's servers.

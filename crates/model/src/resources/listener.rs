@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::route::{HostPattern, WeightedCluster};
 use crate::policy::PolicyDefault;
 
-use super::values::{Address, Duration, IpNet, Name, Pem};
+use super::values::{Address, Duration, IpNet, Name, Pem, PortRange};
 
 /// One socket that accepts connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,11 @@ pub struct Listener {
     /// (`SO_ORIGINAL_DST`), and that is the port that is meant, or the name to ask for. Default false.
     #[serde(default)]
     pub transparent: bool,
+    /// Ports that connections were made to of which it is asked who that is before a byte is looked at, where the
+    /// listener is `transparent` and `onDemand`: should the answer be a cluster whose protocol is `tcp`, none ever is.
+    /// Others are asked about when their bytes are no request. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opaque_ports: Vec<PortRange>,
     /// Where streams go that are not HTTP. Several targets are drawn by weight. Empty: such streams are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tcp: Vec<WeightedCluster>,
@@ -85,6 +90,7 @@ impl Listener {
             routes: None,
             on_demand: false,
             transparent: false,
+            opaque_ports: Vec::new(),
             tcp: Vec::new(),
             sni: Vec::new(),
             limits: ListenerLimits::default(),

@@ -125,6 +125,38 @@ impl FromStr for Duration {
     }
 }
 
+/// A port, or all from one to another: `5432`, `8000-8010`. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PortRange(u16, u16);
+
+impl PortRange {
+    /// Whether a port is one of these.
+    pub fn contains(self, port: u16) -> bool {
+        (self.0..=self.1).contains(&port)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 == self.1 {
+            true => self.0.fmt(f),
+            false => write!(f, "{}-{}", self.0, self.1),
+        }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (parse_port(first), parse_port(last)) {
+            (Ok(first @ 1..), Ok(last)) if first <= last => Ok(Self(first, last)),
+            _ => Err("expected a port from 1 to 65535, or a range such as 8000-8010".into()),
+        }
+    }
+}
+
 /// The name a listener, route table or cluster is known by: 1 to 253 printable ASCII characters without spaces
 /// or quotes, so that it can stand in a metric label, a log line and a command.
 pub type Name = String;
@@ -171,7 +203,7 @@ macro_rules! serde_as_text {
 }
 pub(crate) use serde_as_text;
 
-serde_as_text!(Address, Duration);
+serde_as_text!(Address, Duration, PortRange);
 
 #[cfg(test)]
 mod tests {
@@ -193,6 +225,21 @@ mod tests {
             "::1",
         ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn port_ranges_round_trip() {
+        for text in ["1", "5432", "8000-8010", "1-65535"] {
+            assert_eq!(text.parse::<PortRange>().unwrap().to_string(), text);
+        }
+        let range = "8000-8010".parse::<PortRange>().unwrap();
+        let within = [7999, 8000, 8010, 8011].map(|port| range.contains(port));
+        assert_eq!(within, [false, true, true, false]);
+        for text in [
+            "", "0", "-", "1-", "-1", "2-1", "1-2-3", "65536", "+80", "http", "80 - 81",
+        ] {
+            assert!(text.parse::<PortRange>().is_err(), "{text}");
         }
     }
 

@@ -101,6 +101,16 @@ fn targets(listener: &Listener, known: &dyn Known, at: &At<'_>, issues: &mut Iss
             missing("the listener sends nothing anywhere", "`routes`, `tcp` or `sni`"),
         );
     }
+    let asks_who = listener.on_demand && listener.transparent;
+    if !asks_who && !listener.opaque_ports.is_empty() {
+        issues.add(
+            &at.key("opaquePorts"),
+            missing(
+                "only a listener that asks where connections were made to, and who that is, has them",
+                "`onDemand` and `transparent`",
+            ),
+        );
+    }
     if let Some(routes) = &listener.routes
         && !known.has_route_table(routes)
     {

@@ -63,6 +63,7 @@ pub(super) fn cases() -> Vec<(&'static str, Value, &'static str, IssueCode)> {
         ("/listeners/3/workload/ports/1/tcp", json!([]), "listeners[3].workload.ports[1]", Missing),
         ("/listeners/3/workload/ports/1/service", json!("shop"), "listeners[3].workload.ports[1].port", Duplicate),
         ("/listeners/3/workload/ports/1/tcp/0/cluster", json!("x"), "listeners[3].workload.ports[1].tcp[0].cluster", UnknownReference),
+        ("/listeners/0/opaquePorts", json!(["25"]), "listeners[0].opaquePorts", Missing),
         ("/listeners/0/onDemand", json!(true), "listeners[0].routes", Conflict),
         ("/policies/0/name", json!(""), "policies[0].name", BadName),
         ("/policies/0/targets", json!([]), "policies[0].targets", Missing),

@@ -54,7 +54,7 @@ const PAGES: [Page; 7] = [
         path: "/ready",
         allow: "GET, HEAD",
         audience: Audience::Everybody,
-        about: "200 when traffic may come, else 503 with the reasons",
+        about: "200 when traffic may come, with warnings, else 503 with the reasons",
     },
     Page {
         name: Name::Metrics,
@@ -180,11 +180,16 @@ pub(super) fn is_long(head: &RequestHead, bytes: &[u8]) -> bool {
 
 fn ready(site: &Site) -> Response {
     let reasons = site.handle.not_ready();
-    if reasons.is_empty() {
-        Response::text(200, "ready")
-    } else {
-        Response::text(503, reasons.join("\n"))
+    if !reasons.is_empty() {
+        return Response::text(503, reasons.join("\n"));
     }
+    let warnings = site.handle.warnings().into_iter();
+    Response::text(
+        200,
+        warnings.fold("ready".to_owned(), |text, warning| {
+            text + "\nwarning: " + &warning
+        }),
+    )
 }
 
 fn in_json(value: &serde_json::Value) -> Response {

@@ -239,7 +239,7 @@ impl Compiler {
     fn target_tls(&self, cluster: &Cluster) -> Result<Option<TargetTls>, Vec<Issue>> {
         let Some(tls) = &cluster.tls else { return Ok(None) };
         let alpn: &[&[u8]] = match cluster.protocol {
-            UpstreamProtocol::Auto => &[b"h2", b"http/1.1"],
+            UpstreamProtocol::Auto | UpstreamProtocol::Tcp => &[b"h2", b"http/1.1"],
             UpstreamProtocol::Http1 => &[b"http/1.1"],
             UpstreamProtocol::Http2 => &[b"h2"],
         };

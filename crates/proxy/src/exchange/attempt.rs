@@ -364,14 +364,14 @@ fn wanted(plan: &ClusterPlan, request: RequestRef<'_>, kind: RequestKind) -> Wan
         UpstreamProtocol::Http1 => Wanted::Http1,
         UpstreamProtocol::Http2 => Wanted::Http2,
         // Between workloads HTTP/1 stays HTTP/1, and HTTP/2 stays HTTP/2.
-        UpstreamProtocol::Auto if plan.workload.is_some() => match request {
+        UpstreamProtocol::Auto | UpstreamProtocol::Tcp if plan.workload.is_some() => match request {
             RequestRef::Http2(_) => Wanted::Http2,
             RequestRef::Http1 { .. } if request.is_grpc() => Wanted::Http2,
             RequestRef::Http1 { .. } => Wanted::Http1,
         },
-        UpstreamProtocol::Auto if plan.tls.is_some() => Wanted::Either,
-        UpstreamProtocol::Auto if request.is_grpc() => Wanted::Http2,
-        UpstreamProtocol::Auto => Wanted::Http1,
+        UpstreamProtocol::Auto | UpstreamProtocol::Tcp if plan.tls.is_some() => Wanted::Either,
+        UpstreamProtocol::Auto | UpstreamProtocol::Tcp if request.is_grpc() => Wanted::Http2,
+        UpstreamProtocol::Auto | UpstreamProtocol::Tcp => Wanted::Http1,
     }
 }
 

@@ -10,7 +10,10 @@ use mesh_proxy::proxy::{Change, Proxy};
 use mesh_proxy::telemetry::json;
 use mesh_store::{Batch, Names};
 use serde_json::{Value, json};
-use support::{HALF, Mesh, Open, REST, application, apply, get, id, inbound, outbound, proxy, said};
+use support::{
+    HALF, Mesh, Open, REST, application, apply, get, greeter, held, id, inbound, outbound, proxy, reported,
+    said,
+};
 
 #[test]
 fn a_request_goes_from_workload_to_workload_and_tells_who_calls() {
@@ -217,6 +220,64 @@ fn names_are_asked_for_when_they_are_called() {
             "{answer}"
         );
     });
+}
+
+/// What begins like a request, or ends where one can't, passes as it came, and the server may speak first.
+#[test]
+fn nobody_looks_at_what_goes_to_an_opaque_port() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let mut resources = inbound(greeter(), json!([]));
+    let listener = &mut resources["listeners"][0];
+    listener["workload"]["ports"][0]["routes"] = json!(null);
+    listener["routes"] = json!(null);
+    listener["tcp"] = json!([{ "cluster": "application" }]);
+    listener["defaultPolicy"] = json!("allow");
+    let at = apply(&basket, &resources)[0];
+    let web = proxy(mesh.workload("web"));
+    let mut resources = outbound(at, "basket", 3000);
+    resources["clusters"][0]["protocol"] = json!("tcp");
+    resources["routeTables"][0]["name"] = json!("basket:80");
+    resources["listeners"] = json!([{
+        "name": "outbound", "address": "127.0.0.1:0", "direction": "outbound", "onDemand": true, "forwardProxy": true,
+    }]);
+    let own = apply(&web, &resources)[0];
+    let connect = "CONNECT basket:80 HTTP/1.1\r\nhost: basket:80\r\n\r\n";
+    for bytes in [
+        "",
+        "G",
+        "GET /",
+        "PRI * HTTP/2.0\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "\u{16}\u{3}\u{1}",
+    ] {
+        let answer = format!("hello{bytes}");
+        let answered = said(own, &format!("{connect}{bytes}"), &answer);
+        assert!(answered.ends_with(&answer), "{bytes:?}: {answered}");
+        // Without TLS it is waited for what may become TLS.
+        if !bytes.starts_with('\u{16}') {
+            assert_eq!(said(at, bytes, &answer), answer);
+        }
+    }
+    let stats = json::render(&basket.report());
+    assert_eq!(stats["listeners"][0]["tlsHandshakes"], 6, "{stats}");
+}
+
+/// Where everybody may call, the application is called for a client that is silent, before its handshake comes.
+#[test]
+fn a_workload_that_is_late_is_a_workload() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let (application, called) = reported(application());
+    let mut resources = inbound(application, json!([]));
+    resources["listeners"][0]["defaultPolicy"] = json!("allow");
+    resources["listeners"][0]["tcp"] = json!([{ "cluster": "application" }]);
+    let at = apply(&basket, &resources)[0];
+    let web = proxy(mesh.workload("web"));
+    let own = apply(&web, &outbound(held(at, called), "basket", 3000));
+    let answer = get(own[0], "/items", "");
+    let peer = format!("x-mesh-peer: {}\r\n", id("web"));
+    assert!(answer.contains(&peer), "{answer}");
 }
 
 /// An allow policy for some callers.

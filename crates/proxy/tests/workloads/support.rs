@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -162,6 +163,61 @@ fn serve(stream: &TcpStream) {
             head.clear();
         }
     }
+}
+
+/// An application that says `hello` before it is asked, and then the same as its clients.
+pub(crate) fn greeter() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                let mut says = b"hello".to_vec();
+                while !says.is_empty() && stream.write_all(&says).is_ok() {
+                    let n = stream.read(&mut buffer).unwrap_or(0);
+                    says = buffer[..n].to_vec();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// The way to a server that tells when it was called.
+pub(crate) fn reported(to: SocketAddr) -> (SocketAddr, Receiver<()>) {
+    let (calls, called) = channel();
+    let at = wire(to, move || {
+        let _ = calls.send(());
+    });
+    (at, called)
+}
+
+/// The way to a server, held up on each connection until something was called.
+pub(crate) fn held(to: SocketAddr, called: Receiver<()>) -> SocketAddr {
+    wire(to, move || {
+        let _ = called.recv_timeout(DEADLINE);
+    })
+}
+
+/// A wire to a server. It calls `first` after it has connected, before a byte passes.
+fn wire(to: SocketAddr, first: impl Fn() + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(to).unwrap();
+            first();
+            for (from, to) in [(&client, &server), (&server, &client)] {
+                let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    address
 }
 
 /// Sends something and reads until the other side ends, or has said `until`.

@@ -222,7 +222,7 @@ impl Feed {
         }
         let egress = match self.workload.known_only || self.egress() >= MAX_EGRESS {
             true => None,
-            false => egress(name),
+            false => egress(name, &self.workload),
         };
         let known = self.names.get_mut(name)?;
         known.table = None;
@@ -285,12 +285,18 @@ impl Feed {
             resources.endpoints.extend(self.endpoints.get(name).cloned());
         }
         for forward in &self.workload.forward {
-            let table = self.names.get(&forward.name).and_then(|name| name.live.as_ref());
-            let takes_streams = |name: &str| {
-                let cluster = self.clusters.get(name);
-                cluster.is_none_or(|cluster| cluster.protocol == UpstreamProtocol::Auto)
+            let Some(known) = self.names.get(&forward.name) else {
+                continue;
             };
-            let made = table.and_then(|table| plain(forward, table, takes_streams));
+            let spoken = |name: &str| {
+                let outside = known.egress.as_ref().map(|(cluster, _)| cluster);
+                let cluster = outside.or_else(|| self.clusters.get(name));
+                cluster.map_or(UpstreamProtocol::Auto, |cluster| cluster.protocol)
+            };
+            let made = known
+                .live
+                .as_ref()
+                .and_then(|table| plain(forward, table, spoken));
             if let Some((listener, table)) = made {
                 resources.listeners.push(listener);
                 resources.route_tables.extend(table);
@@ -409,24 +415,28 @@ fn sound(resources: &Resources) -> Result<(), String> {
 }
 
 /// A name outside the mesh, as a cluster.
-fn egress(name: &str) -> Option<(Cluster, Option<Endpoints>)> {
+fn egress(name: &str, workload: &Workload) -> Option<(Cluster, Option<Endpoints>)> {
     let mut cluster = Cluster::new(name);
-    match target(name).ok()? {
-        To::Address(Address::Unix(_)) => None,
-        To::Address(address) => Some((cluster, Some(at(name, &address)))),
+    let (port, endpoints) = match target(name).ok()? {
+        To::Address(Address::Unix(_)) => return None,
+        To::Address(Address::Ip(address)) => (address.port(), Some(at(name, &Address::Ip(address)))),
         To::Name { host, port } => {
             cluster.discovery = Discovery::Dns { host, port };
-            Some((cluster, None))
+            (port, None)
         }
+    };
+    if workload.is_opaque(port) {
+        cluster.protocol = UpstreamProtocol::Tcp;
     }
+    Some((cluster, endpoints))
 }
 
 /// A listener for one name, whatever host its clients ask for. What is known to speak HTTP gets nothing else: a client
-/// that is silent for a moment would have it called as a stream of bytes.
+/// that is silent for a moment would have it called as a stream of bytes. What is opaque gets bytes.
 fn plain(
     forward: &Forward,
     table: &RouteTable,
-    takes_streams: impl Fn(&str) -> bool,
+    spoken: impl Fn(&str) -> UpstreamProtocol,
 ) -> Option<(Listener, Option<RouteTable>)> {
     let of = format!("forward:{}", forward.name);
     let mut host = table.virtual_hosts.first()?.clone();
@@ -437,15 +447,19 @@ fn plain(
     });
     let mut listener = Listener::new(&*of, forward.address.clone());
     listener.direction = Direction::Outbound;
-    if forward.is_tcp {
+    let all = |protocol: UpstreamProtocol| {
+        let to = first.as_deref().unwrap_or_default();
+        !to.is_empty() && to.iter().all(|to| spoken(&to.cluster) == protocol)
+    };
+    if forward.is_tcp || all(UpstreamProtocol::Tcp) {
         listener.protocol = ListenerProtocol::Tcp;
         listener.tcp = first?;
         return Some((listener, None));
     }
     listener.routes = Some(of.clone());
-    listener.tcp = first
-        .filter(|to| to.iter().all(|to| takes_streams(&to.cluster)))
-        .unwrap_or_default();
+    if all(UpstreamProtocol::Auto) {
+        listener.tcp = first.unwrap_or_default();
+    }
     let table = RouteTable {
         name: of,
         virtual_hosts: vec![host],

@@ -13,7 +13,7 @@ use mesh_identity::{DenyList, Manager, MeshTls, TrustBundle};
 use mesh_model::resources::Address;
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::client::{Ads, Reports, server_name};
-use mesh_protocol::message::{Draining, FromControl, FromSidecar, Hello, Protocol, Ready, ServicePort};
+use mesh_protocol::message::{FromControl, FromSidecar};
 use mesh_protocol::{Control, Error};
 use mesh_proxy::log::{Level, Log};
 use mesh_proxy::proxy::{Applied, ApplyError, DrainOptions, Phase, Proxy};
@@ -21,10 +21,12 @@ use mesh_xds::client::Client;
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
 
-use super::edges::{Called, Edges};
+use super::edges::Edges;
 use super::feed::Feed;
 use super::pace::Pace;
-use super::settings::{PortProtocol, Workload};
+use super::reports::farewell;
+use super::round::Round;
+use super::settings::Workload;
 use super::state::State;
 use super::usage::Usage;
 
@@ -41,6 +43,9 @@ pub(crate) struct Life<'a> {
     pub(super) proxy: &'a Proxy,
     pub(super) tls: Arc<MeshTls>,
     pub(super) manager: Manager,
+    /// How it stood with the certificate when that was said last.
+    pub(super) stood: Standing,
+    round: Round,
     pub(super) client: Client,
     pub(super) feed: Feed,
     pub(super) subscribed: BTreeSet<(Kind, String)>,
@@ -99,6 +104,8 @@ impl<'a> Life<'a> {
         let seed = seed(&workload.name);
         let mut life = Self {
             manager: Manager::new(workload.identity.clone(), Arc::clone(&tls), now, seed),
+            stood: Standing::None,
+            round: Round::new(workload.control.clone()),
             client: Client::new(Node {
                 id: workload.name.clone(),
                 cluster: workload.service.clone(),
@@ -123,6 +130,9 @@ impl<'a> Life<'a> {
             state,
         };
         life.restore(now);
+        if life.manager.standing(now) != Standing::None {
+            life.spread();
+        }
         Ok(life)
     }
 
@@ -141,6 +151,7 @@ impl<'a> Life<'a> {
                 Left::Over => return,
                 Left::Renewed => Duration::ZERO,
                 Left::Ended(error) => {
+                    self.round.turn();
                     self.tell_why_left(error);
                     let control_plane = self.proxy.control_plane();
                     control_plane.note(false);
@@ -162,6 +173,12 @@ impl<'a> Life<'a> {
         self.client.disconnected(random)
     }
 
+    /// Calls any of the control planes from now on, so that they share the sidecars.
+    fn spread(&mut self) {
+        let random = self.next_random();
+        self.round.shuffle(random);
+    }
+
     /// Goes on without a control plane for a while.
     async fn without_control(&mut self, span: Duration) {
         let end = Instant::now() + span;
@@ -176,12 +193,14 @@ impl<'a> Life<'a> {
     /// Does the next thing that needs no control plane. May be given up at any time.
     pub(super) async fn go_on(&mut self) {
         self.apply();
-        let applies_at = self.applies_at();
+        self.look_at_standing();
+        let (applies_at, stands_until) = (self.applies_at(), self.stands_until());
         let proxy = self.proxy;
         tokio::select! {
             applied = applied(&mut self.applying) => self.applied(applied),
             name = proxy.wanted().next() => self.want(&name),
             () = at(applies_at) => {}
+            () = maybe_until(stands_until) => {}
         }
     }
 
@@ -192,7 +211,7 @@ impl<'a> Life<'a> {
             .tls
             .control_client_config(&control)
             .map_err(|error| Left::Tls(format!("the control plane can't be called: {error}")))?;
-        let addresses = self.workload.control.clone();
+        let addresses = self.round.order();
         let connecting = async move { Control::connect(&addresses, tls, server_name()).await };
         self.meanwhile(connecting).await.map_err(Left::Ended)
     }
@@ -210,11 +229,17 @@ impl<'a> Life<'a> {
 
     /// All that is done over one connection.
     async fn session(&mut self, control: Control) -> Left {
+        if let Some(called) = control.called() {
+            self.round.stay(called);
+        }
         if self.manager.standing(SystemTime::now()) == Standing::None
             || self.manager.standing(SystemTime::now()) == Standing::Expired
         {
             return match self.sign(&control).await {
-                Ok(()) => Left::Renewed,
+                Ok(()) => {
+                    self.spread();
+                    Left::Renewed
+                }
                 Err(left) => left,
             };
         }
@@ -241,7 +266,7 @@ impl<'a> Life<'a> {
         mut ads: Ads,
         mut reports: Reports,
     ) -> Result<Left, Left> {
-        let hello = FromSidecar::Hello(self.hello());
+        let hello = FromSidecar::Hello(self.hello(control.local()));
         reports.outgoing.push(&hello.into()).map_err(Left::Ended)?;
         let mut phase = self.proxy.phase();
         let mut told = Phase::Starting;
@@ -322,43 +347,6 @@ impl<'a> Life<'a> {
         }
     }
 
-    fn hello(&self) -> Hello {
-        let ports = self.workload.ports.iter().map(|port| ServicePort {
-            service: self.workload.service.clone(),
-            port: port.port.into(),
-            protocol: match port.protocol {
-                PortProtocol::Auto => Protocol::Auto,
-                PortProtocol::Http1 => Protocol::Http1,
-                PortProtocol::Http2 => Protocol::Http2,
-                PortProtocol::Tcp => Protocol::Tcp,
-            }
-            .into(),
-        });
-        Hello {
-            name: self.workload.name.clone(),
-            services: ports.collect(),
-            inbound_address: self.workload.inbound.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-        }
-    }
-
-    fn tell_phase(&self, reports: &mut Reports, is: Phase, told: Phase) -> Result<(), Error> {
-        match is {
-            Phase::Starting => Ok(()),
-            Phase::Ready => {
-                reports.outgoing.push(&FromSidecar::Ready(Ready {}).into())?;
-                reports
-                    .outgoing
-                    .push(&FromSidecar::CertificateState(self.certificate()).into())
-            }
-            Phase::Drained if told == Phase::Draining => Ok(()),
-            Phase::Draining | Phase::Drained => {
-                reports.outgoing.push(&FromSidecar::Draining(Draining {}).into())
-            }
-        }
-    }
-
     fn told(&mut self, message: FromControl) {
         match message {
             FromControl::Drain(_) => self.proxy.drain(DrainOptions::default()),
@@ -372,30 +360,6 @@ impl<'a> Life<'a> {
                 self.telemetry_every = Duration::from_millis(every.interval_ms).clamp(least, most);
             }
             FromControl::Denied(denied) => self.revoked(denied),
-        }
-    }
-
-    fn report(&mut self, reports: &mut Reports) -> Result<(), Error> {
-        let interval = u64::try_from(self.telemetry_every.as_millis()).unwrap_or(u64::MAX);
-        let snapshot = self.proxy.store().snapshot();
-        let is_mutual = |cluster: &str| {
-            let cluster = snapshot.clusters.get(cluster);
-            cluster.is_some_and(|cluster| cluster.workload.is_some())
-        };
-        let own = Called {
-            service: match self.workload.identity.namespace() {
-                Some(namespace) => format!("{}.{namespace}", self.workload.service),
-                None => self.workload.service.clone(),
-            },
-            port: match self.workload.ports.as_slice() {
-                [only] => Some(only.port),
-                _ => None,
-            },
-        };
-        let report = self.proxy.look();
-        match self.edges.report(&report, interval, &own, is_mutual) {
-            Some(telemetry) => reports.outgoing.push(&FromSidecar::Telemetry(telemetry).into()),
-            None => Ok(()),
         }
     }
 
@@ -434,18 +398,6 @@ fn seed(name: &str) -> u64 {
     hasher.finish()
 }
 
-/// Tells the last of what is to be told, and waits until the other side has heard it.
-async fn farewell(
-    Reports {
-        outgoing,
-        mut incoming,
-    }: Reports,
-) -> Result<Left, Error> {
-    outgoing.end().await?;
-    while incoming.receive().await?.is_some() {}
-    Ok(Left::Over)
-}
-
 async fn applied(applying: &mut Option<Applying>) -> Result<Applied, ApplyError> {
     match applying {
         Some(applying) => applying.await,
@@ -456,6 +408,13 @@ async fn applied(applying: &mut Option<Applying>) -> Result<Applied, ApplyError>
 async fn at(when: Option<Instant>) {
     match when {
         Some(when) => tokio::time::sleep_until(when.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn maybe_until(when: Option<SystemTime>) {
+    match when {
+        Some(when) => until(when).await,
         None => std::future::pending().await,
     }
 }

@@ -12,6 +12,8 @@
 //! - [`life`]: the connection with the control plane.
 //! - [`answers`]: what is done with what comes over it.
 //! - [`pace`]: how much of that is listened to.
+//! - [`reports`]: what it tells there of itself.
+//! - [`round`]: which control plane that is.
 //! - [`standing`]: its certificate, and whom it believes.
 //! - [`usage`]: which names nobody calls any more.
 //! - [`state`]: what is kept for a start without one.
@@ -23,6 +25,8 @@ mod feed;
 mod life;
 mod own;
 mod pace;
+mod reports;
+mod round;
 pub(crate) mod settings;
 mod standing;
 mod state;

@@ -62,6 +62,9 @@ pub(crate) fn resources(
         outbound.on_demand = true;
         outbound.forward_proxy = true;
         outbound.transparent = workload.transparent;
+        if workload.transparent {
+            outbound.opaque_ports.clone_from(&workload.opaque_ports);
+        }
         resources.listeners.push(outbound);
     }
     resources

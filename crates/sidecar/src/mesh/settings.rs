@@ -1,15 +1,21 @@
 //! What does a workload's sidecar have to be told?
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mesh_model::resources::Address;
+use mesh_model::resources::{Address, PortRange};
 use mesh_model::spiffe::SpiffeId;
+
+/// The ports of destinations outside the mesh whose bytes nobody looks at, unless told otherwise. Their servers speak
+/// first, or their clients may be silent for long: SMTP (25, 587), MySQL with Galera (3306, 4444, 4567, 4568),
+/// PostgreSQL, Redis, Elasticsearch's transport, memcached. They are those of Linkerd, whose users expect them.
+pub(crate) const OPAQUE_PORTS: &str = "25,587,3306,4444,4567,4568,5432,6379,9300,11211";
 
 /// A workload of a mesh.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Workload {
-    /// Where control planes are, `host:port`, the first that answers is asked.
+    /// Where control planes are, `host:port`.
     pub(crate) control: Vec<String>,
     /// The file of the roots that vouch for the control plane.
     pub(crate) trust_anchors: String,
@@ -23,6 +29,8 @@ pub(crate) struct Workload {
     pub(crate) service: String,
     /// Where other workloads reach it.
     pub(crate) inbound: Address,
+    /// Where others are told that they reach it, instead of `inbound`.
+    pub(crate) advertise: Option<Address>,
     /// Where its own workload asks for others.
     pub(crate) outbound: Option<Address>,
     /// The ports that it offers.
@@ -31,6 +39,8 @@ pub(crate) struct Workload {
     pub(crate) forward: Vec<Forward>,
     /// Whether the kernel redirects connections here.
     pub(crate) transparent: bool,
+    /// Ports of destinations outside the mesh whose bytes nobody looks at.
+    pub(crate) opaque_ports: Vec<PortRange>,
     /// Whether only services of the mesh may be called.
     pub(crate) known_only: bool,
     /// How long a name is kept that nobody calls.
@@ -72,6 +82,49 @@ pub(crate) struct Forward {
     pub(crate) address: Address,
     /// Whether only bytes are passed, so that nothing is looked for in them.
     pub(crate) is_tcp: bool,
+}
+
+impl Workload {
+    /// Where others are told that they reach it, when its control plane is called from `local`. One that listens at
+    /// every address of its machine is at the one that the control plane is reached from.
+    pub(crate) fn place(&self, local: Option<SocketAddr>) -> Address {
+        if let Some(advertise) = &self.advertise {
+            return advertise.clone();
+        }
+        match (&self.inbound, local.map(|local| local.ip().to_canonical())) {
+            // Who listens at all of IPv4 alone is at none of IPv6.
+            (Address::Ip(inbound), Some(ip))
+                if inbound.ip().is_unspecified() && (inbound.is_ipv6() || ip.is_ipv4()) =>
+            {
+                Address::Ip(SocketAddr::new(ip, inbound.port()))
+            }
+            _ => self.inbound.clone(),
+        }
+    }
+
+    /// Whether nobody looks at the bytes to this port of a destination outside the mesh.
+    pub(crate) fn is_opaque(&self, port: u16) -> bool {
+        self.opaque_ports.iter().any(|range| range.contains(port))
+    }
+}
+
+/// An address that others can call.
+pub(crate) fn advertised(text: &str) -> Result<Option<Address>, String> {
+    match text.parse::<Address>()? {
+        Address::Ip(address) if address.ip().is_unspecified() || address.port() == 0 => {
+            Err("expected an address that others can call".to_owned())
+        }
+        address => Ok(Some(address)),
+    }
+}
+
+/// Ports and ranges of them as `25,8000-8010`, or `none`.
+pub(crate) fn opaque_ports(text: &str) -> Result<Vec<PortRange>, String> {
+    const EXPECTED: &str = "expected ports and ranges such as 25,8000-8010, or none";
+    match text {
+        "none" => Ok(Vec::new()),
+        _ => list(text, |one| one.trim().parse().ok()).ok_or_else(|| EXPECTED.to_owned()),
+    }
 }
 
 /// Ports as `3000=127.0.0.1:41000/http2`, with commas between.
@@ -121,8 +174,36 @@ fn list<T>(text: &str, one: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(crate) const ME: &str = "spiffe://mesh.test/ns/shop/sa/web";
+
+    /// A workload for tests, with one port.
+    pub(crate) fn workload() -> Workload {
+        Workload {
+            control: vec!["127.0.0.1:4144".into()],
+            trust_anchors: String::new(),
+            token_file: None,
+            name: "web-1".into(),
+            identity: ME.parse().unwrap(),
+            service: "web".into(),
+            inbound: "127.0.0.1:4143".parse().unwrap(),
+            advertise: None,
+            outbound: Some("127.0.0.1:4140".parse().unwrap()),
+            ports: vec![Port {
+                port: 3000,
+                application: "127.0.0.1:41000".parse().unwrap(),
+                protocol: PortProtocol::Auto,
+            }],
+            forward: Vec::new(),
+            transparent: false,
+            opaque_ports: vec!["5432".parse().unwrap(), "8000-8010".parse().unwrap()],
+            known_only: false,
+            name_idle: Duration::from_secs(600),
+            state_dir: None,
+        }
+    }
 
     #[test]
     fn ports_say_where_the_application_is_and_what_it_speaks() {
@@ -138,6 +219,57 @@ mod tests {
             "1=127.0.0.1:1,",
         ] {
             assert!(super::ports(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn one_at_every_address_is_where_the_control_plane_is_called_from() {
+        let place = |inbound: &str, advertise: Option<&str>, local: Option<&str>| {
+            let workload = Workload {
+                inbound: inbound.parse().unwrap(),
+                advertise: advertise.map(|address| address.parse().unwrap()),
+                ..workload()
+            };
+            workload
+                .place(local.map(|local| local.parse().unwrap()))
+                .to_string()
+        };
+        let (v4, v6) = (Some("10.0.0.7:50000"), Some("[fd00::7]:50000"));
+        assert_eq!(place("127.0.0.1:4143", None, v4), "127.0.0.1:4143");
+        assert_eq!(place("0.0.0.0:4143", None, v4), "10.0.0.7:4143");
+        assert_eq!(
+            place("0.0.0.0:4143", None, Some("[::ffff:10.0.0.7]:1")),
+            "10.0.0.7:4143"
+        );
+        assert_eq!(place("0.0.0.0:4143", None, v6), "0.0.0.0:4143");
+        assert_eq!(place("[::]:4143", None, v4), "10.0.0.7:4143");
+        assert_eq!(place("[::]:4143", None, v6), "[fd00::7]:4143");
+        assert_eq!(place("0.0.0.0:4143", None, None), "0.0.0.0:4143");
+        assert_eq!(place("0.0.0.0:4143", Some("10.9.9.9:443"), v4), "10.9.9.9:443");
+        assert!(
+            ["0.0.0.0:1", ":1", "10.0.0.7:0", "10.0.0.7", "host:1"]
+                .iter()
+                .all(|text| advertised(text).is_err())
+        );
+    }
+
+    #[test]
+    fn opaque_ports_are_ports_and_ranges() {
+        let of = |text: &str| {
+            let ranges = opaque_ports(text)?;
+            Ok::<_, String>(
+                ranges
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(","),
+            )
+        };
+        assert_eq!(of("25, 8000-8010").as_deref(), Ok("25,8000-8010"));
+        assert_eq!(of(OPAQUE_PORTS).as_deref(), Ok(OPAQUE_PORTS));
+        assert_eq!(of("none").as_deref(), Ok(""));
+        for wrong in ["", "smtp", "25,", "0", "9-1", "25;26", "none,25"] {
+            assert!(opaque_ports(wrong).is_err(), "{wrong}");
         }
     }
 

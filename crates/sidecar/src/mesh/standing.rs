@@ -107,6 +107,32 @@ impl Life<'_> {
         }
     }
 
+    /// Says once when the certificate should have been renewed, and when it has ended.
+    pub(super) fn look_at_standing(&mut self) {
+        let svid = self.tls.svid();
+        let now = SystemTime::now();
+        let is = Standing::of(svid.as_deref(), now);
+        if std::mem::replace(&mut self.stood, is) == is {
+            return;
+        }
+        let left = svid.map(|svid| svid.remaining(now)).unwrap_or_default();
+        match is {
+            Standing::None | Standing::Good => {}
+            Standing::Ending => self.log().warn(
+                "the certificate should have been renewed by now",
+                &[("seconds", &left.as_secs())],
+            ),
+            Standing::Expired => self
+                .log()
+                .error("the certificate has ended: no workload believes this one", &[]),
+        }
+    }
+
+    /// When it stands otherwise with the certificate than was said last.
+    pub(super) fn stands_until(&self) -> Option<SystemTime> {
+        self.stood.changes(self.tls.svid()?.as_ref())
+    }
+
     fn keep_identity(&self, svid: &Svid, roots: &[u8]) {
         let Some(state) = &self.state else { return };
         let Some(Ok(key)) = self.manager.key().map(WorkloadKey::to_pem) else {

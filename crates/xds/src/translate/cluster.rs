@@ -1,7 +1,7 @@
 //! CDS: `Cluster` and [`Cluster`].
 //!
 //! What only this mesh says stands in the metadata under `mesh`: the balancer by latency, which others see as round
-//! robin, and bounds for which xDS has no field.
+//! robin, that nobody looks at the bytes, and bounds for which xDS has no field.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -23,6 +23,8 @@ const HTTP_OPTIONS_URL: &str = "type.googleapis.com/envoy.extensions.upstreams.h
 mod ours {
     pub(super) const BALANCER: &str = "balancer";
     pub(super) const EWMA: &str = "ewma";
+    pub(super) const PROTOCOL: &str = "protocol";
+    pub(super) const TCP: &str = "tcp";
     pub(super) const SLOW_START: &str = "slow_start";
     pub(super) const IDLE_CONNECTIONS: &str = "idle_connections";
     pub(super) const STREAMS_PER_CONNECTION: &str = "streams_per_connection";
@@ -50,6 +52,9 @@ impl Translate for Cluster {
             let within = |refusal: Refusal| refusal.within(HTTP_OPTIONS);
             let options = decode(&options.value, "").map_err(within)?;
             http_options(&options, &mut cluster).map_err(within)?;
+        }
+        if ours.get(ours::PROTOCOL).is_some_and(|name| name == ours::TCP) {
+            cluster.protocol = UpstreamProtocol::Tcp;
         }
         cluster.workload = workload(message.transport_socket.as_ref(), cluster.protocol)?;
         Ok(cluster)
@@ -86,7 +91,7 @@ impl Translate for Cluster {
         if let Some(workload) = &self.workload {
             message.transport_socket = Some(to_transport_socket(workload, self.protocol)?);
         }
-        let mut ours = our_bounds(self);
+        let mut ours = our_own(self);
         to_balancer(&self.balancer, &mut message, &mut ours);
         message.metadata = to_metadata(ours);
         Ok(message)
@@ -273,8 +278,8 @@ fn limits(message: &wire::Cluster, ours: &BTreeMap<String, String>) -> Result<Cl
     Ok(limits)
 }
 
-/// The bounds that only we have, where they are not the defaults.
-fn our_bounds(cluster: &Cluster) -> BTreeMap<String, String> {
+/// What only we have, where it is not the default.
+fn our_own(cluster: &Cluster) -> BTreeMap<String, String> {
     let (limits, usual) = (&cluster.limits, ClusterLimits::default());
     let mut ours = BTreeMap::new();
     let mut say = |key: &str, differs: bool, text: String| {
@@ -282,6 +287,11 @@ fn our_bounds(cluster: &Cluster) -> BTreeMap<String, String> {
             ours.insert(key.to_owned(), text);
         }
     };
+    say(
+        ours::PROTOCOL,
+        cluster.protocol == UpstreamProtocol::Tcp,
+        ours::TCP.to_owned(),
+    );
     say(
         ours::SLOW_START,
         cluster.slow_start != Duration::default(),
@@ -348,7 +358,7 @@ fn to_http_options(cluster: &Cluster) -> wire::HttpProtocolOptions {
     let (explicit_http_config, use_downstream_protocol_config) = match cluster.protocol {
         UpstreamProtocol::Http1 => (Some(explicit(true)), None),
         UpstreamProtocol::Http2 => (Some(explicit(false)), None),
-        UpstreamProtocol::Auto => (
+        UpstreamProtocol::Auto | UpstreamProtocol::Tcp => (
             None,
             Some(wire::DownstreamProtocol {
                 http_protocol_options: Some(wire::Empty {}),

@@ -74,7 +74,7 @@ prop_compose! {
             ("[a-z]{1,9}\\.internal", 1..=u16::MAX).prop_map(|(host, port)| Discovery::Dns { host, port }),
         ],
         protocol in prop::sample::select(vec![
-            UpstreamProtocol::Auto, UpstreamProtocol::Http1, UpstreamProtocol::Http2,
+            UpstreamProtocol::Auto, UpstreamProtocol::Http1, UpstreamProtocol::Http2, UpstreamProtocol::Tcp,
         ]),
         balancer in balancer(),
         slow_start in span(0),

@@ -129,6 +129,7 @@ fn upstream_context(sni: String, protocol: UpstreamProtocol) -> wire::UpstreamTl
         UpstreamProtocol::Http1 => &["mesh/h1"],
         UpstreamProtocol::Http2 => &["mesh/h2"],
         UpstreamProtocol::Auto => &["mesh/h2", "mesh/h1"],
+        UpstreamProtocol::Tcp => &["mesh/tcp"],
     };
     wire::UpstreamTlsContext {
         common_tls_context: Some(wire::CommonTlsContext {

@@ -1,36 +1,9 @@
-use std::time::Duration;
-
 use mesh_model::resources::{Endpoint, Locality, WorkloadTls};
 
 use mesh_model::resources::WeightedCluster;
 
-use super::super::settings::{Port, PortProtocol};
+use super::super::settings::tests::{ME, workload};
 use super::*;
-
-const ME: &str = "spiffe://mesh.test/ns/shop/sa/web";
-
-fn workload() -> Workload {
-    Workload {
-        control: vec!["127.0.0.1:4144".into()],
-        trust_anchors: String::new(),
-        token_file: None,
-        name: "web-1".into(),
-        identity: ME.parse().unwrap(),
-        service: "web".into(),
-        inbound: "127.0.0.1:4143".parse().unwrap(),
-        outbound: Some("127.0.0.1:4140".parse().unwrap()),
-        ports: vec![Port {
-            port: 3000,
-            application: "127.0.0.1:41000".parse().unwrap(),
-            protocol: PortProtocol::Auto,
-        }],
-        forward: Vec::new(),
-        transparent: false,
-        known_only: false,
-        name_idle: Duration::from_secs(600),
-        state_dir: None,
-    }
-}
 
 fn feed() -> Feed {
     let mut feed = Feed::new(workload());
@@ -209,6 +182,30 @@ fn names_outside_the_mesh_are_looked_up_unless_only_services_may_be_called() {
 }
 
 #[test]
+fn what_is_opaque_outside_the_mesh_goes_by_its_port_and_inside_by_what_is_said() {
+    let mut feed = feed();
+    for name in ["db.test:5432", "10.0.0.9:8010", "db.test:443"] {
+        feed.want(name);
+        feed.does_not_exist(Kind::Listener, name);
+    }
+    feed.want("basket:5432");
+    accept(&mut feed, "basket:5432", &listener("basket:5432", "b"));
+    accept(&mut feed, "b", &everything_to("b"));
+    accept(&mut feed, "b", &cluster("b"));
+    accept(&mut feed, "b", &endpoints("b"));
+    let opaque = |feed: &mut Feed| -> Vec<_> {
+        let clusters = feed.resources().unwrap().clusters.into_iter();
+        let opaque = clusters.filter(|cluster| cluster.protocol == UpstreamProtocol::Tcp);
+        opaque.map(|cluster| cluster.name).collect()
+    };
+    assert_eq!(opaque(&mut feed), ["10.0.0.9:8010", "db.test:5432"]);
+    let mut said = cluster("b");
+    said.protocol = UpstreamProtocol::Tcp;
+    accept(&mut feed, "b", &said);
+    assert_eq!(opaque(&mut feed), ["10.0.0.9:8010", "db.test:5432", "b"]);
+}
+
+#[test]
 fn names_that_nobody_calls_are_dropped() {
     let mut feed = feed();
     feed.want("basket:80");
@@ -245,6 +242,18 @@ fn a_plain_listener_leads_to_its_name_whatever_host_is_asked_for() {
         .find(|listener| listener.name == "forward:basket:80")
         .unwrap();
     assert_eq!(plain.tcp, WeightedCluster::all("b"));
+    let mut opaque = cluster("b");
+    opaque.protocol = UpstreamProtocol::Tcp;
+    accept(&mut feed, "b", &opaque);
+    let resources = feed.resources().unwrap();
+    assert_eq!(validate(&resources), []);
+    let protocols = resources.listeners.iter().map(|listener| listener.protocol);
+    assert!(protocols.eq([
+        ListenerProtocol::Auto,
+        ListenerProtocol::Auto,
+        ListenerProtocol::Tcp
+    ]));
+    accept(&mut feed, "b", &cluster("b"));
     feed.forget(|_| true);
     assert_eq!(tables(&mut feed).len(), 2, "it is kept");
 }
