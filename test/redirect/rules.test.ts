@@ -9,6 +9,7 @@ import {
   nftables,
   nftablesOff,
 } from '../../src/redirect/rules.js';
+import { FakeWorld } from '../cli/world.js';
 
 const here = { ...DEFAULT_REDIRECTION, skipOutbound: ['53', '8000-8010', '8005-8020'] } as const;
 const isRoot = process.getuid?.() === 0;
@@ -58,3 +59,22 @@ const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
     t.notRegex(inNamespace(`${on}\n${script(iptablesOff())}\n${list}`), /MESH/);
   },
 );
+
+test('mesh redirect takes ports and ranges, and refuses what is neither', async (t) => {
+  const print = (...args: string[]) => new FakeWorld().run('redirect', 'print', ...args);
+  const rules = await print('--skip-inbound', '22, 8000-8010', '--skip-outbound', '');
+  t.deepEqual([rules.code, rules.stderr], [0, '']);
+  t.deepEqual(rules.stdout.match(/dport .*/g), ['dport 22 return', 'dport 8000-8010 return']);
+  const tables = await print('--backend', 'iptables', '--skip-outbound', '8000-8010');
+  for (const tool of ['iptables', 'ip6tables'])
+    t.true(
+      tables.stdout
+        .split('\n')
+        .includes(`${tool} -t nat -A MESH_OUTBOUND -p tcp --dport 8000:8010 -j RETURN`),
+    );
+  for (const wrong of ['ssh', '0', '22,', '8010-8000', '1-65536', '1-2-3', '-1', '22;23']) {
+    const { code, stderr } = await print(`--skip-inbound=${wrong}`);
+    t.is(code, 64, wrong);
+    t.regex(stderr, /expected ports and ranges such as 22,8000-8010/, wrong);
+  }
+});
