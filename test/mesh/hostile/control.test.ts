@@ -217,6 +217,7 @@ test('who signs badly makes no sidecar ready, and none of its answers is believe
   const mesh = await Mesh.start(t, { issuer: await authority.issuer() });
   const certificate = await authority.sign({ names: ['URI:spiffe://mesh.test/ns/mesh/sa/control'] });
   const control = await HostileControl.start(t, certificate, authority.root);
+  await control.open();
   const other = await authority.sign({ names: [`URI:${idOf('till')}`], client: 'too' });
   const roots = readFileSync(authority.root, 'utf8');
   const answers: [(answer: Answer) => Promise<void>, RegExp][] = [

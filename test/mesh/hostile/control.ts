@@ -4,10 +4,11 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import http2 from 'node:http2';
-import { type AddressInfo, type Socket, createServer } from 'node:net';
+import { type Socket, createServer } from 'node:net';
 import type { ExecutionContext } from 'ava';
 import type { Certificate } from '../../support/certificates.js';
 import { until } from '../../support/wait.js';
+import { freePort } from '../support.js';
 import { type Field, fields, message, texts } from './protobuf.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
@@ -156,12 +157,14 @@ export class HostileControl {
   /** It accepts connections, and says not even what TLS begins with. */
   mute = false;
   port = 0;
+  readonly #door = createServer();
   readonly #sockets = new Set<Socket>();
 
   get address(): string {
     return `127.0.0.1:${this.port}`;
   }
 
+  /** Has a place, where it is not yet. */
   static async start(t: Test, { certificate, key }: Certificate, root: string): Promise<HostileControl> {
     const control = new HostileControl();
     const server = http2.createSecureServer({
@@ -186,21 +189,25 @@ export class HostileControl {
     server.on('session', (session) => void session.on('error', () => {}));
     server.on('sessionError', () => {});
     server.on('tlsClientError', () => {});
-    const door = createServer((socket) => {
+    control.#door.on('connection', (socket) => {
       control.connections.push(performance.now());
       control.#sockets.add(socket);
       socket.on('error', () => {});
       socket.on('close', () => control.#sockets.delete(socket));
       if (!control.mute) server.emit('connection', socket);
     });
-    door.listen(0, '127.0.0.1');
-    await once(door, 'listening');
-    control.port = (door.address() as AddressInfo).port;
+    control.port = await freePort();
     t.teardown(() => {
-      door.close();
+      control.#door.close();
       control.dismiss();
     });
     return control;
+  }
+
+  /** Takes connections from now on. */
+  async open(): Promise<void> {
+    this.#door.listen(this.port, '127.0.0.1');
+    await once(this.#door, 'listening');
   }
 
   /** Cuts every connection. */

@@ -41,8 +41,9 @@ export class Siege {
     return new Siege(mesh, control, basket, web, real);
   }
 
-  /** The honest control plane goes. */
+  /** The honest control plane goes, and there is the other one. */
   async begin(): Promise<void> {
+    await this.control.open();
     this.#begun = { at: performance.now(), cpu: this.web.process.cpuSeconds() };
     await this.mesh.control.close();
     await this.web.process.said(/the control plane is gone/);
