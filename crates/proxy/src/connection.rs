@@ -16,26 +16,22 @@ use std::sync::Arc;
 use mesh_identity::tls::Protocol as Spoken;
 use mesh_identity::{Rejection, Side};
 use mesh_model::errors::Reason;
-use mesh_model::resources::{ListenerProtocol, UpstreamProtocol, WeightedCluster};
+use mesh_model::resources::{ListenerProtocol, WeightedCluster};
 
 use crate::access;
-use crate::balance::{EndpointState, Outcome as Verdict};
 use crate::clock::after;
-use crate::exchange::{Peer, Proved, find_out};
+use crate::exchange::{Peer, Proved};
 use crate::first_bytes::by_first_bytes;
 use crate::io::Net;
 use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::io::{Stream, TlsFacts};
 use crate::plan::{ListenerPermit, ListenerPlan};
-use crate::policy::Admitted;
-use crate::relay::Relay;
-use crate::telemetry::{Handshake, Label, Protocol};
+use crate::streams::{stream, stream_to};
+use crate::telemetry::{Handshake, Protocol};
 use crate::thread::{Listener, Thread};
 use crate::timer::{Deadline, until};
 use crate::tls::sniff::{Hello, client_hello};
 use crate::upstream::connect::rejection;
-use crate::upstream::pool::Pooled;
-use crate::upstream::stream::{Dialled, dial};
 use crate::workload::caller;
 
 /// How long a connection that is quiet is taken for busy: a drain does not cut it, since a request may be on its way.
@@ -374,191 +370,6 @@ async fn handshake<N: Net>(
         head_since,
         served,
     })
-}
-
-/// Passes a stream to one of these clusters.
-async fn stream<N: Net>(
-    connection: &mut Connection<N>,
-    plan: &ListenerPlan,
-    to: &[WeightedCluster],
-    protocol: Protocol,
-) -> Streamed {
-    match stream_server(connection, to).await {
-        Ok(server) => Ok(relay(connection, plan, server, protocol).await),
-        Err(reason) => {
-            connection.wire.io.reset_on_drop();
-            Err(reason)
-        }
-    }
-}
-
-/// Passes a stream to the TCP target, or to the server that was called already.
-pub(crate) async fn stream_to<N: Net>(
-    connection: &mut Connection<N>,
-    plan: &ListenerPlan,
-    server: Option<Dialled<N::Stream>>,
-) -> Streamed {
-    match server {
-        Some(server) => Ok(relay(connection, plan, server, Protocol::Tcp).await),
-        None => {
-            let to = plan.tcp(&connection.peer);
-            stream(connection, plan, to, Protocol::Tcp).await
-        }
-    }
-}
-
-pub(crate) async fn stream_server<N: Net>(
-    connection: &Connection<N>,
-    to: &[WeightedCluster],
-) -> Result<Dialled<N::Stream>, Reason> {
-    let plan = connection.listener.plan();
-    if let Some(policy) = &plan.policy
-        && policy.stream(&connection.peer)?.audited
-    {
-        connection.thread.telemetry.listener(&plan.label).audited();
-    }
-    if !plan.declares(&connection.peer) {
-        return Err(Reason::PortUndeclared);
-    }
-    let not_after = connection.listener.drain_deadline();
-    if to.is_empty()
-        && let Some(to) = named(connection, &plan, Unknown::Ask).await?
-    {
-        return dial(&connection.thread, &connection.deadline, not_after, &to).await;
-    }
-    dial(&connection.thread, &connection.deadline, not_after, to).await
-}
-
-/// What to do about a name of which nothing is known.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Unknown {
-    /// Find out.
-    Ask,
-    /// Leave it for later.
-    Leave,
-}
-
-/// Where a connection leads by the name that it is to, or the address that it was made to, on a listener that asks who
-/// that is.
-async fn named<N: Net>(
-    connection: &Connection<N>,
-    plan: &ListenerPlan,
-    unknown: Unknown,
-) -> Result<Option<Vec<WeightedCluster>>, Reason> {
-    let Some(on_demand) = &plan.on_demand else {
-        return Ok(None);
-    };
-    let name = match (connection.peer.tunnel(), connection.peer.original()) {
-        (Some(name), _) => name.to_owned(),
-        (None, Some(original)) => original.to_string(),
-        (None, None) => return Ok(None),
-    };
-    if let Some(table) = on_demand.tables.get(&*name) {
-        return Ok(Some(table.tcp.clone()));
-    }
-    if unknown == Unknown::Leave {
-        return Ok(None);
-    }
-    let Connection {
-        thread,
-        listener,
-        deadline,
-        ..
-    } = connection;
-    Box::pin(find_out::stream(thread, listener, deadline, &name))
-        .await
-        .map(Some)
-}
-
-/// Whether nobody looks at what passes: it leads to clusters of which that is said. Where the connection was made to one
-/// of the listener's opaque ports, that is found out first.
-pub(crate) async fn is_opaque<N: Net>(
-    connection: &Connection<N>,
-    plan: &ListenerPlan,
-) -> Result<bool, Reason> {
-    let unknown = match connection.peer.original() {
-        Some(original) if plan.is_opaque_port(original.port()) => Unknown::Ask,
-        _ => Unknown::Leave,
-    };
-    let to = named(connection, plan, unknown).await?.unwrap_or_default();
-    let is_tcp = |to: &WeightedCluster| {
-        let cluster = connection.thread.cluster(&to.cluster);
-        cluster.is_some_and(|cluster| cluster.plan().resource.protocol == UpstreamProtocol::Tcp)
-    };
-    Ok(!to.is_empty() && to.iter().all(is_tcp))
-}
-
-pub(crate) async fn relay<N: Net>(
-    connection: &mut Connection<N>,
-    plan: &ListenerPlan,
-    server: Dialled<N::Stream>,
-    protocol: Protocol,
-) -> Option<Reason> {
-    let Dialled {
-        mut pooled,
-        in_flight,
-        cluster,
-    } = server;
-    let endpoint = Some(&**in_flight.endpoint());
-    let to = Server {
-        cluster: &cluster,
-        endpoint,
-        admitted: Admitted::Stream,
-    };
-    let reason = pass(connection, plan, &mut pooled, to, protocol).await;
-    let now = connection.thread.now();
-    in_flight.finish(
-        now,
-        if reason == Some(Reason::UpstreamIncomplete) {
-            Verdict::Failure
-        } else {
-            Verdict::Cancelled
-        },
-    );
-    reason
-}
-
-/// Where bytes go, and as what they were let in.
-#[derive(Clone, Copy)]
-pub struct Server<'a> {
-    /// The server's cluster.
-    pub cluster: &'a Label,
-    /// The server.
-    pub endpoint: Option<&'a EndpointState>,
-    /// What policy let in.
-    pub admitted: Admitted,
-}
-
-/// Passes bytes between a client and a server to their end, see [`Relay`].
-pub async fn pass<N: Net>(
-    connection: &mut Connection<N>,
-    plan: &ListenerPlan,
-    server: &mut Pooled<N::Stream>,
-    to: Server<'_>,
-    protocol: Protocol,
-) -> Option<Reason> {
-    let Connection {
-        thread,
-        listener,
-        peer,
-        deadline,
-        wire,
-        ..
-    } = connection;
-    let relay = Relay {
-        from: access::From {
-            thread,
-            listener,
-            plan,
-            peer,
-            protocol,
-        },
-        deadline,
-        admitted: to.admitted,
-        cluster: to.cluster,
-        endpoint: to.endpoint,
-    };
-    relay.pass(wire, &mut server.wire).await
 }
 
 impl<N: Net> Connection<N> {

@@ -15,15 +15,13 @@ use std::task::Poll;
 use mesh_model::errors::Reason;
 
 use crate::clock::after;
-use crate::connection::{
-    Connection, Next, Streamed, WARM, fill, from_workload, is_opaque, over, pass_through, relay,
-    stream_server, stream_to,
-};
+use crate::connection::{Connection, Next, Streamed, WARM, fill, from_workload, over, pass_through};
 use crate::detect::{Detected, detect, greets_as_http2};
 use crate::http1;
 use crate::io::wire::{Filled, ReadSize};
 use crate::io::{Net, Stream};
 use crate::plan::ListenerPlan;
+use crate::streams::{is_opaque, relay, stream_server, stream_to};
 use crate::telemetry::Protocol;
 use crate::timer::until;
 use crate::upstream::stream::Dialled;

@@ -42,6 +42,7 @@ pub mod reload;
 #[cfg(test)]
 mod sim;
 mod stamp;
+pub mod streams;
 pub mod task;
 pub mod telemetry;
 pub mod thread;

@@ -1,0 +1,168 @@
+use super::*;
+
+fn told(arguments: &str) -> Result<Task, Vec<String>> {
+    read(arguments.split_whitespace().map(String::from), |_| None)
+}
+
+#[test]
+fn two_addresses_are_a_whole_configuration() {
+    for to in ["127.0.0.1:3000", "unix:/run/app.sock", "app.internal:80"] {
+        let Ok(Task::Run(Source::Direct(resources), running)) =
+            told(&format!("--listen 127.0.0.1:0 --to {to}"))
+        else {
+            panic!("{to}")
+        };
+        assert_eq!(mesh_model::validate::validate(&resources), []);
+        assert_eq!(
+            running,
+            Running {
+                threads: 1,
+                lame_duck: Duration::from_secs(3),
+                grace: Duration::from_secs(10),
+                with_parent: None,
+                dns_servers: Vec::new(),
+                admin: Some("127.0.0.1:4191".parse().unwrap()),
+                log_level: Level::Info,
+                log_format: LogFormat::Text,
+            }
+        );
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    let problems = told(
+        "--threads 0 --lame-duck soon --grace no --with-parent me --listen here --to 1.2.3.4 --nonsense --admin no --log-level loud \
+         --log-format xml --dns-server ns.test",
+    )
+    .unwrap_err();
+    let named = [
+        "--nonsense",
+        "--threads",
+        "--lame-duck",
+        "--grace",
+        "--with-parent",
+        "--dns-server",
+        "--admin",
+        "--log-level",
+        "--log-format",
+        "--listen",
+        "--to",
+    ];
+    assert_eq!(problems.len(), named.len(), "{problems:?}");
+    for name in named {
+        assert!(
+            problems.iter().any(|problem| problem.starts_with(name)),
+            "{name}: {problems:?}"
+        );
+    }
+    for wrong in [
+        "",
+        "--listen :1",
+        "--to :1",
+        "--config a --listen :1",
+        "--config",
+        "--config a --config b",
+        "--config a --access-log b",
+    ] {
+        assert!(told(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn flags_win_over_the_environment() {
+    let environment = |name: &str| match name {
+        "MESH_CONFIG" => Some("env.json".into()),
+        "MESH_THREADS" => Some("4".into()),
+        _ => None,
+    };
+    let task = read(["--config=flag.json".into()].into_iter(), environment).unwrap();
+    let Task::Run(source, running) = task else {
+        panic!("{task:?}")
+    };
+    assert_eq!((source, running.threads), (Source::File("flag.json".into()), 4));
+}
+
+#[test]
+fn every_setting_can_come_from_the_environment() {
+    let environment = |name: &str| {
+        Some(
+            match name {
+                "MESH_LISTEN" => "127.0.0.1:0",
+                "MESH_TO" => "127.0.0.1:1",
+                "MESH_ACCESS_LOG" => "-",
+                "MESH_ADMIN" => "off",
+                "MESH_THREADS" => "2",
+                "MESH_LAME_DUCK" => "0s",
+                "MESH_GRACE" => "1m",
+                "MESH_WITH_PARENT" => "1",
+                "MESH_LOG_LEVEL" => "debug",
+                "MESH_LOG_FORMAT" => "json",
+                _ => "",
+            }
+            .to_owned(),
+        )
+    };
+    let Ok(Task::Run(Source::Direct(resources), running)) = read(std::iter::empty(), environment) else {
+        panic!()
+    };
+    assert_eq!(resources.listeners[0].access_log, Some(AccessLog::default()));
+    let expected = Running {
+        threads: 2,
+        lame_duck: Duration::ZERO,
+        grace: Duration::from_secs(60),
+        with_parent: Some(1),
+        dns_servers: Vec::new(),
+        admin: None,
+        log_level: Level::Debug,
+        log_format: LogFormat::Json,
+    };
+    assert_eq!(running, expected);
+    for (flag, variable) in VALUES {
+        assert!(HELP.contains(flag) && HELP.contains(variable), "{flag}");
+    }
+}
+
+#[test]
+fn a_workload_of_a_mesh_has_a_control_plane() {
+    let all = "--control 127.0.0.1:4144,control.test:4144 --trust-anchors roots.pem --token-file token \
+               --identity spiffe://mesh.test/ns/shop/sa/basket --inbound 127.0.0.1:0 --outbound 127.0.0.1:0 \
+               --ports 3000=127.0.0.1:41000 --forward web:80=127.0.0.1:0 --egress known --state-dir state";
+    let Ok(Task::Run(Source::Mesh(workload), _)) = told(all) else {
+        panic!()
+    };
+    assert_eq!(
+        (workload.control.len(), &*workload.service, workload.known_only),
+        (2, "basket", true)
+    );
+    assert!(workload.is_opaque(3306) && !workload.is_opaque(80));
+    assert!(HELP.contains(OPAQUE_PORTS));
+    let named = |arguments: &str, names: &[&str]| {
+        let problems = told(arguments).unwrap_err();
+        assert_eq!(problems.len(), names.len(), "{problems:?}");
+        for name in names {
+            assert!(
+                problems.iter().any(|problem| problem.starts_with(name)),
+                "{name}: {problems:?}"
+            );
+        }
+    };
+    named(
+        "--control nowhere",
+        &["--trust-anchors", "--identity", "--inbound", "--control"],
+    );
+    named(&format!("{all} --advertise :4143"), &["--advertise"]);
+    named(&format!("{all} --opaque-ports smtp"), &["--opaque-ports"]);
+    named(&format!("{all} --listen 127.0.0.1:0"), &["--listen"]);
+    named("--config a --identity spiffe://mesh.test/a", &["--identity"]);
+}
+
+#[test]
+fn help_and_version_need_nothing_else() {
+    assert_eq!(told("--help --threads x"), Ok(Task::Help));
+    assert_eq!(told("-V"), Ok(Task::Version));
+    assert_eq!(
+        told("--config a --check"),
+        Ok(Task::Check(Source::File("a".into())))
+    );
+}
