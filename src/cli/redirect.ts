@@ -15,6 +15,12 @@ import {
 import { ExitCode, type World } from './io.js';
 import { UsageError } from './output.js';
 
+/**
+ * Where the tools are, and nowhere else: they run as root, and npm puts the commands of packages first into `PATH`, one of
+ * which is called `nft`.
+ */
+export const TOOLS_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
 interface Options {
   readonly backend: 'nft' | 'iptables';
   readonly inboundPort: number;
@@ -94,7 +100,8 @@ function runCall(tool: string, call: Call): void {
 
 /** Runs a tool of the system; what it says when it fails is the error. */
 function run(tool: string, args: readonly string[], input = ''): void {
-  const { error, status, stderr } = spawnSync(tool, args, { input, encoding: 'utf8', timeout: 30_000 });
+  const env = { ...process.env, PATH: TOOLS_PATH };
+  const { error, status, stderr } = spawnSync(tool, args, { input, env, encoding: 'utf8', timeout: 30_000 });
   if (error) {
     const mend = tool === 'nft' ? 'install nftables, or choose --backend iptables' : 'install iptables';
     throw new UsageError([`${tool} can't be run (${error.message}): ${mend}`]);

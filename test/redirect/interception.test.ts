@@ -8,6 +8,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { TOOLS_PATH } from '../../src/cli/redirect.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
 import { DEFAULT_REDIRECTION, nftables } from '../../src/redirect/rules.js';
 import { type Running, run, start } from '../support/processes.js';
@@ -16,13 +17,14 @@ import { until } from '../support/wait.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
 
-const has = (tool: string): boolean => spawnSync('sh', ['-c', `command -v ${tool}`]).status === 0;
+const env = { ...process.env, PATH: TOOLS_PATH };
+const has = (tool: string): boolean => spawnSync('sh', ['-c', `command -v ${tool}`], { env }).status === 0;
 const can = process.getuid?.() === 0 && ['ip', 'nft', 'tcpdump', 'setpriv', 'curl'].every(has);
 const TRUST = 'mesh.test';
 const idOf = (service: string): string => `spiffe://${TRUST}/ns/shop/sa/${service}`;
 
 function must(command: string, input?: string): string {
-  const { status, stdout, stderr } = spawnSync('sh', ['-ec', command], { input, encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync('sh', ['-ec', command], { input, env, encoding: 'utf8' });
   if (status !== 0) throw new Error(`${command}: ${stderr}`);
   return stdout;
 }

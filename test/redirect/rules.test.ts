@@ -1,7 +1,10 @@
 /** Do the kernel's own tools take the rules, and is nothing left of them? In a network namespace made for it. */
 
 import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
+import { TOOLS_PATH } from '../../src/cli/redirect.js';
 import {
   DEFAULT_REDIRECTION,
   iptables,
@@ -10,15 +13,18 @@ import {
   nftablesOff,
 } from '../../src/redirect/rules.js';
 import { FakeWorld } from '../cli/world.js';
+import { temporaryFolder } from '../support/files.js';
 
 const here = { ...DEFAULT_REDIRECTION, skipOutbound: ['53', '8000-8010', '8005-8020'] } as const;
 const isRoot = process.getuid?.() === 0;
-const has = (tool: string): boolean => spawnSync(tool, ['--version']).status === 0;
+const env = { ...process.env, PATH: TOOLS_PATH };
+const has = (tool: string): boolean => spawnSync(tool, ['--version'], { env }).status === 0;
 
 /** Runs in a namespace that ends with the command. */
 function inNamespace(script: string): string {
   const { status, stdout, stderr } = spawnSync('unshare', ['--net', 'sh', '-ec', script], {
     encoding: 'utf8',
+    env,
   });
   if (status !== 0) throw new Error(`${script}\n${stderr}`);
   return stdout;
@@ -37,6 +43,16 @@ const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
     inNamespace(`${nft(nftables(here))}\n${nft(nftablesOff())}\n${nft(nftablesOff())}\nnft list ruleset`),
     '',
   );
+});
+
+(isRoot && has('nft') ? test : test.skip)('a package whose command is called as a tool is no tool', (t) => {
+  const folder = temporaryFolder(t);
+  const tool = join(folder, 'nft');
+  writeFileSync(tool, '#!/bin/sh\nexit 0\n', { mode: 0o755 });
+  const mesh = `PATH='${folder}':$PATH '${process.execPath}' dist/cli/main.js redirect`;
+  const listed = inNamespace(`${mesh} on\n${mesh} on\nnft list ruleset`);
+  t.is(listed.match(/redirect to :4143/g)?.length, 1, listed);
+  t.is(inNamespace(`${mesh} on\n${mesh} off\nnft list ruleset`), '');
 });
 
 (isRoot && has('iptables') ? test : test.skip)(
