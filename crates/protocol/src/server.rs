@@ -30,7 +30,7 @@ use mesh_identity::Peer;
 use mesh_identity::tls::H2;
 use mesh_xds::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -49,6 +49,9 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const STRANGER_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a decision about a certificate may take. The caller waits a little longer.
 const SIGN_DEADLINE: Duration = Duration::from_secs(10);
+/// How long, and for how many bytes, somebody who was refused is listened to, so that the reason arrives.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 64 * 1024;
 /// How long connections may take to end when the server closes.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the operating system is left alone when it has no descriptors.
@@ -239,9 +242,11 @@ impl<S: Service> Server<S> {
         if socket.set_nodelay(true).is_err() {
             return;
         }
-        let accepting = self.acceptor.accept(socket);
-        let Ok(Ok(stream)) = timeout_at(deadline, accepting).await else {
-            return;
+        let accepting = self.acceptor.accept(socket).into_fallible();
+        let stream = match timeout_at(deadline, accepting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err((_, socket))) => return linger(socket).await,
+            Err(_) => return,
         };
         let tls = stream.get_ref().1;
         if tls.alpn_protocol() != Some(H2) {
@@ -319,6 +324,22 @@ impl<S: Service> Server<S> {
     ) -> impl Future<Output = ()> + Send + use<S> {
         call::answer(Arc::clone(&self.service), caller, request, respond, closing)
     }
+}
+
+/// Lets a caller who was refused read why: a socket that is closed with bytes unread takes back what it said last.
+async fn linger(mut socket: TcpStream) {
+    let reading = async {
+        socket.shutdown().await?;
+        let (mut unread, mut left) = ([0; 1024], LINGER_BYTES);
+        while left > 0 {
+            match socket.read(&mut unread).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        Ok::<_, io::Error>(())
+    };
+    let _ = timeout(LINGER, reading).await;
 }
 
 fn builder() -> h2::server::Builder {
