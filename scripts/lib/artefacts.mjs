@@ -92,6 +92,9 @@ export async function ensurePackages() {
   });
 }
 
+/** What decides how it is linked, beside the list among the crates. */
+const LINKING = ['scripts/link-sidecar.mjs', 'scripts/lib/hot-functions.mjs'];
+
 /** What ships is linked so that little of it is resident: `scripts/link-sidecar.mjs` says how. */
 function linking(profile) {
   if (profile !== 'release' || process.platform !== 'linux') return {};
@@ -102,14 +105,7 @@ function linking(profile) {
 /** The sidecar and the Node addon, built together in `profile`, and placed where the package looks for them. */
 export async function ensureNative(profile) {
   needCargo();
-  const inputs = [
-    'Cargo.toml',
-    'Cargo.lock',
-    '.cargo',
-    'crates',
-    'bindings/node',
-    'scripts/link-sidecar.mjs',
-  ];
+  const inputs = ['Cargo.toml', 'Cargo.lock', '.cargo', 'crates', 'bindings/node', ...LINKING];
   const facts = [profile, rustcVersion(), process.env.RUSTFLAGS ?? ''];
   const outputs = [sidecarPath(profile), bindingPath(profile)];
   const stamp = new Stamp(stampFile(`native-${profile}`), hashOf(root, inputs, facts), outputs);
@@ -131,7 +127,7 @@ export async function ensureNative(profile) {
 export async function ensureStaticSidecar(profile) {
   needCargo();
   const flags = [process.env.RUSTFLAGS, '-C target-feature=+crt-static'].filter(Boolean).join(' ');
-  const inputs = ['Cargo.toml', 'Cargo.lock', '.cargo', 'crates', 'scripts/link-sidecar.mjs'];
+  const inputs = ['Cargo.toml', 'Cargo.lock', '.cargo', 'crates', ...LINKING];
   const hash = hashOf(root, inputs, [profile, rustcVersion(), flags]);
   const stamp = new Stamp(stampFile(`static-${profile}`), hash, [staticSidecarPath(profile)]);
   await ensure(stamp, `static sidecar (${profile})`, () =>

@@ -7,12 +7,10 @@
  */
 
 import { createHash } from 'node:crypto';
-import { type EtcdOptions, accessTo, pause } from '../discovery/etcd-access.js';
+import { type EtcdOptions, withMembers } from '../discovery/etcd-access.js';
 import { type EtcdAccess, ask, base64 } from '../discovery/etcd-client.js';
 import { EtcdPrefix } from '../discovery/etcd-prefix.js';
 
-/** The pause after a failure. */
-const RETRY_MS = 1000;
 /** No certificate lives longer: then its serial number means nothing. */
 const SERIAL_S = 30 * 86_400;
 
@@ -32,13 +30,24 @@ export class SharedDenied {
   readonly #end = new AbortController();
   /** What etcd has. */
   #there: ReadonlySet<string> = new Set();
-  #problem: string | undefined;
   readonly #running: Promise<void>;
 
   constructor(options: EtcdOptions, events: DeniedEvents) {
     this.#options = options;
     this.#events = events;
-    this.#running = this.#run();
+    const { signal } = this.#end;
+    const prefix = new EtcdPrefix(options.prefix, (text) => text);
+    this.#running = withMembers(
+      options,
+      signal,
+      (error) => events.failed(error),
+      async (access, well) => {
+        for await (const all of prefix.follow(access, signal)) {
+          well();
+          this.#heard(new Set(all.values()));
+        }
+      },
+    );
   }
 
   /** Whom etcd knows to be revoked. */
@@ -76,26 +85,6 @@ export class SharedDenied {
 
   #keyOf(whom: string): string {
     return base64(`${this.#options.prefix}${createHash('sha256').update(whom).digest('hex')}`);
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#end;
-    const prefix = new EtcdPrefix(this.#options.prefix, (text) => text);
-    for (let turn = 0; !signal.aborted; turn += 1) {
-      try {
-        const access = await accessTo(turn, this.#options, signal);
-        for await (const all of prefix.follow(access, signal)) {
-          this.#problem = undefined;
-          this.#heard(new Set(all.values()));
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        const problem = String(error);
-        if (problem !== this.#problem) this.#events.failed(error);
-        this.#problem = problem;
-        await pause(RETRY_MS, signal);
-      }
-    }
   }
 
   #heard(now: ReadonlySet<string>): void {

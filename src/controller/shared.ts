@@ -11,7 +11,7 @@
 
 import { createHash, randomUUID } from 'node:crypto';
 import { Announcer } from '../discovery/etcd-announce.js';
-import { accessTo, pause } from '../discovery/etcd-access.js';
+import { accessTo, memberOf, pause } from '../discovery/etcd-access.js';
 import type { EtcdAccess } from '../discovery/etcd-client.js';
 import { etcdSource } from '../discovery/etcd.js';
 import { Feed } from '../discovery/feed.js';
@@ -78,7 +78,7 @@ export class Shared {
         // Another member may answer; a wrong key is wrong everywhere.
         if (cause instanceof StateError || this.#end.signal.aborted) throw cause;
         const why = cause instanceof Error ? cause.message : String(cause);
-        const what = `mesh.shared.etcd: ${this.#url(turn)} fails, and the first start needs it: ${why}`;
+        const what = `mesh.shared.etcd: ${memberOf(this.#options.etcd, turn)} fails, and the first start needs it: ${why}`;
         const error = new Error(what, { cause });
         if (turn + 1 >= this.#options.etcd.endpoints.length && performance.now() > end) throw error;
         if (turn === 0) this.#events.failed(error);
@@ -190,11 +190,6 @@ export class Shared {
     if (issuer.chain === this.#issuer?.chain) return;
     this.#issuer = issuer;
     this.#events.renewed(issuer);
-  }
-
-  #url(turn: number): string {
-    const { endpoints } = this.#options.etcd;
-    return endpoints[turn % endpoints.length] ?? '';
   }
 
   async #vault(turn: number): Promise<Vault> {

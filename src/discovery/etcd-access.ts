@@ -18,17 +18,51 @@ export interface EtcdOptions {
   readonly key?: string;
 }
 
+/** The pause after a failure. */
+const RETRY_MS = 1000;
+
+/** The member whose turn it is. */
+export function memberOf({ endpoints }: EtcdOptions, turn: number): string {
+  return endpoints[turn % endpoints.length] ?? '';
+}
+
 /** A way to one member: another one for each turn. */
 export async function accessTo(turn: number, options: EtcdOptions, signal: AbortSignal): Promise<EtcdAccess> {
-  const { endpoints, roots, certificate, key, user, passwordFile } = options;
+  const { roots, certificate, key, user, passwordFile } = options;
   const read = async (file: string | undefined) =>
     file && (await readFile(file, { encoding: 'utf8', signal }));
   // Each time anew: files are replaced.
   const tls = { roots: await read(roots), certificate: await read(certificate), key: await read(key) };
-  const access: EtcdAccess = { url: endpoints[turn % endpoints.length] ?? '', tls };
+  const access: EtcdAccess = { url: memberOf(options, turn), tls };
   if (user === undefined) return access;
   const password = (await read(passwordFile)) ?? '';
   return { ...access, token: await authenticate(access, user, password.trimEnd(), signal) };
+}
+
+/**
+ * Does something with a member, and with the next one after a failure, until the signal aborts. A failure is told once,
+ * until `well` was called or there is another.
+ */
+export async function withMembers(
+  options: EtcdOptions,
+  signal: AbortSignal,
+  failed: (error: unknown) => void,
+  work: (access: EtcdAccess, well: () => void) => Promise<void>,
+): Promise<void> {
+  let problem: string | undefined;
+  const well = (): void => {
+    problem = undefined;
+  };
+  for (let turn = 0; !signal.aborted; turn += 1) {
+    try {
+      await work(await accessTo(turn, options, signal), well);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (String(error) !== problem) failed(error);
+      problem = String(error);
+      await pause(RETRY_MS, signal);
+    }
+  }
 }
 
 /** Waits, and ends early without an error when the signal says so. */

@@ -5,31 +5,26 @@
  * announced have that long to say the same elsewhere.
  */
 
-import { type EtcdOptions, accessTo, pause } from './etcd-access.js';
+import { type EtcdOptions, pause, withMembers } from './etcd-access.js';
 import { type EtcdAccess, EtcdError, ask, base64 } from './etcd-client.js';
 
 /** How long a lease lives without its process: longer than a sidecar takes to find another control plane. */
 export const LEASE_S = 30;
 /** How often it is kept alive: two may fail. */
 const KEEP_MS = (LEASE_S * 1000) / 3;
-/** The pause after a failure. */
-const RETRY_MS = 1000;
 
 /** Keys below a prefix, with values, that are kept as they are to be. */
 export class Announcer {
   readonly #options: EtcdOptions;
   readonly #end = new AbortController();
-  readonly #failed: (error: unknown) => void;
   #wanted: ReadonlyMap<string, string> = new Map();
   #wake: () => void = () => {};
-  /** What it failed by, told once until it goes well again. */
-  #problem: string | undefined;
   readonly #running: Promise<void>;
 
   constructor(options: EtcdOptions, failed: (error: unknown) => void) {
     this.#options = options;
-    this.#failed = failed;
-    this.#running = this.#run();
+    const { signal } = this.#end;
+    this.#running = withMembers(options, signal, failed, (access, well) => this.#live(access, well, signal));
   }
 
   /** From now on these are to be there, and no others of ours. */
@@ -44,22 +39,7 @@ export class Announcer {
     return this.#running;
   }
 
-  async #run(): Promise<void> {
-    const { signal } = this.#end;
-    for (let turn = 0; !signal.aborted; turn += 1) {
-      try {
-        await this.#live(await accessTo(turn, this.#options, signal), signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        const problem = String(error);
-        if (problem !== this.#problem) this.#failed(error);
-        this.#problem = problem;
-        await pause(RETRY_MS, signal);
-      }
-    }
-  }
-
-  async #live(access: EtcdAccess, signal: AbortSignal): Promise<void> {
+  async #live(access: EtcdAccess, well: () => void, signal: AbortSignal): Promise<void> {
     const granted = await ask<{ ID: string }>(access, '/v3/lease/grant', { TTL: String(LEASE_S) }, signal);
     const there = new Map<string, string>();
     while (!signal.aborted) {
@@ -67,7 +47,7 @@ export class Announcer {
         this.#wake = resolve;
       });
       await this.#bring(access, granted.ID, there, signal);
-      this.#problem = undefined;
+      well();
       await Promise.race([woken, pause(KEEP_MS, signal)]);
       const kept = await ask<{ result?: { TTL?: string } }>(
         access,

@@ -6,12 +6,26 @@ mod support;
 use std::time::Duration;
 
 use mesh_controller::{MAX_EDGES_OF_ONE, Phase};
+use mesh_protocol::client::Reports;
 use mesh_protocol::message::{Edge, FromSidecar, Ready, Telemetry};
 use mesh_protocol::{Code, Error, MAX_EDGES};
 use support::{Plane, Sidecar, id, within};
 
 const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
 const TILL: &str = "spiffe://mesh.test/ns/shop/sa/till";
+
+/// Why a stream of reports ends.
+async fn end_of(reports: &mut Reports) -> Error {
+    within(async {
+        loop {
+            match reports.incoming.receive().await {
+                Ok(Some(_)) => {}
+                other => break other.unwrap_err(),
+            }
+        }
+    })
+    .await
+}
 
 fn refusal(error: &Error) -> (Code, String) {
     let status = error.status().unwrap_or_else(|| panic!("{error}"));
@@ -88,19 +102,8 @@ async fn who_is_revoked_is_cut_off_and_its_tokens_are_void() {
         .issue_token(id(WEB), 5, Duration::from_secs(60))
         .unwrap();
     plane.controller.revoke(WEB).unwrap();
-    let error = within(async {
-        loop {
-            match reports.incoming.receive().await {
-                Ok(Some(_)) => {}
-                other => break other.unwrap_err(),
-            }
-        }
-    })
-    .await;
-    // The connection is closed at once: the reason may be lost with it.
-    if error.status().is_some() {
-        assert_eq!(refusal(&error), denied("revoked"));
-    }
+    let error = end_of(&mut reports).await;
+    assert_eq!(refusal(&error), denied("revoked"));
     within(plane.until(|sidecars| sidecars.is_empty())).await;
     let again = plane.sidecar(WEB).sign(&token).await.unwrap_err();
     assert_eq!(refusal(&again), denied("revoked"));
@@ -137,15 +140,7 @@ async fn a_name_is_taken_from_nobody_by_another_identity() {
     assert_eq!((&*left[0].identity, &*left[0].name), (WEB, "web-1"));
     // The same one may come again: that takes the place of what was.
     let _second = web.reports("web-1").await;
-    let error = within(async {
-        loop {
-            match first.incoming.receive().await {
-                Ok(Some(_)) => {}
-                other => break other.unwrap_err(),
-            }
-        }
-    })
-    .await;
+    let error = end_of(&mut first).await;
     assert_eq!(refusal(&error), (Code::Aborted, "replaced".into()));
     assert_eq!(plane.controller.sidecars().len(), 1);
 }
@@ -167,15 +162,7 @@ async fn ends_with(sidecar: &Sidecar, name: &str, message: FromSidecar) -> (Code
     let mut reports = sidecar.reports(name).await;
     // It may end before all was sent.
     let _ = reports.outgoing.send(&message.into()).await;
-    let error = within(async {
-        loop {
-            match reports.incoming.receive().await {
-                Ok(Some(_)) => {}
-                other => break other.unwrap_err(),
-            }
-        }
-    })
-    .await;
+    let error = end_of(&mut reports).await;
     let status = error.status().unwrap_or_else(|| panic!("{error}"));
     (status.code, status.message.clone())
 }

@@ -8,7 +8,8 @@ use super::*;
 use crate::client::{Client, Event};
 use crate::wire::{Node, Status};
 
-fn catalogue(clusters: &[&str]) -> Catalogue {
+/// Clusters of these names, each with its endpoints: none.
+pub(super) fn catalogue(clusters: &[&str]) -> Catalogue {
     let mut catalogue = Catalogue::default();
     for name in clusters {
         catalogue.put(name, &Cluster::new(*name)).unwrap();

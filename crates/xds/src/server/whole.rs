@@ -168,22 +168,10 @@ impl Subscription {
 mod tests {
     use mesh_model::resources::{Cluster, Endpoints};
 
+    use super::super::tests::catalogue;
     use super::*;
     use crate::translate::Translate;
     use crate::wire::Status;
-
-    fn catalogue(clusters: &[&str]) -> Catalogue {
-        let mut catalogue = Catalogue::default();
-        for name in clusters {
-            catalogue.put(name, &Cluster::new(*name)).unwrap();
-            let endpoints = Endpoints {
-                cluster: (*name).to_owned(),
-                ..Endpoints::default()
-            };
-            catalogue.put(name, &endpoints).unwrap();
-        }
-        catalogue
-    }
 
     fn asks(kind: Kind, names: &[&str], nonce: &str) -> DiscoveryRequest {
         DiscoveryRequest {
