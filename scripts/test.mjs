@@ -175,14 +175,17 @@ async function testAll(args) {
   const { files, chosen } = selection(args);
   let passed = 0;
   const failures = [];
+  const details = [];
   let failed = 0;
   for (const step of chosen) {
     const result = await runStep(step, files);
     passed += result.passed;
     failed += result.failed;
     if (result.failed > 0) failures.push(step.name);
+    details.push(...(result.failures ?? []));
   }
-  say('');
+  // Once more at the end, where they are found: what else was told fills thousands of lines.
+  for (const line of ['', ...details]) say(line);
   if (failures.length > 0) say(`failed: ${failures.join(', ')}`);
   say(`${passed} passed, ${failed} failed`);
   if (failed > 0) process.exitCode = 1;

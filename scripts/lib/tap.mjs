@@ -3,11 +3,18 @@
 // ava's own totals count a todo as a failure, and its reporter can die with a crashed test file; so the lines are
 // counted here, and a stream that ends without its plan, or a failing exit code that no line explains, is a failure.
 
+/** The most lines of a failure that are told once more at the end. */
+const LINES = 60;
+
 export class TapCounter {
   passed = 0;
   failed = 0;
   skipped = 0;
+  /** What failed, with why, in lines. */
+  failures = [];
   #planned = false;
+  /** How many lines of the failure that is being told are still kept. */
+  #left = 0;
 
   /** Takes one line; returns false when it is of no use to a reader. */
   line(text) {
@@ -19,6 +26,12 @@ export class TapCounter {
     if (result && /# (SKIP|TODO)/i.test(text)) this.skipped += 1;
     else if (result?.[1]) this.failed += 1;
     else if (result) this.passed += 1;
+    const isFailure = result?.[1] && !/# (SKIP|TODO)/i.test(text);
+    if (result) this.#left = isFailure ? LINES : 0;
+    if (this.#left > 0 && text !== '') {
+      this.#left -= 1;
+      this.failures.push(text);
+    }
     return text !== '' && !/^(TAP version|# (tests|pass|fail|skip|todo) )/.test(text);
   }
 

@@ -1,18 +1,20 @@
 /**
  * How do several control planes revoke the same?
  *
- *     PREFIX denied/SHA-256   an identity, or the serial number of a certificate
+ *     PREFIX denied/SHA-256   an identity or the serial number of a certificate, and whether it is revoked
  *
- * Each follows all of them; who revokes puts it there. What etcd does not know yet holds where it was said.
+ * Each follows all of them; who revokes puts it there. That a revocation is taken back is an entry, too: one that has gone
+ * says nothing, so that an etcd which lost what it had ends none. What etcd does not know, or knows no longer, holds where
+ * it was said, and is put there when that can be.
  */
 
 import { createHash } from 'node:crypto';
 import { type EtcdOptions, withMembers } from '../discovery/etcd-access.js';
-import { type EtcdAccess, ask, base64 } from '../discovery/etcd-client.js';
+import { type EtcdAccess, EtcdError, ask, base64 } from '../discovery/etcd-client.js';
 import { EtcdPrefix } from '../discovery/etcd-prefix.js';
 
-/** No certificate lives longer: then its serial number means nothing. */
-const SERIAL_S = 30 * 86_400;
+/** No certificate lives longer: then its serial number means nothing, and who was away so long asks for all again. */
+const LONGEST_LIFE_MS = 30 * 86_400_000;
 
 /** Who is told. */
 export interface DeniedEvents {
@@ -23,20 +25,29 @@ export interface DeniedEvents {
   failed(error: unknown): void;
 }
 
+/** What is known of somebody. */
+interface Entry {
+  readonly whom: string;
+  readonly denied: boolean;
+  /** From when on it means nothing; never for an identity that is revoked. */
+  readonly endMs?: number;
+}
+
 /** Revocations of all control planes. */
 export class SharedDenied {
   readonly #options: EtcdOptions;
   readonly #events: DeniedEvents;
   readonly #end = new AbortController();
-  /** What etcd has. */
-  #there: ReadonlySet<string> = new Set();
+  readonly #known = new Map<string, Entry>();
+  /** What was said here, and etcd has not confirmed. */
+  readonly #unsaid = new Set<string>();
   readonly #running: Promise<void>;
 
   constructor(options: EtcdOptions, events: DeniedEvents) {
     this.#options = options;
     this.#events = events;
     const { signal } = this.#end;
-    const prefix = new EtcdPrefix(options.prefix, (text) => text);
+    const prefix = new EtcdPrefix(options.prefix, entryIn);
     this.#running = withMembers(
       options,
       signal,
@@ -44,38 +55,32 @@ export class SharedDenied {
       async (access, well) => {
         for await (const all of prefix.follow(access, signal)) {
           well();
-          this.#heard(new Set(all.values()));
+          this.#heard(all.values());
+          await this.#putAgain(access, new Set([...all.values()].map(({ whom }) => whom)));
         }
       },
     );
   }
 
-  /** Whom etcd knows to be revoked. */
-  get all(): ReadonlySet<string> {
-    return this.#there;
+  /** Who is known to be revoked. */
+  get all(): string[] {
+    return [...this.#known.values()].filter(({ denied }) => denied).map(({ whom }) => whom);
   }
 
-  /** Tells all. */
+  /** Tells all. When that fails it is said again as soon as etcd answers. */
   async revoke(access: EtcdAccess, whom: string): Promise<void> {
-    const { signal } = this.#end;
-    const isSerial = !whom.startsWith('spiffe://');
-    const lease = isSerial
-      ? await ask<{ ID: string }>(access, '/v3/lease/grant', { TTL: String(SERIAL_S) }, signal)
-      : undefined;
-    const pair = { key: this.#keyOf(whom), value: base64(whom), ...(lease && { lease: lease.ID }) };
-    await ask(access, '/v3/kv/put', pair, signal);
+    await this.#say(access, {
+      whom,
+      denied: true,
+      ...(!whom.startsWith('spiffe://') && { endMs: endOfLife() }),
+    });
   }
 
-  /** Tells all that it was taken back; whether etcd had it. */
+  /** Tells all that it was taken back; whether it was known to be revoked. */
   async allow(access: EtcdAccess, whom: string): Promise<boolean> {
-    const asked = { key: this.#keyOf(whom) };
-    const { deleted = '0' } = await ask<{ deleted?: string }>(
-      access,
-      '/v3/kv/deleterange',
-      asked,
-      this.#end.signal,
-    );
-    return deleted !== '0';
+    const was = this.#known.get(whom)?.denied ?? false;
+    await this.#say(access, { whom, denied: false, endMs: endOfLife() });
+    return was;
   }
 
   close(): Promise<void> {
@@ -83,14 +88,52 @@ export class SharedDenied {
     return this.#running;
   }
 
-  #keyOf(whom: string): string {
-    return base64(`${this.#options.prefix}${createHash('sha256').update(whom).digest('hex')}`);
+  async #say(access: EtcdAccess, entry: Entry): Promise<void> {
+    this.#known.set(entry.whom, entry);
+    this.#unsaid.add(entry.whom);
+    await this.#put(access, entry);
   }
 
-  #heard(now: ReadonlySet<string>): void {
-    const before = this.#there;
-    this.#there = now;
-    for (const whom of now) if (!before.has(whom)) this.#events.revoked(whom);
-    for (const whom of before) if (!now.has(whom)) this.#events.allowed(whom);
+  async #put(access: EtcdAccess, entry: Entry): Promise<void> {
+    const { signal } = this.#end;
+    const { whom, endMs } = entry;
+    let lease: { ID: string } | undefined;
+    if (endMs !== undefined) {
+      const TTL = String(Math.ceil((endMs - Date.now()) / 1000));
+      lease = await ask<{ ID: string }>(access, '/v3/lease/grant', { TTL }, signal);
+    }
+    const key = base64(`${this.#options.prefix}${createHash('sha256').update(whom).digest('hex')}`);
+    const value = base64(JSON.stringify(entry));
+    await ask(access, '/v3/kv/put', { key, value, ...(lease && { lease: lease.ID }) }, signal);
+    if (this.#known.get(whom) === entry) this.#unsaid.delete(whom);
   }
+
+  /** Puts there what was not said yet, and what is revoked and was lost. */
+  async #putAgain(access: EtcdAccess, there: ReadonlySet<string>): Promise<void> {
+    for (const entry of this.#known.values()) {
+      const isLost = entry.denied && !there.has(entry.whom);
+      if (isLost || this.#unsaid.has(entry.whom)) await this.#put(access, entry);
+    }
+  }
+
+  #heard(entries: Iterable<Entry>): void {
+    for (const entry of entries) {
+      const { whom, denied } = entry;
+      if (this.#unsaid.has(whom)) continue;
+      const before = this.#known.get(whom);
+      this.#known.set(whom, entry);
+      if (before?.denied === denied) continue;
+      if (denied) this.#events.revoked(whom);
+      else this.#events.allowed(whom);
+    }
+    for (const [whom, { endMs = Infinity }] of this.#known) if (endMs <= Date.now()) this.#known.delete(whom);
+  }
+}
+
+const endOfLife = (): number => Date.now() + LONGEST_LIFE_MS;
+
+function entryIn(text: string, key: string): Entry {
+  const { whom, denied, endMs } = JSON.parse(text) as Partial<Entry>;
+  if (typeof whom !== 'string' || typeof denied !== 'boolean') throw new EtcdError(`${key} is no revocation`);
+  return { whom, denied, ...(typeof endMs === 'number' && { endMs }) };
 }

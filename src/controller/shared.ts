@@ -22,7 +22,7 @@ import type { Decision, StartControlPlane, TokenOptions } from '../mesh/control-
 import type { MeshSettings, SharedPlan } from '../mesh/services.js';
 import { SharedDenied } from './shared-denied.js';
 import { SharedTokens } from './shared-tokens.js';
-import { type IssuerPem, Vault, makeIssuer, readKey } from './vault.js';
+import { type IssuerPem, type SharedIssuer, Vault, makeIssuer, readKey } from './vault.js';
 
 /** How often it is looked whether the issuer is another one, or is to be renewed: its life is months. */
 const LOOK_MS = 60_000;
@@ -43,22 +43,25 @@ export interface SharedEvents {
   failed(error: unknown): void;
 }
 
+/** What an issuer is made by. */
+type IssuerSettings = Pick<MeshSettings, 'trustDomain' | 'certificateTtlMs'>;
+
 /** What one control plane shares with others. */
 export class Shared {
   readonly #options: SharedPlan;
   readonly #start: StartControlPlane;
-  readonly #settings: MeshSettings;
+  readonly #settings: IssuerSettings;
   readonly #events: SharedEvents;
   readonly #instance = randomUUID();
   readonly #end = new AbortController();
-  #issuer: IssuerPem | undefined;
+  #made: SharedIssuer | undefined;
   readonly #tokens: SharedTokens;
   #timer: NodeJS.Timeout | undefined;
   #denied: SharedDenied | undefined;
   #feed: Feed | undefined;
   #announcer: Announcer | undefined;
 
-  constructor(options: SharedPlan, start: StartControlPlane, settings: MeshSettings, events: SharedEvents) {
+  constructor(options: SharedPlan, start: StartControlPlane, settings: IssuerSettings, events: SharedEvents) {
     this.#options = options;
     this.#start = start;
     this.#settings = settings;
@@ -72,8 +75,8 @@ export class Shared {
     for (let turn = 0; ; turn += 1) {
       try {
         const vault = await this.#vault(turn);
-        this.#issuer = await vault.issuer(() => makeIssuer(this.#start, this.#settings));
-        return this.#issuer;
+        this.#made = await vault.issuer(() => makeIssuer(this.#start, this.#settings));
+        return this.#made.issuer;
       } catch (cause) {
         // Another member may answer; a wrong key is wrong everywhere.
         if (cause instanceof StateError || this.#end.signal.aborted) throw cause;
@@ -114,7 +117,7 @@ export class Shared {
       this.#events,
     );
     this.#timer = setInterval(
-      () => void this.#look().catch((error: unknown) => this.#events.failed(error)),
+      () => void this.look().catch((error: unknown) => this.#events.failed(error)),
       LOOK_MS,
     );
     this.#timer.unref();
@@ -183,12 +186,28 @@ export class Shared {
     await Promise.all([this.#announcer?.close(), this.#feed?.stop(), this.#denied?.close()]);
   }
 
-  async #look(): Promise<void> {
+  /**
+   * Looks whether all sign with another issuer now, or it is to be renewed, or etcd has lost it; by itself each minute.
+   *
+   * @throws {StateError} etcd has the issuer of another mesh
+   * @throws {EtcdError} etcd does not answer
+   */
+  async look(): Promise<void> {
     const vault = await this.#vault(0);
     await vault.renew((before) => makeIssuer(this.#start, this.#settings, before));
-    const issuer = await vault.issuer(() => makeIssuer(this.#start, this.#settings));
-    if (issuer.chain === this.#issuer?.chain) return;
-    this.#issuer = issuer;
+    const known = this.#made;
+    if (!known) return;
+    // An etcd that lost what it had gets it back: with another root no sidecar would believe us.
+    const now = await vault.issuer(() => Promise.resolve(known));
+    const { issuer } = now;
+    if (issuer.roots !== known.issuer.roots) {
+      const what = `mesh.shared.etcd: ${this.#options.etcd.prefix}authority has the root of another mesh now`;
+      throw new StateError(
+        `${what}; a control plane that is started again takes it, and no sidecar believes it then`,
+      );
+    }
+    if (issuer.chain === known.issuer.chain) return;
+    this.#made = now;
     this.#events.renewed(issuer);
   }
 

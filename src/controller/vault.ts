@@ -105,13 +105,13 @@ export class Vault {
   }
 
   /** What is there; the first who asks makes it. */
-  async issuer(make: () => Promise<SharedIssuer>): Promise<IssuerPem> {
+  async issuer(make: () => Promise<SharedIssuer>): Promise<SharedIssuer> {
     const there = await this.#read();
-    if (there) return there.made.issuer;
+    if (there) return there.made;
     await this.#put(await make(), '0');
     const now = await this.#read();
     if (!now) throw new StateError(`${this.#place} in etcd went away at once`);
-    return now.made.issuer;
+    return now.made;
   }
 
   /** Puts another one in place of what is there, when that is due. Whoever is first wins. */

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { Directory } from '../../src/discovery/directory.js';
-import { ask, base64 } from '../../src/discovery/etcd-client.js';
+import { type RangeAnswer, ask, base64, endOf, fromBase64 } from '../../src/discovery/etcd-client.js';
 import type { NamedSource, Source, SourceEvent } from '../../src/discovery/types.js';
 import { temporaryFolder } from '../support/files.js';
 import { type Running, start } from '../support/processes.js';
@@ -57,6 +57,18 @@ export class Etcd {
 
   remove(key: string): Promise<unknown> {
     return this.ask('/v3/kv/deleterange', { key: base64(key) });
+  }
+
+  /** Everything below a prefix, as if its data had been lost. */
+  empty(prefix: string): Promise<unknown> {
+    return this.ask('/v3/kv/deleterange', { key: base64(prefix), range_end: endOf(prefix) });
+  }
+
+  /** What it has below a prefix. */
+  async texts(prefix: string): Promise<string[]> {
+    const asked = { key: base64(prefix), range_end: endOf(prefix) };
+    const { kvs = [] } = await this.ask<RangeAnswer>('/v3/kv/range', asked);
+    return kvs.map(({ value }) => fromBase64(value));
   }
 
   /** Believes a certificate of its own. */

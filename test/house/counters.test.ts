@@ -7,6 +7,7 @@ interface Counter {
   passed: number;
   failed: number;
   skipped: number;
+  failures: string[];
   line(text: string): boolean;
   end(code: number): void;
 }
@@ -60,6 +61,28 @@ test('cargo: the results of all test binaries add up', (t) => {
 
 test('cargo: tests that do not compile are a failure', (t) => {
   t.deepEqual(count(CargoTestCounter, [], 101), [0, 1, 0]);
+});
+
+test('what failed is told once more, with why, and nothing else is', (t) => {
+  const tap = new TapCounter();
+  const why = ['not ok 2 - b', '  ---', '    message: it did', ...Array<string>(100).fill('    at'), '  ...'];
+  for (const line of ['ok 1 - a', '#   a log', ...why, 'ok 3 - c', '  ---', 'not ok 4 - d # TODO', '  ---'])
+    tap.line(line);
+  t.deepEqual(tap.failures, why.slice(0, 60));
+  const cargo = new CargoTestCounter();
+  const block = ['---- a::b stdout ----', "thread 'a::b' panicked at src/a.rs:1:1:", 'as asked'];
+  for (const line of [
+    'test a::b ... FAILED',
+    'failures:',
+    '',
+    ...block,
+    '',
+    'failures:',
+    '    a::b',
+    'test result: FAILED',
+  ])
+    cargo.line(line);
+  t.deepEqual(cargo.failures, block);
 });
 
 test('only lines that a person needs are shown', (t) => {

@@ -1,0 +1,130 @@
+// What of several control planes holds when the etcd they share loses what it had, or does not answer?
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { Shared } from '../../src/controller/shared.js';
+import { SharedDenied } from '../../src/controller/shared-denied.js';
+import { StateError } from '../../src/errors.js';
+import { startControlPlane } from '../../src/mesh/native-control-plane.js';
+import { temporaryFolder } from '../support/files.js';
+import { until } from '../support/wait.js';
+import { Etcd } from './support.js';
+
+const DENIED = '/mesh/control/denied/';
+const WEB = 'spiffe://mesh.local/ns/default/sa/web';
+const SERIAL = '4f1c09a2b7';
+
+/** What one control plane knows of revocations, and was told of them. */
+function follower(t: ExecutionContext, etcd: Etcd) {
+  const told: string[] = [];
+  const errors: unknown[] = [];
+  const denied = new SharedDenied(
+    { endpoints: [etcd.url], prefix: DENIED },
+    {
+      revoked: (whom) => told.push(`${whom} revoked`),
+      allowed: (whom) => told.push(`${whom} allowed`),
+      failed: (error) => errors.push(error),
+    },
+  );
+  t.teardown(() => denied.close());
+  const access = { url: etcd.url };
+  return {
+    told,
+    errors,
+    all: () => [...denied.all].sort(),
+    revoke: (whom: string) => denied.revoke(access, whom),
+    allow: (whom: string) => denied.allow(access, whom),
+  };
+}
+
+test('an etcd that lost what it had takes no revocation back, and gets them again', async (t) => {
+  const etcd = await Etcd.start(t);
+  const [one, two] = [follower(t, etcd), follower(t, etcd)];
+  await one.revoke(WEB);
+  await one.revoke(SERIAL);
+  const both = [SERIAL, WEB].sort();
+  await until('the other knows', () => two.all().length === 2);
+  t.deepEqual([one.all(), two.all()], [both, both]);
+  await etcd.empty('/mesh/');
+  await until('both are there again', async () => (await etcd.texts(DENIED)).length === 2);
+  t.deepEqual([one.all(), two.all()], [both, both]);
+  t.deepEqual(two.told.toSorted(), [`${SERIAL} revoked`, `${WEB} revoked`].sort());
+  // Who begins afterwards learns of them.
+  const three = follower(t, etcd);
+  await until('the third knows', () => three.all().length === 2);
+  t.true(await three.allow(WEB));
+  t.false(await three.allow(WEB));
+  for (const { all } of [one, two]) await until('it is taken back', () => all().length === 1);
+  t.true(two.told.includes(`${WEB} allowed`));
+  t.is((await etcd.texts(DENIED)).filter((text) => text.includes('"denied":false')).length, 1);
+  t.deepEqual(
+    [one, two, three].flatMap(({ errors }) => errors),
+    [],
+  );
+});
+
+test('what was said while etcd was away is said when it is back, and holds here until then', async (t) => {
+  const etcd = await Etcd.start(t);
+  const [one, two] = [follower(t, etcd), follower(t, etcd)];
+  await one.revoke(WEB);
+  await one.allow(WEB);
+  await until('the other knows', () => two.told.length === 2);
+  await etcd.kill();
+  await t.throwsAsync(one.revoke(WEB));
+  t.deepEqual(one.all(), [WEB]);
+  await etcd.begin(t);
+  await until('the other knows', () => two.all().length === 1);
+  t.deepEqual(one.all(), [WEB], 'what etcd had of before did not take it back');
+  t.false(one.told.includes(`${WEB} allowed`));
+});
+
+test('what is no revocation is told, and what was known stays', async (t) => {
+  const etcd = await Etcd.start(t);
+  const one = follower(t, etcd);
+  await one.revoke(WEB);
+  await etcd.put(`${DENIED}x`, 'nothing');
+  await until('it is told', () => one.errors.length > 0);
+  await etcd.put(`${DENIED}x`, { whom: WEB });
+  await until('it is told', () => one.errors.some((error) => /is no revocation/.test(String(error))));
+  t.deepEqual(one.all(), [WEB]);
+  await etcd.remove(`${DENIED}x`);
+  const two = follower(t, etcd);
+  await until('another knows', () => two.all().length === 1);
+});
+
+/** What a control plane shares, without the control plane. */
+async function shared(t: ExecutionContext, etcd: Etcd) {
+  const keyFile = join(temporaryFolder(t), 'operator.key');
+  writeFileSync(keyFile, 'a key of the operator, which is long enough');
+  const renewed: string[] = [];
+  const part = new Shared(
+    { etcd: { endpoints: [etcd.url], prefix: '/mesh/control/' }, keyFile },
+    startControlPlane,
+    { trustDomain: 'mesh.local', certificateTtlMs: 60_000 },
+    {
+      tell: () => {},
+      renewed: ({ chain }) => renewed.push(chain),
+      revoked: () => {},
+      allowed: () => {},
+      failed: () => {},
+    },
+  );
+  t.teardown(() => part.close());
+  return { part, renewed, issuer: await part.issuer() };
+}
+
+test('the issuer is put back, and one of another root is not taken', async (t) => {
+  const etcd = await Etcd.start(t);
+  const one = await shared(t, etcd);
+  await etcd.empty('/mesh/');
+  await one.part.look();
+  const two = await shared(t, etcd);
+  t.is(two.issuer.chain, one.issuer.chain);
+  // A control plane that starts before anybody has looked makes an issuer of its own.
+  await etcd.empty('/mesh/');
+  const three = await shared(t, etcd);
+  t.not(three.issuer.roots, one.issuer.roots);
+  await t.throwsAsync(one.part.look(), { instanceOf: StateError, message: /the root of another mesh/ });
+  t.deepEqual(one.renewed, []);
+});
