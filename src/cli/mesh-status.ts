@@ -154,8 +154,9 @@ function render(rows: readonly Doing[], world: World): string {
     ms(row.p50Ms),
     ms(row.p95Ms),
     ms(row.p99Ms),
+    ...(withFrom ? [row.toIdentity || '-'] : []),
   ]);
-  return table(withFrom ? ['from', ...header] : header, cells, world.stdout, world.env);
+  return table(withFrom ? ['from', ...header, 'identity of to'] : header, cells, world.stdout, world.env);
 }
 
 function describe(sidecar: SidecarStatus, atMs: number): string {

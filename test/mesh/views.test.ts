@@ -50,6 +50,15 @@ test('callers without a sidecar are told by whom they call, and count against mT
     [idOf('gateway'), 'basket.shop:3000', 4, 1, 0],
     [idOf('web'), 'basket.shop:3000', 10, 1, 1],
   ]);
+  const called = new Map(edgesOf(told).map(({ to, toIdentity }) => [to, toIdentity]));
+  t.deepEqual(
+    [...called],
+    [
+      ['basket.shop:3000', idOf('basket')],
+      ['ledger.shop:3000', idOf('basket')],
+    ],
+  );
+  t.is(edgesOf(status([edge({})]))[0]?.toIdentity, '');
   const services = servicesOf(told).map(({ to, requests, mtls, denied }) => [to, requests, mtls, denied]);
   t.deepEqual(services, [
     ['basket.shop:3000', 10, 10 / 12, 3],

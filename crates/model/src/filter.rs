@@ -3,11 +3,15 @@
 //! Edits are compiled once. For each header that passes, [`CompiledEdits::drops`] is one bit test unless a name of the
 //! same length is edited. Paths are handed in and out in normal form.
 
-use crate::resources::{Filters, HeaderEdits, PathRewrite, Redirect};
+use crate::resources::{HeaderEdits, PathRewrite, Redirect};
 
-/// Header edits, ready to apply: drop what [`CompiledEdits::drops`], then append [`CompiledEdits::additions`].
+/// Header edits, ready to apply: drop what [`CompiledEdits::drops`], then append [`CompiledEdits::additions`]. Mostly there
+/// are none, and then nothing is looked at.
 #[derive(Clone, Debug, Default)]
-pub struct CompiledEdits {
+pub struct CompiledEdits(Option<Box<Edits>>);
+
+#[derive(Clone, Debug)]
+struct Edits {
     /// Names to drop, lower case: those removed and those set.
     dropped: Box<[Box<str>]>,
     /// Which lengths those names have: bit `length % 64`.
@@ -19,6 +23,9 @@ pub struct CompiledEdits {
 impl CompiledEdits {
     /// Compiles edits. A name that is set twice keeps its last value.
     pub fn new(edits: &HeaderEdits) -> Self {
+        if edits.is_empty() {
+            return Self::default();
+        }
         let lower = |name: &str| name.to_ascii_lowercase().into_boxed_str();
         let set: Vec<_> = edits
             .set
@@ -42,35 +49,43 @@ impl CompiledEdits {
                 .iter()
                 .map(|header| (lower(&header.name), header.value.as_str().into())),
         );
-        Self {
+        Self(Some(Box::new(Edits {
             lengths: dropped
                 .iter()
                 .fold(0, |lengths, name| lengths | length_bit(name.len())),
             dropped: dropped.into(),
             additions: additions.into(),
-        }
+        })))
     }
 
     /// Whether there is nothing to do.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.dropped.is_empty() && self.additions.is_empty()
+        self.0.is_none()
     }
 
     /// Whether a header that came (name in any case) is not sent on.
     #[inline]
     pub fn drops(&self, name: &[u8]) -> bool {
-        self.lengths & length_bit(name.len()) != 0
-            && self
-                .dropped
-                .iter()
-                .any(|dropped| dropped.as_bytes().eq_ignore_ascii_case(name))
+        self.0.as_deref().is_some_and(|edits| edits.drops(name))
     }
 
     /// Lower-case names and values to append, in order.
     #[inline]
     pub fn additions(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.additions.iter().map(|(name, value)| (&**name, &**value))
+        let additions = self.0.as_deref().map_or(&[][..], |edits| &*edits.additions);
+        additions.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+impl Edits {
+    #[inline]
+    fn drops(&self, name: &[u8]) -> bool {
+        self.lengths & length_bit(name.len()) != 0
+            && self
+                .dropped
+                .iter()
+                .any(|dropped| dropped.as_bytes().eq_ignore_ascii_case(name))
     }
 }
 
@@ -81,8 +96,8 @@ const fn length_bit(length: usize) -> u64 {
 /// Appends the path that is sent on to `out`, and says whether it is another than the one that came; if not, `out` is
 /// untouched. `prefix_len` is [`Matched::prefix_len`](crate::route::Matched::prefix_len). A request without a path
 /// (CONNECT, `OPTIONS *`) keeps what it has.
-pub fn rewrite_path(filters: &Filters, path: &[u8], prefix_len: usize, out: &mut Vec<u8>) -> bool {
-    match &filters.rewrite_path {
+pub fn rewrite_path(to: Option<&PathRewrite>, path: &[u8], prefix_len: usize, out: &mut Vec<u8>) -> bool {
+    match to {
         Some(rewrite) if path.starts_with(b"/") => {
             rewritten(rewrite, path, prefix_len, out);
             true
@@ -197,13 +212,9 @@ mod tests {
     #[test]
     fn paths_are_rewritten() {
         let rewrite = |rewrite: PathRewrite, path: &str, prefix: &str| {
-            let filters = Filters {
-                rewrite_path: Some(rewrite),
-                ..Filters::default()
-            };
             let mut out = Vec::new();
             rewrite_path(
-                &filters,
+                Some(&rewrite),
                 path.as_bytes(),
                 prefix.trim_end_matches('/').len(),
                 &mut out,
@@ -228,7 +239,7 @@ mod tests {
         );
         assert_eq!(rewrite(PathRewrite::Full("/one".into()), "*", ""), None);
         assert_eq!(rewrite(PathRewrite::Full("/one".into()), "", ""), None);
-        assert!(!rewrite_path(&Filters::default(), b"/x", 0, &mut Vec::new()));
+        assert!(!rewrite_path(None, b"/x", 0, &mut Vec::new()));
     }
 
     #[test]

@@ -8,18 +8,26 @@ use std::io::Write;
 use std::net::Ipv6Addr;
 
 use foldhash::fast::FixedState;
+use smallvec::SmallVec;
 
 use crate::resources::HostPattern;
 
 /// Longest host that is compared with patterns: longer than any DNS name. Longer hosts meet `*` only.
 const MAX_HOST_BYTES: usize = 256;
 
+/// Bytes to look up by. Short ones stand in the map itself: one way less to memory that is not in the cache.
+pub(crate) type ByteKey = SmallVec<[u8; 16]>;
+
 /// A map by bytes. The seed is fixed: only the configuration puts keys in, so nobody outside can make them collide.
-pub(crate) type ByteMap<V> = HashMap<Box<[u8]>, V, FixedState>;
+pub(crate) type ByteMap<V> = HashMap<ByteKey, V, FixedState>;
 
 /// An empty map with a fixed seed.
 pub(crate) fn byte_map<V>() -> ByteMap<V> {
     HashMap::with_hasher(FixedState::default())
+}
+
+fn key(name: &str) -> ByteKey {
+    ByteKey::from_slice(name.to_ascii_lowercase().as_bytes())
 }
 
 /// Host patterns, each with the number of what it stands for.
@@ -46,13 +54,10 @@ impl HostMap {
     pub(crate) fn insert(&mut self, pattern: &HostPattern, value: u32) -> Result<(), u32> {
         let before = match pattern {
             HostPattern::Any => self.any.replace(value),
-            HostPattern::Exact(host) => self
-                .exact
-                .insert(host.to_ascii_lowercase().into_bytes().into(), value),
+            HostPattern::Exact(host) => self.exact.insert(key(host), value),
             HostPattern::Suffix(suffix) => {
                 self.longest_suffix = self.longest_suffix.max(suffix.len());
-                self.suffixes
-                    .insert(suffix.to_ascii_lowercase().into_bytes().into(), value)
+                self.suffixes.insert(key(suffix), value)
             }
         };
         before.map_or(Ok(()), Err)

@@ -8,6 +8,8 @@ export interface Doing {
   readonly from?: string;
   /** `basket.shop:3000`. */
   readonly to: string;
+  /** Who that is, as its sidecars proved it; absent for a service as a whole, empty where none of them has told of it. */
+  readonly toIdentity?: string;
   readonly requests: number;
   readonly rate: number;
   /** 0 to 1; null before anything was asked. */
@@ -44,7 +46,8 @@ export function edgesOf({ edges }: MeshStatus, from?: string, to?: string): Doin
   const untold = inbound.filter((edge) => !told.has(pairOf(edge)));
   return grouped([...outbound, ...untold], (edge) => `${callerOf(edge)} ${targetOf(edge)}`)
     .map(([first, ...rest]) => {
-      const row = { from: callerOf(first), ...doing([first, ...rest]) };
+      const toIdentity = inbound.find(({ service }) => service === first.service)?.identity ?? '';
+      const row = { from: callerOf(first), toIdentity, ...doing([first, ...rest]) };
       if (first.direction === 'inbound') return row;
       return { ...row, denied: deniedOf(inbound.filter((edge) => pairOf(edge) === pairOf(first))) };
     })

@@ -361,7 +361,12 @@ fn outcome(matched: Matched<'_>, listener: &Listener, request: &Request) -> Outc
     match &route.action {
         Action::Forward { to } => {
             let mut path = Vec::new();
-            if !rewrite_path(&route.filters, &request.path, matched.prefix_len, &mut path) {
+            if !rewrite_path(
+                route.filters.rewrite_path.as_ref(),
+                &request.path,
+                matched.prefix_len,
+                &mut path,
+            ) {
                 path.extend_from_slice(&request.path);
             }
             if let Some(query) = &request.query {

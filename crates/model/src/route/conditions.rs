@@ -22,6 +22,11 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
+    /// Whether every request meets them.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.grpc && self.methods.is_empty() && self.headers.is_empty() && self.query.is_empty()
+    }
+
     #[inline]
     pub(super) fn hold(&self, request: &impl RequestView) -> bool {
         self.method_holds(request)

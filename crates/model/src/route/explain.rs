@@ -69,7 +69,7 @@ impl CompiledRoute {
     /// The first condition beside the path that does not hold, in words.
     fn why_not(&self, request: &impl RequestView) -> Option<String> {
         let matches = &self.route.matches;
-        let conditions = &self.conditions;
+        let conditions = self.conditions()?;
         if !conditions.method_holds(request) {
             return Some(format!("the method is not {}", matches.methods.join(" or ")));
         }

@@ -104,12 +104,15 @@ impl RouteIndex {
     pub fn compile(table: &RouteTable) -> Result<Self, Vec<Issue>> {
         let mut issues = Issues::default();
         let mut names = compiled::Names::of(table);
+        let mut clusters = compiled::ClusterNames::default();
         let mut index = Self {
             name: table.name.as_str().into(),
             hosts: HostMap::new(),
             paths: Vec::with_capacity(table.virtual_hosts.len()),
-            routes: Vec::with_capacity(table.virtual_hosts.iter().map(|host| host.routes.len()).sum()),
+            routes: Vec::new(),
         };
+        let count = table.virtual_hosts.iter().map(|host| host.routes.len()).sum();
+        let mut routes = Vec::with_capacity(count);
         let hosts_key = At::Root.key("virtualHosts");
         for (number, host) in table.virtual_hosts.iter().enumerate() {
             let at = hosts_key.index(number);
@@ -120,23 +123,25 @@ impl RouteIndex {
                 }
             }
             let routes_key = at.key("routes");
-            let first = index.routes.len();
+            let first = routes.len();
             for (position, route) in host.routes.iter().enumerate() {
                 let id = (first + position) as u32;
                 let name = names.name(host, route);
-                index.routes.push(Arc::new(CompiledRoute::new(
+                routes.push(CompiledRoute::new(
                     id,
                     number as u32,
                     name,
                     route,
+                    &mut clusters,
                     &routes_key.index(position),
                     &mut issues,
-                )));
+                ));
             }
-            index
-                .paths
-                .push(PathIndex::new(index.routes.get_mut(first..).unwrap_or_default()));
+            let of_host = routes.get_mut(first..).unwrap_or_default();
+            index.paths.push(PathIndex::new(of_host));
         }
+        // Only now, so that they lie side by side: ten thousand on few pages.
+        index.routes = routes.into_iter().map(Arc::new).collect();
         let issues = issues.into_vec();
         if issues.is_empty() { Ok(index) } else { Err(issues) }
     }

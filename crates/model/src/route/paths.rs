@@ -6,25 +6,30 @@
 
 use std::sync::Arc;
 
-use crate::hosts::{ByteMap, byte_map};
+use crate::hosts::{ByteKey, ByteMap, byte_map};
 
 use super::RequestView;
 use super::compiled::{CompiledRoute, PathPattern};
 use super::regexes::Regexes;
 use super::templates::TemplateTree;
 
-/// The routes of one virtual host.
+/// The routes of one virtual host, in one cache line: there may be ten thousand hosts.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct PathIndex {
     /// The root first; it stands for the empty path before the first `/`. Empty when no route is literal.
-    nodes: Vec<Node>,
-    templates: TemplateTree,
-    regexes: Regexes,
-    /// Routes without a path condition, the most specific first.
-    any: Box<[u32]>,
+    nodes: Box<[Node]>,
+    /// Lists of more than one route.
+    lists: Box<[Vec<u32>]>,
+    /// Routes without a path condition.
+    any: List,
+    templates: Option<Box<TemplateTree>>,
+    regexes: Option<Box<Regexes>>,
 }
 
+/// In one cache line.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 struct Node {
     children: Children,
     /// Bytes of the path down to here.
@@ -37,15 +42,22 @@ struct Node {
     below: List,
 }
 
-/// Mostly nothing or one.
-type List = Box<[u32]>;
+/// Routes, the most specific first.
+#[derive(Clone, Copy, Debug, Default)]
+enum List {
+    #[default]
+    Empty,
+    One([u32; 1]),
+    /// Which of [`PathIndex::lists`].
+    Several(u32),
+}
 
 #[derive(Debug, Default)]
 enum Children {
     #[default]
     None,
     One(Box<[u8]>, u32),
-    Many(ByteMap<u32>),
+    Many(Box<ByteMap<u32>>),
 }
 
 impl Children {
@@ -63,9 +75,9 @@ impl Children {
             Self::None => Self::One(segment.into(), child),
             Self::One(only, first) => {
                 let mut children = byte_map();
-                children.insert(only, first);
+                children.insert(ByteKey::from_slice(&only), first);
                 children.insert(segment.into(), child);
-                Self::Many(children)
+                Self::Many(Box::new(children))
             }
             Self::Many(mut children) => {
                 children.insert(segment.into(), child);
@@ -75,76 +87,74 @@ impl Children {
     }
 }
 
-fn push(list: &mut List, id: u32) {
-    let mut longer = std::mem::take(list).into_vec();
-    longer.push(id);
-    *list = longer.into();
+impl List {
+    fn push(&mut self, id: u32, lists: &mut Vec<Vec<u32>>) {
+        *self = match *self {
+            Self::Empty => Self::One([id]),
+            Self::One([first]) => {
+                lists.push(vec![first, id]);
+                Self::Several(lists.len() as u32 - 1)
+            }
+            Self::Several(at) => {
+                if let Some(list) = lists.get_mut(at as usize) {
+                    list.push(id);
+                }
+                Self::Several(at)
+            }
+        };
+    }
+
+    #[inline]
+    fn ids<'a>(&'a self, lists: &'a [Vec<u32>]) -> &'a [u32] {
+        match self {
+            Self::Empty => &[],
+            Self::One(only) => only,
+            Self::Several(at) => lists.get(*at as usize).map_or(&[], Vec::as_slice),
+        }
+    }
 }
 
 impl PathIndex {
     /// Indexes the routes of one virtual host, and gives each its rank.
-    pub(super) fn new(routes: &mut [Arc<CompiledRoute>]) -> Self {
+    pub(super) fn new(routes: &mut [CompiledRoute]) -> Self {
         let mut order: Vec<usize> = (0..routes.len()).collect();
-        order.sort_by_cached_key(|&position| routes.get(position).map(|route| route.order()));
+        order.sort_by_cached_key(|&position| routes.get(position).map(CompiledRoute::order));
         for (rank, &position) in order.iter().enumerate() {
-            // Nobody else holds a route while its table is compiled.
-            if let Some(route) = routes.get_mut(position).and_then(Arc::get_mut) {
+            if let Some(route) = routes.get_mut(position) {
                 route.rank = rank as u32;
             }
         }
-        let mut index = Self {
-            nodes: Vec::new(),
-            templates: TemplateTree::default(),
-            regexes: Regexes::default(),
-            any: Box::default(),
-        };
+        let mut nodes = Vec::new();
+        let mut lists = Vec::new();
+        let mut any = List::Empty;
+        let mut templates = TemplateTree::default();
         let mut regexes = Vec::new();
-        let mut any = Vec::new();
         for route in order.iter().filter_map(|&position| routes.get(position)) {
-            match &route.pattern {
-                PathPattern::Exact(path) => push(&mut index.node(path).exact, route.id),
+            let list = match &*route.pattern {
+                PathPattern::Exact(path) => &mut node(&mut nodes, path).exact,
                 PathPattern::Prefix(path) => match path.strip_suffix('/') {
-                    Some(path) => push(&mut index.node(path).below, route.id),
-                    None => push(&mut index.node(path).prefix, route.id),
+                    Some(path) => &mut node(&mut nodes, path).below,
+                    None => &mut node(&mut nodes, path).prefix,
                 },
-                PathPattern::Template(template) => index.templates.insert(template, route.id),
-                PathPattern::Regex(regex) => regexes.push((route.id, regex)),
-                PathPattern::None => any.push(route.id),
-            }
-        }
-        index.regexes = Regexes::new(&regexes);
-        index.any = any.into();
-        index.nodes.shrink_to_fit();
-        index
-    }
-
-    /// The node of a path, made when it is new.
-    fn node(&mut self, path: &str) -> &mut Node {
-        if self.nodes.is_empty() {
-            self.nodes.push(Node::default());
-        }
-        let mut at = 0;
-        let mut length = 0;
-        for segment in path.as_bytes().split(|&b| b == b'/').skip(1) {
-            length += 1 + segment.len();
-            let known = self.nodes.get(at).and_then(|node| node.children.get(segment));
-            at = match known {
-                Some(child) => child as usize,
-                None => {
-                    let child = self.nodes.len();
-                    if let Some(node) = self.nodes.get_mut(at) {
-                        node.children.insert(segment, child as u32);
-                    }
-                    self.nodes.push(Node {
-                        length: length as u32,
-                        up: at as u32,
-                        ..Node::default()
-                    });
-                    child
+                PathPattern::Template(template) => {
+                    templates.insert(template, route.id);
+                    continue;
                 }
+                PathPattern::Regex(regex) => {
+                    regexes.push((route.id, regex));
+                    continue;
+                }
+                PathPattern::None => &mut any,
             };
+            list.push(route.id, &mut lists);
         }
-        &mut self.nodes[at]
+        Self {
+            nodes: nodes.into(),
+            lists: lists.into(),
+            any,
+            templates: (!templates.is_empty()).then(|| Box::new(templates)),
+            regexes: (!regexes.is_empty()).then(|| Box::new(Regexes::new(&regexes))),
+        }
     }
 
     /// The most specific route that takes the request, and the length of its prefix.
@@ -155,8 +165,9 @@ impl PathIndex {
         request: &impl RequestView,
     ) -> Option<(&'a Arc<CompiledRoute>, usize)> {
         let path = request.path();
-        let first = |ids: &[u32]| {
-            ids.iter()
+        let first = |list: &List| {
+            list.ids(&self.lists)
+                .iter()
                 .filter_map(|&id| routes.get(id as usize))
                 .find(|route| route.takes(request))
         };
@@ -171,11 +182,9 @@ impl PathIndex {
         {
             return Some((route, 0));
         }
-        if let Some(route) = self
-            .templates
-            .find(routes, request)
-            .or_else(|| self.regexes.find(routes, request))
-        {
+        let templates = || self.templates.as_ref()?.find(routes, request);
+        let regexes = || self.regexes.as_ref()?.find(routes, request);
+        if let Some(route) = templates().or_else(regexes) {
             return Some((route, 0));
         }
         let mut next = deepest;
@@ -209,5 +218,47 @@ impl PathIndex {
             }
         }
         Some(node)
+    }
+}
+
+/// The node of a path, made when it is new.
+fn node<'a>(nodes: &'a mut Vec<Node>, path: &str) -> &'a mut Node {
+    if nodes.is_empty() {
+        nodes.push(Node::default());
+    }
+    let mut at = 0;
+    let mut length = 0;
+    for segment in path.as_bytes().split(|&b| b == b'/').skip(1) {
+        length += 1 + segment.len();
+        let known = nodes.get(at).and_then(|node| node.children.get(segment));
+        at = match known {
+            Some(child) => child as usize,
+            None => {
+                let child = nodes.len();
+                if let Some(node) = nodes.get_mut(at) {
+                    node.children.insert(segment, child as u32);
+                }
+                nodes.push(Node {
+                    length: length as u32,
+                    up: at as u32,
+                    ..Node::default()
+                });
+                child
+            }
+        };
+    }
+    &mut nodes[at]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_look_up_reads_is_a_cache_line_each() {
+        assert_eq!(size_of::<Node>(), 64);
+        assert_eq!(size_of::<PathIndex>(), 64);
+        // With the two counts of its `Arc`.
+        assert_eq!(std::mem::offset_of!(CompiledRoute, rank) + 16, 128);
     }
 }

@@ -375,7 +375,7 @@ proptest! {
         if let Some(matched) = index.find(&request) {
             prop_assert!(matched.prefix_len <= request.path.len());
             let mut out = Vec::new();
-            crate::filter::rewrite_path(&matched.route.route.filters, &request.path, matched.prefix_len, &mut out);
+            crate::filter::rewrite_path(matched.route.path_rewrite(), &request.path, matched.prefix_len, &mut out);
         }
         let redirect = Redirect { status: 302, scheme: Some("https".into()), host: None, path: None };
         let location = crate::filter::redirect_location(&redirect, "http", &request.host, &request.path, &request.query, 0);

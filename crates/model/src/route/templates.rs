@@ -152,6 +152,11 @@ struct Search<'a, 'r, R> {
 }
 
 impl TemplateTree {
+    /// Whether no route has a template.
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
     /// Adds a route. Routes come the most specific first.
     pub(super) fn insert(&mut self, template: &Template, id: u32) {
         if self.nodes.is_empty() {
@@ -183,9 +188,6 @@ impl TemplateTree {
         routes: &'a [Arc<CompiledRoute>],
         request: &impl RequestView,
     ) -> Option<&'a Arc<CompiledRoute>> {
-        if self.nodes.is_empty() {
-            return None;
-        }
         let mut search = Search {
             path: request.path(),
             routes,

@@ -392,7 +392,7 @@ fn clusters_are_drawn_by_weight() {
     let mut drawn = [0u32; 4];
     for step in 0..10_000_u64 {
         let random = step.wrapping_mul(u64::MAX / 10_000);
-        let picked = index.routes()[0].pick(random);
+        let picked = index.routes()[0].pick(|| random).unwrap();
         drawn[picked] += 1;
         assert!(std::ptr::eq(
             pick_cluster(&clusters, random).unwrap(),
@@ -405,7 +405,7 @@ fn clusters_are_drawn_by_weight() {
         "{drawn:?}"
     );
     for random in [0, u64::MAX] {
-        assert!((1..=2).contains(&index.routes()[0].pick(random)));
+        assert!((1..=2).contains(&index.routes()[0].pick(|| random).unwrap()));
     }
     assert!(pick_cluster(&[], 0).is_none());
 }

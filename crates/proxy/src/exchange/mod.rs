@@ -31,7 +31,7 @@ use mesh_model::errors::Reason;
 use mesh_model::filter::{redirect_location, rewrite_path};
 use mesh_model::policy::RuleId;
 use mesh_model::resources::Action;
-use mesh_model::route::{CompiledRoute, pick_cluster};
+use mesh_model::route::{CompiledRoute, Matched};
 use mesh_model::spiffe::SpiffeId;
 
 use crate::balance::EndpointState;
@@ -354,10 +354,7 @@ pub struct Forward {
 impl Forward {
     /// The cluster's name.
     pub fn cluster(&self) -> &str {
-        match &self.route.route.action {
-            Action::Forward { to } => to.get(self.choice).map_or("", |to| &to.cluster),
-            _ => "",
-        }
+        self.route.cluster(self.choice)
     }
 }
 
@@ -402,9 +399,19 @@ fn decide<N: Net, D: Downstream>(
     let Some(matched) = routes.index.find(&view) else {
         return (Step::Refuse(Reason::NoRoute, None), None);
     };
-    let route = Arc::clone(matched.route);
-    let step = match &route.route.action {
-        Action::Respond(_) => Step::Respond(Arc::clone(&route)),
+    let route = matched.route;
+    let step = match route.pick(|| cx.thread.random()) {
+        Some(choice) => forward(cx, down, &view, matched, choice, (rule, judgement)),
+        None => answer(cx, &view, matched),
+    };
+    (step, Some(Arc::clone(route)))
+}
+
+/// What a route says that forwards nothing.
+fn answer<N: Net>(cx: &Context<'_, N>, view: &View<'_>, matched: Matched<'_>) -> Step {
+    let route = matched.route;
+    match &route.route.action {
+        Action::Respond(_) => Step::Respond(Arc::clone(route)),
         Action::Redirect(to) => {
             let location = redirect_location(
                 to,
@@ -414,61 +421,64 @@ fn decide<N: Net, D: Downstream>(
                 view.query,
                 matched.prefix_len,
             );
-            Step::Redirect(Arc::clone(&route), location)
+            Step::Redirect(Arc::clone(route), location)
         }
-        Action::Forward { to } => {
-            let Some(cluster) = pick_cluster(to, cx.thread.random()) else {
-                return (Step::Refuse(Reason::ClusterUnknown, None), Some(route));
-            };
-            let hash = if route.route.hash_key.is_empty() {
-                None
-            } else {
-                route.hash_key(&view, cx.peer.ip)
-            };
-            let most_body = Some(cx.plan.resource.limits.request_body_bytes)
-                .filter(|most| *most > 0 && kind == RequestKind::Plain);
-            if matches!((most_body, down.length()), (Some(most), Length::Known(n)) if n > most) {
-                let listener = cx.thread.telemetry.listener(&cx.plan.label);
-                listener.limit_hit(Limit::RequestBodyBytes);
-                return (Step::Refuse(Reason::BodyTooLarge, None), Some(route));
-            }
-            let mut target = Vec::new();
-            let rewritten = rewrite_path(&route.route.filters, view.path, matched.prefix_len, &mut target);
-            let target = (rewritten || view.changed).then(|| {
-                if !rewritten {
-                    target.extend_from_slice(view.path);
-                }
-                if view.has_query {
-                    target.push(b'?');
-                    target.extend_from_slice(view.query);
-                }
-                target
-            });
-            let timeouts = &route.route.timeouts;
-            let span = timeouts.request.map_or(cx.plan.timeouts.request, |t| t.enabled());
-            let grpc = request.grpc_timeout();
-            let request_deadline =
-                after(cx.started, span).min(grpc.map_or(NEVER, |span| after(cx.started, Some(span))));
-            Step::Forward(Forward {
-                choice: to
-                    .iter()
-                    .position(|each| std::ptr::eq(each, cluster))
-                    .unwrap_or_default(),
-                target,
-                hash,
-                kind,
-                rule,
-                judgement,
-                most_body,
-                deadlines: Deadlines {
-                    request: request_deadline,
-                    stream_idle: timeouts
-                        .stream_idle
-                        .map_or(cx.plan.timeouts.stream_idle, |t| t.enabled()),
-                },
-                route: Arc::clone(&route),
-            })
+        Action::Forward { .. } => Step::Refuse(Reason::ClusterUnknown, None),
+    }
+}
+
+/// What is sent on, to which of a route's clusters, unless the body is too large. `judged` is by which rule of the policy,
+/// and when.
+fn forward<N: Net, D: Downstream>(
+    cx: &Context<'_, N>,
+    down: &D,
+    view: &View<'_>,
+    matched: Matched<'_>,
+    choice: usize,
+    (rule, judgement): (Option<RuleId>, u64),
+) -> Step {
+    let request = down.request();
+    let kind = request.kind();
+    let route = matched.route;
+    let hash = route.hash_key(view, cx.peer.ip);
+    let most_body = Some(cx.plan.resource.limits.request_body_bytes)
+        .filter(|most| *most > 0 && kind == RequestKind::Plain);
+    if matches!((most_body, down.length()), (Some(most), Length::Known(n)) if n > most) {
+        let listener = cx.thread.telemetry.listener(&cx.plan.label);
+        listener.limit_hit(Limit::RequestBodyBytes);
+        return Step::Refuse(Reason::BodyTooLarge, None);
+    }
+    let mut target = Vec::new();
+    let rewritten = rewrite_path(route.path_rewrite(), view.path, matched.prefix_len, &mut target);
+    let target = (rewritten || view.changed).then(|| {
+        if !rewritten {
+            target.extend_from_slice(view.path);
         }
-    };
-    (step, Some(route))
+        if view.has_query {
+            target.push(b'?');
+            target.extend_from_slice(view.query);
+        }
+        target
+    });
+    let timeouts = &route.timeouts;
+    let span = timeouts.request.map_or(cx.plan.timeouts.request, |t| t.enabled());
+    let grpc = request.grpc_timeout();
+    let request_deadline =
+        after(cx.started, span).min(grpc.map_or(NEVER, |span| after(cx.started, Some(span))));
+    Step::Forward(Forward {
+        choice,
+        target,
+        hash,
+        kind,
+        rule,
+        judgement,
+        most_body,
+        deadlines: Deadlines {
+            request: request_deadline,
+            stream_idle: timeouts
+                .stream_idle
+                .map_or(cx.plan.timeouts.stream_idle, |t| t.enabled()),
+        },
+        route: Arc::clone(route),
+    })
 }

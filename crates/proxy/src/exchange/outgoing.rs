@@ -26,7 +26,7 @@ impl Parts {
         forward: &Forward,
         request: RequestRef<'_>,
     ) -> Self {
-        let host = match forward.route.route.filters.host {
+        let host = match forward.route.host_rewrite() {
             HostRewrite::Upstream => Some(upstream_name(plan, endpoint)),
             HostRewrite::Keep | HostRewrite::Set(_) => None,
         };
@@ -51,7 +51,7 @@ impl Parts {
         request: RequestRef<'a>,
         length: Length,
     ) -> Outgoing<'a> {
-        let authority = match &forward.route.route.filters.host {
+        let authority = match forward.route.host_rewrite() {
             HostRewrite::Keep => request.authority(),
             HostRewrite::Set(host) => host.as_bytes(),
             HostRewrite::Upstream => self.host.as_deref().unwrap_or_default().as_bytes(),

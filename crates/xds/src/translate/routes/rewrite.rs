@@ -210,7 +210,7 @@ mod tests {
             };
             let filters = Filters { rewrite_path: Some(rewrite_path), ..Filters::default() };
             let mut expected = Vec::new();
-            filter::rewrite_path(&filters, below.as_bytes(), prefix.trim_end_matches('/').len(), &mut expected);
+            filter::rewrite_path(filters.rewrite_path.as_ref(), below.as_bytes(), prefix.trim_end_matches('/').len(), &mut expected);
             prop_assert_eq!(applied(&form, &prefix, &below), String::from_utf8(expected).unwrap());
         }
     }
