@@ -3,13 +3,13 @@
 //! A [`Batch`] is validated as the data plane will, encoded for the wire, and goes live whole; streams are told that
 //! there is another catalogue. What a batch costs follows what it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use mesh_model::issue::{Issue, IssueCode};
 use mesh_model::resources::{Address, Listener, Resources};
 use mesh_model::validate::validate;
-use mesh_store::{Batch as Change, Names, Store};
+use mesh_store::{Batch as Change, Names, Snapshot, Store};
 use mesh_xds::kind::Kind;
 use mesh_xds::server::Catalogue;
 use mesh_xds::translate::{Refusal, ServiceListener, Translate, TrustRoots, WorkloadListener};
@@ -25,7 +25,8 @@ const INBOUND: &str = "inbound";
 /// Everything that is served.
 pub(crate) struct Served {
     store: Store,
-    services: BTreeMap<String, Service>,
+    /// The route table of each.
+    services: BTreeMap<String, String>,
     catalogue: Catalogue,
     live: watch::Sender<Arc<Catalogue>>,
 }
@@ -101,24 +102,14 @@ impl Served {
                 ..Resources::default()
             },
             delete: Names {
-                route_tables: delete.route_tables,
+                route_tables: delete.route_tables.clone(),
                 clusters: delete.clusters,
                 endpoints: delete.endpoints,
                 ..Names::default()
             },
         });
         let staged = staged.map_err(|found| issues.extend(found)).ok();
-        let mut services = self.services.clone();
-        for name in &delete.services {
-            services.remove(name);
-        }
-        let places: BTreeMap<_, _> = upsert
-            .services
-            .iter()
-            .enumerate()
-            .map(|(at, service)| (service.name.clone(), at))
-            .collect();
-        for (at, service) in upsert.services.into_iter().enumerate() {
+        for (at, service) in upsert.services.iter().enumerate() {
             if let Err(message) = check_name(&service.name) {
                 issues.push(issue("services", at, "name", IssueCode::BadName, message));
             }
@@ -127,25 +118,10 @@ impl Served {
                 route_table: service.route_table.clone(),
             };
             keep(next.put(&service.name, &listener), "services", at, &mut issues);
-            services.insert(service.name.clone(), service);
         }
         if let Some(staged) = &staged {
-            let tables = &staged.snapshot().route_tables;
-            let lost = services
-                .values()
-                .filter(|service| !tables.contains_key(service.route_table.as_str()));
-            for service in lost {
-                // One that was there before loses its table by what is deleted.
-                let at = places.get(&service.name).copied().unwrap_or_default();
-                let message = format!("`{}` has no route table `{}`", service.name, service.route_table);
-                issues.push(issue(
-                    "services",
-                    at,
-                    "routeTable",
-                    IssueCode::UnknownReference,
-                    message,
-                ));
-            }
+            let gone = (&*delete.services, &*delete.route_tables);
+            issues.extend(self.without_table(staged.snapshot(), &upsert.services, gone));
         }
         for (at, workload) in upsert.workloads.into_iter().enumerate() {
             issues.extend(check_policies(at, &workload));
@@ -159,13 +135,52 @@ impl Served {
         match staged {
             Some(staged) if issues.is_empty() => {
                 self.store.commit(staged);
-                self.services = services;
+                for name in &delete.services {
+                    self.services.remove(name);
+                }
+                let named = upsert.services.into_iter();
+                self.services
+                    .extend(named.map(|service| (service.name, service.route_table)));
                 self.catalogue = next;
                 self.live.send_replace(Arc::new(self.catalogue.clone()));
                 Ok(())
             }
             _ => Err(issues),
         }
+    }
+
+    /// Services that have no route table: of the new ones, and where tables go, of those that stay.
+    fn without_table(
+        &self,
+        next: &Snapshot,
+        upserted: &[Service],
+        (services, tables): (&[String], &[String]),
+    ) -> Vec<Issue> {
+        let lost = |at: usize, name: &str, table: &str| {
+            let message = format!("`{name}` has no route table `{table}`");
+            issue("services", at, "routeTable", IssueCode::UnknownReference, message)
+        };
+        let has = |table: &str| next.route_tables.contains_key(table);
+        let of_new = upserted
+            .iter()
+            .enumerate()
+            .filter(|(_, service)| !has(&service.route_table))
+            .map(|(at, service)| lost(at, &service.name, &service.route_table));
+        let gone: HashSet<&String> = tables.iter().filter(|table| !has(table)).collect();
+        if gone.is_empty() {
+            return of_new.collect();
+        }
+        let others: HashSet<&String> = upserted
+            .iter()
+            .map(|service| &service.name)
+            .chain(services)
+            .collect();
+        let of_old = self
+            .services
+            .iter()
+            .filter(|(name, table)| gone.contains(table) && !others.contains(name))
+            .map(|(name, table)| lost(0, name, table));
+        of_new.chain(of_old).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::kind::Kind;
 use crate::translate::{Refusal, Translate};
 use crate::wire;
 
-type ByName = BTreeMap<String, Arc<wire::Resource>>;
+pub(super) type ByName = BTreeMap<Arc<str>, Arc<wire::Resource>>;
 
 /// Encoded resources. A clone shares them.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ impl Catalogue {
             resource: Some(any),
             name: name.to_owned(),
         };
-        Arc::make_mut(self.of_mut(T::KIND)).insert(name.to_owned(), Arc::new(resource));
+        Arc::make_mut(self.of_mut(T::KIND)).insert(name.into(), Arc::new(resource));
         Ok(())
     }
 

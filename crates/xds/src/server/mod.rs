@@ -168,7 +168,10 @@ impl Stream {
         let mut response = empty(kind);
         let mut bytes = 0;
         let all = resources.values().filter(|_| of_kind.all);
-        let named = of_kind.names.iter().filter_map(|name| resources.get(name));
+        let named = of_kind
+            .names
+            .iter()
+            .filter_map(|name| resources.get(name.as_str()));
         // Who asks for all has its names among them.
         let named = named.filter(|_| !of_kind.all);
         for resource in all.chain(named) {
@@ -196,12 +199,12 @@ impl Stream {
         let mut gone = BTreeSet::new();
         // What it has and is no more, and what it asked for and never was.
         for (name, told) in &of_kind.told {
-            if told.is_some() && !resources.contains_key(name) {
+            if told.is_some() && !resources.contains_key(name.as_str()) {
                 gone.insert(name.clone());
             }
         }
         for name in &of_kind.names {
-            if !of_kind.told.contains_key(name) && !resources.contains_key(name) {
+            if !of_kind.told.contains_key(name) && !resources.contains_key(name.as_str()) {
                 gone.insert(name.clone());
             }
         }

@@ -13,12 +13,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::catalogue::content_hash;
+use super::catalogue::{ByName, content_hash};
 use super::{ALL, Catalogue, MAX_NAMES, Refused, TooManyNames, shortened};
 use crate::kind::Kind;
 use crate::wire::{self, DiscoveryRequest, DiscoveryResponse};
-
-type ByName = BTreeMap<String, Arc<wire::Resource>>;
 
 /// A subscriber of states of the world, as the server sees it.
 #[derive(Debug, Default)]
@@ -111,7 +109,7 @@ impl WholeStream {
         self.kinds.iter().flat_map(|(kind, of_kind)| {
             let names = of_kind.refused.iter().flat_map(|refused| {
                 let names = of_kind.told.keys();
-                names.map(move |name| (name.as_str(), refused))
+                names.map(move |name| (&**name, refused))
             });
             names.map(|(name, refused)| (*kind, name, refused))
         })
@@ -131,9 +129,9 @@ impl Subscription {
             return all;
         }
         let named = self.names.iter().filter_map(|name| {
-            let held = || self.told.get(name).filter(|_| keeps && kind.is_whole());
-            let resource = resources.get(name).or_else(held)?;
-            Some((name.clone(), Arc::clone(resource)))
+            let held = || self.told.get(name.as_str()).filter(|_| keeps && kind.is_whole());
+            let resource = resources.get(name.as_str()).or_else(held)?;
+            Some((name.as_str().into(), Arc::clone(resource)))
         });
         named.collect()
     }
@@ -144,11 +142,11 @@ impl Subscription {
         if self.is_asked {
             return says(kind.is_whole());
         }
-        let known = |(name, resource): (&String, &Arc<wire::Resource>)| {
+        let known = |(name, resource): (&Arc<str>, &Arc<wire::Resource>)| {
             let told = self.told.get(name);
             told.is_some_and(|told| told.version == resource.version)
         };
-        let wants = |name: &&String| self.all || self.names.contains(*name);
+        let wants = |name: &&Arc<str>| self.all || self.names.contains(&***name);
         let mut told = self.told.keys().filter(wants);
         let is_less = kind.is_whole() && told.any(|name| !resources.contains_key(name));
         is_less || !resources.iter().all(known)
