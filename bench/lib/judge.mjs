@@ -44,7 +44,7 @@ function describe({ id, label, line, values, rounds, failed }) {
     ? spread(ratios.filter((each) => Number.isFinite(each) && each >= 0))
     : undefined;
   const detail = {};
-  for (const name of ['user', 'system', 'rate', 'failed', 'rss', 'p999', 'control']) {
+  for (const name of ['user', 'system', 'rate', 'failed', 'rss', 'p999', 'control', 'longest']) {
     if (name === line.figure) continue;
     const more = spread(rounds.map((round) => round[id]?.[name]).filter(Number.isFinite));
     if (more) detail[name] = more.median;

@@ -14,12 +14,13 @@ const range = ({ median, min, max }) => `${digits(median)} (${digits(min)}-${dig
 function cells(line, figure) {
   if (figure.failed) return [figure.label, `failed: ${figure.failed}`, '', ''];
   if (!figure.value) return [figure.label, 'not measured', '', ''];
-  const { user, system, rate, failed, control } = figure.detail;
+  const { user, system, rate, failed, control, longest } = figure.detail;
   const more = [];
   if (line.unit === 'us' && user !== undefined) more.push(`${digits(user)} user + ${digits(system)} system`);
   if (rate !== undefined)
     more.push(line.unit === 's/GB' ? `${digits(rate)} GB/s` : `${rate.toFixed(0)} requests/s`);
   if (failed !== undefined) more.push(`${digits(failed)} of them fail`);
+  if (longest !== undefined) more.push(`longest ${digits(longest)} ms`);
   if (control !== undefined) more.push(`control plane ${digits(control)} MB`);
   if (figure.byName) more.push(figure.byName);
   if (line.row.endsWith('handshake') && figure.tls) more.push(figure.tls.group);
