@@ -32,6 +32,7 @@ import { identityOf } from '../mesh/names.js';
 import { identityFor } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
 import { REGISTERED, sourcesOf } from './sources.js';
+import { IssuerFiles } from './issuer-files.js';
 import { Shared } from './shared.js';
 import { StateFolder } from './state.js';
 import {
@@ -65,6 +66,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   #directory: Directory | undefined;
   #state: StateFolder | undefined;
   #shared: Shared | undefined;
+  #issuerFiles: IssuerFiles | undefined;
   #control: ControlPlane | undefined;
   /** What was told of services whose addresses are not written, by cluster. */
   #endpoints = new Map<string, string>();
@@ -138,11 +140,13 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     });
     this.#directory = directory;
     directory.apply(sourcesOf(this.#mesh, this.#registry, this.#options.discovery ?? {}));
-    const issuer = this.#options.issuer ?? (await this.#share());
+    const given = this.#options.issuer ?? (await this.#ownIssuer());
+    const issuer = await this.#share(given);
     await directory.spoken(SETTLE_MS);
     this.#throwIfClosed();
     await this.#serve(listed(listen), issuer);
     this.#shared?.follow(this.#registry);
+    this.#issuerFiles?.follow();
     const { addresses } = this.#running();
     this.emit('listening', addresses);
     return addresses;
@@ -157,18 +161,33 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     }
   }
 
-  /** The issuer that several control planes share. */
-  async #share(): Promise<IssuerPem | undefined> {
+  #renewed(issuer: IssuerPem): void {
+    void this.#serveAgain(issuer).catch((error: unknown) => this.#trouble(error));
+  }
+
+  /** The issuer of the operator's, where the mesh file names its files. */
+  async #ownIssuer(): Promise<IssuerPem | undefined> {
+    const { issuer } = this.#mesh.settings;
+    if (!issuer) return undefined;
+    this.#issuerFiles = new IssuerFiles(issuer, {
+      renewed: (now) => this.#renewed(now),
+      failed: (error) => this.#trouble(error),
+    });
+    return this.#issuerFiles.issuer();
+  }
+
+  /** What several control planes share, the issuer too unless it is given. */
+  async #share(given: IssuerPem | undefined): Promise<IssuerPem | undefined> {
     const { settings } = this.#mesh;
-    if (!settings.shared) return undefined;
+    if (!settings.shared) return given;
     this.#shared = new Shared(settings.shared, this.#core.start, settings, {
       tell: (event) => this.emit('source', event),
-      renewed: (issuer) => void this.#serveAgain(issuer).catch((error: unknown) => this.#trouble(error)),
+      renewed: (issuer) => this.#renewed(issuer),
       revoked: (whom) => this.#attempt(() => this.#control?.revoke(whom)),
       allowed: (whom) => this.#attempt(() => void this.#control?.allow(whom)),
       failed: (error) => this.#trouble(error),
     });
-    return this.#shared.issuer();
+    return given ?? this.#shared.issuer();
   }
 
   /** With another issuer. Sidecars find it again within moments. */
@@ -367,6 +386,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const directory = this.#directory;
     // Before sidecars are cut off: their going is this one's end and not theirs.
     if (directory) await this.#state?.close(() => directory.snapshot());
+    this.#issuerFiles?.close();
     await this.#shared?.close();
     this.#registry.close();
     await directory?.close();

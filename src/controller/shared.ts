@@ -69,7 +69,7 @@ export class Shared {
     this.#tokens = new SharedTokens(`${options.etcd.prefix}tokens/`, this.#end.signal);
   }
 
-  /** The issuer of all. Waits for etcd for a while. */
+  /** The issuer of all, where it is not the operator's. Waits for etcd for a while. */
   async issuer(): Promise<IssuerPem> {
     const end = performance.now() + START_MS;
     for (let turn = 0; ; turn += 1) {
@@ -116,6 +116,7 @@ export class Shared {
       { ...this.#options.etcd, prefix: `${this.#options.etcd.prefix}denied/` },
       this.#events,
     );
+    if (!this.#made) return;
     this.#timer = setInterval(
       () => void this.look().catch((error: unknown) => this.#events.failed(error)),
       LOOK_MS,
@@ -193,10 +194,10 @@ export class Shared {
    * @throws {EtcdError} etcd does not answer
    */
   async look(): Promise<void> {
-    const vault = await this.#vault(0);
-    await vault.renew((before) => makeIssuer(this.#start, this.#settings, before));
     const known = this.#made;
     if (!known) return;
+    const vault = await this.#vault(0);
+    await vault.renew((before) => makeIssuer(this.#start, this.#settings, before));
     // An etcd that lost what it had gets it back: with another root no sidecar would believe us.
     const now = await vault.issuer(() => Promise.resolve(known));
     const { issuer } = now;
@@ -212,7 +213,7 @@ export class Shared {
   }
 
   async #vault(turn: number): Promise<Vault> {
-    const { etcd, keyFile } = this.#options;
+    const { etcd, keyFile = '' } = this.#options;
     const access = await accessTo(turn, etcd, this.#end.signal);
     return new Vault(access, `${etcd.prefix}authority`, await readKey(keyFile), this.#end.signal);
   }

@@ -33,6 +33,16 @@ export function checkMesh(config: MeshConfig): RawIssue[] {
         ]
       : []),
     ...emptyIssues(['mesh', 'shared', 'etcd', 'endpoints'], mesh?.shared?.etcd.endpoints),
+    ...(mesh?.shared && mesh.shared.keyFile === undefined && mesh.certificates?.issuer === undefined
+      ? [
+          issue(
+            ['mesh', 'shared'],
+            'missing',
+            'nothing encrypts the issuer that is shared',
+            'write keyFile, or certificates with an issuer of yours',
+          ),
+        ]
+      : []),
     ...Object.entries(services).flatMap(([name, service]) => serviceIssues(name, service)),
     ...Object.entries(routes).flatMap(([key, list]) => routeIssues(key, list, known)),
     ...policies.flatMap((policy, index) => policyIssues(policy, ['policies', index], config, known)),

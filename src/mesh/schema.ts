@@ -190,13 +190,24 @@ const settings = part('MeshSettings', 'What holds for all services.', {
   certificates: may(
     part('Certificates', 'Certificates of the copies.', {
       ttl: may(duration(), 'How long each is valid, 1 minute at least.', { default: '24h' }),
+      issuer: may(
+        part('Issuer', 'An issuer of yours, in files that are looked at again each minute.', {
+          chain: must(text(name), 'PEM: its certificate, and those up to the root, without it.'),
+          key: must(text(name), 'PEM: its key.'),
+          roots: must(text(name), 'PEM: the roots to trust. Their keys may be off-line.'),
+        }),
+        'Who signs. Default: an issuer and a root that are made at the first start.',
+      ),
     }),
     'How they are signed.',
   ),
   shared: may(
     part('Shared', 'What several control planes share, so that each answers the same.', {
       etcd: must(etcd, 'Where. Below the prefix are the issuer, encrypted, and the sidecars of each.'),
-      keyFile: must(text(name), 'A file with at least 32 letters, the same for all: `openssl rand -hex 32`.'),
+      keyFile: may(
+        text(name),
+        'A file with at least 32 letters, the same for all: `openssl rand -hex 32`. Needed unless `certificates` has an `issuer`.',
+      ),
     }),
     'For `mesh control`, several times over one etcd.',
   ),

@@ -69,8 +69,15 @@ export interface Service {
 /** What several control planes share. */
 export interface SharedPlan {
   readonly etcd: EtcdOptions;
-  /** The file with the operator's key, which etcd must not know. */
-  readonly keyFile: string;
+  /** The file with the operator's key, which etcd must not know; absent where the issuer is the operator's. */
+  readonly keyFile?: string;
+}
+
+/** The PEM files of an issuer of the operator's. */
+export interface IssuerPlan {
+  readonly chain: string;
+  readonly key: string;
+  readonly roots: string;
 }
 
 /** What holds for all services. */
@@ -78,6 +85,7 @@ export interface MeshSettings extends MeshNames {
   readonly shared?: SharedPlan;
   readonly defaultPolicy: 'allow' | 'allowAuthenticated' | 'deny';
   readonly certificateTtlMs: number;
+  readonly issuer?: IssuerPlan;
   readonly knownServicesOnly: boolean;
 }
 
@@ -95,7 +103,17 @@ export function settingsOf({ mesh = {} }: MeshConfig, folder?: string): MeshSett
     certificateTtlMs: (ttl === undefined ? undefined : durationMs(ttl)) ?? DEFAULT_TTL_MS,
     knownServicesOnly,
     ...(shared && {
-      shared: { etcd: etcdOf(shared.etcd, folder), keyFile: pathFrom(folder, shared.keyFile) },
+      shared: {
+        etcd: etcdOf(shared.etcd, folder),
+        ...(shared.keyFile !== undefined && { keyFile: pathFrom(folder, shared.keyFile) }),
+      },
+    }),
+    ...(certificates?.issuer && {
+      issuer: {
+        chain: pathFrom(folder, certificates.issuer.chain),
+        key: pathFrom(folder, certificates.issuer.key),
+        roots: pathFrom(folder, certificates.issuer.roots),
+      },
     }),
   };
 }

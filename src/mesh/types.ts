@@ -36,14 +36,26 @@ export interface MeshSettingsConfig {
 export interface CertificatesConfig {
   /** How long each is valid, 1 minute at least. Default: 24h. */
   ttl?: string;
+  /** Who signs. Default: an issuer and a root that are made at the first start. */
+  issuer?: IssuerConfig;
+}
+
+/** An issuer of yours, in files that are looked at again each minute. */
+export interface IssuerConfig {
+  /** PEM: its certificate, and those up to the root, without it. */
+  chain: string;
+  /** PEM: its key. */
+  key: string;
+  /** PEM: the roots to trust. Their keys may be off-line. */
+  roots: string;
 }
 
 /** What several control planes share, so that each answers the same. */
 export interface SharedConfig {
   /** Where. Below the prefix are the issuer, encrypted, and the sidecars of each. */
   etcd: EtcdConfig;
-  /** A file with at least 32 letters, the same for all: `openssl rand -hex 32`. */
-  keyFile: string;
+  /** A file with at least 32 letters, the same for all: `openssl rand -hex 32`. Needed unless `certificates` has an `issuer`. */
+  keyFile?: string;
 }
 
 /** Endpoints in etcd: the value of each key is an address, or an endpoint in JSON. */

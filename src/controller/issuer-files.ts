@@ -1,0 +1,74 @@
+/** An issuer of the operator's, whose root may be kept off-line: three files, which may be replaced while it runs. */
+
+import { readFile } from 'node:fs/promises';
+import { StateError } from '../errors.js';
+import type { IssuerPlan } from '../mesh/services.js';
+import type { IssuerPem } from './vault.js';
+
+/** How often it is looked whether the files are others: an issuer lives for months. */
+const LOOK_MS = 60_000;
+
+/** Who is told. */
+export interface IssuerEvents {
+  renewed(issuer: IssuerPem): void;
+  failed(error: unknown): void;
+}
+
+/** The files of an issuer. */
+export class IssuerFiles {
+  readonly #plan: IssuerPlan;
+  readonly #events: IssuerEvents;
+  #known: IssuerPem | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(plan: IssuerPlan, events: IssuerEvents) {
+    this.#plan = plan;
+    this.#events = events;
+  }
+
+  /**
+   * What is in the files now.
+   *
+   * @throws {StateError} one of them can't be read
+   */
+  async issuer(): Promise<IssuerPem> {
+    const { chain, key, roots } = this.#plan;
+    this.#known = {
+      chain: await read('chain', chain),
+      key: await read('key', key),
+      roots: await read('roots', roots),
+    };
+    return this.#known;
+  }
+
+  /** Looks at them again and again. */
+  follow(): void {
+    this.#timer = setInterval(() => void this.look(), LOOK_MS);
+    this.#timer.unref();
+  }
+
+  /** Looks whether the chain is another one; by itself each minute. */
+  async look(): Promise<void> {
+    const known = this.#known;
+    try {
+      const now = await this.issuer();
+      if (now.chain !== known?.chain) this.#events.renewed(now);
+    } catch (error) {
+      this.#events.failed(error);
+    }
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+  }
+}
+
+async function read(what: keyof IssuerPlan, file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'there is no such file' : message;
+    throw new StateError(`mesh.certificates.issuer.${what}: ${file}: ${why}`);
+  }
+}
