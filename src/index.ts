@@ -45,6 +45,11 @@ export function validateResources(json: string): readonly ResourceIssue[] {
   return JSON.parse(native().validate(json)) as ResourceIssue[];
 }
 
+/** The same, what is wrong with the files that they name included: certificates, keys, roots. Reads them at once. */
+export function checkResources(json: string): readonly ResourceIssue[] {
+  return JSON.parse(native().check(json)) as ResourceIssue[];
+}
+
 /**
  * Which listener, route and cluster a request would take, and if none, why.
  *

@@ -63,6 +63,7 @@ export interface Native {
   /** `told` takes what happens: JSON, see `mesh/control-plane.ts`. */
   NativeController: new (settings: string, told: (event: string) => void) => NativeController;
   validate(resources: string): string;
+  check(resources: string): string;
   decide(resources: string, request: string): string;
   version(): string;
 }

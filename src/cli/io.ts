@@ -21,6 +21,8 @@ export interface Core {
   readonly createProxy: CreateProxy;
   /** Everything that is wrong with resources in JSON; nothing when they are right. */
   validateResources(json: string): readonly ResourceIssue[];
+  /** The same, what is wrong with the files that they name included. */
+  checkResources(json: string): readonly ResourceIssue[];
   /** Which way a request takes through resources in JSON. */
   routeRequest(json: string, request: DescribedRequest): Decision;
 }

@@ -159,6 +159,9 @@ function render(rows: readonly Doing[], world: World): string {
   return table(withFrom ? ['from', ...header, 'identity of to'] : header, cells, world.stdout, world.env);
 }
 
+/** `type.googleapis.com/envoy.config.cluster.v3.Cluster`: what stands last. */
+const kindOf = (resource: string): string => resource.split('.').at(-1) ?? resource;
+
 function describe(sidecar: SidecarStatus, atMs: number): string {
   const seconds = (span: number): string => `${Math.round(span / 1000)} s`;
   const { certificateNotAfterMs: ends, telemetryAtMs } = sidecar;
@@ -170,7 +173,13 @@ function describe(sidecar: SidecarStatus, atMs: number): string {
     ['process', String(sidecar.pid)],
     ['connected for', seconds(atMs - sidecar.sinceMs)],
     ['certificate ends in', ends === null ? '-' : seconds(ends - atMs)],
+    ['serial number', sidecar.certificateSerial ?? '-'],
     ['last report', telemetryAtMs === null ? '-' : `${seconds(atMs - telemetryAtMs)} ago`],
+    ['has', sidecar.has.length === 0 ? 'nothing' : ''],
+    ...sidecar.has.map(({ resource, count, changedAtMs }) => [
+      `  ${kindOf(resource)}`,
+      `${count}, changed ${seconds(atMs - changedAtMs)} ago`,
+    ]),
     ['refused', sidecar.nacks.length === 0 ? 'nothing' : ''],
     ...sidecar.nacks.map(({ name, reason }) => [`  ${name}`, reason]),
   ];

@@ -42,10 +42,10 @@ Examples:
 
 async function run(world: World, options: RunOptions): Promise<ExitCode> {
   const loaded = await load(options);
-  const { createProxy, validateResources } = await world.loadCore();
+  const { createProxy, checkResources } = await world.loadCore();
   const teller = new Teller(world, options.output);
   if (options.check) {
-    const issues = validateResources(loaded.toJson());
+    const issues = checkResources(loaded.toJson());
     if (issues.length > 0) throw loaded.explain(issues);
     teller.event('valid', {}, 'the configuration is valid');
     return ExitCode.ok;

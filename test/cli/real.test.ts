@@ -1,6 +1,6 @@
 // Does the command do for a user what its help says, with the real core and real traffic?
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../support/files.js';
@@ -136,6 +136,23 @@ test('mesh compile makes what mesh-sidecar runs', async (t) => {
   writeFileSync(resources, await must(process.execPath, [main, 'compile', file], { env }));
   t.regex(readFileSync(resources, 'utf8'), /^\{\n {2}"listeners"/);
   await must(sidecarFile(), ['--config', resources, '--check'], { env });
+});
+
+test('mesh run --check looks at the files too, and makes none', async (t) => {
+  const folder = temporaryFolder(t);
+  const file = join(folder, 'mesh.yaml');
+  const listener = {
+    address: ':0',
+    to: '127.0.0.1:1',
+    tls: { certificate: 'missing.crt', key: 'missing.key' },
+    accessLog: { path: 'access.log' },
+  };
+  writeFileSync(file, JSON.stringify({ listeners: [listener] }));
+  const args = [main, 'run', '-c', file, '--check'];
+  const { code, stderr } = await run(process.execPath, args, { env: cleanEnvironment() });
+  t.is(code, 64);
+  t.regex(stderr, /mesh\.yaml:1:\d+: error: .*missing\.crt/);
+  t.deepEqual(readdirSync(folder), ['mesh.yaml']);
 });
 
 for (const command of ['', 'run', 'validate', 'compile', 'stats', 'version']) {

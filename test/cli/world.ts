@@ -62,7 +62,12 @@ export class FakeWorld implements World {
       return proxy as unknown as MeshProxy;
     };
     const routeRequest: Core['routeRequest'] = () => ({ outcome: { kind: 'unclear', message: 'no core' } });
-    return Promise.resolve({ createProxy, validateResources: () => this.issues, routeRequest });
+    return Promise.resolve({
+      createProxy,
+      validateResources: () => this.issues,
+      checkResources: () => this.issues,
+      routeRequest,
+    });
   }
 
   loadControlPlane(): ReturnType<World['loadControlPlane']> {

@@ -23,6 +23,7 @@ function sidecar(name: string, more: Partial<Sidecar> = {}): Sidecar {
     certificateSerial: null,
     telemetryAtMs: null,
     nacks: [],
+    has: [],
     ...more,
   };
 }

@@ -39,6 +39,7 @@ export function sidecar(more: Partial<SidecarStatus>): SidecarStatus {
     certificateLifeMs: null,
     telemetryAtMs: 0,
     nacks: [],
+    has: [],
     ...more,
   };
 }

@@ -54,13 +54,27 @@ test('docs/mesh.md: services call each other, tools tell of it, and SIGKILL leav
   });
   t.like(basket, { to: 'basket.default:3000', requests: 1, successRate: 1, mtls: 1 });
   const [edge] = await mesh<Doing[]>('edges', '--from', 'web');
-  t.like(edge, { from: 'spiffe://mesh.local/ns/default/sa/web', to: 'basket.default:3000' });
+  const idOf = (service: string): string => `spiffe://mesh.local/ns/default/sa/${service}`;
+  t.like(edge, { from: idOf('web'), to: 'basket.default:3000', toIdentity: idOf('basket') });
   t.deepEqual(
     (await mesh<Finding[]>('check')).map(({ level }) => level),
     ['ok', 'note'],
   );
   const { certificateLifeMs, ...about } = await mesh<SidecarStatus>('config', 'basket-1');
   t.like(about, { phase: 'ready', nacks: [] });
+  // The roots, who may call it, and both services, which it has an address for.
+  const has = new Map(about.has.map((held) => [held.resource.split('.').at(-1), held.count]));
+  t.deepEqual(Object.fromEntries(has), {
+    Secret: 1,
+    Listener: 3,
+    RouteConfiguration: 2,
+    Cluster: 2,
+    ClusterLoadAssignment: 2,
+  });
+  t.true(about.has.every(({ changedAtMs }) => changedAtMs > 0 && changedAtMs <= Date.now()));
+  const told = await must(process.execPath, [MESH, 'config', 'basket-1'], options);
+  t.regex(told, /^serial number: [0-9a-f]+$/m);
+  t.regex(told, /^ {2}Listener: 3, changed \d+ s ago$/m);
   // This control plane signed it, for a day.
   t.is(Math.round((certificateLifeMs ?? 0) / 3_600_000), 24);
 

@@ -318,6 +318,13 @@ pub fn validate(resources: String) -> String {
     mesh_model::validate::validate_json(&resources)
 }
 
+/// The same, what is wrong with the files that they name included. Nothing listens, and no log is opened.
+#[napi(catch_unwind)]
+pub fn check(resources: String) -> String {
+    let checked = mesh_model::validate::read(&resources).and_then(mesh_proxy::compile::check);
+    json!(checked.err().unwrap_or_default()).to_string()
+}
+
 /// Which listener, route and cluster a request (JSON) would take, as JSON.
 #[napi(catch_unwind)]
 pub fn decide(resources: String, request: String) -> String {

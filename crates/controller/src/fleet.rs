@@ -51,6 +51,18 @@ pub struct Nack {
     pub reason: String,
 }
 
+/// What a sidecar has of one kind of resources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// The type URL.
+    pub resource: String,
+    /// How many.
+    pub count: usize,
+    /// When it accepted the last ones, in milliseconds since 1970.
+    pub changed_at_ms: u64,
+}
+
 /// A service that a sidecar's workload offers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,6 +105,8 @@ pub struct SidecarView {
     pub telemetry_at_ms: Option<u64>,
     /// What it refuses.
     pub nacks: Vec<Nack>,
+    /// What it has, as it acknowledged it.
+    pub has: Vec<Held>,
 }
 
 /// A stream of reports. A later one of the same sidecar is another.
@@ -152,6 +166,7 @@ impl Fleet {
             certificate_serial: None,
             telemetry_at_ms: None,
             nacks: Vec::new(),
+            has: Vec::new(),
         };
         self.generations += 1;
         let generation = self.generations;
@@ -223,6 +238,14 @@ impl Fleet {
         let key = (identity.to_owned(), node.to_owned());
         if let Some(member) = self.members.get_mut(&key) {
             member.view.nacks = nacks.to_vec();
+        }
+    }
+
+    /// What the stream of xDS of a node shows that it has.
+    pub(crate) fn holds(&mut self, identity: &str, node: &str, held: &[Held]) {
+        let key = (identity.to_owned(), node.to_owned());
+        if let Some(member) = self.members.get_mut(&key) {
+            member.view.has = held.to_vec();
         }
     }
 

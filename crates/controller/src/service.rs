@@ -9,7 +9,7 @@ use mesh_protocol::message::{
 };
 use mesh_protocol::server::{Delta, Reports, StateOfTheWorld};
 use mesh_protocol::{Caller, Code, Duplex, Service, Status};
-use mesh_xds::server::{Catalogue, Stream, TooManyNames, WholeStream};
+use mesh_xds::server::{Catalogue, Has, Stream, TooManyNames, WholeStream};
 use mesh_xds::wire::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node,
 };
@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::edges::Edges;
-use crate::event::{Event, Out};
-use crate::fleet::{Fleet, Nack, Phase, Place, nacks};
+use crate::event::{Event, Out, millis};
+use crate::fleet::{Fleet, Held, Nack, Phase, Place, nacks};
 use crate::signing::Signing;
 
 /// Names of one message: a list of revocations goes in parts.
@@ -57,6 +57,7 @@ impl Plane {
         let id = name_of(caller);
         let mut catalogue = self.catalogue.clone();
         let (mut node, mut refused) = (String::new(), Vec::new());
+        let mut had = Vec::new();
         loop {
             let live = Arc::clone(&catalogue.borrow_and_update());
             while !stream.outgoing.is_waiting() {
@@ -82,6 +83,9 @@ impl Plane {
                         .request(request)
                         .map_err(|_| Status::new(Code::ResourceExhausted, "too many names"))?;
                     self.tell_nacks(&id, &node, &mut refused, state.nacks());
+                    note_held(&mut had, state.has());
+                    let held: Vec<_> = had.iter().map(|(_, held)| held.clone()).collect();
+                    self.fleet().holds(&id, &node, &held);
                 }
                 changed = catalogue.changed() => {
                     if changed.is_err() {
@@ -162,6 +166,7 @@ trait Subscriber: Send {
     fn request(&mut self, request: Self::Request) -> Result<(), TooManyNames>;
     fn response(&mut self, catalogue: &Catalogue) -> Option<Self::Response>;
     fn nacks(&self) -> Vec<Nack>;
+    fn has(&self) -> Vec<Has>;
 }
 
 impl Subscriber for Stream {
@@ -182,6 +187,10 @@ impl Subscriber for Stream {
 
     fn nacks(&self) -> Vec<Nack> {
         nacks(self.refused())
+    }
+
+    fn has(&self) -> Vec<Has> {
+        self.has().collect()
     }
 }
 
@@ -204,6 +213,31 @@ impl Subscriber for WholeStream {
     fn nacks(&self) -> Vec<Nack> {
         nacks(self.refused())
     }
+
+    /// No sidecar, which would be shown with it.
+    fn has(&self) -> Vec<Has> {
+        Vec::new()
+    }
+}
+
+/// Brings what a subscriber had up to what it has. What it accepted since then is of now.
+fn note_held(had: &mut Vec<(Has, Held)>, has: Vec<Has>) {
+    let now = millis(SystemTime::now());
+    let noted = has.into_iter().map(|has| {
+        let before = had.iter().find(|(before, _)| *before == has);
+        let changed_at_ms = before.map_or(now, |(_, held)| held.changed_at_ms);
+        let resource = has.kind.type_url().to_owned();
+        let count = has.count;
+        (
+            has,
+            Held {
+                resource,
+                count,
+                changed_at_ms,
+            },
+        )
+    });
+    *had = noted.collect();
 }
 
 /// How a subscriber is called where it is told of: by its identity, or that it has none.

@@ -30,6 +30,17 @@ export interface SidecarStatus {
   readonly certificateLifeMs: number | null;
   readonly telemetryAtMs: number | null;
   readonly nacks: readonly Nack[];
+  /** What it has, by kind, as it acknowledged it. */
+  readonly has: readonly HeldStatus[];
+}
+
+/** What a sidecar has of one kind of resources. */
+export interface HeldStatus {
+  /** The type URL. */
+  readonly resource: string;
+  readonly count: number;
+  /** When it accepted the last ones, in milliseconds since 1970. */
+  readonly changedAtMs: number;
 }
 
 /** A sidecar that left without a word and has not come back. */

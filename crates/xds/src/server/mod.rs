@@ -72,6 +72,19 @@ struct Subscription {
     /// What the subscriber has, by version; `None`: it was told that there is none.
     told: BTreeMap<String, Option<String>>,
     refused: BTreeMap<String, Refused>,
+    /// Counts what it has accepted.
+    accepted: u64,
+}
+
+/// What a subscriber has of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Has {
+    /// Which kind.
+    pub kind: Kind,
+    /// How many of them.
+    pub count: usize,
+    /// Another number after each response that it accepted.
+    pub accepted: u64,
 }
 
 impl Stream {
@@ -152,6 +165,15 @@ impl Stream {
                 .collect(),
         });
         Some(response)
+    }
+
+    /// What the subscriber has, by kind.
+    pub fn has(&self) -> impl Iterator<Item = Has> {
+        self.kinds.iter().map(|(&kind, of_kind)| Has {
+            kind,
+            count: of_kind.held(),
+            accepted: of_kind.accepted,
+        })
     }
 
     /// What the subscriber refused and has not accepted since.
@@ -235,7 +257,16 @@ impl Subscription {
         self.refused.retain(|name, _| all || names.contains(name));
     }
 
+    /// How many it has: it was told of them, and refuses them not.
+    fn held(&self) -> usize {
+        let refuses = |name| self.refused.contains_key(name);
+        let told = self.told.iter();
+        told.filter(|(name, told)| told.is_some() && !refuses(name.as_str()))
+            .count()
+    }
+
     fn answered(&mut self, sent: Vec<(String, String)>, reason: Option<String>) {
+        self.accepted += u64::from(reason.is_none());
         for (name, version) in sent {
             match &reason {
                 Some(reason) if self.all || self.names.contains(&name) => {
