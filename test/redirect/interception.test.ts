@@ -14,6 +14,7 @@ import { DEFAULT_REDIRECTION, nftables } from '../../src/redirect/rules.js';
 import { type Running, run, start } from '../support/processes.js';
 import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
+import { GRPC_CALLER, HALF, LISTENER, OUTSIDE, SERVER, SPEAKER, STRANGER } from './programs.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
 
@@ -21,6 +22,8 @@ const env = { ...process.env, PATH: TOOLS_PATH };
 const has = (tool: string): boolean => spawnSync('sh', ['-c', `command -v ${tool}`], { env }).status === 0;
 const can = process.getuid?.() === 0 && ['ip', 'nft', 'tcpdump', 'setpriv', 'curl'].every(has);
 const TRUST = 'mesh.test';
+/** What the ports of `basket` speak. */
+const PROTOCOLS = { 3000: 'auto', 3001: 'http2', 3002: 'http2', 5432: 'tcp', 7000: 'tcp' } as const;
 const idOf = (service: string): string => `spiffe://${TRUST}/ns/shop/sa/${service}`;
 
 function must(command: string, input?: string): string {
@@ -77,64 +80,6 @@ function machines(t: Test): {
   return { web, basket, outside, here: '198.18.7.254', wire };
 }
 
-const SERVER = `
-const http = require('node:http');
-const net = require('node:net');
-http.createServer((request, response) => response.end(
-  'plain ' + request.httpVersion + ' ' + request.url + ' ' + request.headers['x-mesh-peer'],
-)).listen(3000, '::');
-net.createServer((socket) => {
-  socket.on('error', () => {});
-  socket.write('plain greeting\\n');
-  socket.pipe(socket);
-}).listen(5432, '::');
-console.error('up');
-`;
-
-/** Outside the mesh: the server speaks first, on an opaque port and on one that is skipped. */
-const OUTSIDE = `
-const net = require('node:net');
-for (const port of [25, 8005]) net.createServer((socket) => {
-  socket.on('error', () => {});
-  socket.write('hello ');
-  socket.pipe(socket);
-}).listen(port, '::');
-console.error('up');
-`;
-
-/** Says half a request. */
-const HALF = `
-const socket = require('node:net').connect(Number(process.argv[2]), process.argv[1], () => socket.write('GET'));
-let text = '';
-socket.on('data', (chunk) => {
-  text += chunk;
-  if (text === 'hello GET') { console.log(text); socket.destroy(); }
-});
-socket.on('error', ({ code }) => console.log(code));
-`;
-
-/** Begins TLS that is none of the mesh's, and tells the first line that comes instead of an answer. */
-const STRANGER = `
-const { Duplex } = require('node:stream');
-const socket = require('node:net').connect(5432, process.argv[1]);
-const under = new Duplex({ read() {}, write: (chunk, _, done) => socket.write(chunk, done) });
-require('node:tls').connect({ socket: under, servername: 'x.test' }).on('error', () => {});
-let text = '';
-const end = () => { console.log(text.split('\\n')[0]); process.exit(); };
-socket.on('data', (chunk) => { text += chunk.toString('latin1'); if (text.includes('\\n')) end(); });
-socket.on('error', end).on('close', end);
-`;
-
-const CALLER = `
-const socket = require('node:net').connect(5432, process.argv[1]);
-let text = '';
-socket.on('data', (chunk) => {
-  text += chunk;
-  if (text === 'plain greeting\\n') socket.write('plain question');
-  if (text.endsWith('question')) { console.log(text); socket.destroy(); }
-});
-`;
-
 (can ? test : test.skip)(
   'two machines: an unmodified client, an unmodified server, and nothing plain on the wire',
   async (t) => {
@@ -161,7 +106,11 @@ socket.on('data', (chunk) => {
     });
     t.teardown(() => control.close());
     const endpoint = { address: `${basket.address}:4143`, identity: idOf('basket') };
-    const clusters = [3000, 5432].map((number) => ({ name: `basket.shop:${number}`, number }));
+    const clusters = ([3000, 3001, 3002, 5432, 7000] as const).map((number) => ({
+      name: `basket.shop:${number}`,
+      number,
+      protocol: PROTOCOLS[number],
+    }));
     control.apply({
       upsert: {
         routeTables: clusters.map(({ name }) => ({
@@ -173,17 +122,18 @@ socket.on('data', (chunk) => {
             },
           ],
         })),
-        clusters: clusters.map(({ name, number }) => ({
+        clusters: clusters.map(({ name, number, protocol }) => ({
           name,
-          protocol: number === 5432 ? ('tcp' as const) : ('auto' as const),
+          protocol,
           workload: { serverName: `p${number}.basket.shop.${TRUST}` },
         })),
         endpoints: clusters.map(({ name }) => ({ cluster: name, localities: [{ endpoints: [endpoint] }] })),
-        services: [
-          { name: 'basket:3000', routeTable: 'basket.shop:3000' },
-          { name: `${basket.address}:5432`, routeTable: 'basket.shop:5432' },
-          { name: `[${basket.address6}]:5432`, routeTable: 'basket.shop:5432' },
-        ],
+        services: clusters.flatMap(({ name, number }) =>
+          ['basket', basket.address, `[${basket.address6}]`].map((host) => ({
+            name: `${host}:${number}`,
+            routeTable: name,
+          })),
+        ),
       },
     });
     const roots = file('roots.pem', control.bundle());
@@ -212,7 +162,11 @@ socket.on('data', (chunk) => {
     };
     const server = basket.start(t, process.execPath, '-e', SERVER);
     await server.said(/up/);
-    await sidecar(basket, 'basket', '3000=127.0.0.1:3000,5432=127.0.0.1:5432/tcp');
+    const ports = clusters.map(({ number, protocol }) => {
+      const said = protocol === 'auto' ? '' : `/${protocol}`;
+      return `${number}=127.0.0.1:${number}${said}`;
+    });
+    await sidecar(basket, 'basket', ports.join(','));
     const ofWeb = await sidecar(web, 'web', '');
 
     const capture = join(folder, 'wire.pcap');
@@ -220,20 +174,26 @@ socket.on('data', (chunk) => {
     await dump.said(/listening on/);
 
     const inWeb = (...command: string[]) => run('ip', ['netns', 'exec', web.name, ...command]);
-    const curl = (family: string, address: string, ...more: string[]) => {
-      const resolve = ['--resolve', `basket:3000:${address}`];
-      return inWeb('curl', '-sS', '-m', '15', family, ...resolve, ...more, 'http://basket:3000/items');
+    const told = async (...command: string[]): Promise<string> => {
+      const { stdout, stderr } = await inWeb(...command);
+      return stdout.toString() || stderr;
     };
-    for (const [family, address] of [
-      ['-4', basket.address],
-      ['-6', `[${basket.address6}]`],
+    for (const [family, address, host] of [
+      ['-4', basket.address, basket.address],
+      ['-6', basket.address6, `[${basket.address6}]`],
     ] as const) {
-      const { stdout, stderr } = await curl(family, address);
-      t.is(stdout.toString(), `plain 1.1 /items ${idOf('web')}`, stderr);
-    }
-    for (const address of [basket.address, basket.address6]) {
-      const { stdout, stderr } = await inWeb(process.execPath, '-e', CALLER, address);
-      t.is(stdout.toString(), 'plain greeting\nplain question\n', stderr);
+      const curl = (port: number, ...more: string[]) => {
+        const resolve = ['--resolve', `basket:${port}:${host}`];
+        const url = `http://basket:${port}/items`;
+        return told('curl', '-sS', '-m', '15', family, ...resolve, ...more, url);
+      };
+      const said = `/items ${idOf('web')}`;
+      t.is(await curl(3000), `plain 1.1 ${said}`);
+      t.is(await curl(3001, '--http2-prior-knowledge'), `plain 2.0 ${said}`);
+      const node = (program: string, to: string) => told(process.execPath, '-e', program, to);
+      t.is(await node(GRPC_CALLER, `${host}:3002`), `plain call answered to ${idOf('web')}\n`);
+      t.is(await node(LISTENER, address), 'plain greeting\nplain question\n');
+      t.is(await node(SPEAKER, address), '{plain: question}\n');
     }
 
     await until('packets', () => readFileSync(capture).length > 10_000);
@@ -257,16 +217,21 @@ socket.on('data', (chunk) => {
       return text.startsWith('plain') && text;
     });
     t.is(answer, 'plain 1.1 /own undefined');
-    const told = await until('what the called tells', () => {
-      const edges = control
+    const edges = await until('what the called tells', () => {
+      const inbound = control
         .edges()
         .filter(({ direction, requests }) => direction === 'inbound' && requests > 0);
-      const isWhole = edges.some(({ mtls, requests, denied }) => !mtls && requests > denied);
-      return isWhole && edges.map((edge) => [edge.peer, edge.mtls, edge.port, edge.protocol].join(' '));
+      const isWhole = inbound.some(({ mtls, requests, denied }) => !mtls && requests > denied);
+      return isWhole && inbound.map((edge) => [edge.peer, edge.mtls, edge.port, edge.protocol].join(' '));
     });
     const expected = [` false 0 http1`, ` false 3000 http1`];
-    const called = [`${idOf('web')} true 3000 http1`, `${idOf('web')} true 5432 tcp`];
-    t.deepEqual(told, [...expected, ...called]);
+    const called = ['3000 http1', '3001 http2', '3002 http2', '5432 tcp', '7000 tcp'];
+    t.deepEqual(edges, [...expected, ...called.map((what) => `${idOf('web')} true ${what}`)]);
+
+    // The outbound port listens on all addresses, and yet takes nobody's calls from outside.
+    const proxy = ['-x', `http://${web.address}:4140`, `http://${basket.address}:3000/own`];
+    const used = await run('ip', ['netns', 'exec', outside.name, 'curl', '-sS', '-m', '15', ...proxy]);
+    t.regex(used.stdout.toString() + used.stderr, /denied|refused|reset|empty reply/i);
 
     // It reaches the port that it called, and not the first.
     const stranger = ['netns', 'exec', outside.name, process.execPath, '-e', STRANGER, basket.address];
