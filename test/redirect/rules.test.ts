@@ -30,6 +30,7 @@ function inNamespace(script: string): string {
   return stdout;
 }
 
+const MESH = `'${process.execPath}' dist/cli/main.js redirect`;
 const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
 
 (isRoot && has('nft') ? test : test.skip)('nftables: on is on however often, off leaves nothing', (t) => {
@@ -49,7 +50,7 @@ const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
   const folder = temporaryFolder(t);
   const tool = join(folder, 'nft');
   writeFileSync(tool, '#!/bin/sh\nexit 0\n', { mode: 0o755 });
-  const mesh = `PATH='${folder}':$PATH '${process.execPath}' dist/cli/main.js redirect`;
+  const mesh = `PATH='${folder}':$PATH ${MESH}`;
   const listed = inNamespace(`${mesh} on\n${mesh} on\nnft list ruleset`);
   t.is(listed.match(/redirect to :4143/g)?.length, 1, listed);
   t.is(inNamespace(`${mesh} on\n${mesh} off\nnft list ruleset`), '');
@@ -75,6 +76,45 @@ const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
     t.notRegex(inNamespace(`${on}\n${script(iptablesOff())}\n${list}`), /MESH/);
   },
 );
+
+(isRoot && has('nft') ? test : test.skip)('nftables: off leaves what others have added', (t) => {
+  const foreign = `table inet other {
+  chain inbound {
+    type nat hook prerouting priority dstnat; policy accept;
+    tcp dport 80 redirect to :8080
+  }
+}
+table ip mesh {
+  chain outbound {
+    tcp dport 4140 accept
+  }
+}
+`;
+  const list = 'nft list ruleset';
+  const before = inNamespace(`${nft(foreign)}\n${list}`);
+  t.regex(before, /redirect to :8080/);
+  const both = inNamespace(`${nft(foreign)}\n${MESH} on\n${list}`);
+  t.true(both.startsWith(before.trimEnd()), both);
+  t.regex(both, /table inet mesh \{/);
+  t.is(inNamespace(`${nft(foreign)}\n${MESH} on\n${MESH} off\n${list}`), before);
+});
+
+(isRoot && has('iptables') ? test : test.skip)('iptables: off leaves what others have added', (t) => {
+  const foreign = ['iptables', 'ip6tables']
+    .flatMap((tool) => [
+      `${tool} -t nat -N OTHER`,
+      `${tool} -t nat -A OTHER -p tcp --dport 80 -j REDIRECT --to-ports 8080`,
+      `${tool} -t nat -A PREROUTING -p tcp -j OTHER`,
+      `${tool} -t nat -A OUTPUT -p tcp --dport 4140 -j ACCEPT`,
+    ])
+    .join('\n');
+  const list = 'iptables -t nat -S; ip6tables -t nat -S';
+  const before = inNamespace(`${foreign}\n${list}`);
+  t.regex(before, /-A PREROUTING -p tcp -j OTHER/);
+  const [on, off] = ['on', 'off'].map((what) => `${MESH} ${what} --backend iptables`);
+  t.regex(inNamespace(`${foreign}\n${on}\n${list}`), /-A PREROUTING -p tcp -j MESH_INBOUND/);
+  t.is(inNamespace(`${foreign}\n${on}\n${off}\n${list}`), before);
+});
 
 test('mesh redirect takes ports and ranges, and refuses what is neither', async (t) => {
   const print = (...args: string[]) => new FakeWorld().run('redirect', 'print', ...args);
