@@ -196,14 +196,14 @@ function ownTable(
 function listenerLimits({
   headerBytes,
   requestBodyBytes,
-  bufferBytes,
+  http2StreamWindowBytes,
   ...counts
 }: ListenerLimitsConfig): ListenerLimits {
   return present({
     ...counts,
     headerBytes: bytesOf(headerBytes),
     requestBodyBytes: bytesOf(requestBodyBytes),
-    bufferBytes: bytesOf(bufferBytes),
+    http2StreamWindowBytes: bytesOf(http2StreamWindowBytes),
   });
 }
 

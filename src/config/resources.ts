@@ -92,7 +92,7 @@ export interface ListenerLimits {
   streams?: number;
   requestsPerConnection?: number;
   requestBodyBytes?: number;
-  bufferBytes?: number;
+  http2StreamWindowBytes?: number;
 }
 
 /** Deadlines towards a listener's clients. */

@@ -106,7 +106,11 @@ const listenerLimits = part(
       'Bytes of a request body; 0: no bound, bodies are streamed. 413 above.',
       { default: 0 },
     ),
-    bufferBytes: may(bytes(0), 'Bytes of each body buffer, per direction.', { default: 262_144 }),
+    http2StreamWindowBytes: may(
+      bytes(0),
+      'Bytes of a request that an HTTP/2 client may send ahead of the server behind, on each stream.',
+      { default: 262_144 },
+    ),
   },
 );
 

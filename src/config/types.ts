@@ -260,8 +260,8 @@ export interface ListenerLimitsConfig {
   requestsPerConnection?: number;
   /** Bytes of a request body; 0: no bound, bodies are streamed. 413 above. Default: 0. */
   requestBodyBytes?: number | string;
-  /** Bytes of each body buffer, per direction. Default: 262,144. */
-  bufferBytes?: number | string;
+  /** Bytes of a request that an HTTP/2 client may send ahead of the server behind, on each stream. Default: 262,144. */
+  http2StreamWindowBytes?: number | string;
 }
 
 /** Deadlines towards a listener's clients. `0s` switches one off. */

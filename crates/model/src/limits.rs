@@ -133,15 +133,15 @@ pub const LIMITS: &[LimitDoc] = &[
         ..bound("listeners[].limits.requestBodyBytes", Unit::Bytes, 0, 1, u64::MAX)
     },
     LimitDoc {
-        why: "enough for bulk at ten gigabits in a data centre; small until a stream is busy",
-        reached: "the sender waits",
+        why: "enough for bulk at ten gigabits in a data centre; above 1 MiB, the window of the connection, it would count for nothing",
+        reached: "the client's HTTP/2 request waits for the server",
         label: "buffer_bytes",
         ..bound(
-            "listeners[].limits.bufferBytes",
+            "listeners[].limits.http2StreamWindowBytes",
             Unit::Bytes,
             256 * KIB,
-            4 * KIB,
-            16 * MIB,
+            16 * KIB,
+            MIB,
         )
     },
     LimitDoc {

@@ -266,8 +266,9 @@ pub struct ListenerLimits {
     pub requests_per_connection: u32,
     /// Bytes of a request body. Default 0: no bound, bodies are streamed. 413 above.
     pub request_body_bytes: u64,
-    /// Bytes of each body buffer, per direction. Default 262,144.
-    pub buffer_bytes: u32,
+    /// Bytes of a request that an HTTP/2 client may send ahead of the server behind, on each stream: the
+    /// SETTINGS_INITIAL_WINDOW_SIZE that it is told. Default 262,144, enough for bulk in a data centre.
+    pub http2_stream_window_bytes: u32,
 }
 
 impl Default for ListenerLimits {
@@ -279,7 +280,7 @@ impl Default for ListenerLimits {
             streams: 100,
             requests_per_connection: 0,
             request_body_bytes: 0,
-            buffer_bytes: 262_144,
+            http2_stream_window_bytes: 262_144,
         }
     }
 }

@@ -344,9 +344,9 @@ fn numbers(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
             limits.request_body_bytes,
         ),
         (
-            "bufferBytes",
-            "listeners[].limits.bufferBytes",
-            limits.buffer_bytes.into(),
+            "http2StreamWindowBytes",
+            "listeners[].limits.http2StreamWindowBytes",
+            limits.http2_stream_window_bytes.into(),
         ),
     ] {
         limit(issues, &key.key(field), path, value);

@@ -9,8 +9,8 @@
 //! (`timeouts.idle`), its age, a client that does not read (`timeouts.streamIdle`), a drain, and the leave-taking
 //! itself. Streams keep their own, as every exchange does.
 //!
-//! Bounds: `limits.streams` streams, each with a window of `limits.bufferBytes` for its request and 128 KiB of its
-//! response in flight; [`CONNECTION_WINDOW`] for all requests together; what the [`super::meter`] says.
+//! Bounds: `limits.streams` streams, each with a window of `limits.http2StreamWindowBytes` for its request and
+//! 128 KiB of its response in flight; [`CONNECTION_WINDOW`] for all requests together; what the [`super::meter`] says.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -39,8 +39,6 @@ use crate::timer::{Deadline, until};
 /// The window for the requests of all streams of a connection: a few clients that send more than servers take do not
 /// hold up the rest, and a connection holds no more than this.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// The bounds of a stream's window. Above, throughput grows no more; below, a frame does not fit.
-const STREAM_WINDOW: (u32, u32) = (16 * 1024, 1024 * 1024);
 /// How long a client has to take note of a GOAWAY, and bytes of it that are read meanwhile, so that it is not lost to
 /// a reset.
 const LINGER_TIME: Duration = Duration::from_secs(2);
@@ -248,10 +246,9 @@ async fn linger<N: Net>(thread: &Thread<N>, deadline: &Deadline, mut socket: Soc
 /// How connections of clients are set up.
 fn settings(plan: &ListenerPlan) -> Settings {
     let limits = &plan.resource.limits;
-    let (least, most) = STREAM_WINDOW;
     Settings {
         streams: limits.streams,
-        stream_window: limits.buffer_bytes.clamp(least, most),
+        stream_window: limits.http2_stream_window_bytes,
         connection_window: CONNECTION_WINDOW,
         header_bytes: limits.header_bytes,
         budgets: Budgets::new(limits.header_bytes),

@@ -56,6 +56,42 @@ async fn bodies_and_trailers_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn clients_are_told_the_window_that_is_configured() {
+    // The proxy speaks first: its SETTINGS, and what makes the connection's window 1 MiB of RFC 9113's 65,535.
+    const SETTINGS: u8 = 4;
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    for (configured, window) in [
+        (json!({}), 262_144),
+        (json!({ "http2StreamWindowBytes": 16_384 }), 16_384),
+        (json!({ "http2StreamWindowBytes": 100_000 }), 100_000),
+        (json!({ "http2StreamWindowBytes": 1_048_576 }), 1_048_576),
+    ] {
+        let front = front(
+            hello().await,
+            json!({ "protocol": "http2", "limits": configured }),
+        );
+        let mut socket = TcpStream::connect(front.address).await.unwrap();
+        socket.write_all(mesh_http2::frame::PREFACE).await.unwrap();
+        socket.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+        let mut head = [0; 9];
+        socket.read_exact(&mut head).await.unwrap();
+        assert_eq!(head[3], SETTINGS);
+        let mut settings = vec![0; usize::from(head[2])];
+        socket.read_exact(&mut settings).await.unwrap();
+        let told: Vec<_> = settings
+            .chunks(6)
+            .filter(|setting| setting[..2] == INITIAL_WINDOW_SIZE.to_be_bytes())
+            .map(|setting| u32::from_be_bytes(setting[2..].try_into().unwrap()))
+            .collect();
+        assert_eq!(told, [window]);
+        let mut update = [0; 13];
+        socket.read_exact(&mut update).await.unwrap();
+        let connection = frame(8, 0, 0, &(1_048_576u32 - 65_535).to_be_bytes());
+        assert_eq!(update, connection[..]);
+    }
+}
+
+#[tokio::test]
 async fn a_slow_reader_slows_the_writer() {
     const TOTAL: usize = 96 * 1024 * 1024;
     let done = Arc::new(AtomicBool::new(false));
