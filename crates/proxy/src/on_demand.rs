@@ -7,10 +7,10 @@
 //!   request ─> table? ─ no ─> Names::want ──> Names::next ──> host: subscribes, looks up, ...
 //!                 ^                                             │
 //!                 ├── a plan with the table <─── applies it ────┤
-//!                 └── refused <─────────── Names::unknown <─────┘
+//!                 └── refused <───── Names::unknown, Names::full ─┘
 //! ```
 //!
-//! Invariants: [`MAX_PENDING`] names wait for an answer and as many are remembered as unknown, for
+//! Invariants: [`MAX_PENDING`] names wait for an answer and as many are remembered as refused, for
 //! [`REMEMBER_UNKNOWN`]; a request waits [`PATIENCE`] at most; a name that is known costs a look into a map.
 
 use std::collections::{HashMap, VecDeque};
@@ -23,7 +23,7 @@ use crate::plan::Routes;
 
 /// Names without an answer.
 pub const MAX_PENDING: usize = 256;
-/// How long a name that nobody knows is refused without asking.
+/// How long a name that nobody knows, or that there is no room for, is refused without asking.
 pub const REMEMBER_UNKNOWN: Duration = Duration::from_secs(5);
 /// How long a request waits for an answer: as long as for a name server.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 enum Known {
     Pending,
-    Unknown(Instant),
+    Refused { why: Wanted, until: Instant },
 }
 
 /// What becomes of a wish.
@@ -61,7 +61,7 @@ pub enum Wanted {
     Pending,
     /// Nobody knows the name.
     Unknown,
-    /// Too many names wait for an answer.
+    /// Too many names wait for an answer, or are called.
     Full,
 }
 
@@ -71,8 +71,8 @@ impl Names {
         let mut state = self.state();
         match state.names.get(name) {
             Some(Known::Pending) => return Wanted::Pending,
-            Some(Known::Unknown(until)) if Instant::now() < *until => return Wanted::Unknown,
-            Some(Known::Unknown(_)) | None => {}
+            Some(Known::Refused { why, until }) if Instant::now() < *until => return *why,
+            Some(Known::Refused { .. }) | None => {}
         }
         if state.pending >= MAX_PENDING {
             return Wanted::Full;
@@ -85,9 +85,12 @@ impl Names {
         Wanted::Pending
     }
 
-    /// Whether somebody has said that nobody knows the name.
-    pub fn is_unknown(&self, name: &str) -> bool {
-        matches!(self.state().names.get(name), Some(Known::Unknown(_)))
+    /// Why the name was refused, if it was.
+    pub fn refused(&self, name: &str) -> Option<Wanted> {
+        match self.state().names.get(name)? {
+            Known::Refused { why, .. } => Some(*why),
+            Known::Pending => None,
+        }
     }
 
     /// The next name that is asked for, for the host.
@@ -112,6 +115,15 @@ impl Names {
 
     /// Nobody knows the name.
     pub fn unknown(&self, name: &str) {
+        self.refuse(name, Wanted::Unknown);
+    }
+
+    /// There is no room for a table for the name.
+    pub fn full(&self, name: &str) {
+        self.refuse(name, Wanted::Full);
+    }
+
+    fn refuse(&self, name: &str, why: Wanted) {
         let now = Instant::now();
         let mut state = self.state();
         if let Some(Known::Pending) = state.names.remove(name) {
@@ -119,11 +131,10 @@ impl Names {
         }
         state
             .names
-            .retain(|_, known| !matches!(known, Known::Unknown(until) if *until <= now));
+            .retain(|_, known| !matches!(known, Known::Refused { until, .. } if *until <= now));
         if state.names.len() < 2 * MAX_PENDING {
-            state
-                .names
-                .insert(name.into(), Known::Unknown(now + REMEMBER_UNKNOWN));
+            let until = now + REMEMBER_UNKNOWN;
+            state.names.insert(name.into(), Known::Refused { why, until });
         }
         drop(state);
         self.answered.notify_waiters();
@@ -235,7 +246,11 @@ mod tests {
         assert!(names.state().new.is_empty());
         names.unknown("a:80");
         assert_eq!(names.want("a:80"), Wanted::Unknown);
-        assert!(names.is_unknown("a:80"));
+        assert_eq!(names.refused("a:80"), Some(Wanted::Unknown));
+        assert_eq!(names.want("b:80"), Wanted::Pending);
+        assert_eq!(names.refused("b:80"), None);
+        names.full("b:80");
+        assert_eq!(names.want("b:80"), Wanted::Full);
     }
 
     #[test]

@@ -94,11 +94,7 @@ impl<N: Net> Asks<'_, N> {
         name: &str,
         mut poll_cancelled: impl FnMut(&mut TaskContext<'_>) -> Poll<()>,
     ) -> Result<(), Reason> {
-        match self.named.names.want(name) {
-            Wanted::Pending => {}
-            Wanted::Unknown => return Err(self.nobody),
-            Wanted::Full => return Err(Reason::NameLimit),
-        }
+        self.judge(self.named.names.want(name))?;
         let patience = after(self.thread.now(), Some(PATIENCE));
         loop {
             let mut changed = pin!(self.thread.changed.notified());
@@ -111,8 +107,8 @@ impl<N: Net> Asks<'_, N> {
             if plan.on_demand.as_ref().is_none_or(is_known) {
                 return Ok(());
             }
-            if self.named.names.is_unknown(name) {
-                return Err(self.nobody);
+            if let Some(refused) = self.named.names.refused(name) {
+                self.judge(refused)?;
             }
             let drain = self.listener.drain_deadline();
             self.deadline.set(patience.min(drain));
@@ -131,6 +127,14 @@ impl<N: Net> Asks<'_, N> {
                 })
             })
             .await?;
+        }
+    }
+
+    fn judge(&self, wanted: Wanted) -> Result<(), Reason> {
+        match wanted {
+            Wanted::Pending => Ok(()),
+            Wanted::Unknown => Err(self.nobody),
+            Wanted::Full => Err(Reason::NameLimit),
         }
     }
 }

@@ -13,6 +13,7 @@ use mesh_proxy::proxy::{Applied, ApplyError, Change};
 use mesh_xds::client::{Event, Refused, Subscribed};
 use mesh_xds::kind::Kind;
 
+use super::feed::Answer;
 use super::life::Life;
 
 /// Changes that come close together go live together.
@@ -49,6 +50,7 @@ impl Life<'_> {
     }
 
     pub(super) fn want(&mut self, name: &str) {
+        self.usage.asked_for(name);
         self.feed.want(name);
         self.mark();
     }
@@ -113,8 +115,16 @@ impl Life<'_> {
     }
 
     fn does_not_exist(&mut self, kind: Kind, name: &str) {
-        if let Some(name) = self.feed.does_not_exist(kind, name) {
-            self.proxy.wanted().unknown(&name);
+        let now = Instant::now();
+        if self.feed.is_full() && self.usage.is_old(now) {
+            self.look_at_usage(now);
+        }
+        let usage = &self.usage;
+        let idle_since = |cluster: &str| usage.idle_since(cluster);
+        match self.feed.does_not_exist(kind, name, idle_since) {
+            Answer::Later => {}
+            Answer::Unknown => self.proxy.wanted().unknown(name),
+            Answer::Full => self.proxy.wanted().full(name),
         }
         self.mark();
     }

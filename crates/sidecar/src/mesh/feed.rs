@@ -6,30 +6,35 @@
 //!
 //! Pure: names and messages go in, wishes for subscriptions and whole configurations come out. A name goes live when all
 //! that it needs is there, and stays as it was while something newer is on its way. Names that the control plane does
-//! not know are outside the mesh: they are looked up by DNS, unless only services of the mesh may be called.
+//! not know are outside the mesh: they are looked up by DNS, unless only services of the mesh may be called. They stay
+//! asked for, so that nothing goes around the mesh from the moment at which it has a service of that name ([`outside`]).
+
+mod outside;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use mesh_identity::TrustBundle;
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
 use mesh_model::resources::{
-    Action, Address, Cluster, Direction, Discovery, Endpoints, HostPattern, Listener, ListenerProtocol,
-    Resources, RouteTable, UpstreamProtocol,
+    Action, Cluster, Direction, Discovery, Endpoints, HostPattern, Listener, ListenerProtocol, Resources,
+    RouteTable, UpstreamProtocol,
 };
 use mesh_model::validate::validate;
 use mesh_xds::kind::Kind;
 use mesh_xds::translate::{ServiceListener, Translate, TrustRoots, WorkloadListener};
 use mesh_xds::wire::Any;
 
+pub(crate) use self::outside::Answer;
+use self::outside::Egress;
 use super::own;
 use super::settings::{Forward, Workload};
-use crate::direct::{To, target};
-use crate::parts::{at, everything_to};
+use crate::parts::everything_to;
 
 /// The secret with the roots that workloads are judged by.
 pub(crate) const ROOTS: &str = "mesh/roots";
-/// Names outside the mesh that are kept at a time.
-const MAX_EGRESS: usize = 256;
 /// Clusters of one route table: each is subscribed to, and looked at whenever something changes.
 const MAX_CLUSTERS: usize = 256;
 
@@ -54,9 +59,13 @@ struct Name {
     /// The table that is in force, complete when it was taken.
     live: Option<RouteTable>,
     /// Where it is when it is outside the mesh.
-    egress: Option<(Cluster, Option<Endpoints>)>,
+    egress: Option<Egress>,
     /// Whether whoever asked was told.
     answered: bool,
+    /// Whether its plain listener was opened.
+    opened: bool,
+    /// Since when it was seen to be neither live nor asked for.
+    dark: Option<Instant>,
 }
 
 impl Feed {
@@ -87,12 +96,26 @@ impl Feed {
         self.names.entry(name.to_owned()).or_default().answered = false;
     }
 
-    /// Nobody calls these clusters any more: names that need no other go.
-    pub(crate) fn forget(&mut self, is_idle: impl Fn(&str) -> bool) {
+    /// The clusters that names lead to.
+    pub(crate) fn in_use(&self) -> BTreeSet<&str> {
+        let live = self.names.values().filter_map(|name| name.live.as_ref());
+        live.flat_map(clusters_of).collect()
+    }
+
+    /// Nobody calls these clusters any more: names that need no other go. So do those that lead nowhere, and that nobody
+    /// has asked for in `span`.
+    pub(crate) fn forget(&mut self, now: Instant, span: Duration, is_idle: impl Fn(&str) -> bool) {
         self.names.retain(|_, name| {
-            let clusters = || name.live.iter().flat_map(clusters_of);
-            let is_live = name.live.is_some() && name.answered;
-            name.pinned || !is_live || !clusters().all(&is_idle)
+            if name.pinned || !name.answered {
+                name.dark = None;
+                return true;
+            }
+            let Some(live) = &name.live else {
+                let since = *name.dark.get_or_insert(now);
+                return now.saturating_duration_since(since) < span;
+            };
+            name.dark = None;
+            !clusters_of(live).all(&is_idle)
         });
     }
 
@@ -103,9 +126,6 @@ impl Feed {
             (Kind::Listener, self.workload.identity.as_str().to_owned()),
         ]);
         for (name, known) in &self.names {
-            if known.egress.is_some() {
-                continue;
-            }
             wishes.insert((Kind::Listener, name.clone()));
             let Some(table) = &known.table else { continue };
             wishes.insert((Kind::RouteTable, table.clone()));
@@ -145,6 +165,12 @@ impl Feed {
                 self.own = Some(own);
             }
             Kind::Listener => {
+                let known = self.names.get_mut(name);
+                // It is of the mesh now, be it refused. Calls wait for all of it rather than go around.
+                if let Some(known) = known.filter(|known| known.egress.is_some()) {
+                    known.egress = None;
+                    known.live = None;
+                }
                 let listener = read::<ServiceListener>(any)?;
                 if let Some(known) = self.names.get_mut(name) {
                     known.table = Some(listener.route_table);
@@ -204,47 +230,6 @@ impl Feed {
         }
     }
 
-    /// Whether a listener is wished for even when nobody knows it.
-    pub(crate) fn is_kept(&self, name: &str) -> bool {
-        let pinned = self.names.get(name).is_some_and(|known| known.pinned);
-        name == self.workload.identity.as_str() || pinned
-    }
-
-    /// Nobody knows a resource. The name that is asked for in vain, if it is one.
-    pub(crate) fn does_not_exist(&mut self, kind: Kind, name: &str) -> Option<String> {
-        if kind != Kind::Listener {
-            self.removed(kind, name);
-            return None;
-        }
-        if name == self.workload.identity.as_str() {
-            self.own = Some(self.default_own());
-            return None;
-        }
-        let egress = match self.workload.known_only || self.egress() >= MAX_EGRESS {
-            true => None,
-            false => egress(name, &self.workload),
-        };
-        let known = self.names.get_mut(name)?;
-        known.table = None;
-        known.live = None;
-        match egress {
-            Some(egress) => {
-                known.egress = Some(egress);
-                known.live = Some(everything_to(name));
-                None
-            }
-            None if known.pinned => None,
-            None => {
-                self.names.remove(name);
-                Some(name.to_owned())
-            }
-        }
-    }
-
-    fn egress(&self) -> usize {
-        self.names.values().filter(|name| name.egress.is_some()).count()
-    }
-
     fn default_own(&self) -> WorkloadListener {
         WorkloadListener {
             name: self.workload.identity.as_str().to_owned(),
@@ -285,19 +270,26 @@ impl Feed {
             resources.endpoints.extend(self.endpoints.get(name).cloned());
         }
         for forward in &self.workload.forward {
-            let Some(known) = self.names.get(&forward.name) else {
+            let Some(known) = self.names.get_mut(&forward.name) else {
                 continue;
+            };
+            known.opened |= known.live.is_some();
+            let table = match &known.live {
+                Some(table) => table.clone(),
+                // Its socket stays open meanwhile, and nobody is behind it.
+                None if known.opened => {
+                    let nobody = forward_of(&forward.name);
+                    resources.clusters.push(Cluster::new(&*nobody));
+                    everything_to(&nobody)
+                }
+                None => continue,
             };
             let spoken = |name: &str| {
                 let outside = known.egress.as_ref().map(|(cluster, _)| cluster);
                 let cluster = outside.or_else(|| self.clusters.get(name));
                 cluster.map_or(UpstreamProtocol::Auto, |cluster| cluster.protocol)
             };
-            let made = known
-                .live
-                .as_ref()
-                .and_then(|table| plain(forward, table, spoken));
-            if let Some((listener, table)) = made {
+            if let Some((listener, table)) = plain(forward, &table, spoken) {
                 resources.listeners.push(listener);
                 resources.route_tables.extend(table);
             }
@@ -414,21 +406,9 @@ fn sound(resources: &Resources) -> Result<(), String> {
     }
 }
 
-/// A name outside the mesh, as a cluster.
-fn egress(name: &str, workload: &Workload) -> Option<(Cluster, Option<Endpoints>)> {
-    let mut cluster = Cluster::new(name);
-    let (port, endpoints) = match target(name).ok()? {
-        To::Address(Address::Unix(_)) => return None,
-        To::Address(Address::Ip(address)) => (address.port(), Some(at(name, &Address::Ip(address)))),
-        To::Name { host, port } => {
-            cluster.discovery = Discovery::Dns { host, port };
-            (port, None)
-        }
-    };
-    if workload.is_opaque(port) {
-        cluster.protocol = UpstreamProtocol::Tcp;
-    }
-    Some((cluster, endpoints))
+/// What is made for a plain listener is called so.
+fn forward_of(name: &str) -> String {
+    format!("forward:{name}")
 }
 
 /// A listener for one name, whatever host its clients ask for. What is known to speak HTTP gets nothing else: a client
@@ -438,7 +418,7 @@ fn plain(
     table: &RouteTable,
     spoken: impl Fn(&str) -> UpstreamProtocol,
 ) -> Option<(Listener, Option<RouteTable>)> {
-    let of = format!("forward:{}", forward.name);
+    let of = forward_of(&forward.name);
     let mut host = table.virtual_hosts.first()?.clone();
     host.hosts = vec![HostPattern::Any];
     let first = host.routes.iter().find_map(|route| match &route.action {
@@ -466,6 +446,3 @@ fn plain(
     };
     Some((listener, Some(table)))
 }
-
-#[cfg(test)]
-mod tests;

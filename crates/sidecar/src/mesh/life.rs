@@ -32,8 +32,10 @@ use super::usage::Usage;
 
 /// How often calls are reported unless the control plane says otherwise.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
-/// How often it is looked which names nobody calls.
+/// How often it is looked which names nobody calls; more often where they are kept for less.
 const LOOK_AT_NAMES: Duration = Duration::from_secs(10);
+/// But not more often than this.
+const LOOK_AT_NAMES_LEAST: Duration = Duration::from_secs(1);
 
 type Applying = Pin<Box<dyn Future<Output = Result<Applied, ApplyError>>>>;
 
@@ -271,7 +273,8 @@ impl<'a> Life<'a> {
         let mut phase = self.proxy.phase();
         let mut told = Phase::Starting;
         let mut report_at = Instant::now() + self.telemetry_every;
-        let mut look_at = Instant::now() + LOOK_AT_NAMES;
+        let look_every = self.workload.name_idle.clamp(LOOK_AT_NAMES_LEAST, LOOK_AT_NAMES);
+        let mut look_at = Instant::now() + look_every;
         let mut heard = false;
         loop {
             self.subscribe();
@@ -339,7 +342,7 @@ impl<'a> Life<'a> {
                     self.report(&mut reports).map_err(Left::Ended)?;
                 }
                 () = at(Some(look_at)) => {
-                    look_at = Instant::now() + LOOK_AT_NAMES;
+                    look_at = Instant::now() + look_every;
                     self.look_at_names();
                 }
                 error = control.closed() => return Ok(Left::Ended(error)),
@@ -364,10 +367,16 @@ impl<'a> Life<'a> {
     }
 
     fn look_at_names(&mut self) {
-        self.usage.look(&self.proxy.look(), Instant::now());
+        let now = Instant::now();
+        self.look_at_usage(now);
         let (usage, span) = (&self.usage, self.workload.name_idle);
-        self.feed.forget(|cluster| usage.is_idle(cluster, span));
+        self.feed
+            .forget(now, span, |cluster| usage.is_idle(cluster, span, now));
         self.mark();
+    }
+
+    pub(super) fn look_at_usage(&mut self, now: Instant) {
+        self.usage.look(&self.proxy.look(), &self.feed.in_use(), now);
     }
 
     fn next_random(&mut self) -> u32 {

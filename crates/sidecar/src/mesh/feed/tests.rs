@@ -1,8 +1,11 @@
+use std::cell::Cell;
+
 use mesh_model::resources::{Endpoint, Locality, WorkloadTls};
 
 use mesh_model::resources::WeightedCluster;
 
 use super::super::settings::tests::{ME, workload};
+use super::outside::MAX_EGRESS;
 use super::*;
 
 fn feed() -> Feed {
@@ -162,23 +165,122 @@ fn a_bad_resource_is_refused_and_the_last_good_one_serves() {
     assert_eq!(tables(&mut feed), ["basket:80"]);
 }
 
+/// The control plane does not know a name, and no name is idle.
+fn unknown(feed: &mut Feed, name: &str) -> Answer {
+    feed.does_not_exist(Kind::Listener, name, |_| None)
+}
+
 #[test]
 fn names_outside_the_mesh_are_looked_up_unless_only_services_may_be_called() {
     let mut feed = feed();
-    feed.want("example.test:443");
-    feed.want("10.0.0.9:80");
-    assert_eq!(feed.does_not_exist(Kind::Listener, "example.test:443"), None);
-    assert_eq!(feed.does_not_exist(Kind::Listener, "10.0.0.9:80"), None);
+    for name in ["example.test:443", "10.0.0.9:80"] {
+        feed.want(name);
+        assert!(feed.is_kept(name));
+        assert_eq!(unknown(&mut feed, name), Answer::Later);
+    }
     assert_eq!(tables(&mut feed), ["10.0.0.9:80", "example.test:443"]);
-    assert_eq!(wishes(&feed), [""; 0]);
+    assert_eq!(wishes(&feed), ["10.0.0.9:80", "example.test:443"]);
     let mut known = Feed::new(Workload {
         known_only: true,
         ..workload()
     });
     known.want("example.test:443");
-    let refused = known.does_not_exist(Kind::Listener, "example.test:443");
-    assert_eq!(refused.as_deref(), Some("example.test:443"));
+    assert!(!known.is_kept("example.test:443"));
+    assert_eq!(unknown(&mut known, "example.test:443"), Answer::Unknown);
     assert_eq!(wishes(&known), [""; 0]);
+}
+
+#[test]
+fn a_name_that_comes_to_be_known_is_not_called_outside_the_mesh_from_then_on() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    unknown(&mut feed, "basket:80");
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    assert_eq!(feed.take_answers(), ["basket:80"]);
+    accept(&mut feed, "basket:80", &listener("basket:80", "basket"));
+    assert_eq!(tables(&mut feed), [""; 0], "calls wait for the rest");
+    assert_eq!(wishes(&feed), ["basket:80", "basket"]);
+    feed.want("basket:80");
+    basket(&mut feed, "b");
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    assert_eq!(feed.in_use(), BTreeSet::from(["b"]));
+    assert_eq!(feed.take_answers(), ["basket:80"]);
+}
+
+#[test]
+fn a_name_whose_listener_is_refused_is_of_the_mesh_all_the_same() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    unknown(&mut feed, "basket:80");
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    let any = cluster("basket:80").to_any().unwrap();
+    assert!(feed.accept(Kind::Listener, "basket:80", &any).is_err());
+    assert_eq!(tables(&mut feed), [""; 0]);
+}
+
+#[test]
+fn a_plain_listener_stays_open_with_nobody_behind_it_until_its_name_is_whole() {
+    let mut feed = forwarding();
+    assert!(feed.is_kept("basket:80"));
+    assert_eq!(tables(&mut feed), [""; 0]);
+    assert_eq!(unknown(&mut feed, "basket:80"), Answer::Later);
+    let to = |feed: &mut Feed| {
+        let resources = feed.resources().unwrap();
+        assert_eq!(validate(&resources), []);
+        let mut plain = resources.listeners.into_iter();
+        let plain = plain.find(|listener| listener.name == "forward:basket:80");
+        let cluster = plain.unwrap().tcp[0].cluster.clone();
+        let reaches = |cluster: &Cluster| !matches!(cluster.discovery, Discovery::Endpoints);
+        let outside = resources.clusters.iter().find(|known| known.name == cluster);
+        (cluster, outside.is_some_and(reaches))
+    };
+    assert_eq!(to(&mut feed), ("basket:80".to_owned(), true));
+    accept(&mut feed, "basket:80", &listener("basket:80", "basket"));
+    assert_eq!(to(&mut feed), ("forward:basket:80".to_owned(), false));
+    basket(&mut feed, "b");
+    assert_eq!(to(&mut feed), ("b".to_owned(), false));
+    feed.removed(Kind::Listener, "basket:80");
+    assert_eq!(to(&mut feed), ("forward:basket:80".to_owned(), false));
+    assert_eq!(wishes(&feed), ["basket:80"]);
+}
+
+#[test]
+fn of_names_outside_the_mesh_the_one_that_is_idle_longest_gives_way() {
+    let mut feed = forwarding();
+    unknown(&mut feed, "basket:80");
+    let name = |number: usize| format!("h{number:03}.test:80");
+    for number in 0..MAX_EGRESS {
+        feed.want(&name(number));
+        assert_eq!(unknown(&mut feed, &name(number)), Answer::Later);
+    }
+    assert!(feed.is_full());
+    feed.want("more.test:80");
+    let asked = Cell::new(false);
+    let first = Instant::now();
+    let idle = |called: &str| {
+        asked.set(true);
+        let ago = ["h007.test:80", "h005.test:80", "basket:80"];
+        let ago = ago.iter().position(|name| *name == called)?;
+        Some(first - Duration::from_secs(ago as u64))
+    };
+    let answer = feed.does_not_exist(Kind::Listener, "more.test:80", idle);
+    assert_eq!(
+        answer,
+        Answer::Full,
+        "those who asked for the others wait for them"
+    );
+    assert!(!asked.get() && !wishes(&feed).contains(&"more.test:80".to_owned()));
+
+    let _ = (feed.resources(), feed.take_answers());
+    feed.want("more.test:80");
+    assert_eq!(unknown(&mut feed, "more.test:80"), Answer::Full, "all are called");
+    feed.want("more.test:80");
+    let answer = feed.does_not_exist(Kind::Listener, "more.test:80", idle);
+    assert_eq!(answer, Answer::Later);
+    let left = tables(&mut feed);
+    assert!(!left.contains(&name(5)) && left.contains(&name(7)));
+    assert!(left.contains(&"more.test:80".to_owned()) && left.contains(&"basket:80".to_owned()));
+    assert!(feed.is_full());
 }
 
 #[test]
@@ -186,7 +288,7 @@ fn what_is_opaque_outside_the_mesh_goes_by_its_port_and_inside_by_what_is_said()
     let mut feed = feed();
     for name in ["db.test:5432", "10.0.0.9:8010", "db.test:443"] {
         feed.want(name);
-        feed.does_not_exist(Kind::Listener, name);
+        unknown(&mut feed, name);
     }
     feed.want("basket:5432");
     accept(&mut feed, "basket:5432", &listener("basket:5432", "b"));
@@ -208,19 +310,42 @@ fn what_is_opaque_outside_the_mesh_goes_by_its_port_and_inside_by_what_is_said()
 #[test]
 fn names_that_nobody_calls_are_dropped() {
     let mut feed = feed();
+    let (now, span) = (Instant::now(), Duration::from_secs(600));
     feed.want("basket:80");
     basket(&mut feed, "b");
-    feed.forget(|_| true);
+    feed.forget(now, span, |_| true);
     assert_eq!(wishes(&feed).len(), 4, "somebody waits for it");
     let _ = (tables(&mut feed), feed.take_answers());
-    feed.forget(|_| false);
+    feed.forget(now, span, |_| false);
     assert_eq!(tables(&mut feed), ["basket:80"]);
-    feed.forget(|cluster| cluster == "b");
+    feed.forget(now, span, |cluster| cluster == "b");
     assert_eq!((tables(&mut feed), wishes(&feed)), (Vec::new(), Vec::new()));
 }
 
 #[test]
-fn a_plain_listener_leads_to_its_name_whatever_host_is_asked_for() {
+fn a_name_that_is_no_more_is_closed_until_nobody_has_asked_for_it_for_long() {
+    let mut feed = feed();
+    let (now, span) = (Instant::now(), Duration::from_secs(600));
+    feed.want("basket:80");
+    basket(&mut feed, "b");
+    let _ = (tables(&mut feed), feed.take_answers());
+    feed.removed(Kind::Listener, "basket:80");
+    feed.forget(now, span, |_| true);
+    feed.want("basket:80");
+    feed.forget(now + span, span, |_| true);
+    assert_eq!(wishes(&feed), ["basket:80"], "somebody waits for it");
+    basket(&mut feed, "b");
+    let _ = (tables(&mut feed), feed.take_answers());
+    feed.removed(Kind::Listener, "basket:80");
+    feed.forget(now + span, span, |_| true);
+    feed.forget(now + span * 2 - Duration::from_secs(1), span, |_| true);
+    assert_eq!((tables(&mut feed), wishes(&feed).len()), (Vec::new(), 1));
+    feed.forget(now + span * 2, span, |_| true);
+    assert_eq!(wishes(&feed), [""; 0]);
+}
+
+/// A feed with a plain listener for `basket:80`.
+fn forwarding() -> Feed {
     let forward = Forward {
         name: "basket:80".into(),
         address: "127.0.0.1:41001".parse().unwrap(),
@@ -232,6 +357,12 @@ fn a_plain_listener_leads_to_its_name_whatever_host_is_asked_for() {
     });
     let own = feed.default_own();
     accept(&mut feed, ME, &own);
+    feed
+}
+
+#[test]
+fn a_plain_listener_leads_to_its_name_whatever_host_is_asked_for() {
+    let mut feed = forwarding();
     assert_eq!(wishes(&feed), ["basket:80"]);
     basket(&mut feed, "b");
     assert_eq!(tables(&mut feed), ["basket:80", "forward:basket:80"]);
@@ -254,7 +385,7 @@ fn a_plain_listener_leads_to_its_name_whatever_host_is_asked_for() {
         ListenerProtocol::Tcp
     ]));
     accept(&mut feed, "b", &cluster("b"));
-    feed.forget(|_| true);
+    feed.forget(Instant::now(), Duration::ZERO, |_| true);
     assert_eq!(tables(&mut feed).len(), 2, "it is kept");
 }
 

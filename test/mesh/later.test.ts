@@ -1,0 +1,86 @@
+// What of a name that was asked for before the mesh had a service of that name? And of one that nobody asks for?
+
+import http from 'node:http';
+import test, { type ExecutionContext } from 'ava';
+import { httpOrigin, request } from '../support/http.js';
+import { until } from '../support/wait.js';
+import { Mesh, type MeshSidecar, ask, freePort, idOf } from './support.js';
+
+type Test = Pick<ExecutionContext, 'teardown'>;
+
+/** Who calls, as the application of a workload is told; nobody for what did not come through a mesh. */
+const tells: http.RequestListener = (incoming, outgoing) =>
+  void outgoing.end(`called by ${incoming.headers['x-mesh-peer'] ?? 'nobody'}`);
+const MUTUAL = `called by ${idOf('web')}`;
+
+/** The workload of `late`, which the control plane knows of no name for yet. */
+async function late(t: Test, mesh: Mesh, port = 3000): Promise<MeshSidecar> {
+  const origin = await httpOrigin(t, tells);
+  return mesh.sidecar(t, 'late', { ports: `${port}=${origin.address}` });
+}
+
+test('a name that was asked for too early is called over mTLS once the mesh has it', async (t) => {
+  const mesh = await Mesh.start(t);
+  const web = await mesh.sidecar(t, 'web');
+  const early = await ask(web, '/', 'late');
+  t.true(early.status >= 500, 'no name server knows it');
+  const { address } = await late(t, mesh);
+  mesh.serve('late', [address]);
+  const answer = await until('the service', async () => {
+    const { status, text } = await ask(web, '/', 'late');
+    return status === 200 && text;
+  });
+  t.is(answer, MUTUAL);
+});
+
+test('a name that was called outside the mesh never is again once the mesh has it', async (t) => {
+  const mesh = await Mesh.start(t);
+  const web = await mesh.sidecar(t, 'web');
+  const outside = await httpOrigin(t, tells);
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  t.teardown(() => agent.destroy());
+  const call = () => ask(web, '/', `localhost:${outside.port}`, {}, agent);
+  t.is((await call()).text, 'called by nobody');
+  const { address } = await late(t, mesh, outside.port);
+  mesh.serve('localhost', [address], outside.port, 'auto', 'late');
+  const answer = await until('the service', async () => {
+    const { status, text } = await call();
+    return status === 200 && text !== 'called by nobody' && text;
+  });
+  t.is(answer, MUTUAL);
+  const before = outside.requests;
+  for (let more = 0; more < 20; more++) t.is((await call()).text, MUTUAL);
+  t.is(outside.requests, before);
+});
+
+test('a plain listener follows its name into the mesh', async (t) => {
+  const mesh = await Mesh.start(t);
+  const plain = await freePort();
+  const web = await mesh.sidecar(t, 'web', { flags: { '--forward': `late:80=127.0.0.1:${plain}` } });
+  await web.process.said(/forward:late:80 listens on/);
+  const early = await request(plain, { headers: { host: 'late' } });
+  t.true(early.status >= 500, 'no name server knows it');
+  const { address } = await late(t, mesh);
+  mesh.serve('late', [address]);
+  // Its socket is never closed: no call is refused meanwhile.
+  const answer = await until('the service', async () => {
+    const { status, text } = await request(plain, { headers: { host: 'late' } });
+    return status === 200 && text;
+  });
+  t.is(answer, MUTUAL);
+});
+
+test('names that are idle are dropped, and asked for again', async (t) => {
+  const mesh = await Mesh.start(t);
+  const web = await mesh.sidecar(t, 'web', { flags: { '--name-idle': '1s' } });
+  const outside = await httpOrigin(t, tells);
+  const call = () => ask(web, '/', outside.address);
+  const tables = async () => {
+    const { text } = await request(web.admin, { path: '/config' });
+    return text.includes(outside.address);
+  };
+  t.is((await call()).text, 'called by nobody');
+  t.true(await tables());
+  await until('the end of the name', async () => !(await tables()));
+  t.is((await call()).text, 'called by nobody');
+});
