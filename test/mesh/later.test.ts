@@ -2,7 +2,7 @@
 
 import http from 'node:http';
 import test, { type ExecutionContext } from 'ava';
-import { httpOrigin, request } from '../support/http.js';
+import { httpOrigin, proxyStatus, request, serve } from '../support/http.js';
 import { until } from '../support/wait.js';
 import { Mesh, type MeshSidecar, ask, freePort, idOf } from './support.js';
 
@@ -68,6 +68,23 @@ test('a plain listener follows its name into the mesh', async (t) => {
     return status === 200 && text;
   });
   t.is(answer, MUTUAL);
+});
+
+test('of more than 256 names outside the mesh those that are idle give way', async (t) => {
+  const mesh = await Mesh.start(t);
+  const web = await mesh.sidecar(t, 'web');
+  const { port } = await serve(t, http.createServer(tells), 0, '0.0.0.0');
+  const call = (host: string) => ask(web, '/', `${host}:${port}`);
+  for (let number = 0; number < 256; number++) {
+    t.is((await call(`127.0.1.${number}`)).text, 'called by nobody');
+  }
+  // They are all in use for a moment.
+  await until('room for one more', async () => {
+    const { status, headers, text } = await call('127.0.2.1');
+    if (status === 503) t.is(proxyStatus(headers).details, 'name_limit');
+    return text === 'called by nobody';
+  });
+  t.is((await call('127.0.1.0')).text, 'called by nobody', 'it gave way, and takes the place of another');
 });
 
 test('names that are idle are dropped, and asked for again', async (t) => {
