@@ -24,10 +24,12 @@ export type * from './proxy/types.js';
 export type * from './controller/types.js';
 export type * from './discovery/types.js';
 export type {
+  Attestor,
   CertificateRequest,
   ControlEvent,
   Decision as CertificateDecision,
   Edge,
+  Evidence,
   Sidecar,
 } from './mesh/control-plane.js';
 export { type LoadedMesh, loadMesh, parseMesh } from './mesh/load.js';

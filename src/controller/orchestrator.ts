@@ -199,7 +199,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   async #serve(listen: readonly string[], issuer: IssuerPem | undefined): Promise<void> {
-    const { telemetryIntervalMs, plaintextXds } = this.#options;
+    const { telemetryIntervalMs, plaintextXds, attest } = this.#options;
     const decide = this.#decider();
     const { settings } = this.#mesh;
     this.#endpoints.clear();
@@ -212,6 +212,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       ...(plaintextXds !== undefined && { plaintextXds: listed(plaintextXds) }),
       ...(this.#state && { stateDir: this.#state.authority }),
       ...(issuer && { issuer }),
+      ...(attest && { attest }),
       ...(decide && { decide, knowsOtherTokens: this.#shared !== undefined }),
       ...(telemetryIntervalMs !== undefined && { telemetryIntervalMs }),
     });
@@ -221,18 +222,13 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     await this.#keepRoots();
   }
 
-  /** Who decides about certificates: whoever was named, and of tokens that are shared etcd has the last word. */
+  /** Who may refuse certificates: whoever was named, and of tokens that are shared etcd has the last word. */
   #decider(): MeshControlOptions['decide'] {
     const { decide } = this.#options;
     const shared = this.#shared;
     if (!shared) return decide;
     return async ({ otherToken, ...request }) => {
-      const attested = request.proof === 'attestation';
-      const asked = decide
-        ? await decide(request)
-        : attested
-          ? { allow: false as const, reason: `nobody attests ${request.attestation?.kind}` }
-          : { allow: true as const };
+      const asked = decide ? await decide(request) : { allow: true as const };
       if (otherToken === undefined || !asked.allow) return asked;
       const spent = await shared.spend(otherToken, request.identity);
       return spent.allow ? asked : spent;

@@ -2,7 +2,14 @@
 
 import type { EventEmitter } from 'node:events';
 import type { Source, SourceEvent, SourceStatus } from '../discovery/types.js';
-import type { CertificateRequest, ControlEvent, Decision, Edge, Sidecar } from '../mesh/control-plane.js';
+import type {
+  Attestor,
+  CertificateRequest,
+  ControlEvent,
+  Decision,
+  Edge,
+  Sidecar,
+} from '../mesh/control-plane.js';
 import type { LoadedMesh } from '../mesh/load.js';
 import type { MeshConfig } from '../mesh/types.js';
 
@@ -27,7 +34,18 @@ export interface MeshControlOptions {
   issuer?: { readonly chain: string; readonly key: string; readonly roots: string };
   /** Sources of your own, by service. They come to those of the mesh file, and take the place of registration. */
   discovery?: Readonly<Record<string, Source>>;
-  /** Decides about certificates. Default: a token or a certificate that is still good is enough, nothing else is. */
+  /**
+   * Looks at what a platform says of a workload (`mesh-sidecar --attestation KIND=FILE`), and alone can admit it. Default:
+   * every attestation is refused, with the reason `nobody attests KIND`.
+   *
+   * **Whoever it allows gets the identity**, and anybody who reaches the control plane can ask: read {@link Attestor}.
+   */
+  attest?: Attestor;
+  /**
+   * Is asked about each certificate that a token, a certificate that is still good, or `attest` speaks for, and can only
+   * refuse it, or shorten its life. What it allows is never admitted for that alone: one that looks at nothing but
+   * `identity` lets in nobody who has not proved it. Default: what speaks for it is enough.
+   */
   decide?: (request: CertificateRequest) => Decision | Promise<Decision>;
   /** How often sidecars tell what they counted, in milliseconds. Default: 2000. */
   telemetryIntervalMs?: number;

@@ -47,14 +47,36 @@ export interface TokenOptions {
   readonly ttlMs: number;
 }
 
+/** What somebody shows who says that a platform knows him, and that nobody has looked at yet. */
+export interface Evidence {
+  /** What it is, as the sidecar was told by `--attestation KIND=FILE`: letters, digits, `.`, `_` and `-`. */
+  readonly kind: string;
+  /** What the file holds, byte for byte; 64 KiB at most. */
+  readonly evidence: Uint8Array;
+  /** Whom the certificate is to name. This is what is claimed, by anybody: whether the evidence says so is the question. */
+  readonly identity: string;
+  /** Where it comes from. */
+  readonly address: string;
+}
+
+/**
+ * Looks at what platforms say.
+ *
+ * **Whoever it allows gets the identity**, and anybody who reaches the control plane can ask: it has to check that the
+ * platform has said it (a signature), of this `identity`, for this mesh (an audience), that it has not ended, and that it
+ * is of a `kind` that it knows. When it throws, or does not answer within the 5 s that are there for it and `decide`
+ * together, the request is refused.
+ */
+export type Attestor = (evidence: Evidence) => Decision | Promise<Decision>;
+
 /** A request for a certificate. */
 export interface CertificateRequest {
   /** Whom it is to name. */
   readonly identity: string;
   /** What speaks for it: a certificate that is still good, a token, or what a platform says. */
   readonly proof: 'certificate' | 'token' | 'attestation';
-  /** What a platform says, which nobody has looked at yet. */
-  readonly attestation?: { readonly kind: string; readonly evidence: Uint8Array };
+  /** What a platform says, which the attestor has believed. */
+  readonly attestation?: Pick<Evidence, 'kind' | 'evidence'>;
   /** The SHA-256 of a token that this control plane has not made, which nobody has looked at yet. */
   readonly otherToken?: string;
   /** Where it comes from. */
@@ -105,7 +127,12 @@ export interface ControlPlaneOptions {
   readonly issuer?: { readonly chain: string; readonly key: string; readonly roots: string };
   /** How often sidecars tell what they counted. */
   readonly telemetryIntervalMs?: number;
-  /** Decides about certificates; tokens and good certificates are enough without. */
+  /** Alone admits what platforms say; without, every attestation is refused: nobody attests it. */
+  readonly attest?: Attestor;
+  /**
+   * Refuses certificates further, that a token, a good certificate or `attest` speaks for; those are enough without. With
+   * `knowsOtherTokens` it alone admits other tokens.
+   */
   readonly decide?: (request: CertificateRequest) => Decision | Promise<Decision>;
   /** Whether `decide` knows of tokens that this control plane has not made; they are refused otherwise. */
   readonly knowsOtherTokens?: boolean;

@@ -5,14 +5,15 @@ import { InputError } from '../mesh-error.js';
 import { type NativeController, native } from '../native.js';
 import { meshError } from '../proxy/failures.js';
 import type {
+  CertificateRequest,
   ControlEvent,
   ControlPlane,
   ControlPlaneOptions,
-  Decision,
   Edge,
   Sidecar,
   StartControlPlane,
 } from './control-plane.js';
+import { type Deciders, decided } from './decisions.js';
 
 /** Starts the core's control plane in this process. */
 export const startControlPlane: StartControlPlane = async (options) => new CoreControlPlane(options);
@@ -41,16 +42,17 @@ function refusal(error: unknown): InputError | undefined {
 
 class CoreControlPlane implements ControlPlane {
   readonly #native: NativeController;
-  readonly #decide: ControlPlaneOptions['decide'];
+  readonly #deciders: Deciders;
   readonly #onEvent: ControlPlaneOptions['onEvent'];
   readonly addresses: readonly string[];
   readonly plaintextXds: readonly string[];
 
-  constructor({ onEvent, decide, ...settings }: ControlPlaneOptions) {
+  constructor({ onEvent, attest, decide, ...settings }: ControlPlaneOptions) {
     this.#onEvent = onEvent;
-    this.#decide = decide;
+    this.#deciders = { ...(attest && { attest }), ...(decide && { decide }) };
     const { NativeController: Core } = native();
-    const text = JSON.stringify({ ...settings, decides: decide !== undefined });
+    const asks = { decides: decide !== undefined, attests: attest !== undefined };
+    const text = JSON.stringify({ ...settings, ...asks });
     this.#native = explained(() => new Core(text, (event) => this.#told(event)));
     this.addresses = this.#native.addresses();
     this.plaintextXds = this.#native.plaintextXds();
@@ -103,23 +105,17 @@ class CoreControlPlane implements ControlPlane {
     else this.#onEvent(event);
   }
 
-  /** Whoever fails to decide has denied. */
   async #answer(event: ControlEvent): Promise<void> {
     const { number, identity, proof, attestation, evidence, token, address } = event;
-    let decision: Decision;
-    try {
-      decision = (await this.#decide?.({
-        identity: String(identity),
-        proof: proof as 'certificate' | 'token' | 'attestation',
-        ...(attestation !== null && {
-          attestation: { kind: String(attestation), evidence: Buffer.from(evidence as number[]) },
-        }),
-        ...(token !== null && { otherToken: String(token) }),
-        address: String(address),
-      })) ?? { allow: false, reason: 'nobody decides' };
-    } catch (error) {
-      decision = { allow: false, reason: error instanceof Error ? error.message : String(error) };
-    }
+    const decision = await decided(this.#deciders, {
+      identity: String(identity),
+      proof: proof as CertificateRequest['proof'],
+      ...(attestation !== null && {
+        attestation: { kind: String(attestation), evidence: Buffer.from(evidence as number[]) },
+      }),
+      ...(token !== null && { otherToken: String(token) }),
+      address: String(address),
+    });
     this.#native.decided(Number(number), JSON.stringify(decision));
   }
 }

@@ -111,7 +111,7 @@ export class Mesh {
       name: options.name ?? service,
       control: this.control.addresses,
       trustAnchors: join(this.folder, 'roots.pem'),
-      token: options.token ?? this.token(service),
+      ...(options.attestation === undefined && { token: options.token ?? this.token(service) }),
     });
   }
 
@@ -125,7 +125,10 @@ export interface SidecarOptions {
   /** Where its application is: `3000=127.0.0.1:41000`. */
   readonly ports?: string;
   readonly name?: string;
+  /** The file with its token. */
   readonly token?: string;
+  /** `KIND=FILE` instead of a token. */
+  readonly attestation?: string;
   readonly flags?: Readonly<Record<string, string>>;
   /** Whether to wait until it is ready. */
   readonly ready?: boolean;
@@ -141,7 +144,8 @@ export async function startMeshSidecar(t: Test, options: JoinOptions): Promise<M
   const flags: Record<string, string> = {
     '--control': options.control.join(','),
     '--trust-anchors': options.trustAnchors,
-    '--token-file': options.token,
+    ...(options.token !== undefined && { '--token-file': options.token }),
+    ...(options.attestation !== undefined && { '--attestation': options.attestation }),
     '--identity': options.identity,
     '--name': options.name,
     '--inbound': `127.0.0.1:${inbound}`,
@@ -175,8 +179,6 @@ export interface JoinOptions extends SidecarOptions {
   readonly name: string;
   readonly control: readonly string[];
   readonly trustAnchors: string;
-  /** The file with its token. */
-  readonly token: string;
   readonly inbound?: number;
 }
 

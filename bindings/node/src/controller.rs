@@ -41,9 +41,12 @@ struct Wanted {
     /// The mesh at the start.
     #[serde(default)]
     initial: Batch,
-    /// Whether JavaScript decides about certificates.
+    /// Whether JavaScript decides about certificates for which something good speaks.
     #[serde(default)]
     decides: bool,
+    /// Whether it looks at what platforms say.
+    #[serde(default)]
+    attests: bool,
     /// Whether it knows of tokens of other control planes.
     #[serde(default)]
     knows_other_tokens: bool,
@@ -82,6 +85,8 @@ struct Asked {
     told: Arc<Told>,
     waiting: Waiting,
     count: AtomicU64,
+    decides: bool,
+    attests: bool,
     knows_other_tokens: bool,
 }
 
@@ -93,6 +98,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Decisions for Asked {
     fn decide(&self, attempt: Attempt) -> Deciding<'_> {
+        if !self.decides && !matches!(attempt.proof, Proof::Attestation { .. }) {
+            return TokensAlone.decide(attempt);
+        }
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         // Who never answers leaves nothing: the control plane waits some seconds and drops the receiver.
@@ -129,6 +137,10 @@ impl Decisions for Asked {
 
     fn knows_other_tokens(&self) -> bool {
         self.knows_other_tokens
+    }
+
+    fn attests(&self) -> bool {
+        self.attests
     }
 }
 
@@ -171,15 +183,14 @@ impl NativeController {
         let wanted: Wanted = serde_json::from_str(&settings).map_err(invalid)?;
         let told = Arc::new(told);
         let waiting: Waiting = Arc::default();
-        let decisions: Arc<dyn Decisions> = match wanted.decides {
-            true => Arc::new(Asked {
-                told: Arc::clone(&told),
-                waiting: Arc::clone(&waiting),
-                count: AtomicU64::new(0),
-                knows_other_tokens: wanted.knows_other_tokens,
-            }),
-            false => Arc::new(TokensAlone),
-        };
+        let decisions = Arc::new(Asked {
+            told: Arc::clone(&told),
+            waiting: Arc::clone(&waiting),
+            count: AtomicU64::new(0),
+            decides: wanted.decides,
+            attests: wanted.attests,
+            knows_other_tokens: wanted.knows_other_tokens,
+        });
         let events = Box::new(move |event: &Event| {
             // Events are plain data, which always serialises.
             let text = serde_json::to_string(event).unwrap_or_default();

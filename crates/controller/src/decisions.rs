@@ -2,8 +2,9 @@
 //!
 //! A [`Decisions`] does, which is somebody else's code. It is asked about every request that is not refused anyway: by a
 //! bad token, for an identity that is revoked or the control plane's own, for another trust domain. It can only narrow:
-//! what a token or a certificate speaks for is all that it can be allowed. What it alone can judge are attestations, and
-//! tokens of other control planes where it knows of those.
+//! what a token or a certificate speaks for is all that it can be allowed. What it alone can judge are attestations and
+//! tokens of other control planes, each only where it says that it does: one that looks at the identity alone would let in
+//! whoever claims it.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -80,6 +81,12 @@ pub trait Decisions: Send + Sync + 'static {
     /// Whether it knows of tokens that this control plane has not made. Otherwise they are refused without a question,
     /// which is the default.
     fn knows_other_tokens(&self) -> bool {
+        false
+    }
+
+    /// Whether it looks at what platforms say. Otherwise every attestation is refused without a question, which is the
+    /// default.
+    fn attests(&self) -> bool {
         false
     }
 }

@@ -12,7 +12,7 @@ use mesh_identity::authority::{Authority, MAX_TTL, SignError};
 use mesh_identity::token::{MakeError, SpendError, TokenHash, Tokens};
 use mesh_identity::{Csr, Denied, DenyList};
 use mesh_model::spiffe::SpiffeId;
-use mesh_protocol::message::{SignRequest, SignResponse};
+use mesh_protocol::message::{Attestation, SignRequest, SignResponse};
 use mesh_protocol::{Caller, Code, Status};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -180,11 +180,15 @@ impl Signing {
         } else if !request.token.is_empty() {
             audit.proof = "token";
             self.spoken_by_token(&request.token, &id, now)?
-        } else if let Some(attestation) = request.attestation {
-            Proof::Attestation {
-                kind: attestation.kind,
-                evidence: attestation.evidence,
+        } else if let Some(Attestation { kind, evidence }) = request.attestation {
+            if !self.decisions.attests() {
+                audit.proof = "attestation";
+                return refused(
+                    Code::PermissionDenied,
+                    format!("no_attestor: nobody attests {kind}"),
+                );
             }
+            Proof::Attestation { kind, evidence }
         } else {
             return refused(
                 Code::Unauthenticated,

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use mesh_controller::{MAX_EDGES_OF_ONE, Phase};
+use mesh_controller::{Attempt, Deciding, Decision, Decisions, MAX_EDGES_OF_ONE, Phase};
 use mesh_protocol::client::Reports;
 use mesh_protocol::message::{Edge, FromSidecar, Ready, Telemetry};
 use mesh_protocol::{Code, Error, MAX_EDGES};
@@ -64,6 +64,36 @@ async fn a_token_is_good_for_its_identity_and_as_often_as_was_said() {
     let own = "spiffe://mesh.test/ns/mesh/sa/control";
     let control = plane.sidecar(own).sign("mesh-token-x").await.unwrap_err();
     assert_eq!(refusal(&control), denied("reserved"));
+}
+
+/// Decides by the identity alone, whatever speaks for it.
+struct Careless {
+    attests: bool,
+}
+
+impl Decisions for Careless {
+    fn decide(&self, _: Attempt) -> Deciding<'_> {
+        Box::pin(std::future::ready(Decision::Allow { ttl: None }))
+    }
+
+    fn attests(&self) -> bool {
+        self.attests
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_by_evidence_that_nobody_looks_at() {
+    let evidence = b"believe me";
+    let plane = Plane::decided_by(Careless { attests: false });
+    let error = plane.sidecar(WEB).attest("platform", evidence).await.unwrap_err();
+    assert_eq!(refusal(&error), denied("no_attestor"));
+    assert!(error.to_string().ends_with("nobody attests platform"), "{error}");
+    let token = plane.controller.issue_token(id(WEB), 1, Duration::from_secs(60));
+    plane.sidecar(WEB).sign(&token.unwrap()).await.unwrap();
+    let plane = Plane::decided_by(Careless { attests: true });
+    plane.sidecar(WEB).attest("platform", evidence).await.unwrap();
+    let hidden = plane.sidecar(WEB).attest("\u{1b}[2J", evidence).await;
+    assert_eq!(refusal(&hidden.unwrap_err()).0, Code::InvalidArgument);
 }
 
 #[tokio::test]

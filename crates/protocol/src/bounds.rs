@@ -18,7 +18,7 @@ pub const MAX_FAILURES: usize = 128;
 pub const MAX_BUCKETS: usize = 128;
 /// The longest reason of a NACK, in bytes.
 pub const MAX_NACK: usize = 1024;
-/// The longest token or kind of attestation, in bytes.
+/// The longest token, in bytes.
 pub const MAX_TOKEN: usize = 1024;
 /// The longest evidence, in bytes. A signed JSON token has some 2,000.
 pub const MAX_EVIDENCE: usize = 64 * 1024;
@@ -34,13 +34,19 @@ fn name(text: &str, what: TooMuch) -> Result<(), TooMuch> {
     within(text.len() <= MAX_NAME, what)
 }
 
+/// Whether a kind of attestation can be called so: letters, digits, `.`, `_` and `-`, since it stands in logs and audits.
+pub fn is_kind(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
 impl crate::message::SignRequest {
     /// Whether nothing of it is too long.
     pub(crate) fn check(&self) -> Result<(), TooMuch> {
         within(self.csr.len() <= mesh_identity::csr::MAX_BYTES, "csr: too long")?;
         within(self.token.len() <= MAX_TOKEN, "token: too long")?;
         self.attestation.as_ref().map_or(Ok(()), |attestation| {
-            name(&attestation.kind, "attestation.kind: too long")?;
+            within(is_kind(&attestation.kind), "attestation.kind: no name of one")?;
             within(
                 attestation.evidence.len() <= MAX_EVIDENCE,
                 "attestation.evidence: too long",
@@ -114,7 +120,7 @@ impl Edge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{ConfigState, Histogram, Ready, ServicePort};
+    use crate::message::{Attestation, ConfigState, Histogram, Ready, ServicePort, SignRequest};
 
     fn hello() -> Hello {
         Hello {
@@ -125,6 +131,42 @@ mod tests {
 
     fn judged(message: FromSidecar) -> Result<(), TooMuch> {
         SidecarMessage::from(message).check()
+    }
+
+    #[test]
+    fn evidence_is_bounded_and_of_a_kind() {
+        let judged = |kind: &str, bytes: usize| {
+            let attestation = Attestation {
+                kind: kind.to_owned(),
+                evidence: vec![b'x'; bytes],
+            };
+            let request = SignRequest {
+                attestation: Some(attestation),
+                ..SignRequest::default()
+            };
+            request.check()
+        };
+        assert_eq!(judged("k8s_psat-1.0", MAX_EVIDENCE), Ok(()));
+        assert_eq!(judged(&"k".repeat(MAX_NAME), 0), Ok(()));
+        assert_eq!(
+            judged("platform", MAX_EVIDENCE + 1),
+            Err("attestation.evidence: too long")
+        );
+        for wrong in [
+            "",
+            "a kind",
+            "k\n",
+            "k\u{1b}[2J",
+            "k=",
+            "ä",
+            &"k".repeat(MAX_NAME + 1),
+        ] {
+            assert_eq!(
+                judged(wrong, 1),
+                Err("attestation.kind: no name of one"),
+                "{wrong:?}"
+            );
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub mod status;
 pub mod stream;
 
 pub use bounds::{
-    MAX_BUCKETS, MAX_EDGES, MAX_EVIDENCE, MAX_FAILURES, MAX_NACK, MAX_NAME, MAX_SERVICES, MAX_TOKEN,
+    MAX_BUCKETS, MAX_EDGES, MAX_EVIDENCE, MAX_FAILURES, MAX_NACK, MAX_NAME, MAX_SERVICES, MAX_TOKEN, is_kind,
 };
 pub use client::Control;
 pub use error::Error;

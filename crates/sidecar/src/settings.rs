@@ -14,6 +14,7 @@ use mesh_proxy::log::Level;
 
 use crate::direct::{direct, target};
 use crate::mesh;
+use crate::mesh::proof::Proof;
 use crate::mesh::settings::{OPAQUE_PORTS, Workload};
 
 mod help;
@@ -78,7 +79,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The settings that have a value, with their variables.
-const VALUES: [(&str, &str); 28] = [
+const VALUES: [(&str, &str); 29] = [
     ("--config", "MESH_CONFIG"),
     ("--listen", "MESH_LISTEN"),
     ("--to", "MESH_TO"),
@@ -87,6 +88,7 @@ const VALUES: [(&str, &str); 28] = [
     ("--trust-anchors", "MESH_TRUST_ANCHORS"),
     ("--identity", "MESH_IDENTITY"),
     ("--token-file", "MESH_TOKEN_FILE"),
+    ("--attestation", "MESH_ATTESTATION"),
     ("--name", "MESH_NAME"),
     ("--service", "MESH_SERVICE"),
     ("--inbound", "MESH_INBOUND"),
@@ -261,6 +263,14 @@ fn workload(given: &mut Given) -> Option<Workload> {
                 .push(format!("{flag}: it is missing, and --control needs it"));
         }
     }
+    if ["--token-file", "--attestation"]
+        .iter()
+        .all(|flag| given.values.contains_key(flag))
+    {
+        given
+            .problems
+            .push("--attestation: --token-file is given too, and one of them is meant".to_owned());
+    }
     let text = |text: &str| Ok::<_, String>(Some(text.to_owned()));
     let control = |text: &str| {
         let all: Vec<_> = text.split(',').map(|one| one.trim().to_owned()).collect();
@@ -298,10 +308,14 @@ fn workload(given: &mut Given) -> Option<Workload> {
     let account = account.unwrap_or("workload").to_owned();
     let service = given.value("--service", None, text).unwrap_or(account);
     let own_name = format!("{service}-{}", std::process::id());
+    let token = given.value("--token-file", None, |file| {
+        Ok(Some(Proof::Token(file.to_owned())))
+    });
+    let attestation = given.value("--attestation", None, |text| Proof::attestation(text).map(Some));
     let workload = Workload {
         control: given.value("--control", Vec::new(), control),
         trust_anchors: given.value("--trust-anchors", None, text).unwrap_or_default(),
-        token_file: given.value("--token-file", None, text),
+        proof: attestation.or(token),
         name: given.value("--name", None, text).unwrap_or(own_name),
         service,
         inbound: given.value("--inbound", None, address)?,

@@ -4,11 +4,11 @@ use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use mesh_controller::{Controller, Settings, SidecarView, TokensAlone};
+use mesh_controller::{Controller, Decisions, Settings, SidecarView, TokensAlone};
 use mesh_identity::{Manager, MeshTls, TrustBundle};
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
 use mesh_protocol::client::{Reports, server_name};
-use mesh_protocol::message::{FromSidecar, Hello, SignRequest};
+use mesh_protocol::message::{Attestation, FromSidecar, Hello, SignRequest};
 use mesh_protocol::{Control, Error};
 use rustls::pki_types::CertificateDer;
 
@@ -43,9 +43,18 @@ impl Plane {
         Self::of(settings)
     }
 
-    fn of(mut settings: Settings) -> Self {
+    /// One whose decisions are somebody else's.
+    pub(crate) fn decided_by(decisions: impl Decisions) -> Self {
+        Self::with(Settings::new(domain()), decisions)
+    }
+
+    fn of(settings: Settings) -> Self {
+        Self::with(settings, TokensAlone)
+    }
+
+    fn with(mut settings: Settings, decisions: impl Decisions) -> Self {
         settings.listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let controller = Controller::start(settings, Arc::new(TokensAlone), Box::new(|_| true)).unwrap();
+        let controller = Controller::start(settings, Arc::new(decisions), Box::new(|_| true)).unwrap();
         Self { controller }
     }
 
@@ -98,10 +107,23 @@ impl Sidecar {
 
     /// Gets a certificate for a token.
     pub(crate) async fn sign(&self, token: &str) -> Result<(), Error> {
+        self.sign_by(token, None).await
+    }
+
+    /// Gets a certificate for what a platform says.
+    pub(crate) async fn attest(&self, kind: &str, evidence: &[u8]) -> Result<(), Error> {
+        let attestation = Attestation {
+            kind: kind.to_owned(),
+            evidence: evidence.to_owned(),
+        };
+        self.sign_by("", Some(attestation)).await
+    }
+
+    async fn sign_by(&self, token: &str, attestation: Option<Attestation>) -> Result<(), Error> {
         let request = SignRequest {
             csr: self.manager.lock().unwrap().request().unwrap(),
             token: token.to_owned(),
-            attestation: None,
+            attestation,
         };
         let response = within(self.connect().await?.sign(request)).await?;
         let chain = response.chain.into_iter().map(CertificateDer::from).collect();

@@ -15,6 +15,7 @@
 //! - [`reports`]: what it tells there of itself.
 //! - [`round`]: which control plane that is.
 //! - [`standing`]: its certificate, and whom it believes.
+//! - [`proof`]: what its first certificate is had for.
 //! - [`usage`]: which names nobody calls any more.
 //! - [`state`]: what is kept for a start without one.
 //! - [`edges`]: what it reports of its calls.
@@ -25,6 +26,7 @@ mod feed;
 mod life;
 mod own;
 mod pace;
+pub(crate) mod proof;
 mod reports;
 mod round;
 pub(crate) mod settings;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use mesh_model::resources::{Address, PortRange};
 use mesh_model::spiffe::SpiffeId;
 
+use super::proof::Proof;
+
 /// The ports of destinations outside the mesh whose bytes nobody looks at, unless told otherwise. Their servers speak
 /// first, or their clients may be silent for long: SMTP (25, 587), MySQL with Galera (3306, 4444, 4567, 4568),
 /// PostgreSQL, Redis, Elasticsearch's transport, memcached. They are those of Linkerd, whose users expect them.
@@ -19,8 +21,8 @@ pub(crate) struct Workload {
     pub(crate) control: Vec<String>,
     /// The file of the roots that vouch for the control plane.
     pub(crate) trust_anchors: String,
-    /// The file of the token that the first certificate is had for.
-    pub(crate) token_file: Option<String>,
+    /// What the first certificate is had for.
+    pub(crate) proof: Option<Proof>,
     /// This copy's name.
     pub(crate) name: String,
     /// Who it is.
@@ -184,7 +186,7 @@ pub(super) mod tests {
         Workload {
             control: vec!["127.0.0.1:4144".into()],
             trust_anchors: String::new(),
-            token_file: None,
+            proof: None,
             name: "web-1".into(),
             identity: ME.parse().unwrap(),
             service: "web".into(),

@@ -53,21 +53,13 @@ impl Life<'_> {
             Ok(csr) => csr,
             Err(error) => return Err(Left::Tls(format!("no certificate can be asked for: {error}"))),
         };
-        let token = match (
-            &self.workload.token_file,
-            self.manager.standing(SystemTime::now()),
-        ) {
+        let request = match (&self.workload.proof, self.manager.standing(SystemTime::now())) {
             // A certificate that is good proves more than a token that may be spent.
-            (Some(file), Standing::None | Standing::Expired) => match std::fs::read_to_string(file) {
-                Ok(token) => token.trim().to_owned(),
-                Err(error) => return Err(Left::Tls(format!("--token-file: {file}: {error}"))),
+            (Some(proof), Standing::None | Standing::Expired) => proof.speaks_for(csr).map_err(Left::Tls)?,
+            _ => SignRequest {
+                csr,
+                ..SignRequest::default()
             },
-            _ => String::new(),
-        };
-        let request = SignRequest {
-            csr,
-            token,
-            attestation: None,
         };
         let signed = match self.meanwhile(control.sign(request)).await {
             Ok(signed) => signed,
@@ -209,6 +201,9 @@ fn with_mend(error: &Error) -> Vec<(&'static str, &dyn Display)> {
         ),
         Error::Status(status) if status.message.starts_with("token_") => {
             Some(&"mesh token SERVICE gives another token for --token-file")
+        }
+        Error::Status(status) if status.message.starts_with("no_attestor:") => {
+            Some(&"that control plane needs an attestor for it, in TypeScript: docs/identity.md")
         }
         _ => None,
     };

@@ -19,6 +19,7 @@ usage:
   --trust-anchors F   the roots that vouch for the control plane, in PEM                MESH_TRUST_ANCHORS
   --identity ID       spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT                           MESH_IDENTITY
   --token-file FILE   what the first certificate is had for                             MESH_TOKEN_FILE
+  --attestation K=F   or what a platform says: of kind K, in file F, read each time     MESH_ATTESTATION
   --name NAME         of this copy (default: the service and the process id)            MESH_NAME
   --service NAME      that it is a copy of (default: the identity's account)            MESH_SERVICE
   --inbound ADDRESS   where other workloads call it                                     MESH_INBOUND

@@ -154,6 +154,22 @@ fn a_workload_of_a_mesh_has_a_control_plane() {
     named(&format!("{all} --advertise :4143"), &["--advertise"]);
     named(&format!("{all} --opaque-ports smtp"), &["--opaque-ports"]);
     named(&format!("{all} --listen 127.0.0.1:0"), &["--listen"]);
+    named(
+        &format!("{all} --attestation platform=evidence"),
+        &["--attestation"],
+    );
+    let attested = all.replace("--token-file token", "--attestation platform=evidence");
+    let Ok(Task::Run(Source::Mesh(workload), _)) = told(&attested) else {
+        panic!()
+    };
+    assert_eq!(
+        workload.proof,
+        Some(Proof::Attestation {
+            kind: "platform".into(),
+            file: "evidence".into()
+        })
+    );
+    named(&attested.replace("platform=", ""), &["--attestation"]);
     named("--config a --identity spiffe://mesh.test/a", &["--identity"]);
 }
 
