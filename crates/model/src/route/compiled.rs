@@ -215,7 +215,7 @@ impl CompiledRoute {
             hash_keys: route.hash_key.iter().map(lower_case).collect(),
             request_edits: CompiledEdits::new(&route.filters.request_headers),
             response_edits: CompiledEdits::new(&route.filters.response_headers),
-            timeouts: route.timeouts.clone(),
+            timeouts: route.timeouts,
             rank: 0,
             pattern: Box::new(pattern),
             name,
