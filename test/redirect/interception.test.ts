@@ -182,15 +182,15 @@ function machines(t: Test): {
       ['-4', basket.address, basket.address],
       ['-6', basket.address6, `[${basket.address6}]`],
     ] as const) {
-      const curl = (port: number, ...more: string[]) => {
-        const resolve = ['--resolve', `basket:${port}:${host}`];
-        const url = `http://basket:${port}/items`;
+      const curl = (called: number, ...more: string[]) => {
+        const resolve = ['--resolve', `basket:${called}:${host}`];
+        const url = `http://basket:${called}/items`;
         return told('curl', '-sS', '-m', '15', family, ...resolve, ...more, url);
       };
       const said = `/items ${idOf('web')}`;
       t.is(await curl(3000), `plain 1.1 ${said}`);
       t.is(await curl(3001, '--http2-prior-knowledge'), `plain 2.0 ${said}`);
-      const node = (program: string, to: string) => told(process.execPath, '-e', program, to);
+      const node = (caller: string, to: string) => told(process.execPath, '-e', caller, to);
       t.is(await node(GRPC_CALLER, `${host}:3002`), `plain call answered to ${idOf('web')}\n`);
       t.is(await node(LISTENER, address), 'plain greeting\nplain question\n');
       t.is(await node(SPEAKER, address), '{plain: question}\n');
