@@ -36,6 +36,21 @@ class Hand {
   }.bind(this) as Source;
 }
 
+test('changes that come close together are told once', async (t) => {
+  const [one, two] = [new Hand(), new Hand()];
+  const followed = new Followed(t, [one.source, two.source]);
+  one.say({ set: [A] }, { add: B });
+  two.say({ set: [C] });
+  await followed.has(A, B, C);
+  await until('they are told', () => followed.told.length > 0);
+  t.deepEqual(followed.told, [[A, B, C]]);
+  // What undoes itself is nothing new.
+  one.say({ remove: A }, { add: A });
+  one.say({ remove: B });
+  await until('the next change is told', () => followed.told.length > 1);
+  t.deepEqual(followed.told.slice(1), [[A, C]]);
+});
+
 test('a source that comes back takes nothing away before it has said all there is', async (t) => {
   const hand = new Hand();
   const followed = new Followed(t, [hand.source]);

@@ -14,6 +14,7 @@ import { httpOrigin } from '../support/http.js';
 import { type Running, must, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
+import { answer } from './delta.js';
 import { Etcd } from './support.js';
 
 const MESH = join(process.cwd(), 'dist', 'cli', 'main.js');
@@ -97,7 +98,7 @@ async function planes(t: ExecutionContext) {
   const open = async () => {
     const plane = createControlPlane(
       { mesh: { shared }, services: { basket: {}, web: {} } },
-      { listen: '127.0.0.1:0' },
+      { listen: '127.0.0.1:0', plaintextXds: '127.0.0.1:0' },
     );
     t.teardown(() => plane.close());
     const counts: number[] = [];
@@ -143,6 +144,27 @@ test('a drained sidecar of another control plane is gone from this one', async (
   // The other one hears that it drains, and 10 s later that it is gone.
   await until('both know that it left', () => one.counts.at(-1) === 0 && two.counts.at(-1) === 0);
   t.pass();
+});
+
+test('who has something of one control plane is sent nothing of it by the other', async (t) => {
+  const { both, joins } = await planes(t);
+  const [one, two] = both;
+  await joins('basket', one, await one.plane.token('basket'), { ports: '80=127.0.0.1:1' });
+  await until('both know it', () => one.counts.at(-1) === 1 && two.counts.at(-1) === 1);
+  const [first = '', second = ''] = both.flatMap(({ plane }) => plane.plaintextXds());
+  for (const [type, name, more] of [
+    ['envoy.config.listener.v3.Listener', 'basket:80', 'web:80'],
+    ['envoy.config.route.v3.RouteConfiguration', 'basket.default:80', 'web.default:80'],
+    ['envoy.config.cluster.v3.Cluster', 'basket.default:80', 'web.default:80'],
+    ['envoy.config.endpoint.v3.ClusterLoadAssignment', 'basket.default:80', 'web.default:80'],
+  ] as const) {
+    const had = await answer(first, type, [name]);
+    t.deepEqual(Object.keys(had), [name]);
+    // As a sidecar does that fails over; what it had not is sent.
+    const sent = await answer(second, type, [name, more], had);
+    t.deepEqual(Object.keys(sent), [more], type);
+    t.deepEqual(Object.keys(await answer(second, type, [name], { [name]: 'another' })), [name]);
+  }
 });
 
 test('a token opens at any control plane, and as often as it says', async (t) => {
