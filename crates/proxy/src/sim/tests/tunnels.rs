@@ -447,3 +447,54 @@ fn row_10_a_first_head_has_one_header_timeout_however_it_is_told_apart() {
     let at = refused_at(listener, &[(60, "G"), (69, "ET / HTTP/1.1\r\n")]);
     assert!((70 * SECOND..71 * SECOND).contains(&at), "{at}");
 }
+
+/// How long after a client connected its server was called, when the client says this after so long.
+fn called_after(words: &'static [(Nanos, &str)]) -> Option<Nanos> {
+    let sim = Sim::new(7);
+    let weather = Weather {
+        latency: 0,
+        piece: 1460,
+        window: 65_536,
+        stalls: 0,
+        stall: 0,
+        refusals: 0,
+    };
+    let listener = json!({ "routes": "main", "tcp": [{ "cluster": "site" }] });
+    let proxy = Proxy::new(&sim, weather, &resources(listener));
+    let called = Rc::new(RefCell::new(None));
+    let (clock, keep) = (sim.clone(), Rc::clone(&called));
+    proxy.net().listen(SERVER, move |stream, _| {
+        keep.borrow_mut().get_or_insert(clock.now());
+        clock.spawn("server", async move {
+            let _ = Talk::new(stream).take_all().await;
+        });
+    });
+    let (stream, start, clock) = (proxy.connect(), sim.now(), sim.clone());
+    sim.spawn("client", async move {
+        let mut talk = Talk::new(stream);
+        for (at, word) in words {
+            clock.sleep(start + at - clock.now()).await;
+            talk.write(word.as_bytes()).await.unwrap();
+        }
+        clock.sleep(start + SECOND - clock.now()).await;
+        talk.end().await;
+    });
+    finish(&sim, &proxy);
+    proxy.finish(SECOND);
+    called.take().map(|at: Nanos| at - start)
+}
+
+#[test]
+fn a_server_is_called_when_its_client_was_silent_for_ten_milliseconds() {
+    // It may be that the server speaks first.
+    assert_eq!(called_after(&[]), Some(10 * MS));
+    assert_eq!(called_after(&[(10 * MS + 1, "EHLO a\r\n")]), Some(10 * MS));
+    // A client that spoke in time is listened to: what it speaks decides.
+    assert_eq!(called_after(&[(10 * MS - 1, "\0\x01\x02")]), Some(10 * MS - 1));
+    let request = &[
+        (10 * MS - 1, "G"),
+        (30 * MS, "ET / HTTP/1.1\r\nHost: a.test\r\n\r\n"),
+    ];
+    assert_eq!(called_after(request), Some(30 * MS));
+    assert_eq!(called_after(&[(10 * MS - 1, "G")]), Some(SECOND));
+}
