@@ -103,8 +103,6 @@ reasons! {
     ClientStalled = "client_stalled", Downstream, 408, grpc 4, "http_request_error", "The client stopped reading.";
     /// `expect` asks for something else than `100-continue` (RFC 9110 section 15.5.18).
     ExpectationFailed = "expectation_failed", Downstream, 417, grpc 12, "http_request_error", "The expectation can't be met.";
-    /// The authority is not one that this connection was made for (RFC 9110 section 15.5.20).
-    Misdirected = "misdirected", Downstream, 421, grpc 12, "http_request_error", "This connection does not serve that authority.";
     /// The client went away before its response was complete. Seen in logs and metrics only.
     ClientClosed = "client_closed", Downstream, 499, grpc 1, "http_request_error", "The client went away.";
     /// The client's HTTP/2 breaks the protocol (RFC 9113 section 5.4).
