@@ -27,10 +27,28 @@ pub struct LimitDoc {
     pub why: &'static str,
     /// What happens when it is reached.
     pub reached: &'static str,
-    /// The reason that responses, metrics and logs then carry, where something ends.
-    pub reason: Option<Reason>,
-    /// The value of the label `limit` of the metric `mesh_limit_hits_total`.
-    pub label: &'static str,
+    /// The reasons that responses, metrics and logs then carry, where something ends.
+    pub reasons: &'static [Reason],
+    /// What counts it.
+    pub counted: Counted,
+}
+
+/// What counts that a bound was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Counted {
+    /// The metric `mesh_limit_hits_total`, under this value of its label `limit`.
+    Limit(&'static str),
+    /// The reason of the requests and streams that ended: `mesh_responses_total`.
+    Responses,
+    /// The reason of the connections that ended: `mesh_connections_closed_total`.
+    Connections,
+    /// Both reasons.
+    Both,
+    /// The reason of connects that failed, `mesh_upstream_connect_failures_total`, and of the responses after the last.
+    Connects,
+    /// Nothing, as nothing fails; what can be seen of it all the same.
+    Nothing(&'static str),
 }
 
 /// What a bound counts.
@@ -63,8 +81,8 @@ const fn bound(path: &'static str, unit: Unit, default: u64, min: u64, max: u64)
         zero_is_off: false,
         why: "",
         reached: "",
-        reason: None,
-        label: "",
+        reasons: &[],
+        counted: Counted::Nothing(""),
     }
 }
 
@@ -81,7 +99,7 @@ pub const LIMITS: &[LimitDoc] = &[
     LimitDoc {
         why: "a gateway's worth; each idle connection costs under 2 KiB",
         reached: "nothing more is accepted until one closes; clients wait in the kernel's queue",
-        label: "connections",
+        counted: Counted::Limit("connections"),
         ..bound(
             "listeners[].limits.connections",
             Unit::Count,
@@ -93,28 +111,28 @@ pub const LIMITS: &[LimitDoc] = &[
     LimitDoc {
         why: "browsers' worst cookies need it",
         reached: "431 and close",
-        reason: Some(Reason::HeadTooLarge),
-        label: "header_bytes",
+        reasons: &[Reason::HeadTooLarge],
+        counted: Counted::Limit("header_bytes"),
         ..bound("listeners[].limits.headerBytes", Unit::Bytes, 64 * KIB, KIB, MIB)
     },
     LimitDoc {
         why: "three times what browsers and gateways send; bounds the HPACK bomb",
         reached: "431 and close",
-        reason: Some(Reason::TooManyHeaders),
-        label: "header_count",
+        reasons: &[Reason::TooManyHeaders],
+        counted: Counted::Limit("header_count"),
         ..bound("listeners[].limits.headerCount", Unit::Count, 128, 8, 4096)
     },
     LimitDoc {
         why: "RFC 9113 section 6.5.2 asks for no less",
         reached: "the client waits; streams opened all the same are refused",
-        label: "streams",
+        counted: Counted::Limit("streams"),
         ..bound("listeners[].limits.streams", Unit::Count, 100, 1, 10_000)
     },
     LimitDoc {
         why: "reconnecting costs more than a long connection",
         reached: "the connection closes after its response, or gets GOAWAY",
-        reason: Some(Reason::MaxRequests),
-        label: "requests_per_connection",
+        reasons: &[Reason::MaxRequests],
+        counted: Counted::Limit("requests_per_connection"),
         zero_is_off: true,
         ..bound(
             "listeners[].limits.requestsPerConnection",
@@ -127,15 +145,15 @@ pub const LIMITS: &[LimitDoc] = &[
     LimitDoc {
         why: "bodies are streamed, so their size costs no memory",
         reached: "413; what was sent upstream is cut off",
-        reason: Some(Reason::BodyTooLarge),
-        label: "request_body_bytes",
+        reasons: &[Reason::BodyTooLarge],
+        counted: Counted::Limit("request_body_bytes"),
         zero_is_off: true,
         ..bound("listeners[].limits.requestBodyBytes", Unit::Bytes, 0, 1, u64::MAX)
     },
     LimitDoc {
         why: "enough for bulk at ten gigabits in a data centre; above 1 MiB, the window of the connection, it would count for nothing",
         reached: "the client's HTTP/2 request waits for the server",
-        label: "buffer_bytes",
+        counted: Counted::Nothing(""),
         ..bound(
             "listeners[].limits.http2StreamWindowBytes",
             Unit::Bytes,
@@ -147,71 +165,75 @@ pub const LIMITS: &[LimitDoc] = &[
     LimitDoc {
         why: "slow networks need a second or two; attackers hold on for hours",
         reached: "408 and close; before the first byte just close",
-        reason: Some(Reason::HeaderTimeout),
-        label: "header",
+        reasons: &[Reason::HeaderTimeout],
+        counted: Counted::Both,
         ..deadline("listeners[].timeouts.header", 10 * SECOND)
     },
     LimitDoc {
         why: "as for the header",
         reached: "the connection closes",
-        reason: Some(Reason::TlsHandshakeTimeout),
-        label: "handshake",
+        reasons: &[Reason::TlsHandshakeTimeout],
+        counted: Counted::Connections,
         ..deadline("listeners[].timeouts.handshake", 10 * SECOND)
     },
     LimitDoc {
         why: "streams, downloads and long polls are as long as they are; routes say otherwise",
         reached: "504, or `grpc-status: 4`",
-        reason: Some(Reason::RequestTimeout),
-        label: "request",
+        reasons: &[Reason::RequestTimeout],
+        counted: Counted::Responses,
         ..deadline("listeners[].timeouts.request", 0)
     },
     LimitDoc {
         why: "longer than browsers pause, shorter than middleboxes forget",
         reached: "the connection closes, or gets GOAWAY",
-        reason: Some(Reason::IdleTimeout),
-        label: "idle",
+        reasons: &[Reason::IdleTimeout],
+        counted: Counted::Connections,
         ..deadline("listeners[].timeouts.idle", 60 * SECOND)
     },
     LimitDoc {
         why: "a peer that neither reads nor writes for a minute is gone",
         reached: "408 when the client stalls, 504 when the server does; amid a response the stream is reset",
-        reason: Some(Reason::StreamIdleTimeout),
-        label: "stream_idle",
+        reasons: &[
+            Reason::RequestBodyTimeout,
+            Reason::ClientStalled,
+            Reason::StreamIdleTimeout,
+        ],
+        counted: Counted::Responses,
         ..deadline("listeners[].timeouts.streamIdle", 60 * SECOND)
     },
     LimitDoc {
         why: "databases and consoles are quiet for long",
         reached: "both sides are closed",
-        reason: Some(Reason::IdleTimeout),
-        label: "tcp_idle",
+        reasons: &[Reason::IdleTimeout],
+        counted: Counted::Both,
         ..deadline("listeners[].timeouts.tcpIdle", HOUR)
     },
     LimitDoc {
         why: "only balancers in front need clients to reconnect",
         reached: "the connection is drained",
-        reason: Some(Reason::MaxConnectionAge),
-        label: "max_connection_age",
+        reasons: &[Reason::MaxConnectionAge],
+        counted: Counted::Connections,
         ..deadline("listeners[].timeouts.maxConnectionAge", 0)
     },
     LimitDoc {
         why: "what orchestrators grant before they kill",
         reached: "what is still open is cut",
-        reason: Some(Reason::Draining),
-        label: "drain",
+        reasons: &[Reason::Draining],
+        counted: Counted::Both,
         ..deadline("listeners[].timeouts.drain", 30 * SECOND)
     },
     LimitDoc {
         why: "far above a healthy pool, low enough to spare a stalled server",
         reached: "requests wait as pending; streams are refused",
-        reason: Some(Reason::ConnectionLimit),
-        label: "cluster_connections",
+        reasons: &[Reason::ConnectionLimit],
+        counted: Counted::Limit("connections"),
         ..bound("clusters[].limits.connections", Unit::Count, 1024, 1, 1_000_000)
     },
     LimitDoc {
         why: "a queue longer than this is a server that is down",
         reached: "503",
-        reason: Some(Reason::UpstreamOverflow),
-        label: "pending_requests",
+        reasons: &[Reason::UpstreamOverflow],
+        counted: Counted::Limit("pending_requests"),
         ..bound(
             "clusters[].limits.pendingRequests",
             Unit::Count,
@@ -223,20 +245,20 @@ pub const LIMITS: &[LimitDoc] = &[
     LimitDoc {
         why: "bounds memory when every server is slow at once",
         reached: "503",
-        reason: Some(Reason::RequestLimit),
-        label: "requests",
+        reasons: &[Reason::RequestLimit],
+        counted: Counted::Limit("requests"),
         ..bound("clusters[].limits.requests", Unit::Count, 16_384, 1, 10_000_000)
     },
     LimitDoc {
         why: "covers bursts without holding servers' memory; 0 keeps none",
-        reached: "the connection that was idle longest closes",
-        label: "idle_connections",
+        reached: "the HTTP/1 connection that was idle longest closes",
+        counted: Counted::Limit("idle_connections"),
         ..bound("clusters[].limits.idleConnections", Unit::Count, 100, 0, 100_000)
     },
     LimitDoc {
         why: "what most servers allow",
         reached: "another connection is opened",
-        label: "streams_per_connection",
+        counted: Counted::Nothing("`mesh_upstream_connections_total` grows"),
         ..bound(
             "clusters[].limits.streamsPerConnection",
             Unit::Count,
@@ -248,26 +270,26 @@ pub const LIMITS: &[LimitDoc] = &[
     LimitDoc {
         why: "two lost SYNs in a data centre",
         reached: "another endpoint is tried; 504 when none is left",
-        reason: Some(Reason::ConnectTimeout),
-        label: "connect",
+        reasons: &[Reason::ConnectTimeout],
+        counted: Counted::Connects,
         ..deadline("clusters[].timeouts.connect", 2 * SECOND)
     },
     LimitDoc {
         why: "below the 60s at which common servers hang up",
         reached: "the pooled connection closes",
-        label: "cluster_idle",
+        counted: Counted::Nothing("`mesh_upstream_connections_idle` falls"),
         ..deadline("clusters[].timeouts.idle", 30 * SECOND)
     },
     LimitDoc {
         why: "only changing DNS or balancers behind need it",
         reached: "the pooled connection takes no new request and closes when it is free",
-        label: "cluster_max_connection_age",
+        counted: Counted::Nothing("`mesh_upstream_connections_idle` falls"),
         ..deadline("clusters[].timeouts.maxConnectionAge", 0)
     },
     LimitDoc {
         why: "most servers are warm at once",
         reached: "the endpoint has its full share",
-        label: "slow_start",
+        counted: Counted::Nothing(""),
         ..deadline("clusters[].slowStart", 0)
     },
 ];
@@ -313,11 +335,12 @@ mod tests {
                 "{}",
                 limit.path
             );
-            assert!(
-                paths.insert(limit.path) && labels.insert(limit.label),
-                "{}",
-                limit.path
-            );
+            assert!(paths.insert(limit.path), "{}", limit.path);
+            if let Counted::Limit(label) = limit.counted {
+                // Listeners and clusters have series of their own.
+                let (kind, _) = limit.path.split_once("[]").unwrap();
+                assert!(labels.insert((kind, label)), "{}", limit.path);
+            }
         }
     }
 

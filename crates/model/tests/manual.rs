@@ -6,20 +6,22 @@
 use std::path::Path;
 
 use mesh_model::errors::{Layer, Reason};
-use mesh_model::limits::{LIMITS, LimitDoc, Unit};
+use mesh_model::limits::{Counted, LIMITS, LimitDoc, Unit};
 
 const MARK: &str = "<!-- generated: UPDATE_DOCS=1 cargo test -p mesh-model --test manual -->";
 
-/// Compares a page's table with what it should be, or writes it.
+/// Compares a page's table with what it should be, or writes it. The table ends at the first empty line.
 fn hold(page: &str, table: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../docs")
         .join(page);
     let text = std::fs::read_to_string(&path).unwrap();
-    let (before, _) = text
+    let (before, after) = text
         .split_once(MARK)
         .unwrap_or_else(|| panic!("{page} has no mark for its table"));
-    let wanted = format!("{before}{MARK}\n\n{table}");
+    let after = after.trim_start();
+    let rest = after.find("\n\n").map_or("", |end| &after[end + 1..]);
+    let wanted = format!("{before}{MARK}\n\n{table}{rest}");
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, wanted).unwrap();
     } else {
@@ -48,6 +50,18 @@ fn value(limit: &LimitDoc, value: u64) -> String {
     }
 }
 
+fn counted(counted: Counted) -> String {
+    match counted {
+        Counted::Limit(label) => format!("`limit=\"{label}\"`"),
+        Counted::Responses => "reason of the response".into(),
+        Counted::Connections => "reason of the connection".into(),
+        Counted::Both => "reason of the response and of the connection".into(),
+        Counted::Connects => "reason of the connect; of the response when it was the last".into(),
+        Counted::Nothing("") => "nothing".into(),
+        Counted::Nothing(seen) => format!("nothing; {seen}"),
+    }
+}
+
 /// `1,234,567`
 fn grouped(value: u64) -> String {
     let digits = value.to_string();
@@ -64,22 +78,29 @@ fn grouped(value: u64) -> String {
 #[test]
 fn the_page_of_limits() {
     let mut table = String::from(
-        "| setting | default | from, to | when it is reached | reason | `limit` label | why this default |\n\
+        "| setting | default | from, to | when it is reached | reason | counted by | why this default |\n\
          |---|---|---|---|---|---|---|\n",
     );
     for limit in LIMITS {
-        let reason = limit
-            .reason
-            .map_or_else(|| "-".to_owned(), |reason| format!("`{}`", reason.as_str()));
+        let reasons: Vec<_> = limit
+            .reasons
+            .iter()
+            .map(|reason| format!("`{}`", reason.as_str()))
+            .collect();
+        let reasons = if reasons.is_empty() {
+            "-".to_owned()
+        } else {
+            reasons.join(", ")
+        };
         table.push_str(&format!(
-            "| `{}` | {} | {}, {}{} | {} | {reason} | `{}` | {} |\n",
+            "| `{}` | {} | {}, {}{} | {} | {reasons} | {} | {} |\n",
             limit.path,
             value(limit, limit.default),
             value(limit, limit.min),
             value(limit, limit.max),
             if limit.zero_is_off { "; 0: off" } else { "" },
             limit.reached,
-            limit.label,
+            counted(limit.counted),
             limit.why,
         ));
     }

@@ -14,7 +14,7 @@ use mesh_http1::Method;
 use mesh_model::errors::Reason;
 use mesh_model::resources::UpstreamProtocol;
 
-use super::message::{Downstream, Fault, RequestRef, ResponseEdits, Upstream};
+use super::message::{Downstream, Fault, INFORMATIONAL_FLOOD, RequestRef, ResponseEdits, Upstream};
 use super::pump::{BODY, End, Pump};
 use super::request::{RequestKind, View};
 use super::{Context, Forward, Outcome, over_http1, over_http2, refuse};
@@ -229,6 +229,10 @@ impl<N: Net> Try<'_, N> {
             }
             Ok(End::Upstream(fault)) => {
                 in_flight.finish(now, Verdict::Failure);
+                if fault == INFORMATIONAL_FLOOD {
+                    let stats = cx.thread.telemetry.cluster(&self.plan.label);
+                    stats.limit_hit(Limit::InterimResponses);
+                }
                 let untouched = !begun && !down.started() && pump.request_payload() == 0;
                 let raced =
                     connection == Connection::Used && matches!(fault, Fault::Io(_) | Fault::Truncated);

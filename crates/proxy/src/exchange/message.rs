@@ -39,6 +39,11 @@ impl From<io::Error> for Fault {
     }
 }
 
+/// Informational heads before a response; more is an attack (attacks.md 21).
+pub const MAX_INFORMATIONAL: u8 = 16;
+/// The fault of a server that sends more of them.
+pub const INFORMATIONAL_FLOOD: Fault = Fault::Protocol("informational_flood");
+
 /// What a source has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {

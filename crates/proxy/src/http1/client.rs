@@ -8,14 +8,12 @@ use super::body::{BodyReader, BodyWriter};
 use super::server::length;
 use crate::exchange::head::Outgoing;
 use crate::exchange::message::{
-    Fault, HeadKind, Length, Payload, RequestRef, ResponseRef, Sink, Source, Trailers, Upstream,
+    Fault, HeadKind, INFORMATIONAL_FLOOD, Length, MAX_INFORMATIONAL, Payload, RequestRef, ResponseRef, Sink,
+    Source, Trailers, Upstream,
 };
 use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::workload::server;
-
-/// Informational heads before a response; more is an attack (attacks.md 21).
-const MAX_INFORMATIONAL: u8 = 16;
 
 /// One request and its response on a connection to a server.
 pub struct ClientExchange<S> {
@@ -204,7 +202,7 @@ impl<S: Stream> Upstream for ClientExchange<S> {
         if status < 200 {
             self.informational += 1;
             if self.informational > MAX_INFORMATIONAL {
-                return Poll::Ready(Err(Fault::Protocol("informational_flood")));
+                return Poll::Ready(Err(INFORMATIONAL_FLOOD));
             }
             return Poll::Ready(Ok(HeadKind::Informational));
         }

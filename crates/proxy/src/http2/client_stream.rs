@@ -11,11 +11,9 @@ use mesh_http2::{Head, HeadWriter};
 use super::channel::Channel;
 use super::client::Seat;
 use crate::exchange::message::{
-    Fault, HeadKind, Length, Payload, ResponseRef, Sink, Source, Trailers, Upstream,
+    Fault, HeadKind, INFORMATIONAL_FLOOD, Length, MAX_INFORMATIONAL, Payload, ResponseRef, Sink, Source,
+    Trailers, Upstream,
 };
-
-/// Informational heads before a response; more is an attack (attacks.md 21).
-const MAX_INFORMATIONAL: u8 = 16;
 
 /// One request and its response.
 pub struct ClientStream {
@@ -136,7 +134,7 @@ impl Upstream for ClientStream {
             self.begun = true;
         }
         Poll::Ready(if self.informational > MAX_INFORMATIONAL {
-            Err(Fault::Protocol("informational_flood"))
+            Err(INFORMATIONAL_FLOOD)
         } else if over {
             Err(Fault::TooLarge("head_too_large"))
         } else if fields > self.most_fields {

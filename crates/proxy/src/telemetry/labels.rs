@@ -88,7 +88,7 @@ impl Class {
 }
 
 closed_set! {
-    /// What can be reached of a listener's, a cluster's or the machine's bounds.
+    /// What can be reached of a listener's, a cluster's or the machine's bounds. All of them stand in docs/limits.md.
     Limit {
         /// Open connections (`limits.connections`), of a listener or to a cluster.
         Connections = "connections",
@@ -100,8 +100,6 @@ closed_set! {
         HeaderCount = "header_count",
         /// Bytes of a request body (`limits.requestBodyBytes`).
         RequestBodyBytes = "request_body_bytes",
-        /// Bytes held of a body (`limits.bufferBytes`): the sender waits.
-        BufferBytes = "buffer_bytes",
         /// Requests on one connection (`limits.requestsPerConnection`).
         RequestsPerConnection = "requests_per_connection",
         /// HTTP/2 streams open at once (`limits.streams`).
@@ -128,7 +126,7 @@ closed_set! {
         Requests = "requests",
         /// Requests waiting for a connection to a cluster (`limits.pendingRequests`).
         PendingRequests = "pending_requests",
-        /// Idle connections kept to an endpoint (`limits.idleConnections`): one is closed.
+        /// Idle HTTP/1 connections kept to an endpoint (`limits.idleConnections`): one is closed.
         IdleConnections = "idle_connections",
         /// Interim responses (1xx) before a final one.
         InterimResponses = "interim_responses",
@@ -263,6 +261,57 @@ mod tests {
         for (at, limit) in Limit::ALL.iter().enumerate() {
             assert_eq!(limit.index(), at);
         }
+    }
+
+    /// The page of the manual on limits.
+    fn page() -> String {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/limits.md");
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn the_manual_has_every_limit_and_no_other() {
+        let page = page();
+        let labels = page.split("`limit=\"").skip(1);
+        let on_page: std::collections::BTreeSet<_> = labels
+            .filter_map(|rest| rest.split_once("\"`"))
+            .map(|(label, _)| label)
+            // What stands for any of them.
+            .filter(|label| *label != "…")
+            .collect();
+        assert_eq!(on_page, Limit::ALL.iter().map(|limit| limit.as_str()).collect());
+    }
+
+    #[test]
+    fn the_manual_says_how_much_the_fixed_limits_are() {
+        let budgets = mesh_http2::meter::Budgets::new(65_536);
+        let a_second = |n: u32| format!("| {n} a second |");
+        let page = page();
+        for (limit, value) in [
+            (
+                Limit::Http2Resets,
+                format!("| {} a second, 10,000 in all |", budgets.resets),
+            ),
+            (Limit::Http2LocalResets, format!("| {} |", budgets.local_resets)),
+            (
+                Limit::Http2Continuations,
+                format!("| {} |", budgets.continuations),
+            ),
+            (Limit::Http2Pings, a_second(budgets.pings)),
+            (Limit::Http2Settings, a_second(budgets.settings)),
+            (Limit::Http2Priorities, a_second(budgets.priorities)),
+            (Limit::Http2WindowUpdates, a_second(budgets.window_updates)),
+            (Limit::Http2SmallData, a_second(budgets.empty_data)),
+            (
+                Limit::InterimResponses,
+                format!("| {} |", crate::exchange::message::MAX_INFORMATIONAL),
+            ),
+        ] {
+            let label = format!("`limit=\"{}\"`", limit.as_str());
+            let row = page.lines().find(|line| line.contains(&label)).unwrap();
+            assert!(row.contains(&value), "{row}: {value}");
+        }
+        assert_eq!(budgets.lifetime_resets, 10_000);
     }
 
     #[test]

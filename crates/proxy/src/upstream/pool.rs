@@ -13,7 +13,7 @@ use super::cluster::ConnectionPermit;
 use crate::clock::Nanos;
 use crate::io::Stream;
 use crate::io::wire::{ReadSize, Wire};
-use crate::telemetry::{ClusterStats, Own};
+use crate::telemetry::{ClusterStats, Limit, Own};
 
 /// A connection to a server, between two exchanges or in one.
 pub struct Pooled<S> {
@@ -95,10 +95,12 @@ impl<S: Stream> Pool<S> {
         self.idle.pop_front()
     }
 
-    /// Keeps a connection. Where `most` are kept already, the one that was idle longest goes.
+    /// Keeps a connection. Where `most` are kept already, the one that was idle longest goes; with 0, none is kept.
     pub fn put(&mut self, mut pooled: Pooled<S>, most: usize) {
-        if self.idle.len() >= most {
-            self.idle.pop_front();
+        while self.idle.len() >= most
+            && let Some(oldest) = self.idle.pop_front()
+        {
+            oldest.open.stats.limit_hit(Limit::IdleConnections);
         }
         if most > 0 {
             pooled.open.idle(true);

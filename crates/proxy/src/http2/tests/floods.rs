@@ -4,8 +4,6 @@ use super::*;
 
 use mesh_http2::frame::PREFACE;
 
-use crate::telemetry::Limit;
-
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;

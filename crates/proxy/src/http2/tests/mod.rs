@@ -19,6 +19,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::proxy::{Change, Options, Proxy};
+use crate::telemetry::Limit;
+use crate::telemetry::stats::LimitTotals;
 
 /// Long enough for anything on loopback; reached only by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -90,17 +92,25 @@ impl Front {
     }
 
     /// How often a limit of the listener was reached.
-    fn limit(&self, limit: crate::telemetry::Limit) -> u64 {
+    fn limit(&self, limit: Limit) -> u64 {
         let report = self.proxy.look();
         let totals = report.listeners.iter().find(|(name, _)| name.as_str() == "web");
-        totals.map_or(0, |(_, totals)| {
-            totals
-                .limits
-                .iter()
-                .find(|(name, _)| *name == limit)
-                .map_or(0, |(_, count)| count)
-        })
+        totals.map_or(0, |(_, totals)| count(&totals.limits, limit))
     }
+
+    /// How often a limit of the cluster was reached.
+    fn cluster_limit(&self, limit: Limit) -> u64 {
+        let report = self.proxy.look();
+        let totals = report.clusters.iter().find(|(name, _)| name.as_str() == "site");
+        totals.map_or(0, |(_, totals)| count(&totals.limits, limit))
+    }
+}
+
+fn count(limits: &LimitTotals, limit: Limit) -> u64 {
+    limits
+        .iter()
+        .find(|(name, _)| *name == limit)
+        .map_or(0, |(_, count)| count)
 }
 
 /// An HTTP/1 server that answers each connection by a script.

@@ -163,7 +163,7 @@ async fn row_4_too_many_fields_are_431() {
             .unwrap()
             .contains("too_many_headers")
     );
-    assert_eq!(front.limit(crate::telemetry::Limit::HeaderCount), 1);
+    assert_eq!(front.limit(Limit::HeaderCount), 1);
     assert_eq!(fetch(&mut send, get("/")).await.unwrap().status(), 200);
 }
 

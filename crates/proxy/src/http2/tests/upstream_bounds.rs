@@ -211,7 +211,7 @@ async fn bodies_have_their_limit() {
     let status = whole.head.headers.get("grpc-status").cloned();
     let status = status.unwrap_or_else(|| whole.trailers.unwrap()["grpc-status"].clone());
     assert_eq!(status, "8");
-    assert_eq!(front.limit(crate::telemetry::Limit::RequestBodyBytes), 2);
+    assert_eq!(front.limit(Limit::RequestBodyBytes), 2);
     assert_eq!(fetch(&mut send, get("/here")).await.unwrap().status(), 200);
 }
 
@@ -309,4 +309,57 @@ async fn empty_frames_wear_no_connection_out() {
         assert_eq!(fetch(&mut send, get("/")).await.unwrap().body, b"hello");
     }
     assert_eq!(front.connections().0, 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_has_no_room_among_the_idle_ones_is_counted() {
+    // Each of two requests has a connection of its own: the server answers when it has both.
+    let both = Arc::new(tokio::sync::Barrier::new(2));
+    let server = {
+        let both = Arc::clone(&both);
+        scripted(move |mut socket| {
+            let both = Arc::clone(&both);
+            async move {
+                read_until(&mut socket, "\r\n\r\n").await;
+                both.wait().await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+                socket.write_all(answer).await.unwrap();
+                read_until(&mut socket, "never").await;
+            }
+        })
+        .await
+    };
+    let cluster = json!({ "protocol": "http1", "limits": { "idleConnections": 1 } });
+    let front = front_of(&[server], cluster, json!({}));
+    let send = connect(front.address).await;
+    let (mut one, mut other) = (send.clone(), send);
+    let (one, other) = tokio::join!(fetch(&mut one, get("/")), fetch(&mut other, get("/")));
+    assert_eq!((one.unwrap().status(), other.unwrap().status()), (200, 200));
+    eventually("one of two is closed", || {
+        front.cluster_limit(Limit::IdleConnections) == 1 && front.connections().1 == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn row_21_informational_responses_without_end_are_502_and_counted() {
+    for (many, status, counted) in [(16, 200, 0), (17, 502, 1)] {
+        let server = scripted(move |mut socket| async move {
+            read_until(&mut socket, "\r\n\r\n").await;
+            let hints = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(many);
+            let answer = hints + "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+            // The proxy may close meanwhile.
+            let _ = socket.write_all(answer.as_bytes()).await;
+            read_until(&mut socket, "never").await;
+        })
+        .await;
+        let front = front(server, json!({}));
+        let mut send = connect(front.address).await;
+        assert_eq!(
+            fetch(&mut send, get("/")).await.unwrap().status(),
+            status,
+            "{many}"
+        );
+        assert_eq!(front.cluster_limit(Limit::InterimResponses), counted, "{many}");
+    }
 }
