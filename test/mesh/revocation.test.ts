@@ -14,8 +14,10 @@ function serialOf(mesh: Mesh, sidecar: string): string {
 
 test('by serial number: the caller of that certificate is refused, another of its identity is not', async (t) => {
   const mesh = await Mesh.start(t);
-  const { address } = await httpOrigin(t);
-  const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${address}` });
+  const origin = await httpOrigin(t, (incoming, outgoing) => {
+    if (incoming.url !== '/silent') outgoing.end();
+  });
+  const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${origin.address}` });
   mesh.serve('basket', [basket.address]);
   const one = await mesh.sidecar(t, 'web', { name: 'one' });
   const two = await mesh.sidecar(t, 'web', { name: 'two' });
@@ -23,8 +25,13 @@ test('by serial number: the caller of that certificate is refused, another of it
   const serial = serialOf(mesh, 'one');
   t.not(serial, serialOf(mesh, 'two'));
 
+  // What waits for its answer is told so; its connection ends, too, and takes nothing more.
+  const before = origin.requests;
+  const silent = ask(one, '/silent');
+  await until('what is under way', () => origin.requests > before);
   mesh.control.revoke(serial);
-  await until('the refusal', async () => (await ask(one)).status === 502);
+  t.is((await silent).status, 403);
+  t.is((await ask(one)).status, 502);
   const rejected = /^mesh_identity_rejections_total\{.*rejection="revoked".*\} (\d+)$/m;
   await until('its handshake is refused', async () => (await numberOf(basket, rejected)) > 0);
   t.is((await ask(two)).status, 200);

@@ -57,6 +57,22 @@ pub struct Connection<N: Net> {
     pub head_since: u64,
     /// HTTP/1 requests so far.
     pub served: u32,
+    /// When the client was judged last, see [`Listener::judgement`]. From before its handshake on: who is revoked while
+    /// something is under way is found out by what comes next.
+    pub judged: u64,
+}
+
+impl<N: Net> Connection<N> {
+    /// Whether the client is believed no more since it was judged last. The connection is to end then.
+    #[inline]
+    pub fn is_revoked(&mut self) -> bool {
+        let judgement = self.listener.judgement();
+        if self.judged == judgement {
+            return false;
+        }
+        self.judged = judgement;
+        self.listener.plan().has_revoked(&self.peer)
+    }
 }
 
 /// What the first bytes lead to.
@@ -296,6 +312,7 @@ async fn handshake<N: Net>(
         opened,
         permit,
         served,
+        judged,
         ..
     } = connection;
     let stats = thread.telemetry.listener(&plan.label);
@@ -369,6 +386,7 @@ async fn handshake<N: Net>(
         permit,
         head_since,
         served,
+        judged,
     })
 }
 

@@ -56,6 +56,7 @@ pub fn serve<N: Net>(
     let opened = thread.now();
     let connection = Connection {
         deadline: listener.deadline(&thread.timers),
+        judged: listener.judgement(),
         wire: Wire::new(stream, Rc::clone(&thread.buffers)),
         opened,
         peer: Peer::new(client),

@@ -46,8 +46,6 @@ pub struct Waiting {
     /// Until then a request may be on its way, and a drain waits for it: the client should learn from its response, not
     /// from a reset, that it is to go elsewhere.
     warm: Nanos,
-    /// When the client was judged last.
-    judgement: u64,
 }
 
 impl Waiting {
@@ -82,7 +80,6 @@ impl Waiting {
                 _ => Reason::IdleTimeout,
             },
             warm: after(connection.thread.now(), Some(WARM)),
-            judgement: connection.listener.judgement(),
         }
     }
 
@@ -90,22 +87,15 @@ impl Waiting {
         let warm = after(since, Some(WARM));
         let plan = connection.listener.plan();
         let age = after(connection.opened, plan.timeouts.max_connection_age);
-        let judgement = connection.listener.judgement();
         let waiting = if age < until && reason == Reason::IdleTimeout {
             Self {
                 // A busy client hears of it with a response.
                 until: age.max(warm),
                 reason: Reason::MaxConnectionAge,
                 warm,
-                judgement,
             }
         } else {
-            Self {
-                until,
-                reason,
-                warm,
-                judgement,
-            }
+            Self { until, reason, warm }
         };
         connection.deadline.set(waiting.until);
         waiting
@@ -118,13 +108,11 @@ pub fn poll_idle<N: Net>(
     waiting: &Waiting,
     cx: &mut std::task::Context<'_>,
 ) -> Poll<Result<(), Option<Reason>>> {
+    if connection.is_revoked() {
+        return Poll::Ready(Err(Some(Reason::Denied)));
+    }
     if connection.wire.poll_readable(cx).is_ready() {
         return Poll::Ready(Ok(()));
-    }
-    if connection.listener.judgement() != waiting.judgement
-        && connection.listener.plan().has_revoked(&connection.peer)
-    {
-        return Poll::Ready(Err(Some(Reason::Denied)));
     }
     // Nobody waits for an answer here, unless a request is on its way just now.
     let closing = connection.listener.is_closing();
@@ -153,6 +141,10 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         Ok(Came::End) => return Rest::Over(None),
         Err(refusal) => return Rest::Over(Some(Box::pin(refuse(connection, &plan, refusal)).await)),
     };
+    // Its head may have taken a while.
+    if connection.is_revoked() {
+        return Rest::Over(Some(Reason::Denied));
+    }
     let started = connection.thread.now();
     let Connection {
         thread,
@@ -164,6 +156,7 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         permit,
         head_since,
         served,
+        judged,
     } = connection;
     let served = served.saturating_add(1);
     let mut down = ServerExchange::new(wire, head, thread.buffers.clone(), &plan.http1);
@@ -204,6 +197,7 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         permit,
         head_since,
         served,
+        judged,
     };
     if let Some(server) = outcome.tunnel {
         let cluster = outcome

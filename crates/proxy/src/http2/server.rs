@@ -130,6 +130,7 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         wire,
         opened,
         permit,
+        judged: judgement,
         ..
     } = connection;
     let plan = listener.plan();
@@ -191,7 +192,6 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         driver: RefCell::default(),
     });
     let phase = Phase::Open;
-    let judgement = shared.listener.judgement();
     let mut driver = Driver {
         connection,
         socket,
