@@ -265,11 +265,17 @@ impl Subscription {
             .count()
     }
 
+    /// A refusal is one of a whole response. Where it names some of what was in it, as ours does and Envoy's, it is of
+    /// those: what was accepted is not sent again, and would stand here as refused for ever.
     fn answered(&mut self, sent: Vec<(String, String)>, reason: Option<String>) {
         self.accepted += u64::from(reason.is_none());
+        let is_named = |name: &str| reason.as_ref().is_some_and(|reason| reason.contains(name));
+        let names_some = sent.iter().any(|(name, _)| is_named(name));
         for (name, version) in sent {
+            let is_wanted = self.all || self.names.contains(&name);
+            let is_refused = is_wanted && (!names_some || is_named(&name));
             match &reason {
-                Some(reason) if self.all || self.names.contains(&name) => {
+                Some(reason) if is_refused => {
                     let reason = reason.clone();
                     self.refused.insert(name, Refused { version, reason });
                 }

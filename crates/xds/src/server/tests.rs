@@ -169,6 +169,21 @@ fn a_refusal_is_kept_with_its_reason_until_something_better_is_accepted() {
 }
 
 #[test]
+fn a_refusal_is_of_what_it_names_and_of_all_where_it_names_none() {
+    let now = catalogue(&["a", "b"]);
+    for (reason, expected) in [("b: no", &["b"][..]), ("?!", &["a", "b"])] {
+        let mut stream = Stream::default();
+        stream.received(asks(Kind::Cluster, &["a", "b"])).unwrap();
+        let response = stream.poll_response(&now).unwrap();
+        stream
+            .received(answer(Kind::Cluster, &response.nonce, Some(reason)))
+            .unwrap();
+        let refused: Vec<_> = stream.refused().map(|(_, name, _)| name).collect();
+        assert_eq!(refused, expected, "{reason}");
+    }
+}
+
+#[test]
 fn large_updates_are_sent_in_parts() {
     let many: Vec<String> = (0..20_000).map(|number| format!("cluster-{number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
