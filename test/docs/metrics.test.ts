@@ -25,7 +25,16 @@ async function call(port: number): Promise<void> {
 
 /** Everything that has labels is made to happen once. */
 async function scrape(t: ExecutionContext): Promise<string> {
-  const [origin, nobody, adminPort] = await Promise.all([httpOrigin(t), closedPort(), closedPort()]);
+  const [origin, chatty, nobody, adminPort] = await Promise.all([
+    httpOrigin(t),
+    // It says more than it may before it answers.
+    httpOrigin(t, (_, outgoing) => {
+      for (let count = 0; count < 17; count += 1) outgoing.writeProcessing();
+      outgoing.end();
+    }),
+    closedPort(),
+    closedPort(),
+  ]);
   const admin = `127.0.0.1:${adminPort}`;
   const names = await NameServer.start(t);
   names.host('named.test', ['127.0.0.1']);
@@ -41,6 +50,7 @@ async function scrape(t: ExecutionContext): Promise<string> {
           routes: [
             { name: 'app', to: 'app' },
             { name: 'dead', match: { path: '/dead' }, to: 'dead' },
+            { name: 'chatty', match: { path: '/chatty' }, to: 'chatty' },
           ],
         },
         {
@@ -52,6 +62,7 @@ async function scrape(t: ExecutionContext): Promise<string> {
       ],
       clusters: {
         app: { endpoints: [origin.address] },
+        chatty: { endpoints: [chatty.address] },
         dead: { endpoints: [`127.0.0.1:${nobody}`] },
         named: { dns: `named.test:${nobody}` },
       },
@@ -61,6 +72,7 @@ async function scrape(t: ExecutionContext): Promise<string> {
   const port = proxy.port('web');
   await request(port);
   t.is((await request(port, { path: '/dead' })).status, 502);
+  t.is((await request(port, { path: '/chatty' })).status, 502);
   await call(port);
   const many = Object.fromEntries(Array.from({ length: 20 }, (_, index) => [`x-${index}`, '1']));
   t.is((await request(port, { headers: many })).status, 431);
@@ -91,7 +103,7 @@ async function scrapeMesh(t: ExecutionContext): Promise<string> {
   });
 }
 
-/** One row a family: its type, the labels that its samples have, and what it says of itself. */
+/** One row a family: its type, the labels that any of its samples has, and what it says of itself. */
 function table(text: string): string {
   const types = new Map(
     Array.from(text.matchAll(/^# TYPE (\S+) (\S+)$/gm), ([, name = '', type = '']) => [name, type]),
@@ -101,11 +113,16 @@ function table(text: string): string {
   );
   const rows = Array.from(helps, ([name, help]) => {
     const suffix = types.get(name) === 'histogram' ? '_bucket' : '';
-    const labels = new RegExp(String.raw`^${name}${suffix}\{(.*)\} `, 'm').exec(text)?.[1] ?? '';
-    const names = Array.from(labels.matchAll(/(\w+)="/g), ([, label]) => `\`${label}\``).filter(
-      (label) => label !== '`le`',
+    const samples = text.matchAll(new RegExp(String.raw`^${name}${suffix}\{(.*)\} `, 'gm'));
+    const labels = new Set(
+      [...samples].flatMap(([, sample = '']) =>
+        Array.from(sample.matchAll(/(\w+)="/g), ([, label]) => label),
+      ),
     );
-    return `| \`${name}\` | ${types.get(name)} | ${names.join(', ') || '-'} | ${help} |\n`;
+    // A histogram's own, and the one that the page tells of above the table.
+    for (const other of ['le', 'peer']) labels.delete(other);
+    const names = Array.from(labels, (label) => `\`${label}\``).join(', ');
+    return `| \`${name}\` | ${types.get(name)} | ${names || '-'} | ${help} |\n`;
   });
   return `| metric | type | labels | meaning |\n|---|---|---|---|\n${rows.join('')}`;
 }
