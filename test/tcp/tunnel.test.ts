@@ -233,6 +233,10 @@ test('bulk moves in large pieces, and small talk in small ones', async (t) => {
   await until('all arrives', () => read === total);
   await trace.stop();
   t.true(Math.max(...asked()) >= 256 * 1024);
+  // Each byte is moved twice: into a pipe and out of it.
+  const moved = [...trace.read().matchAll(/splice.* = (\d+)$/gm)].map(([, bytes]) => Number(bytes));
+  const spliced = moved.reduce((sum, bytes) => sum + bytes, 0);
+  t.true(spliced >= total, `splice moved ${spliced} of twice ${total} bytes`);
 });
 
 test('both sockets have no Nagle delay, and keep-alive probes', async (t) => {
