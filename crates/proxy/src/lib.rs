@@ -36,6 +36,7 @@ pub mod own;
 pub mod panics;
 pub mod plan;
 pub mod policy;
+mod policy_log;
 pub mod proxy;
 pub mod relay;
 pub mod reload;

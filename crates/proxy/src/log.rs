@@ -1,8 +1,9 @@
 //! Where does the proxy say what it is doing?
 //!
 //! To its host: the sidecar writes lines to standard error, Node hands them to the application's logger. What is said
-//! here is about the proxy (it listens, an update was refused, a name can't be looked up), never about a request: that
-//! is the access log's. So it is rare, and may allocate and lock; data threads say next to nothing.
+//! here is about the proxy (it listens, an update was refused, a name can't be looked up), not about a request: that is
+//! the access log's. So it is rare, and may allocate and lock. Data threads say next to nothing: of what callers may cause
+//! as often as they like (who is not believed, what policy denies) something once a second.
 
 use std::fmt::{self, Display, Write};
 use std::str::FromStr;

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use mesh_model::errors::Reason;
 use mesh_model::policy::{
-    ConnectionFacts, Denial, PeerIdentity, PolicyDefault, PolicySet, RuleId, TargetPolicies, Verdict,
+    ConnectionFacts, Denial, PeerIdentity, PolicyDefault, PolicyMode, PolicySet, RuleId, TargetPolicies,
+    Verdict,
 };
 use mesh_model::resources::{Address, Listener};
 use mesh_model::route::RequestView;
@@ -29,8 +29,17 @@ pub struct Policy {
 pub struct Passed {
     /// The rule; none where the default says so, or where there is no policy.
     pub rule: Option<RuleId>,
-    /// That it would be denied if what is in audit mode were enforced.
-    pub audited: bool,
+    /// Why it would be denied if what is in audit mode were enforced.
+    pub audited: Option<Denied>,
+}
+
+/// What policy denies, or would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Why.
+    pub why: Denial,
+    /// Of policies that are enforced, or of those that are only told what they would do.
+    pub mode: PolicyMode,
 }
 
 /// As what something was let in.
@@ -73,8 +82,8 @@ impl Policy {
     /// Judges a request.
     ///
     /// # Errors
-    /// [`Reason::Denied`].
-    pub fn request(&self, peer: &Peer, request: &impl RequestView) -> Result<Passed, Reason> {
+    /// Why it is denied.
+    pub fn request(&self, peer: &Peer, request: &impl RequestView) -> Result<Passed, Denied> {
         let facts = self.facts(peer);
         match &self.rules {
             Some(rules) => passed(rules.request(&facts, request, self.default)),
@@ -85,8 +94,8 @@ impl Policy {
     /// Judges a stream that is not HTTP.
     ///
     /// # Errors
-    /// [`Reason::Denied`].
-    pub fn stream(&self, peer: &Peer) -> Result<Passed, Reason> {
+    /// Why it is denied.
+    pub fn stream(&self, peer: &Peer) -> Result<Passed, Denied> {
         let facts = self.facts(peer);
         match &self.rules {
             Some(rules) => passed(rules.stream(&facts, self.default)),
@@ -118,7 +127,22 @@ impl Policy {
         !barred && self.keeps(before, rule) && (rule.is_some() || by_default())
     }
 
-    fn by_default(&self, facts: &ConnectionFacts<'_>) -> Result<Passed, Reason> {
+    /// The names of the policies that a denial is by; none where it is the default's.
+    pub fn denied_by(&self, denied: Denied) -> impl Iterator<Item = &str> {
+        let rules = self.rules.as_deref().into_iter();
+        rules.flat_map(move |rules| rules.denied_by(denied.why, denied.mode))
+    }
+
+    /// The port that a client means; none where there is nothing to tell it by.
+    pub fn port(&self, peer: &Peer) -> Option<u16> {
+        match (peer.called(), peer.original()) {
+            (Some(target), _) => Some(target.port()),
+            (None, Some(original)) => Some(original.port()),
+            (None, None) => self.port,
+        }
+    }
+
+    fn by_default(&self, facts: &ConnectionFacts<'_>) -> Result<Passed, Denied> {
         passed(Verdict {
             enforced: self.default.judge(facts),
             audited: None,
@@ -133,21 +157,18 @@ impl Policy {
                 Proved::Identity(identity) => PeerIdentity::Known(&identity.id),
             },
             address: peer.ip,
-            port: match (peer.called(), peer.original()) {
-                (Some(target), _) => Some(target.port()),
-                (None, Some(original)) => Some(original.port()),
-                (None, None) => self.port,
-            },
+            port: self.port(peer),
         }
     }
 }
 
-fn passed(verdict: Verdict) -> Result<Passed, Reason> {
+fn passed(verdict: Verdict) -> Result<Passed, Denied> {
+    let denied = |mode| move |why| Denied { why, mode };
     match verdict.enforced {
         Ok(rule) => Ok(Passed {
             rule,
-            audited: verdict.audited.is_some(),
+            audited: verdict.audited.map(denied(PolicyMode::Audit)),
         }),
-        Err(Denial::Rule(_) | Denial::NotAllowed | Denial::Default) => Err(Reason::Denied),
+        Err(why) => Err(denied(PolicyMode::Enforce)(why)),
     }
 }

@@ -12,7 +12,8 @@ use crate::connection::{Connection, Streamed};
 use crate::exchange::find_out;
 use crate::io::{Net, Stream};
 use crate::plan::ListenerPlan;
-use crate::policy::Admitted;
+use crate::policy::{Admitted, Passed};
+use crate::policy_log;
 use crate::relay::Relay;
 use crate::telemetry::{Label, Protocol};
 use crate::upstream::pool::Pooled;
@@ -55,10 +56,20 @@ pub(crate) async fn stream_server<N: Net>(
     to: &[WeightedCluster],
 ) -> Result<Dialled<N::Stream>, Reason> {
     let plan = connection.listener.plan();
-    if let Some(policy) = &plan.policy
-        && policy.stream(&connection.peer)?.audited
-    {
-        connection.thread.telemetry.listener(&plan.label).audited();
+    if let Some(policy) = &plan.policy {
+        let Connection { thread, peer, .. } = connection;
+        let judged = policy.stream(peer);
+        if let Ok(Passed {
+            audited: Some(denied),
+            ..
+        })
+        | Err(denied) = judged
+        {
+            policy_log::stream(thread, &plan, peer, denied);
+        }
+        if judged.is_err() {
+            return Err(Reason::Denied);
+        }
     }
     if !plan.declares(&connection.peer) {
         return Err(Reason::PortUndeclared);

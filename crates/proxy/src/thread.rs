@@ -54,8 +54,9 @@ pub struct Thread<N: Net> {
     pub guard: Arc<Guard>,
     /// As whom this proxy takes part in a mesh, where it does.
     identity: Option<Arc<MeshTls>>,
-    /// Until when nothing is said of workloads that are not believed.
-    silent_until: Cell<Nanos>,
+    rejected: Silence,
+    denied: Silence,
+    audited: Silence,
     /// Wakes whoever waits for another plan.
     pub changed: Notify,
     plan: RefCell<Arc<Plan>>,
@@ -75,6 +76,24 @@ pub struct Thread<N: Net> {
     pub connections: Cell<usize>,
     /// Memory for exchanges; see [`crate::task`].
     pub places: AllPlaces,
+}
+
+/// What others may cause as often as they like, so that it is not said each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Often {
+    /// A workload was not believed.
+    Rejected,
+    /// Policy denied something.
+    Denied,
+    /// Policy would deny something.
+    Audited,
+}
+
+/// Until when nothing is said of something, and how many times it was not.
+#[derive(Default)]
+struct Silence {
+    until: Cell<Nanos>,
+    unsaid: Cell<u64>,
 }
 
 /// A listener on one thread, shared by its connections.
@@ -197,7 +216,9 @@ impl<N: Net> Thread<N> {
             telemetry,
             guard,
             identity,
-            silent_until: Cell::new(0),
+            rejected: Silence::default(),
+            denied: Silence::default(),
+            audited: Silence::default(),
             changed: Notify::new(),
             plan: RefCell::default(),
             clusters: RefCell::default(),
@@ -219,13 +240,29 @@ impl<N: Net> Thread<N> {
         self.rng.borrow_mut().next_u64()
     }
 
-    /// Says that a workload is not believed, at most once a second: who is not believed may try often.
+    /// Whether something may be said of what others cause as often as they like: once a second of each kind. Tells how
+    /// many times it was not since the last time.
+    #[cold]
+    pub fn may_say(&self, of: Often) -> Option<u64> {
+        const SILENCE: Nanos = 1_000_000_000;
+        let silence = match of {
+            Often::Rejected => &self.rejected,
+            Often::Denied => &self.denied,
+            Often::Audited => &self.audited,
+        };
+        let now = self.now();
+        if now < silence.until.get() {
+            silence.unsaid.set(silence.unsaid.get() + 1);
+            return None;
+        }
+        silence.until.set(now + SILENCE);
+        Some(silence.unsaid.take())
+    }
+
+    /// Says that a workload is not believed, if it may: see [`Thread::may_say`].
     #[cold]
     pub fn say_rejected(&self, what: &str, fields: &[(&str, &dyn std::fmt::Display)]) {
-        const SILENCE: Nanos = 1_000_000_000;
-        let now = self.now();
-        if now >= self.silent_until.get() {
-            self.silent_until.set(now + SILENCE);
+        if self.may_say(Often::Rejected).is_some() {
             self.guard.log.warn(what, fields);
         }
     }

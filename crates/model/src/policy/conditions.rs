@@ -48,7 +48,7 @@ fn all(parts: impl IntoIterator<Item = Holds>) -> Holds {
 pub(super) struct Rule {
     pub(super) id: RuleId,
     /// The name of its policy.
-    policy: Arc<str>,
+    pub(super) policy: Arc<str>,
     asks: Asks,
     /// Whether it asks for what only requests have.
     pub(super) http: bool,

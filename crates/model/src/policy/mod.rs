@@ -62,7 +62,7 @@ pub struct ConnectionFacts<'a> {
 /// One rule, as it was when it was compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RuleId {
-    /// The place of its policy; see [`PolicySet::policy`].
+    /// The place of its policy among all.
     pub policy: u32,
     /// The same for the same rule in every set, so that a stream can ask whether it is still there.
     pub key: u64,
@@ -91,7 +91,6 @@ pub struct Verdict {
 /// Every policy, by target.
 #[derive(Debug, Default)]
 pub struct PolicySet {
-    names: Vec<Arc<str>>,
     listeners: HashMap<Box<str>, Arc<TargetPolicies>>,
 }
 
@@ -102,25 +101,25 @@ impl PolicySet {
     /// Every pattern that does not compile, with its place under the list of policies.
     pub fn compile(policies: &[AuthorizationPolicy]) -> Result<Self, Vec<Issue>> {
         let mut issues = Issues::default();
-        let names: Vec<Arc<str>> = policies
-            .iter()
-            .map(|policy| policy.name.as_str().into())
-            .collect();
         let mut by_listener: HashMap<&str, TargetPolicies> = HashMap::new();
-        for (number, (policy, name)) in policies.iter().zip(&names).enumerate() {
+        for (number, policy) in policies.iter().enumerate() {
+            let name: Arc<str> = policy.name.as_str().into();
             let at = At::Root.index(number);
             let at = at.key("rules");
             let mut rules = Vec::with_capacity(policy.rules.len());
             for (position, rule) in policy.rules.iter().enumerate() {
                 let place = u32::try_from(number).unwrap_or(u32::MAX);
-                let compiled = Rule::compile(place, name, rule, &at.index(position), &mut issues);
+                let compiled = Rule::compile(place, &name, rule, &at.index(position), &mut issues);
                 rules.push(Arc::new(compiled));
             }
             let mut seen: Vec<&str> = Vec::new();
-            for PolicyTarget::Listener(name) in &policy.targets {
-                if !seen.contains(&name.as_str()) {
-                    seen.push(name);
-                    by_listener.entry(name).or_default().add(policy, &rules);
+            for PolicyTarget::Listener(listener) in &policy.targets {
+                if !seen.contains(&listener.as_str()) {
+                    seen.push(listener);
+                    by_listener
+                        .entry(listener)
+                        .or_default()
+                        .add(policy, &name, &rules);
                 }
             }
         }
@@ -129,7 +128,6 @@ impl PolicySet {
             return Err(issues);
         }
         Ok(Self {
-            names,
             listeners: by_listener
                 .into_iter()
                 .map(|(name, policies)| (name.into(), Arc::new(policies)))
@@ -140,11 +138,6 @@ impl PolicySet {
     /// The policies of a listener, if there are any.
     pub fn listener(&self, name: &str) -> Option<&Arc<TargetPolicies>> {
         self.listeners.get(name)
-    }
-
-    /// The name of a rule's policy.
-    pub fn policy(&self, rule: RuleId) -> Option<&Arc<str>> {
-        self.names.get(rule.policy as usize)
     }
 }
 
@@ -160,19 +153,19 @@ pub struct TargetPolicies {
 struct Rules {
     deny: Vec<Arc<Rule>>,
     allow: Vec<Arc<Rule>>,
-    /// Whether an allow policy stands, be it without rules.
-    closed: bool,
+    /// The names of the allow policies that stand, be they without rules.
+    closed: Vec<Arc<str>>,
 }
 
 impl TargetPolicies {
-    fn add(&mut self, policy: &AuthorizationPolicy, rules: &[Arc<Rule>]) {
+    fn add(&mut self, policy: &AuthorizationPolicy, name: &Arc<str>, rules: &[Arc<Rule>]) {
         let of = match policy.mode {
             PolicyMode::Enforce => &mut self.enforced,
             PolicyMode::Audit => &mut self.audited,
         };
         match policy.action {
             PolicyAction::Allow => {
-                of.closed = true;
+                of.closed.push(Arc::clone(name));
                 of.allow.extend_from_slice(rules);
             }
             PolicyAction::Deny => of.deny.extend_from_slice(rules),
@@ -193,7 +186,21 @@ impl TargetPolicies {
 
     /// Whether an allow policy is enforced, so that the default says nothing.
     pub fn is_closed(&self) -> bool {
-        self.enforced.closed
+        !self.enforced.closed.is_empty()
+    }
+
+    /// The names of the policies of this mode that a denial is by: the one whose rule it is, or the allow policies of
+    /// which no rule matches. None where it is the default's.
+    pub fn denied_by(&self, denial: Denial, mode: PolicyMode) -> impl Iterator<Item = &str> {
+        let of = match mode {
+            PolicyMode::Enforce => &self.enforced,
+            PolicyMode::Audit => &self.audited,
+        };
+        let rule = of.deny.iter().find(|rule| denial == Denial::Rule(rule.id));
+        let closed = of.closed.iter().filter(move |_| denial == Denial::NotAllowed);
+        rule.map(|rule| &*rule.policy)
+            .into_iter()
+            .chain(closed.map(|name| &**name))
     }
 
     /// Whether an enforced deny rule takes what was a request of this peer, of which nothing more is known: one that
@@ -242,13 +249,13 @@ impl TargetPolicies {
             if let Some(rule) = every(|rules| &rules.allow).find(|rule| holds(rule) == Some(true)) {
                 return Ok(Some(rule.id));
             }
-            if modes.iter().any(|rules| rules.closed) {
+            if modes.iter().any(|rules| !rules.closed.is_empty()) {
                 return Err(Denial::NotAllowed);
             }
             default.judge(peer)
         };
         let enforced = judge(&[&self.enforced]);
-        let audits = self.audited.closed || !self.audited.deny.is_empty();
+        let audits = !self.audited.closed.is_empty() || !self.audited.deny.is_empty();
         Verdict {
             enforced,
             audited: (audits && enforced.is_ok())

@@ -198,10 +198,47 @@ fn audit_tells_and_lets_pass() {
             .unwrap()
             .request(&ANONYMOUS, &Call(b"/", vec![], false), PolicyDefault::Allow);
     assert_eq!(verdict.enforced, Ok(None));
-    let Some(Denial::Rule(rule)) = verdict.audited else {
-        panic!("{verdict:?}");
+    assert!(matches!(verdict.audited, Some(Denial::Rule(_))), "{verdict:?}");
+}
+
+#[test]
+fn a_denial_is_by_a_policy_or_by_several_or_by_the_default() {
+    let named = |name: &str, action: &str, path: &str| {
+        let rule = format!(r#"{{"paths": [{{"kind": "exact", "value": "{path}"}}]}}"#);
+        one(action, &rule).replacen(action, name, 1)
     };
-    assert_eq!(&**set.policy(rule).unwrap(), "deny");
+    let audit = |policy: String| policy.replace(r#""action""#, r#""mode": "audit", "action""#);
+    let by = |policies: &[String], default: PolicyDefault| {
+        let set = set(&format!("[{}]", policies.join(",")));
+        let web = set.listener("web").unwrap();
+        let verdict = web.request(&ANONYMOUS, &Call(b"/", vec![], false), default);
+        let (denial, mode) = match (verdict.enforced, verdict.audited) {
+            (Err(denial), None) => (denial, PolicyMode::Enforce),
+            (Ok(_), Some(denial)) => (denial, PolicyMode::Audit),
+            _ => panic!("{verdict:?}"),
+        };
+        let names: Vec<_> = web.denied_by(denial, mode).map(str::to_owned).collect();
+        (mode, names.join(","))
+    };
+    let (enforced, audited) = (PolicyMode::Enforce, PolicyMode::Audit);
+    let (one, two) = (named("one", "deny", "/other"), named("two", "deny", "/"));
+    let (three, four) = (named("three", "allow", "/x"), named("four", "allow", "/y"));
+    let open = named("open", "allow", "/");
+    let allow = PolicyDefault::Allow;
+    assert_eq!(by(&[one.clone(), two.clone()], allow), (enforced, "two".into()));
+    assert_eq!(
+        by(&[three.clone(), four.clone()], allow),
+        (enforced, "three,four".into())
+    );
+    assert_eq!(
+        by(&[one, audit(three.clone())], PolicyDefault::Deny),
+        (enforced, String::new())
+    );
+    assert_eq!(by(&[open, audit(two)], allow), (audited, "two".into()));
+    assert_eq!(
+        by(&[audit(three), audit(four)], allow),
+        (audited, "three,four".into())
+    );
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::{Context, Forward, Outcome, over_http1, over_http2, refuse};
 use crate::balance::{EndpointState, InFlight, Outcome as Verdict, Tried};
 use crate::clock::{NEVER, Nanos, after};
 use crate::io::Net;
+use crate::policy_log;
 use crate::telemetry::Limit;
 use crate::upstream::carrier::{Caller, Carrier, Wanted};
 use crate::upstream::cluster::{Cluster, ClusterPlan};
@@ -346,16 +347,21 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
 fn is_still_allowed<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, forward: &Forward) -> bool {
     let plan = cx.listener.plan();
     let (before, policy) = (cx.plan.policy.as_ref(), plan.policy.as_ref());
-    if plan.has_revoked(cx.peer) || policy.is_some_and(|policy| !policy.keeps(before, forward.rule)) {
+    if plan.has_revoked(cx.peer) {
         return false;
     }
+    let Some(policy) = policy else {
+        return true;
+    };
     let mut normal = Vec::new();
-    let view = View::new(down.request(), plan.resource.escaped_slashes, &mut normal);
-    match (policy, view) {
-        (None, _) => true,
-        (Some(policy), Ok(view)) => policy.request(cx.peer, &view).is_ok(),
-        (Some(_), Err(_)) => false,
+    let Ok(view) = View::new(down.request(), plan.resource.escaped_slashes, &mut normal) else {
+        return false;
+    };
+    let judged = policy.request(cx.peer, &view);
+    if let Err(denied) = judged {
+        policy_log::request(cx.thread, &plan, cx.peer, denied, &view);
     }
+    judged.is_ok() && policy.keeps(before, forward.rule)
 }
 
 /// What is spoken to a cluster's servers for a request. Upgrades and CONNECT are HTTP/1: there they take over a

@@ -38,6 +38,7 @@ use crate::balance::EndpointState;
 use crate::clock::{NEVER, Nanos, after};
 use crate::io::{Net, TlsFacts};
 use crate::plan::ListenerPlan;
+use crate::policy_log;
 use crate::telemetry::{Label, Limit, Own, Protocol, RouteStats};
 use crate::thread::{Listener, Thread};
 use crate::timer::Deadline;
@@ -376,11 +377,14 @@ fn decide<N: Net, D: Downstream>(
         match policy.request(cx.peer, &view) {
             Ok(passed) => {
                 rule = passed.rule;
-                if passed.audited {
-                    cx.thread.telemetry.listener(&cx.plan.label).audited();
+                if let Some(denied) = passed.audited {
+                    policy_log::request(cx.thread, cx.plan, cx.peer, denied, &view);
                 }
             }
-            Err(reason) => return (Step::Refuse(reason, None), None),
+            Err(denied) => {
+                policy_log::request(cx.thread, cx.plan, cx.peer, denied, &view);
+                return (Step::Refuse(Reason::Denied, None), None);
+            }
         }
     }
     let Some(routes) = cx.plan.routes(cx.peer, view.host) else {

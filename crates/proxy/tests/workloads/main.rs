@@ -1,6 +1,7 @@
 //! Do two proxies with identities carry what one workload says to another, and nothing else?
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod denied;
 mod revoked;
 mod support;
 

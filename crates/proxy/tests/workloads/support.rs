@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use mesh_identity::authority::{Authority, Settings};
 use mesh_identity::{Csr, Manager, MeshTls};
 use mesh_model::resources::Address;
+use mesh_proxy::log::{Level, Log};
 use mesh_proxy::proxy::{Change, Options, Proxy};
 use serde_json::{Value, json};
 
@@ -54,6 +55,23 @@ pub(crate) fn proxy(identity: Arc<MeshTls>) -> Proxy {
         ..Options::default()
     })
     .unwrap()
+}
+
+/// A proxy with an identity, and a look at the lines of its log.
+pub(crate) fn heard(identity: Arc<MeshTls>) -> (Proxy, impl Fn() -> Vec<String>) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let log = Log::new(Level::Warn, {
+        let lines = Arc::clone(&lines);
+        move |entry| lines.lock().unwrap().push(entry.text())
+    });
+    let options = Options {
+        identity: Some(identity),
+        log: Arc::new(log),
+        ..Options::default()
+    };
+    (Proxy::start(options).unwrap(), move || {
+        lines.lock().unwrap().clone()
+    })
 }
 
 /// Replaces what a proxy does, and tells where its listeners are.

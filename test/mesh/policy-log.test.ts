@@ -1,0 +1,37 @@
+// Does a sidecar's log tell who would be denied by which policy before it is enforced, and who is denied then?
+
+import test from 'ava';
+import type { AuthorizationPolicy } from '../../src/config/resources.js';
+import { httpOrigin } from '../support/http.js';
+import { until } from '../support/wait.js';
+import { Mesh, ask, idOf } from './support.js';
+
+const readers = (mode: 'audit' | 'enforce'): AuthorizationPolicy => ({
+  name: 'readers',
+  targets: [{ kind: 'listener', value: 'inbound' }],
+  action: 'allow',
+  mode,
+  rules: [{ from: [{ kind: 'identity', value: idOf('till') }] }],
+});
+
+test('what a policy would deny passes and is told; what it denies is told too', async (t) => {
+  const mesh = await Mesh.start(t);
+  const origin = await httpOrigin(t, (_, outgoing) => void outgoing.end('done'));
+  const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${origin.address}` });
+  mesh.serve('basket', [basket.address]);
+  const web = await mesh.sidecar(t, 'web');
+  const call = async () => (await ask(web, '/items?key=secret')).status;
+
+  mesh.protect('basket', [readers('audit')]);
+  const [would] = await until('the line', async () => {
+    t.is(await call(), 200);
+    return /^.*would be denied.*$/m.exec(basket.process.stderr()) ?? undefined;
+  });
+  const what = `policy=readers why=no_rule listener=inbound port=3000 caller=${idOf('web')} method=GET path=/items`;
+  t.is(would, `mesh-sidecar: warning: a caller would be denied ${what}`);
+  mesh.protect('basket', [readers('enforce')]);
+  await until('the refusal', async () => (await call()) === 403);
+  const [was] = await basket.process.said(/^.*was denied.*$/m);
+  t.is(was, `mesh-sidecar: warning: a caller was denied ${what}`);
+  t.notRegex(basket.process.stderr(), /secret/);
+});
