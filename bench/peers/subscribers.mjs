@@ -58,7 +58,7 @@ function acknowledge(index) {
   if (ahead < acknowledged.length) return;
   rounds += 1;
   ahead = acknowledged.filter((times) => times > rounds).length;
-  process.stdout.write(`${JSON.stringify({ at: performance.timeOrigin + performance.now() })}\n`);
+  process.stdout.write(`${JSON.stringify({ at: Date.now() })}\n`);
 }
 
 /** Resolves when it is connected. */
