@@ -182,7 +182,7 @@ async function testAll(args) {
     passed += result.passed;
     failed += result.failed;
     if (result.failed > 0) failures.push(step.name);
-    details.push(...(result.failures ?? []));
+    details.push(...(result.failures?.lines ?? []));
   }
   // Once more at the end, where they are found: what else was told fills thousands of lines.
   for (const line of ['', ...details]) say(line);

@@ -2,17 +2,13 @@
 //
 // Each test binary ends with a `test result:` line. Passing tests are counted and not shown: there are thousands.
 
-/** The most lines of a failure that are told once more at the end. */
-const LINES = 60;
+import { Failures } from './failures.mjs';
 
 export class CargoTestCounter {
   passed = 0;
   failed = 0;
   skipped = 0;
-  /** What failed, with why, in lines. */
-  failures = [];
-  /** How many lines of the failure that is being told are still kept. */
-  #left = 0;
+  failures = new Failures();
 
   /** Takes one line; returns false when it is of no use to a reader. */
   line(text) {
@@ -23,12 +19,9 @@ export class CargoTestCounter {
       this.skipped += Number(result[3]);
     }
     // `---- name stdout ----` and what it printed; behind the last of them, the names of all.
-    if (/^---- .* ----$/.test(text)) this.#left = LINES;
-    else if (text === 'failures:') this.#left = 0;
-    if (this.#left > 0 && text !== '') {
-      this.#left -= 1;
-      this.failures.push(text);
-    }
+    if (/^---- .* ----$/.test(text)) this.failures.begin();
+    else if (text === 'failures:') this.failures.end();
+    this.failures.line(text);
     return text !== '' && !/^test .* \.\.\. (ok|ignored.*)$/.test(text) && !/^running \d+ tests?$/.test(text);
   }
 

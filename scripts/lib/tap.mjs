@@ -3,18 +3,14 @@
 // ava's own totals count a todo as a failure, and its reporter can die with a crashed test file; so the lines are
 // counted here, and a stream that ends without its plan, or a failing exit code that no line explains, is a failure.
 
-/** The most lines of a failure that are told once more at the end. */
-const LINES = 60;
+import { Failures } from './failures.mjs';
 
 export class TapCounter {
   passed = 0;
   failed = 0;
   skipped = 0;
-  /** What failed, with why, in lines. */
-  failures = [];
+  failures = new Failures();
   #planned = false;
-  /** How many lines of the failure that is being told are still kept. */
-  #left = 0;
 
   /** Takes one line; returns false when it is of no use to a reader. */
   line(text) {
@@ -23,15 +19,13 @@ export class TapCounter {
       return false;
     }
     const result = /^(not )?ok \d+/.exec(text);
+    if (result) this.failures.end();
     if (result && /# (SKIP|TODO)/i.test(text)) this.skipped += 1;
-    else if (result?.[1]) this.failed += 1;
-    else if (result) this.passed += 1;
-    const isFailure = result?.[1] && !/# (SKIP|TODO)/i.test(text);
-    if (result) this.#left = isFailure ? LINES : 0;
-    if (this.#left > 0 && text !== '') {
-      this.#left -= 1;
-      this.failures.push(text);
-    }
+    else if (result?.[1]) {
+      this.failed += 1;
+      this.failures.begin();
+    } else if (result) this.passed += 1;
+    this.failures.line(text);
     return text !== '' && !/^(TAP version|# (tests|pass|fail|skip|todo) )/.test(text);
   }
 

@@ -1,9 +1,8 @@
 /** An issuer of the operator's, whose root may be kept off-line: three files, which may be replaced while it runs. */
 
-import { readFile } from 'node:fs/promises';
-import { StateError } from '../errors.js';
+import { isDeepStrictEqual } from 'node:util';
 import type { IssuerPlan } from '../mesh/services.js';
-import type { IssuerPem } from './vault.js';
+import { type IssuerPem, readNamed } from './vault.js';
 
 /** How often it is looked whether the files are others: an issuer lives for months. */
 const LOOK_MS = 60_000;
@@ -47,12 +46,12 @@ export class IssuerFiles {
     this.#timer.unref();
   }
 
-  /** Looks whether the chain is another one; by itself each minute. */
+  /** Looks whether any of them is another one; by itself each minute. */
   async look(): Promise<void> {
     const known = this.#known;
     try {
       const now = await this.issuer();
-      if (now.chain !== known?.chain) this.#events.renewed(now);
+      if (!isDeepStrictEqual(now, known)) this.#events.renewed(now);
     } catch (error) {
       this.#events.failed(error);
     }
@@ -63,12 +62,5 @@ export class IssuerFiles {
   }
 }
 
-async function read(what: keyof IssuerPlan, file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    const why = code === 'ENOENT' ? 'there is no such file' : message;
-    throw new StateError(`mesh.certificates.issuer.${what}: ${file}: ${why}`);
-  }
-}
+const read = (what: keyof IssuerPlan, file: string): Promise<string> =>
+  readNamed(`mesh.certificates.issuer.${what}`, file);

@@ -67,6 +67,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   #state: StateFolder | undefined;
   #shared: Shared | undefined;
   #issuerFiles: IssuerFiles | undefined;
+  /** The one that signs, unless it was made by the core. */
+  #issuer: IssuerPem | undefined;
   #control: ControlPlane | undefined;
   /** What was told of services whose addresses are not written, by cluster. */
   #endpoints = new Map<string, string>();
@@ -190,12 +192,18 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     return given ?? this.#shared.issuer();
   }
 
-  /** With another issuer. Sidecars find it again within moments. */
+  /** With another issuer. Sidecars find it again within moments. One that makes no sense changes nothing. */
   async #serveAgain(issuer: IssuerPem): Promise<void> {
-    const before = this.#running();
+    const [before, good] = [this.#running(), this.#issuer];
     this.#control = undefined;
     await before.close();
-    if (!this.#closing) await this.#serve(before.addresses, issuer);
+    if (this.#closing) return;
+    try {
+      await this.#serve(before.addresses, issuer);
+    } catch (error) {
+      if (!this.#closing && !this.#control) await this.#serve(before.addresses, good);
+      throw error;
+    }
   }
 
   async #serve(listen: readonly string[], issuer: IssuerPem | undefined): Promise<void> {
@@ -217,6 +225,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       ...(telemetryIntervalMs !== undefined && { telemetryIntervalMs }),
     });
     this.#control = control;
+    this.#issuer = issuer;
     this.#throwIfClosed();
     for (const whom of this.#shared?.denied ?? []) control.revoke(whom);
     await this.#keepRoots();

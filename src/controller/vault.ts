@@ -68,15 +68,25 @@ export async function unseal(text: string, key: string, place: string): Promise<
   }
 }
 
+/**
+ * Reads a file that the mesh file names.
+ *
+ * @throws {StateError} it can't be read: which field names it, why, and how to mend it
+ */
+export async function readNamed(field: string, file: string, mend?: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'there is no such file' : message;
+    throw new StateError(`${field}: ${file}: ${why}${mend === undefined ? '' : `; ${mend}`}`);
+  }
+}
+
 /** Reads the operator's key. */
 export async function readKey(file: string): Promise<string> {
-  const key = (
-    await readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-      const why = cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
-      const made = `openssl rand -hex 32 > ${file} makes one, which each control plane gets`;
-      throw new StateError(`mesh.shared.keyFile: ${file}: ${why}; ${made}`);
-    })
-  ).trim();
+  const made = `openssl rand -hex 32 > ${file} makes one, which each control plane gets`;
+  const key = (await readNamed('mesh.shared.keyFile', file, made)).trim();
   if (key.length < SHORTEST_KEY)
     throw new StateError(
       `${file}: expected at least ${SHORTEST_KEY} letters, such as those of openssl rand -hex 32`,

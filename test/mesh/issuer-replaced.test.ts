@@ -1,0 +1,51 @@
+// What if the files of the operator's issuer are replaced one after the other, while a control plane runs?
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { mock } from 'node:test';
+import test from 'ava';
+import { createControlPlane } from '../../src/index.js';
+import { Authority } from '../support/certificates.js';
+import { temporaryFolder } from '../support/files.js';
+import { until } from '../support/wait.js';
+
+const LOOK_MS = 60_000;
+
+test('a key without its chain changes nothing, and both are taken', async (t) => {
+  // It is looked each minute, which is long for a test.
+  mock.timers.enable({ apis: ['setInterval'] });
+  t.teardown(() => mock.timers.reset());
+  const folder = temporaryFolder(t);
+  const plan = { chain: join(folder, 'crt'), key: join(folder, 'key'), roots: join(folder, 'roots') };
+  const [first, second] = [
+    await (await Authority.create(t)).issuer(),
+    await (await Authority.create(t)).issuer(),
+  ];
+  const write = (issuer: typeof first, ...parts: (keyof typeof plan)[]): void => {
+    for (const part of parts) writeFileSync(plan[part], issuer[part]);
+  };
+  write(first, 'chain', 'key', 'roots');
+  const config = { mesh: { certificates: { issuer: plan } }, services: { web: {} } };
+  const plane = createControlPlane(config, { listen: '127.0.0.1:0' });
+  t.teardown(() => plane.close());
+  const errors: string[] = [];
+  plane.on('error', (error) => errors.push(String(error)));
+  await plane.listen();
+  write(second, 'key');
+  mock.timers.tick(LOOK_MS);
+  await until('it is told', () => errors.length > 0);
+  t.regex(errors.join(), /the key is not the issuer's/);
+  t.is(plane.roots(), first.roots);
+  t.regex(await plane.token('web'), /^mesh-token-/);
+  write(second, 'chain', 'roots');
+  mock.timers.tick(LOOK_MS);
+  await until('the other one serves', () => {
+    try {
+      return plane.roots() === second.roots;
+    } catch {
+      // Between the two.
+      return false;
+    }
+  });
+  t.is(errors.length, 1);
+});
