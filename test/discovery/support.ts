@@ -8,7 +8,7 @@ import { type RangeAnswer, ask, base64, endOf, fromBase64 } from '../../src/disc
 import type { NamedSource, Source, SourceEvent } from '../../src/discovery/types.js';
 import { temporaryFolder } from '../support/files.js';
 import { type Running, start } from '../support/processes.js';
-import { until } from '../support/wait.js';
+import { PATIENCE_MS, until } from '../support/wait.js';
 import { freePort } from '../mesh/support.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
@@ -119,7 +119,8 @@ export class Followed {
   /** Waits until these addresses answer. */
   async has(...addresses: string[]): Promise<void> {
     const wanted = addresses.join(' ');
-    await until(wanted, () => this.addresses().join(' ') === wanted).catch(() => {});
+    // A source that failed a few times pauses for up to half a minute.
+    await until(wanted, () => this.addresses().join(' ') === wanted, 3 * PATIENCE_MS).catch(() => {});
     this.#t.deepEqual(this.addresses(), addresses, JSON.stringify(this.events));
   }
 
