@@ -152,10 +152,7 @@ export const meshRows = [
   {
     id: 'mesh-change',
     mesh: true,
-    participants: [
-      only('one', 'subscribers', '1', 'one subscriber'),
-      only('thousand', 'subscribers', '1000', '1,000 subscribers'),
-    ],
+    participants: [only('thousand', 'subscribers', '1000', '1,000 subscribers')],
     measure: propagation,
     unit: 'ms',
     lines: [
@@ -166,6 +163,16 @@ export const meshRows = [
         required: 1000,
         goal: 300,
       },
+    ],
+  },
+  {
+    // A row of its own, since all participants of a row run at a time: it would be one of 1,001.
+    id: 'mesh-change-one',
+    mesh: true,
+    participants: [only('one', 'subscribers', '1', 'one subscriber')],
+    measure: propagation,
+    unit: 'ms',
+    lines: [
       {
         title: 'a changed endpoint among 5,000 services x 10, until one subscriber has acknowledged it',
         figure: 'last',
