@@ -72,10 +72,7 @@ impl Policy {
         Some(Self {
             rules,
             default: listener.default_policy,
-            port: match &listener.address {
-                Address::Ip(address) => Some(address.port()).filter(|port| *port != 0),
-                Address::Unix(_) => None,
-            },
+            port: plain_port(listener),
         })
     }
 
@@ -159,6 +156,20 @@ impl Policy {
             address: peer.ip,
             port: self.port(peer),
         }
+    }
+}
+
+/// The port that a connection means by itself: the first one of a workload, else the listener's own; none where the kernel
+/// chooses that.
+fn plain_port(listener: &Listener) -> Option<u16> {
+    let first = listener
+        .workload
+        .as_ref()
+        .and_then(|workload| workload.ports.first());
+    match (first, &listener.address) {
+        (Some(first), _) => Some(first.port),
+        (None, Address::Ip(address)) => Some(address.port()).filter(|port| *port != 0),
+        (None, Address::Unix(_)) => None,
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Listener {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
     /// Connections from workloads, told apart by their server name. `routes` and `tcp` then are for connections without
-    /// TLS, which are refused where both are absent.
+    /// TLS, which are refused where both are absent, and which policy takes for the first port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<WorkloadPorts>,
     /// What holds where no policy speaks for this listener. Default: everybody is allowed.

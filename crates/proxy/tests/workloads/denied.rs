@@ -63,8 +63,8 @@ fn a_stream_and_a_stranger_are_told_too() {
                 "warning: a caller would be denied policy=readers why=no_rule listener=inbound port=3000 caller={}",
                 id("web")
             ),
-            // Of a socket that the kernel chose a port for, nobody means that port.
-            "warning: a caller was denied why=default listener=inbound caller=127.0.0.1 method=GET path=/items"
+            // Without TLS the first port is meant.
+            "warning: a caller was denied why=default listener=inbound port=3000 caller=127.0.0.1 method=GET path=/items"
                 .to_owned(),
         ]
     );

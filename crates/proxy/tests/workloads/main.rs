@@ -4,6 +4,7 @@
 mod denied;
 mod revoked;
 mod support;
+mod told_apart;
 
 use std::net::SocketAddr;
 

@@ -1,14 +1,16 @@
 //! Is whoever was revoked cut off, on either side?
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use mesh_identity::{Denied, DenyList, MeshTls};
 use mesh_proxy::proxy::Proxy;
 use mesh_proxy::telemetry::json;
 use serde_json::json;
 
-use super::support::{HALF, Mesh, Open, REST, application, apply, get, id, inbound, outbound, proxy, said};
+use super::support::{
+    HALF, Mesh, Open, REST, application, apply, get, id, inbound, outbound, proxy, said, wait_for,
+};
 
 /// Believes nobody who is denied.
 fn deny(identity: &MeshTls, denied: Denied) {
@@ -51,19 +53,6 @@ fn cut_off(proxy: &Proxy) -> u64 {
     let routes = stats["routes"].as_array().unwrap().iter();
     let cut = routes.filter_map(|route| route["reasons"]["upstream_certificate"].as_u64());
     cut.sum()
-}
-
-/// Waits until something is so.
-fn wait_for<T: PartialEq + std::fmt::Debug>(look: impl Fn() -> T, wanted: &T) {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        let is = look();
-        if is == *wanted {
-            return;
-        }
-        assert!(Instant::now() < end, "{is:?}, not {wanted:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// A request over HTTP/2 whose response does not end by itself.

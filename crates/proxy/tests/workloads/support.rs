@@ -1,10 +1,10 @@
 //! A mesh in one process: an authority, proxies with identities, an application that tells what it saw.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use mesh_identity::authority::{Authority, Settings};
 use mesh_identity::{Csr, Manager, MeshTls};
@@ -33,9 +33,14 @@ impl Mesh {
 
     /// A workload's identity, signed.
     pub(crate) fn workload(&self, name: &str) -> Arc<MeshTls> {
+        self.identity(&id(name))
+    }
+
+    /// The same, of any namespace.
+    pub(crate) fn identity(&self, id: &str) -> Arc<MeshTls> {
         let tls = Arc::new(MeshTls::new("mesh.test".parse().unwrap()));
         let now = SystemTime::now();
-        let mut manager = Manager::new(id(name).parse().unwrap(), Arc::clone(&tls), now, 1);
+        let mut manager = Manager::new(id.parse().unwrap(), Arc::clone(&tls), now, 1);
         let request = manager.request().unwrap();
         let csr = Csr::check(&request).unwrap();
         let signed = self.0.lock().unwrap().sign(&csr, manager.id(), now).unwrap();
@@ -205,27 +210,47 @@ pub(crate) fn greeter() -> SocketAddr {
 /// The way to a server that tells when it was called.
 pub(crate) fn reported(to: SocketAddr) -> (SocketAddr, Receiver<()>) {
     let (calls, called) = channel();
-    let at = wire(to, move || {
+    let at = wire(move || {
+        let server = TcpStream::connect(to).unwrap();
         let _ = calls.send(());
+        server
     });
     (at, called)
 }
 
 /// The way to a server, held up on each connection until something was called.
 pub(crate) fn held(to: SocketAddr, called: Receiver<()>) -> SocketAddr {
-    wire(to, move || {
+    wire(move || {
+        let server = TcpStream::connect(to).unwrap();
         let _ = called.recv_timeout(DEADLINE);
+        server
     })
 }
 
-/// A wire to a server. It calls `first` after it has connected, before a byte passes.
-fn wire(to: SocketAddr, first: impl Fn() + Send + 'static) -> SocketAddr {
+/// The way to a server that sees all who take it at this address.
+pub(crate) fn seen_at(address: IpAddr, to: SocketAddr) -> SocketAddr {
+    wire(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        let server = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((address, 0).into()).unwrap();
+            socket.connect(to).await.unwrap().into_std().unwrap()
+        });
+        server.set_nonblocking(false).unwrap();
+        server
+    })
+}
+
+/// A wire to a server, which is called for each connection.
+fn wire(call: impl Fn() -> TcpStream + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let server = TcpStream::connect(to).unwrap();
-            first();
+            let server = call();
             for (from, to) in [(&client, &server), (&server, &client)] {
                 let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                 std::thread::spawn(move || {
@@ -262,6 +287,19 @@ pub(crate) fn get(address: SocketAddr, path: &str, more: &str) -> String {
         &format!("GET {path} HTTP/1.1\r\nhost: basket\r\nconnection: close\r\n{more}\r\n"),
         "\0",
     )
+}
+
+/// Waits until something is so.
+pub(crate) fn wait_for<T: PartialEq + std::fmt::Debug>(look: impl Fn() -> T, wanted: &T) {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let is = look();
+        if is == *wanted {
+            return;
+        }
+        assert!(Instant::now() < end, "{is:?}, not {wanted:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// A client that is amid something.
