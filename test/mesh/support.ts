@@ -17,7 +17,8 @@ import { until } from '../support/wait.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
 
-export const idOf = (service: string): string => `spiffe://mesh.test/ns/shop/sa/${service}`;
+export const idOf = (service: string, namespace = 'shop'): string =>
+  `spiffe://mesh.test/ns/${namespace}/sa/${service}`;
 const NAMES = ['', '.shop', '.shop.mesh.test'];
 
 const ports = new Ports();
@@ -97,9 +98,11 @@ export class Mesh {
   }
 
   /** A file with a token for a service. */
-  token(service: string, uses = 1): string {
+  token(service: string, uses = 1, namespace?: string): string {
     const file = join(this.folder, `${service}-${Math.random().toString(36).slice(2)}.token`);
-    writeFileSync(file, this.control.issueToken(idOf(service), { uses, ttlMs: 60_000 }), { mode: 0o600 });
+    writeFileSync(file, this.control.issueToken(idOf(service, namespace), { uses, ttlMs: 60_000 }), {
+      mode: 0o600,
+    });
     return file;
   }
 
@@ -107,11 +110,13 @@ export class Mesh {
   sidecar(t: Test, service: string, options: SidecarOptions = {}): Promise<MeshSidecar> {
     return startMeshSidecar(t, {
       ...options,
-      identity: idOf(service),
+      identity: idOf(service, options.namespace),
       name: options.name ?? service,
       control: this.control.addresses,
       trustAnchors: join(this.folder, 'roots.pem'),
-      ...(options.attestation === undefined && { token: options.token ?? this.token(service) }),
+      ...(options.attestation === undefined && {
+        token: options.token ?? this.token(service, 1, options.namespace),
+      }),
     });
   }
 
@@ -125,6 +130,8 @@ export interface SidecarOptions {
   /** Where its application is: `3000=127.0.0.1:41000`. */
   readonly ports?: string;
   readonly name?: string;
+  /** Default: `shop`. */
+  readonly namespace?: string;
   /** The file with its token. */
   readonly token?: string;
   /** `KIND=FILE` instead of a token. */

@@ -168,13 +168,14 @@ export interface RawResponse {
   trailers: string;
 }
 
-/** Connects; the connection ends with the test. */
+/** Connects, from an address of this machine if one is given; the connection ends with the test. */
 export async function connect(
   t: Pick<ExecutionContext, 'teardown'>,
   port: number,
   host = '127.0.0.1',
+  localAddress?: string,
 ): Promise<Peer> {
-  const socket = net.connect({ port, host, allowHalfOpen: true });
+  const socket = net.connect({ port, host, allowHalfOpen: true, ...(localAddress && { localAddress }) });
   t.teardown(() => socket.destroy());
   const peer = new Peer(socket);
   await within(`a connection to ${host}:${port}`, once(socket, 'connect'));
