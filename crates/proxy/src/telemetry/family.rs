@@ -51,8 +51,8 @@ pub trait LabelSet: Clone + Send + 'static {
 #[repr(C, align(64))]
 struct Slot<B> {
     detached: AtomicBool,
-    thread: usize,
     cells: B,
+    thread: usize,
 }
 
 /// A block of cells that this thread, and no other, may write.
