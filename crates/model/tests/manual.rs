@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use mesh_model::errors::{Layer, Reason};
+use mesh_model::errors::Reason;
 use mesh_model::limits::{Counted, LIMITS, LimitDoc, Unit};
 
 const MARK: &str = "<!-- generated: UPDATE_DOCS=1 cargo test -p mesh-model --test manual -->";
@@ -110,18 +110,14 @@ fn the_page_of_limits() {
 #[test]
 fn the_page_of_errors() {
     let mut table = String::from(
-        "| reason | whose doing | status | `grpc-status` | `proxy-status` error | in words |\n\
+        "| reason | layer | status | `grpc-status` | `proxy-status` error | in words |\n\
          |---|---|---|---|---|---|\n",
     );
     for reason in Reason::ALL {
         table.push_str(&format!(
             "| `{}` | {} | {} | {} | `{}` | {} |\n",
             reason.as_str(),
-            match reason.layer() {
-                Layer::Downstream => "client",
-                Layer::Proxy => "proxy",
-                Layer::Upstream => "server",
-            },
+            reason.layer().as_str(),
             reason.status(),
             reason.grpc_status(),
             reason.proxy_status_error(),
