@@ -5,13 +5,13 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { must } from '../../scripts/lib/run.mjs';
-import { manifest, root, sidecarPath } from '../../scripts/lib/toolchain.mjs';
+import { manifest, profile, root, sidecarPath } from '../../scripts/lib/toolchain.mjs';
 import { here } from '../lib/places.mjs';
 
 /** The size of the large route tables. */
 export const ROUTES = 10_000;
 
-const program = sidecarPath('release');
+const program = sidecarPath(profile);
 
 async function prepare() {
   await must(process.execPath, [join(root, 'scripts', 'build.mjs')]);

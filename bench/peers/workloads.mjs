@@ -4,7 +4,7 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { sidecarPath } from '../../scripts/lib/toolchain.mjs';
+import { profile, sidecarPath } from '../../scripts/lib/toolchain.mjs';
 import { idOf, serverNameOf } from '../lib/authority.mjs';
 import { controlHost } from '../lib/control.mjs';
 import { here } from '../lib/places.mjs';
@@ -16,7 +16,7 @@ import { sidecar } from './mesh.mjs';
 export const SERVICES = 5000;
 
 const subscribersHost = join(here, 'peers', 'subscribers.mjs');
-const program = sidecarPath('release');
+const program = sidecarPath(profile);
 export const READY = 'mesh-sidecar: ready\n';
 
 /** The command of a sidecar of `service`, with a token of its own. */

@@ -7,6 +7,7 @@ import { CONFIG, jsonSchema, referenceTables, typeDeclarations } from '../../src
 import { type Config, parseConfig } from '../../src/config/index.js';
 import type { ConfigShape } from '../../src/config/schema.js';
 import { MESH } from '../../src/mesh/schema.js';
+import { example } from '../docs/support.js';
 import { corpus, root } from './support.js';
 
 /** Without what a formatter may change: spaces, rulers of tables, the leading bar of a union. */
@@ -48,12 +49,10 @@ for (const { book, folder, page, file } of BOOKS) {
 }
 
 test('the example of the manual is the one that is tested', (t) => {
-  const [example] = Array.from(
-    readFileSync(join(root, 'docs', 'configuration.md'), 'utf8').matchAll(/^```yaml\n([^]*?)^```/gm),
-    ([, text = '']) => text,
-  );
   const tested = corpus('good').find(({ name }) => name === 'gateway.yaml')?.text ?? '';
-  const { resources } = parseConfig(example ?? '', { file: 'mesh.yaml' }).compiled;
+  const { resources } = parseConfig(example('docs/configuration.md', 'mesh.yaml'), {
+    file: 'mesh.yaml',
+  }).compiled;
   t.is(resources.listeners.length, 1);
   t.deepEqual(resources, parseConfig(tested, { file: 'mesh.yaml' }).compiled.resources);
 });

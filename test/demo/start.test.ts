@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFileSync, readdirSync } from 'node:fs';
 import net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
+import { example } from '../docs/support.js';
 import { type Running, must, start } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
 
@@ -45,7 +46,8 @@ function groupLives(leader: number): boolean {
 /** The shop, started as a newcomer does, and its page. */
 async function open(t: ExecutionContext): Promise<{ running: Running; page: string }> {
   // A group of its own, as a shell makes one: Ctrl-C reaches npm and the demo at once.
-  const running = start(t, 'npm', ['start'], { detached: true });
+  const [npm = '', ...args] = example('README.md', 'start').trim().split(' ');
+  const running = start(t, npm, args, { detached: true });
   t.teardown(() => {
     if (groupLives(running.pid)) process.kill(-running.pid, 'SIGKILL');
   });

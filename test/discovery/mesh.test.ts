@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { type MeshControl, type MeshConfig, createControlPlane } from '../../src/index.js';
 import type { MeshControlOptions } from '../../src/controller/types.js';
 import type { Finding } from '../../src/mesh/admin/findings.js';
-import { Ports, blocks } from '../docs/support.js';
+import { Ports, example } from '../docs/support.js';
 import {
   type JoinOptions,
   type MeshSidecar,
@@ -274,12 +274,14 @@ test('sidecars join mesh control by themselves, across its restarts, and leave w
 
 test('docs/discovery.md: a source of your own in ten lines', async (t) => {
   const folder = temporaryFolder(t);
-  const page = blocks('docs/discovery.md', 'js')[0] ?? '';
   const application = (await httpOrigin(t, tells)).address;
   let endpoints: string[] = [];
   const registry = await httpOrigin(t, (_, outgoing) => void outgoing.end(JSON.stringify(endpoints)));
   const ports = new Ports({ 8500: registry.port });
-  const code = (await ports.in(page)).replaceAll("'roots.pem'", JSON.stringify(join(folder, 'roots.pem')));
+  const code = (await ports.in(example('docs/discovery.md', 'source'))).replaceAll(
+    "'roots.pem'",
+    JSON.stringify(join(folder, 'roots.pem')),
+  );
   const running = start(t, process.execPath, ['--input-type=module', '-e', code], {
     env: cleanEnvironment(),
   });

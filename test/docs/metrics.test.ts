@@ -11,7 +11,7 @@ import { httpOrigin, request } from '../support/http.js';
 import { startSidecar } from '../support/sidecar.js';
 import { closedPort } from '../support/tcp.js';
 import { until } from '../support/wait.js';
-import { generated } from './support.js';
+import { example, generated, page } from './support.js';
 
 /** A gRPC call that fails. */
 async function call(port: number): Promise<void> {
@@ -126,6 +126,21 @@ function table(text: string): string {
   });
   return `| metric | type | labels | meaning |\n|---|---|---|---|\n${rows.join('')}`;
 }
+
+test('the rates of the page are those of metrics that there are, by labels that they have', (t) => {
+  const rows = [
+    ...example('docs/metrics.md', 'rates').matchAll(/by \(([^)]+)\) \(rate\((mesh_\w+?)(?:_bucket)?\[/g),
+  ];
+  t.is(rows.length, 3);
+  for (const [, labels = '', metric = ''] of rows) {
+    const row =
+      page('docs/metrics.md')
+        .split('\n')
+        .find((line) => line.startsWith(`| \`${metric}\` |`)) ?? '';
+    for (const label of labels.split(', '))
+      t.true(label === 'le' || row.includes(`\`${label}\``), `${metric}: ${label}`);
+  }
+});
 
 test('the page lists the metrics of real scrapes', async (t) => {
   const { is, shouldBe } = generated('docs/metrics.md', table((await scrapeMesh(t)) + (await scrape(t))));

@@ -1,132 +1,93 @@
 // Does everything that the README tells people to type work?
 //
-// Every command in it stands in the table below with what runs it; one that doesn't is a failure. Ports are exchanged
-// for free ones, and what is started goes on until the end of the test, so that later commands find it.
+// Ports are exchanged for free ones, and what is started goes on until the end of the test, so that later commands find
+// it. `npm start` is run by test/demo, `npm install` by test/package with the packages that are about to be published.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import type { RequestListener } from 'node:http';
-import { join } from 'node:path';
+import { availableParallelism } from 'node:os';
+import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { node } from '../house/support.js';
+import { files, node } from '../house/support.js';
 import { temporaryFolder } from '../support/files.js';
-import { httpOrigin } from '../support/http.js';
-import { type Running, must, start } from '../support/processes.js';
-import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
-import { until, within } from '../support/wait.js';
-import { Ports, blocks, page } from './support.js';
+import { httpOrigin, request } from '../support/http.js';
+import { must } from '../support/processes.js';
+import { Ports, Shell, example, page, printed } from './support.js';
 
-/** Commands stand alone on lines that are indented by four. */
-const prose = page('README.md').replaceAll(/^```[^]*?^```$/gm, '');
-const commands = Array.from(prose.matchAll(/^ {4}(\S.*)$/gm), ([, line = '']) => line);
+/** Whatever builds on a machine that has not built it yet. */
+const BUILD_MS = 600_000;
 
-interface World {
-  readonly t: ExecutionContext;
-  readonly ports: Ports;
-  readonly folder: string;
-  readonly env: NodeJS.ProcessEnv;
-  /** The proxy that the commands before have started. */
-  proxy?: Running;
+const lines = (name: string): string[] => name.trim().split('\n');
+
+test('beside a server: built, started, asked', async (t) => {
+  t.timeout(BUILD_MS);
+  const shell = await open(t);
+  const [build = '', sidecar = '', ...asked] = lines(example('README.md', 'sidecar'));
+  await must('sh', ['-c', build], { patienceMs: BUILD_MS });
+  t.true(sidecar.startsWith('target/release/mesh-sidecar '));
+  // The build of the tests has another folder.
+  await shell.serve(sidecar.replace('target/release/', ''));
+  for (const curl of asked) t.not(await shell.type(`${curl} --fail`), '');
+});
+
+test('with a configuration: checked, served, told of', async (t) => {
+  const shell = await open(t);
+  await shell.write('mesh.yaml', example('README.md', 'mesh.yaml'));
+  // Where npm puts the commands of what is installed.
+  mkdirSync(join(shell.folder, 'node_modules'));
+  symlinkSync(join(shell.folder, 'bin'), join(shell.folder, 'node_modules', '.bin'));
+  const [validate = '', run = '', stats = ''] = lines(example('README.md', 'run'));
+  t.regex(await shell.type(validate), /^mesh\.yaml: ok, /);
+  // npx passes no signal on, and what it started has to end with the test.
+  await printed(await shell.stay(run.replace('npx ', '')), /listening on/);
+  t.is((await request(await shell.ports.of('8080'))).status, 200);
+  t.regex(await shell.type(stats), /^web\t\*\tsite\thttp1\t1\t100\.00 %/m);
+});
+
+/** A shell in which the proxy's admin server is where the README has it, and a server answers at 3000. */
+async function open(t: ExecutionContext): Promise<Shell> {
+  const ports = new Ports({ 3000: (await httpOrigin(t)).port });
+  return Shell.open(t, ports, { MESH_ADMIN: `127.0.0.1:${await ports.of('4191')}` });
 }
 
-const main = join(process.cwd(), 'dist', 'cli', 'main.js');
-const words = (line: string): string[] => line.split(' ');
+/** It pins the proxy and its load to a core each. */
+const testOfBench = process.platform === 'linux' && availableParallelism() > 1 ? test : test.skip;
 
-const manifest = JSON.parse(readFileSync('package.json', 'utf8')) as {
-  name: string;
-  scripts: Record<string, string>;
-};
+testOfBench('the benchmark ends with a table', async (t) => {
+  t.timeout(BUILD_MS);
+  const out = temporaryFolder(t);
+  const smallest = `-- --only h1-100 --peers sidecar --rounds 1 --seconds 0.2 --out ${out}`;
+  const bench = `${example('README.md', 'bench').trim()} ${smallest}`;
+  t.regex(await must('sh', ['-c', bench], { patienceMs: BUILD_MS }), /HTTP\/1 keep-alive, 100 B/);
+  t.regex(readFileSync(join(out, 'latest.md'), 'utf8'), /^\| HTTP\/1 keep-alive, 100 B, 50 connections \|/m);
+});
 
-function hasScript({ t }: World, line: string): void {
-  t.true((words(line).at(-1) ?? '') in manifest.scripts, line);
-}
-
-/** `npx mesh ...` is the command of this tree. */
-function mesh({ folder, env }: World, line: string): Promise<string> {
-  return must(process.execPath, [main, ...words(line).slice(2)], { cwd: folder, env });
-}
-
-async function curl({ t }: World, line: string): Promise<void> {
-  await until(`${line} answers`, () =>
-    fetch(words(line).at(-1) ?? '').then(
-      ({ status }) => t.is(status, 200),
-      () => false,
-    ),
-  );
-}
-
-const runners: [RegExp, (world: World, line: string) => unknown][] = [
-  // Run by test/demo/start.test.ts, by whoever runs this test, and by nobody in a test: it takes half an hour.
-  [/^npm start$/, hasScript],
-  // Done by test/package, with the packages that are about to be published.
-  [/^npm install @mesh\/proxy$/, ({ t }) => t.is(manifest.name, '@mesh/proxy')],
-  [/^npm test$/, hasScript],
-  [/^npm run bench$/, hasScript],
-  [/^npm run build$/, ({ env }) => must('npm', ['run', 'build'], { env, patienceMs: 120_000 })],
-  [
-    /^target\/release\/mesh-sidecar /,
-    async (world, line) => {
-      const { t, env } = world;
-      world.proxy = start(t, sidecarFile(), words(line).slice(1), {
-        env: { ...env, MESH_ADMIN: `127.0.0.1:${await world.ports.of('4191')}` },
-      });
-      await world.proxy.said(/listens on/);
-    },
-  ],
-  [/^curl http:/, curl],
-  [/^npx mesh validate /, async (world, line) => world.t.regex(await mesh(world, line), /^mesh\.yaml: ok, /)],
-  [
-    /^npx mesh run -c /,
-    async (world, line) => {
-      const { t, folder, env, ports } = world;
-      await world.proxy?.kill();
-      const running = start(t, process.execPath, [main, ...words(line).slice(2)], {
-        cwd: folder,
-        env: { ...env, MESH_ADMIN: `127.0.0.1:${await ports.of('4191')}` },
-      });
-      world.proxy = running;
-      await until('it listens', () => running.stdout().toString().includes('listening on'));
-    },
-  ],
-  [
-    /^npx mesh stats$/,
-    async (world, line) => {
-      const port = await world.ports.of('8080');
-      t200(world, await fetch(`http://127.0.0.1:${port}/`));
-      const admin = `127.0.0.1:${await world.ports.of('4191')}`;
-      const said = await mesh({ ...world, env: { ...world.env, MESH_ADMIN: admin } }, line);
-      world.t.regex(said, /^web\t\*\tsite\thttp1\t1\t100\.00 %/m);
-      world.proxy?.signal('SIGINT');
-      world.proxy?.signal('SIGINT');
-      if (world.proxy) await within('its end', world.proxy.exit);
-    },
-  ],
-];
-
-function t200({ t }: World, { status }: Response): void {
-  t.is(status, 200);
-}
-
-test('every command of the README works, in its order', async (t) => {
-  t.timeout(240_000);
-  const origin = await httpOrigin(t);
-  const ports = new Ports({ 3000: origin.port });
-  const folder = temporaryFolder(t);
-  const [config = ''] = blocks('README.md', 'yaml');
-  writeFileSync(join(folder, 'mesh.yaml'), await ports.in(config));
-  const world: World = { t, ports, folder, env: cleanEnvironment() };
-  t.true(commands.length >= 8);
-  for (const line of commands) {
-    const runner = runners.find(([pattern]) => pattern.test(line));
-    if (!runner) t.fail(`no test runs this command: ${line}`);
-    else await runner[1](world, await ports.in(line));
+test('the checks run, and the formatters write what was written otherwise', async (t) => {
+  t.timeout(BUILD_MS);
+  const [check = '', format = ''] = lines(example('README.md', 'test'));
+  // All of them are what runs this test.
+  t.regex(await must('sh', ['-c', `${check} -- types`], { patienceMs: BUILD_MS }), /^1 passed, 0 failed$/m);
+  const copy = temporaryFolder(t);
+  for (const file of files()) {
+    mkdirSync(dirname(join(copy, file)), { recursive: true });
+    copyFileSync(file, join(copy, file));
   }
+  // What npm installed, as far as a formatter of TypeScript goes.
+  for (const part of ['.package-lock.json', 'oxfmt', '@oxfmt', 'tinypool']) {
+    cpSync(join('node_modules', part), join(copy, 'node_modules', part), { recursive: true });
+  }
+  for (const file of ['src/errors.ts', 'crates/model/src/lib.rs']) {
+    writeFileSync(join(copy, file), readFileSync(file, 'utf8').replaceAll(/^ +/gm, ''));
+  }
+  await must('sh', ['-c', format], { cwd: copy, patienceMs: BUILD_MS });
+  for (const file of files()) t.true(readFileSync(join(copy, file)).equals(readFileSync(file)), file);
 });
 
 test('the code of the README serves', async (t) => {
   const hello: RequestListener = (_, response) => response.end('hello');
   const [one, two] = await Promise.all([httpOrigin(t, hello), httpOrigin(t, hello)]);
   const ports = new Ports({ 3000: one.port, 3001: two.port });
-  const [code = ''] = blocks('README.md', 'js');
+  const code = example('README.md', 'embed');
   t.true(code.split('\n').filter(Boolean).length <= 10, 'ten lines');
   const ask = "console.log(await (await fetch('http://127.0.0.1:8080/')).text());\nawait proxy.close();\n";
   const {

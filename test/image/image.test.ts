@@ -4,7 +4,7 @@
 import { chmodSync, copyFileSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { blocks, page } from '../docs/support.js';
+import { example } from '../docs/support.js';
 import { httpOrigin, request } from '../support/http.js';
 import { must } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
@@ -126,9 +126,9 @@ testOfImage('the manual names what there is', (t) => {
     scripts: Record<string, string>;
     version: string;
   };
-  t.deepEqual(blocks('docs/image.md', 'sh'), ['npm run image\n']);
+  t.is(example('docs/image.md', 'make'), 'npm run image\n');
   t.is(scripts['image'], 'node scripts/image.mjs');
-  t.true(page('docs/image.md').includes(`localhost/mesh-sidecar:${version} `));
+  t.true(example('docs/image.md', 'Containerfile').includes(`localhost/mesh-sidecar:${version} `));
 });
 
 testInLimits('it runs a command beside itself, as other images do that copy it', async (t) => {

@@ -1,7 +1,7 @@
 // Who is let in by what a platform says of it? Real sidecars that send a file, and attestors in TypeScript.
 
 import { generateKeyPairSync, sign } from 'node:crypto';
-import { existsSync, renameSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ControlEvent, type Evidence, createControlPlane } from '../../src/index.js';
@@ -9,7 +9,7 @@ import type { MeshControlOptions } from '../../src/controller/types.js';
 import type { CertificateRequest } from '../../src/mesh/control-plane.js';
 import { decided } from '../../src/mesh/decisions.js';
 import { Etcd } from '../discovery/support.js';
-import { Ports, blocks } from '../docs/support.js';
+import { Ports, Shell, example } from '../docs/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { start } from '../support/processes.js';
@@ -250,7 +250,9 @@ for (const where of ['alone', 'over a shared etcd']) {
 }
 
 test('docs/identity.md: an attestor of yours', async (t) => {
-  const folder = temporaryFolder(t);
+  const ports = new Ports();
+  const shell = await Shell.open(t, ports);
+  const { folder } = shell;
   const { publicKey, privateKey } = generateKeyPairSync('ed25519');
   writeFileSync(join(folder, 'platform.pem'), publicKey.export({ type: 'spki', format: 'pem' }));
   const statement = (claims: object, key = privateKey): Statement => {
@@ -260,10 +262,9 @@ test('docs/identity.md: an attestor of yours', async (t) => {
     const text = coded.join('.');
     return new Statement(t, `${text}.${sign(null, Buffer.from(text), key).toString('base64url')}\n`);
   };
-  const ports = new Ports();
-  const [page = ''] = blocks('docs/identity.md', 'js');
-  const code = (await ports.in(page)).replaceAll(/'(\w+\.pem)'/g, (_, name: string) =>
-    JSON.stringify(join(folder, name)),
+  const code = (await ports.in(example('docs/identity.md', 'attestor'))).replaceAll(
+    /'(\w+\.pem)'/g,
+    (_, name: string) => JSON.stringify(join(folder, name)),
   );
   const env = cleanEnvironment();
   const control = start(t, process.execPath, ['--input-type=module', '-e', code], { env });
@@ -274,16 +275,17 @@ test('docs/identity.md: an attestor of yours', async (t) => {
   });
   const sub = 'spiffe://mesh.local/ns/default/sa/web';
   const good = { sub, aud: 'mesh', exp: Date.now() / 1000 + 600 };
-  const joins = async (of: Statement, kind = 'platform', ready = false) =>
+  const joins = async (of: Statement, kind = 'platform') =>
     startMeshSidecar(t, {
       identity: sub,
       name: 'web',
       control: [`127.0.0.1:${await ports.of('4144')}`],
       trustAnchors,
       attestation: `${kind}=${of.file}`,
-      ready,
+      ready: false,
     });
-  await joins(statement(good), 'platform', true);
+  copyFileSync(statement(good).file, join(folder, 'web.jwt'));
+  await (await shell.stay(example('docs/identity.md', 'attested'))).said(/^mesh-sidecar: ready$/m);
   const refusals: [RegExp, Statement, string?][] = [
     [/nobody attests other/, statement(good), 'other'],
     [/the platform has not signed it/, statement(good, generateKeyPairSync('ed25519').privateKey)],

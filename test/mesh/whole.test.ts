@@ -1,22 +1,22 @@
 // Does the example of docs/mesh.md run, as a person would run it, and does nothing stay when it is killed?
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import test from 'ava';
 import type { Finding } from '../../src/mesh/admin/findings.js';
 import type { SidecarStatus } from '../../src/mesh/admin/types.js';
 import type { Doing } from '../../src/mesh/admin/views.js';
+import { example } from '../docs/support.js';
 import { request } from '../support/http.js';
 import { must } from '../support/processes.js';
 import { until } from '../support/wait.js';
 import { MeshUp } from './command.js';
 
 test('docs/mesh.md: services call each other, tools tell of it, and SIGKILL leaves nothing', async (t) => {
-  const page = readFileSync('docs/mesh.md', 'utf8');
-  const [, yaml = ''] = /```yaml\n([\s\S]*?)```/.exec(page) ?? [];
-  const files = Object.fromEntries(
-    [...page.matchAll(/```js (\S+)\n([\s\S]*?)```/g)].map(([, name = '', code = '']) => [name, code]),
-  );
-  const mesh = MeshUp.start(t, yaml, { files });
+  const files = {
+    'basket.mjs': example('docs/mesh.md', 'basket.mjs'),
+    'web.mjs': example('docs/mesh.md', 'web.mjs'),
+  };
+  const mesh = MeshUp.start(t, example('docs/mesh.md', 'mesh.yaml'), { files });
   await mesh.allReady();
   const web = await mesh.line(
     'web',

@@ -4,6 +4,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
+import { example } from '../docs/support.js';
 import { type Ended, program, root } from '../house/support.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 
@@ -43,6 +44,9 @@ export function type(line: string, cwd: string): Promise<Ended> {
   return program(command, args, userEnvironment(), cwd);
 }
 
+/** The command by which the README says to install it. */
+const [, ...INSTALL] = example('README.md', 'install').trim().split(' ');
+
 /** A folder in which empty projects are made, to be removed after the tests. */
 export class Projects {
   readonly folder = mkdtempSync(join(tmpdir(), 'package-'));
@@ -57,7 +61,11 @@ export class Projects {
     const project = join(this.folder, name);
     mkdirSync(project);
     writeFileSync(join(project, 'package.json'), JSON.stringify({ type: kind }));
-    await npm(['install', ...packages, ...(await this.#dependencies)], project);
+    const whole = [...packages, ...(await this.#dependencies)];
+    await npm(
+      INSTALL.flatMap((word) => (word === '@mesh/proxy' ? whole : word)),
+      project,
+    );
     return project;
   }
 

@@ -1,27 +1,28 @@
 // Does a new user get a mesh, from the packages alone? What the manual says is typed in a folder without Rust and without
 // this tree, and real requests pass.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { blocks } from '../docs/support.js';
+import { example, printed } from '../docs/support.js';
 import { freePort } from '../mesh/support.js';
 import { httpOrigin, request } from '../support/http.js';
 import { type Running, must, start } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
 import { INSTALL_MS, Projects, mainTarball, platformTarball, userEnvironment } from './support.js';
 
-const PAGE = readFileSync('docs/mesh.md', 'utf8');
+const FILES = {
+  'mesh.yaml': example('docs/mesh.md', 'mesh.yaml'),
+  'basket.mjs': example('docs/mesh.md', 'basket.mjs'),
+  'web.mjs': example('docs/mesh.md', 'web.mjs'),
+};
 const projects = new Projects();
 let project = '';
 
 test.before(async (t) => {
   t.timeout(INSTALL_MS);
   project = await projects.make('user', 'module', [mainTarball, platformTarball]);
-  writeFileSync(join(project, 'mesh.yaml'), blocks('docs/mesh.md', 'yaml')[0] ?? '');
-  for (const [, name = '', code = ''] of PAGE.matchAll(/```js (\S+)\n([\s\S]*?)```/g)) {
-    writeFileSync(join(project, name), code);
-  }
+  for (const [name, text] of Object.entries(FILES)) writeFileSync(join(project, name), text);
 });
 
 test.after.always(() => projects.remove());
@@ -54,15 +55,6 @@ function groupLives(leader: number): boolean {
   }
 }
 
-/** Waits until it has printed something; the first group of the match. */
-function printed(running: Running, pattern: RegExp): Promise<string> {
-  return until(`it prints ${pattern}`, () => {
-    const match = pattern.exec(running.stdout().toString());
-    if (!match && running.ended) throw new Error(`it ended: ${running.stderr()}`);
-    return match?.[1];
-  });
-}
-
 const type = (line: string, env?: NodeJS.ProcessEnv): Promise<string> => {
   const [command = '', ...args] = line.split(' ');
   return must(command, args, options(env));
@@ -71,7 +63,7 @@ const type = (line: string, env?: NodeJS.ProcessEnv): Promise<string> => {
 test.serial('npx mesh up: the mesh of docs/mesh.md, from its start to Ctrl-C', async (t) => {
   const up = stay(t, 'npx mesh up');
   await printed(up, /^(all are ready: 3 of 3)$/m);
-  const port = await printed(up, /^web\.1: ready on 127\.0\.0\.1:(\d+),/m);
+  const [, port] = await printed(up, /^web\.1: ready on 127\.0\.0\.1:(\d+),/m);
   const { status, text } = await request(Number(port));
   t.is(`${status} ${text}`, '200 three items for spiffe://mesh.local/ns/default/sa/web');
   t.regex(await type('npx mesh check'), /^note/m);

@@ -3,19 +3,17 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { example, page } from '../docs/support.js';
 import { node } from '../house/support.js';
 
 test('the example of the manual runs and prints what it says', async (t) => {
-  const manual = readFileSync(join('docs', 'wasm.md'), 'utf8');
-  const block = (language: string): string =>
-    new RegExp(`^\`\`\`${language}\\n([^]*?)^\`\`\``, 'm').exec(manual)?.[1] ?? '';
-  const { code, stdout, stderr } = await node(['--input-type=module', '-e', block('js')]);
+  const { code, stdout, stderr } = await node(['--input-type=module', '-e', example('docs/wasm.md', 'ask')]);
   t.deepEqual([code, stderr], [0, '']);
-  t.is(stdout, block('text'));
+  t.is(stdout, example('docs/wasm.md', 'printed'));
 });
 
 test('the size in the manual is about right', (t) => {
-  const said = /about (\d+) kB/.exec(readFileSync(join('docs', 'wasm.md'), 'utf8'))?.[1];
+  const said = /about (\d+) kB/.exec(page('docs/wasm.md'))?.[1];
   const bytes = readFileSync(join('dist', 'wasm', 'mesh.wasm')).length;
   t.true(Math.abs(bytes / 1000 / Number(said) - 1) < 0.15, `${bytes} bytes`);
 });

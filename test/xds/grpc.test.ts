@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import grpc from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
+import { Ports, Shell, example, printed } from '../docs/support.js';
 import { Mesh } from '../mesh/support.js';
 import { start } from '../support/processes.js';
 import { PATIENCE_MS, until, within } from '../support/wait.js';
@@ -17,22 +18,17 @@ class Client {
   readonly #lines: AsyncIterator<string>;
   readonly #process;
 
-  constructor(t: ExecutionContext, command: readonly [string, ...string[]], port: number) {
-    const [program, ...args] = command;
-    const bootstrap = {
-      xds_servers: [
-        {
-          server_uri: `127.0.0.1:${port}`,
-          channel_creds: [{ type: 'insecure' }],
-          server_features: ['xds_v3'],
-        },
-      ],
-      node: { id: 'client-1', locality: { zone: 'here' } },
-    };
-    this.#process = start(t, program, [...args, 'xds:///basket:80'], {
-      env: { ...process.env, GRPC_XDS_BOOTSTRAP_CONFIG: JSON.stringify(bootstrap) },
+  private constructor(t: ExecutionContext, [program, ...args]: readonly string[], bootstrap: string) {
+    this.#process = start(t, String(program), args, {
+      env: { ...process.env, GRPC_XDS_BOOTSTRAP_CONFIG: bootstrap },
     });
     this.#lines = createInterface(this.#process.child.stdout)[Symbol.asyncIterator]();
+  }
+
+  /** One that the manual's bootstrap leads to the control plane at this port. */
+  static async start(t: ExecutionContext, command: readonly string[], port: number, name = 'basket:80') {
+    const bootstrap = await new Ports({ 4145: port }).in(example('docs/xds.md', 'bootstrap'));
+    return new Client(t, [...command, `xds:///${name}`], bootstrap);
   }
 
   async call(method: 'Say' | 'Other'): Promise<string> {
@@ -83,6 +79,26 @@ test('without TLS resources are told, and nothing else', async (t) => {
   await t.throwsAsync(Mesh.start(t, { plaintextXds: ['0.0.0.0:0'] }), { message: /loopback alone/ });
 });
 
+test('docs/xds.md: a client of gRPC calls a service outside of the mesh', async (t) => {
+  t.timeout(2 * PATIENCE_MS);
+  const billing = await named(t, 'billing');
+  const ports = new Ports({ 443: Number(billing.split(':')[1]) });
+  const shell = await Shell.open(t, ports, { MESH_LISTEN: '127.0.0.1:0' });
+  await shell.write(
+    'mesh.yaml',
+    'services: { billing: { address: 127.0.0.1:443, port: 443, protocol: http2 } }\n',
+  );
+  const control = await shell.stay(example('docs/xds.md', 'plaintext'));
+  await printed(control, /the control plane listens on/);
+  const client = await Client.start(
+    t,
+    [process.execPath, NODE_CLIENT],
+    await ports.of('4145'),
+    'billing:443',
+  );
+  t.is(await client.call('Say'), 'answer billing');
+});
+
 for (const [name, { command, takesBack }] of Object.entries(clients)) {
   if (!existsSync(command.at(-1) ?? '')) {
     test.skip(`${name}: it was not built, there is no Go on this machine`, () => {});
@@ -93,7 +109,7 @@ for (const [name, { command, takesBack }] of Object.entries(clients)) {
     const [one, two, three] = [await named(t, 'one'), await named(t, 'two'), await named(t, 'three')];
     const { mesh, port } = await plane(t);
     mesh.control.apply(basket([one], [three]));
-    const client = new Client(t, command, port);
+    const client = await Client.start(t, command, port);
     t.is(await client.call('Say'), 'answer one');
     t.is(await client.call('Other'), 'answer three');
     mesh.control.apply(basket([two], [three]));
@@ -121,9 +137,9 @@ for (const [name, { command, takesBack }] of Object.entries(clients)) {
     const { mesh, port } = await plane(t);
     // Workloads are reached by certificates of the mesh, of which it has none: it fails closed.
     mesh.serve('basket', ['127.0.0.1:1'], 80, 'http2');
-    const client = new Client(t, command, port);
+    const client = await Client.start(t, command, port);
     await client.until('Say', /^error /);
-    const nack = await mesh.happened('nack', (event) => event['node'] === 'client-1');
+    const nack = await mesh.happened('nack', (event) => event['node'] === 'web-1');
     const [first] = nack['nacks'] as { name: string; reason: string }[];
     t.is(first?.name, 'basket.shop:80');
     t.not(first?.reason, '');
