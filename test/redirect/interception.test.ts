@@ -1,18 +1,18 @@
-// Does an unmodified client reach an unmodified server through both sidecars, with mTLS on the wire? Two machines as two
-// network namespaces, which the test makes and takes away.
+// Does an unmodified client reach an unmodified server through both sidecars, with mTLS on the wire, by the rules of
+// nftables and by those of iptables? Two machines as two network namespaces, which the test makes and takes away.
 
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { TOOLS_PATH } from '../../src/cli/redirect.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
-import { DEFAULT_REDIRECTION, nftables } from '../../src/redirect/rules.js';
+import { example, programs } from '../docs/support.js';
+import { temporaryFolder } from '../support/files.js';
 import { type Running, run, start } from '../support/processes.js';
-import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
+import { cleanEnvironment } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
 import { GRPC_CALLER, HALF, LISTENER, OUTSIDE, SERVER, SPEAKER, STRANGER } from './programs.js';
 
@@ -20,16 +20,17 @@ type Test = Pick<ExecutionContext, 'teardown'>;
 
 const env = { ...process.env, PATH: TOOLS_PATH };
 const has = (tool: string): boolean => spawnSync('sh', ['-c', `command -v ${tool}`], { env }).status === 0;
-const can = process.getuid?.() === 0 && ['ip', 'nft', 'tcpdump', 'setpriv', 'curl'].every(has);
-const TRUST = 'mesh.test';
+const can = process.getuid?.() === 0 && ['ip', 'tcpdump', 'setpriv', 'curl'].every(has);
+/** What can make the rules, with the tools that it needs. */
+const BACKENDS = { nft: ['nft'], iptables: ['iptables', 'ip6tables'] } as const;
+const TRUST = 'mesh.local';
 /** What the ports of `basket` speak. */
 const PROTOCOLS = { 3000: 'auto', 3001: 'http2', 3002: 'http2', 5432: 'tcp', 7000: 'tcp' } as const;
-const idOf = (service: string): string => `spiffe://${TRUST}/ns/shop/sa/${service}`;
+const idOf = (service: string): string => `spiffe://${TRUST}/ns/default/sa/${service}`;
 
-function must(command: string, input?: string): string {
-  const { status, stdout, stderr } = spawnSync('sh', ['-ec', command], { input, env, encoding: 'utf8' });
+function must(command: string): void {
+  const { status, stderr } = spawnSync('sh', ['-ec', command], { env, encoding: 'utf8' });
   if (status !== 0) throw new Error(`${command}: ${stderr}`);
-  return stdout;
 }
 
 /** A machine. */
@@ -39,10 +40,6 @@ class Machine {
     readonly address: string,
     readonly address6: string,
   ) {}
-
-  run(command: string, input?: string): string {
-    return must(`ip netns exec ${this.name} ${command}`, input);
-  }
 
   start(t: Test, ...command: string[]): Running {
     return start(t, 'ip', ['netns', 'exec', this.name, ...command], { env: cleanEnvironment() });
@@ -80,176 +77,169 @@ function machines(t: Test): {
   return { web, basket, outside, here: '198.18.7.254', wire };
 }
 
-(can ? test : test.skip)(
-  'two machines: an unmodified client, an unmodified server, and nothing plain on the wire',
-  async (t) => {
-    const { web, basket, outside, here, wire } = machines(t);
-    const folder = mkdtempSync(join(tmpdir(), 'mesh-machines-'));
-    chmodSync(folder, 0o755);
-    const file = (name: string, text: string): string => {
-      const path = join(folder, name);
-      writeFileSync(path, text);
-      chmodSync(path, 0o644);
-      return path;
-    };
-    const probe = createServer().listen(0, here);
-    await once(probe, 'listening');
-    const { port } = probe.address() as { port: number };
-    probe.close();
-    await once(probe, 'close');
-    const control = await startControlPlane({
-      listen: [`${here}:${port}`],
-      trustDomain: TRUST,
-      certificateTtlMs: 3_600_000,
-      telemetryIntervalMs: 200,
-      onEvent: () => {},
-    });
-    t.teardown(() => control.close());
-    const endpoint = { address: `${basket.address}:4143`, identity: idOf('basket') };
-    const clusters = ([3000, 3001, 3002, 5432, 7000] as const).map((number) => ({
-      name: `basket.shop:${number}`,
-      number,
-      protocol: PROTOCOLS[number],
-    }));
-    control.apply({
-      upsert: {
-        routeTables: clusters.map(({ name }) => ({
-          name,
-          virtualHosts: [
-            {
-              hosts: ['*'],
-              routes: [{ name: 'all', action: { kind: 'forward' as const, to: [{ cluster: name }] } }],
-            },
-          ],
+const carries = test.macro(async (t, backend: keyof typeof BACKENDS) => {
+  const { web, basket, outside, here, wire } = machines(t);
+  const folder = temporaryFolder(t);
+  chmodSync(folder, 0o755);
+  /** A file that the sidecar's user may read. */
+  const file = (name: string, text: string): void => {
+    writeFileSync(join(folder, name), text);
+    chmodSync(join(folder, name), 0o644);
+  };
+  const probe = createServer().listen(0, here);
+  await once(probe, 'listening');
+  const { port } = probe.address() as { port: number };
+  probe.close();
+  await once(probe, 'close');
+  const control = await startControlPlane({
+    listen: [`${here}:${port}`],
+    trustDomain: TRUST,
+    certificateTtlMs: 3_600_000,
+    telemetryIntervalMs: 200,
+    onEvent: () => {},
+  });
+  t.teardown(() => control.close());
+  const endpoint = { address: `${basket.address}:4143`, identity: idOf('basket') };
+  const clusters = ([3000, 3001, 3002, 5432, 7000] as const).map((number) => ({
+    name: `basket.default:${number}`,
+    number,
+    protocol: PROTOCOLS[number],
+  }));
+  control.apply({
+    upsert: {
+      routeTables: clusters.map(({ name }) => ({
+        name,
+        virtualHosts: [
+          {
+            hosts: ['*'],
+            routes: [{ name: 'all', action: { kind: 'forward' as const, to: [{ cluster: name }] } }],
+          },
+        ],
+      })),
+      clusters: clusters.map(({ name, number, protocol }) => ({
+        name,
+        protocol,
+        workload: { serverName: `p${number}.basket.default.${TRUST}` },
+      })),
+      endpoints: clusters.map(({ name }) => ({ cluster: name, localities: [{ endpoints: [endpoint] }] })),
+      services: clusters.flatMap(({ name, number }) =>
+        ['basket', basket.address, `[${basket.address6}]`].map((host) => ({
+          name: `${host}:${number}`,
+          routeTable: name,
         })),
-        clusters: clusters.map(({ name, number, protocol }) => ({
-          name,
-          protocol,
-          workload: { serverName: `p${number}.basket.shop.${TRUST}` },
-        })),
-        endpoints: clusters.map(({ name }) => ({ cluster: name, localities: [{ endpoints: [endpoint] }] })),
-        services: clusters.flatMap(({ name, number }) =>
-          ['basket', basket.address, `[${basket.address6}]`].map((host) => ({
-            name: `${host}:${number}`,
-            routeTable: name,
-          })),
-        ),
-      },
-    });
-    const roots = file('roots.pem', control.bundle());
-    // A user that may not look into the folder of the build runs it.
-    const program = join(folder, 'mesh-sidecar');
-    cpSync(sidecarFile(), program);
-    chmodSync(program, 0o755);
-    const sidecar = async (machine: Machine, service: string, ports: string): Promise<Running> => {
-      machine.run('nft -f -', nftables({ ...DEFAULT_REDIRECTION, skipOutbound: ['8000-8010'] }));
-      const token = file(`${service}.token`, control.issueToken(idOf(service), { uses: 1, ttlMs: 60_000 }));
-      const flags: Record<string, string> = {
-        '--control': `${here}:${port}`,
-        '--trust-anchors': roots,
-        '--token-file': token,
-        '--identity': idOf(service),
-        '--admin': 'off',
-        '--inbound': '[::]:4143',
-        '--outbound': '[::]:4140',
-        '--transparent': 'on',
-        ...(ports && { '--ports': ports }),
-      };
-      const asUser = ['setpriv', '--reuid=2102', '--clear-groups', program];
-      const running = machine.start(t, ...asUser, ...Object.entries(flags).flat());
-      await running.said(/^mesh-sidecar: ready$/m);
-      return running;
+      ),
+    },
+  });
+  file('roots.pem', control.bundle());
+  const bin = programs(folder);
+  /** As docs/interception.md starts it. */
+  const sidecar = async (machine: Machine, service: string, ports: string): Promise<Running> => {
+    file('token', control.issueToken(idOf(service), { uses: 1, ttlMs: 60_000 }));
+    const [on = '', ...command] = example('docs/interception.md', 'sidecar')
+      .replace('10.0.0.1:4144', `${here}:${port}`)
+      .replace(idOf('basket'), idOf(service))
+      .replace(/ --ports .*/, ports)
+      .split('\n');
+    const typed = `cd ${folder}; PATH=${bin}:$PATH; ${on} --backend ${backend} --skip-outbound 8000-8010`;
+    const running = machine.start(t, 'sh', '-ec', `${typed}; exec ${command.join('\n')}`);
+    await running.said(/^mesh-sidecar: ready$/m);
+    return running;
+  };
+  const server = basket.start(t, process.execPath, '-e', SERVER);
+  await server.said(/up/);
+  const ports = clusters.map(({ number, protocol }) => {
+    const said = protocol === 'auto' ? '' : `/${protocol}`;
+    return `${number}=127.0.0.1:${number}${said}`;
+  });
+  await sidecar(basket, 'basket', ` --ports ${ports.join(',')}`);
+  const ofWeb = await sidecar(web, 'web', '');
+
+  const capture = join(folder, 'wire.pcap');
+  const dump = start(t, 'tcpdump', ['-i', wire, '-w', capture, '-U', '--immediate-mode']);
+  await dump.said(/listening on/);
+
+  const inWeb = (...command: string[]) => run('ip', ['netns', 'exec', web.name, ...command]);
+  const told = async (...command: string[]): Promise<string> => {
+    const { stdout, stderr } = await inWeb(...command);
+    return stdout.toString() || stderr;
+  };
+  for (const [family, address, host] of [
+    ['-4', basket.address, basket.address],
+    ['-6', basket.address6, `[${basket.address6}]`],
+  ] as const) {
+    const curl = (called: number, ...more: string[]) => {
+      const resolve = ['--resolve', `basket:${called}:${host}`];
+      const url = `http://basket:${called}/items`;
+      return told('curl', '-sS', '-m', '15', family, ...resolve, ...more, url);
     };
-    const server = basket.start(t, process.execPath, '-e', SERVER);
-    await server.said(/up/);
-    const ports = clusters.map(({ number, protocol }) => {
-      const said = protocol === 'auto' ? '' : `/${protocol}`;
-      return `${number}=127.0.0.1:${number}${said}`;
-    });
-    await sidecar(basket, 'basket', ports.join(','));
-    const ofWeb = await sidecar(web, 'web', '');
+    const said = `/items ${idOf('web')}`;
+    t.is(await curl(3000), `plain 1.1 ${said}`);
+    t.is(await curl(3001, '--http2-prior-knowledge'), `plain 2.0 ${said}`);
+    const node = (caller: string, to: string) => told(process.execPath, '-e', caller, to);
+    t.is(await node(GRPC_CALLER, `${host}:3002`), `plain call answered to ${idOf('web')}\n`);
+    t.is(await node(LISTENER, address), 'plain greeting\nplain question\n');
+    t.is(await node(SPEAKER, address), '{plain: question}\n');
+  }
 
-    const capture = join(folder, 'wire.pcap');
-    const dump = start(t, 'tcpdump', ['-i', wire, '-w', capture, '-U', '--immediate-mode']);
-    await dump.said(/listening on/);
+  await until('packets', () => readFileSync(capture).length > 10_000);
+  dump.signal('SIGINT');
+  await dump.exit;
+  const seen = readFileSync(capture).toString('latin1');
+  t.regex(seen, /basket\.default\.mesh\.local/, 'server names are seen');
+  t.notRegex(seen, /plain|items/, 'and nothing else');
 
-    const inWeb = (...command: string[]) => run('ip', ['netns', 'exec', web.name, ...command]);
-    const told = async (...command: string[]): Promise<string> => {
-      const { stdout, stderr } = await inWeb(...command);
-      return stdout.toString() || stderr;
-    };
-    for (const [family, address, host] of [
-      ['-4', basket.address, basket.address],
-      ['-6', basket.address6, `[${basket.address6}]`],
-    ] as const) {
-      const curl = (called: number, ...more: string[]) => {
-        const resolve = ['--resolve', `basket:${called}:${host}`];
-        const url = `http://basket:${called}/items`;
-        return told('curl', '-sS', '-m', '15', family, ...resolve, ...more, url);
-      };
-      const said = `/items ${idOf('web')}`;
-      t.is(await curl(3000), `plain 1.1 ${said}`);
-      t.is(await curl(3001, '--http2-prior-knowledge'), `plain 2.0 ${said}`);
-      const node = (caller: string, to: string) => told(process.execPath, '-e', caller, to);
-      t.is(await node(GRPC_CALLER, `${host}:3002`), `plain call answered to ${idOf('web')}\n`);
-      t.is(await node(LISTENER, address), 'plain greeting\nplain question\n');
-      t.is(await node(SPEAKER, address), '{plain: question}\n');
-    }
+  // Who calls without a sidecar is nobody, whichever port it means.
+  const ownCurl = async () =>
+    (
+      await run('curl', ['-sS', '-m', '15', '--noproxy', '*', `http://${basket.address}:3000/own`])
+    ).stdout.toString();
+  t.regex(await ownCurl(), /Denied by policy/);
+  control.apply({
+    upsert: { workloads: [{ name: idOf('basket'), defaultPolicy: 'allow', policies: [] }] },
+  });
+  const answer = await until('everybody', async () => {
+    const text = await ownCurl();
+    return text.startsWith('plain') && text;
+  });
+  t.is(answer, 'plain 1.1 /own undefined');
+  const edges = await until('what the called tells', () => {
+    const inbound = control
+      .edges()
+      .filter(({ direction, requests }) => direction === 'inbound' && requests > 0);
+    const isWhole = inbound.some(({ mtls, requests, denied }) => !mtls && requests > denied);
+    return isWhole && inbound.map((edge) => [edge.peer, edge.mtls, edge.port, edge.protocol].join(' '));
+  });
+  const expected = [` false 0 http1`, ` false 3000 http1`];
+  const called = ['3000 http1', '3001 http2', '3002 http2', '5432 tcp', '7000 tcp'];
+  t.deepEqual(edges, [...expected, ...called.map((what) => `${idOf('web')} true ${what}`)]);
 
-    await until('packets', () => readFileSync(capture).length > 10_000);
-    dump.signal('SIGINT');
-    await dump.exit;
-    const seen = readFileSync(capture).toString('latin1');
-    t.regex(seen, /basket\.shop\.mesh\.test/, 'server names are seen');
-    t.notRegex(seen, /plain|items/, 'and nothing else');
+  // The outbound port listens on all addresses, and yet takes nobody's calls from outside.
+  const proxy = ['-x', `http://${web.address}:4140`, `http://${basket.address}:3000/own`];
+  const used = await run('ip', ['netns', 'exec', outside.name, 'curl', '-sS', '-m', '15', ...proxy]);
+  t.regex(used.stdout.toString() + used.stderr, /denied|refused|reset|empty reply/i);
 
-    // Who calls without a sidecar is nobody, whichever port it means.
-    const ownCurl = async () =>
-      (
-        await run('curl', ['-sS', '-m', '15', '--noproxy', '*', `http://${basket.address}:3000/own`])
-      ).stdout.toString();
-    t.regex(await ownCurl(), /Denied by policy/);
-    control.apply({
-      upsert: { workloads: [{ name: idOf('basket'), defaultPolicy: 'allow', policies: [] }] },
-    });
-    const answer = await until('everybody', async () => {
-      const text = await ownCurl();
-      return text.startsWith('plain') && text;
-    });
-    t.is(answer, 'plain 1.1 /own undefined');
-    const edges = await until('what the called tells', () => {
-      const inbound = control
-        .edges()
-        .filter(({ direction, requests }) => direction === 'inbound' && requests > 0);
-      const isWhole = inbound.some(({ mtls, requests, denied }) => !mtls && requests > denied);
-      return isWhole && inbound.map((edge) => [edge.peer, edge.mtls, edge.port, edge.protocol].join(' '));
-    });
-    const expected = [` false 0 http1`, ` false 3000 http1`];
-    const called = ['3000 http1', '3001 http2', '3002 http2', '5432 tcp', '7000 tcp'];
-    t.deepEqual(edges, [...expected, ...called.map((what) => `${idOf('web')} true ${what}`)]);
+  // It reaches the port that it called, and not the first.
+  const stranger = ['netns', 'exec', outside.name, process.execPath, '-e', STRANGER, basket.address];
+  await until('the greeting of the port that was called', async () => {
+    const { stdout } = await run('ip', stranger);
+    return stdout.toString() === 'plain greeting\n';
+  });
 
-    // The outbound port listens on all addresses, and yet takes nobody's calls from outside.
-    const proxy = ['-x', `http://${web.address}:4140`, `http://${basket.address}:3000/own`];
-    const used = await run('ip', ['netns', 'exec', outside.name, 'curl', '-sS', '-m', '15', ...proxy]);
-    t.regex(used.stdout.toString() + used.stderr, /denied|refused|reset|empty reply/i);
+  await outside.start(t, process.execPath, '-e', OUTSIDE).said(/up/);
+  const half = async (address: string, to: number): Promise<string> =>
+    (await inWeb(process.execPath, '-e', HALF, address, String(to))).stdout.toString().trim();
+  const addresses = [outside.address, outside.address6];
+  for (const address of addresses) t.is(await half(address, 25), 'hello GET', 'opaque');
+  ofWeb.signal('SIGKILL');
+  await ofWeb.exit;
+  for (const address of addresses) {
+    t.is(await half(address, 25), 'ECONNREFUSED', 'an opaque port is the way through the sidecar');
+    t.is(await half(address, 8005), 'hello GET', 'a skipped one is the way around it');
+  }
+});
 
-    // It reaches the port that it called, and not the first.
-    const stranger = ['netns', 'exec', outside.name, process.execPath, '-e', STRANGER, basket.address];
-    await until('the greeting of the port that was called', async () => {
-      const { stdout } = await run('ip', stranger);
-      return stdout.toString() === 'plain greeting\n';
-    });
-
-    await outside.start(t, process.execPath, '-e', OUTSIDE).said(/up/);
-    const half = async (address: string, to: number): Promise<string> =>
-      (await inWeb(process.execPath, '-e', HALF, address, String(to))).stdout.toString().trim();
-    const addresses = [outside.address, outside.address6];
-    for (const address of addresses) t.is(await half(address, 25), 'hello GET', 'opaque');
-    ofWeb.signal('SIGKILL');
-    await ofWeb.exit;
-    for (const address of addresses) {
-      t.is(await half(address, 25), 'ECONNREFUSED', 'an opaque port is the way through the sidecar');
-      t.is(await half(address, 8005), 'hello GET', 'a skipped one is the way around it');
-    }
-  },
-);
+for (const backend of ['nft', 'iptables'] as const) {
+  const testWith = can && BACKENDS[backend].every(has) ? test.serial : test.skip;
+  const title = 'two machines, an unmodified client, an unmodified server, and nothing plain on the wire';
+  testWith(`${backend}: ${title}`, carries, backend);
+}

@@ -13,6 +13,7 @@ import {
   nftablesOff,
 } from '../../src/redirect/rules.js';
 import { FakeWorld } from '../cli/world.js';
+import { example } from '../docs/support.js';
 import { temporaryFolder } from '../support/files.js';
 
 const here = { ...DEFAULT_REDIRECTION, skipOutbound: ['53', '8000-8010', '8005-8020'] } as const;
@@ -44,6 +45,14 @@ const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
     inNamespace(`${nft(nftables(here))}\n${nft(nftablesOff())}\n${nft(nftablesOff())}\nnft list ruleset`),
     '',
   );
+});
+
+(isRoot && has('nft') ? test : test.skip)('docs/interception.md: printed, on and off', (t) => {
+  const typed = example('docs/interception.md', 'redirect').replaceAll('mesh redirect', MESH);
+  const [print = '', on = '', off = ''] = typed.trim().split('\n');
+  t.is(inNamespace(print), nftables(DEFAULT_REDIRECTION));
+  t.regex(inNamespace(`${on}\nnft list ruleset`), /tcp dport 4191 return/);
+  t.is(inNamespace(`${on}\n${off}\nnft list ruleset`), '');
 });
 
 (isRoot && has('nft') ? test : test.skip)('a package whose command is called as a tool is no tool', (t) => {
