@@ -8,7 +8,7 @@ import test from 'ava';
 import { files } from '../house/support.js';
 import { examples, page, pages } from './support.js';
 
-const manual = ['README.md', ...pages];
+const manual = ['README.md', 'bench/README.md', ...pages];
 
 /** Which test files take which example. */
 const runners = new Map<string, Set<string>>();

@@ -1,4 +1,5 @@
-// Do the meshes of the manual work as it says: by hand, across machines, with policies and revocations?
+// Do the meshes of the manual work as it says: by hand, across machines, with policies and revocations? One at a time: each
+// is half a dozen programs.
 
 import { chmodSync, copyFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -44,13 +45,14 @@ async function writeServer(shell: Shell, name: string): Promise<void> {
   await shell.write(name, PROGRAMS['basket.mjs']);
 }
 
-const threeItems = (sidecar: MeshSidecar): Promise<string> =>
+/** What `basket` says, once it is known. */
+const answered = (sidecar: MeshSidecar): Promise<string> =>
   until('basket answers', async () => {
     const { status, text } = await ask(sidecar, '/items');
     return status === 200 && text;
   });
 
-test('docs/discovery.md: a control plane alone, and a sidecar that joins it', async (t) => {
+test.serial('docs/discovery.md: a control plane alone, and a sidecar that joins it', async (t) => {
   const etcd = await Etcd.start(t);
   const shell = await Shell.open(t, new Ports({ 2379: Number(new URL(etcd.url).port) }));
   await shell.write('mesh.yaml', example('docs/discovery.md', 'mesh.yaml'));
@@ -62,10 +64,24 @@ test('docs/discovery.md: a control plane alone, and a sidecar that joins it', as
   await shell.write('basket', '#!/bin/sh\nexec node basket.mjs\n');
   chmodSync(join(shell.folder, 'basket'), 0o755);
   await (await shell.stay(example('docs/discovery.md', 'sidecar'))).said(/^mesh-sidecar: ready$/m);
-  t.is(await threeItems(await caller(t, shell, '10.0.0.5:4144')), `three items for ${WEB}`);
+  t.is(await answered(await caller(t, shell, '10.0.0.5:4144')), `three items for ${WEB}`);
 });
 
-test('docs/discovery.md: two control planes over one etcd, of which one dies', async (t) => {
+test.serial('docs/discovery.md: an issuer of yours signs, without the key of its root', async (t) => {
+  const application = await httpOrigin(t, (_, outgoing) => void outgoing.end('here'));
+  const shell = await Shell.open(t, new Ports({ 3000: application.port }));
+  await shell.type(example('docs/discovery.md', 'issuer'));
+  await shell.type('mv root.key elsewhere');
+  await shell.write('issuer.yaml', example('docs/discovery.md', 'issuer.yaml'));
+  await control(shell, 'mesh control issuer.yaml --listen 10.0.0.5:4144');
+  t.is(await shell.type('cat roots.pem'), await shell.type('cat root.crt'));
+  await shell.type('mesh token basket > token');
+  const sidecar = example('docs/discovery.md', 'sidecar').replace(/ -- .*/, '');
+  await (await shell.stay(sidecar)).said(/^mesh-sidecar: ready$/m);
+  t.is(await answered(await caller(t, shell, '10.0.0.5:4144')), 'here');
+});
+
+test.serial('docs/discovery.md: two control planes over one etcd, of which one dies', async (t) => {
   const etcd = await Etcd.start(t);
   const application = await httpOrigin(t, (_, outgoing) => void outgoing.end('here'));
   const ports = new Ports({ 2379: Number(new URL(etcd.url).port), 3000: application.port });
@@ -84,16 +100,16 @@ test('docs/discovery.md: two control planes over one etcd, of which one dies', a
   const sidecar = example('docs/discovery.md', 'sidecar').replace(alone, `--control ${both}`);
   await (await other.stay(sidecar.replace(/ -- .*/, ''))).said(/^mesh-sidecar: ready$/m);
   const web = await caller(t, other, ...both.split(','));
-  t.is(await threeItems(web), 'here');
+  t.is(await answered(web), 'here');
   await first.kill();
   await until('both are at the other one', async () => {
     const sidecars = await other.type('mesh check');
     return !/left without a word|no sidecar/.test(sidecars);
   });
-  t.is(await threeItems(web), 'here');
+  t.is(await answered(web), 'here');
 });
 
-test('docs/sidecar.md: a workload by hand', async (t) => {
+test.serial('docs/sidecar.md: a workload by hand', async (t) => {
   const application = await httpOrigin(t, (_, outgoing) => void outgoing.end('here'));
   const outside = await httpOrigin(t, (_, outgoing) => void outgoing.end('outside'));
   const shell = await Shell.open(t, new Ports({ 41000: application.port, 3000: outside.port }));
@@ -101,12 +117,12 @@ test('docs/sidecar.md: a workload by hand', async (t) => {
   await control(shell, 'mesh control --listen 127.0.0.1:4144');
   await shell.type('mesh token basket > token');
   await (await shell.stay(example('docs/sidecar.md', 'workload'))).said(/^mesh-sidecar: ready$/m);
-  t.is(await threeItems(await caller(t, shell, '127.0.0.1:4144')), 'here');
+  t.is(await answered(await caller(t, shell, '127.0.0.1:4144')), 'here');
   // A proxy for its own calls too.
   t.is(await shell.type('curl -sS -x http://127.0.0.1:4140 http://127.0.0.1:3000/'), 'outside');
 });
 
-test('docs/image.md: the program beside an application, told the rest by variables', async (t) => {
+test.serial('docs/image.md: the program beside an application, told the rest by variables', async (t) => {
   const shell = await Shell.open(t);
   await shell.write('mesh.yaml', SERVICES);
   await control(shell, 'mesh control --listen 127.0.0.1:4144');
@@ -122,7 +138,7 @@ test('docs/image.md: the program beside an application, told the rest by variabl
   const [, entry = ''] = /^ENTRYPOINT (.*)$/m.exec(example('docs/image.md', 'Containerfile')) ?? [];
   const words = JSON.parse(entry) as string[];
   await (await shell.stay(words.join(' '))).said(/^mesh-sidecar: ready$/m);
-  t.is(await threeItems(await caller(t, shell, '127.0.0.1:4144')), `three items for ${WEB}`);
+  t.is(await answered(await caller(t, shell, '127.0.0.1:4144')), `three items for ${WEB}`);
 });
 
 /** A `web` that asks `basket` what it is asked itself. */
@@ -145,7 +161,7 @@ async function up(t: ExecutionContext, mesh: string, files: Record<string, strin
   return { running, port: Number(application.split(':')[1]) };
 }
 
-test('docs/policy.md: what its rules allow and deny', async (t) => {
+test.serial('docs/policy.md: what its rules allow and deny', async (t) => {
   const { port } = await up(t, example('docs/policy.md', 'mesh.yaml'), { 'web.mjs': ASKS });
   const asked = async (method: string, path: string) => (await request(port, { method, path })).status;
   t.is(await asked('GET', '/items'), 200);
@@ -158,7 +174,7 @@ test('docs/policy.md: what its rules allow and deny', async (t) => {
   }
 });
 
-test('docs/policy.md: a policy that is tried says what the page says', async (t) => {
+test.serial('docs/policy.md: a policy that is tried says what the page says', async (t) => {
   const { running, port } = await up(t, example('docs/policy.md', 'audit.yaml'), { 'web.mjs': ASKS });
   const told = (what: RegExp) =>
     running.process
@@ -180,7 +196,7 @@ test('docs/policy.md: a policy that is tried says what the page says', async (t)
 
 const some = <T>(list: T[]): T[] | undefined => (list.length > 0 ? list : undefined);
 
-test('docs/identity.md: a revocation, of an identity and of a certificate, and its end', async (t) => {
+test.serial('docs/identity.md: a revocation, of an identity and of a certificate, and its end', async (t) => {
   const { running, port } = await up(t, example('docs/mesh.md', 'mesh.yaml'), {});
   const answers = (status: number) =>
     until(`web answers ${status}`, async () => (await request(port)).status === status);

@@ -9,7 +9,7 @@ import { must } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
 import { Ports, Shell, example, page, printed } from './support.js';
 
-test('docs/sidecar.md: in front of a server, by resources, and with a command', async (t) => {
+test.serial('docs/sidecar.md: in front of a server, by resources, and with a command', async (t) => {
   const origin = await httpOrigin(t);
   const ports = new Ports({ 3000: origin.port });
   const shell = await Shell.open(t, ports);
@@ -39,7 +39,7 @@ test('docs/sidecar.md: in front of a server, by resources, and with a command', 
   t.is(answer, 'mine');
 });
 
-test('docs/configuration.md: its file is checked, explained, compiled and served', async (t) => {
+test.serial('docs/configuration.md: its file is checked, explained, compiled and served', async (t) => {
   const api = () =>
     http2Origin(t, (stream) => {
       stream.respond({ ':status': 200 });
@@ -64,7 +64,7 @@ test('docs/configuration.md: its file is checked, explained, compiled and served
   t.is(await must('curl', ['-sS', ...resolve, `https://shop.test:${port}/api/items`]), 'api');
 });
 
-test('docs/limits.md and docs/mesh-file.md: their files are good', async (t) => {
+test.serial('docs/limits.md and docs/mesh-file.md: their files are good', async (t) => {
   const shell = await Shell.open(t);
   for (const text of [example('docs/limits.md', 'mesh.yaml'), example('docs/mesh-file.md', 'mesh.yaml')]) {
     await shell.write('mesh.yaml', text);
@@ -72,7 +72,7 @@ test('docs/limits.md and docs/mesh-file.md: their files are good', async (t) => 
   }
 });
 
-test('docs/operate.md: a proxy answers its operator, writes its log and drains', async (t) => {
+test.serial('docs/operate.md: a proxy answers its operator, writes its log and drains', async (t) => {
   const ports = new Ports({ 3000: (await httpOrigin(t)).port });
   const shell = await Shell.open(t, ports, { MESH_ADMIN: `127.0.0.1:${await ports.of('4191')}` });
   await shell.write('mesh.yaml', example('docs/operate.md', 'mesh.yaml'));

@@ -3,10 +3,11 @@
 // Ports are exchanged for free ones, and what is started goes on until the end of the test, so that later commands find
 // it. `npm start` is run by test/demo, `npm install` by test/package with the packages that are about to be published.
 
-import { copyFileSync, cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { cp } from 'node:fs/promises';
 import type { RequestListener } from 'node:http';
 import { availableParallelism } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { files, node } from '../house/support.js';
 import { temporaryFolder } from '../support/files.js';
@@ -19,7 +20,7 @@ const BUILD_MS = 600_000;
 
 const lines = (name: string): string[] => name.trim().split('\n');
 
-test('beside a server: built, started, asked', async (t) => {
+test.serial('beside a server: built, started, asked', async (t) => {
   t.timeout(BUILD_MS);
   const shell = await open(t);
   const [build = '', sidecar = '', ...asked] = lines(example('README.md', 'sidecar'));
@@ -30,16 +31,14 @@ test('beside a server: built, started, asked', async (t) => {
   for (const curl of asked) t.not(await shell.type(`${curl} --fail`), '');
 });
 
-test('with a configuration: checked, served, told of', async (t) => {
+test.serial('with a configuration: checked, served, told of', async (t) => {
   const shell = await open(t);
   await shell.write('mesh.yaml', example('README.md', 'mesh.yaml'));
-  // Where npm puts the commands of what is installed.
-  mkdirSync(join(shell.folder, 'node_modules'));
-  symlinkSync(join(shell.folder, 'bin'), join(shell.folder, 'node_modules', '.bin'));
-  const [validate = '', run = '', stats = ''] = lines(example('README.md', 'run'));
+  // Here `mesh` is a program; that npx finds the one that is installed is seen by test/package.
+  const typed = example('README.md', 'run').replaceAll(/^npx /gm, '');
+  const [validate = '', run = '', stats = ''] = lines(typed);
   t.regex(await shell.type(validate), /^mesh\.yaml: ok, /);
-  // npx passes no signal on, and what it started has to end with the test.
-  await printed(await shell.stay(run.replace('npx ', '')), /listening on/);
+  await printed(await shell.stay(run), /listening on/);
   t.is((await request(await shell.ports.of('8080'))).status, 200);
   t.regex(await shell.type(stats), /^web\t\*\tsite\thttp1\t1\t100\.00 %/m);
 });
@@ -51,7 +50,7 @@ async function open(t: ExecutionContext): Promise<Shell> {
 }
 
 /** It pins the proxy and its load to a core each. */
-const testOfBench = process.platform === 'linux' && availableParallelism() > 1 ? test : test.skip;
+const testOfBench = process.platform === 'linux' && availableParallelism() > 1 ? test.serial : test.skip;
 
 testOfBench('the benchmark ends with a table', async (t) => {
   t.timeout(BUILD_MS);
@@ -62,19 +61,23 @@ testOfBench('the benchmark ends with a table', async (t) => {
   t.regex(readFileSync(join(out, 'latest.md'), 'utf8'), /^\| HTTP\/1 keep-alive, 100 B, 50 connections \|/m);
 });
 
-test('the checks run, and the formatters write what was written otherwise', async (t) => {
+test.serial('the commands of the benchmark have options that it takes', async (t) => {
+  for (const line of lines(example('bench/README.md', 'some'))) {
+    // It reads them all before it helps, and a whole run takes half an hour.
+    t.regex(await must('sh', ['-c', line.replace(/#.*|$/, ' --help')]), /^npm run bench \[/m, line);
+  }
+});
+
+test.serial('the checks run, and the formatters write what was written otherwise', async (t) => {
   t.timeout(BUILD_MS);
   const [check = '', format = ''] = lines(example('README.md', 'test'));
   // All of them are what runs this test.
   t.regex(await must('sh', ['-c', `${check} -- types`], { patienceMs: BUILD_MS }), /^1 passed, 0 failed$/m);
   const copy = temporaryFolder(t);
-  for (const file of files()) {
-    mkdirSync(dirname(join(copy, file)), { recursive: true });
-    copyFileSync(file, join(copy, file));
-  }
+  for (const file of files()) await cp(file, join(copy, file));
   // What npm installed, as far as a formatter of TypeScript goes.
   for (const part of ['.package-lock.json', 'oxfmt', '@oxfmt', 'tinypool']) {
-    cpSync(join('node_modules', part), join(copy, 'node_modules', part), { recursive: true });
+    await cp(join('node_modules', part), join(copy, 'node_modules', part), { recursive: true });
   }
   for (const file of ['src/errors.ts', 'crates/model/src/lib.rs']) {
     writeFileSync(join(copy, file), readFileSync(file, 'utf8').replaceAll(/^ +/gm, ''));
@@ -83,7 +86,7 @@ test('the checks run, and the formatters write what was written otherwise', asyn
   for (const file of files()) t.true(readFileSync(join(copy, file)).equals(readFileSync(file)), file);
 });
 
-test('the code of the README serves', async (t) => {
+test.serial('the code of the README serves', async (t) => {
   const hello: RequestListener = (_, response) => response.end('hello');
   const [one, two] = await Promise.all([httpOrigin(t, hello), httpOrigin(t, hello)]);
   const ports = new Ports({ 3000: one.port, 3001: two.port });
@@ -98,7 +101,7 @@ test('the code of the README serves', async (t) => {
   t.deepEqual({ exit, stdout, stderr }, { exit: 0, stdout: 'hello\n', stderr: '' });
 });
 
-test('its numbers are those of the last run that was kept', (t) => {
+test.serial('its numbers are those of the last run that was kept', (t) => {
   const cells = (line: string): string[] => line.split('|').map((cell) => cell.trim());
   const tables = (text: string): string[][] =>
     text
