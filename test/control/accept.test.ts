@@ -1,15 +1,11 @@
 // What happens when a process has no file descriptors left to accept with?
 
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import net from 'node:net';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import { checkConfig } from '../../src/config/index.js';
-import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
-import { start } from '../support/processes.js';
-import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
+import { startSidecar, web } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
 
 const DESCRIPTORS = 60;
@@ -27,18 +23,11 @@ function usedDescriptors(pid: number): number {
 
 test('it waits without spinning, serves who is there, counts it, and recovers', async (t) => {
   const origin = await httpOrigin(t, (_, response) => response.end('ok'));
-  const file = join(temporaryFolder(t), 'resources.json');
-  writeFileSync(
-    file,
-    checkConfig({
-      listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: origin.address }] }],
-    }).toJson(),
-  );
-  const limited = `ulimit -n ${DESCRIPTORS}; exec "$0" "$@"`;
-  const args = ['-c', limited, sidecarFile(), '--config', file, '--admin', '127.0.0.1:0'];
-  const proxy = start(t, '/bin/sh', args, { env: cleanEnvironment() });
-  const port = Number((await proxy.said(/web listens on 127\.0\.0\.1:(\d+)/))[1]);
-  const admin = Number((await proxy.said(/admin listens on 127\.0\.0\.1:(\d+)/))[1]);
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }), {
+    admin: '127.0.0.1:0',
+    descriptors: DESCRIPTORS,
+  });
+  const [port, admin] = [proxy.port('web'), proxy.port('admin')];
   const agent = keepAliveAgent(t, { maxSockets: 1 });
   const ask = (): ReturnType<typeof request> => request(port, { agent });
   t.is((await ask()).text, 'ok');

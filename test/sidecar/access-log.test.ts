@@ -7,34 +7,13 @@ import http2 from 'node:http2';
 import https from 'node:https';
 import { join } from 'node:path';
 import tls from 'node:tls';
+import { lines, linesOf } from '../support/access-log.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import { startSidecar } from '../support/sidecar.js';
 import { connect, tcpServer } from '../support/tcp.js';
 import { until } from '../support/wait.js';
-
-type Line = Record<string, string | number>;
-
-function linesOf(file: string): Line[] {
-  try {
-    const text = readFileSync(file, 'utf8');
-    return text
-      .split('\n')
-      .slice(0, -1)
-      .map((line) => JSON.parse(line) as Line);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
-}
-
-/** The lines, once there are this many. */
-const lines = (file: string, count: number): Promise<Line[]> =>
-  until(`${count} lines`, () => {
-    const found = linesOf(file);
-    return found.length >= count && found;
-  });
 
 test('HTTP/1: an exchange, an answer of the proxy, a bad head, a tunnel', async (t) => {
   const path = join(temporaryFolder(t), 'access.log');

@@ -23,6 +23,8 @@ export interface SidecarOptions {
   lameDuck?: string;
   /** Where the admin server listens. Default: nowhere. */
   admin?: string;
+  /** File descriptors that it may have. Default: as many as this process. */
+  descriptors?: number;
   /** More of the environment. */
   env?: Record<string, string>;
 }
@@ -103,11 +105,14 @@ export class Sidecar {
 export async function startSidecar(
   t: Pick<ExecutionContext, 'teardown'>,
   work: Work,
-  { threads = 1, lameDuck = '0s', admin = 'off', env = {} }: SidecarOptions = {},
+  { threads = 1, lameDuck = '0s', admin = 'off', descriptors, env = {} }: SidecarOptions = {},
 ): Promise<Sidecar> {
   const file = join(temporaryFolder(t), 'resources.json');
   writeFileSync(file, resourcesOf(work));
-  const process = start(t, sidecarFile(), ['--config', file], {
+  const command = [sidecarFile(), '--config', file];
+  if (descriptors !== undefined) command.unshift('/bin/sh', '-c', `ulimit -n ${descriptors}; exec "$0" "$@"`);
+  const [program = '', ...args] = command;
+  const process = start(t, program, args, {
     env: {
       ...cleanEnvironment(),
       MESH_THREADS: String(threads),

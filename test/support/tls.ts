@@ -8,7 +8,8 @@ import type { ExecutionContext } from 'ava';
 import type { Certificate } from './certificates.js';
 import { serve } from './http.js';
 import { run } from './processes.js';
-import { within } from './wait.js';
+import { tcpServer } from './tcp.js';
+import { until, within } from './wait.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
 
@@ -91,4 +92,18 @@ export async function sClient(
   const { stdout, stderr } = await run('openssl', ['s_client', '-connect', address, ...args]);
   const report = `${stdout.toString('latin1')}\n${stderr}`;
   return { made: /^New, TLSv1\.[23], Cipher is (?!\(NONE\))/m.test(report), report };
+}
+
+/** A whole ClientHello for this name as latin1, as openssl sends it. */
+export async function clientHello(t: Test, name: string): Promise<string> {
+  const capture = await tcpServer(t);
+  const opened = run('openssl', ['s_client', '-connect', capture.address, '-servername', name]);
+  const peer = await capture.accepted();
+  const hello = await until('a ClientHello', () => {
+    const text = peer.text();
+    return text.length > 5 && text.length >= 5 + text.charCodeAt(3) * 256 + text.charCodeAt(4) && text;
+  });
+  peer.socket.destroy();
+  await opened;
+  return hello;
 }

@@ -9,6 +9,7 @@ import { httpOrigin, proxyStatus } from '../support/http.js';
 import { must } from '../support/processes.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { connect, tcpServer } from '../support/tcp.js';
+import { clientHello } from '../support/tls.js';
 import { until } from '../support/wait.js';
 
 /** Every way to cut bytes in two, and byte by byte. */
@@ -87,19 +88,7 @@ test('TLS: a ClientHello cut anywhere is passed on whole', async (t) => {
       { clusters: { tcp: { endpoints: [server.address] }, tls: { endpoints: [server.address] } } },
     ),
   );
-  // A real one, as openssl sends it.
-  const capture = await tcpServer(t);
-  const opened = must('openssl', ['s_client', '-connect', capture.address, '-servername', 'cut.test']).catch(
-    () => {},
-  );
-  const hello = await until('a ClientHello', async () => {
-    const text = (await capture.accepted()).text();
-    return text.length > 5 && text.length >= 5 + text.charCodeAt(3) * 256 + text.charCodeAt(4)
-      ? text
-      : undefined;
-  });
-  capture.peers[0]?.socket.destroy();
-  await opened;
+  const hello = await clientHello(t, 'cut.test');
   const places = [1, 2, 3, 4, 5, 6, 9, 11, 43, 44, 100, hello.length - 1];
   for (const pieces of [
     [hello],

@@ -143,8 +143,6 @@ reasons! {
     ClusterUnknown = "cluster_unknown", Proxy, 503, grpc 14, "proxy_configuration_error", "The route's cluster is not known.";
     /// The cluster has no endpoints.
     NoEndpoints = "no_endpoints", Proxy, 503, grpc 14, "destination_unavailable", "The cluster has no endpoints.";
-    /// The cluster has endpoints, and none may be used now.
-    EndpointsEjected = "endpoints_ejected", Proxy, 503, grpc 14, "destination_unavailable", "No endpoint of the cluster is available.";
     /// `limits.pendingRequests` of the cluster: too many wait for a connection.
     UpstreamOverflow = "upstream_overflow", Proxy, 503, grpc 14, "connection_limit_reached", "Too many requests wait for this cluster.";
     /// `limits.requests` of the cluster: too many are in flight.

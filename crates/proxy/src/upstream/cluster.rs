@@ -17,7 +17,7 @@ use mesh_model::resources::{Cluster as ClusterResource, Endpoints};
 use super::pool::{Pool, Pooled};
 use super::room::Bell;
 use super::target::{Offer, Target, TargetTls};
-use crate::balance::{EndpointState, PickError, Picked, Picker, Rng, Tried};
+use crate::balance::{EndpointState, Picked, Picker, Rng, Tried};
 use crate::clock::{NEVER, Nanos, after, nanos};
 use crate::discovery::Call;
 use crate::http2::client::Connections;
@@ -255,7 +255,7 @@ pub fn key(endpoint: &Arc<EndpointState>) -> usize {
 }
 
 impl ClusterPlan {
-    /// Chooses an endpoint that was not tried.
+    /// Chooses an endpoint that was not tried. The error is why there is none at all; who has tried them all knows better.
     pub fn pick(
         &self,
         now: Nanos,
@@ -263,12 +263,7 @@ impl ClusterPlan {
         hash: Option<u64>,
         tried: &Tried,
     ) -> Result<Picked<'_>, Reason> {
-        self.picker
-            .pick(now, rng, hash, tried)
-            .map_err(|error| match error {
-                PickError::NoEndpoints => self.nobody,
-                PickError::AllEjected => Reason::EndpointsEjected,
-            })
+        self.picker.pick(now, rng, hash, tried).map_err(|_| self.nobody)
     }
 
     /// Counts one more connection, unless there are as many as there may be.

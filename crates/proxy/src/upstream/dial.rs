@@ -113,7 +113,10 @@ pub async fn connect<N: Net>(
             failed(rejection.reason(Side::Server))
         }
         Some(Err(error)) if error.blames_endpoint() => failed(error.reason()),
-        Some(Err(error)) => Err(error.reason()),
+        Some(Err(error)) => {
+            stats.connect_failed(error.reason());
+            Err(error.reason())
+        }
         None if dial.not_after <= connect_by => Err(Reason::RequestTimeout),
         None => failed(Reason::ConnectTimeout),
     }

@@ -1,0 +1,123 @@
+// What the proxy decides: is each reason said, counted and written down?
+
+import net from 'node:net';
+import { block, FLAG, TYPE, frame, opening } from '../attacks/frames.js';
+import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
+import { web } from '../support/sidecar.js';
+import { connect } from '../support/tcp.js';
+import { clientHello } from '../support/tls.js';
+import { check } from './support.js';
+
+/** Names that may wait for an answer: `MAX_PENDING` of the core. */
+const MAX_PENDING = 256;
+const DESCRIPTORS = 60;
+
+/** A listener that asks who each name is, where nobody ever answers. */
+const asking = (path: string) => ({
+  resources: {
+    listeners: [
+      {
+        name: 'web',
+        address: '127.0.0.1:0',
+        onDemand: true,
+        limits: { streams: MAX_PENDING },
+        accessLog: { sample: 1, path },
+      },
+    ],
+    routeTables: [],
+    clusters: [],
+    endpoints: [],
+  },
+});
+
+check('proxy', [
+  {
+    reason: 'cluster_unknown',
+    when: 'an update takes the target of a stream that is about to be routed',
+    work: (path) =>
+      web(
+        { protocol: 'tlsPassthrough', sni: [{ hosts: '*', to: 'goes' }], accessLog: { path } },
+        { clusters: { goes: { endpoints: ['127.0.0.1:1'] } } },
+      ),
+    cause: async ({ t, sidecar, admin, log }) => {
+      const hello = await clientHello(t, 'a.test');
+      const peer = await connect(t, sidecar.port('web'));
+      await peer.send(hello.slice(0, 100));
+      await admin.metricsOnce(
+        'the stream is there',
+        (metrics) => metrics.sum('mesh_connections_active', { listener: 'web' }) === 1,
+      );
+      await sidecar.reload(
+        web(
+          { protocol: 'tlsPassthrough', sni: [{ hosts: '*', to: 'stays' }], accessLog: { path: log } },
+          { clusters: { stays: { endpoints: ['127.0.0.1:1'] } } },
+        ),
+      );
+      await peer.send(hello.slice(100));
+      await peer.gone();
+      return undefined;
+    },
+    counted: ['connections_closed'],
+  },
+  {
+    reason: 'overloaded',
+    when: 'there is no descriptor left for a connection to a server',
+    work: async (path, t) => {
+      const origin = await httpOrigin(t);
+      return web({
+        routes: [{ match: { path: '/ready' }, respond: 200 }, { to: origin.address }],
+        accessLog: { path },
+      });
+    },
+    options: { descriptors: DESCRIPTORS },
+    cause: async ({ t, sidecar, admin }) => {
+      const port = sidecar.port('web');
+      const agent = keepAliveAgent(t, { maxSockets: 1 });
+      t.is((await request(port, { agent, path: '/ready' })).status, 200);
+      const clients = Array.from({ length: DESCRIPTORS }, () =>
+        net.connect(port, '127.0.0.1').on('error', () => {}),
+      );
+      t.teardown(() => clients.forEach((client) => client.destroy()));
+      await admin.metricsOnce(
+        'clients have all descriptors',
+        (metrics) => metrics.sum('mesh_limit_hits_total', { limit: 'file_descriptors' }) > 0,
+      );
+      return request(port, { agent });
+    },
+    answer: [503, 'connection_limit_reached'],
+    counted: ['responses', 'upstream_connect_failures'],
+  },
+  {
+    reason: 'name_limit',
+    when: 'more names than may wait for an answer',
+    work: asking,
+    cause: async ({ t, sidecar }) => {
+      const peer = await connect(t, sidecar.port('web'));
+      const ask = (host: string, stream: number) =>
+        frame(
+          TYPE.headers,
+          FLAG.endStream | FLAG.endHeaders,
+          stream,
+          block([
+            [':method', 'GET'],
+            [':scheme', 'http'],
+            [':authority', host],
+            [':path', '/'],
+          ]),
+        );
+      const names = Array.from({ length: MAX_PENDING }, (_, n) => ask(`n${n}.test`, 2 * n + 1));
+      await peer.send(opening(), Buffer.concat(names));
+      return request(sidecar.port('web'), { headers: { host: 'one-more.test' } });
+    },
+    answer: [503, 'connection_limit_reached'],
+    counted: ['responses'],
+  },
+  {
+    reason: 'name_timeout',
+    when: 'nobody says who it is',
+    work: asking,
+    cause: ({ sidecar }) => request(sidecar.port('web'), { headers: { host: 'nobody.test' } }),
+    answer: [503, 'dns_timeout'],
+    counted: ['responses'],
+  },
+]);
