@@ -132,6 +132,7 @@ test.serial(
     const { code, signal } = await within('its end', running.exit);
     t.deepEqual({ code, signal }, { code: 0, signal: null });
     const text = running.stdout().toString();
+    t.notRegex(text, /^==> /m, 'whoever runs the tests has built it: it is not built twice');
     t.regex(text, /\ndraining; a second signal ends at once\n[^]*\nclosed\n$/);
     t.false(text.includes(String.fromCodePoint(27)), 'in a pipe lines are plain');
     t.is(running.stderr(), '');

@@ -1,6 +1,14 @@
 // Do the scripts build what is stale, and only that, and say what is wrong when they cannot?
 
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -12,8 +20,9 @@ interface Stamp {
   write(): void;
 }
 
-const { hashOf, Stamp } = await script<{
+const { hashOf, lookOf, Stamp } = await script<{
   hashOf(root: string, paths: string[], facts?: string[]): string;
+  lookOf(path: string): string | undefined;
   Stamp: new (file: string, hash: string, outputs: string[]) => Stamp;
 }>('lib/stamp.mjs');
 const { withLock } = await script<{ withLock<T>(folder: string, work: () => Promise<T>): Promise<T> }>(
@@ -93,6 +102,23 @@ test('two commands never build at the same time, and a dead one blocks nobody', 
     { message: 'failed' },
   );
   t.is(await withLock(folder, work), 7);
+});
+
+test('what is built and installed is built and installed once', async (t) => {
+  const stamps = readdirSync('.build/stamps').map((name) => join('.build/stamps', name));
+  const made = ['node_modules/.package-lock.json', 'dist/index.js', 'dist/index.cjs', ...stamps];
+  const looks = (): (string | undefined)[] => made.map((file) => `${file} ${lookOf(file)}`);
+  const before = looks();
+  // What comes before the tests; `test/demo` sees the same of `npm start`.
+  for (const args of [
+    ['scripts/build.mjs', 'native', 'ts'],
+    ['scripts/test.mjs', 'types'],
+  ]) {
+    const { code, stdout, stderr } = await node(args);
+    t.deepEqual([code, stderr], [0, '']);
+    t.notRegex(stdout, /^==> /m);
+  }
+  t.deepEqual(looks(), before);
 });
 
 test('building without cargo says what to install', async (t) => {
