@@ -65,6 +65,8 @@ export interface Native {
   validate(resources: string): string;
   check(resources: string): string;
   decide(resources: string, request: string): string;
+  /** The metrics of a proxy that has done nothing: every family there is. */
+  metricFamilies(): string;
   version(): string;
 }
 

@@ -213,10 +213,10 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   }
 
   /** A scrape is no failure because the proxy does not run, or ends meanwhile. */
-  async #look(): Promise<ProxyStats | undefined> {
+  async #look(): Promise<string | undefined> {
     if (!this.#core) return undefined;
     try {
-      return await this.stats();
+      return await this.metrics();
     } catch (error) {
       if (this.#closing) return undefined;
       throw error;

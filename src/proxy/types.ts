@@ -129,8 +129,10 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
   metrics(): Promise<string>;
 
   /**
-   * Adds the metrics to a registry of prom-client, read at each scrape; several proxies may share one, which then has
-   * their sums. Gives a function that takes them out.
+   * Adds every family of `metrics()` to a registry of prom-client, read at each scrape; several proxies may share one,
+   * which then has their sums. Gives a function that takes them out.
+   *
+   * @throws {Error} prom-client's own: the registry has a metric of one of the names; none of ours stays
    */
   register(registry: MetricsRegistry): () => void;
 
@@ -151,17 +153,25 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
 
 /** The part of prom-client's `Registry` that is used. */
 export interface MetricsRegistry {
+  /** The format that it writes: in OpenMetrics the names of counters are others. */
   readonly contentType: string;
+  /** Adds a metric; throws when there is one of this name. */
   registerMetric(metric: object): void;
+  /** Takes a metric out by its name. */
   removeSingleMetric(name: string): void;
 }
 
 /** A proxy's statistics, the same as `/stats` of its admin server: counts since its start, gauges of now. */
 export interface ProxyStats {
+  /** The version of the core. */
   readonly version: string;
+  /** What passed, by listener, route, cluster, protocol and caller. */
   readonly routes: readonly RouteStats[];
+  /** By name. */
   readonly listeners: readonly ListenerStats[];
+  /** By name. */
   readonly clusters: readonly ClusterStats[];
+  /** The data threads, by number. */
   readonly threads: readonly ThreadStats[];
   /** How much more the busiest data thread had to do than the average; 1 is even. */
   readonly threadImbalance: number;
@@ -175,12 +185,13 @@ export interface ProxyStats {
   readonly reloads: { readonly done: number; readonly refused: number };
   /** Of each listener and cluster the certificate that ends first. */
   readonly certificates: readonly CertificateStats[];
-  /** Lines of the access log. */
+  /** Lines of the access log, those for which there was no room, and files that could not be written or reopened. */
   readonly accessLog: { readonly written: number; readonly dropped: number; readonly errors: number };
   /** Uses of label sets that were counted under `other`, for the bound on label sets. */
   readonly overflows: number;
   /** Endpoints that are not listed, for the bound on their number. */
   readonly endpointsOmitted: number;
+  /** The process that the proxy runs in, with all that is in it besides. */
   readonly process: ProcessStats;
 }
 
@@ -189,11 +200,15 @@ export type Counts = Readonly<Record<string, number>>;
 
 /** Durations. Percentiles are for people; who adds up proxies or subtracts moments does that with the buckets. */
 export interface DurationStats {
+  /** How many there were. */
   readonly count: number;
+  /** Their sum in milliseconds. */
   readonly sumMs: number;
   /** Null before the first. */
   readonly p50Ms: number | null;
+  /** As `p50Ms`. */
   readonly p95Ms: number | null;
+  /** As `p50Ms`. */
   readonly p99Ms: number | null;
   /** Upper border in milliseconds (null: none) and count, of the buckets that are not empty. */
   readonly buckets: readonly (readonly [upperMs: number | null, count: number])[];
@@ -201,25 +216,35 @@ export interface DurationStats {
 
 /** One route, for one cluster and protocol that it was used with. */
 export interface RouteStats {
+  /** The listener's name. */
   readonly listener: string;
+  /** The route's name. */
   readonly route: string;
+  /** The cluster's name. */
   readonly cluster: string;
+  /** What was spoken. */
   readonly protocol: string;
   /** The identity of the workload that called, where one did. */
   readonly peer?: string;
+  /** Requests, calls and streams that began. */
   readonly requests: number;
   /** In flight. */
   readonly active: number;
+  /** Those that failed by the server's or the proxy's doing. */
   readonly failures: number;
   /** The share of ended requests that did not fail, 0 to 1; null before the first. */
   readonly successRate: number | null;
+  /** Tries after the first. */
   readonly retries: number;
+  /** Bytes of bodies and streams from clients. */
   readonly bytesReceived: number;
+  /** Bytes of bodies and streams to clients. */
   readonly bytesSent: number;
   /** Responses by class: `2xx`, `5xx`, ... */
   readonly responses: Counts;
   /** What the proxy answered or ended itself, by reason. */
   readonly reasons: Counts;
+  /** Calls of gRPC that ended, by `grpc-status`: `0` to `16`, or `other`. */
   readonly grpcStatuses: Counts;
   /** From the request's head to the response's end. */
   readonly duration: DurationStats;
@@ -227,6 +252,7 @@ export interface RouteStats {
 
 /** One listener. */
 export interface ListenerStats {
+  /** Its name. */
   readonly name: string;
   /** Connections accepted. */
   readonly connections: number;
@@ -234,15 +260,21 @@ export interface ListenerStats {
   readonly active: number;
   /** Of those, the ones that wait for a request. */
   readonly idle: number;
+  /** Connections that ended in the ordinary way. */
   readonly closed: number;
+  /** Connections that ended in another way, by reason. */
   readonly closedBy: Counts;
   /** Connections by detected protocol. */
   readonly detected: Counts;
+  /** Handshakes that were completed. */
   readonly tlsHandshakes: number;
+  /** Handshakes that failed. */
   readonly tlsFailures: number;
   /** Requests and streams that passed and would not, were the policies in audit mode enforced. */
   readonly policyAudited: number;
+  /** How long the completed handshakes took. */
   readonly tlsDuration: DurationStats;
+  /** How often each limit was reached. */
   readonly limitHits: Counts;
   /** Workloads that called and were not believed, by why. */
   readonly identityRejections: Counts;
@@ -250,7 +282,9 @@ export interface ListenerStats {
 
 /** One cluster. */
 export interface ClusterStats {
+  /** Its name. */
   readonly name: string;
+  /** Its endpoints, up to the bound that `endpointsOmitted` tells of. */
   readonly endpoints: readonly EndpointStats[];
   /** Connections made. */
   readonly connections: number;
@@ -258,23 +292,35 @@ export interface ClusterStats {
   readonly active: number;
   /** Of those, the ones that wait in the pool. */
   readonly idle: number;
+  /** Connections that could not be made, by reason. */
   readonly connectFailures: Counts;
+  /** How long making connections took, TLS included. */
   readonly connectDuration: DurationStats;
+  /** Requests that found a connection in the pool. */
   readonly poolHits: number;
+  /** Requests that found none. */
   readonly poolMisses: number;
   /** Requests waiting for a connection. */
   readonly pending: number;
+  /** How often each limit was reached. */
   readonly limitHits: Counts;
+  /** Workloads that were called and not believed, by why. */
+  readonly identityRejections: Counts;
 }
 
 /** One endpoint. */
 export interface EndpointStats {
+  /** `IP:PORT` or `unix:PATH`. */
   readonly address: string;
+  /** `ejected`: it could not be connected to, or failed too often, and gets nothing for a while. `draining` and `unhealthy`: the configuration, or a source, says so. */
   readonly state: 'available' | 'ejected' | 'draining' | 'unhealthy';
   /** Requests in flight. */
   readonly active: number;
+  /** Requests sent to it. */
   readonly requests: number;
+  /** Connections to it that could not be made. */
   readonly connectFailures: number;
+  /** How often it was taken out of the balancing. */
   readonly ejections: number;
   /** The moving average; null where the balancer keeps none. */
   readonly latencyMs: number | null;
@@ -284,11 +330,13 @@ export interface EndpointStats {
 export interface DnsStats {
   /** By result: `success`, `not_found`, `no_records`, `timeout`, `server_failure`, `failed`. */
   readonly lookups: Counts;
+  /** Each name with how it went. */
   readonly names: readonly NameStats[];
 }
 
 /** A name that is looked up. */
 export interface NameStats {
+  /** The name, without a port. */
   readonly name: string;
   /** Its addresses, A and AAAA, or its SRV records. */
   readonly kind: 'host' | 'srv';
@@ -306,6 +354,7 @@ export interface NameStats {
 export interface CertificateStats {
   /** To the clients of a listener, or to the servers of a cluster. */
   readonly kind: 'listener' | 'cluster';
+  /** The listener's or cluster's name. */
   readonly name: string;
   /** Its last second, since 1970. */
   readonly notAfterSeconds: number;
@@ -313,7 +362,9 @@ export interface CertificateStats {
 
 /** One data thread. */
 export interface ThreadStats {
+  /** Counted from 0. */
   readonly number: number;
+  /** Its CPU time, user and system; null where the system does not tell. */
   readonly cpuSeconds: number | null;
   /** Connections open. */
   readonly connections: number;
@@ -321,10 +372,15 @@ export interface ThreadStats {
 
 /** The process. What the system doesn't tell is null. */
 export interface ProcessStats {
+  /** CPU time, user and system. */
   readonly cpuSeconds: number | null;
+  /** Memory in RAM. */
   readonly residentBytes: number | null;
+  /** Address space. */
   readonly virtualBytes: number | null;
+  /** Open file descriptors. */
   readonly openFds: number | null;
+  /** The bound of open file descriptors. */
   readonly maxFds: number | null;
   /** When it started, in seconds since 1970. */
   readonly startSeconds: number | null;

@@ -223,6 +223,7 @@ export const STATS: ProxyStats = {
       poolMisses: 1,
       pending: 0,
       limitHits: {},
+      identityRejections: {},
     },
   ],
   threads: [

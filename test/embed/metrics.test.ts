@@ -3,8 +3,13 @@
 import test from 'ava';
 import { Counter, Gauge, Registry, type RegistryContentType } from 'prom-client';
 import { httpOrigin, request } from '../support/http.js';
+import { Exposition, type Sample } from '../support/prometheus.js';
 import { until } from '../support/wait.js';
 import { everythingTo, listening, makeProxy } from './support.js';
+
+/** What is another a moment later. */
+const MOVING = /^mesh_(thread_|endpoint_latency_)/;
+const timeless = ({ name, labels }: Sample): Sample => ({ name, labels, value: 0 });
 
 test('stats count what passed, by route, cluster, listener and endpoint', async (t) => {
   const origin = await httpOrigin(t, ({ url }, response) => {
@@ -95,6 +100,28 @@ for (const [what, contentType, end] of [
     t.deepEqual(samples(await registry.metrics(), 'app_things_total'), ['app_things_total 1']);
   });
 }
+
+test('a registry has every family, as the core tells it: help, type, labels and values', async (t) => {
+  const origin = await httpOrigin(t);
+  const { proxy, port } = await listening(t, everythingTo(origin.address));
+  const registry = new Registry();
+  proxy.register(registry);
+  for (let n = 0; n < 3; n += 1) await request(port);
+  await until('all is counted', async () => {
+    const { routes, listeners } = await proxy.stats();
+    return routes[0]?.active === 0 && listeners[0]?.active === 0;
+  });
+  const own = new Exposition(await proxy.metrics());
+  const scraped = new Exposition((await registry.metrics()).replaceAll('\n\n', '\n'));
+  t.deepEqual([...scraped.families.keys()], [...own.families.keys()]);
+  for (const [name, { type, help, samples: told }] of own.families) {
+    const found = scraped.families.get(name);
+    t.deepEqual([found?.type, found?.help], [type, help], name);
+    const still = (all: readonly Sample[]) => (MOVING.test(name) ? all.map(timeless) : all);
+    t.deepEqual(still(found?.samples ?? []), still(told), name);
+  }
+  t.is(scraped.sum('mesh_request_duration_seconds_bucket', { le: '+Inf' }), 3);
+});
 
 test('a registry is scraped before, while and after the proxy listens', async (t) => {
   const registry = new Registry();

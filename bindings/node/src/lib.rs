@@ -18,7 +18,7 @@ use mesh_proxy::discovery::name_server;
 use mesh_proxy::log::{Entry, Level, Log};
 use mesh_proxy::proxy::{ApplyError, Change, DrainOptions, Options, PanicWhere, Phase, Proxy};
 use mesh_proxy::telemetry::prometheus::ProcessMetrics;
-use mesh_proxy::telemetry::{json, prometheus};
+use mesh_proxy::telemetry::{Report, Samples, Telemetry, TelemetryOptions, json, prometheus};
 use napi::bindgen_prelude::{AsyncTask, Env, Error, Result, Status, Task};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
@@ -296,13 +296,7 @@ impl Task for Look {
         with(&self.shared, |proxy| {
             Ok(match self.form {
                 Form::Json => json::render(&proxy.look()).to_string(),
-                Form::Prometheus => {
-                    let options = prometheus::Options {
-                        process: ProcessMetrics::Hidden,
-                        ..Default::default()
-                    };
-                    prometheus::render(&proxy.report(), &options)
-                }
+                Form::Prometheus => metrics_of(&proxy.report()),
             })
         })
     }
@@ -310,6 +304,20 @@ impl Task for Look {
     fn resolve(&mut self, _: Env, output: String) -> Result<String> {
         Ok(output)
     }
+}
+
+fn metrics_of(report: &Report) -> String {
+    let options = prometheus::Options {
+        process: ProcessMetrics::Hidden,
+        ..Default::default()
+    };
+    prometheus::render(report, &options)
+}
+
+/// The metrics of a proxy that has done nothing: every family there is.
+#[napi(catch_unwind)]
+pub fn metric_families() -> String {
+    metrics_of(&Telemetry::new(TelemetryOptions::default()).look(Samples::default()))
 }
 
 /// Everything that is wrong with resources (JSON), as a JSON array.
