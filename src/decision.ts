@@ -120,6 +120,7 @@ export type Outcome =
 
 /** A cluster and its part of the traffic. */
 export interface Share {
+  /** The cluster's name. */
   readonly cluster: string;
   /** Its part, 0 to 100. */
   readonly percent: number;

@@ -42,6 +42,7 @@ export class ListenError extends MeshError {
     this.prototype.name = 'ListenError';
   }
 
+  /** The call that failed, as in the errors of Node. */
   readonly syscall = 'listen';
   /** The listener's name; `admin` for the admin server. */
   readonly listener: string;

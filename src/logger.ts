@@ -12,9 +12,13 @@ export interface LogMethod {
 
 /** The part of a logger that is used; pino, bunyan, Fastify's `log` and others have it. */
 export interface Logger {
+  /** What only who looks for a fault wants to see. */
   debug: LogMethod;
+  /** What happens in the ordinary way. */
   info: LogMethod;
+  /** What needs attention; the proxy goes on. */
   warn: LogMethod;
+  /** What failed. */
   error: LogMethod;
 }
 

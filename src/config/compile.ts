@@ -53,7 +53,9 @@ export interface Settings {
 
 /** What a configuration means. */
 export interface Compiled {
+  /** What the core serves. */
   readonly resources: Resources;
+  /** What holds for the whole process. */
   readonly settings: Settings;
   /** From places in `resources` to places in the configuration. */
   readonly sources: SourceMap;

@@ -8,10 +8,15 @@
 
 /** A whole configuration: every resource of every kind. Names are unique within their kind. */
 export interface Resources {
+  /** Sockets that accept connections. */
   listeners: Listener[];
+  /** Which request goes where. */
   routeTables: RouteTable[];
+  /** Groups of servers that do the same. */
   clusters: Cluster[];
+  /** The servers of clusters that are told theirs, and don't look them up. */
   endpoints: Endpoints[];
+  /** Who may do what. Default: none. */
   policies?: AuthorizationPolicy[];
 }
 

@@ -113,6 +113,7 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
     }
   }
 
+  /** Ends the watch, as leaving a loop does. */
   return(): Promise<IteratorResult<ConfigChange<T>, undefined>> {
     this.stop();
     return Promise.resolve({ value: undefined, done: true });

@@ -135,6 +135,7 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
   close(): Promise<void>;
 }
 
+/** Makes a control plane. Nothing is served before `listen()`. */
 export type CreateControlPlane = (
   config: MeshConfig | LoadedMesh,
   options?: MeshControlOptions,

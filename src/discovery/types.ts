@@ -48,12 +48,15 @@ export interface NamedSource {
   readonly name: string;
   /** Two sources with the same key are the same one, which is not begun anew. */
   readonly key: unknown;
+  /** Where the endpoints come from. */
   readonly source: Source;
 }
 
 /** How a source is. */
 export interface SourceStatus {
+  /** The service whose endpoints it tells. */
   readonly service: string;
+  /** For people: `file endpoints.yaml`. */
   readonly name: string;
   /** `waiting`: it has not yet said all there is. `failing`: what it said before serves on. */
   readonly state: 'waiting' | 'live' | 'failing';
@@ -73,7 +76,9 @@ export interface SourceStatus {
 export interface SourceEvent {
   /** `sourceFailed`: it is begun anew after a while. `sourceProblem`: it goes on. `sourceLive`: all is well again. */
   readonly kind: 'sourceFailed' | 'sourceProblem' | 'sourceLive';
+  /** The service whose endpoints it tells. */
   readonly service: string;
+  /** The source's name. */
   readonly source: string;
   /** How many it has. */
   readonly endpoints: number;

@@ -36,6 +36,7 @@ export type Edge = Omit<EdgeStatus, 'rate'>;
 
 /** Something that happened, by its kind; `native.ts` has the whole list. */
 export interface ControlEvent {
+  /** What happened. */
   readonly kind: string;
   readonly [detail: string]: unknown;
 }
