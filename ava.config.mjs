@@ -2,6 +2,7 @@
 // is reported for that file and the others go on. Tests are compiled by `tsc` before ava starts.
 import {
   envoyPath,
+  goControlPlanePath,
   grpcGoPath,
   h2specPath,
   imagePath,
@@ -19,6 +20,7 @@ export default {
     TEST_SIDECAR: sidecarPath('ci'),
     TEST_H2SPEC: h2specPath,
     TEST_GRPC_GO: grpcGoPath,
+    TEST_GO_CONTROL_PLANE: goControlPlanePath,
     TEST_ENVOY: envoyPath,
     TEST_IMAGE: imagePath('ci'),
     TEST_PACKAGES: packagesPath('ci'),

@@ -14,6 +14,7 @@
 import { join } from 'node:path';
 import {
   ensureEnvoy,
+  ensureGoControlPlane,
   ensureGrpcGo,
   ensureH2spec,
   ensureNative,
@@ -90,6 +91,12 @@ const steps = [
     part: 'ava',
     name: 'grpc-go',
     check: ensureGrpcGo,
+    isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('xds')),
+  },
+  {
+    part: 'ava',
+    name: 'go-control-plane',
+    check: ensureGoControlPlane,
     isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('xds')),
   },
   {

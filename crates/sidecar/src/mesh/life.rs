@@ -12,11 +12,11 @@ use mesh_identity::manager::Standing;
 use mesh_identity::{DenyList, Manager, MeshTls, TrustBundle};
 use mesh_model::resources::Address;
 use mesh_model::spiffe::SpiffeId;
-use mesh_protocol::client::{Ads, Reports, server_name};
-use mesh_protocol::message::{FromControl, FromSidecar};
+use mesh_protocol::client::{Ads, server_name};
+use mesh_protocol::message::FromSidecar;
 use mesh_protocol::{Control, Error};
-use mesh_proxy::log::{Level, Log};
-use mesh_proxy::proxy::{Applied, ApplyError, DrainOptions, Phase, Proxy};
+use mesh_proxy::log::Log;
+use mesh_proxy::proxy::{Applied, ApplyError, Phase, Proxy};
 use mesh_xds::client::Client;
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
@@ -24,7 +24,7 @@ use mesh_xds::wire::Node;
 use super::edges::Edges;
 use super::feed::Feed;
 use super::pace::Pace;
-use super::reports::farewell;
+use super::reports::Telling;
 use super::round::Round;
 use super::settings::Workload;
 use super::state::State;
@@ -62,6 +62,8 @@ pub(crate) struct Life<'a> {
     /// Revocations of which more are to come.
     pub(super) denied: DenyList,
     pub(super) telemetry_every: Duration,
+    /// Whether it was said that a control plane takes no reports.
+    pub(super) said_untold: bool,
     /// How much is listened to, over all connections.
     pub(super) answers: Pace,
     pub(super) commands: Pace,
@@ -123,6 +125,7 @@ impl<'a> Life<'a> {
             dirty: None,
             denied: DenyList::new(),
             telemetry_every: REPORT_EVERY,
+            said_untold: false,
             answers: Pace::new(Instant::now()),
             commands: Pace::new(Instant::now()),
             random: seed,
@@ -245,14 +248,17 @@ impl<'a> Life<'a> {
                 Err(left) => left,
             };
         }
-        let streams = async { Ok::<_, Error>((control.ads().await?, control.report().await?)) };
-        let (ads, reports) = match self.meanwhile(streams).await {
-            Ok(streams) => streams,
+        let ads = match self.meanwhile(control.ads()).await {
+            Ok(ads) => ads,
+            Err(error) => return Left::Ended(error),
+        };
+        let telling = match self.tell(&control).await {
+            Ok(telling) => telling,
             Err(error) => return Left::Ended(error),
         };
         self.client.connected(Instant::now());
         let left = self
-            .converse(&control, ads, reports)
+            .converse(&control, ads, telling)
             .await
             .unwrap_or_else(|left| left);
         if matches!(left, Left::Renewed) {
@@ -266,12 +272,9 @@ impl<'a> Life<'a> {
         &mut self,
         control: &Control,
         mut ads: Ads,
-        mut reports: Reports,
+        mut telling: Telling,
     ) -> Result<Left, Left> {
-        let hello = FromSidecar::Hello(self.hello(control.local()));
-        reports.outgoing.push(&hello.into()).map_err(Left::Ended)?;
         let mut phase = self.proxy.phase();
-        let mut told = Phase::Starting;
         let mut report_at = Instant::now() + self.telemetry_every;
         let look_every = self.workload.name_idle.clamp(LOOK_AT_NAMES_LEAST, LOOK_AT_NAMES);
         let mut look_at = Instant::now() + look_every;
@@ -282,22 +285,21 @@ impl<'a> Life<'a> {
                 ads.outgoing.push(&request).map_err(Left::Ended)?;
             }
             let is = *phase.borrow_and_update();
-            if is != told {
-                self.tell_phase(&mut reports, is, told).map_err(Left::Ended)?;
-                told = is;
-            }
+            self.tell_phase(&mut telling, is).map_err(Left::Ended)?;
             if is == Phase::Drained {
-                self.report(&mut reports).map_err(Left::Ended)?;
-                return farewell(reports).await.map_err(Left::Ended);
+                self.report(&mut telling).map_err(Left::Ended)?;
+                return telling.farewell().await.map_err(Left::Ended);
             }
             let (due, deadline) = (self.manager.due(), self.client.deadline());
+            let asks_at = telling.asks_at();
             let now = Instant::now();
             let (answers_at, commands_at) = (self.answers.opens_at(now), self.commands.opens_at(now));
             // Nor is more heard than is answered: a control plane that reads nothing has to wait.
             let hears = answers_at.is_none() && !ads.outgoing.is_waiting();
             tokio::select! {
-                sent = ads.outgoing.flush(), if ads.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
-                sent = reports.outgoing.flush(), if reports.outgoing.is_waiting() => sent.map_err(Left::Ended)?,
+                sent = ads.outgoing.flush(), if ads.outgoing.is_waiting() => if let Err(error) = sent {
+                    return Ok(Left::Ended(ads.incoming.why(error).await));
+                },
                 response = ads.incoming.receive(), if hears => {
                     self.answers.came(Instant::now());
                     if self.answers.opens_at(Instant::now()).is_some() {
@@ -308,16 +310,22 @@ impl<'a> Life<'a> {
                         self.log().info("the control plane answers", &[]);
                         self.proxy.control_plane().note(true);
                     }
-                    self.responded(response, &mut reports).map_err(Left::Ended)?;
+                    self.responded(response, &mut telling).map_err(Left::Ended)?;
                 }
                 () = at(answers_at), if answers_at.is_some() => {}
                 () = at(commands_at), if commands_at.is_some() => {}
-                message = reports.incoming.receive(), if commands_at.is_none() => {
-                    self.commands.came(Instant::now());
-                    let message = message.map_err(Left::Ended)?.ok_or(Left::Ended(Error::Closed))?;
-                    if let Some(message) = message.message {
-                        self.told(message);
+                message = telling.next(commands_at.is_none()) => match message {
+                    Ok(message) => {
+                        self.commands.came(Instant::now());
+                        if let Some(message) = message.message {
+                            self.told(message);
+                        }
                     }
+                    Err(error) if error.is_unimplemented() => self.untold(&mut telling),
+                    Err(error) => return Ok(Left::Ended(error)),
+                },
+                () = at(asks_at) => {
+                    telling = self.tell(control).await.map_err(Left::Ended)?;
                 }
                 () = self.go_on() => {}
                 () = at(deadline) => {
@@ -330,7 +338,8 @@ impl<'a> Life<'a> {
                     match self.sign(control).await {
                         Ok(()) => {
                             let state = FromSidecar::CertificateState(self.certificate());
-                            self.meanwhile(reports.outgoing.send(&state.into())).await.map_err(Left::Ended)?;
+                            telling.push(state).map_err(Left::Ended)?;
+                            self.meanwhile(telling.flush()).await.map_err(Left::Ended)?;
                             return Ok(Left::Renewed);
                         }
                         Err(Left::Ended(error)) if error.status().is_some() => {}
@@ -339,7 +348,7 @@ impl<'a> Life<'a> {
                 }
                 () = at(Some(report_at)) => {
                     report_at = Instant::now() + self.telemetry_every;
-                    self.report(&mut reports).map_err(Left::Ended)?;
+                    self.report(&mut telling).map_err(Left::Ended)?;
                 }
                 () = at(Some(look_at)) => {
                     look_at = Instant::now() + look_every;
@@ -347,22 +356,6 @@ impl<'a> Life<'a> {
                 }
                 error = control.closed() => return Ok(Left::Ended(error)),
             }
-        }
-    }
-
-    fn told(&mut self, message: FromControl) {
-        match message {
-            FromControl::Drain(_) => self.proxy.drain(DrainOptions::default()),
-            FromControl::LogLevel(level) => {
-                if let Ok(level) = level.level.parse::<Level>() {
-                    self.log().set_level(level);
-                }
-            }
-            FromControl::TelemetryInterval(every) => {
-                let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
-                self.telemetry_every = Duration::from_millis(every.interval_ms).clamp(least, most);
-            }
-            FromControl::Denied(denied) => self.revoked(denied),
         }
     }
 

@@ -1,20 +1,117 @@
-//! What does a sidecar tell its control plane of itself?
+//! What does a sidecar tell its control plane of itself, and what is it told to do?
+//!
+//! A control plane of xDS alone has no such stream. That is said once, and asked again now and then: resources are all that
+//! comes from it.
 
+use std::future::pending;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use mesh_model::resources::Address;
-use mesh_protocol::Error;
 use mesh_protocol::client::Reports;
-use mesh_protocol::message::{Draining, FromSidecar, Hello, Protocol, Ready, ServicePort};
-use mesh_proxy::proxy::Phase;
+use mesh_protocol::message::{
+    ControlMessage, Draining, FromControl, FromSidecar, Hello, Protocol, Ready, ServicePort,
+};
+use mesh_protocol::{Control, Error};
+use mesh_proxy::log::Level;
+use mesh_proxy::proxy::{DrainOptions, Phase};
 
 use super::edges::Called;
 use super::life::{Left, Life};
 use super::settings::PortProtocol;
 
+/// When a control plane that takes no reports is asked again over the same connection, which may lead to several that are
+/// replaced one by one.
+const ASK_AGAIN: Duration = Duration::from_secs(600);
+
+/// The stream of reports of one connection, where the control plane has one.
+pub(super) struct Telling {
+    stream: Option<Reports>,
+    /// What was told of the phase.
+    told: Phase,
+    /// When the control plane is asked again whether it has one.
+    asks_at: Option<Instant>,
+}
+
+impl Telling {
+    /// Takes a message, to be sent by [`Telling::next`].
+    pub(super) fn push(&mut self, message: FromSidecar) -> Result<(), Error> {
+        match &mut self.stream {
+            Some(stream) => stream.outgoing.push(&message.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends what waits, and gives what comes, where it `hears`. May be given up at any time.
+    pub(super) async fn next(&mut self, hears: bool) -> Result<ControlMessage, Error> {
+        let Some(Reports { outgoing, incoming }) = &mut self.stream else {
+            return pending().await;
+        };
+        loop {
+            tokio::select! {
+                sent = outgoing.flush(), if outgoing.is_waiting() => if let Err(error) = sent {
+                    return Err(incoming.why(error).await);
+                },
+                message = incoming.receive(), if hears => return message?.ok_or(Error::Closed),
+                else => return pending().await,
+            }
+        }
+    }
+
+    /// Sends what waits.
+    pub(super) async fn flush(&mut self) -> Result<(), Error> {
+        match &mut self.stream {
+            Some(stream) => stream.outgoing.flush().await,
+            None => Ok(()),
+        }
+    }
+
+    /// When the control plane is to be asked again for a stream.
+    pub(super) fn asks_at(&self) -> Option<Instant> {
+        self.asks_at
+    }
+
+    /// Tells the last of what is to be told, and waits until the other side has heard it.
+    pub(super) async fn farewell(self) -> Result<Left, Error> {
+        if let Some(Reports {
+            outgoing,
+            mut incoming,
+        }) = self.stream
+        {
+            outgoing.end().await?;
+            while incoming.receive().await?.is_some() {}
+        }
+        Ok(Left::Over)
+    }
+}
+
 impl Life<'_> {
+    /// Opens the stream of reports, and begins it. Whether there is one is seen by what comes.
+    pub(super) async fn tell(&mut self, control: &Control) -> Result<Telling, Error> {
+        let stream = self.meanwhile(control.report()).await?;
+        let mut telling = Telling {
+            stream: Some(stream),
+            told: Phase::Starting,
+            asks_at: None,
+        };
+        telling.push(FromSidecar::Hello(self.hello(control.local())))?;
+        Ok(telling)
+    }
+
+    /// Goes on without reports.
+    pub(super) fn untold(&mut self, telling: &mut Telling) {
+        telling.stream = None;
+        telling.asks_at = Some(Instant::now() + ASK_AGAIN);
+        if !std::mem::replace(&mut self.said_untold, true) {
+            self.log().warn(
+                "the control plane takes no reports: it gives resources alone, and no revocations",
+                &[],
+            );
+        }
+    }
+
     /// Who it is.
-    pub(super) fn hello(&self, local: Option<SocketAddr>) -> Hello {
+    fn hello(&self, local: Option<SocketAddr>) -> Hello {
         let ports = self.workload.ports.iter().map(|port| ServicePort {
             service: self.workload.service.clone(),
             port: port.port.into(),
@@ -42,25 +139,40 @@ impl Life<'_> {
         }
     }
 
-    /// That it is ready, or goes.
-    pub(super) fn tell_phase(&self, reports: &mut Reports, is: Phase, told: Phase) -> Result<(), Error> {
+    /// That it is ready, or goes, once.
+    pub(super) fn tell_phase(&self, telling: &mut Telling, is: Phase) -> Result<(), Error> {
+        let told = std::mem::replace(&mut telling.told, is);
         match is {
             Phase::Starting => Ok(()),
+            _ if is == told => Ok(()),
             Phase::Ready => {
-                reports.outgoing.push(&FromSidecar::Ready(Ready {}).into())?;
-                reports
-                    .outgoing
-                    .push(&FromSidecar::CertificateState(self.certificate()).into())
+                telling.push(FromSidecar::Ready(Ready {}))?;
+                telling.push(FromSidecar::CertificateState(self.certificate()))
             }
             Phase::Drained if told == Phase::Draining => Ok(()),
-            Phase::Draining | Phase::Drained => {
-                reports.outgoing.push(&FromSidecar::Draining(Draining {}).into())
+            Phase::Draining | Phase::Drained => telling.push(FromSidecar::Draining(Draining {})),
+        }
+    }
+
+    /// Does what it is told.
+    pub(super) fn told(&mut self, message: FromControl) {
+        match message {
+            FromControl::Drain(_) => self.proxy.drain(DrainOptions::default()),
+            FromControl::LogLevel(level) => {
+                if let Ok(level) = level.level.parse::<Level>() {
+                    self.log().set_level(level);
+                }
             }
+            FromControl::TelemetryInterval(every) => {
+                let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
+                self.telemetry_every = Duration::from_millis(every.interval_ms).clamp(least, most);
+            }
+            FromControl::Denied(denied) => self.revoked(denied),
         }
     }
 
     /// What has been called since the last report, if anything.
-    pub(super) fn report(&mut self, reports: &mut Reports) -> Result<(), Error> {
+    pub(super) fn report(&mut self, telling: &mut Telling) -> Result<(), Error> {
         let interval = u64::try_from(self.telemetry_every.as_millis()).unwrap_or(u64::MAX);
         let snapshot = self.proxy.store().snapshot();
         let is_mutual = |cluster: &str| {
@@ -79,20 +191,8 @@ impl Life<'_> {
         };
         let report = self.proxy.look();
         match self.edges.report(&report, interval, &own, is_mutual) {
-            Some(telemetry) => reports.outgoing.push(&FromSidecar::Telemetry(telemetry).into()),
+            Some(telemetry) => telling.push(FromSidecar::Telemetry(telemetry)),
             None => Ok(()),
         }
     }
-}
-
-/// Tells the last of what is to be told, and waits until the other side has heard it.
-pub(super) async fn farewell(
-    Reports {
-        outgoing,
-        mut incoming,
-    }: Reports,
-) -> Result<Left, Error> {
-    outgoing.end().await?;
-    while incoming.receive().await?.is_some() {}
-    Ok(Left::Over)
 }

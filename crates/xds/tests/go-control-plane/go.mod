@@ -1,4 +1,5 @@
-// The control plane of crates/xds/tests/go_control_plane.rs, pinned: `go.sum` says what is built.
+// The control plane of crates/xds/tests/go_control_plane.rs and of test/xds/go-control-plane.test.ts, pinned: `go.sum` says what
+// is built.
 module mesh.dev/test/xds-control-plane
 
 go 1.26.0

@@ -1,34 +1,39 @@
-// A control plane that we did not write, for the tests of our xDS client: go-control-plane's server on a free port of
-// loopback. It prints `port N`, then does what each line of its input says and prints every request that it gets. A line
-// sets all clusters there are, by name, and one endpoint of each at the port.
+// A control plane that we did not write, for the tests of our xDS client and of the sidecar: go-control-plane's server. It
+// prints `port N`, then does what each line of its input says and prints every request that it gets. A line sets all there
+// is, by name (resources.go).
 //
 //	set VERSION PORT [bad:]NAME ...
-//
-// A cluster whose name starts with `bad:` (the prefix is not part of the name) asks for ORIGINAL_DST, which no client of
-// the subset has.
 package main
 
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 
-	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+)
+
+var (
+	listen      = flag.String("listen", "127.0.0.1:0", "where it listens")
+	certificate = flag.String("certificate", "", "its certificate; without one there is no TLS")
+	key         = flag.String("key", "", "the key of that")
+	roots       = flag.String("roots", "", "who vouches for callers, and the secret mesh/roots")
+	whole       = flag.Bool("whole", false, "states of the world alone, no incremental xDS")
 )
 
 var output sync.Mutex
@@ -56,62 +61,21 @@ type oneGroup struct{}
 
 func (oneGroup) ID(*core.Node) string { return "all" }
 
-func clusterOf(name string) types.Resource {
-	kind := cluster.Cluster_EDS
-	name, bad := strings.CutPrefix(name, "bad:")
-	if bad {
-		kind = cluster.Cluster_ORIGINAL_DST
-	}
-	return &cluster.Cluster{
-		Name:                 name,
-		ConnectTimeout:       durationpb.New(5 * time.Second),
-		ClusterDiscoveryType: &cluster.Cluster_Type{Type: kind},
-		LbPolicy:             cluster.Cluster_LEAST_REQUEST,
-		EdsClusterConfig: &cluster.Cluster_EdsClusterConfig{EdsConfig: &core.ConfigSource{
-			ResourceApiVersion:    core.ApiVersion_V3,
-			ConfigSourceSpecifier: &core.ConfigSource_Ads{Ads: &core.AggregatedConfigSource{}},
-		}},
-	}
+// wholeOnly is a server of states of the world.
+type wholeOnly struct{ server.Server }
+
+func (wholeOnly) DeltaAggregatedResources(discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	say("refused incremental")
+	return status.Error(codes.Unimplemented, "states of the world alone")
 }
 
-func endpointsOf(name string, port uint32) types.Resource {
-	name = strings.TrimPrefix(name, "bad:")
-	address := &core.Address{Address: &core.Address_SocketAddress{SocketAddress: &core.SocketAddress{
-		Address:       "127.0.0.1",
-		PortSpecifier: &core.SocketAddress_PortValue{PortValue: port},
-	}}}
-	return &endpoint.ClusterLoadAssignment{
-		ClusterName: name,
-		Endpoints: []*endpoint.LocalityLbEndpoints{{
-			Locality: &core.Locality{Region: "eu-1", Zone: "a"},
-			LbEndpoints: []*endpoint.LbEndpoint{{
-				HostIdentifier: &endpoint.LbEndpoint_Endpoint{Endpoint: &endpoint.Endpoint{Address: address}},
-			}},
-		}},
-	}
-}
+func kindOf(url string) string { return url[strings.LastIndex(url, ".")+1:] }
 
-func set(snapshots cache.SnapshotCache, words []string) {
-	port := must(strconv.ParseUint(words[1], 10, 16))
-	var clusters, endpoints []types.Resource
-	for _, name := range words[2:] {
-		clusters = append(clusters, clusterOf(name))
-		if !strings.HasPrefix(name, "bad:") {
-			endpoints = append(endpoints, endpointsOf(name, uint32(port)))
-		}
-	}
-	snapshot := must(cache.NewSnapshot(words[0], map[resource.Type][]types.Resource{
-		resource.ClusterType:  clusters,
-		resource.EndpointType: endpoints,
-	}))
-	check(snapshots.SetSnapshot(context.Background(), "all", snapshot))
-}
-
-func main() {
-	snapshots := cache.NewSnapshotCache(true, oneGroup{}, nil)
-	callbacks := server.CallbackFuncs{
+// Requests as they come. What was accepted before is a number of resources in the incremental form, a version in the other.
+func callbacks() server.CallbackFuncs {
+	return server.CallbackFuncs{
 		StreamDeltaRequestFunc: func(_ int64, request *discovery.DeltaDiscoveryRequest) error {
-			kind := request.TypeUrl[strings.LastIndex(request.TypeUrl, ".")+1:]
+			kind := kindOf(request.TypeUrl)
 			switch {
 			case request.ErrorDetail != nil:
 				say("nack %s %s", kind, request.ErrorDetail.Message)
@@ -122,10 +86,52 @@ func main() {
 			}
 			return nil
 		},
+		StreamRequestFunc: func(_ int64, request *discovery.DiscoveryRequest) error {
+			kind := kindOf(request.TypeUrl)
+			switch {
+			case request.ErrorDetail != nil:
+				say("whole nack %s %q %s", kind, request.VersionInfo, request.ErrorDetail.Message)
+			case request.ResponseNonce != "":
+				say("whole ack %s %q", kind, request.VersionInfo)
+			default:
+				say("whole ask %s %q", kind, request.VersionInfo)
+			}
+			return nil
+		},
 	}
-	service := grpc.NewServer()
-	discovery.RegisterAggregatedDiscoveryServiceServer(service, server.NewServer(context.Background(), snapshots, callbacks))
-	listener := must(net.Listen("tcp", "127.0.0.1:0"))
+}
+
+func transport() grpc.ServerOption {
+	if *certificate == "" {
+		return grpc.EmptyServerOption{}
+	}
+	callers := x509.NewCertPool()
+	if !callers.AppendCertsFromPEM(must(os.ReadFile(*roots))) {
+		check(errors.New("no roots"))
+	}
+	return grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{must(tls.LoadX509KeyPair(*certificate, *key))},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    callers,
+		MinVersion:   tls.VersionTLS13,
+	}))
+}
+
+func main() {
+	flag.Parse()
+	// Not the one of Envoy, which waits until a subscriber has asked for all there is.
+	snapshots := cache.NewSnapshotCache(false, oneGroup{}, nil)
+	service := grpc.NewServer(transport(), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		method, _ := grpc.MethodFromServerStream(stream)
+		say("unknown %s", method)
+		return status.Error(codes.Unimplemented, "there is no such service")
+	}))
+	resources := server.NewServer(context.Background(), snapshots, callbacks())
+	if *whole {
+		resources = wholeOnly{resources}
+	}
+	discovery.RegisterAggregatedDiscoveryServiceServer(service, resources)
+	listener := must(net.Listen("tcp", *listen))
 	go func() {
 		lines := bufio.NewScanner(os.Stdin)
 		for lines.Scan() {
