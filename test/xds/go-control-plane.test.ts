@@ -83,15 +83,15 @@ class Change {
     return GoControlPlane.start(this.t, this.listen, [...this.flags, ...flags]);
   }
 
-  /** Calls the name until this answers. */
-  async answers(name: string, text: string): Promise<void> {
+  /** Calls the name until its status and text are such. */
+  async answers(name: string, expected: RegExp): Promise<void> {
     let last = '';
     const asks = async () => {
       const answer = await ask(this.sidecar, '/', name);
       last = `${answer.status} ${answer.text}`;
-      return last === `200 ${text}`;
+      return expected.test(last);
     };
-    await until(`${text} to answer`, asks).catch((error: unknown) => {
+    await until(`${name} to answer ${expected}`, asks).catch((error: unknown) => {
       throw new Error(`${String(error)}; last: ${last}; ${this.sidecar.process.stderr()}`);
     });
   }
@@ -101,35 +101,51 @@ class Change {
 const servers = async (t: ExecutionContext) =>
   Promise.all(['one', 'two'].map((name) => httpOrigin(t, (_, outgoing) => void outgoing.end(name))));
 
-testWithGo('go-control-plane drives a sidecar by incremental xDS', async (t) => {
-  t.timeout(4 * PATIENCE_MS);
-  const [one, two] = await servers(t);
-  if (!one || !two) return t.fail();
-  const change = await Change.begin(t);
-  let go = await change.go();
-  await go.set(1, one.port, 'basket', 'billing');
-  await change.answers('basket', 'one');
-  await change.answers('billing', 'one');
+const forms = {
+  'incremental xDS': { flags: [], nack: /^nack Cluster .*$/m },
+  'states of the world': { flags: ['-whole'], nack: /^whole nack Cluster "2" .*$/m },
+};
 
-  await go.set(2, two.port, 'basket', 'billing');
-  await change.answers('basket', 'two');
+for (const [form, { flags, nack }] of Object.entries(forms)) {
+  testWithGo(`go-control-plane drives a sidecar by ${form}`, async (t) => {
+    t.timeout(6 * PATIENCE_MS);
+    const [one, two] = await servers(t);
+    if (!one || !two) return t.fail();
+    const change = await Change.begin(t);
+    let go = await change.go(...flags);
+    await go.set(1, one.port, 'basket', 'billing');
+    await change.answers('basket', /^200 one$/);
+    await change.answers('billing', /^200 one$/);
 
-  // What is bad is refused with its reason, and what was good serves.
-  await go.set(3, two.port, 'bad:basket', 'billing');
-  t.regex(await go.says(/^nack Cluster .*$/m), /basket: type: expected EDS/);
-  await change.answers('basket', 'two');
+    await go.set(2, two.port, 'basket', 'billing');
+    await change.answers('basket', /^200 two$/);
 
-  // A control plane of xDS alone has no reports: that is said once, and it is not asked over and over.
-  const reports = /^unknown \/mesh\.v1\.Sidecar\/Report$/gm;
-  t.is(go.said().match(reports)?.length, 1);
+    // What is bad is refused with its reason, and what was good serves; so does what is bad no more.
+    await go.set(3, two.port, 'bad:basket', 'billing');
+    t.regex(await go.says(nack), /basket: type: expected EDS/);
+    await change.answers('basket', /^200 two$/);
+    t.is(change.sidecar.process.stderr().match(/a resource was refused/g)?.length, 1);
+    await go.set(4, one.port, 'basket', 'billing');
+    await change.answers('basket', /^200 one$/);
 
-  // It ends, and what is known goes on; it comes back, and is heard.
-  await go.process.kill();
-  await change.sidecar.process.said(/the control plane is gone/);
-  await change.answers('basket', 'two');
-  go = await change.go();
-  await go.set(4, one.port, 'basket', 'billing');
-  await change.answers('basket', 'one');
-  t.is(go.said().match(reports)?.length, 1);
-  t.is(change.sidecar.process.stderr().match(/takes no reports/g)?.length, 1);
-});
+    // What is there no more is reached no more.
+    await go.set(5, one.port, 'basket');
+    await change.answers('billing', /^5/);
+    await change.answers('basket', /^200 one$/);
+
+    // A control plane of xDS alone has no reports: that is said once, and it is not asked over and over.
+    const reports = /^unknown \/mesh\.v1\.Sidecar\/Report$/gm;
+    t.is(go.said().match(reports)?.length, 1);
+
+    // It ends, and what is known goes on; it comes back, and is heard in the same form.
+    await go.process.kill();
+    await change.sidecar.process.said(/the control plane is gone/);
+    await change.answers('basket', /^200 one$/);
+    go = await change.go(...flags);
+    await go.set(6, two.port, 'basket');
+    await change.answers('basket', /^200 two$/);
+    t.is(go.said().match(reports)?.length, 1);
+    t.is(go.said().match(/^refused incremental$/gm)?.length ?? 0, flags.length);
+    t.is(change.sidecar.process.stderr().match(/takes no reports/g)?.length, 1);
+  });
+}

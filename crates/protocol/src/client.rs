@@ -24,7 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{Method, Request, Version};
-use mesh_xds::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use mesh_xds::wire::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
 use prost::Message;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -52,6 +52,8 @@ pub const SERVER_NAME: &str = "control.mesh";
 
 /// The stream of xDS.
 pub type Ads = Duplex<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
+/// The stream of xDS by states of the world.
+pub type StateOfTheWorld = Duplex<DiscoveryRequest, DiscoveryResponse>;
 /// The stream of reports.
 pub type Reports = Duplex<SidecarMessage, ControlMessage>;
 
@@ -210,6 +212,14 @@ impl Control {
     /// The connection is no more.
     pub async fn ads(&self) -> Result<Ads, Error> {
         self.open(path::DELTA).await
+    }
+
+    /// Opens the stream of xDS, aggregated, by states of the world.
+    ///
+    /// # Errors
+    /// As [`Control::ads`].
+    pub async fn state_of_the_world(&self) -> Result<StateOfTheWorld, Error> {
+        self.open(path::STATE_OF_THE_WORLD).await
     }
 
     /// Opens the stream of reports. Its first message must be a hello.

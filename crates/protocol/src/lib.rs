@@ -7,7 +7,8 @@
 //!   sidecar                                                         control plane
 //!   Control::connect ── TLS, HTTP/2, keep-alive ──────────────────> Server::serve
 //!     sign()    one request, one answer; without a certificate too     Service::sign
-//!     ads()     xDS, delta                                             Service::delta, Service::state_of_the_world
+//!     ads()     xDS, delta                                             Service::delta
+//!     state_of_the_world()  xDS, where there is no delta               Service::state_of_the_world
 //!     report()  SidecarMessage up, ControlMessage down                 Service::report
 //! ```
 //!

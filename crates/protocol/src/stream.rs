@@ -4,7 +4,7 @@
 //! (they are safe in `select!`): what was half read or half sent stays where it is.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -34,6 +34,39 @@ pub struct Duplex<Out, In> {
     pub outgoing: Outgoing<Out>,
     /// From it.
     pub incoming: Incoming<In>,
+}
+
+impl<Out: Message, In: Message + Default> Duplex<Out, In> {
+    /// Sends what waits, and takes what comes if the caller `hears`; `None` when all was sent. May be given up at any time.
+    ///
+    /// # Errors
+    /// The stream ended, well or not: why.
+    pub async fn step(&mut self, hears: bool) -> Result<Option<In>, Error> {
+        tokio::select! {
+            sent = self.outgoing.flush(), if self.outgoing.is_waiting() => match sent {
+                Ok(()) => Ok(None),
+                Err(error) => Err(self.incoming.why(error).await),
+            },
+            message = self.incoming.receive(), if hears => message?.ok_or(Error::Closed).map(Some),
+            else => pending().await,
+        }
+    }
+
+    /// Says that nothing more comes, and waits until the other side has heard it.
+    ///
+    /// # Errors
+    /// The stream ended otherwise.
+    pub async fn end(self) -> Result<(), Error> {
+        let Self {
+            outgoing,
+            mut incoming,
+        } = self;
+        if let Err(error) = outgoing.end().await {
+            return Err(incoming.why(error).await);
+        }
+        while incoming.receive().await?.is_some() {}
+        Ok(())
+    }
 }
 
 /// Messages to the other side.
@@ -230,7 +263,7 @@ impl<M: Message + Default> Incoming<M> {
     }
 
     /// Why nothing can be sent on this stream: who refuses a call early closes it, and says why in the answer.
-    pub async fn why(&mut self, error: Error) -> Error {
+    async fn why(&mut self, error: Error) -> Error {
         if !matches!(error, Error::Closed) {
             return error;
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mesh_protocol::Error;
 use mesh_protocol::message::{ConfigState, FromSidecar};
 use mesh_proxy::proxy::{Applied, ApplyError, Change};
-use mesh_xds::client::{Event, Refused, Subscribed};
+use mesh_xds::client::{Event, Refused, Response, Subscribed};
 use mesh_xds::kind::Kind;
 
 use super::feed::Answer;
@@ -59,11 +59,7 @@ impl Life<'_> {
         self.dirty.get_or_insert_with(Instant::now);
     }
 
-    pub(super) fn responded(
-        &mut self,
-        response: mesh_xds::wire::DeltaDiscoveryResponse,
-        telling: &mut Telling,
-    ) -> Result<(), Error> {
+    pub(super) fn responded(&mut self, response: Response, telling: &mut Telling) -> Result<(), Error> {
         let feed = &mut self.feed;
         let Refused { told, more } = self.client.received(response, Instant::now(), |kind, name, any| {
             feed.accept(kind, name, any)

@@ -12,15 +12,16 @@ use mesh_identity::manager::Standing;
 use mesh_identity::{DenyList, Manager, MeshTls, TrustBundle};
 use mesh_model::resources::Address;
 use mesh_model::spiffe::SpiffeId;
-use mesh_protocol::client::{Ads, server_name};
+use mesh_protocol::client::server_name;
 use mesh_protocol::message::FromSidecar;
 use mesh_protocol::{Control, Error};
 use mesh_proxy::log::Log;
 use mesh_proxy::proxy::{Applied, ApplyError, Phase, Proxy};
-use mesh_xds::client::Client;
+use mesh_xds::client::{Client, Form};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
 
+use super::asking::Asking;
 use super::edges::Edges;
 use super::feed::Feed;
 use super::pace::Pace;
@@ -248,19 +249,13 @@ impl<'a> Life<'a> {
                 Err(left) => left,
             };
         }
-        let ads = match self.meanwhile(control.ads()).await {
-            Ok(ads) => ads,
-            Err(error) => return Left::Ended(error),
+        let left = match self.streams(&control).await {
+            Ok((asking, telling)) => self
+                .converse(&control, asking, telling)
+                .await
+                .unwrap_or_else(|left| left),
+            Err(error) => Left::Ended(error),
         };
-        let telling = match self.tell(&control).await {
-            Ok(telling) => telling,
-            Err(error) => return Left::Ended(error),
-        };
-        self.client.connected(Instant::now());
-        let left = self
-            .converse(&control, ads, telling)
-            .await
-            .unwrap_or_else(|left| left);
         if matches!(left, Left::Renewed) {
             let random = self.next_random();
             let _ = self.client.disconnected(random);
@@ -268,10 +263,15 @@ impl<'a> Life<'a> {
         left
     }
 
+    async fn streams(&mut self, control: &Control) -> Result<(Asking, Telling), Error> {
+        let asking = self.ask(control, Form::Incremental).await?;
+        Ok((asking, self.tell(control).await?))
+    }
+
     async fn converse(
         &mut self,
         control: &Control,
-        mut ads: Ads,
+        mut asking: Asking,
         mut telling: Telling,
     ) -> Result<Left, Left> {
         let mut phase = self.proxy.phase();
@@ -281,9 +281,7 @@ impl<'a> Life<'a> {
         let mut heard = false;
         loop {
             self.subscribe();
-            while let Some(request) = self.client.poll_request() {
-                ads.outgoing.push(&request).map_err(Left::Ended)?;
-            }
+            asking.push(&mut self.client).map_err(Left::Ended)?;
             let is = *phase.borrow_and_update();
             self.tell_phase(&mut telling, is).map_err(Left::Ended)?;
             if is == Phase::Drained {
@@ -295,27 +293,31 @@ impl<'a> Life<'a> {
             let now = Instant::now();
             let (answers_at, commands_at) = (self.answers.opens_at(now), self.commands.opens_at(now));
             // Nor is more heard than is answered: a control plane that reads nothing has to wait.
-            let hears = answers_at.is_none() && !ads.outgoing.is_waiting();
+            let hears = answers_at.is_none() && !asking.is_waiting();
             tokio::select! {
-                sent = ads.outgoing.flush(), if ads.outgoing.is_waiting() => if let Err(error) = sent {
-                    return Ok(Left::Ended(ads.incoming.why(error).await));
+                response = asking.step(hears) => match response {
+                    Ok(None) => {}
+                    Ok(Some(response)) => {
+                        self.answers.came(Instant::now());
+                        if self.answers.opens_at(Instant::now()).is_some() {
+                            self.proxy.control_plane().slowed.increment();
+                        }
+                        if !std::mem::replace(&mut heard, true) {
+                            self.log().info("the control plane answers", &[]);
+                            self.proxy.control_plane().note(true);
+                        }
+                        self.responded(response, &mut telling).map_err(Left::Ended)?;
+                    }
+                    Err(error) if error.is_unimplemented() && asking.is_incremental() => {
+                        asking = self.ask(control, Form::Whole).await.map_err(Left::Ended)?;
+                    }
+                    Err(error) => return Ok(Left::Ended(error)),
                 },
-                response = ads.incoming.receive(), if hears => {
-                    self.answers.came(Instant::now());
-                    if self.answers.opens_at(Instant::now()).is_some() {
-                        self.proxy.control_plane().slowed.increment();
-                    }
-                    let response = response.map_err(Left::Ended)?.ok_or(Left::Ended(Error::Closed))?;
-                    if !std::mem::replace(&mut heard, true) {
-                        self.log().info("the control plane answers", &[]);
-                        self.proxy.control_plane().note(true);
-                    }
-                    self.responded(response, &mut telling).map_err(Left::Ended)?;
-                }
                 () = at(answers_at), if answers_at.is_some() => {}
                 () = at(commands_at), if commands_at.is_some() => {}
-                message = telling.next(commands_at.is_none()) => match message {
-                    Ok(message) => {
+                message = telling.step(commands_at.is_none()) => match message {
+                    Ok(None) => {}
+                    Ok(Some(message)) => {
                         self.commands.came(Instant::now());
                         if let Some(message) = message.message {
                             self.told(message);

@@ -10,6 +10,7 @@
 //! - [`own`]: what it does by itself.
 //! - [`feed`]: what it needs of the mesh, and what has been said of it.
 //! - [`life`]: the connection with the control plane.
+//! - [`asking`]: in which form of xDS resources are asked for over it.
 //! - [`answers`]: what is done with what comes over it.
 //! - [`pace`]: how much of that is listened to.
 //! - [`reports`]: what it tells there of itself.
@@ -21,6 +22,7 @@
 //! - [`edges`]: what it reports of its calls.
 
 mod answers;
+mod asking;
 mod edges;
 mod feed;
 mod life;

@@ -34,7 +34,7 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    /// Takes a message, to be sent by [`Telling::next`].
+    /// Takes a message, to be sent by [`Telling::step`].
     pub(super) fn push(&mut self, message: FromSidecar) -> Result<(), Error> {
         match &mut self.stream {
             Some(stream) => stream.outgoing.push(&message.into()),
@@ -42,19 +42,11 @@ impl Telling {
         }
     }
 
-    /// Sends what waits, and gives what comes, where it `hears`. May be given up at any time.
-    pub(super) async fn next(&mut self, hears: bool) -> Result<ControlMessage, Error> {
-        let Some(Reports { outgoing, incoming }) = &mut self.stream else {
-            return pending().await;
-        };
-        loop {
-            tokio::select! {
-                sent = outgoing.flush(), if outgoing.is_waiting() => if let Err(error) = sent {
-                    return Err(incoming.why(error).await);
-                },
-                message = incoming.receive(), if hears => return message?.ok_or(Error::Closed),
-                else => return pending().await,
-            }
+    /// Sends what waits, and gives what comes, where it `hears`; `None` when all was sent. May be given up at any time.
+    pub(super) async fn step(&mut self, hears: bool) -> Result<Option<ControlMessage>, Error> {
+        match &mut self.stream {
+            Some(stream) => stream.step(hears).await,
+            None => pending().await,
         }
     }
 
@@ -73,15 +65,13 @@ impl Telling {
 
     /// Tells the last of what is to be told, and waits until the other side has heard it.
     pub(super) async fn farewell(self) -> Result<Left, Error> {
-        if let Some(Reports {
-            outgoing,
-            mut incoming,
-        }) = self.stream
-        {
-            outgoing.end().await?;
-            while incoming.receive().await?.is_some() {}
+        let Some(stream) = self.stream else {
+            return Ok(Left::Over);
+        };
+        match stream.end().await {
+            Err(error) if !error.is_unimplemented() => Err(error),
+            _ => Ok(Left::Over),
         }
-        Ok(Left::Over)
     }
 }
 

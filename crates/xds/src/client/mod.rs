@@ -1,8 +1,8 @@
 //! What does a subscriber ask of a control plane, what does it believe, and what does it keep?
 //!
-//! A [`Client`] is the protocol of incremental, aggregated xDS without I/O and without a clock: names are subscribed on
-//! demand, responses go in, requests and [`Event`]s come out, the caller passes the time and randomness. Streams come and
-//! go; what was accepted stays.
+//! A [`Client`] is the protocol of aggregated xDS, incremental or by states of the world ([`Form`]), without I/O and without
+//! a clock: names are subscribed on demand, responses go in, requests and [`Event`]s come out, the caller passes the time
+//! and randomness. Streams come and go, each of either form; what was accepted stays.
 //!
 //! Invariants:
 //! - A resource is believed only when the caller accepts it. A response with one that isn't is answered by a NACK with
@@ -15,19 +15,24 @@
 //! - Who says nothing at all has not said that a name is unknown.
 
 mod backoff;
+mod form;
 mod loss;
 mod state;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole_tests;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use self::backoff::Backoff;
+use self::form::Said;
+pub use self::form::{Form, Response};
 use self::loss::Loss;
-use self::state::{Known, PerKind};
+use self::state::{Answer, Known, PerKind};
 use crate::kind::Kind;
-use crate::wire::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use crate::wire::{self, DeltaDiscoveryRequest, DiscoveryRequest, Node};
 
 /// Names that may be asked for and not yet answered, of all kinds together.
 pub const MAX_PENDING: usize = 256;
@@ -35,6 +40,9 @@ pub const MAX_PENDING: usize = 256;
 pub const REMEMBER_UNKNOWN: Duration = Duration::from_secs(5);
 /// How long an answer may take before a name counts as unknown, as gRPC has it.
 pub const DOES_NOT_EXIST_AFTER: Duration = Duration::from_secs(15);
+
+/// How long the answer waits to a state of the world that is said again though it was refused, in the same words.
+pub const ANSWER_AGAIN: Duration = Duration::from_secs(5);
 
 /// What all resources that are believed may measure together, as they came: 50,000 endpoints that have identities. Each may
 /// be small, and there may be many.
@@ -85,7 +93,8 @@ pub struct Client {
     losses: [Loss; Kind::ALL.len()],
     backoff: Backoff,
     events: VecDeque<Event>,
-    connected: bool,
+    /// How the stream is spoken, if there is one.
+    stream: Option<Form>,
     /// Whether anything was said on this stream.
     heard: bool,
     /// Whether this stream has not yet been told who we are.
@@ -101,7 +110,7 @@ impl Client {
             losses: Default::default(),
             backoff: Backoff::default(),
             events: VecDeque::new(),
-            connected: false,
+            stream: None,
             heard: false,
             unnamed: true,
         }
@@ -110,7 +119,7 @@ impl Client {
     /// Wants a resource.
     pub fn subscribe(&mut self, kind: Kind, name: &str, now: Instant) -> Subscribed {
         let pending: usize = self.kinds.iter().map(PerKind::pending).sum();
-        let deadline = self.connected.then(|| now + DOES_NOT_EXIST_AFTER);
+        let deadline = self.stream.map(|_| now + DOES_NOT_EXIST_AFTER);
         let of_kind = self.of(kind);
         if of_kind.wants.contains_key(name) {
             return Subscribed::Yes;
@@ -140,18 +149,18 @@ impl Client {
     }
 
     /// A stream was opened: everything is asked for, with what is known of it.
-    pub fn connected(&mut self, now: Instant) {
-        self.connected = true;
+    pub fn connected(&mut self, form: Form, now: Instant) {
+        self.stream = Some(form);
         self.heard = false;
         self.unnamed = true;
         for kind in &mut self.kinds {
-            kind.start(now + DOES_NOT_EXIST_AFTER);
+            kind.start(form, now + DOES_NOT_EXIST_AFTER);
         }
     }
 
     /// The stream ended, or none could be opened: the time to wait before the next.
     pub fn disconnected(&mut self, random: u32) -> Duration {
-        self.connected = false;
+        self.stream = None;
         for kind in &mut self.kinds {
             kind.stop();
         }
@@ -159,22 +168,29 @@ impl Client {
     }
 
     /// Takes a response. `accept` is asked for each resource that is wanted, in order; its error is told to the server, and
-    /// comes back with all others.
+    /// comes back with all others, unless it was told just before.
     pub fn received(
         &mut self,
-        response: DeltaDiscoveryResponse,
+        response: impl Into<Response>,
         now: Instant,
         mut accept: impl FnMut(Kind, &str, &wire::Any) -> Result<(), String>,
     ) -> Refused {
+        let response = response.into();
         self.backoff.reset();
         self.heard = true;
         // A kind that was not asked for on this stream can't be answered: that would ask for all of it.
         let mut refused = Refused::default();
-        let Some(kind) = Kind::of(&response.type_url).filter(|kind| self.of(*kind).started) else {
+        let Some(kind) = Kind::of(response.type_url()).filter(|kind| self.of(*kind).started) else {
             return refused;
         };
+        let Said {
+            resources,
+            removed,
+            nonce,
+            version,
+        } = response.said(kind, self.of(kind), &mut refused);
         let mut held: usize = self.kinds.iter().map(PerKind::bytes).sum();
-        for resource in response.resources {
+        for resource in resources {
             let Some(want) = self.of(kind).wants.get_mut(&resource.name) else {
                 continue;
             };
@@ -202,11 +218,16 @@ impl Client {
                 }
             }
         }
-        self.remove(kind, &response.removed_resources, now);
-        self.of(kind)
-            .answers
-            .push_back((response.nonce, refused.status()));
-        refused
+        self.remove(kind, &removed, now);
+        let answer = Answer {
+            nonce,
+            version,
+            refused: refused.status(),
+        };
+        match self.of(kind).answer(answer, now + ANSWER_AGAIN) {
+            true => Refused::default(),
+            false => refused,
+        }
     }
 
     fn remove(&mut self, kind: Kind, names: &[String], now: Instant) {
@@ -269,6 +290,7 @@ impl Client {
     pub fn tick(&mut self, now: Instant) {
         let heard = self.heard;
         for kind in Kind::ALL {
+            self.of(kind).answer_late(now);
             let (late, released) = self.of(kind).due(now);
             if !heard && !late.is_empty() {
                 self.of(kind).wait_on(now + DOES_NOT_EXIST_AFTER);
@@ -293,19 +315,38 @@ impl Client {
         self.kinds.iter().map(PerKind::held).sum()
     }
 
-    /// The next request to send. Take them until there is none after each call that changes something.
+    /// The next request to send on an incremental stream. Take them until there is none after each call that changes
+    /// something.
     pub fn poll_request(&mut self) -> Option<DeltaDiscoveryRequest> {
-        if !self.connected {
+        let (kind, request) = self.poll(Form::Incremental, PerKind::request)?;
+        Some(DeltaDiscoveryRequest {
+            type_url: kind.type_url().to_owned(),
+            node: self.node_once(),
+            ..request
+        })
+    }
+
+    /// As [`Self::poll_request`], on a stream of states of the world.
+    pub fn poll_whole_request(&mut self) -> Option<DiscoveryRequest> {
+        let (kind, request) = self.poll(Form::Whole, PerKind::whole_request)?;
+        Some(DiscoveryRequest {
+            type_url: kind.type_url().to_owned(),
+            node: self.node_once(),
+            ..request
+        })
+    }
+
+    fn poll<T>(&mut self, form: Form, says: impl Fn(&mut PerKind) -> Option<T>) -> Option<(Kind, T)> {
+        if self.stream != Some(form) {
             return None;
         }
-        let (kind, mut request) = Kind::ALL
-            .into_iter()
-            .find_map(|kind| Some((kind, self.of(kind).request()?)))?;
-        request.type_url = kind.type_url().to_owned();
-        if std::mem::take(&mut self.unnamed) {
-            request.node = Some(self.node.clone());
-        }
-        Some(request)
+        let mut kinds = Kind::ALL.into_iter();
+        kinds.find_map(|kind| Some((kind, says(self.of(kind))?)))
+    }
+
+    /// Who we are, for the first request of a stream.
+    fn node_once(&mut self) -> Option<Node> {
+        std::mem::take(&mut self.unnamed).then(|| self.node.clone())
     }
 
     /// The next event.

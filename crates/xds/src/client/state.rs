@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use crate::wire::{DeltaDiscoveryRequest, Status};
+use super::form::Form;
+use crate::wire::{DeltaDiscoveryRequest, DiscoveryRequest, Status};
 
 /// A name that is wanted.
 #[derive(Debug)]
@@ -20,7 +21,8 @@ pub(super) struct Want {
 pub(super) enum Known {
     /// Nothing yet. Without a deadline there is no stream to wait on.
     Pending { deadline: Option<Instant> },
-    /// It is there; a later version of it may have been refused.
+    /// It is there; a later version of it may have been refused. In a state of the world it has no version, which
+    /// is told as an empty one: so it is heard of when it is no more.
     Accepted { version: String },
     /// It is there and was never good.
     Refused,
@@ -43,14 +45,40 @@ impl Want {
     }
 }
 
+/// What is to be said of a response.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) nonce: String,
+    /// The version of a state of the world.
+    pub(super) version: Option<String>,
+    /// What was wrong.
+    pub(super) refused: Option<Status>,
+}
+
+impl Answer {
+    /// Which state of the world is refused, and why.
+    fn refusal(&self) -> Option<(String, Status)> {
+        Some((self.version.clone()?, self.refused.clone()?))
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct PerKind {
     pub(super) wants: BTreeMap<String, Want>,
     /// Whether this stream was asked for this kind.
     pub(super) started: bool,
-    /// Responses to answer: the nonce, and what was wrong.
-    pub(super) answers: VecDeque<(String, Option<Status>)>,
+    /// Responses to answer.
+    answers: VecDeque<Answer>,
+    /// One whose answer waits, and until when.
+    waiting: Option<(Instant, Answer)>,
+    /// The state of the world that was refused last on this stream, if none was accepted since.
+    refused: Option<(String, Status)>,
+    /// Of the last state of the world that was answered on this stream.
+    nonce: String,
+    /// Of the last state of the world that was accepted as a whole.
+    version: String,
     subscribe: BTreeSet<String>,
+    /// Some of them may be wanted again.
     unsubscribe: BTreeSet<String>,
     /// Names that nobody knows, and until when that holds; the oldest first.
     unknown: VecDeque<(Instant, String)>,
@@ -84,7 +112,6 @@ impl PerKind {
         };
         self.wants.insert(name.to_owned(), want);
         self.subscribe.insert(name.to_owned());
-        self.unsubscribe.remove(name);
     }
 
     pub(super) fn unwant(&mut self, name: &str) {
@@ -126,8 +153,12 @@ impl PerKind {
     }
 
     /// A stream begins: all that is wanted is to be said again.
-    pub(super) fn start(&mut self, deadline: Instant) {
+    pub(super) fn start(&mut self, form: Form, deadline: Instant) {
         self.stop();
+        if form == Form::Incremental {
+            // What comes now is of no state that was known.
+            self.version.clear();
+        }
         self.subscribe = self.wants.keys().cloned().collect();
         self.wait_on(deadline);
     }
@@ -145,6 +176,9 @@ impl PerKind {
     pub(super) fn stop(&mut self) {
         self.started = false;
         self.answers.clear();
+        self.waiting = None;
+        self.refused = None;
+        self.nonce.clear();
         self.unsubscribe.clear();
         for want in self.wants.values_mut() {
             if let Known::Pending { deadline } = &mut want.known {
@@ -168,35 +202,92 @@ impl PerKind {
         (names(late), names(released))
     }
 
+    /// Keeps what is to be said of a response. Some servers say a state that was refused again at once, and would for ever:
+    /// then the answer waits until `later`. Gives whether it is so.
+    pub(super) fn answer(&mut self, answer: Answer, later: Instant) -> bool {
+        let refusal = answer.refusal();
+        let is_again = refusal.is_some() && refusal == self.refused;
+        self.refused = refusal;
+        // Of an answer to what is outdated nobody hears.
+        self.waiting = None;
+        match is_again {
+            true => self.waiting = Some((later, answer)),
+            false => self.answers.push_back(answer),
+        }
+        is_again
+    }
+
+    /// The answer that has waited long enough is to be said.
+    pub(super) fn answer_late(&mut self, now: Instant) {
+        let late = self.waiting.take_if(|(until, _)| *until <= now);
+        self.answers.extend(late.map(|(_, answer)| answer));
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         let at = |want: &Want| match want.known {
             Known::Pending { deadline } => deadline,
             Known::Held { until } => Some(until),
             _ => None,
         };
-        self.wants.values().filter_map(at).min()
+        let waiting = self.waiting.as_ref().map(|(until, _)| *until);
+        self.wants.values().filter_map(at).chain(waiting).min()
+    }
+
+    /// Whether something is to be said, and the answer that is said with it, if there is one.
+    fn to_say(&mut self) -> Option<Option<Answer>> {
+        if !self.started {
+            self.unsubscribe.clear();
+            if self.subscribe.is_empty() {
+                return None;
+            }
+        }
+        let is_news = !self.subscribe.is_empty() || !self.unsubscribe.is_empty();
+        // Names are heard of with the answer alone: it waits no longer.
+        let waiting = self.waiting.take_if(|_| is_news);
+        self.answers.extend(waiting.map(|(_, answer)| answer));
+        let answer = self.answers.pop_front();
+        let says = is_news || answer.is_some();
+        self.started |= says;
+        says.then_some(answer)
     }
 
     /// What there is to say, the kind and the node still to be filled in.
     pub(super) fn request(&mut self) -> Option<DeltaDiscoveryRequest> {
         let first = !self.started;
-        if first && self.subscribe.is_empty() {
-            self.unsubscribe.clear();
-            return None;
-        }
-        let (response_nonce, error_detail) = match self.answers.pop_front() {
-            Some(answer) => answer,
-            None if self.subscribe.is_empty() && self.unsubscribe.is_empty() => return None,
-            None => Default::default(),
-        };
-        self.started = true;
+        let Answer { nonce, refused, .. } = self.to_say()?.unwrap_or_default();
+        let subscribe = std::mem::take(&mut self.subscribe);
+        let mut unsubscribe = std::mem::take(&mut self.unsubscribe);
+        unsubscribe.retain(|name| !subscribe.contains(name));
         Some(DeltaDiscoveryRequest {
-            resource_names_subscribe: std::mem::take(&mut self.subscribe).into_iter().collect(),
-            resource_names_unsubscribe: std::mem::take(&mut self.unsubscribe).into_iter().collect(),
+            resource_names_subscribe: subscribe.into_iter().collect(),
+            resource_names_unsubscribe: unsubscribe.into_iter().collect(),
             initial_resource_versions: if first { self.versions() } else { BTreeMap::new() },
-            response_nonce,
-            error_detail,
+            response_nonce: nonce,
+            error_detail: refused,
             ..DeltaDiscoveryRequest::default()
+        })
+    }
+
+    /// The same on a stream of states of the world, where each request says all names. One that was given up and is wanted
+    /// again is left out once, since a server that sees no difference sends nothing.
+    pub(super) fn whole_request(&mut self) -> Option<DiscoveryRequest> {
+        let mut error_detail = None;
+        if let Some(answer) = self.to_say()? {
+            self.nonce = answer.nonce;
+            error_detail = answer.refused;
+            if error_detail.is_none() {
+                self.version = answer.version.unwrap_or_default();
+            }
+        }
+        let unsubscribed = std::mem::take(&mut self.unsubscribe);
+        self.subscribe.retain(|name| unsubscribed.contains(name));
+        let names = self.wants.keys().filter(|name| !self.subscribe.contains(*name));
+        Some(DiscoveryRequest {
+            version_info: self.version.clone(),
+            resource_names: names.cloned().collect(),
+            response_nonce: self.nonce.clone(),
+            error_detail,
+            ..DiscoveryRequest::default()
         })
     }
 

@@ -1,13 +1,14 @@
-//! Whatever changes and whoever comes and goes: does the subscriber end up with what is there of what it wants?
+//! Whatever changes and whoever comes and goes, in either form: does the subscriber end up with what is there of what it
+//! wants?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use mesh_model::resources::{Endpoints, Locality};
+use mesh_model::resources::Cluster;
 use proptest::prelude::*;
 
-use super::{Catalogue, Stream};
-use crate::client::{Client, Event, Subscribed};
+use super::{Catalogue, Stream, WholeStream};
+use crate::client::{Client, Event, Form, Response, Subscribed};
 use crate::kind::Kind;
 use crate::translate::Translate;
 use crate::wire::Node;
@@ -18,8 +19,8 @@ enum Step {
     Remove(u8),
     Subscribe(u8),
     Unsubscribe(u8),
-    /// The stream is lost, some messages with it.
-    Reconnect,
+    /// The stream is lost, some messages with it; the next one may be of the other form.
+    Reconnect(Form),
     /// Messages go both ways until there are none.
     Talk,
 }
@@ -31,42 +32,59 @@ fn step() -> impl Strategy<Value = Step> {
         2 => name.clone().prop_map(Step::Remove),
         3 => name.clone().prop_map(Step::Subscribe),
         2 => name.prop_map(Step::Unsubscribe),
-        1 => Just(Step::Reconnect),
+        1 => prop_oneof![Just(Form::Incremental), Just(Form::Whole)].prop_map(Step::Reconnect),
         3 => Just(Step::Talk),
     ]
 }
 
-fn endpoints(name: &str, value: u32) -> Endpoints {
-    Endpoints {
-        cluster: name.to_owned(),
-        localities: vec![Locality {
-            weight: value,
-            ..Locality::default()
-        }],
+fn cluster(name: &str, value: u32) -> Cluster {
+    let mut cluster = Cluster::new(name);
+    cluster.timeouts.connect = format!("{value}s").parse().unwrap();
+    cluster
+}
+
+/// Both streams that the server may have; one of them is spoken.
+#[derive(Default)]
+struct Streams {
+    incremental: Stream,
+    whole: WholeStream,
+}
+
+impl Streams {
+    fn hear(&mut self, client: &mut Client) {
+        while let Some(request) = client.poll_request() {
+            self.incremental.received(request).unwrap();
+        }
+        while let Some(request) = client.poll_whole_request() {
+            self.whole.received(request).unwrap();
+        }
+    }
+
+    fn say(&mut self, catalogue: &Catalogue) -> Option<Response> {
+        let changes = self.incremental.poll_response(catalogue).map(Response::from);
+        changes.or_else(|| self.whole.poll_response(catalogue).map(Response::from))
     }
 }
 
 struct World {
     client: Client,
-    stream: Stream,
+    streams: Streams,
     catalogue: Catalogue,
-    there: BTreeMap<String, Endpoints>,
+    there: BTreeMap<String, Cluster>,
     wanted: BTreeSet<String>,
-    believed: BTreeMap<String, Endpoints>,
+    believed: BTreeMap<String, Cluster>,
 }
 
 impl World {
     fn talk(&mut self, now: Instant) {
         loop {
-            while let Some(request) = self.client.poll_request() {
-                self.stream.received(request).unwrap();
-            }
-            let Some(response) = self.stream.poll_response(&self.catalogue) else {
+            self.streams.hear(&mut self.client);
+            let Some(response) = self.streams.say(&self.catalogue) else {
                 return;
             };
             self.client.received(response, now, |_, name, any| {
                 self.believed
-                    .insert(name.to_owned(), Endpoints::from_any(any).unwrap());
+                    .insert(name.to_owned(), Cluster::from_any(any).unwrap());
                 Ok(())
             });
             while let Some(event) = self.client.poll_event() {
@@ -81,31 +99,31 @@ impl World {
     }
 
     fn take(&mut self, step: Step, now: Instant) {
-        let text = |name: u8| format!("e{name}");
+        let text = |name: u8| format!("c{name}");
         match step {
             Step::Put(name, value) => {
-                let endpoints = endpoints(&text(name), value);
-                self.catalogue.put(&text(name), &endpoints).unwrap();
-                self.there.insert(text(name), endpoints);
+                let cluster = cluster(&text(name), value);
+                self.catalogue.put(&text(name), &cluster).unwrap();
+                self.there.insert(text(name), cluster);
             }
             Step::Remove(name) => {
-                self.catalogue.remove(Kind::Endpoints, &text(name));
+                self.catalogue.remove(Kind::Cluster, &text(name));
                 self.there.remove(&text(name));
             }
             Step::Subscribe(name) => {
-                if self.client.subscribe(Kind::Endpoints, &text(name), now) == Subscribed::Yes {
+                if self.client.subscribe(Kind::Cluster, &text(name), now) == Subscribed::Yes {
                     self.wanted.insert(text(name));
                 }
             }
             Step::Unsubscribe(name) => {
-                self.client.unsubscribe(Kind::Endpoints, &text(name));
+                self.client.unsubscribe(Kind::Cluster, &text(name));
                 self.wanted.remove(&text(name));
                 self.believed.remove(&text(name));
             }
-            Step::Reconnect => {
+            Step::Reconnect(form) => {
                 self.client.disconnected(0);
-                self.stream = Stream::default();
-                self.client.connected(now);
+                self.streams = Streams::default();
+                self.client.connected(form, now);
             }
             Step::Talk => self.talk(now),
         }
@@ -118,13 +136,13 @@ proptest! {
         let mut now = Instant::now();
         let mut world = World {
             client: Client::new(Node::default()),
-            stream: Stream::default(),
+            streams: Streams::default(),
             catalogue: Catalogue::default(),
             there: BTreeMap::new(),
             wanted: BTreeSet::new(),
             believed: BTreeMap::new(),
         };
-        world.client.connected(now);
+        world.client.connected(Form::Incremental, now);
         for step in steps {
             now += Duration::from_secs(1);
             world.take(step, now);

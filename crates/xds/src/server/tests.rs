@@ -5,7 +5,7 @@ use std::time::Instant;
 use mesh_model::resources::{Cluster, Endpoints};
 
 use super::*;
-use crate::client::{Client, Event};
+use crate::client::{Client, Event, Form};
 use crate::wire::{Node, Status};
 
 /// Clusters of these names, each with its endpoints: none.
@@ -218,7 +218,7 @@ fn our_client_gets_on_with_it() {
     for name in ["a", "ghost"] {
         client.subscribe(Kind::Cluster, name, now);
     }
-    client.connected(now);
+    client.connected(Form::Incremental, now);
     let mut catalogue = catalogue(&["a"]);
     let mut seen = Vec::new();
     let mut talk = |client: &mut Client, catalogue: &Catalogue| {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use mesh_model::resources::{Cluster, Endpoints};
-use mesh_xds::client::{Client, Event};
+use mesh_xds::client::{Client, Event, Form};
 use mesh_xds::grpc::{Deframer, frame};
 use mesh_xds::kind::Kind;
 use mesh_xds::translate::Translate;
@@ -169,7 +169,7 @@ impl Stream {
             .unwrap()
             .send_request(request, false)
             .unwrap();
-        client.connected(Instant::now());
+        client.connected(Form::Incremental, Instant::now());
         flush(client, &mut send);
         Self {
             send,
