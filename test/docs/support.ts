@@ -150,7 +150,9 @@ export class Shell {
   /** Types one command that stays, until the test ends. */
   async stay(command: string): Promise<Running> {
     const line = `exec ${await this.ports.in(command)}`;
-    return start(this.t, 'sh', ['-c', line], { cwd: this.folder, env: this.env });
+    // A test that is killed ends nothing; a sidecar sees it.
+    const env = { ...this.env, MESH_WITH_PARENT: String(process.pid) };
+    return start(this.t, 'sh', ['-c', line], { cwd: this.folder, env });
   }
 }
 
