@@ -53,6 +53,28 @@ test('a name that was called outside the mesh never is again once the mesh has i
   t.is(outside.requests, before);
 });
 
+test('a service that is no more is as a name that nobody knows, until it comes back', async (t) => {
+  const mesh = await Mesh.start(t);
+  const web = await mesh.sidecar(t, 'web');
+  const { address } = await late(t, mesh);
+  mesh.serve('late', [address]);
+  const call = async () => {
+    const { status, text, headers } = await ask(web, '/', 'late');
+    return status === 200 ? text : `${status} ${proxyStatus(headers).details}`;
+  };
+  t.is(await call(), MUTUAL);
+  mesh.remove('late');
+  const after = await until('another answer', async () => {
+    const answer = await call();
+    return answer !== MUTUAL && answer;
+  });
+  t.is(after, '403 forward_denied');
+  const { status, headers } = await request(web.outbound, { headers: { host: 'late' } });
+  t.is(`${status} ${proxyStatus(headers).details}`, '404 no_route', 'who asks for no proxy');
+  mesh.serve('late', [address]);
+  await until('the service', async () => (await call()) === MUTUAL);
+});
+
 test('a plain listener follows its name into the mesh', async (t) => {
   const mesh = await Mesh.start(t);
   const plain = await freePort();

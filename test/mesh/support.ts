@@ -21,6 +21,10 @@ export const idOf = (service: string, namespace = 'shop'): string =>
   `spiffe://mesh.test/ns/${namespace}/sa/${service}`;
 const NAMES = ['', '.shop', '.shop.mesh.test'];
 
+/** What a service is called by. */
+const namesOf = (service: string, port: number): string[] =>
+  NAMES.flatMap((more) => [80, port].map((called) => `${service}${more}:${called}`));
+
 const ports = new Ports();
 
 /** A port that was free a moment ago, and that no outgoing connection takes. */
@@ -79,9 +83,20 @@ export class Mesh {
         ],
         clusters: [{ name: cluster, protocol, workload: { serverName: `p${port}.${by}.shop.mesh.test` } }],
         endpoints: [{ cluster, localities: [{ endpoints }] }],
-        services: NAMES.flatMap((more) =>
-          [80, port].map((called) => ({ name: `${service}${more}:${called}`, routeTable: cluster })),
-        ),
+        services: namesOf(service, port).map((name) => ({ name, routeTable: cluster })),
+      },
+    });
+  }
+
+  /** Makes a service unknown. */
+  remove(service: string, port = 3000): void {
+    const cluster = `${service}.shop:${port}`;
+    this.control.apply({
+      delete: {
+        routeTables: [cluster],
+        clusters: [cluster],
+        endpoints: [cluster],
+        services: namesOf(service, port),
       },
     });
   }

@@ -52,7 +52,15 @@ impl Life<'_> {
     pub(super) fn want(&mut self, name: &str) {
         self.usage.asked_for(name);
         self.feed.want(name);
+        self.tell_gone();
         self.mark();
+    }
+
+    /// Whoever asks for a name that is no more need not wait.
+    fn tell_gone(&mut self) {
+        for name in self.feed.take_gone() {
+            self.proxy.wanted().unknown(&name);
+        }
     }
 
     pub(super) fn mark(&mut self) {
@@ -166,6 +174,7 @@ impl Life<'_> {
         for name in self.feed.take_answers() {
             self.proxy.wanted().known(&name);
         }
+        self.tell_gone();
         if let Some(state) = &mut self.state
             && let Err(error) = state.keep(self.feed.kept())
         {

@@ -60,6 +60,8 @@ struct Name {
     live: Option<RouteTable>,
     /// Where it is when it is outside the mesh.
     egress: Option<Egress>,
+    /// Whether the control plane took back what it leads by: nothing is on its way that somebody could wait for.
+    gone: bool,
     /// Whether whoever asked was told.
     answered: bool,
     /// Whether its plain listener was opened.
@@ -93,7 +95,9 @@ impl Feed {
 
     /// Somebody calls a name.
     pub(crate) fn want(&mut self, name: &str) {
-        self.names.entry(name.to_owned()).or_default().answered = false;
+        let known = self.names.entry(name.to_owned()).or_default();
+        known.answered = false;
+        known.dark = None;
     }
 
     /// The clusters that names lead to.
@@ -165,11 +169,12 @@ impl Feed {
                 self.own = Some(own);
             }
             Kind::Listener => {
-                let known = self.names.get_mut(name);
-                // It is of the mesh now, be it refused. Calls wait for all of it rather than go around.
-                if let Some(known) = known.filter(|known| known.egress.is_some()) {
-                    known.egress = None;
-                    known.live = None;
+                if let Some(known) = self.names.get_mut(name) {
+                    known.gone = false;
+                    // It is of the mesh now, be it refused. Calls wait for all of it rather than go around.
+                    if known.egress.take().is_some() {
+                        known.live = None;
+                    }
                 }
                 let listener = read::<ServiceListener>(any)?;
                 if let Some(known) = self.names.get_mut(name) {
@@ -222,6 +227,7 @@ impl Feed {
                 if let Some(known) = self.names.get_mut(name) {
                     known.table = None;
                     known.live = None;
+                    known.gone = true;
                 }
             }
             Kind::RouteTable => drop(self.tables.remove(name)),
@@ -308,9 +314,16 @@ impl Feed {
             };
             let newest = known.table.as_ref().and_then(|table| self.tables.get(table));
             match newest.filter(|table| is_whole(table)) {
-                Some(table) if known.live.as_ref() != Some(table) => known.live = Some(table.clone()),
-                Some(_) => {}
-                None if known.live.as_ref().is_some_and(|live| !is_whole(live)) => known.live = None,
+                Some(table) => {
+                    known.gone = false;
+                    if known.live.as_ref() != Some(table) {
+                        known.live = Some(table.clone());
+                    }
+                }
+                None if known.live.as_ref().is_some_and(|live| !is_whole(live)) => {
+                    known.live = None;
+                    known.gone = true;
+                }
                 None => {}
             }
         }
@@ -318,11 +331,18 @@ impl Feed {
 
     /// The names that are live and whose askers were not told yet.
     pub(crate) fn take_answers(&mut self) -> Vec<String> {
-        let live = self
-            .names
-            .iter_mut()
-            .filter(|(_, name)| name.live.is_some() && !name.answered);
-        live.map(|(name, known)| {
+        self.take_told(|known| known.live.is_some())
+    }
+
+    /// The names that are no more, and whose askers were not told yet. They are told that nobody knows them.
+    pub(crate) fn take_gone(&mut self) -> Vec<String> {
+        self.take_told(|known| known.gone)
+    }
+
+    fn take_told(&mut self, is: impl Fn(&Name) -> bool) -> Vec<String> {
+        let waiting = self.names.iter_mut();
+        let told = waiting.filter(|(_, known)| !known.answered && is(known));
+        told.map(|(name, known)| {
             known.answered = true;
             name.clone()
         })

@@ -344,6 +344,33 @@ fn a_name_that_is_no_more_is_closed_until_nobody_has_asked_for_it_for_long() {
     assert_eq!(wishes(&feed), [""; 0]);
 }
 
+#[test]
+fn whoever_asks_for_a_name_that_is_no_more_is_told_so_until_it_is_there_again() {
+    let mut feed = feed();
+    for removed in [Kind::Listener, Kind::Cluster] {
+        feed.want("basket:80");
+        assert_eq!(feed.take_gone(), [""; 0], "it is on its way");
+        basket(&mut feed, "b");
+        let _ = (tables(&mut feed), feed.take_answers());
+        feed.removed(
+            removed,
+            if removed == Kind::Cluster {
+                "b"
+            } else {
+                "basket:80"
+            },
+        );
+        assert_eq!(tables(&mut feed), [""; 0]);
+        assert_eq!(feed.take_gone(), [""; 0], "nobody asks");
+        feed.want("basket:80");
+        assert_eq!(feed.take_gone(), ["basket:80"]);
+        assert_eq!(feed.take_gone(), [""; 0]);
+        basket(&mut feed, "b");
+        assert_eq!(tables(&mut feed), ["basket:80"]);
+        assert_eq!(feed.take_answers(), [""; 0], "they were told");
+    }
+}
+
 /// A feed with a plain listener for `basket:80`.
 fn forwarding() -> Feed {
     let forward = Forward {
