@@ -2,19 +2,20 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::socket::{Socket, keep_alive, tune};
-use crate::bind::Listening;
+use crate::bind::{Listening, SocketFile};
 
 /// A listening socket of this thread's runtime.
 pub enum Acceptor {
     /// TCP.
     Tcp(TcpListener),
-    /// Unix.
-    Unix(UnixListener),
+    /// Unix, with the file that it is reached by.
+    Unix(UnixListener, Arc<SocketFile>),
 }
 
 impl Acceptor {
@@ -25,22 +26,28 @@ impl Acceptor {
     pub fn new(socket: Listening) -> io::Result<Self> {
         Ok(match socket {
             Listening::Tcp(tcp) => Self::Tcp(TcpListener::from_std(tcp)?),
-            Listening::Unix(unix) => Self::Unix(UnixListener::from_std(unix)?),
+            Listening::Unix(unix, file) => Self::Unix(UnixListener::from_std(unix)?, file),
         })
     }
 
     /// Whoever waits in the queue. The kernel is asked, not the runtime, which may not have heard of the last ones.
     pub fn into_queued(self) -> impl Iterator<Item = (Socket, Option<SocketAddr>)> {
-        let tcp = match self {
-            Self::Tcp(listener) => listener.into_std().ok(),
-            // Its socket may be shared with threads that go on to accept.
-            Self::Unix(_) => None,
+        let (tcp, unix) = match self {
+            Self::Tcp(listener) => (listener.into_std().ok(), None),
+            // The last thread that lets go takes them: until then others go on to accept. The file goes first.
+            Self::Unix(listener, file) => (None, Arc::into_inner(file).and(listener.into_std().ok())),
         };
-        std::iter::from_fn(move || {
+        let from_tcp = std::iter::from_fn(move || {
             let (stream, peer) = tcp.as_ref()?.accept().ok()?;
             stream.set_nonblocking(true).ok()?;
             Some((tuned(TcpStream::from_std(stream).ok()?), Some(peer)))
-        })
+        });
+        let from_unix = std::iter::from_fn(move || {
+            let (stream, _) = unix.as_ref()?.accept().ok()?;
+            stream.set_nonblocking(true).ok()?;
+            Some((Socket::Unix(UnixStream::from_std(stream).ok()?), None))
+        });
+        from_tcp.chain(from_unix)
     }
 
     /// The next connection and the client's address, which a Unix socket has none of.
@@ -49,7 +56,7 @@ impl Acceptor {
             Self::Tcp(listener) => listener
                 .poll_accept(cx)
                 .map_ok(|(tcp, peer)| (tuned(tcp), Some(peer))),
-            Self::Unix(listener) => listener
+            Self::Unix(listener, _) => listener
                 .poll_accept(cx)
                 .map_ok(|(unix, _)| (Socket::Unix(unix), None)),
         }
