@@ -1,6 +1,8 @@
 // What clients do: is each reason said, counted and written down?
 
 import { CODE, TYPE, arrives, code, frame, opening } from '../attacks/frames.js';
+import { Authority } from '../support/certificates.js';
+import { ask, http2Connect } from '../support/http2.js';
 import { web } from '../support/sidecar.js';
 import { connect } from '../support/tcp.js';
 import { type Scene, check } from './support.js';
@@ -34,6 +36,25 @@ check('downstream', [
       return goaway(scene, Buffer.concat(Array<Buffer>(1000).fill(ping)), CODE.calm);
     },
     counted: ['connections_closed'],
+  },
+  {
+    reason: 'misdirected',
+    when: 'a name of another certificate than the client was shown',
+    work: async (path, t) => {
+      const authority = await Authority.create(t);
+      const certificates = [
+        await authority.sign({ names: ['a.test'] }),
+        await authority.sign({ names: ['b.test'] }),
+      ];
+      return web({ tls: { certificates }, routes: [{ respond: 200 }], accessLog: { path } });
+    },
+    cause: async ({ t, sidecar }) => {
+      const trust = { servername: 'a.test', rejectUnauthorized: false };
+      const session = await http2Connect(t, sidecar.url('web', 'https'), trust);
+      return ask(session, { ':path': '/', ':authority': 'b.test' });
+    },
+    answer: [421, 'http_request_error'],
+    counted: ['responses'],
   },
   {
     reason: 'not_http',

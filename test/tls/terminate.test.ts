@@ -6,6 +6,7 @@ import test from 'ava';
 import { Authority } from '../support/certificates.js';
 import { startEmbedded } from '../support/embedded.js';
 import { echoed, httpOrigin } from '../support/http.js';
+import { ask, http2Connect } from '../support/http2.js';
 import { must, run } from '../support/processes.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { connect } from '../support/tcp.js';
@@ -38,6 +39,48 @@ test('curl, over HTTP/1.1 and HTTP/2: the server behind is told `https`', async 
     t.is(seen.headers['x-forwarded-proto'], 'https');
     t.is(seen.headers.host, `a.test:${proxy.port()}`);
   }
+});
+
+test('a request for a name of another certificate is 421, and the connection goes on', async (t) => {
+  const authority = await Authority.create(t);
+  const names = [['a.test', 'also.test'], ['b.test'], ['*.shop.test'], ['own.shop.test']];
+  const certificates = await Promise.all(names.map((some) => authority.sign({ names: some })));
+  const proxy = await startSidecar(t, web({ tls: { certificates }, routes: [{ respond: 204 }] }));
+  const statuses = async (servername: string, ...authorities: string[]): Promise<number[]> => {
+    const options = { servername, rejectUnauthorized: false };
+    const session = await http2Connect(t, proxy.url('web', 'https'), options);
+    const found = [];
+    for (const asked of authorities) {
+      found.push((await ask(session, { ':path': '/', ':authority': asked })).status);
+    }
+    session.close();
+    return found;
+  };
+  // What nobody has a certificate for is left to the routes.
+  t.deepEqual(
+    await statuses(
+      'a.test',
+      'a.test',
+      'A.test:8443',
+      'also.test',
+      'b.test',
+      'B.test:443',
+      'c.test',
+      'a.test',
+    ),
+    [204, 204, 204, 421, 421, 204, 204],
+  );
+  // A wildcard holds its names, whoever holds them besides.
+  t.deepEqual(await statuses('x.shop.test', 'y.shop.test', 'own.shop.test', 'a.test'), [204, 204, 421]);
+  t.deepEqual(await statuses('own.shop.test', 'own.shop.test', 'x.shop.test'), [204, 421]);
+  // Who asks for no name that is here, or for none, was shown the first for want of a better one.
+  t.deepEqual(await statuses('unknown.test', 'a.test', 'unknown.test'), [204, 204]);
+  const { socket } = await tlsConnect(t, proxy.port(), { rejectUnauthorized: false, servername: '' });
+  socket.write('GET / HTTP/1.1\r\nHost: b.test\r\n\r\n');
+  t.regex(String((await once(socket, 'data'))[0]), /^HTTP\/1\.1 204 /);
+  const one = await tlsConnect(t, proxy.port(), { rejectUnauthorized: false, servername: 'a.test' });
+  one.socket.write('GET / HTTP/1.1\r\nHost: b.test\r\n\r\n');
+  t.regex(String((await once(one.socket, 'data'))[0]), /^HTTP\/1\.1 421 Misdirected Request\r\n/);
 });
 
 test('the certificate is chosen by the name: exact, wildcard, else the first', async (t) => {

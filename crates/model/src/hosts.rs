@@ -124,7 +124,7 @@ impl HostMap {
 
 /// The host without port and final dot.
 #[inline]
-pub(crate) fn bare(host: &[u8]) -> &[u8] {
+pub fn bare(host: &[u8]) -> &[u8] {
     let name = match host.iter().rposition(|&b| matches!(b, b':' | b']')) {
         Some(colon) if host.get(colon) == Some(&b':') => {
             let (name, port) = host.split_at(colon);

@@ -18,7 +18,7 @@
 pub mod decide;
 pub mod errors;
 pub mod filter;
-mod hosts;
+pub mod hosts;
 pub mod issue;
 pub mod limits;
 mod pattern;

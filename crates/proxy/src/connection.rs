@@ -370,10 +370,8 @@ async fn handshake<N: Net>(
             Err(_) => Proved::Unreadable,
         };
     }
-    peer.tls = listener
-        .access_queue()
-        .and_then(|_| stream.tls_facts())
-        .map(Box::new);
+    let is_asked = listener.access_queue().is_some() || plan.may_be_misdirected();
+    peer.tls = is_asked.then(|| stream.tls_facts()).flatten().map(Box::new);
     let wire = Wire::new(stream, Rc::clone(&thread.buffers));
     let head_since = thread.now();
     Ok(Connection {

@@ -187,6 +187,21 @@ impl ListenerPlan {
             && policy.is_none_or(|policy| policy.still(before.policy.as_ref(), client, admitted))
     }
 
+    /// Whether clients may mean another connection than the one that they use. A forward proxy's clients never do.
+    pub fn may_be_misdirected(&self) -> bool {
+        !self.resource.forward_proxy && self.tls.as_ref().is_some_and(|tls| tls.has_several())
+    }
+
+    /// Whether a request for this authority is on the wrong connection.
+    #[inline]
+    pub fn is_misdirected(&self, client: &Peer, authority: &[u8]) -> bool {
+        let Some(asked) = client.tls.as_ref().and_then(|tls| tls.server_name.as_deref()) else {
+            return false;
+        };
+        let tls = self.tls.as_ref().filter(|_| self.may_be_misdirected());
+        tls.is_some_and(|tls| tls.is_misdirected(asked, authority))
+    }
+
     /// Whether requests are read from it.
     pub fn reads_http(&self) -> bool {
         self.routes.is_some() || self.on_demand.is_some()

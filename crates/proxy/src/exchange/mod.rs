@@ -57,7 +57,7 @@ pub struct Peer {
     pub text: Box<str>,
     /// `https` when TLS was terminated here.
     pub scheme: &'static str,
-    /// What its TLS says, where somebody wants to know: kept for listeners with an access log only.
+    /// What its TLS says, where somebody wants to know: kept for listeners with an access log or several certificates.
     pub tls: Option<Box<TlsFacts>>,
     /// What few clients have.
     pub facts: Option<Box<Facts>>,
@@ -371,6 +371,9 @@ fn decide<N: Net, D: Downstream>(
         Ok(view) => view,
         Err(PathError(detail)) => return (Step::Refuse(Reason::BadRequest, Some(detail)), None),
     };
+    if cx.plan.is_misdirected(cx.peer, view.host) {
+        return (Step::Refuse(Reason::Misdirected, None), None);
+    }
     let judgement = cx.listener.judgement();
     let mut rule = None;
     if let Some(policy) = &cx.plan.policy {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use mesh_model::hosts::bare;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
@@ -37,6 +38,24 @@ impl Certificates {
         self.all.push(key);
     }
 
+    /// Whether no certificate for who asked for `asked` holds the name of an authority, and another one does.
+    pub(super) fn belongs_elsewhere(&self, asked: &str, authority: &[u8]) -> bool {
+        let Ok(name) = std::str::from_utf8(bare(authority)) else {
+            return false;
+        };
+        if name.eq_ignore_ascii_case(asked) {
+            return false;
+        }
+        let name = name.to_ascii_lowercase();
+        let shown = self.candidates(Some(asked));
+        let mut holders = [self.exact.get(&*name), self.by_wildcard(&name)]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .peekable();
+        holders.peek().is_some() && holders.all(|holder| !shown.iter().any(|key| Arc::ptr_eq(key, holder)))
+    }
+
     /// The certificates for a name, in order of preference; never none where there is any.
     fn candidates(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
         let named = name.and_then(|name| {
@@ -44,16 +63,14 @@ impl Certificates {
                 true => Cow::Owned(name.to_ascii_lowercase()),
                 false => Cow::Borrowed(name),
             };
-            self.exact.get(&*name).or_else(|| {
-                let (label, suffix) = name.split_once('.')?;
-                if label.is_empty() {
-                    None
-                } else {
-                    self.wildcard.get(suffix)
-                }
-            })
+            self.exact.get(&*name).or_else(|| self.by_wildcard(&name))
         });
         named.unwrap_or(&self.all)
+    }
+
+    fn by_wildcard(&self, name: &str) -> Option<&Keys> {
+        let (label, suffix) = name.split_once('.')?;
+        (!label.is_empty()).then(|| self.wildcard.get(suffix)).flatten()
     }
 }
 

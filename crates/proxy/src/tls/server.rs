@@ -13,7 +13,7 @@ use mesh_model::issue::{Issue, IssueCode, PathStep};
 use mesh_model::resources::{self, CertificateAndKey, ListenerProtocol, TlsVersion};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, ServerConfig};
@@ -38,6 +38,8 @@ pub struct ServerTls {
     /// What seals session tickets. It outlives reloads, so that returning clients do not notice them.
     ticketer: Option<Arc<dyn ProducesTickets>>,
     config: ArcSwap<ServerConfig>,
+    /// The certificates of `config`.
+    certificates: ArcSwap<Certificates>,
     state: Mutex<State>,
 }
 
@@ -98,6 +100,7 @@ impl ServerTls {
             at,
             ticketer,
             config: ArcSwap::from_pointee(built.config),
+            certificates: ArcSwap::new(built.certificates),
             state: Mutex::new(state),
         })
     }
@@ -105,6 +108,17 @@ impl ServerTls {
     /// The configuration for a new handshake.
     pub fn config(&self) -> Arc<ServerConfig> {
         self.config.load_full()
+    }
+
+    /// Whether clients are shown one certificate or another.
+    pub fn has_several(&self) -> bool {
+        self.resource.certificates.len() > 1
+    }
+
+    /// Whether a request for `authority` is on the wrong connection: whoever asks for `asked`, as its client did, is
+    /// shown a certificate that does not hold the authority's name, and another one does (RFC 9110 section 15.5.20).
+    pub fn is_misdirected(&self, asked: &str, authority: &[u8]) -> bool {
+        self.certificates.load().belongs_elsewhere(asked, authority)
     }
 
     /// Whether a file may have changed since it was read: one `stat` for each. For the control thread.
@@ -136,6 +150,7 @@ impl ServerTls {
         state.served = read;
         state.leaves = built.leaves;
         self.config.store(Arc::new(built.config));
+        self.certificates.store(built.certificates);
         Ok(Reloaded::Changed)
     }
 
@@ -224,6 +239,7 @@ fn alpn(resource: &resources::ServerTls, protocol: ListenerProtocol) -> Vec<Vec<
 
 struct Built {
     config: ServerConfig,
+    certificates: Arc<Certificates>,
     leaves: Vec<Leaf>,
 }
 
@@ -293,9 +309,10 @@ fn build(
         }
         _ => return Err(issues),
     };
+    let certificates = Arc::new(certificates);
     let mut config = builder
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(certificates));
+        .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = alpn.to_vec();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     match ticketer {
@@ -305,7 +322,11 @@ fn build(
         }
         None => config.send_tls13_tickets = 0,
     }
-    Ok(Built { config, leaves })
+    Ok(Built {
+        config,
+        certificates,
+        leaves,
+    })
 }
 
 struct Certified {
