@@ -234,7 +234,7 @@ impl PerKind {
     }
 
     /// Whether something is to be said, and the answer that is said with it, if there is one.
-    fn to_say(&mut self) -> Option<Option<Answer>> {
+    fn speaks(&mut self) -> Option<Option<Answer>> {
         if !self.started {
             self.unsubscribe.clear();
             if self.subscribe.is_empty() {
@@ -254,7 +254,7 @@ impl PerKind {
     /// What there is to say, the kind and the node still to be filled in.
     pub(super) fn request(&mut self) -> Option<DeltaDiscoveryRequest> {
         let first = !self.started;
-        let Answer { nonce, refused, .. } = self.to_say()?.unwrap_or_default();
+        let Answer { nonce, refused, .. } = self.speaks()?.unwrap_or_default();
         let subscribe = std::mem::take(&mut self.subscribe);
         let mut unsubscribe = std::mem::take(&mut self.unsubscribe);
         unsubscribe.retain(|name| !subscribe.contains(name));
@@ -272,7 +272,7 @@ impl PerKind {
     /// again is left out once, since a server that sees no difference sends nothing.
     pub(super) fn whole_request(&mut self) -> Option<DiscoveryRequest> {
         let mut error_detail = None;
-        if let Some(answer) = self.to_say()? {
+        if let Some(answer) = self.speaks()? {
             self.nonce = answer.nonce;
             error_detail = answer.refused;
             if error_detail.is_none() {
