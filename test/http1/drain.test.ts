@@ -77,20 +77,6 @@ test('a drain: what is under way ends, what is asked meanwhile says goodbye, idl
   t.deepEqual(await gone, { code: 0, signal: null });
 });
 
-test('a drain: what does not end is cut at its deadline', async (t) => {
-  const server = await tcpServer(t);
-  const proxy = await startSidecar(
-    t,
-    web({ routes: [{ to: server.address }], timeouts: { drain: '500ms' } }),
-  );
-  const peer = await connect(t, proxy.port());
-  await peer.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
-  await (await server.accepted()).readUntil('\r\n\r\n');
-  const exit = await proxy.drain();
-  t.is(exit.code, 0);
-  t.regex(await peer.readToEnd(), /^(HTTP\/1\.1 503 [^]*draining[^]*)?$/);
-});
-
 test('a second signal ends at once', async (t) => {
   const server = await tcpServer(t);
   const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));

@@ -41,7 +41,7 @@ pub enum Command {
     /// A new plan.
     Plan(Arc<Plan>),
     /// Accept here. The listener is in the plan that came before.
-    Listen(Arc<str>, Listening),
+    Listen(Arc<str>, Listening, Accepting),
     /// A listener, or all of them, goes the way out.
     Drain(Option<Arc<str>>, Drain),
     /// Somebody was revoked.
@@ -51,6 +51,9 @@ pub enum Command {
     /// End now, whatever is in flight.
     Stop,
 }
+
+/// Held for as long as a thread accepts, and takes in whoever is in the queue then.
+pub type Accepting = Arc<()>;
 
 /// A running data thread.
 pub struct Worker {
@@ -138,7 +141,7 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
         match command {
             Command::Plan(plan) => thread.update(plan),
             Command::JudgeAgain => thread.judge_again(),
-            Command::Listen(name, socket) => {
+            Command::Listen(name, socket, accepting) => {
                 let Some(listener) = thread.listener(&name) else {
                     continue;
                 };
@@ -150,7 +153,10 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                             Arc::clone(&guard),
                             accept(Rc::clone(&thread), listener, acceptor, stop),
                         );
-                        tokio::task::spawn_local(async move { guard.watch(accept).await });
+                        tokio::task::spawn_local(async move {
+                            guard.watch(accept).await;
+                            drop(accepting);
+                        });
                     }
                     Err(error) => guard
                         .log

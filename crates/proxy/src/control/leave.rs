@@ -64,7 +64,8 @@ impl Control {
                 self.go_on_leaving(now);
             }
             Some(Leaving::Closing { look, until }) if look <= now => {
-                if self.open_connections() > 0 && now <= until {
+                let is_over = !self.accepts() && self.open_connections() == 0;
+                if !is_over && now <= until {
                     let look = now.saturating_add(nanos(LOOK));
                     self.leaving = Some(Leaving::Closing { look, until });
                 } else {
@@ -87,6 +88,11 @@ impl Control {
         }
         self.bound.clear();
         last.saturating_add(nanos(GRACE))
+    }
+
+    /// Whether a thread has not heard yet that it is to stop, or still takes in who was in the queue.
+    fn accepts(&self) -> bool {
+        Arc::strong_count(&self.accepting) > 1
     }
 
     fn open_connections(&self) -> u32 {

@@ -33,7 +33,7 @@ use crate::proxy::{Applied, ApplyError, Change, DrainOptions, Phase};
 use crate::reload::Files;
 use crate::thread::Drain;
 use crate::tls::Patience;
-use crate::worker::{Command, Worker};
+use crate::worker::{Accepting, Command, Worker};
 use leave::Leaving;
 
 /// How long a change waits for the first answer to names that are new in it. Then it goes live without: requests for
@@ -102,6 +102,8 @@ pub(crate) struct Control {
     warming: Option<Warming>,
     waiting: VecDeque<(Change, Reply)>,
     leaving: Option<Leaving>,
+    /// Shared with every thread, for each listener that it accepts on.
+    accepting: Accepting,
 }
 
 /// A change that waits for its names.
@@ -164,6 +166,7 @@ impl Control {
             warming: None,
             waiting: VecDeque::new(),
             leaving: None,
+            accepting: Accepting::default(),
         }
     }
 
@@ -357,7 +360,8 @@ impl Control {
         self.put_in_force(plan);
         for (name, sockets) in opened {
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                worker.send(Command::Listen(Arc::clone(&name), socket));
+                let accepting = Arc::clone(&self.accepting);
+                worker.send(Command::Listen(Arc::clone(&name), socket, accepting));
             }
         }
         self.files.review(&self.plan, &self.compiler, now);

@@ -23,6 +23,7 @@ use crate::clock::{NEVER, Nanos, after};
 use crate::io::Net;
 use crate::policy_log;
 use crate::telemetry::Limit;
+use crate::thread::Drain;
 use crate::upstream::carrier::{Caller, Carrier, Wanted};
 use crate::upstream::cluster::{Cluster, ClusterPlan};
 
@@ -293,6 +294,9 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     let mut judgement = forward.judgement;
     cx.deadline.set(idle.min(deadlines.request).min(drain));
     poll_fn(|task| {
+        if cx.listener.drain() != Drain::No && !down.started() {
+            down.leave();
+        }
         if let Poll::Ready(end) = pump.poll(task, down, up, edits) {
             return Poll::Ready(Ok(end));
         }

@@ -240,6 +240,10 @@ pub trait Downstream: Source + Sink {
     /// Whether a response was begun.
     fn started(&self) -> bool;
 
+    /// Asks the client, with the response, to go elsewhere. Only before [`Downstream::start_response`]; where it is
+    /// asked by the connection, not by each response, nothing.
+    fn leave(&mut self) {}
+
     /// Ready when the client is seen to have gone or to have said that it sends nothing more. Asked only after the
     /// request's end.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone>;

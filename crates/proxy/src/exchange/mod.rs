@@ -314,6 +314,9 @@ fn refuse<D: Downstream, S>(down: &mut D, outcome: &mut Outcome<S>, reason: Reas
     let grpc = outcome
         .reset
         .map_or(reason.grpc_status(), crate::http2::fault::grpc_status);
+    if reason == Reason::Draining {
+        down.leave();
+    }
     local::refuse_as(down, reason, detail, grpc);
     outcome.reason = Some(reason);
     outcome.status = if down.request().is_grpc() {

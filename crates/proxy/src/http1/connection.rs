@@ -162,7 +162,7 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     let mut down = ServerExchange::new(wire, head, thread.buffers.clone(), &plan.http1);
     let leaving = leaves(&plan, &listener, opened, started, served);
     if leaving.is_some() {
-        down.close_after();
+        down.leave();
     }
     if leaving == Some(Reason::MaxRequests) {
         let stats = thread.telemetry.listener(&plan.label);
@@ -217,6 +217,8 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         return Rest::Inside(connection, name);
     }
     if !reusable {
+        // A drain may have begun meanwhile.
+        let leaving = leaving.or_else(|| draining(&connection.listener));
         Box::pin(linger(connection)).await;
         return Rest::Over(outcome.reason.or(leaving));
     }
@@ -233,8 +235,8 @@ fn leaves(
     served: u32,
 ) -> Option<Reason> {
     let most = plan.resource.limits.requests_per_connection;
-    if listener.drain() != Drain::No {
-        Some(Reason::Draining)
+    if let Some(reason) = draining(listener) {
+        Some(reason)
     } else if after(opened, plan.timeouts.max_connection_age) <= now {
         Some(Reason::MaxConnectionAge)
     } else if most > 0 && served >= most {
@@ -242,6 +244,10 @@ fn leaves(
     } else {
         None
     }
+}
+
+fn draining(listener: &Listener) -> Option<Reason> {
+    (listener.drain() != Drain::No).then_some(Reason::Draining)
 }
 
 /// Why a head was not taken.

@@ -80,11 +80,6 @@ impl<S: Stream> ServerExchange<S> {
         self.bytes.get(self.at..).unwrap_or_default()
     }
 
-    /// Announces with the response that the connection ends after it.
-    pub fn close_after(&mut self) {
-        self.close = true;
-    }
-
     /// Whether the request's body has been read to its end.
     pub fn request_done(&self) -> bool {
         self.body.is_done()
@@ -225,6 +220,10 @@ impl<S: Stream> Downstream for ServerExchange<S> {
             bytes: self.head_bytes(),
             head: &self.head,
         }
+    }
+
+    fn leave(&mut self) {
+        self.close = true;
     }
 
     fn start_response<U: Upstream>(&mut self, up: &mut U, edits: &ResponseEdits<'_>) {

@@ -43,6 +43,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// a reset.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
+/// How long the streams that meet a drain's deadline have to say so, each by itself, before all of them are cut. Shorter
+/// than what the control thread waits for beyond the deadline.
+const ANSWER_TIME: Duration = Duration::from_millis(250);
 
 /// What a connection's streams share.
 pub(super) struct Shared<N: Net> {
@@ -180,6 +183,8 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         None => return refused(Reason::HeaderTimeout),
     }
     let idle_since = Cell::new(thread.now());
+    // Unlike those of its streams not due at the end of a drain: what they say then is sent first.
+    let late = thread.timers.deadline();
     // Until its first stream.
     stats.idle(1);
     let shared = Rc::new(Shared {
@@ -198,7 +203,7 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         shared,
         plan,
         stats,
-        deadline: &deadline,
+        deadline: &late,
         opened,
         served: 0,
         phase,
@@ -418,7 +423,10 @@ impl<N: Net> Driver<'_, N> {
             .socket
             .stalled_since()
             .map_or(NEVER, |since| after(since, timeouts.stream_idle));
-        let drained = self.shared.listener.drain_deadline();
+        let drained = match self.shared.streams.get() {
+            0 => self.shared.listener.drain_deadline(),
+            _ => after(self.shared.listener.drain_deadline(), Some(ANSWER_TIME)),
+        };
         let at = idle.min(age).min(parting).min(stall).min(drained);
         self.deadline.set(at);
         *self.shared.driver.borrow_mut() = Some(cx.waker().clone());
