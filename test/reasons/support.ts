@@ -3,7 +3,7 @@
 
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Admin, startWithAdmin } from '../sidecar/support.js';
+import { type Admin, startWithAdmin } from '../sidecar/support.js';
 import { lines } from '../support/access-log.js';
 import { temporaryFolder } from '../support/files.js';
 import { proxyStatus } from '../support/http.js';
