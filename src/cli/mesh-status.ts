@@ -36,7 +36,8 @@ export function addStat(program: Command, world: World, end: End): void {
       'after',
       `
 Counts and latencies are since the start of the mesh, requests a second over the last 30 s, all as callers saw them;
-mTLS and denied as the called did, whose callers need have no sidecar.
+mTLS, denied and audited as the called did, whose callers need have no sidecar. Audited is what
+passed and would be denied, were the policies in audit mode enforced.
 
 Examples:
   mesh stat
@@ -142,7 +143,18 @@ function render(rows: readonly Doing[], world: World): string {
   const withFrom = rows.some(({ from }) => from !== undefined);
   const percent = (share: number | null): string => (share === null ? '-' : `${(share * 100).toFixed(2)} %`);
   const ms = (value: number | null): string => (value === null ? '-' : `${value.toFixed(2)} ms`);
-  const header = ['to', 'requests', 'requests/s', 'success', 'mTLS', 'denied', 'p50', 'p95', 'p99'];
+  const header = [
+    'to',
+    'requests',
+    'requests/s',
+    'success',
+    'mTLS',
+    'denied',
+    'audited',
+    'p50',
+    'p95',
+    'p99',
+  ];
   const cells = rows.map((row) => [
     ...(withFrom ? [row.from || '(nobody proven)'] : []),
     row.to,
@@ -151,6 +163,7 @@ function render(rows: readonly Doing[], world: World): string {
     percent(row.successRate),
     percent(row.mtls),
     row.denied,
+    row.audited,
     ms(row.p50Ms),
     ms(row.p95Ms),
     ms(row.p99Ms),

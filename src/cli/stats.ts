@@ -93,21 +93,33 @@ function render(stats: ProxyStats, world: World): string {
   const { stdout, env } = world;
   const { dim } = coloursOf(stdout, env);
   const withPeers = stats.routes.some(({ peer }) => peer !== undefined);
+  const withPorts = stats.routes.some(({ port }) => port !== undefined);
   const columns = ['REQUESTS', 'SUCCESS', 'P50', 'P95', 'P99'];
   const routes = table(
-    ['LISTENER', 'ROUTE', 'CLUSTER', 'PROTOCOL', ...(withPeers ? ['PEER'] : []), ...columns],
-    stats.routes.map(({ listener, route, cluster, protocol, peer, requests, successRate, duration }) => [
-      listener,
-      route,
-      cluster,
-      protocol,
-      ...(withPeers ? [peer ?? '-'] : []),
-      requests,
-      successRate === null ? '-' : `${(100 * successRate).toFixed(2)} %`,
-      milliseconds(duration.p50Ms),
-      milliseconds(duration.p95Ms),
-      milliseconds(duration.p99Ms),
-    ]),
+    [
+      'LISTENER',
+      'ROUTE',
+      'CLUSTER',
+      'PROTOCOL',
+      ...(withPeers ? ['PEER'] : []),
+      ...(withPorts ? ['PORT'] : []),
+      ...columns,
+    ],
+    stats.routes.map(
+      ({ listener, route, cluster, protocol, peer, port, requests, successRate, duration }) => [
+        listener,
+        route,
+        cluster,
+        protocol,
+        ...(withPeers ? [peer ?? '-'] : []),
+        ...(withPorts ? [port ?? '-'] : []),
+        requests,
+        successRate === null ? '-' : `${(100 * successRate).toFixed(2)} %`,
+        milliseconds(duration.p50Ms),
+        milliseconds(duration.p95Ms),
+        milliseconds(duration.p99Ms),
+      ],
+    ),
     stdout,
     env,
   );

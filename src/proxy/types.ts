@@ -226,6 +226,8 @@ export interface RouteStats {
   readonly protocol: string;
   /** The identity of the workload that called, where one did. */
   readonly peer?: string;
+  /** The port that was called, where that is one of a workload. */
+  readonly port?: string;
   /** Requests, calls and streams that began. */
   readonly requests: number;
   /** In flight. */
@@ -236,6 +238,8 @@ export interface RouteStats {
   readonly successRate: number | null;
   /** Tries after the first. */
   readonly retries: number;
+  /** Those that passed and would be denied, were the policies in audit mode enforced. */
+  readonly audited: number;
   /** Bytes of bodies and streams from clients. */
   readonly bytesReceived: number;
   /** Bytes of bodies and streams to clients. */
@@ -270,8 +274,6 @@ export interface ListenerStats {
   readonly tlsHandshakes: number;
   /** Handshakes that failed. */
   readonly tlsFailures: number;
-  /** Requests and streams that passed and would not, were the policies in audit mode enforced. */
-  readonly policyAudited: number;
   /** How long the completed handshakes took. */
   readonly tlsDuration: DurationStats;
   /** How often each limit was reached. */

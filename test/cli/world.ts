@@ -175,6 +175,7 @@ const IDLE: RouteStats = {
   failures: 0,
   successRate: null,
   retries: 0,
+  audited: 0,
   bytesReceived: 0,
   bytesSent: 0,
   responses: {},

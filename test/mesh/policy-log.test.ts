@@ -2,6 +2,7 @@
 
 import test from 'ava';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
+import type { Edge } from '../../src/mesh/control-plane.js';
 import { httpOrigin } from '../support/http.js';
 import { until } from '../support/wait.js';
 import { Mesh, ask, idOf } from './support.js';
@@ -17,7 +18,8 @@ const readers = (mode: 'audit' | 'enforce'): AuthorizationPolicy => ({
 test('what a policy would deny passes and is told; what it denies is told too', async (t) => {
   const mesh = await Mesh.start(t);
   const origin = await httpOrigin(t, (_, outgoing) => void outgoing.end('done'));
-  const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${origin.address}` });
+  const ports = `3001=${origin.address},3000=${origin.address}`;
+  const basket = await mesh.sidecar(t, 'basket', { ports });
   mesh.serve('basket', [basket.address]);
   const web = await mesh.sidecar(t, 'web');
   const call = async () => (await ask(web, '/items?key=secret')).status;
@@ -29,8 +31,14 @@ test('what a policy would deny passes and is told; what it denies is told too', 
   });
   const what = `policy=readers why=no_rule listener=inbound port=3000 caller=${idOf('web')} method=GET path=/items`;
   t.is(would, `mesh-sidecar: warning: a caller would be denied ${what}`);
+  const edge = (is: (edge: Edge) => boolean) =>
+    until('the edge', () =>
+      mesh.control.edges().find((one) => one.direction === 'inbound' && one.peer === idOf('web') && is(one)),
+    );
+  t.is((await edge(({ audited }) => audited > 0)).port, 3000);
   mesh.protect('basket', [readers('enforce')]);
   await until('the refusal', async () => (await call()) === 403);
+  t.is((await edge(({ denied }) => denied > 0)).port, 3000, 'though it reached none');
   const [was] = await basket.process.said(/^.*was denied.*$/m);
   t.is(was, `mesh-sidecar: warning: a caller was denied ${what}`);
   t.notRegex(basket.process.stderr(), /secret/);

@@ -70,6 +70,7 @@ test('the table: copies, and requests of the window as the sidecars of a service
     requests,
     failures: { request_timeout: failures },
     denied: 0,
+    audited: 0,
     latencyNs: { p50: 1_500_000, p95: 2_000_000, p99: 30_000_000 },
   });
   const table = new MeshTable(mesh);

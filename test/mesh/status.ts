@@ -16,6 +16,7 @@ export function edge(more: Partial<EdgeStatus>): EdgeStatus {
     requests: 10,
     failures: {},
     denied: 0,
+    audited: 0,
     latencyNs: { p50: 1e6, p95: 2e6, p99: 3e6 },
     rate: 1,
     ...more,

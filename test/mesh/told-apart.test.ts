@@ -46,7 +46,7 @@ function policy(action: 'allow' | 'deny', rule: Rule): AuthorizationPolicy {
 
 async function isFollowed(t: ExecutionContext, world: World): Promise<void> {
   const { mesh, basket, both, first, one, other, otherIs } = world;
-  const status = async (connects: Connects): Promise<string> => {
+  const answerTo = async (connects: Connects): Promise<string> => {
     const peer = await connects();
     await peer.send(ask('/'));
     const { status, headers } = await peer.response();
@@ -57,7 +57,7 @@ async function isFollowed(t: ExecutionContext, world: World): Promise<void> {
   const protect = async (policies: AuthorizationPolicy[], ofOne: string, ofOther: string): Promise<void> => {
     mesh.protect('basket', policies);
     await until(`${ofOne} and ${ofOther}`, async () => {
-      return (await status(one)) === ofOne && (await status(other)) === ofOther;
+      return (await answerTo(one)) === ofOne && (await answerTo(other)) === ofOther;
     });
   };
   const opens = async (connects: Connects): Promise<[Peer, Peer]> => {
@@ -79,7 +79,7 @@ async function isFollowed(t: ExecutionContext, world: World): Promise<void> {
   const what = `policy=allow why=no_rule listener=inbound port=3000 caller=${otherIs} method=GET path=/`;
   await until('a line', async () => {
     // Who is denied often is told seldom.
-    t.is(await status(other), '403"denied"');
+    t.is(await answerTo(other), '403"denied"');
     return basket.process.stderr().includes(`warning: a caller was denied ${what}`);
   });
   for (const series of [

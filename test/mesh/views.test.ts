@@ -11,6 +11,14 @@ test('a service is the sum of its callers; what was denied it says itself', (t) 
       edge({ failures: { connect_refused: 1 } }),
       edge({ identity: idOf('till'), mtls: false, latencyNs: { p50: 5e6, p95: 6e6, p99: 7e6 }, rate: 2 }),
       edge({ direction: 'inbound', identity: idOf('basket'), port: 0, denied: 4, requests: 4 }),
+      edge({
+        direction: 'inbound',
+        identity: idOf('basket'),
+        port: 3001,
+        denied: 1,
+        audited: 2,
+        requests: 4,
+      }),
     ]),
   );
   t.deepEqual(rows, [
@@ -21,9 +29,23 @@ test('a service is the sum of its callers; what was denied it says itself', (t) 
       successRate: 0.95,
       mtls: 0.5,
       denied: 4,
+      audited: 0,
       p50Ms: 5,
       p95Ms: 6,
       p99Ms: 7,
+    },
+    {
+      to: 'basket.shop:3001',
+      requests: 4,
+      rate: 1,
+      successRate: 1,
+      mtls: 1,
+      // Whoever was denied without a port that there is may have meant any.
+      denied: 5,
+      audited: 2,
+      p50Ms: 1,
+      p95Ms: 2,
+      p99Ms: 3,
     },
   ]);
 });

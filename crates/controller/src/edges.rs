@@ -38,6 +38,7 @@ struct Sum {
     requests: u64,
     failures: BTreeMap<String, u64>,
     denied: u64,
+    audited: u64,
     bytes_in: u64,
     bytes_out: u64,
     latency: Snapshot,
@@ -75,6 +76,8 @@ pub struct EdgeView {
     pub failures: BTreeMap<String, u64>,
     /// Those that policy denied.
     pub denied: u64,
+    /// Those that passed and would be denied, were the policies in audit mode enforced.
+    pub audited: u64,
     /// Bytes from the caller.
     pub bytes_in: u64,
     /// Bytes to it.
@@ -136,6 +139,7 @@ impl Sum {
         for (sum, count) in [
             (&mut self.requests, edge.requests),
             (&mut self.denied, edge.denied),
+            (&mut self.audited, edge.audited),
             (&mut self.bytes_in, edge.bytes_in),
             (&mut self.bytes_out, edge.bytes_out),
         ] {
@@ -182,6 +186,7 @@ impl Sum {
             requests: self.requests,
             failures: self.failures.clone(),
             denied: self.denied,
+            audited: self.audited,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             latency_ns,
@@ -209,6 +214,7 @@ mod tests {
         Edge {
             service: service.into(),
             requests: 2,
+            audited: 1,
             failures: vec![Failures {
                 reason: "connect_refused".into(),
                 count: 1,
@@ -231,6 +237,7 @@ mod tests {
         let view = edges.view();
         assert_eq!(view.len(), 2);
         assert_eq!((view[0].requests, view[0].failures["connect_refused"]), (4, 2));
+        assert_eq!((view[0].audited, view[1].audited), (2, 1));
         let latency = view[0].latency_ns.unwrap();
         assert_eq!((latency.count, latency.sum), (4, 40_000));
         assert!(latency.p50 <= latency.p99);

@@ -137,6 +137,8 @@ pub struct Edge {
     pub bytes_out: u64,
     #[prost(message, optional, tag = "12")]
     pub latency: Option<Histogram>,
+    #[prost(uint64, tag = "13")]
+    pub audited: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -27,7 +27,7 @@ use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::io::{Stream, TlsFacts};
 use crate::plan::{ListenerPermit, ListenerPlan};
 use crate::streams::{stream, stream_to};
-use crate::telemetry::{Handshake, Protocol};
+use crate::telemetry::{Finished, Handshake, Protocol};
 use crate::thread::{Listener, Thread};
 use crate::timer::{Deadline, until};
 use crate::tls::sniff::{Hello, client_hello};
@@ -147,6 +147,9 @@ pub async fn begin_inside<N: Net>(mut connection: Connection<N>, name: Box<str>)
 /// The end of a connection that never became HTTP.
 pub(crate) fn over<N: Net>(connection: &Connection<N>, protocol: Protocol, streamed: Streamed) -> Next<N> {
     Next::Over(streamed.unwrap_or_else(|reason| {
+        if reason == Reason::Denied {
+            connection.denied(protocol);
+        }
         connection.refused(reason, protocol, None);
         Some(reason)
     }))
@@ -398,6 +401,24 @@ impl<N: Net> Connection<N> {
             peer: &self.peer,
             protocol,
         }
+    }
+
+    /// Counts a stream that policy denied as a request is that it denied: by who called which port.
+    fn denied(&self, protocol: Protocol) {
+        let plan = self.listener.plan();
+        let none = self.thread.telemetry.shared().none();
+        let stats = self
+            .thread
+            .telemetry
+            .route(&plan.label, none, none, protocol, plan.called(&self.peer));
+        stats.started();
+        stats.finished(&Finished {
+            status: None,
+            grpc_status: None,
+            reason: Some(Reason::Denied),
+            duration: self.thread.now() - self.opened,
+            retries: 0,
+        });
     }
 
     /// Writes down that nothing came of it, or of a request's head, and the status it was answered with.

@@ -18,9 +18,9 @@ use mesh_model::sni::SniIndex;
 use crate::exchange::{Peer, Proved};
 use crate::on_demand::OnDemand;
 use crate::own::Own;
-use crate::policy::{Admitted, Policy};
-use crate::telemetry::Label;
+use crate::policy::{Admitted, Denied, Policy};
 use crate::telemetry::access_log::{Output, Sampler};
+use crate::telemetry::{Called, Label};
 use crate::tls::ServerTls;
 use crate::upstream::cluster::ClusterPlan;
 use crate::workload::{Inbound, Port};
@@ -202,6 +202,11 @@ impl ListenerPlan {
         tls.is_some_and(|tls| tls.is_misdirected(asked, authority))
     }
 
+    /// Why a stream that is not HTTP, and passes, would be denied if the policies in audit mode were enforced.
+    pub fn audits(&self, client: &Peer) -> Option<Denied> {
+        self.policy.as_ref()?.stream(client).ok()?.audited
+    }
+
     /// Whether requests are read from it.
     pub fn reads_http(&self) -> bool {
         self.routes.is_some() || self.on_demand.is_some()
@@ -217,6 +222,20 @@ impl ListenerPlan {
             (None, Some(_), _) => None,
         };
         port.map_or(Means::Nothing, Means::Port)
+    }
+
+    /// Who calls which port of a workload, as it is counted.
+    pub fn called<'a>(&'a self, client: &'a Peer) -> Called<'a> {
+        let port = match self.means(client) {
+            // Without TLS the first port is meant.
+            Means::Listener => self.workload.as_ref().and_then(|workload| workload.ports.first()),
+            Means::Port(port) => Some(port),
+            Means::Nothing => None,
+        };
+        Called {
+            by: client.label(),
+            port: port.map(|port| &port.label),
+        }
     }
 
     /// Whether what a client means was declared.

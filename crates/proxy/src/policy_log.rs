@@ -25,7 +25,7 @@ const MOST_METHOD: usize = 32;
 /// The most policies that are named: where many stand beside each other, the first ones tell where to look.
 const MOST_POLICIES: usize = 4;
 
-/// Counts what would be denied, and says what is denied or would be.
+/// Says that a request is denied, or would be.
 #[cold]
 pub(crate) fn request<N: Net>(
     thread: &Thread<N>,
@@ -56,10 +56,7 @@ type Field<'a> = (&'a str, &'a dyn Display);
 fn say<N: Net>(thread: &Thread<N>, plan: &ListenerPlan, peer: &Peer, denied: Denied, asked: &[Field<'_>]) {
     let (of, message) = match denied.mode {
         PolicyMode::Enforce => (Often::Denied, "a caller was denied"),
-        PolicyMode::Audit => {
-            thread.telemetry.listener(&plan.label).audited();
-            (Often::Audited, "a caller would be denied")
-        }
+        PolicyMode::Audit => (Often::Audited, "a caller would be denied"),
     };
     let (Some(policy), Some(unsaid)) = (&plan.policy, thread.may_say(of)) else {
         return;

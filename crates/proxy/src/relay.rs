@@ -11,6 +11,7 @@ use crate::balance::EndpointState;
 use crate::io::wire::Wire;
 use crate::io::{Net, Stream};
 use crate::policy::Admitted;
+use crate::policy_log;
 use crate::telemetry::{Finished, Label};
 use crate::timer::Deadline;
 use crate::tunnel::{Bounds, tunnel};
@@ -41,8 +42,8 @@ impl<N: Net> Relay<'_, N> {
             thread,
             listener,
             plan,
+            peer,
             protocol,
-            ..
         } = self.from;
         // It may have changed since it was let in: the first look judges.
         let judged = Cell::new(None);
@@ -51,7 +52,7 @@ impl<N: Net> Relay<'_, N> {
             if judged.replace(judgement) == judgement {
                 return None;
             }
-            if !listener.plan().still(plan, self.from.peer, self.admitted) {
+            if !listener.plan().still(plan, peer, self.admitted) {
                 return Some(Reason::Denied);
             }
             thread
@@ -70,8 +71,14 @@ impl<N: Net> Relay<'_, N> {
         let none = thread.telemetry.shared().none();
         let stats = thread
             .telemetry
-            .route(&plan.label, none, self.cluster, protocol, self.from.peer.label());
+            .route(&plan.label, none, self.cluster, protocol, plan.called(peer));
         stats.started();
+        if self.admitted == Admitted::Stream
+            && let Some(denied) = plan.audits(peer)
+        {
+            stats.audited();
+            policy_log::stream(thread, plan, peer, denied);
+        }
         let ended = tunnel(client, server, &bounds).await;
         let passed = access::Passed {
             received: ended.sent,

@@ -12,7 +12,7 @@ use crate::connection::{Connection, Streamed};
 use crate::exchange::find_out;
 use crate::io::{Net, Stream};
 use crate::plan::ListenerPlan;
-use crate::policy::{Admitted, Passed};
+use crate::policy::Admitted;
 use crate::policy_log;
 use crate::relay::Relay;
 use crate::telemetry::{Label, Protocol};
@@ -58,16 +58,8 @@ pub(crate) async fn stream_server<N: Net>(
     let plan = connection.listener.plan();
     if let Some(policy) = &plan.policy {
         let Connection { thread, peer, .. } = connection;
-        let judged = policy.stream(peer);
-        if let Ok(Passed {
-            audited: Some(denied),
-            ..
-        })
-        | Err(denied) = judged
-        {
+        if let Err(denied) = policy.stream(peer) {
             policy_log::stream(thread, &plan, peer, denied);
-        }
-        if judged.is_err() {
             return Err(Reason::Denied);
         }
     }

@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 
 use crate::io::Stream;
 use crate::plan::Routes;
+use crate::telemetry::Label;
 use crate::upstream::target::TargetTls;
 
 /// What a listener offers to workloads.
@@ -32,6 +33,8 @@ pub struct Inbound {
 pub struct Port {
     /// The number in the server name.
     pub port: u16,
+    /// The same, as it stands in metrics.
+    pub label: Label,
     /// Whose it is, where that matters.
     pub service: Option<Box<str>>,
     /// The routes of HTTP requests.

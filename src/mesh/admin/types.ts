@@ -66,12 +66,15 @@ export interface EdgeStatus {
   /** Inbound: the caller's identity, empty where it proved none. */
   readonly peer: string;
   readonly service: string;
+  /** 0 where none was called that its workload declares. */
   readonly port: number;
   readonly protocol: string;
   readonly mtls: boolean;
   readonly requests: number;
   readonly failures: Readonly<Record<string, number>>;
   readonly denied: number;
+  /** Those that passed and would be denied, were the policies in audit mode enforced. */
+  readonly audited: number;
   readonly latencyNs: { readonly p50: number; readonly p95: number; readonly p99: number } | null;
   /** Requests a second, lately. */
   readonly rate: number;

@@ -17,6 +17,8 @@ export interface Doing {
   /** The share between proven identities. */
   readonly mtls: number | null;
   readonly denied: number;
+  /** What passed and would be denied, were the policies in audit mode enforced. */
+  readonly audited: number;
   readonly p50Ms: number | null;
   readonly p95Ms: number | null;
   readonly p99Ms: number | null;
@@ -36,38 +38,39 @@ export function matches(wanted: string | undefined, name: string): boolean {
 }
 
 /**
- * Who talks to whom, as callers saw it; where no sidecar of theirs tells of it, as the called did. What was denied, the
- * called says in any case.
+ * Who talks to whom, as callers saw it; where no sidecar of theirs tells of it, as the called did. What was denied or would
+ * be, the called says in any case.
  */
 export function edgesOf({ edges }: MeshStatus, from?: string, to?: string): Doing[] {
   const { outbound, inbound } = sidesOf(edges);
-  const pairOf = (edge: EdgeStatus): string => `${callerOf(edge)} ${edge.service}`;
-  const told = new Set(outbound.map(pairOf));
+  const pairOf = (edge: EdgeStatus): string => `${callerOf(edge)} ${targetOf(edge)}`;
+  const told = new Set(outbound.flatMap((edge) => [pairOf(edge), `${callerOf(edge)} ${edge.service}`]));
   const untold = inbound.filter((edge) => !told.has(pairOf(edge)));
-  return grouped([...outbound, ...untold], (edge) => `${callerOf(edge)} ${targetOf(edge)}`)
+  return grouped([...outbound, ...untold], pairOf)
     .map(([first, ...rest]) => {
       const toIdentity = inbound.find(({ service }) => service === first.service)?.identity ?? '';
       const row = { from: callerOf(first), toIdentity, ...doing([first, ...rest]) };
       if (first.direction === 'inbound') return row;
-      return { ...row, denied: deniedOf(inbound.filter((edge) => pairOf(edge) === pairOf(first))) };
+      const own = inbound.filter((edge) => callerOf(edge) === callerOf(first) && isMeant(edge, first));
+      return { ...row, ...judged(own) };
     })
     .filter((edge) => matches(from, edge.from) && matches(to, edge.to));
 }
 
 /**
- * How services are doing, as their callers saw it; where none does, as they themselves saw it. What was denied, and what
- * came with an identity, they say in any case: others than their callers' sidecars may call.
+ * How services are doing, as their callers saw it; where none does, as they themselves saw it. What was denied or would be,
+ * and what came with an identity, they say in any case: others than their callers' sidecars may call.
  */
 export function servicesOf({ edges }: MeshStatus, to?: string): Doing[] {
   const { outbound, inbound } = sidesOf(edges);
-  const called = new Set(outbound.map(({ service }) => service));
-  const uncalled = inbound.filter(({ service }) => !called.has(service));
+  const called = new Set(outbound.flatMap((edge) => [targetOf(edge), edge.service]));
+  const uncalled = inbound.filter((edge) => !called.has(targetOf(edge)));
   return grouped([...outbound, ...uncalled], targetOf)
     .map((group) => {
-      const [{ service, port }] = group;
-      const own = inbound.filter((edge) => edge.service === service);
-      const arrived = own.filter((edge) => edge.port === port);
-      return { ...doing(group), mtls: mtlsOf(arrived) ?? mtlsOf(group), denied: deniedOf(own) };
+      const [first] = group;
+      const own = inbound.filter((edge) => isMeant(edge, first));
+      const arrived = own.filter((edge) => edge.port === first.port);
+      return { ...doing(group), mtls: mtlsOf(arrived) ?? mtlsOf(group), ...judged(own) };
     })
     .filter((service) => matches(to, service.to));
 }
@@ -85,6 +88,10 @@ const callerOf = ({ direction, identity, peer }: EdgeStatus): string =>
 
 const targetOf = ({ service, port }: EdgeStatus): string => (port === 0 ? service : `${service}:${port}`);
 
+/** Whether what somebody called may have been this: who called none of a service's ports may have meant any. */
+const isMeant = (edge: EdgeStatus, { service, port }: EdgeStatus): boolean =>
+  edge.service === service && (edge.port === port || edge.port === 0);
+
 function grouped(edges: readonly EdgeStatus[], keyOf: (edge: EdgeStatus) => string): Group[] {
   const groups = new Map<string, [EdgeStatus, ...EdgeStatus[]]>();
   for (const edge of edges) {
@@ -98,7 +105,11 @@ function grouped(edges: readonly EdgeStatus[], keyOf: (edge: EdgeStatus) => stri
 const sumOf = (edges: readonly EdgeStatus[], of: (edge: EdgeStatus) => number): number =>
   edges.reduce((all, edge) => all + of(edge), 0);
 
-const deniedOf = (edges: readonly EdgeStatus[]): number => sumOf(edges, ({ denied }) => denied);
+/** What policy says of them. */
+const judged = (edges: readonly EdgeStatus[]): Pick<Doing, 'denied' | 'audited'> => ({
+  denied: sumOf(edges, ({ denied }) => denied),
+  audited: sumOf(edges, ({ audited }) => audited),
+});
 
 /** The share of requests between proven identities; null where there were none. */
 function mtlsOf(edges: readonly EdgeStatus[]): number | null {
@@ -120,7 +131,7 @@ function doing(group: Group): Doing {
     rate: sumOf(group, (edge) => edge.rate),
     successRate: requests === 0 ? null : Math.max(requests - failed, 0) / requests,
     mtls: mtlsOf(group),
-    denied: deniedOf(group),
+    ...judged(group),
     p50Ms: slowest('p50'),
     p95Ms: slowest('p95'),
     p99Ms: slowest('p99'),

@@ -242,7 +242,10 @@ impl Compiler {
             let (route, cluster) = (&labels.route, &labels.cluster);
             let mut routes = listener.all_routes();
             let has_route = route.id() == none || routes.any(|routes| routes.label_ids.contains(&route.id()));
-            has_route && (cluster.id() == none || plan.clusters.contains_key(cluster.as_str()))
+            let mut ports = listener.workload.iter().flat_map(|workload| &workload.ports);
+            let mut has = |port: &str| ports.any(|of| of.label.as_str() == port);
+            let has_port = labels.port().is_none_or(&mut has);
+            has_route && has_port && (cluster.id() == none || plan.clusters.contains_key(cluster.as_str()))
         });
     }
 
@@ -323,6 +326,7 @@ impl Compiler {
     ) -> Result<Inbound, Vec<Issue>> {
         let ports = workload.ports.iter().map(|port| Port {
             port: port.port,
+            label: self.telemetry.label(&port.port.to_string()),
             service: port.service.as_deref().map(Into::into),
             routes: table(&port.routes),
             tcp: port.tcp.clone(),

@@ -10,6 +10,7 @@
 
 pub mod attempt;
 pub mod connect;
+mod decide;
 pub mod fields;
 pub mod find_out;
 pub mod head;
@@ -28,23 +29,22 @@ use std::time::Duration;
 
 use mesh_identity::sni::Target;
 use mesh_model::errors::Reason;
-use mesh_model::filter::{redirect_location, rewrite_path};
 use mesh_model::policy::RuleId;
-use mesh_model::resources::Action;
-use mesh_model::route::{CompiledRoute, Matched};
+use mesh_model::route::CompiledRoute;
 use mesh_model::spiffe::SpiffeId;
 
 use crate::balance::EndpointState;
-use crate::clock::{NEVER, Nanos, after};
+use crate::clock::Nanos;
 use crate::io::{Net, TlsFacts};
 use crate::plan::ListenerPlan;
-use crate::policy_log;
-use crate::telemetry::{Label, Limit, Own, Protocol, RouteStats};
+use crate::telemetry::{Label, Own, Protocol, RouteStats};
 use crate::thread::{Listener, Thread};
 use crate::timer::Deadline;
 use crate::upstream::pool::Pooled;
-use message::{Downstream, Length};
-use request::{PathError, RequestKind, View};
+pub use decide::Forward;
+use decide::{Decided, Step, decide};
+use message::Downstream;
+use request::RequestKind;
 
 /// Who is on the other end of a client's connection.
 #[derive(Debug)]
@@ -247,9 +247,9 @@ async fn serve<N: Net, D: Downstream>(
     refused: Option<Reason>,
 ) -> Outcome<N::Stream> {
     let mut normal = Vec::new();
-    let (step, route) = match refused {
+    let Decided { step, route, audited } = match refused {
         None => decide(cx, down, &mut normal),
-        Some(reason) => (Step::Refuse(reason, None), None),
+        Some(reason) => Decided::refused(reason, None),
     };
     let telemetry = &cx.thread.telemetry;
     let none = telemetry.shared().none();
@@ -272,9 +272,12 @@ async fn serve<N: Net, D: Downstream>(
         route_label,
         cluster_label.as_ref().unwrap_or(none),
         protocol,
-        cx.peer.label(),
+        cx.plan.called(cx.peer),
     );
     stats.started();
+    if audited {
+        stats.audited();
+    }
     let mut outcome = Outcome::new(stats);
     outcome.route = route;
     outcome.cluster = cluster_label;
@@ -324,171 +327,4 @@ fn refuse<D: Downstream, S>(down: &mut D, outcome: &mut Outcome<S>, reason: Reas
     } else {
         reason.status()
     };
-}
-
-enum Step {
-    Refuse(Reason, Option<&'static str>),
-    Respond(Arc<CompiledRoute>),
-    Redirect(Arc<CompiledRoute>, String),
-    Forward(Forward),
-}
-
-/// A request that goes to a cluster.
-pub struct Forward {
-    /// The route.
-    pub route: Arc<CompiledRoute>,
-    /// Which of the route's clusters.
-    choice: usize,
-    /// Path and query when they differ from what came.
-    pub target: Option<Vec<u8>>,
-    /// What consistent hashing hashes.
-    pub hash: Option<u64>,
-    /// Plain, upgrade or CONNECT.
-    pub kind: RequestKind,
-    /// Deadlines.
-    pub deadlines: Deadlines,
-    /// Most bytes of the body; `None` for any.
-    pub most_body: Option<u64>,
-    /// The policy's rule that let it in.
-    pub rule: Option<RuleId>,
-    /// When it was judged, see [`Listener::judgement`].
-    pub judgement: u64,
-}
-
-impl Forward {
-    /// The cluster's name.
-    pub fn cluster(&self) -> &str {
-        self.route.cluster(self.choice)
-    }
-}
-
-/// Everything that can be said of a request before anything waits: what to do, and the route that says so.
-fn decide<N: Net, D: Downstream>(
-    cx: &Context<'_, N>,
-    down: &D,
-    normal: &mut Vec<u8>,
-) -> (Step, Option<Arc<CompiledRoute>>) {
-    let request = down.request();
-    let kind = request.kind();
-    let view = match View::new(request, cx.plan.resource.escaped_slashes, normal) {
-        Ok(view) => view,
-        Err(PathError(detail)) => return (Step::Refuse(Reason::BadRequest, Some(detail)), None),
-    };
-    if cx.plan.is_misdirected(cx.peer, view.host) {
-        return (Step::Refuse(Reason::Misdirected, None), None);
-    }
-    let judgement = cx.listener.judgement();
-    let mut rule = None;
-    if let Some(policy) = &cx.plan.policy {
-        match policy.request(cx.peer, &view) {
-            Ok(passed) => {
-                rule = passed.rule;
-                if let Some(denied) = passed.audited {
-                    policy_log::request(cx.thread, cx.plan, cx.peer, denied, &view);
-                }
-            }
-            Err(denied) => {
-                policy_log::request(cx.thread, cx.plan, cx.peer, denied, &view);
-                return (Step::Refuse(Reason::Denied, None), None);
-            }
-        }
-    }
-    let Some(routes) = cx.plan.routes(cx.peer, view.host) else {
-        let reason = match cx.plan.declares(cx.peer) {
-            true => Reason::NoRoute,
-            false => Reason::PortUndeclared,
-        };
-        return (Step::Refuse(reason, None), None);
-    };
-    let forward_proxy = cx.plan.resource.forward_proxy;
-    let as_proxy = matches!(kind, RequestKind::Connect) || (forward_proxy && request.is_absolute());
-    let is_known = || cx.plan.on_demand.is_some() || routes.index.knows_host(view.host);
-    if as_proxy && !(forward_proxy && is_known()) {
-        return (Step::Refuse(Reason::ForwardDenied, None), None);
-    }
-    let Some(matched) = routes.index.find(&view) else {
-        return (Step::Refuse(Reason::NoRoute, None), None);
-    };
-    let route = matched.route;
-    let step = match route.pick(|| cx.thread.random()) {
-        Some(choice) => forward(cx, down, &view, matched, choice, (rule, judgement)),
-        None => answer(cx, &view, matched),
-    };
-    (step, Some(Arc::clone(route)))
-}
-
-/// What a route says that forwards nothing.
-fn answer<N: Net>(cx: &Context<'_, N>, view: &View<'_>, matched: Matched<'_>) -> Step {
-    let route = matched.route;
-    match &route.route.action {
-        Action::Respond(_) => Step::Respond(Arc::clone(route)),
-        Action::Redirect(to) => {
-            let location = redirect_location(
-                to,
-                cx.peer.scheme,
-                view.host,
-                view.path,
-                view.query,
-                matched.prefix_len,
-            );
-            Step::Redirect(Arc::clone(route), location)
-        }
-        Action::Forward { .. } => Step::Refuse(Reason::ClusterUnknown, None),
-    }
-}
-
-/// What is sent on, to which of a route's clusters, unless the body is too large. `judged` is by which rule of the policy,
-/// and when.
-fn forward<N: Net, D: Downstream>(
-    cx: &Context<'_, N>,
-    down: &D,
-    view: &View<'_>,
-    matched: Matched<'_>,
-    choice: usize,
-    (rule, judgement): (Option<RuleId>, u64),
-) -> Step {
-    let request = down.request();
-    let kind = request.kind();
-    let route = matched.route;
-    let hash = route.hash_key(view, cx.peer.ip);
-    let most_body = Some(cx.plan.resource.limits.request_body_bytes)
-        .filter(|most| *most > 0 && kind == RequestKind::Plain);
-    if matches!((most_body, down.length()), (Some(most), Length::Known(n)) if n > most) {
-        let listener = cx.thread.telemetry.listener(&cx.plan.label);
-        listener.limit_hit(Limit::RequestBodyBytes);
-        return Step::Refuse(Reason::BodyTooLarge, None);
-    }
-    let mut target = Vec::new();
-    let rewritten = rewrite_path(route.path_rewrite(), view.path, matched.prefix_len, &mut target);
-    let target = (rewritten || view.changed).then(|| {
-        if !rewritten {
-            target.extend_from_slice(view.path);
-        }
-        if view.has_query {
-            target.push(b'?');
-            target.extend_from_slice(view.query);
-        }
-        target
-    });
-    let timeouts = &route.timeouts;
-    let span = timeouts.request.map_or(cx.plan.timeouts.request, |t| t.enabled());
-    let grpc = request.grpc_timeout();
-    let request_deadline =
-        after(cx.started, span).min(grpc.map_or(NEVER, |span| after(cx.started, Some(span))));
-    Step::Forward(Forward {
-        choice,
-        target,
-        hash,
-        kind,
-        rule,
-        judgement,
-        most_body,
-        deadlines: Deadlines {
-            request: request_deadline,
-            stream_idle: timeouts
-                .stream_idle
-                .map_or(cx.plan.timeouts.stream_idle, |t| t.enabled()),
-        },
-        route: Arc::clone(route),
-    })
 }

@@ -392,11 +392,13 @@ async fn refuse<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, refu
         answer,
     } = refusal;
     let none = connection.thread.telemetry.shared().none();
-    let stats =
-        connection
-            .thread
-            .telemetry
-            .route(&plan.label, none, none, Protocol::Http1, connection.peer.label());
+    let stats = connection.thread.telemetry.route(
+        &plan.label,
+        none,
+        none,
+        Protocol::Http1,
+        plan.called(&connection.peer),
+    );
     stats.started();
     stats.finished(&Counted {
         status: Some(reason.status()),

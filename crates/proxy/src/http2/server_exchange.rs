@@ -108,7 +108,7 @@ async fn refuse<N: Net>(context: &Context<'_, N>, down: &mut ServerStream, probl
         none,
         none,
         context.protocol,
-        context.peer.label(),
+        context.plan.called(context.peer),
     );
     stats.started();
     let end = Finished {

@@ -67,6 +67,7 @@ fn route_json(route: &RouteTotals) -> Value {
         "failures": route.failures,
         "successRate": (ended > 0).then(|| succeeded as f64 / ended as f64),
         "retries": route.retries,
+        "audited": route.audited,
         "bytesReceived": route.received,
         "bytesSent": route.sent,
         "responses": responses,
@@ -92,7 +93,6 @@ fn listener_json(listener: &ListenerTotals) -> Value {
         "detected": detected,
         "tlsHandshakes": listener.tls.count(),
         "tlsFailures": listener.tls_failed,
-        "policyAudited": listener.audited,
         "tlsDuration": histogram_json(&listener.tls),
         "limitHits": limits_json(&listener.limits),
         "identityRejections": rejections_json(&listener.rejected),
@@ -251,7 +251,9 @@ mod tests {
 
     use mesh_model::errors::Reason;
 
-    use super::super::{EndpointState, Finished, Limit, Telemetry, TelemetryOptions, ThreadTelemetry};
+    use super::super::{
+        Called, EndpointState, Finished, Limit, Telemetry, TelemetryOptions, ThreadTelemetry,
+    };
     use super::*;
 
     fn sample(cluster: &str, address: &str) -> EndpointSample {
@@ -272,7 +274,7 @@ mod tests {
         let shared = Arc::new(Telemetry::new(TelemetryOptions::default()));
         let thread = ThreadTelemetry::new(Arc::clone(&shared), 0);
         let web = shared.label("web");
-        let route = thread.route(&web, &web, &web, Protocol::Http1, None);
+        let route = thread.route(&web, &web, &web, Protocol::Http1, Called::default());
         let end = Finished {
             status: Some(200),
             grpc_status: None,
@@ -298,7 +300,7 @@ mod tests {
         let json = render(&shared.look(Vec::new()));
         let expected = json!({
             "listener": "web", "route": "web", "cluster": "web", "protocol": "http1",
-            "requests": 5, "active": 1, "failures": 2, "successRate": 0.5, "retries": 0,
+            "requests": 5, "active": 1, "failures": 2, "successRate": 0.5, "retries": 0, "audited": 0,
             "bytesReceived": 0, "bytesSent": 0,
             "responses": { "2xx": 2, "5xx": 2 }, "reasons": { "overloaded": 1 }, "grpcStatuses": {},
             "duration": {

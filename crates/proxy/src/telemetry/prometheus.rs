@@ -106,6 +106,10 @@ fn write_routes(text: &mut Text, routes: &[(String, &RouteTotals)]) {
     text.numbers(routes, "mesh_request_retries_total", COUNTER, help, |route| {
         route.retries
     });
+    let help = "Requests, calls and streams that passed and would be denied, were the policies in audit mode enforced.";
+    text.numbers(routes, "mesh_policy_audited_total", COUNTER, help, |route| {
+        route.audited
+    });
     let help = "Bytes of bodies and streams from clients.";
     text.numbers(routes, "mesh_received_bytes_total", COUNTER, help, |route| {
         route.received
@@ -202,14 +206,6 @@ fn write_listeners(text: &mut Text, listeners: &[(String, &ListenerTotals)]) {
             text.sample(name, series, &[("rejection", rejection.as_str())], count);
         }
     }
-    let help = "Requests and streams that passed and would not, were the policies in audit mode enforced.";
-    text.numbers(
-        listeners,
-        "mesh_policy_audited_total",
-        COUNTER,
-        help,
-        |listener| listener.audited,
-    );
     let help = "How long completed TLS handshakes with clients took.";
     text.histograms(
         listeners,

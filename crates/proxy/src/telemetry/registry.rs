@@ -34,10 +34,21 @@ pub struct RouteLabels {
     pub protocol: Protocol,
     /// The workload that called, or [`Telemetry::none`].
     peer: Label,
+    /// The port that was called of a workload, or [`Telemetry::none`].
+    port: Label,
+}
+
+/// Of a request or a stream to a workload: who calls, and which of its ports.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Called<'a> {
+    /// The identity of whoever calls; none where it proved none.
+    pub by: Option<&'a Label>,
+    /// The port; none where nothing that was declared is called.
+    pub port: Option<&'a Label>,
 }
 
 impl LabelSet for RouteLabels {
-    type Key = (u64, u64, u64, Protocol, u64);
+    type Key = (u64, u64, u64, Protocol, u64, u64);
 
     fn key(&self) -> Self::Key {
         (
@@ -46,6 +57,7 @@ impl LabelSet for RouteLabels {
             self.cluster.id(),
             self.protocol,
             self.peer.id(),
+            self.port.id(),
         )
     }
 }
@@ -284,7 +296,13 @@ impl RouteLabels {
         Some(self.peer.as_str()).filter(|peer| *peer != NONE)
     }
 
-    /// Names and texts, in the order of reports. Without a peer where nobody proved who calls.
+    /// The port that was called, where that is one of a workload.
+    pub fn port(&self) -> Option<&str> {
+        Some(self.port.as_str()).filter(|port| *port != NONE)
+    }
+
+    /// Names and texts, in the order of reports. Without a peer where nobody proved who calls, and without a port where none
+    /// of a workload is called.
     pub(super) fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let names = [
             ("listener", self.listener.as_str()),
@@ -292,7 +310,9 @@ impl RouteLabels {
             ("cluster", self.cluster.as_str()),
             ("protocol", self.protocol.as_str()),
         ];
-        names.into_iter().chain(self.peer().map(|peer| ("peer", peer)))
+        let peer = self.peer().map(|peer| ("peer", peer));
+        let port = self.port().map(|port| ("port", port));
+        names.into_iter().chain(peer).chain(port)
     }
 }
 
@@ -337,15 +357,16 @@ impl ThreadTelemetry {
         route: &Label,
         cluster: &Label,
         protocol: Protocol,
-        peer: Option<&Label>,
+        called: Called<'_>,
     ) -> Rc<Own<RouteStats>> {
-        let peer = peer.unwrap_or(&self.shared.none);
+        let [peer, port] = [called.by, called.port].map(|label| label.unwrap_or(&self.shared.none));
         let labels = || RouteLabels {
             listener: listener.clone(),
             route: route.clone(),
             cluster: cluster.clone(),
             protocol,
             peer: peer.clone(),
+            port: port.clone(),
         };
         let other = || {
             let other = &self.shared.other;
@@ -355,9 +376,17 @@ impl ThreadTelemetry {
                 cluster: other.clone(),
                 protocol,
                 peer: self.shared.none.clone(),
+                port: self.shared.none.clone(),
             }
         };
-        let key = (listener.id(), route.id(), cluster.id(), protocol, peer.id());
+        let key = (
+            listener.id(),
+            route.id(),
+            cluster.id(),
+            protocol,
+            peer.id(),
+            port.id(),
+        );
         self.routes.get(key, labels, other)
     }
 
@@ -393,14 +422,25 @@ mod tests {
                 scope.spawn(move || {
                     let thread = ThreadTelemetry::new(shared, number);
                     let none = thread.shared().none().clone();
-                    let caller = thread.shared().label("spiffe://td/a");
+                    let [caller, port] = ["spiffe://td/a", "3000"].map(|name| thread.shared().label(name));
                     thread.listener(web).accepted();
                     thread.cluster(site).pool_hit();
-                    thread.route(web, web, site, Protocol::Http1, None).started();
-                    thread.route(web, &none, &none, Protocol::Http2, None).started();
                     thread
-                        .route(web, web, site, Protocol::Http1, Some(&caller))
+                        .route(web, web, site, Protocol::Http1, Called::default())
                         .started();
+                    thread
+                        .route(web, &none, &none, Protocol::Http2, Called::default())
+                        .started();
+                    let called = Called {
+                        by: Some(&caller),
+                        port: None,
+                    };
+                    thread.route(web, web, site, Protocol::Http1, called).started();
+                    let called = Called {
+                        port: Some(&port),
+                        ..called
+                    };
+                    thread.route(web, web, site, Protocol::Http1, called).started();
                 });
             }
         });
@@ -414,6 +454,7 @@ mod tests {
             ("web none none http2".to_owned(), 3),
             ("web web site http1".to_owned(), 3),
             ("web web site http1 spiffe://td/a".to_owned(), 3),
+            ("web web site http1 spiffe://td/a 3000".to_owned(), 3),
         ];
         assert_eq!(routes, expected);
         assert_eq!(report.listeners[0].1.active(), 3);
@@ -430,7 +471,7 @@ mod tests {
             let label = shared.label(name);
             thread.listener(&label);
             thread.cluster(&label);
-            thread.route(&label, &label, &label, Protocol::Tcp, None);
+            thread.route(&label, &label, &label, Protocol::Tcp, Called::default());
         }
         shared.retain_routes(|labels| labels.route.as_str() == "new");
         shared.retain_listeners(|name| name == "new");
@@ -452,13 +493,15 @@ mod tests {
         let shared = Arc::new(Telemetry::new(TelemetryOptions { label_sets: 1 }));
         let thread = ThreadTelemetry::new(Arc::clone(&shared), 0);
         let names: Vec<_> = ["a", "b", "c"].iter().map(|name| shared.label(name)).collect();
+        let by = |name| Called {
+            by: Some(name),
+            port: None,
+        };
         for name in &names {
-            thread
-                .route(name, name, name, Protocol::Grpc, Some(name))
-                .started();
+            thread.route(name, name, name, Protocol::Grpc, by(name)).started();
         }
         thread
-            .route(&names[1], &names[1], &names[1], Protocol::Tcp, None)
+            .route(&names[1], &names[1], &names[1], Protocol::Tcp, Called::default())
             .started();
         let report = shared.look(Vec::new());
         let routes: Vec<_> = report

@@ -76,6 +76,7 @@ pub struct RouteStats {
     retries: Counter,
     made: OnceLock<Box<[ReasonCounters; Class::COUNT]>>,
     grpc: OnceLock<Box<[Counter; GRPC_STATUSES]>>,
+    audited: Counter,
 }
 
 impl RouteStats {
@@ -83,6 +84,12 @@ impl RouteStats {
     #[inline]
     pub fn started(&self) {
         self.requests.increment();
+    }
+
+    /// Counts one that began and would be denied, were the policies in audit mode enforced.
+    #[cold]
+    pub fn audited(&self) {
+        self.audited.increment();
     }
 
     /// Counts bytes of bodies or streams that came from the client.
@@ -155,6 +162,7 @@ impl Block for RouteStats {
             (&mut totals.retries, &self.retries),
             (&mut totals.received, &self.received),
             (&mut totals.sent, &self.sent),
+            (&mut totals.audited, &self.audited),
             (&mut totals.requests, &self.requests),
         ] {
             *sum = sum.wrapping_add(counter.get());
@@ -177,6 +185,8 @@ pub struct RouteTotals {
     pub failures: u64,
     /// Tries after the first.
     pub retries: u64,
+    /// Those that passed and would be denied, were the policies in audit mode enforced.
+    pub audited: u64,
     /// Bytes of bodies and streams from clients.
     pub received: u64,
     /// Bytes of bodies and streams to clients.
@@ -303,7 +313,6 @@ pub struct ListenerStats {
     tls_failed: Counter,
     tls: Histogram,
     limits: LimitCounters,
-    audited: Counter,
     rejected: RejectionCounters,
 }
 
@@ -311,11 +320,6 @@ impl ListenerStats {
     /// Counts a workload that called and was not believed.
     pub fn rejected(&self, rejection: Rejection) {
         self.rejected.increment(rejection);
-    }
-
-    /// Counts what passed and would not, were the policies in audit mode enforced.
-    pub fn audited(&self) {
-        self.audited.increment();
     }
 
     /// Counts an accepted connection. Each one must end with [`ListenerStats::closed`].
@@ -375,7 +379,6 @@ impl Block for ListenerStats {
         }
         totals.tls_failed = totals.tls_failed.wrapping_add(self.tls_failed.get());
         self.rejected.add_to(&mut totals.rejected);
-        totals.audited = totals.audited.wrapping_add(self.audited.get());
         self.tls.add_to(&mut totals.tls);
         self.limits.add_to(&mut totals.limits);
     }
@@ -402,8 +405,6 @@ pub struct ListenerTotals {
     pub detected: [u64; Protocol::COUNT],
     /// TLS handshakes that failed.
     pub tls_failed: u64,
-    /// Requests and streams that passed and would not, were the policies in audit mode enforced.
-    pub audited: u64,
     /// Workloads that called and were not believed.
     pub rejected: RejectionTotals,
     /// How long the TLS handshakes took that were completed.

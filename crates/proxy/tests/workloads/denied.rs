@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use mesh_proxy::proxy::Proxy;
+use mesh_proxy::telemetry::json;
 use serde_json::{Value, json};
 
 use super::support::{Mesh, application, apply, get, heard, id, inbound, outbound, proxy, said};
@@ -38,12 +40,29 @@ fn what_would_be_denied_passes_and_is_told() {
             format!("warning: a caller was denied policy=never why=rule {of_web} path=/admin"),
         ]
     );
+    assert_eq!(audited(&basket), [(id("web"), "http1".into(), 1)]);
     // Whom the policy lets in is no news.
     let till = proxy(mesh.workload("till"));
     let own = apply(&till, &outbound(at, "basket", 3000));
     let answer = get(own[0], "/items", "");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert_eq!(lines().len(), 2, "{:?}", lines());
+    assert_eq!(audited(&basket), [(id("web"), "http1".into(), 1)]);
+}
+
+/// What would be denied: by whom it was, what was spoken, and how often.
+fn audited(proxy: &Proxy) -> Vec<(String, String, u64)> {
+    let stats = json::render(&proxy.look());
+    let routes = stats["routes"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let all = routes.map(|route| {
+        (
+            text(&route["peer"]),
+            text(&route["protocol"]),
+            route["audited"].as_u64().unwrap(),
+        )
+    });
+    all.filter(|(.., count)| *count > 0).collect()
 }
 
 #[test]
@@ -54,6 +73,7 @@ fn a_stream_and_a_stranger_are_told_too() {
     let web = proxy(mesh.workload("web"));
     let own = apply(&web, &outbound(at, "basket", 3000));
     assert_eq!(said(own[1], "hello\n", "\n"), "echo:hello\n");
+    assert_eq!(audited(&basket), [(id("web"), "tcp".into(), 1)]);
     let answer = get(at, "/items", "");
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert_eq!(

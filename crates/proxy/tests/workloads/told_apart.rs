@@ -1,5 +1,6 @@
 //! Is each way in which policy tells callers apart followed on a wire, and again when it changes?
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use mesh_proxy::proxy::Proxy;
@@ -20,6 +21,8 @@ struct Caller {
     http: SocketAddr,
     /// Where it sends bytes.
     tcp: SocketAddr,
+    /// The port that it calls.
+    port: String,
     /// What the log says of it.
     is: String,
 }
@@ -33,6 +36,7 @@ impl Caller {
             _proxy: Some(proxy),
             http: own[0],
             tcp: own[1],
+            port: port.to_string(),
             is: format!("port={port} caller={id}"),
         }
     }
@@ -43,6 +47,7 @@ impl Caller {
             _proxy: None,
             http: basket,
             tcp: basket,
+            port: "3000".to_owned(),
             is: format!("port=3000 caller={address}"),
         }
     }
@@ -53,13 +58,16 @@ fn policy(action: &str, rule: &Value) -> Value {
     json!({ "name": action, "targets": [target], "action": action, "rules": [rule] })
 }
 
-/// How many requests were denied, and whether connections were.
-fn denied(proxy: &Proxy) -> (u64, bool) {
+/// How many requests and how many streams were denied, by the ports that they were for.
+fn denied(proxy: &Proxy) -> BTreeMap<(String, String), u64> {
     let stats = json::render(&proxy.look());
     let routes = stats["routes"].as_array().unwrap().iter();
-    let requests = routes.filter_map(|route| route["reasons"]["denied"].as_u64());
-    let connections = stats["listeners"][0]["closedBy"]["denied"].as_u64();
-    (requests.sum(), connections.is_some())
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let denied = routes.filter_map(|route| {
+        let count = route["reasons"]["denied"].as_u64()?;
+        Some(((text(&route["protocol"]), text(&route["port"])), count))
+    });
+    denied.collect()
 }
 
 /// Follows two callers through rules that take both of them, and the first one alone.
@@ -94,7 +102,8 @@ fn is_followed(both: &Value, first: &Value, callers: impl Fn(&Mesh, SocketAddr) 
     };
     is_let_in(&one);
     is_kept_out(&other);
-    wait_for(|| denied(&basket), &(1, true));
+    let of = |protocol: &str| ((protocol.to_owned(), other.port.to_owned()), 1);
+    wait_for(|| denied(&basket), &["http1", "tcp"].map(of).into());
     let line = format!(
         "warning: a caller was denied policy=allow why=no_rule listener=inbound {} method=GET path=/items",
         other.is

@@ -24,14 +24,8 @@ struct Key {
     protocol: &'static str,
     /// The workload that called, where one proved who it is.
     peer: Option<String>,
-}
-
-/// The workload whose sidecar this is.
-pub(crate) struct Called {
-    /// Its service, `basket.shop`.
-    pub(crate) service: String,
-    /// Its port, where it has one alone: what is refused says of none what it meant.
-    pub(crate) port: Option<u16>,
+    /// The port of this workload that was called.
+    port: Option<String>,
 }
 
 /// What was reported of each label set.
@@ -41,13 +35,13 @@ pub(crate) struct Edges {
 }
 
 impl Edges {
-    /// What has changed since the last time. `own` is who is called here, and `is_mutual` says of a cluster whether
-    /// workloads are called.
+    /// What has changed since the last time. `own` is the service that is called here, `basket.shop`, and `is_mutual` says
+    /// of a cluster whether workloads are called.
     pub(crate) fn report(
         &mut self,
         report: &Report,
         interval_ms: u64,
-        own: &Called,
+        own: &str,
         is_mutual: impl Fn(&str) -> bool,
     ) -> Option<Telemetry> {
         let mut edges = Vec::new();
@@ -59,6 +53,7 @@ impl Edges {
                 cluster: labels.cluster.as_str().to_owned(),
                 protocol: labels.protocol.as_str(),
                 peer: labels.peer().map(ToOwned::to_owned),
+                port: labels.port().map(ToOwned::to_owned),
             };
             let listener = key.listener.as_str();
             let is_outbound = listener == OUTBOUND || listener.starts_with("forward:");
@@ -82,7 +77,7 @@ impl Edges {
 
 fn edge(
     key: &Key,
-    own: &Called,
+    own: &str,
     is_outbound: bool,
     totals: &RouteTotals,
     before: Option<&RouteTotals>,
@@ -109,10 +104,9 @@ fn edge(
     if !is_outbound {
         // Whoever has no identity came without TLS.
         mtls = key.peer.is_some();
-        own.service.clone_into(&mut service);
-        if port == 0 {
-            port = own.port.unwrap_or_default().into();
-        }
+        own.clone_into(&mut service);
+        // 0 where none is called that was declared.
+        port = key.port.as_ref().and_then(|port| port.parse().ok()).unwrap_or(0);
     }
     let denied = failures.iter().filter(|failure| failure.reason == "denied");
     Some(Edge {
@@ -137,6 +131,7 @@ fn edge(
         bytes_in: totals.received.saturating_sub(before.received),
         bytes_out: totals.sent.saturating_sub(before.sent),
         latency: Some(latency(&totals.duration, &before.duration)),
+        audited: totals.audited.saturating_sub(before.audited),
     })
 }
 
@@ -181,56 +176,61 @@ fn latency(now: &Snapshot, before: &Snapshot) -> Histogram {
 mod tests {
     use std::sync::Arc;
 
-    use mesh_proxy::telemetry::{Protocol as Spoken, Telemetry, TelemetryOptions, ThreadTelemetry};
+    use mesh_proxy::telemetry::{Called, Protocol as Spoken, Telemetry, TelemetryOptions, ThreadTelemetry};
 
     use super::*;
 
-    /// Peer, whether it is mutual, port and requests.
-    type Told = (String, bool, u32, u64);
+    /// Peer, whether it is mutual, port, requests and what of them would be denied.
+    type Told = (String, bool, u32, u64, u64);
 
-    fn told(edges: &mut Edges, telemetry: &Telemetry, port: Option<u16>) -> Vec<Told> {
-        let own = Called {
-            service: "basket.shop".into(),
-            port,
-        };
-        let report = edges.report(&telemetry.look(Vec::new()), 1000, &own, |_| true);
+    fn told(edges: &mut Edges, telemetry: &Telemetry) -> Vec<Told> {
+        let report = edges.report(&telemetry.look(Vec::new()), 1000, "basket.shop", |_| true);
         let edges = report.map(|report| report.edges).unwrap_or_default();
         edges
             .into_iter()
-            .map(|edge| (edge.peer, edge.mtls, edge.port, edge.requests))
+            .map(|edge| (edge.peer, edge.mtls, edge.port, edge.requests, edge.audited))
             .collect()
     }
 
     #[test]
-    fn callers_are_named_and_nobody_without_tls_is_mutual() {
+    fn callers_and_ports_are_named_and_nobody_without_tls_is_mutual() {
         let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
         let thread = ThreadTelemetry::new(Arc::clone(&telemetry), 0);
-        let names = [INBOUND, "application:3000", "spiffe://td/ns/shop/sa/web"];
-        let [inbound, application, web] = names.map(|name| telemetry.label(name));
+        let names = [
+            INBOUND,
+            "application:3000",
+            "spiffe://td/ns/shop/sa/web",
+            "3000",
+            "3001",
+        ];
+        let [inbound, application, web, first, second] = names.map(|name| telemetry.label(name));
         let none = telemetry.none();
-        let called = |cluster, peer| {
-            thread
-                .route(&inbound, &application, cluster, Spoken::Http1, peer)
-                .started();
+        let count = |cluster, by, port| {
+            let stats = thread.route(
+                &inbound,
+                &application,
+                cluster,
+                Spoken::Http1,
+                Called { by, port },
+            );
+            stats.started();
+            stats
         };
-        called(&application, Some(&web));
-        called(&application, Some(&web));
-        called(&application, None);
-        // Denied, so that it came to no cluster.
-        called(none, Some(&web));
+        count(&application, Some(&web), Some(&first)).audited();
+        count(&application, Some(&web), Some(&first));
+        count(&application, None, Some(&first));
+        // Denied, so that they came to no cluster; the last one meant no port that there is.
+        count(none, Some(&web), Some(&second));
+        count(none, Some(&web), None);
         let web = web.as_str();
         let mut edges = Edges::default();
         let expected = [
-            (String::new(), false, 3000, 1),
-            (web.into(), true, 3000, 2),
-            (web.into(), true, 0, 1),
+            (web.into(), true, 3000, 2, 1),
+            (String::new(), false, 3000, 1, 0),
+            (web.into(), true, 0, 1, 0),
+            (web.into(), true, 3001, 1, 0),
         ];
-        assert_eq!(told(&mut edges, &telemetry, None), expected);
-        assert!(told(&mut edges, &telemetry, None).is_empty(), "each is told once");
-        called(none, None);
-        assert_eq!(
-            told(&mut edges, &telemetry, Some(3000)),
-            [(String::new(), false, 3000, 1)]
-        );
+        assert_eq!(told(&mut edges, &telemetry), expected);
+        assert!(told(&mut edges, &telemetry).is_empty(), "each is told once");
     }
 }

@@ -16,7 +16,6 @@ use mesh_protocol::{Control, Error};
 use mesh_proxy::log::Level;
 use mesh_proxy::proxy::{DrainOptions, Phase};
 
-use super::edges::Called;
 use super::life::{Left, Life};
 use super::settings::PortProtocol;
 
@@ -169,15 +168,9 @@ impl Life<'_> {
             let cluster = snapshot.clusters.get(cluster);
             cluster.is_some_and(|cluster| cluster.workload.is_some())
         };
-        let own = Called {
-            service: match self.workload.identity.namespace() {
-                Some(namespace) => format!("{}.{namespace}", self.workload.service),
-                None => self.workload.service.clone(),
-            },
-            port: match self.workload.ports.as_slice() {
-                [only] => Some(only.port),
-                _ => None,
-            },
+        let own = match self.workload.identity.namespace() {
+            Some(namespace) => format!("{}.{namespace}", self.workload.service),
+            None => self.workload.service.clone(),
         };
         let report = self.proxy.look();
         match self.edges.report(&report, interval, &own, is_mutual) {

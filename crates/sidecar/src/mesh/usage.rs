@@ -75,7 +75,7 @@ impl Usage {
 mod tests {
     use std::sync::Arc;
 
-    use mesh_proxy::telemetry::{Finished, Protocol, Telemetry, TelemetryOptions, ThreadTelemetry};
+    use mesh_proxy::telemetry::{Called, Finished, Protocol, Telemetry, TelemetryOptions, ThreadTelemetry};
 
     use super::*;
 
@@ -103,7 +103,7 @@ mod tests {
             let [listener, cluster] = ["outbound", cluster].map(|name| self.telemetry.label(name));
             let stats = self
                 .thread
-                .route(&listener, &cluster, &cluster, Protocol::Http1, None);
+                .route(&listener, &cluster, &cluster, Protocol::Http1, Called::default());
             stats.started();
         }
 
@@ -111,7 +111,7 @@ mod tests {
             let [listener, cluster] = ["outbound", cluster].map(|name| self.telemetry.label(name));
             let stats = self
                 .thread
-                .route(&listener, &cluster, &cluster, Protocol::Http1, None);
+                .route(&listener, &cluster, &cluster, Protocol::Http1, Called::default());
             stats.finished(&Finished {
                 status: Some(200),
                 grpc_status: None,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::{Finished, Handshake, Limit, Telemetry, TelemetryOptions, ThreadTelemetry};
+use super::super::{Called, Finished, Handshake, Limit, Telemetry, TelemetryOptions, ThreadTelemetry};
 use super::*;
 
 type Labels = Vec<(String, String)>;
@@ -184,7 +184,7 @@ fn endpoint(state: EndpointState) -> EndpointSample {
 fn everything_that_is_counted_is_shown() {
     let (shared, thread) = telemetry();
     let (web, api, shop) = (shared.label("web"), shared.label("api"), shared.label("shop"));
-    let route = thread.route(&web, &api, &shop, Protocol::Grpc, None);
+    let route = thread.route(&web, &api, &shop, Protocol::Grpc, Called::default());
     let end = Finished {
         status: Some(200),
         grpc_status: Some(0),
@@ -193,6 +193,7 @@ fn everything_that_is_counted_is_shown() {
         retries: 1,
     };
     (0..3).for_each(|_| route.started());
+    route.audited();
     route.received(100);
     route.sent(200);
     route.finished(&end);
@@ -369,7 +370,9 @@ fn what_the_system_does_not_tell_is_not_shown() {
 fn constant_labels_stand_on_every_sample() {
     let (shared, thread) = telemetry();
     let web = shared.label("web");
-    thread.route(&web, &web, &web, Protocol::Tcp, None).started();
+    thread
+        .route(&web, &web, &web, Protocol::Tcp, Called::default())
+        .started();
     thread.listener(&web).accepted();
     let labels = [("proxy", "a\"b")];
     let report = shared.look(vec![endpoint(EndpointState::Available)]);
@@ -391,7 +394,7 @@ fn the_same_state_gives_the_same_text() {
     for name in ["c", "a", "b"] {
         let label = shared.label(name);
         thread
-            .route(&label, &label, &label, Protocol::Http1, None)
+            .route(&label, &label, &label, Protocol::Http1, Called::default())
             .started();
     }
     let mut reports = [shared.look(Vec::new()), shared.look(Vec::new())];
@@ -415,7 +418,7 @@ proptest! {
         let (shared, thread) = telemetry();
         for name in &names {
             let label = shared.label(name);
-            let route = thread.route(&label, &label, &label, Protocol::Http1, None);
+            let route = thread.route(&label, &label, &label, Protocol::Http1, Called::default());
             for (status, duration, made) in &ends {
                 route.started();
                 route.finished(&Finished {

@@ -1,0 +1,218 @@
+//! What is to be done about a request, as far as its head says?
+//!
+//! Policy is asked first, then the route is looked for, then what it says is worked out: which cluster, which path, which
+//! deadlines. Nothing waits here.
+
+use std::sync::Arc;
+
+use mesh_model::errors::Reason;
+use mesh_model::filter::{redirect_location, rewrite_path};
+use mesh_model::policy::RuleId;
+use mesh_model::resources::Action;
+use mesh_model::route::{CompiledRoute, Matched};
+
+use super::message::{Downstream, Length};
+use super::request::{PathError, RequestKind, View};
+use super::{Context, Deadlines};
+use crate::clock::{NEVER, after};
+use crate::io::Net;
+use crate::policy::Passed;
+use crate::policy_log;
+use crate::telemetry::Limit;
+
+/// What is to be done about a request.
+pub(super) struct Decided {
+    pub(super) step: Step,
+    /// The route that says so.
+    pub(super) route: Option<Arc<CompiledRoute>>,
+    /// Whether it passes and would be denied, were the policies in audit mode enforced.
+    pub(super) audited: bool,
+}
+
+impl Decided {
+    /// It is answered so.
+    pub(super) fn refused(reason: Reason, detail: Option<&'static str>) -> Self {
+        Self {
+            step: Step::Refuse(reason, detail),
+            route: None,
+            audited: false,
+        }
+    }
+}
+
+pub(super) enum Step {
+    Refuse(Reason, Option<&'static str>),
+    Respond(Arc<CompiledRoute>),
+    Redirect(Arc<CompiledRoute>, String),
+    Forward(Forward),
+}
+
+/// A request that goes to a cluster.
+pub struct Forward {
+    /// The route.
+    pub route: Arc<CompiledRoute>,
+    /// Which of the route's clusters.
+    choice: usize,
+    /// Path and query when they differ from what came.
+    pub target: Option<Vec<u8>>,
+    /// What consistent hashing hashes.
+    pub hash: Option<u64>,
+    /// Plain, upgrade or CONNECT.
+    pub kind: RequestKind,
+    /// Deadlines.
+    pub deadlines: Deadlines,
+    /// Most bytes of the body; `None` for any.
+    pub most_body: Option<u64>,
+    /// The policy's rule that let it in.
+    pub rule: Option<RuleId>,
+    /// When it was judged, see [`Listener::judgement`](crate::thread::Listener::judgement).
+    pub judgement: u64,
+}
+
+impl Forward {
+    /// The cluster's name.
+    pub fn cluster(&self) -> &str {
+        self.route.cluster(self.choice)
+    }
+}
+
+/// Everything that can be said of a request before anything waits.
+pub(super) fn decide<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, normal: &mut Vec<u8>) -> Decided {
+    let request = down.request();
+    let view = match View::new(request, cx.plan.resource.escaped_slashes, normal) {
+        Ok(view) => view,
+        Err(PathError(detail)) => return Decided::refused(Reason::BadRequest, Some(detail)),
+    };
+    if cx.plan.is_misdirected(cx.peer, view.host) {
+        return Decided::refused(Reason::Misdirected, None);
+    }
+    let judgement = cx.listener.judgement();
+    let policy = cx.plan.policy.as_ref();
+    let judged = policy.map(|policy| policy.request(cx.peer, &view)).transpose();
+    if let Ok(Some(Passed {
+        audited: Some(denied),
+        ..
+    }))
+    | Err(denied) = judged
+    {
+        policy_log::request(cx.thread, cx.plan, cx.peer, denied, &view);
+    }
+    let Ok(passed) = judged else {
+        return Decided::refused(Reason::Denied, None);
+    };
+    let rule = passed.and_then(|passed| passed.rule);
+    let (step, route) = lead(cx, down, &view, (rule, judgement));
+    Decided {
+        step,
+        route,
+        audited: passed.is_some_and(|passed| passed.audited.is_some()),
+    }
+}
+
+/// Which way a request goes that policy lets in, and the route that says so. `judged` is by which rule, and when.
+fn lead<N: Net, D: Downstream>(
+    cx: &Context<'_, N>,
+    down: &D,
+    view: &View<'_>,
+    judged: (Option<RuleId>, u64),
+) -> (Step, Option<Arc<CompiledRoute>>) {
+    let request = down.request();
+    let Some(routes) = cx.plan.routes(cx.peer, view.host) else {
+        let reason = match cx.plan.declares(cx.peer) {
+            true => Reason::NoRoute,
+            false => Reason::PortUndeclared,
+        };
+        return (Step::Refuse(reason, None), None);
+    };
+    let forward_proxy = cx.plan.resource.forward_proxy;
+    let as_proxy = matches!(request.kind(), RequestKind::Connect) || (forward_proxy && request.is_absolute());
+    let is_known = || cx.plan.on_demand.is_some() || routes.index.knows_host(view.host);
+    if as_proxy && !(forward_proxy && is_known()) {
+        return (Step::Refuse(Reason::ForwardDenied, None), None);
+    }
+    let Some(matched) = routes.index.find(view) else {
+        return (Step::Refuse(Reason::NoRoute, None), None);
+    };
+    let route = matched.route;
+    let step = match route.pick(|| cx.thread.random()) {
+        Some(choice) => forward(cx, down, view, matched, choice, judged),
+        None => answer(cx, view, matched),
+    };
+    (step, Some(Arc::clone(route)))
+}
+
+/// What a route says that forwards nothing.
+fn answer<N: Net>(cx: &Context<'_, N>, view: &View<'_>, matched: Matched<'_>) -> Step {
+    let route = matched.route;
+    match &route.route.action {
+        Action::Respond(_) => Step::Respond(Arc::clone(route)),
+        Action::Redirect(to) => {
+            let location = redirect_location(
+                to,
+                cx.peer.scheme,
+                view.host,
+                view.path,
+                view.query,
+                matched.prefix_len,
+            );
+            Step::Redirect(Arc::clone(route), location)
+        }
+        Action::Forward { .. } => Step::Refuse(Reason::ClusterUnknown, None),
+    }
+}
+
+/// What is sent on, to which of a route's clusters, unless the body is too large. `judged` is by which rule of the policy,
+/// and when.
+fn forward<N: Net, D: Downstream>(
+    cx: &Context<'_, N>,
+    down: &D,
+    view: &View<'_>,
+    matched: Matched<'_>,
+    choice: usize,
+    (rule, judgement): (Option<RuleId>, u64),
+) -> Step {
+    let request = down.request();
+    let kind = request.kind();
+    let route = matched.route;
+    let hash = route.hash_key(view, cx.peer.ip);
+    let most_body = Some(cx.plan.resource.limits.request_body_bytes)
+        .filter(|most| *most > 0 && kind == RequestKind::Plain);
+    if matches!((most_body, down.length()), (Some(most), Length::Known(n)) if n > most) {
+        let listener = cx.thread.telemetry.listener(&cx.plan.label);
+        listener.limit_hit(Limit::RequestBodyBytes);
+        return Step::Refuse(Reason::BodyTooLarge, None);
+    }
+    let mut target = Vec::new();
+    let rewritten = rewrite_path(route.path_rewrite(), view.path, matched.prefix_len, &mut target);
+    let target = (rewritten || view.changed).then(|| {
+        if !rewritten {
+            target.extend_from_slice(view.path);
+        }
+        if view.has_query {
+            target.push(b'?');
+            target.extend_from_slice(view.query);
+        }
+        target
+    });
+    let timeouts = &route.timeouts;
+    let span = timeouts.request.map_or(cx.plan.timeouts.request, |t| t.enabled());
+    let grpc = request.grpc_timeout();
+    let request_deadline =
+        after(cx.started, span).min(grpc.map_or(NEVER, |span| after(cx.started, Some(span))));
+    Step::Forward(Forward {
+        choice,
+        target,
+        hash,
+        kind,
+        rule,
+        judgement,
+        most_body,
+        deadlines: Deadlines {
+            request: request_deadline,
+            stream_idle: timeouts
+                .stream_idle
+                .map_or(cx.plan.timeouts.stream_idle, |t| t.enabled()),
+        },
+        route: Arc::clone(route),
+    })
+}
