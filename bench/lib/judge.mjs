@@ -3,13 +3,13 @@
 /** With fewer rounds nothing is claimed. */
 export const ENOUGH_ROUNDS = 5;
 
-/** Median, least and most of some numbers. */
-export function spread(numbers) {
-  if (numbers.length === 0) return undefined;
-  const sorted = numbers.toSorted((a, b) => a - b);
+/** Median, least and most of the numbers that were measured, and how many those are. */
+function spread(numbers) {
+  const sorted = numbers.filter(Number.isFinite).toSorted((a, b) => a - b);
+  if (sorted.length === 0) return undefined;
   const middle = (sorted.length - 1) / 2;
   const median = (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2;
-  return { median, min: sorted[0], max: sorted.at(-1) };
+  return { median, min: sorted[0], max: sorted.at(-1), rounds: sorted.length };
 }
 
 /** The lines of the table that a measured row gives. */
@@ -19,8 +19,9 @@ export function judge(row, participants, { rounds, failed }) {
     const figures = participants
       .filter(({ id }) => id !== row.subtract)
       .map(({ id, label }) => describe({ id, label, line, values, rounds, failed }));
-    const subject = figures.find(({ id }) => id === line.subject);
-    const measured = line.baseline ? subject?.ratio : subject?.value;
+    const [subject, baseline] = [line.subject, line.baseline].map((id) =>
+      figures.find((each) => each.id === id),
+    );
     return {
       row: row.id,
       title: line.title,
@@ -30,23 +31,22 @@ export function judge(row, participants, { rounds, failed }) {
       required: line.required,
       goal: line.goal,
       figures,
-      verdict: failed[line.subject] ? 'failed' : verdict(line, measured, rounds.length),
+      verdict: verdict(line, subject, baseline),
     };
   });
 }
 
 function describe({ id, label, line, values, rounds, failed }) {
   if (failed[id]) return { id, label, failed: failed[id] };
-  const value = spread(values.map((round) => round[id]?.[line.figure]).filter(Number.isFinite));
-  const ratios = values.map((round) => round[id]?.[line.figure] / round[line.baseline]?.[line.figure]);
-  // A baseline that costs nothing can't be compared with.
-  const ratio = line.baseline
-    ? spread(ratios.filter((each) => Number.isFinite(each) && each >= 0))
-    : undefined;
+  const figureOf = (name) => values.map((round) => round[name]?.[line.figure]);
+  const value = spread(figureOf(id));
+  const bases = figureOf(line.baseline);
+  const isComparable = line.baseline && !isLostInNoise(spread(bases));
+  const ratio = isComparable ? spread(figureOf(id).map((figure, round) => figure / bases[round])) : undefined;
   const detail = {};
   for (const name of ['user', 'system', 'rate', 'failed', 'rss', 'p999', 'control', 'longest']) {
     if (name === line.figure) continue;
-    const more = spread(rounds.map((round) => round[id]?.[name]).filter(Number.isFinite));
+    const more = spread(rounds.map((round) => round[id]?.[name]));
     if (more) detail[name] = more.median;
   }
   const { tls, byName } = rounds.at(-1)?.[id] ?? {};
@@ -65,9 +65,19 @@ function subtracted(row, rounds) {
   });
 }
 
-function verdict(line, measured, rounds) {
+/**
+ * A figure that was nothing or less in some round, which only one that something is taken off from can be, is smaller
+ * than what it varies by. Multiples of it say nothing, and to leave out only the rounds in which it shows would choose
+ * those that suit one side.
+ */
+const isLostInNoise = (value) => value !== undefined && value.min <= 0;
+
+function verdict(line, subject, baseline) {
+  if (subject?.failed) return 'failed';
+  if (line.baseline && isLostInNoise(baseline?.value)) return 'not measurable';
+  const measured = line.baseline ? subject?.ratio : subject?.value;
   if (!measured) return 'not measured';
-  if (rounds < ENOUGH_ROUNDS) return 'nothing claimed';
+  if (measured.rounds < ENOUGH_ROUNDS) return 'nothing claimed';
   if (measured.median <= line.goal) return 'goal met';
   return measured.median <= line.required ? 'required met' : 'missed';
 }
