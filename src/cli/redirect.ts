@@ -5,6 +5,7 @@ import { Argument, type Command, InvalidArgumentError, Option } from 'commander'
 import {
   type Call,
   DEFAULT_REDIRECTION,
+  IPTABLES_LIST,
   type PortRange,
   type Redirection,
   iptables,
@@ -20,6 +21,15 @@ import { UsageError } from './output.js';
  * which is called `nft`.
  */
 export const TOOLS_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** The same rules for both families. */
+const IPTABLES = ['iptables', 'ip6tables'] as const;
+
+/** How long a tool may take: an end of what waits for ever. */
+const TOOL_MS = 30_000;
+
+/** How long iptables waits for the lock that another holds, rather than to fail at once: less than it may take. */
+const LOCK_WAIT_SECONDS = 20;
 
 interface Options {
   readonly backend: 'nft' | 'iptables';
@@ -80,32 +90,60 @@ function redirect(world: World, what: 'on' | 'off' | 'print', options: Options):
     else run('nft', ['-f', '-'], rules);
     return ExitCode.ok;
   }
-  const calls = what === 'off' ? iptablesOff() : iptables(redirection);
-  for (const tool of ['iptables', 'ip6tables']) {
-    for (const call of calls) {
-      if (what !== 'print') runCall(tool, call);
-      else if (!call.optional) world.stdout.write(`${[tool, ...call.args].join(' ')}\n`);
-    }
-  }
+  const calls = iptables(redirection);
+  if (what === 'print') {
+    for (const tool of IPTABLES)
+      for (const call of calls) world.stdout.write(`${[tool, ...call].join(' ')}\n`);
+  } else if (what === 'on') on(calls);
+  else fail(off());
   return ExitCode.ok;
 }
 
-function runCall(tool: string, call: Call): void {
+/** Both families or neither: a half of them would send callers around the sidecar. */
+function on(calls: readonly Call[]): void {
+  fail(off());
   try {
-    run(tool, call.args);
+    for (const tool of IPTABLES) for (const call of calls) runCall(tool, call);
   } catch (error) {
-    if (!call.optional) throw error;
+    fail([error, ...off()]);
   }
 }
 
-/** Runs a tool of the system; what it says when it fails is the error. */
-function run(tool: string, args: readonly string[], input = ''): void {
+/** Takes away what is there of ours, and looks whether it is gone. What one tool can't do keeps the other from nothing. */
+function off(): unknown[] {
+  return IPTABLES.flatMap((tool) => {
+    try {
+      for (const call of iptablesOff(runCall(tool, IPTABLES_LIST))) runCall(tool, call);
+      const isLeft = iptablesOff(runCall(tool, IPTABLES_LIST)).length > 0;
+      return isLeft ? [new UsageError([`${tool}: rules of the mesh are left`])] : [];
+    } catch (error) {
+      return [new UsageError([`${tool}: rules of the mesh may be left`]), error];
+    }
+  });
+}
+
+/** One error of all, if there is any. */
+function fail(errors: readonly unknown[]): void {
+  const problems = errors.flatMap((error) =>
+    error instanceof UsageError ? error.problems : [String(error)],
+  );
+  if (problems.length > 0) throw new UsageError([...new Set(problems)]);
+}
+
+function runCall(tool: string, call: Call): string {
+  return run(tool, ['-w', String(LOCK_WAIT_SECONDS), ...call]);
+}
+
+/** Runs a tool of the system, for what it says; what it says when it fails is the error. */
+function run(tool: string, args: readonly string[], input = ''): string {
   const env = { ...process.env, PATH: TOOLS_PATH };
-  const { error, status, stderr } = spawnSync(tool, args, { input, env, encoding: 'utf8', timeout: 30_000 });
+  const options = { input, env, encoding: 'utf8', timeout: TOOL_MS } as const;
+  const { error, status, stdout, stderr } = spawnSync(tool, args, options);
   if (error) {
     const mend = tool === 'nft' ? 'install nftables, or choose --backend iptables' : 'install iptables';
     throw new UsageError([`${tool} can't be run (${error.message}): ${mend}`]);
   }
   if (status !== 0)
     throw new UsageError([`${tool} ${args.join(' ')}: ${stderr.trim() || `ended with ${status}`}`]);
+  return stdout;
 }

@@ -75,23 +75,21 @@ const CHAINS = [
   ['MESH_OUTBOUND', 'OUTPUT'],
 ] as const;
 
-/** One call of `iptables` or `ip6tables`. */
-export interface Call {
-  readonly args: readonly string[];
-  /** Whether it may fail: it takes away what may not be there. */
-  readonly optional?: boolean;
-}
+/** The arguments of one call of `iptables` or `ip6tables`. */
+export type Call = readonly string[];
 
-/** The same rules for `iptables` and for `ip6tables`. What was there of ours goes first. */
+/** Lists what is in the table that ours are in. */
+export const IPTABLES_LIST: Call = ['-t', 'nat', '-S'];
+
+/** The same rules for `iptables` and for `ip6tables`, where none of ours is. */
 export function iptables(redirection: Redirection): Call[] {
-  const add = (chain: string, ...rule: string[]): Call => ({ args: ['-t', 'nat', '-A', chain, ...rule] });
+  const add = (chain: string, ...rule: string[]): Call => ['-t', 'nat', '-A', chain, ...rule];
   const skip = (chain: string, ports: readonly PortRange[]): Call[] =>
     ports.map((port) => add(chain, '-p', 'tcp', '--dport', port.replace('-', ':'), '-j', 'RETURN'));
   const redirect = (chain: string, port: number): Call =>
     add(chain, '-p', 'tcp', '-j', 'REDIRECT', '--to-ports', String(port));
   return [
-    ...iptablesOff(),
-    ...CHAINS.map(([chain]) => ({ args: ['-t', 'nat', '-N', chain] })),
+    ...CHAINS.map(([chain]) => ['-t', 'nat', '-N', chain]),
     ...skip('MESH_INBOUND', redirection.skipInbound),
     redirect('MESH_INBOUND', redirection.inboundPort),
     add('MESH_OUTBOUND', '-m', 'owner', '--uid-owner', String(redirection.uid), '-j', 'RETURN'),
@@ -102,11 +100,21 @@ export function iptables(redirection: Redirection): Call[] {
   ];
 }
 
-/** What takes them away again, whether they are there or not. */
-export function iptablesOff(): Call[] {
-  return CHAINS.flatMap(([chain, hook]) => [
-    { args: ['-t', 'nat', '-D', hook, '-p', 'tcp', '-j', chain], optional: true },
-    { args: ['-t', 'nat', '-F', chain], optional: true },
-    { args: ['-t', 'nat', '-X', chain], optional: true },
-  ]);
+/** What takes away those of ours that a listing ({@link IPTABLES_LIST}) shows, each as often as it is there. */
+export function iptablesOff(listing: string): Call[] {
+  const lines = listing.split('\n');
+  return CHAINS.flatMap(([chain, hook]) => {
+    const jump = `${hook} -p tcp -j ${chain}`;
+    const jumps = lines.filter((line) => line === `-A ${jump}`);
+    const isThere = lines.includes(`-N ${chain}`);
+    return [
+      ...jumps.map(() => ['-t', 'nat', '-D', ...jump.split(' ')]),
+      ...(isThere
+        ? [
+            ['-t', 'nat', '-F', chain],
+            ['-t', 'nat', '-X', chain],
+          ]
+        : []),
+    ];
+  });
 }

@@ -5,13 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { TOOLS_PATH } from '../../src/cli/redirect.js';
-import {
-  DEFAULT_REDIRECTION,
-  iptables,
-  iptablesOff,
-  nftables,
-  nftablesOff,
-} from '../../src/redirect/rules.js';
+import { DEFAULT_REDIRECTION, nftables, nftablesOff } from '../../src/redirect/rules.js';
 import { FakeWorld } from '../cli/world.js';
 import { example } from '../docs/support.js';
 import { temporaryFolder } from '../support/files.js';
@@ -21,9 +15,9 @@ const isRoot = process.getuid?.() === 0;
 const env = { ...process.env, PATH: TOOLS_PATH };
 const has = (tool: string): boolean => spawnSync(tool, ['--version'], { env }).status === 0;
 
-/** Runs in a namespace that ends with the command. */
+/** Runs in namespaces that end with the command: of the network, and of what is mounted. */
 function inNamespace(script: string): string {
-  const { status, stdout, stderr } = spawnSync('unshare', ['--net', 'sh', '-ec', script], {
+  const { status, stdout, stderr } = spawnSync('unshare', ['--net', '--mount', 'sh', '-ec', script], {
     encoding: 'utf8',
     env,
   });
@@ -65,26 +59,58 @@ const nft = (rules: string): string => `nft -f - <<'EOF'\n${rules}EOF`;
   t.is(inNamespace(`${mesh} on\n${mesh} off\nnft list ruleset`), '');
 });
 
-(isRoot && has('iptables') ? test : test.skip)(
-  'iptables: on is on however often, off leaves nothing',
-  (t) => {
-    const script = (calls: ReturnType<typeof iptables>): string =>
-      ['iptables', 'ip6tables']
-        .flatMap((tool) =>
-          calls.map(
-            ({ args, optional }) => `${tool} ${args.join(' ')}${optional ? ' 2>/dev/null || :' : ''}`,
-          ),
-        )
-        .join('\n');
-    const on = script(iptables(here));
-    const list = 'iptables -t nat -S; ip6tables -t nat -S';
-    const rules = inNamespace(`${on}\n${on}\n${list}`);
-    t.is(rules.match(/--to-ports 4143/g)?.length, 2);
-    t.is(rules.match(/-A OUTPUT -p tcp -j MESH_OUTBOUND/g)?.length, 2);
-    t.is(rules.match(/-A MESH_OUTBOUND .*--dport 8000:8010 -j RETURN/g)?.length, 2);
-    t.notRegex(inNamespace(`${on}\n${script(iptablesOff())}\n${list}`), /MESH/);
-  },
-);
+const withIptables = isRoot && ['iptables', 'ip6tables', 'setpriv'].every(has) ? test : test.skip;
+const LIST = 'iptables -t nat -S; ip6tables -t nat -S';
+const [ON, OFF] = ['on', 'off'].map((what) => `${MESH} ${what} --backend iptables`);
+const AND_TELL = '2>&1 || echo "exit $?"';
+
+withIptables('iptables: on is on however often, off leaves nothing', (t) => {
+  const on = `${ON} --skip-outbound 53,8000-8010,8005-8020`;
+  const rules = inNamespace(`${on}\n${on}\n${LIST}`);
+  t.is(rules.match(/--to-ports 4143/g)?.length, 2);
+  t.is(rules.match(/-A OUTPUT -p tcp -j MESH_OUTBOUND/g)?.length, 2);
+  t.is(rules.match(/-A MESH_OUTBOUND .*--dport 8000:8010 -j RETURN/g)?.length, 2);
+  // Two that ran at the same time may both have led there.
+  const twice = 'iptables -t nat -A OUTPUT -p tcp -j MESH_OUTBOUND';
+  t.notRegex(inNamespace(`${on}\n${twice}\n${OFF}\n${OFF}\n${LIST}`), /MESH/);
+});
+
+withIptables('iptables: off that may do nothing fails, and says so', (t) => {
+  const told = inNamespace(`${ON}\nsetpriv --bounding-set=-net_admin ${OFF} ${AND_TELL}\n${LIST}`);
+  for (const tool of ['iptables', 'ip6tables']) {
+    t.regex(told, new RegExp(`${tool}: rules of the mesh may be left`));
+    t.regex(told, new RegExp(`${tool} .*-t nat -S: .*Permission denied`));
+  }
+  t.regex(told, /^exit 64$/m);
+  t.is(told.match(/-A OUTPUT -p tcp -j MESH_OUTBOUND/g)?.length, 2, 'and they are');
+});
+
+/** From here on, calls of the tool whose arguments match fail. */
+const failing = (tool: string, pattern: string): string => `
+real=$(command -v ${tool})
+mount -t tmpfs none /usr/local/sbin
+cat > /usr/local/sbin/${tool} <<EOF
+#!/bin/sh
+case "\\$*" in ${pattern}) echo 'no such module' >&2; exit 3 ;; esac
+exec $real "\\$@"
+EOF
+chmod +x /usr/local/sbin/${tool}
+`;
+
+withIptables('iptables: on that fails half-way is undone', (t) => {
+  const told = inNamespace(`${failing('ip6tables', '*REDIRECT*')}${ON} ${AND_TELL}\n${LIST}`);
+  t.regex(told, /ip6tables .*REDIRECT.*: no such module/);
+  t.regex(told, /^exit 64$/m);
+  t.notRegex(told, /^-[AN] .*MESH/m);
+});
+
+withIptables('iptables: what off leaves of one family it says, and takes away the other', (t) => {
+  const told = inNamespace(`${ON}\n${failing('ip6tables', '*-F*')}${OFF} ${AND_TELL}\n${LIST}`);
+  t.regex(told, /ip6tables: rules of the mesh may be left/);
+  t.notRegex(told, / iptables: rules/);
+  t.regex(told, /^exit 64$/m);
+  t.is(told.match(/^-N MESH_OUTBOUND/gm)?.length, 1);
+});
 
 (isRoot && has('nft') ? test : test.skip)('nftables: off leaves what others have added', (t) => {
   const foreign = `table inet other {
@@ -108,7 +134,7 @@ table ip mesh {
   t.is(inNamespace(`${nft(foreign)}\n${MESH} on\n${MESH} off\n${list}`), before);
 });
 
-(isRoot && has('iptables') ? test : test.skip)('iptables: off leaves what others have added', (t) => {
+withIptables('iptables: off leaves what others have added', (t) => {
   const foreign = ['iptables', 'ip6tables']
     .flatMap((tool) => [
       `${tool} -t nat -N OTHER`,
@@ -117,12 +143,10 @@ table ip mesh {
       `${tool} -t nat -A OUTPUT -p tcp --dport 4140 -j ACCEPT`,
     ])
     .join('\n');
-  const list = 'iptables -t nat -S; ip6tables -t nat -S';
-  const before = inNamespace(`${foreign}\n${list}`);
+  const before = inNamespace(`${foreign}\n${LIST}`);
   t.regex(before, /-A PREROUTING -p tcp -j OTHER/);
-  const [on, off] = ['on', 'off'].map((what) => `${MESH} ${what} --backend iptables`);
-  t.regex(inNamespace(`${foreign}\n${on}\n${list}`), /-A PREROUTING -p tcp -j MESH_INBOUND/);
-  t.is(inNamespace(`${foreign}\n${on}\n${off}\n${list}`), before);
+  t.regex(inNamespace(`${foreign}\n${ON}\n${LIST}`), /-A PREROUTING -p tcp -j MESH_INBOUND/);
+  t.is(inNamespace(`${foreign}\n${ON}\n${OFF}\n${LIST}`), before);
 });
 
 test('mesh redirect takes ports and ranges, and refuses what is neither', async (t) => {
