@@ -51,8 +51,8 @@ pub trait LabelSet: Clone + Send + 'static {
 #[repr(C, align(64))]
 struct Slot<B> {
     detached: AtomicBool,
+    thread: u32,
     cells: B,
-    thread: usize,
 }
 
 /// A block of cells that this thread, and no other, may write.
@@ -185,7 +185,7 @@ impl<L: LabelSet, B: Block> Family<L, B> {
                 let mut totals = B::Totals::default();
                 for slot in &slots {
                     slot.cells.add_to(&mut totals);
-                    each(slot.thread, &slot.cells);
+                    each(slot.thread as usize, &slot.cells);
                 }
                 if retired {
                     seen.push(labels.key());
@@ -303,7 +303,7 @@ impl<L: LabelSet, B: Block> LocalFamily<L, B> {
         let slot = Slot {
             cells: B::default(),
             detached: AtomicBool::new(false),
-            thread: self.thread,
+            thread: self.thread as u32,
         };
         Rc::new(Own {
             slot: Arc::new(slot),
