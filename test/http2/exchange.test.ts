@@ -3,12 +3,14 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import http2 from 'node:http2';
 import test, { type ExecutionContext } from 'ava';
-import { httpOrigin, http2Origin, proxyStatus, request } from '../support/http.js';
+import { echo as echo1, httpOrigin, http2Origin, proxyStatus, request } from '../support/http.js';
 import { ask, http2Connect, readAnswer, resetCode } from '../support/http2.js';
 import { type Sidecar, startSidecar, web } from '../support/sidecar.js';
-import { until } from '../support/wait.js';
+import { connect } from '../support/tcp.js';
+import { until, within } from '../support/wait.js';
 
 const { NGHTTP2_CANCEL, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR } = http2.constants;
 
@@ -296,3 +298,69 @@ test('a deadline of the route ends a stream at both ends', async (t) => {
   t.is(answer.status, 504);
   await until('the server hears of it', () => code === NGHTTP2_CANCEL);
 });
+
+/** A sidecar before a server that says 100 to those who ask `/yes` and wait for it, and 413 to those who ask `/no`. */
+async function beforeWary(t: ExecutionContext, version: 1 | 2): Promise<Sidecar> {
+  if (version === 2)
+    return beforeHttp2(t, (stream, headers) => {
+      if (headers.expect !== '100-continue') return stream.respond({ ':status': 500 }, { endStream: true });
+      if (headers[':path'] === '/yes') {
+        stream.additionalHeaders({ ':status': 100 });
+        return echo(stream, headers);
+      }
+      stream.respond({ ':status': 413 });
+      return void stream.end('too much');
+    });
+  const origin = await httpOrigin(t, (_, outgoing) => outgoing.writeHead(500).end());
+  origin.server.on('checkContinue', (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    if (incoming.url !== '/yes') return void outgoing.writeHead(413).end('too much');
+    outgoing.writeContinue();
+    return echo1(incoming, outgoing);
+  });
+  return startSidecar(t, web({ to: origin.address }));
+}
+
+const EXPECTS = { expect: '100-continue', 'content-length': '4' };
+
+/** A POST that keeps its body until it hears 100; gives the answer's status and text, and whether 100 came. */
+async function expecting(
+  t: ExecutionContext,
+  proxy: Sidecar,
+  version: 1 | 2,
+  path: string,
+): Promise<{ status: number; text: string; went: boolean }> {
+  let went = false;
+  if (version === 1) {
+    const peer = await connect(t, proxy.port());
+    const fields = Object.entries(EXPECTS).map(([name, value]) => `${name}: ${value}\r\n`);
+    await peer.send(`POST ${path} HTTP/1.1\r\nHost: a.test\r\n${fields.join('')}\r\n`);
+    let answer = await peer.response();
+    if (answer.status === 100) {
+      went = true;
+      await peer.send('ping');
+      answer = await peer.response();
+      while (answer.status < 200) answer = await peer.response();
+    }
+    return { status: answer.status, text: answer.body, went };
+  }
+  const session = await http2Connect(t, proxy.url());
+  const stream = session.request({ ':method': 'POST', ':path': path, ...EXPECTS }, { endStream: false });
+  stream.on('continue', () => {
+    went = true;
+    stream.end('ping');
+  });
+  const { status, text } = await within(`the answer to ${path}`, readAnswer(stream));
+  return { status, text, went };
+}
+
+for (const client of [1, 2] as const) {
+  for (const server of [1, 2] as const) {
+    test(`HTTP/${client} to HTTP/${server}: a body that waits for 100 goes when the server says so, and only then`, async (t) => {
+      const proxy = await beforeWary(t, server);
+      const { text, ...yes } = await expecting(t, proxy, client, '/yes');
+      t.deepEqual(yes, { status: 200, went: true });
+      t.like(JSON.parse(text), { method: 'POST', body: 'ping' });
+      t.deepEqual(await expecting(t, proxy, client, '/no'), { status: 413, text: 'too much', went: false });
+    });
+  }
+}
