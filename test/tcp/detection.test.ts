@@ -139,7 +139,7 @@ test('a silent client of an HTTP listener costs no connection to a server', asyn
     web({ routes: [{ to: 'app' }] }, { clusters: { app: { endpoints: [origin.address] } } }),
   );
   const silent = await Promise.all(Array.from({ length: 20 }, () => connect(t, proxy.port())));
-  // Much longer than a listener with a TCP target would wait.
+  // That it stays so however long they are silent is shown with a clock that is made up: crates/proxy/src/sim.
   const speaking = await connect(t, proxy.port());
   for (let n = 0; n < 10; n += 1) {
     await speaking.send(REQUEST);

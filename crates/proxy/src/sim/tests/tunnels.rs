@@ -448,8 +448,8 @@ fn row_10_a_first_head_has_one_header_timeout_however_it_is_told_apart() {
     assert!((70 * SECOND..71 * SECOND).contains(&at), "{at}");
 }
 
-/// How long after a client connected its server was called, when the client says this after so long.
-fn called_after(words: &'static [(Nanos, &str)]) -> Option<Nanos> {
+/// How long after a client connected to a listener its server was called, when the client says this after so long.
+fn called_after(listener: Value, words: &'static [(Nanos, &str)]) -> Option<Nanos> {
     let sim = Sim::new(7);
     let weather = Weather {
         latency: 0,
@@ -459,7 +459,6 @@ fn called_after(words: &'static [(Nanos, &str)]) -> Option<Nanos> {
         stall: 0,
         refusals: 0,
     };
-    let listener = json!({ "routes": "main", "tcp": [{ "cluster": "site" }] });
     let proxy = Proxy::new(&sim, weather, &resources(listener));
     let called = Rc::new(RefCell::new(None));
     let (clock, keep) = (sim.clone(), Rc::clone(&called));
@@ -486,15 +485,25 @@ fn called_after(words: &'static [(Nanos, &str)]) -> Option<Nanos> {
 
 #[test]
 fn a_server_is_called_when_its_client_was_silent_for_ten_milliseconds() {
+    let after = |words| called_after(json!({ "routes": "main", "tcp": [{ "cluster": "site" }] }), words);
     // It may be that the server speaks first.
-    assert_eq!(called_after(&[]), Some(10 * MS));
-    assert_eq!(called_after(&[(10 * MS + 1, "EHLO a\r\n")]), Some(10 * MS));
+    assert_eq!(after(&[]), Some(10 * MS));
+    assert_eq!(after(&[(10 * MS + 1, "EHLO a\r\n")]), Some(10 * MS));
     // A client that spoke in time is listened to: what it speaks decides.
-    assert_eq!(called_after(&[(10 * MS - 1, "\0\x01\x02")]), Some(10 * MS - 1));
+    assert_eq!(after(&[(10 * MS - 1, "\0\x01\x02")]), Some(10 * MS - 1));
     let request = &[
         (10 * MS - 1, "G"),
         (30 * MS, "ET / HTTP/1.1\r\nHost: a.test\r\n\r\n"),
     ];
-    assert_eq!(called_after(request), Some(30 * MS));
-    assert_eq!(called_after(&[(10 * MS - 1, "G")]), Some(SECOND));
+    assert_eq!(after(request), Some(30 * MS));
+    assert_eq!(after(&[(10 * MS - 1, "G")]), Some(SECOND));
+}
+
+#[test]
+fn where_only_http_is_served_a_silent_client_calls_nobody() {
+    let after = |words| called_after(json!({ "routes": "main" }), words);
+    assert_eq!(after(&[]), None);
+    assert_eq!(after(&[(900 * MS, "G")]), None);
+    let request = &[(900 * MS, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")];
+    assert_eq!(after(request), Some(900 * MS));
 }
