@@ -177,3 +177,48 @@ test('a proxy that drains says GOAWAY twice; what is under way ends, what comes 
   t.is((await answer).text, 'late');
   t.is((await gone).code, 0);
 });
+
+test('a drain under load: clients that are told GOAWAY go elsewhere, and no request fails', async (t) => {
+  const origin = await http2Origin(t, (stream) => {
+    stream.respond({ ':status': 200 });
+    stream.end('ok');
+  });
+  const proxy = await startSidecar(
+    t,
+    web({ to: 'site' }, { clusters: { site: { endpoints: [origin.address], protocol: 'http2' } } }),
+    { lameDuck: '0s' },
+  );
+  const url = proxy.url();
+  const failures: string[] = [];
+  let [answered, goaways] = [0, 0];
+  const caller = async (): Promise<void> => {
+    for (;;) {
+      const session = await http2Connect(t, url).catch((error: NodeJS.ErrnoException) => error);
+      if (session instanceof Error) {
+        // Nobody listens any more: that is the end of it.
+        if (session.code !== 'ECONNREFUSED') failures.push(String(session));
+        return;
+      }
+      session.on('goaway', (code) => {
+        goaways += 1;
+        if (code !== 0) failures.push(`GOAWAY ${code}`);
+      });
+      while (!session.closed) {
+        const answer = await ask(session, { ':path': '/' }).catch((error: Error) => error);
+        if (answer instanceof Error) {
+          // What was on its way when GOAWAY came was looked at by nobody (RFC 9113 section 6.8), and is asked elsewhere.
+          const unseen = session.closed && answer.message.includes('NGHTTP2_REFUSED_STREAM');
+          if (!unseen) failures.push(String(answer));
+        } else if (answer.status !== 200) failures.push(`${answer.status} ${answer.text}`);
+        else answered += 1;
+      }
+    }
+  };
+  const callers = Array.from({ length: 20 }, caller);
+  await until('the callers are under way', () => answered > 500);
+  const exit = await proxy.drain();
+  await Promise.all(callers);
+  t.deepEqual(exit, { code: 0, signal: null });
+  t.deepEqual(failures, []);
+  t.true(goaways >= callers.length, `${goaways} times GOAWAY`);
+});

@@ -66,6 +66,8 @@ export async function readAnswer(stream: http2.ClientHttp2Stream): Promise<Answe
   const chunks: Buffer[] = [];
   stream.on('data', (chunk: Buffer) => chunks.push(chunk));
   const closed = once(stream, 'close');
+  // What fails before there is a response is told by that.
+  closed.catch(() => {});
   const [headers] = (await once(stream, 'response')) as [Answer['headers']];
   await closed;
   if (stream.rstCode !== http2.constants.NGHTTP2_NO_ERROR)
