@@ -182,6 +182,7 @@ test('connections of a cluster: requests wait for one, as pending; more than may
   t.is(origin.connections, 1);
   const { limitHits } = await proxy.cluster('app');
   t.is(limitHits['pending_requests'], 1);
+  t.is(limitHits['connections'], waiting.length);
 });
 
 test('idle connections: a pool keeps no more than it may, and the youngest', async (t) => {
@@ -239,4 +240,5 @@ test('a stream above the connections of its cluster is refused', async (t) => {
   await (await connect(t, proxy.port()).catch(() => undefined))?.gone();
   await proxy.closedBy('connection_limit');
   t.is(server.peers.length, 1);
+  t.true(((await proxy.cluster('db')).limitHits['connections'] ?? 0) > 0);
 });
