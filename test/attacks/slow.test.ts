@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { proxyStatus } from '../support/http.js';
 import { connect, tcpServer } from '../support/tcp.js';
 import { until } from '../support/wait.js';
-import { opening, request, TYPE, framesOf } from './frames.js';
+import { CODE, FLAG, REQUEST, TYPE, arrives, code, framesOf, opening, request } from './frames.js';
 import { type Front, LISTENERS, front, recorder } from './support.js';
 
 const ORDINARY = 'GET /ordinary HTTP/1.1\r\nHost: a.test\r\n\r\n';
@@ -71,6 +71,24 @@ for (const listener of LISTENERS) {
       server.requests.map((each) => each.head.split(' ')[1]).filter((path) => path !== '/slow'),
       ['/ordinary'],
     );
+  });
+}
+
+for (const listener of LISTENERS) {
+  test(`row 10: ${listener}: a head of HTTP/2 that never ends, while a stream is open`, async (t) => {
+    const server = await tcpServer(t);
+    const proxy = await front(t, server.address, { timeouts: { header: '300ms' } });
+    const whole = request(3);
+    for (const [n, unfinished] of [request(3, REQUEST, FLAG.endStream), whole.subarray(0, 20)].entries()) {
+      const peer = await proxy.connect(t, listener, 'h2');
+      await peer.send(opening(), request(1), unfinished);
+      const goodbye = await arrives('GOAWAY', peer, ({ type }) => type === TYPE.goaway);
+      t.is(code(goodbye), CODE.none);
+      await peer.gone();
+      await (await server.accepted(n)).gone();
+    }
+    const labels = { listener, reason: 'header_timeout' };
+    await proxy.counted(0, 2, 'mesh_connections_closed_total', labels);
   });
 }
 

@@ -146,6 +146,8 @@ pub(crate) struct Block {
     pub(crate) ends_stream: bool,
     /// It is an error of its stream.
     pub(crate) depends_on_itself: bool,
+    /// When its first byte came.
+    pub(crate) since: Nanos,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -163,6 +165,8 @@ pub struct Connection {
     pub(crate) encoder: Encoder,
     pub(crate) expected: Expected,
     pub(crate) block: Option<Box<Block>>,
+    /// Since when the peer owes the rest of a frame.
+    pub(crate) cut: Option<Nanos>,
 
     pub(crate) streams: Slab<Stream>,
     pub(crate) numbers: HashMap<u32, usize, RandomState>,
@@ -219,6 +223,7 @@ impl Connection {
                 Role::Client => Expected::First,
             },
             block: None,
+            cut: None,
             streams: Slab::new(),
             numbers: HashMap::default(),
             open: 0,
@@ -259,6 +264,12 @@ impl Connection {
     /// Whether the client's preface has come.
     pub fn is_begun(&self) -> bool {
         self.expected != Expected::Preface
+    }
+
+    /// Since when the peer owes the rest of a head, or of any frame but the payload of a DATA frame, whose stream waits
+    /// for it. Nothing else can come before.
+    pub fn unfinished_since(&self) -> Option<Nanos> {
+        self.block.as_ref().map(|block| block.since).or(self.cut)
     }
 
     /// Streams that are open.

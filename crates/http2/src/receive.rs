@@ -17,8 +17,16 @@ impl Connection {
         let mut rest = bytes;
         while self.over.is_none() {
             match self.step(rest, now) {
-                Ok(0) => return bytes.len() - rest.len(),
-                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+                Ok(0) => {
+                    if !rest.is_empty() {
+                        self.cut.get_or_insert(now);
+                    }
+                    return bytes.len() - rest.len();
+                }
+                Ok(n) => {
+                    rest = rest.get(n..).unwrap_or_default();
+                    self.cut = None;
+                }
                 Err(fatal) => self.fail(fatal),
             }
         }
@@ -236,6 +244,7 @@ impl Connection {
             stream: frame.stream,
             ends_stream: frame.ends_stream(),
             depends_on_itself,
+            since: self.cut.unwrap_or(now),
             bytes: Vec::new(),
         };
         if frame.ends_headers() {

@@ -387,3 +387,25 @@ fn what_comes_for_a_server_that_has_left_ends_nothing_else() {
     server.release(key);
     assert!(server.is_done());
 }
+
+#[test]
+fn a_head_is_unfinished_from_its_first_byte_to_its_last() {
+    let mut server = server(&[]);
+    assert_eq!(server.unfinished_since(), None);
+    let (head, rest) = (request(1, 1), frame(9, 4, 1, b""));
+    assert_eq!(server.receive(&head[..5], 10), 0);
+    assert_eq!(server.receive(&head[..7], 20), 0);
+    assert_eq!(server.unfinished_since(), Some(10));
+    let used = server.receive(&head, 30);
+    assert_eq!((used, server.unfinished_since()), (head.len(), Some(10)));
+    server.receive(&rest[..5], 40);
+    assert_eq!(server.unfinished_since(), Some(10));
+    server.receive(&rest, 50);
+    assert_eq!(server.unfinished_since(), None);
+    // What is cut next has its own time; the payload of DATA is its stream's to wait for.
+    let both = [request(3, 4), frame(0, 0, 3, b"x")].concat();
+    let used = server.receive(&both[..both.len() - 8], 60);
+    assert_eq!(server.unfinished_since(), Some(60));
+    server.receive(&both[used..both.len() - 1], 70);
+    assert_eq!(server.unfinished_since(), None);
+}

@@ -5,7 +5,7 @@
 //!     └────> (flood, deadline, stall) ───────> ending: GOAWAY with a code ─────> over
 //! ```
 //!
-//! Everything that waits has a deadline: the preface (`timeouts.header`), a connection without streams
+//! Everything that waits has a deadline: the preface, and a head that has begun (`timeouts.header`), a connection without streams
 //! (`timeouts.idle`), its age, a client that does not read (`timeouts.streamIdle`), a drain, and the leave-taking
 //! itself. Streams keep their own, as every exchange does.
 //!
@@ -210,7 +210,10 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         judgement,
     };
     let reason = poll_fn(|cx| driver.poll(cx)).await;
-    if let Some(blame @ (Reason::Http2Flood | Reason::Http2Protocol | Reason::ClientStalled)) = reason {
+    if let Some(
+        blame @ (Reason::Http2Flood | Reason::Http2Protocol | Reason::HeaderTimeout | Reason::ClientStalled),
+    ) = reason
+    {
         let from = access::From {
             thread: &driver.shared.thread,
             listener: &driver.shared.listener,
@@ -423,11 +426,18 @@ impl<N: Net> Driver<'_, N> {
             .socket
             .stalled_since()
             .map_or(NEVER, |since| after(since, timeouts.stream_idle));
+        let unfinished = match self.phase {
+            Phase::Ending(..) => NEVER,
+            Phase::Open | Phase::Leaving(..) => self
+                .socket
+                .unfinished_since()
+                .map_or(NEVER, |since| after(since, timeouts.header)),
+        };
         let drained = match self.shared.streams.get() {
             0 => self.shared.listener.drain_deadline(),
             _ => after(self.shared.listener.drain_deadline(), Some(ANSWER_TIME)),
         };
-        let at = idle.min(age).min(parting).min(stall).min(drained);
+        let at = idle.min(age).min(parting).min(stall).min(unfinished).min(drained);
         self.deadline.set(at);
         *self.shared.driver.borrow_mut() = Some(cx.waker().clone());
         if self.deadline.poll(cx).is_pending() {
@@ -441,6 +451,8 @@ impl<N: Net> Driver<'_, N> {
         match self.phase {
             Phase::Ending(reason, _) => return Poll::Ready(Some(reason)),
             _ if at == drained => self.end(Reason::Draining, Code::NO_ERROR),
+            // No stream can go on: its frames would come behind what does not come.
+            _ if at == unfinished => self.end(Reason::HeaderTimeout, Code::NO_ERROR),
             Phase::Leaving(reason, _) => self.end(reason, Code::NO_ERROR),
             Phase::Open if at == age => self.leave(Reason::MaxConnectionAge),
             Phase::Open => self.leave(Reason::IdleTimeout),

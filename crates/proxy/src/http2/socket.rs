@@ -67,6 +67,14 @@ impl<S: Stream> Socket<S> {
         self.stalled
     }
 
+    /// Since when the peer owes the rest of a head. Not while it is not read: it may have come.
+    pub fn unfinished_since(&self) -> Option<Nanos> {
+        if self.put_off {
+            return None;
+        }
+        self.connection.borrow().unfinished_since()
+    }
+
     /// Bytes read and bytes written.
     pub fn bytes(&self) -> (u64, u64) {
         (self.wire.bytes_read, self.written)

@@ -3,6 +3,8 @@ use super::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use mesh_model::errors::Reason;
+
 use crate::proxy::{DrainOptions, Phase};
 
 #[tokio::test]
@@ -373,4 +375,57 @@ async fn a_preface_that_does_not_come_has_a_deadline() {
         .await
         .expect("an end")
         .unwrap();
+}
+
+#[tokio::test]
+async fn row_10_a_head_that_does_not_end_has_a_deadline_whatever_else_is_open() {
+    const HEADERS: u8 = 1;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    // `GET /` of http://a, from HPACK's tables.
+    let head = b"\x82\x86\x84\x41\x01a";
+    let block = frame(HEADERS, END_STREAM, 3, head);
+    let cut = &frame(HEADERS, END_STREAM | END_HEADERS, 3, head)[..12];
+    for unfinished in [&block[..], cut, &cut[..3]] {
+        // It takes the request and says nothing.
+        let upstream = scripted(|mut socket| async move {
+            read_until(&mut socket, "\r\n\r\n").await;
+            let _ = socket.read(&mut [0]).await;
+        })
+        .await;
+        let front = front(
+            upstream,
+            json!({ "protocol": "http2", "timeouts": { "header": "200ms" } }),
+        );
+        let mut socket = TcpStream::connect(front.address).await.unwrap();
+        let whole = frame(HEADERS, END_STREAM | END_HEADERS, 1, head);
+        let start = [
+            &mesh_http2::frame::PREFACE[..],
+            &frame(4, 0, 0, &[]),
+            &whole,
+            unfinished,
+        ]
+        .concat();
+        socket.write_all(&start).await.unwrap();
+        let mut seen = Vec::new();
+        tokio::time::timeout(PATIENCE, socket.read_to_end(&mut seen))
+            .await
+            .expect("an end")
+            .unwrap();
+        let last = [0, 0, 0, 1, 0, 0, 0, 0];
+        let goodbye = frame(GOAWAY, 0, 0, &last);
+        assert!(
+            seen.windows(goodbye.len()).any(|bytes| bytes == goodbye),
+            "{seen:?}"
+        );
+        drop(socket);
+        let closed = || -> Vec<_> {
+            let report = front.proxy.look();
+            let all = report.listeners.iter();
+            all.flat_map(|(_, totals)| totals.closed_by.iter().collect::<Vec<_>>())
+                .collect()
+        };
+        eventually("it is counted", || closed() == [(Reason::HeaderTimeout, 1)]).await;
+    }
 }
