@@ -8,7 +8,7 @@ import { availableParallelism, cpus, loadavg, release } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Failure, main, say, step } from '../scripts/lib/run.mjs';
-import { ensurePrograms, makeCertificate } from './lib/install.mjs';
+import { ensurePeers, makeCertificate } from './lib/install.mjs';
 import { makeAuthority } from './lib/authority.mjs';
 import { startControl } from './lib/control.mjs';
 import { judge } from './lib/judge.mjs';
@@ -139,12 +139,7 @@ async function prepare(options, chosen) {
     chosen.flatMap(({ participants }) => participants.map(({ peer }) => peer).filter(Boolean)),
   );
   const programs = [...names].flatMap((name) => peers[name].programs);
-  await ensurePrograms([
-    'openssl',
-    'taskset',
-    ...programs,
-    ...chosen.flatMap(({ row }) => row.programs ?? []),
-  ]);
+  await ensurePeers(['openssl', 'taskset', ...programs, ...chosen.flatMap(({ row }) => row.programs ?? [])]);
   for (const name of names) await peers[name].prepare?.();
   await step('the load generator', buildLoad);
   const versions = {};

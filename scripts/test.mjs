@@ -4,6 +4,8 @@
 //     npm test -- lint rust           parts: lint, types, rust, ava
 //     npm test -- test/cli/run.test.ts ...   those test files only
 //
+// Whole suites begin with a look for the programs they run (`lib/system.mjs`).
+//
 // Ends in one plain line, `N passed, N failed`: checks, Rust tests and ava tests together.
 //
 // Which build do the tests run? The profile `ci`: optimised like `release` but without link-time optimisation,
@@ -25,6 +27,7 @@ import {
 import { CargoTestCounter } from './lib/cargo-test.mjs';
 import { Failure, must, run, say, seconds } from './lib/run.mjs';
 import { cargoManifests, scriptFiles } from './lib/sources.mjs';
+import { ensurePrograms } from './lib/system.mjs';
 import { TapCounter } from './lib/tap.mjs';
 import { cargoEnv, envoyPath, needCargo, root } from './lib/toolchain.mjs';
 
@@ -180,6 +183,9 @@ async function runStep({ name, check, suite }, files) {
 
 async function testAll(args) {
   const { files, chosen } = selection(args);
+  // A part that runs no program of the system, and who names a file, is not held up by what others miss.
+  const isWhole = files.length === 0 && chosen.some(({ suite }) => suite);
+  if (isWhole && process.platform === 'linux') await ensurePrograms();
   let passed = 0;
   const failures = [];
   const details = [];

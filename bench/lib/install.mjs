@@ -1,50 +1,21 @@
-// Which programs does the benchmark need beside ours, and how do they get here?
+// What does the benchmark need beside ours and the programs of the system, and how does it get here?
 //
-// From Debian when this is a Debian system and we are root, and http-proxy from npm into the cache folder. What is
-// there already is not touched.
+// A module of nginx from Debian, and http-proxy from npm into the cache folder.
 
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Failure, must, step } from '../../scripts/lib/run.mjs';
+import { must, step } from '../../scripts/lib/run.mjs';
+import { ensurePrograms } from '../../scripts/lib/system.mjs';
 import { build } from './places.mjs';
 
-/** Each program with the Debian package it comes from. */
-const packages = {
-  haproxy: 'haproxy',
-  nginx: 'nginx-light',
-  strace: 'strace',
-  openssl: 'openssl',
-  taskset: 'util-linux',
-};
 /** nginx relays TCP with this module. */
 const streamModule = { file: '/usr/lib/nginx/modules/ngx_stream_module.so', name: 'libnginx-mod-stream' };
 
-/** System programs stand in folders that not every user has on the path. */
-process.env.PATH = `${process.env.PATH}:/usr/sbin:/sbin`;
-
-function has(program) {
-  return process.env.PATH.split(':').some((folder) => folder && existsSync(join(folder, program)));
-}
-
-/** Installs the missing ones among `programs`. */
-export async function ensurePrograms(programs) {
-  const missing = programs.filter((program) => !has(program)).map((program) => packages[program]);
-  if (programs.includes('nginx') && !existsSync(streamModule.file)) missing.push(streamModule.name);
-  if (missing.length === 0) return;
-  const list = missing.join(' ');
-  if (process.getuid?.() !== 0 || !has('apt-get')) {
-    throw new Failure(
-      `missing on this system: ${list}. Install them (Debian: apt-get install ${list}) and run again.`,
-    );
-  }
-  await step(`installing ${list}`, async () => {
-    // Their daemons stay off: the benchmark starts its own.
-    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
-    const quiet = { env, onLine: () => {} };
-    await must('apt-get', ['update', '-q'], quiet);
-    await must('apt-get', ['install', '-q', '-y', '--no-install-recommends', ...missing], quiet);
-  });
+/** Installs the missing ones among `programs`, and what belongs to them. */
+export function ensurePeers(programs) {
+  const isBare = programs.includes('nginx') && !existsSync(streamModule.file);
+  return ensurePrograms(programs, isBare ? [streamModule.name] : []);
 }
 
 const HTTP_PROXY = '1.18.1';

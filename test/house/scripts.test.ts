@@ -170,6 +170,23 @@ test('the folder itself is not published: it has one platform alone', async (t) 
   t.is(stderr, 'error: publish the packages that `npm run pack` makes\n');
 });
 
+test('a program of the system that is missing is told with the package it comes from', async (t) => {
+  const empty = temporary(t);
+  const look = `
+    import { ensurePrograms } from './scripts/lib/system.mjs';
+    import { main } from './scripts/lib/run.mjs';
+    await main(() => ensurePrograms(['cc', 'ps']));`;
+  const run = (PATH?: string): ReturnType<typeof node> =>
+    node(['--input-type=module', '-e', look], { ...process.env, PATH });
+  const told = 'build-essential procps';
+  t.deepEqual(await run(empty), {
+    code: 1,
+    stdout: '',
+    stderr: `error: missing on this system: ${told}. Install them (Debian: apt-get install ${told}) and run again.\n`,
+  });
+  t.deepEqual(await run(process.env.PATH), { code: 0, stdout: '', stderr: '' });
+});
+
 test('system packages are one program and one package a line', (t) => {
   const lines = readFileSync('scripts/system-packages.txt', 'utf8').trimEnd().split('\n');
   for (const line of lines) t.regex(line, /^(#.*|[a-z0-9.+-]+ [a-z0-9.+-]+)$/);
