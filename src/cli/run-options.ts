@@ -46,7 +46,7 @@ export interface RunOptions {
 type LogFormat = 'text' | 'json';
 
 const LEVELS: readonly LogLevel[] = LOG_LEVELS.toReversed();
-const DEFAULT_LEVEL: LogLevel = 'warn';
+const DEFAULT_LEVEL: LogLevel = 'info';
 const LOG_FORMATS: readonly LogFormat[] = ['text', 'json'];
 const DEFAULT_LOG_FORMAT: LogFormat = 'text';
 

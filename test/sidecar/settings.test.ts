@@ -12,22 +12,19 @@ import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
 import { tcpServer } from '../support/tcp.js';
 import { Admin, fileWith, runSidecar } from './support.js';
 
-const SETTINGS = {
-  '--config': 'MESH_CONFIG',
-  '--listen': 'MESH_LISTEN',
-  '--to': 'MESH_TO',
-  '--access-log': 'MESH_ACCESS_LOG',
-  '--admin': 'MESH_ADMIN',
-  '--threads': 'MESH_THREADS',
-  '--lame-duck': 'MESH_LAME_DUCK',
-  '--log-level': 'MESH_LOG_LEVEL',
-  '--log-format': 'MESH_LOG_FORMAT',
-};
+/** Each flag that has a variable, as the sidecar looks for them. */
+const settings = [
+  ...readFileSync('crates/sidecar/src/settings.rs', 'utf8').matchAll(
+    /^ {4}\("(--[a-z-]+)", "(MESH_[A-Z_]+)"\),$/gm,
+  ),
+].map(([, flag = '', variable = '']) => [flag, variable] as const);
 
 test('--help tells every setting with its variable; --version is that of the package', async (t) => {
   const help = await runSidecar(['--help']);
   t.deepEqual([help.code, help.stderr], [0, '']);
-  for (const [flag, variable] of Object.entries(SETTINGS)) {
+  t.true(settings.length > 25);
+  for (const [flag, variable] of settings) {
+    t.is(variable, `MESH_${flag.slice(2).replaceAll('-', '_').toUpperCase()}`);
     t.regex(help.stdout.toString(), new RegExp(`^ {2}${flag} .*\\b${variable}$`, 'm'), flag);
   }
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
