@@ -134,7 +134,11 @@ const listenerTimeouts = part(
     tcpIdle: may(duration(), 'A TCP stream or upgraded connection on which nothing moves.', {
       default: '1h',
     }),
-    maxConnectionAge: may(duration(), 'A connection is drained after this age.', { default: '0s' }),
+    maxConnectionAge: may(
+      duration(),
+      'An HTTP connection is drained after this age; one that only passes bytes (TCP, passthrough, WebSocket, CONNECT) stays.',
+      { default: '0s' },
+    ),
     drain: may(duration(), 'How long streams may go on when a connection, listener or proxy is drained.', {
       default: '30s',
     }),

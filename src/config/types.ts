@@ -278,7 +278,7 @@ export interface ListenerTimeoutsConfig {
   streamIdle?: string;
   /** A TCP stream or upgraded connection on which nothing moves. Default: 1h. */
   tcpIdle?: string;
-  /** A connection is drained after this age. Default: 0s. */
+  /** An HTTP connection is drained after this age; one that only passes bytes (TCP, passthrough, WebSocket, CONNECT) stays. Default: 0s. */
   maxConnectionAge?: string;
   /** How long streams may go on when a connection, listener or proxy is drained. Default: 30s. */
   drain?: string;

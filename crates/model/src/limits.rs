@@ -210,7 +210,7 @@ pub const LIMITS: &[LimitDoc] = &[
     },
     LimitDoc {
         why: "only balancers in front need clients to reconnect",
-        reached: "the connection is drained",
+        reached: "an HTTP connection is drained, one that only passes bytes stays",
         reasons: &[Reason::MaxConnectionAge],
         counted: Counted::Connections,
         ..deadline("listeners[].timeouts.maxConnectionAge", 0)
