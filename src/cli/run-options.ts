@@ -46,7 +46,8 @@ export interface RunOptions {
 type LogFormat = 'text' | 'json';
 
 const LEVELS: readonly LogLevel[] = LOG_LEVELS.toReversed();
-const DEFAULT_LEVEL: LogLevel = 'info';
+// Not the sidecar's `info`: what that says is told by the command itself, on standard output.
+const DEFAULT_LEVEL: LogLevel = 'warn';
 const LOG_FORMATS: readonly LogFormat[] = ['text', 'json'];
 const DEFAULT_LOG_FORMAT: LogFormat = 'text';
 

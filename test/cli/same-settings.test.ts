@@ -38,6 +38,10 @@ const EXCEPTIONS: { why: string; flags: readonly string[] }[] = [
   { why: '`mesh run` is one of the commands that print tables, or JSON for programs', flags: ['--output'] },
   { why: 'of the whole command: `mesh --version`', flags: ['--version'] },
   {
+    why: '`mesh run` tells by itself, on standard output, what `info` would say once more',
+    flags: ['--log-level'],
+  },
+  {
     why: 'a gateway may take more than the one core that a sidecar leaves its neighbour',
     flags: ['--threads'],
   },
