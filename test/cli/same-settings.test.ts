@@ -9,27 +9,10 @@ import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
 const EXCEPTIONS: { why: string; flags: readonly string[] }[] = [
   {
     why: 'a workload of a mesh is a sidecar: the process beside it is not asked to have Node',
-    flags: [
-      ...[
-        '--control',
-        '--trust-anchors',
-        '--identity',
-        '--token-file',
-        '--attestation',
-        '--name',
-        '--service',
-      ],
-      ...[
-        '--inbound',
-        '--advertise',
-        '--outbound',
-        '--ports',
-        '--forward',
-        '--transparent',
-        '--opaque-ports',
-      ],
-      ...['--egress', '--name-idle', '--state-dir'],
-    ],
+    flags: (
+      '--control --trust-anchors --identity --token-file --attestation --name --service --inbound --advertise ' +
+      '--outbound --ports --forward --transparent --opaque-ports --egress --name-idle --state-dir'
+    ).split(' '),
   },
   {
     why: 'only the sidecar starts a command (-- COMMAND), and may die with the process it is beside',
