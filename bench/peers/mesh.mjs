@@ -32,8 +32,8 @@ export const sidecar = {
       return [program, ...options];
     };
     const files = { 'resources.json': JSON.stringify(resources(setup), null, 1) };
-    // Two of them run side by side, and the port of the admin server is always the same.
-    return { files, command, env: { MESH_ADMIN: 'off' } };
+    // On, as it is for everybody; two of them run side by side, so each has a free port.
+    return { files, command, env: { MESH_ADMIN: '127.0.0.1:0' } };
   },
 };
 
