@@ -26,8 +26,8 @@ export interface MeshControlOptions {
    */
   plaintextXds?: string | readonly string[];
   /**
-   * A folder for root, issuer, who is revoked and the endpoints that are known, of mode 0700. Default: none, so that all
-   * of it is made anew at each start, and every sidecar needs another token then.
+   * A folder for root, issuer, who is revoked, hashes of tokens and the endpoints that are known, of mode 0700. Default:
+   * none, so that all of it is made anew at each start, and every sidecar needs another token then.
    */
   stateDir?: string;
   /** An issuer of yours in PEM, instead of one that is made here: its chain, its key, and the roots to trust. */

@@ -122,7 +122,7 @@ export interface ControlPlaneOptions {
   readonly certificateTtlMs: number;
   /** What is served from the first moment: sidecars that come again must not find a mesh without services. */
   readonly initial?: MeshBatch;
-  /** Where root and issuer, and who is revoked, are kept; in memory without. */
+  /** Where root and issuer, who is revoked and hashes of tokens are kept; in memory without. */
   readonly stateDir?: string;
   /** An issuer of the operator's, in PEM, instead. */
   readonly issuer?: { readonly chain: string; readonly key: string; readonly roots: string };

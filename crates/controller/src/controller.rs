@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use mesh_identity::authority::{Authority, AuthorityError, Directory, DirectoryError};
-use mesh_identity::token::MakeError;
 use mesh_identity::{Csr, DenyList, Manager, MeshTls, NobodyDenied, TooManyDenied};
 use mesh_model::issue::Issue;
 use mesh_model::spiffe::SpiffeId;
@@ -24,7 +23,7 @@ use crate::fleet::{Fleet, SidecarView};
 use crate::served::Served;
 use crate::service::Plane;
 use crate::settings::{Issuer, Settings};
-use crate::signing::Signing;
+use crate::signing::{Signing, TokenError};
 
 /// How often the authority is looked after at least: clocks are set.
 const LOOK: Duration = Duration::from_secs(30);
@@ -106,6 +105,7 @@ impl Controller {
         let mut manager = Manager::new(own.clone(), Arc::clone(&tls), now, 0);
         renew(&mut manager, &mut authority, now).map_err(StartError::Identity)?;
         let denied = Arc::new(authority.denied(now)?);
+        let tokens = authority.tokens(now)?;
         tls.set_denied(Arc::clone(&denied));
         let config = tls
             .control_server_config()
@@ -115,7 +115,7 @@ impl Controller {
         served.apply(settings.initial).map_err(StartError::Mesh)?;
         let plane = Arc::new(Plane {
             catalogue: served.watch(),
-            signing: Signing::new(authority, own, denied, decisions),
+            signing: Signing::new(authority, tokens, own, denied, decisions),
             fleet: Mutex::new(Fleet::default()),
             edges: Mutex::new(Edges::default()),
             out: Out::new(events),
@@ -185,11 +185,11 @@ impl Controller {
         self.served().apply(batch)
     }
 
-    /// A token that speaks for an identity, so many times and for so long.
+    /// A token that speaks for an identity, so many times and for so long; after a restart too, where anything is stored.
     ///
     /// # Errors
-    /// It would be good for too much.
-    pub fn issue_token(&self, id: SpiffeId, uses: u32, ttl: Duration) -> Result<String, MakeError> {
+    /// It would be good for too much, or can't be stored.
+    pub fn issue_token(&self, id: SpiffeId, uses: u32, ttl: Duration) -> Result<String, TokenError> {
         self.plane.signing.issue_token(id, uses, ttl)
     }
 

@@ -38,8 +38,8 @@ pub struct Settings {
     pub authority: authority::Settings,
     /// With what.
     pub issuer: Issuer,
-    /// What a restart must not forget is kept here, for its owner alone: root and issuer that were made, and who is
-    /// revoked. Without, it is gone with the process, and every sidecar begins anew with the next one.
+    /// What a restart must not forget is kept here, for its owner alone: root and issuer that were made, who is revoked,
+    /// and hashes of tokens. Without, it is gone with the process, and every sidecar begins anew with the next one.
     pub directory: Option<PathBuf>,
     /// How many it hears.
     pub limits: Limits,

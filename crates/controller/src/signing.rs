@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use mesh_identity::authority::{Authority, MAX_TTL, SignError};
+use mesh_identity::authority::{Authority, DirectoryError, MAX_TTL, SignError};
 use mesh_identity::token::{MakeError, SpendError, TokenHash, Tokens};
 use mesh_identity::{Csr, Denied, DenyList};
 use mesh_model::spiffe::SpiffeId;
@@ -24,8 +24,16 @@ use crate::event::{Audit, Event, Out, millis};
 /// How long a decision may take. The workload waits a little longer.
 const DECISION_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A token that is not made.
-pub type TokenError = MakeError;
+/// Why a token is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// It would be good for too much, or there are too many.
+    #[error("{0}")]
+    Unmade(#[from] MakeError),
+    /// It can't be stored.
+    #[error("the token can't be stored: {0}")]
+    NotKept(#[from] DirectoryError),
+}
 
 /// What certificates are given by.
 pub(crate) struct Signing {
@@ -44,11 +52,11 @@ struct State {
 impl Signing {
     pub(crate) fn new(
         authority: Authority,
+        tokens: Tokens,
         own: SpiffeId,
         denied: Arc<DenyList>,
         decisions: Arc<dyn Decisions>,
     ) -> Self {
-        let tokens = Tokens::new();
         Self {
             state: Mutex::new(State { authority, tokens }),
             decisions,
@@ -66,9 +74,15 @@ impl Signing {
         work(&mut self.state().authority)
     }
 
-    /// Makes a token.
-    pub(crate) fn issue_token(&self, id: SpiffeId, uses: u32, ttl: Duration) -> Result<String, MakeError> {
-        let token = self.state().tokens.make(id, uses, ttl, SystemTime::now())?;
+    /// Makes a token, and stores it before anybody has it.
+    pub(crate) fn issue_token(&self, id: SpiffeId, uses: u32, ttl: Duration) -> Result<String, TokenError> {
+        let mut state = self.state();
+        let State { authority, tokens } = &mut *state;
+        let token = tokens.make(id, uses, ttl, SystemTime::now())?;
+        if let Err(error) = authority.keep_tokens(tokens) {
+            TokenHash::of(token.reveal()).map(|hash| tokens.revoke(&hash));
+            return Err(error.into());
+        }
         Ok(token.reveal().to_owned())
     }
 
@@ -80,9 +94,8 @@ impl Signing {
     /// Believes somebody no more, from now on and, where anything is stored, after a restart.
     pub(crate) fn revoke(&self, denied: Denied) -> Result<(), RevokeError> {
         let mut state = self.state();
-        if let Denied::Id(id) = &denied {
-            state.tokens.revoke_all(id);
-        }
+        let State { authority, tokens } = &mut *state;
+        let has_lost_tokens = matches!(&denied, Denied::Id(id) if tokens.revoke_all(id) > 0);
         let now = SystemTime::now();
         // No certificate lives longer: then its number means nothing.
         let until = match &denied {
@@ -91,7 +104,11 @@ impl Signing {
         };
         let mut list = DenyList::clone(&self.denied.borrow());
         list.deny(denied, until, now)?;
-        self.denies(&state.authority, list)
+        self.denies(authority, list)?;
+        if has_lost_tokens {
+            authority.keep_tokens(tokens)?;
+        }
+        Ok(())
     }
 
     /// Takes a revocation back; whether there was one.
@@ -128,7 +145,7 @@ impl Signing {
             not_after_ms: None,
             refused: None,
         };
-        let answer = self.answer(caller, request, &mut audit).await;
+        let answer = self.answer(caller, request, &mut audit, out).await;
         audit.refused = answer.as_ref().err().map(|status| status.message.clone());
         out.send(&Event::Audit(audit));
         answer
@@ -153,6 +170,7 @@ impl Signing {
         caller: &Caller,
         request: SignRequest,
         audit: &mut Audit,
+        out: &Out,
     ) -> Result<SignResponse, Status> {
         let refused = |code, text: String| Err(Status::new(code, text));
         let csr = Csr::check(&request.csr)
@@ -228,6 +246,11 @@ impl Signing {
         let signed = signed.map_err(|error| sign_error(&error))?;
         if is_token {
             let _ = tokens.spend(&request.token, Some(&id), now);
+            // It is spent for this process all the same, and the next use stores this one too.
+            if let Err(error) = authority.keep_tokens(tokens) {
+                let reason = format!("the use of a token can't be stored: {error}");
+                out.send(&Event::AuthorityFailed { reason });
+            }
         }
         audit.serial = Some(signed.serial.to_string());
         audit.not_after_ms = Some(millis(signed.not_after));

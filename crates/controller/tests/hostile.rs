@@ -3,9 +3,11 @@
 
 mod support;
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
-use mesh_controller::{Attempt, Deciding, Decision, Decisions, MAX_EDGES_OF_ONE, Phase};
+use mesh_controller::{Attempt, Deciding, Decision, Decisions, MAX_EDGES_OF_ONE, Phase, TokenError};
 use mesh_protocol::client::Reports;
 use mesh_protocol::message::{Edge, FromSidecar, Ready, Telemetry};
 use mesh_protocol::{Code, Error, MAX_EDGES};
@@ -64,6 +66,36 @@ async fn a_token_is_good_for_its_identity_and_as_often_as_was_said() {
     let own = "spiffe://mesh.test/ns/mesh/sa/control";
     let control = plane.sidecar(own).sign("mesh-token-x").await.unwrap_err();
     assert_eq!(refusal(&control), denied("reserved"));
+}
+
+#[tokio::test]
+async fn a_restart_forgets_no_token_and_no_use() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tokens-{}", std::process::id()));
+    let minute = Duration::from_secs(60);
+    let plane = Plane::keeping(&folder);
+    let token = plane.controller.issue_token(id(WEB), 2, minute).unwrap();
+    let void = plane.controller.issue_token(id(TILL), 1, minute).unwrap();
+    plane.sidecar(WEB).sign(&token).await.unwrap();
+    plane.controller.revoke(TILL).unwrap();
+    assert!(plane.controller.allow(TILL).unwrap());
+    drop(plane);
+
+    let plane = Plane::keeping(&folder);
+    plane.sidecar(WEB).sign(&token).await.unwrap();
+    for (identity, spent) in [(WEB, &token), (TILL, &void)] {
+        let error = plane.sidecar(identity).sign(spent).await.unwrap_err();
+        assert_eq!(refusal(&error), denied("token_unknown"), "{identity}");
+    }
+    // What can't be stored is not handed out, and spent all the same.
+    let last = plane.controller.issue_token(id(WEB), 1, minute).unwrap();
+    fs::create_dir(folder.join("tokens.json.new")).unwrap();
+    let unkept = plane.controller.issue_token(id(WEB), 1, minute);
+    assert!(matches!(unkept, Err(TokenError::NotKept(_))), "{unkept:?}");
+    plane.sidecar(WEB).sign(&last).await.unwrap();
+    let again = plane.sidecar(WEB).sign(&last).await.unwrap_err();
+    assert_eq!(refusal(&again), denied("token_unknown"));
+    drop(plane);
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 /// Decides by the identity alone, whatever speaks for it.

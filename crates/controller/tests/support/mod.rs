@@ -1,6 +1,7 @@
 //! A control plane, and sidecars of which a test says every word.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -40,6 +41,13 @@ impl Plane {
         let mut settings = Settings::new(domain());
         settings.authority.per_second = per_second;
         settings.authority.burst = burst;
+        Self::of(settings)
+    }
+
+    /// One that keeps what a restart must not forget.
+    pub(crate) fn keeping(directory: &Path) -> Self {
+        let mut settings = Settings::new(domain());
+        settings.directory = Some(directory.to_owned());
         Self::of(settings)
     }
 

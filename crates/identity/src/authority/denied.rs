@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::directory::MAX_LONG_FILE;
-use super::{AuthorityError, Directory, DirectoryError};
+use super::{AuthorityError, Directory, DirectoryError, unix_seconds};
 use crate::{Denied, DenyList};
 
 /// The form of `denied.json`. Another one is refused rather than guessed at.
@@ -53,13 +53,9 @@ pub(super) fn load(directory: &Directory, now: SystemTime) -> Result<DenyList, A
 
 /// Stores whom a directory denies.
 pub(super) fn store(directory: &Directory, list: &DenyList) -> Result<(), DirectoryError> {
-    let seconds = |time: SystemTime| {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH);
-        since.unwrap_or_default().as_secs()
-    };
     let denied = list.entries().into_iter().map(|(denied, until)| Entry {
         whom: denied.to_string(),
-        until: until.map(seconds),
+        until: until.map(unix_seconds),
     });
     let file = File {
         version: VERSION,

@@ -9,6 +9,7 @@
 //!   root-1.crt     a root's certificate      root-1.key     its key, until it signs no more
 //!   issuer-2.crt   the issuer's certificate  issuer-2.key   its key
 //!   denied.json    who is revoked
+//!   tokens.json    the hashes of tokens that are not spent yet
 //!   lock           held by the one process that signs
 //! ```
 
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 
 /// The longest file that is read, in bytes. A state has some 500, a certificate 1,000.
 const MAX_FILE: u64 = 64 << 10;
-/// The longest that grows with use: 10,000 revocations of some 300 bytes each.
+/// The longest that grows with use: 10,000 revocations or tokens of some 300 bytes each.
 pub(super) const MAX_LONG_FILE: u64 = 4 << 20;
 
 /// What others than the owner may do: nothing.
@@ -61,7 +62,7 @@ pub enum DirectoryError {
         /// The directory or file.
         path: PathBuf,
     },
-    /// A file is larger than any that is written here.
+    /// A file is, or would be, larger than any that is read here.
     #[error("{} is too large", path.display())]
     TooLarge {
         /// The file.
@@ -156,6 +157,9 @@ impl Directory {
     /// Writes a file whole or not at all, and to the disk.
     pub(super) fn write(&self, name: &str, content: &[u8]) -> Result<(), DirectoryError> {
         let path = self.path.join(name);
+        if content.len() as u64 > MAX_LONG_FILE {
+            return Err(DirectoryError::TooLarge { path });
+        }
         let draft = self.path.join(format!("{name}.new"));
         let written = remove(&draft)
             .and_then(|()| private().create_new(true).open(&draft))

@@ -19,6 +19,7 @@ mod kept;
 mod limit;
 mod rotation;
 mod settings;
+mod tokens;
 
 pub use certificate::Unsigned;
 pub use directory::{Directory, DirectoryError};
@@ -42,6 +43,7 @@ use x509_cert::Certificate;
 
 use crate::bundle::to_pem;
 use crate::csr::Csr;
+use crate::token::Tokens;
 use crate::verify::{MAX_CHAIN, Side, verify};
 use crate::{BundleError, DenyList, KeyError, Peer, Rejection, Serial, TrustBundle, WorkloadKey};
 use kept::Kept;
@@ -216,7 +218,8 @@ impl Authority {
     }
 
     /// An issuer that the operator gives: its chain without the root, its key, and the roots that everybody believes,
-    /// each in PEM. To replace it, make another. A directory keeps who is revoked.
+    /// each in PEM. To replace it, make another. A directory keeps who is revoked, and
+    /// tokens.
     ///
     /// # Errors
     /// They don't belong together, or nobody would believe what is signed.
@@ -270,6 +273,26 @@ impl Authority {
     pub fn keep_denied(&self, list: &DenyList) -> Result<(), DirectoryError> {
         let directory = self.directory.as_ref();
         directory.map_or(Ok(()), |directory| denied::store(directory, list))
+    }
+
+    /// The tokens that were made before this start and are good: none where nothing is stored.
+    ///
+    /// # Errors
+    /// What was stored is damaged.
+    pub fn tokens(&self, now: SystemTime) -> Result<Tokens, AuthorityError> {
+        match &self.directory {
+            Some(directory) => tokens::load(directory, now),
+            None => Ok(Tokens::new()),
+        }
+    }
+
+    /// Stores the hashes of tokens, where anything is stored.
+    ///
+    /// # Errors
+    /// They can't be written. What was stored before is still there.
+    pub fn keep_tokens(&self, tokens: &Tokens) -> Result<(), DirectoryError> {
+        let directory = self.directory.as_ref();
+        directory.map_or(Ok(()), |directory| tokens::store(directory, tokens))
     }
 
     /// The trust domain that it speaks for.
@@ -508,8 +531,13 @@ fn backdated(now: SystemTime) -> SystemTime {
 
 /// Certificates count whole seconds.
 fn whole(time: SystemTime) -> SystemTime {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
+    SystemTime::UNIX_EPOCH + Duration::from_secs(unix_seconds(time))
+}
+
+/// Since 1970, as files say it.
+fn unix_seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]
