@@ -3,6 +3,7 @@
 import { etcdSource } from '../discovery/etcd.js';
 import { fileSource } from '../discovery/file.js';
 import type { Registry } from '../discovery/registered.js';
+import { staticSource } from '../discovery/static.js';
 import type { NamedSource, Source } from '../discovery/types.js';
 import { StateError } from '../errors.js';
 import type { CompiledMesh } from '../mesh/compile.js';
@@ -44,8 +45,10 @@ export function sourcesOf(
   return all;
 }
 
-function writtenSources({ discover: { file, etcd } = {} }: Service): NamedSource[] {
+function writtenSources({ discover: { endpoints, file, etcd } = {} }: Service): NamedSource[] {
   const sources: NamedSource[] = [];
+  if (endpoints)
+    sources.push({ name: 'endpoints', key: JSON.stringify(endpoints), source: staticSource(endpoints) });
   if (file !== undefined) sources.push({ name: `file ${file}`, key: file, source: fileSource(file) });
   if (etcd) {
     const name = `etcd ${etcd.endpoints[0]} ${etcd.prefix}`;

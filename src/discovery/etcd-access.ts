@@ -5,16 +5,19 @@ import { type EtcdAccess, authenticate } from './etcd-client.js';
 
 /** Where in etcd, and as whom. */
 export interface EtcdOptions {
-  /** `http://10.0.0.1:2379`, one for each member or for some: whoever answers. */
+  /** Where it answers: `http://10.0.0.1:2379`, one for each member or for some: whoever answers. */
   readonly endpoints: readonly string[];
-  /** `/mesh/basket/`. */
+  /** What its keys begin with: `/mesh/basket/`. */
   readonly prefix: string;
-  /** A user of etcd, with the file that holds its password. */
+  /** A user of etcd. Default: none. */
   readonly user?: string;
+  /** The file that holds the password of `user`. */
   readonly passwordFile?: string;
-  /** PEM files: whom to believe instead of the system's roots, and a client certificate. */
+  /** Whom to believe, a PEM file. Default: the system's roots. */
   readonly roots?: string;
+  /** A client certificate, a PEM file. Default: none. */
   readonly certificate?: string;
+  /** Its key, a PEM file. */
   readonly key?: string;
 }
 

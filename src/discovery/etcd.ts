@@ -13,7 +13,7 @@ import { type EtcdOptions, accessTo } from './etcd-access.js';
 import { EtcdPrefix } from './etcd-prefix.js';
 import type { DiscoveredEndpoint, EndpointChange, EndpointLike, Source } from './types.js';
 
-/** Follows a prefix; `skip` passes over keys, by what stands behind the prefix. */
+/** Follows all keys with a prefix. `skip` passes over some, by what stands behind the prefix; default: none. */
 export function etcdSource(options: EtcdOptions, skip: (name: string) => boolean = () => false): Source {
   const prefix = new EtcdPrefix(options.prefix, known);
   let turn = 0;

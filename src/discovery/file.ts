@@ -8,42 +8,11 @@
  */
 
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
-import type { Format } from '../config/formats.js';
 import { fromSchema } from '../config/issues.js';
 import { readDocument, refusal, whole } from '../config/origin.js';
-import { flag, list, may, must, part, text, whole as wholeNumber } from '../config/schema-kit.js';
 import { ConfigWatcher } from '../config/watch.js';
-import { isSpiffeId } from '../mesh/formats.js';
-import { ADDRESS, MAX_ENDPOINTS, MAX_WEIGHT, serverAddress } from './endpoints.js';
+import { endpointFormats, endpointList } from './endpoint-schema.js';
 import type { EndpointLike, Source } from './types.js';
-
-const endpointAddress: Format = {
-  title: 'address',
-  expected: ADDRESS,
-  accepts: (written) => serverAddress(written) !== undefined,
-};
-
-const spiffeId: Format = {
-  title: 'SPIFFE id',
-  expected: 'a SPIFFE id such as spiffe://mesh.local/ns/default/sa/basket',
-  accepts: isSpiffeId,
-};
-
-const endpoint = part('Endpoint', 'One endpoint.', {
-  address: must(text(endpointAddress), 'Where it answers.'),
-  weight: may(wholeNumber(1, MAX_WEIGHT), 'Its share.', { default: 1 }),
-  draining: may(flag(), 'Whether it gets nothing new.', { default: false }),
-  ports: may(list(wholeNumber(1, 65_535), 'ports'), 'The ports of its service that it answers for.', {
-    default: 'all',
-  }),
-  identity: may(text(spiffeId), 'The SPIFFE id that it must prove.'),
-});
-
-const schema = list(
-  z.union([text(endpointAddress), endpoint], { error: 'expected an address, or { address }' }),
-  'endpoints',
-).max(MAX_ENDPOINTS, { error: `expected at most ${MAX_ENDPOINTS} endpoints` });
 
 /** What a file says. */
 export interface EndpointFile {
@@ -61,15 +30,15 @@ export function parseEndpoints(source: string, { file }: { file?: string } = {})
   // Nobody empties a service by emptying a file: that takes a list with nothing in it.
   if (value === null || value === undefined)
     throw refusal([whole('the file is empty: expected a list of endpoints, [] for none')], origin);
-  const result = schema.safeParse(value, { reportInput: true });
-  if (!result.success) throw refusal(fromSchema(result.error.issues, [endpointAddress, spiffeId]), origin);
+  const result = endpointList.safeParse(value, { reportInput: true });
+  if (!result.success) throw refusal(fromSchema(result.error.issues, endpointFormats), origin);
   return {
     endpoints: result.data as EndpointLike[],
     hash: createHash('sha256').update(source).digest('hex'),
   };
 }
 
-/** Follows a file. */
+/** Follows a list of endpoints in a file, YAML or JSON. What is wrong in it is told, and the last good one serves. */
 export function fileSource(file: string): Source {
   return async function* (signal) {
     for await (const { config, error } of new ConfigWatcher(file, parseEndpoints, { signal })) {

@@ -1,4 +1,4 @@
-/** Endpoints that never change. */
+/** Endpoints that are written where the service is. */
 
 import { once } from 'node:events';
 import type { EndpointLike, Source } from './types.js';

@@ -148,9 +148,11 @@ function placeIssues(at: Path, service: ServiceConfig): RawIssue[] {
     );
   }
   if (discover?.outside === true) {
-    if (discover.registered === true || (discover.file === undefined && discover.etcd === undefined)) {
+    if (discover.registered === true || !(discover.endpoints ?? discover.file ?? discover.etcd)) {
       const message = 'who is outside of the mesh has no sidecar that announces it';
-      issues.push(issue([...at, 'discover', 'outside'], 'conflict', message, 'name a file or etcd'));
+      issues.push(
+        issue([...at, 'discover', 'outside'], 'conflict', message, 'name endpoints, a file or etcd'),
+      );
     }
     if (service.ports !== undefined) {
       const message = 'an endpoint outside of the mesh has one port: that of its address';

@@ -22,6 +22,7 @@ import {
 import { existingPart, parsePath } from '../config/path.js';
 import { ConfigWatcher, type WatchOptions } from '../config/watch.js';
 import type { ResourceIssue } from '../config/resources.js';
+import { endpointFormats } from '../discovery/endpoint-schema.js';
 import { checkMesh } from './check.js';
 import { type CompiledMesh, checkable, compileMesh } from './compile.js';
 import { formats } from './formats.js';
@@ -103,7 +104,8 @@ export function checkMeshValue(read: ReadValue): LoadedMesh {
     throw refusal([whole(message)], origin);
   }
   const result = schema.safeParse(value, { reportInput: true });
-  if (!result.success) throw refusal(fromSchema(result.error.issues, formats), origin);
+  if (!result.success)
+    throw refusal(fromSchema(result.error.issues, [...formats, ...endpointFormats]), origin);
   const issues = checkMesh(result.data);
   if (issues.length > 0) throw refusal(issues, origin);
   return new LoadedMesh(result.data, origin);

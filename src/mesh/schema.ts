@@ -26,6 +26,7 @@ import {
   whole,
 } from '../config/schema-kit.js';
 import { headerConditions, route } from '../config/schema-route.js';
+import { endpointList } from '../discovery/endpoint-schema.js';
 import * as formats from './formats.js';
 
 const portNumber = () => whole(1, 65_535);
@@ -53,6 +54,9 @@ const servicePort = part('ServicePort', 'One more port of a service.', {
 });
 
 const discover = part('Discover', 'Where endpoints come from. Several sources are one list.', {
+  endpoints: may(endpointList, 'They are these.', {
+    examples: [['10.0.0.7:4143', { address: '10.0.0.8:4143', weight: 2 }]],
+  }),
   file: may(text(name), 'A list of endpoints, YAML or JSON, that is watched.', {
     examples: ['endpoints.yaml'],
   }),

@@ -7,6 +7,7 @@ import { OptionError } from '../errors.js';
 import { isSpiffeId } from './formats.js';
 import { DEFAULT_PORT, type MeshNames, identityOf } from './names.js';
 import type { EtcdOptions } from '../discovery/etcd-access.js';
+import type { EndpointLike } from '../discovery/types.js';
 import type { DiscoverConfig, EtcdConfig, MeshConfig, ServiceConfig } from './types.js';
 
 /** The serial number of a certificate, as the control plane and openssl write it. */
@@ -47,6 +48,7 @@ export interface ProcessPlan {
 
 /** Where endpoints come from. */
 export interface DiscoverPlan {
+  readonly endpoints?: readonly EndpointLike[];
   readonly file?: string;
   readonly etcd?: EtcdOptions;
   /** Whether its sidecars announce themselves; absent: where there is no other source. */
@@ -163,11 +165,13 @@ export function isOutside({ address, discover }: ServiceConfig): boolean {
   return address !== undefined || discover?.outside === true;
 }
 
-function discoverOf({ file, etcd, registered }: DiscoverConfig = {}, folder?: string): DiscoverPlan {
+function discoverOf(written: DiscoverConfig = {}, folder?: string): DiscoverPlan {
+  const { endpoints, file, etcd, registered } = written;
   return {
     ...(registered !== undefined && { registered }),
     ...(file !== undefined && { file: pathFrom(folder, file) }),
     ...(etcd && { etcd: etcdOf(etcd, folder) }),
+    ...(endpoints && { endpoints }),
   };
 }
 

@@ -110,6 +110,8 @@ export interface ServiceConfig {
 export interface DiscoverConfig {
   /** A list of endpoints, YAML or JSON, that is watched. */
   file?: string;
+  /** They are these. */
+  endpoints?: (string | DiscoveredEndpointConfig)[];
   /** A prefix in etcd. */
   etcd?: EtcdConfig;
   /** Whether its sidecars announce themselves. Default: `true` where there is no other source. */
@@ -120,6 +122,20 @@ export interface DiscoverConfig {
 
 /** One more port of a service. */
 export interface ServicePortConfig {
+/** One endpoint. */
+export interface DiscoveredEndpointConfig {
+  /** Where it answers. */
+  address: string;
+  /** Its share. Default: 1. */
+  weight?: number;
+  /** Whether it gets nothing new. Default: false. */
+  draining?: boolean;
+  /** The ports of its service that it answers for. Default: all. */
+  ports?: number[];
+  /** The SPIFFE id that it must prove. */
+  identity?: string;
+}
+
   /** The port that others call it by. */
   port: number;
   /** What is spoken on it, as for `protocol` of a service. Default: auto. */

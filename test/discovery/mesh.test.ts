@@ -4,7 +4,14 @@ import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type http from 'node:http';
 import test, { type ExecutionContext } from 'ava';
-import { type MeshControl, type MeshConfig, createControlPlane } from '../../src/index.js';
+import {
+  type MeshControl,
+  type MeshConfig,
+  type Source,
+  createControlPlane,
+  fileSource,
+  staticSource,
+} from '../../src/index.js';
 import type { MeshControlOptions } from '../../src/controller/types.js';
 import type { Finding } from '../../src/mesh/admin/findings.js';
 import { Ports, example } from '../docs/support.js';
@@ -272,15 +279,44 @@ test('sidecars join mesh control by themselves, across its restarts, and leave w
   t.regex(control.process.stdout().toString(), /^closed$/m);
 });
 
+test('endpoints of the mesh file, and sources of the package in own code', async (t) => {
+  const file = join(temporaryFolder(t), 'ledger.yaml');
+  writeFileSync(file, '- 127.0.0.1:1\n- 127.0.0.1:2\n');
+  const wrapped: Source = async function* (signal) {
+    yield* staticSource(['127.0.0.1:3'])(signal);
+  };
+  const mesh = (...endpoints: string[]): MeshConfig => ({
+    services: { basket: { port: 3000, discover: { endpoints } }, ledger: {}, stock: {}, web: {} },
+  });
+  const discovery = { ledger: fileSource(file), stock: wrapped };
+  const { plane, place } = await embedded(t, mesh('127.0.0.1:4'), { discovery });
+  const sources = () =>
+    plane
+      .sources()
+      .flatMap(({ service, name, endpoints }) => (service === 'web' ? [] : [[service, name, endpoints]]));
+  t.deepEqual(sources(), [
+    ['basket', 'endpoints', 1],
+    ['ledger', 'own', 2],
+    ['stock', 'own', 1],
+  ]);
+  const application = (await httpOrigin(t, tells)).address;
+  const basket = await join_(t, place, 'basket', { application });
+  const caller = await join_(t, place, 'web');
+  t.is((await ask(caller)).status, 502);
+  await plane.apply(mesh(basket.address));
+  await until('an answer', async () => (await ask(caller)).status === 200);
+});
+
 test('docs/discovery.md: a source of your own in ten lines', async (t) => {
   const folder = temporaryFolder(t);
   const application = (await httpOrigin(t, tells)).address;
   let endpoints: string[] = [];
   const registry = await httpOrigin(t, (_, outgoing) => void outgoing.end(JSON.stringify(endpoints)));
   const ports = new Ports({ 8500: registry.port });
+  writeFileSync(join(folder, 'ledger.yaml'), '- 127.0.0.1:1\n');
   const code = (await ports.in(example('docs/discovery.md', 'source'))).replaceAll(
-    "'roots.pem'",
-    JSON.stringify(join(folder, 'roots.pem')),
+    /'((roots|ledger)\.\w+)'/g,
+    (_, file: string) => JSON.stringify(join(folder, file)),
   );
   const running = start(t, process.execPath, ['--input-type=module', '-e', code], {
     env: cleanEnvironment(),
