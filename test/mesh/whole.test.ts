@@ -31,6 +31,16 @@ test('docs/mesh.md: services call each other, tools tell of it, and SIGKILL leav
     return rows.length > 0 ? rows : undefined;
   });
   t.like(basket, { to: 'basket.default:3000', requests: 1, successRate: 1, mtls: 1 });
+  const busy = await until('a rate, and how long calls take', async () => {
+    await request(port);
+    const [row] = await mesh.json<Doing[]>('stat', '--to', 'basket');
+    return row && row.rate > 0 && (row.p50Ms ?? 0) > 0 ? row : undefined;
+  });
+  t.true(busy.requests > 1);
+  // It is taken over a second at least.
+  t.true(busy.rate <= busy.requests);
+  const { p50Ms, p95Ms, p99Ms } = busy;
+  t.true((p50Ms ?? 0) <= (p95Ms ?? 0) && (p95Ms ?? 0) <= (p99Ms ?? 0), JSON.stringify(busy));
   const [edge] = await mesh.json<Doing[]>('edges', '--from', 'web');
   const idOf = (service: string): string => `spiffe://mesh.local/ns/default/sa/${service}`;
   t.like(edge, { from: idOf('web'), to: 'basket.default:3000', toIdentity: idOf('basket') });
