@@ -15,12 +15,8 @@ import { addUp } from './up.js';
 import { addValidate } from './validate.js';
 import { addVersion, packageVersion } from './version.js';
 
-/** Runs one command line, without the program's name, and resolves with the exit code. */
-export async function runCommand(args: readonly string[], world: World): Promise<ExitCode> {
-  let code: ExitCode = ExitCode.ok;
-  const end = (result: ExitCode): void => {
-    code = result;
-  };
+/** The program with all its commands; `end` is told how the one that ran has ended. */
+export function meshProgram(world: World, end: (code: ExitCode) => void): Command {
   const program = new Command('mesh')
     .description('A small, fast and secure proxy for every protocol.')
     .version(packageVersion(), '-v, --version', 'print the version')
@@ -64,6 +60,16 @@ Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     addVersion,
   ])
     add(program, world, end);
+  return program;
+}
+
+/** Runs one command line, without the program's name, and resolves with the exit code. */
+export async function runCommand(args: readonly string[], world: World): Promise<ExitCode> {
+  let code: ExitCode = ExitCode.ok;
+  const end = (result: ExitCode): void => {
+    code = result;
+  };
+  const program = meshProgram(world, end);
   try {
     await program.parseAsync(args, { from: 'user' });
     return code;
