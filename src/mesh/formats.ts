@@ -70,6 +70,19 @@ export const serviceOrAll: Format = {
   examples: ['basket', '*'],
 };
 
+/** All ports from one to another. */
+export const portRange: Format = {
+  title: 'range of ports',
+  expected: 'a port such as 25, or a range such as 8000-8010',
+  accepts(text) {
+    const [first = '', last = '', ...more] = text.split('-');
+    return more.length === 0 && isPort(first) && isPort(last) && Number(first) <= Number(last);
+  },
+  advise: (received) =>
+    typeof received === 'string' && isPort(received) ? `write ${received} without quotes` : undefined,
+  examples: ['8000-8010'],
+};
+
 /** Where a service answers that is not part of the mesh. */
 export const serviceAddress: Format = {
   title: 'address',
@@ -189,6 +202,7 @@ export const formats: readonly Format[] = [
   servicePort,
   serviceOrAll,
   serviceAddress,
+  portRange,
   peer,
   permission,
   command,

@@ -215,6 +215,16 @@ const settings = part('MeshSettings', 'What holds for all services.', {
     }),
     'For `mesh control`, several times over one etcd.',
   ),
+  opaquePorts: may(
+    list(
+      z.union([portNumber(), text(formats.portRange)], {
+        error: `expected ${formats.portRange.expected}`,
+      }),
+      'ports',
+    ),
+    'Ports outside of the mesh to which copies call without anybody looking at the bytes, as where the server speaks first.',
+    { examples: [[25, '8000-8010']], default: "the sidecar's own list: mail, databases, caches" },
+  ),
   knownServicesOnly: may(flag(), 'Whether copies may call nothing but services.', { default: false }),
 });
 

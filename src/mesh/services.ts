@@ -89,6 +89,8 @@ export interface MeshSettings extends MeshNames {
   readonly certificateTtlMs: number;
   readonly issuer?: IssuerPlan;
   readonly knownServicesOnly: boolean;
+  /** Absent: those that the sidecar has in mind. */
+  readonly opaquePorts?: readonly (number | string)[];
 }
 
 const DEFAULT_TTL_MS = 24 * 60 * 60 * 1000;
@@ -96,7 +98,7 @@ const DEFAULT_GRACE_MS = 10_000;
 
 export function settingsOf({ mesh = {} }: MeshConfig, folder?: string): MeshSettings {
   const { trustDomain = 'mesh.local', namespace = 'default', knownServicesOnly = false } = mesh;
-  const { defaultPolicy = 'allowAuthenticated', certificates, shared } = mesh;
+  const { defaultPolicy = 'allowAuthenticated', certificates, shared, opaquePorts } = mesh;
   const ttl = certificates?.ttl;
   return {
     trustDomain,
@@ -104,6 +106,7 @@ export function settingsOf({ mesh = {} }: MeshConfig, folder?: string): MeshSett
     defaultPolicy,
     certificateTtlMs: (ttl === undefined ? undefined : durationMs(ttl)) ?? DEFAULT_TTL_MS,
     knownServicesOnly,
+    ...(opaquePorts && { opaquePorts }),
     ...(shared && {
       shared: {
         etcd: etcdOf(shared.etcd, folder),
@@ -168,10 +171,10 @@ export function isOutside({ address, discover }: ServiceConfig): boolean {
 function discoverOf(written: DiscoverConfig = {}, folder?: string): DiscoverPlan {
   const { endpoints, file, etcd, registered } = written;
   return {
+    ...(endpoints && { endpoints }),
     ...(registered !== undefined && { registered }),
     ...(file !== undefined && { file: pathFrom(folder, file) }),
     ...(etcd && { etcd: etcdOf(etcd, folder) }),
-    ...(endpoints && { endpoints }),
   };
 }
 

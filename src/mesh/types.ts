@@ -28,6 +28,8 @@ export interface MeshSettingsConfig {
   certificates?: CertificatesConfig;
   /** For `mesh control`, several times over one etcd. */
   shared?: SharedConfig;
+  /** Ports outside of the mesh to which copies call without anybody looking at the bytes, as where the server speaks first. Default: the sidecar's own list: mail, databases, caches. */
+  opaquePorts?: (number | string)[];
   /** Whether copies may call nothing but services. Default: false. */
   knownServicesOnly?: boolean;
 }
@@ -108,10 +110,10 @@ export interface ServiceConfig {
 
 /** Where endpoints come from. Several sources are one list. */
 export interface DiscoverConfig {
-  /** A list of endpoints, YAML or JSON, that is watched. */
-  file?: string;
   /** They are these. */
   endpoints?: (string | DiscoveredEndpointConfig)[];
+  /** A list of endpoints, YAML or JSON, that is watched. */
+  file?: string;
   /** A prefix in etcd. */
   etcd?: EtcdConfig;
   /** Whether its sidecars announce themselves. Default: `true` where there is no other source. */
@@ -120,8 +122,6 @@ export interface DiscoverConfig {
   outside?: boolean;
 }
 
-/** One more port of a service. */
-export interface ServicePortConfig {
 /** One endpoint. */
 export interface DiscoveredEndpointConfig {
   /** Where it answers. */
@@ -136,6 +136,8 @@ export interface DiscoveredEndpointConfig {
   identity?: string;
 }
 
+/** One more port of a service. */
+export interface ServicePortConfig {
   /** The port that others call it by. */
   port: number;
   /** What is spoken on it, as for `protocol` of a service. Default: auto. */

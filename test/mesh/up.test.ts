@@ -162,7 +162,7 @@ function processesOf(folder: string): number[] {
 
 test('every copy is started with a port and a sidecar of its own, and becomes an endpoint when it is ready', async (t) => {
   const mesh = up(t, {
-    mesh: { knownServicesOnly: true },
+    mesh: { knownServicesOnly: true, opaquePorts: [25, '8000-8010'] },
     services: {
       web: {
         run: `${RUN} {port} {port.grpc} {other}`,
@@ -205,6 +205,7 @@ test('every copy is started with a port and a sidecar of its own, and becomes an
       `--ports=3000=127\\.0\\.0\\.1:${two.env['PORT']},9000=127\\.0\\.0\\.1:${two.env['PORT_GRPC']} `,
     ),
     /--egress=known/,
+    /--opaque-ports=25,8000-8010/,
     /--forward=web:3000=127\.0\.0\.1:\d+,web:9000=127\.0\.0\.1:\d+,basket:80=\S+,ledger:5432=\S+\/tcp /,
     /\n600\n700\ntoken of spiffe:\/\/mesh\.local\/ns\/default\/sa\/web$/,
   ]) {

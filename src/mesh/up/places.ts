@@ -169,6 +169,7 @@ export function sidecarFlags(
     '--ports': ports.join(','),
     '--forward': forwards.join(','),
     ...(settings.knownServicesOnly && { '--egress': 'known' }),
+    ...(settings.opaquePorts && { '--opaque-ports': settings.opaquePorts.join(',') || 'none' }),
   };
   return Object.entries(flags).flat();
 }
