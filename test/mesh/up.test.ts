@@ -214,9 +214,9 @@ test('every copy is started with a port and a sidecar of its own, and becomes an
   t.regex(mesh.told('basket-1'), /--ports=80=127\.0\.0\.1:\d+\/http1 /);
 });
 
-test('a token is gone once its copy is ready', async (t) => {
-  const mesh = up(t, { services: { web: { run: RUN } } });
-  await mesh.allReady();
+test('a token is gone once its sidecar is ready, though its application is not', async (t) => {
+  const mesh = up(t, { services: { web: { run: 'echo begun; sleep 600' } } });
+  await mesh.line('begun', ({ text }) => text === 'begun');
   const [, file = ''] = /--token-file=(\S+)/.exec(mesh.told('web-1')) ?? [];
   t.true(file.startsWith(mesh.folder));
   await until('the token is gone', () => !existsSync(file));

@@ -1,4 +1,4 @@
-// Does the example of docs/mesh.md run, as a person would run it, and does nothing stay when it is killed?
+// Does the example of docs/mesh.md run, as a person would run it, and does no process stay when it is killed?
 
 import { existsSync } from 'node:fs';
 import test from 'ava';
@@ -11,7 +11,7 @@ import { must } from '../support/processes.js';
 import { until } from '../support/wait.js';
 import { MeshUp } from './command.js';
 
-test('docs/mesh.md: services call each other, tools tell of it, and SIGKILL leaves nothing', async (t) => {
+test('docs/mesh.md: services call each other, tools tell of it, and SIGKILL leaves no process', async (t) => {
   const files = {
     'basket.mjs': example('docs/mesh.md', 'basket.mjs'),
     'web.mjs': example('docs/mesh.md', 'web.mjs'),

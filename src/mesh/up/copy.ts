@@ -40,6 +40,8 @@ export interface CopyEvents {
   launch(copy: Copy): Promise<Launch>;
   /** It is in another phase. `why` says it for people. */
   changed(copy: Copy, why: string): void;
+  /** Its sidecar is ready, whether its application is or not. Once for each start. */
+  joined(copy: Copy): void;
   /** It said something. */
   line(copy: Copy, stream: 'stdout' | 'stderr', text: string): void;
   /** The process has ended; what was made for it may go. */
@@ -171,10 +173,15 @@ export class Copy {
     const { service, process } = this.plan;
     const application = ports.get(service.ports[0]?.port ?? 0) ?? '';
     let failures = 0;
+    let hasJoined = false;
     while (!signal.aborted && !this.#stopping.signal.aborted) {
       const missing = await probe(admin, application, process.ready);
       if (signal.aborted || this.#stopping.signal.aborted) return;
       this.missing = missing;
+      if (!hasJoined && missing?.who !== 'sidecar') {
+        hasJoined = true;
+        this.#events.joined(this);
+      }
       failures = missing === undefined ? 0 : failures + 1;
       if (missing === undefined && this.phase !== 'ready') this.#set('ready', 'ready');
       if (failures >= PATIENCE && this.phase === 'ready') this.#set('unready', `not ready: ${missing?.what}`);

@@ -7,7 +7,14 @@ import type { Readiness } from '../services.js';
 const DEADLINE_MS = 2000;
 
 /** Undefined: ready. Else what is missing, and how to mend it where whoever has just begun may not know. */
-export type Missing = { readonly what: string; readonly mend?: string } | undefined;
+export type Missing =
+  | {
+      /** Who is not ready. Behind a sidecar that is not, nobody looks at the application. */
+      readonly who: 'sidecar' | 'application';
+      readonly what: string;
+      readonly mend?: string;
+    }
+  | undefined;
 
 const WRONG_PORT =
   'it has to listen on the port in its variable PORT, which {port} in run is too; bind gives it one of your choice';
@@ -16,15 +23,17 @@ const WRONG_PORT =
 export async function probe(admin: string, application: string, readiness: Readiness): Promise<Missing> {
   const sidecar = await status(admin, '/ready');
   if (sidecar !== 200) {
-    return { what: sidecar === undefined ? 'its sidecar does not answer yet' : 'its sidecar is not ready' };
+    const what = sidecar === undefined ? 'its sidecar does not answer yet' : 'its sidecar is not ready';
+    return { who: 'sidecar', what };
   }
+  const who = 'application';
   if (readiness.kind === 'tcp') {
     if (await accepts(application)) return undefined;
-    return { what: `nothing listens on ${application}`, mend: WRONG_PORT };
+    return { who, what: `nothing listens on ${application}`, mend: WRONG_PORT };
   }
   const answer = await status(application, readiness.path);
-  if (answer === undefined) return { what: `nothing answers on ${application}`, mend: WRONG_PORT };
-  return answer >= 200 && answer < 400 ? undefined : { what: `${readiness.path} answers ${answer}` };
+  if (answer === undefined) return { who, what: `nothing answers on ${application}`, mend: WRONG_PORT };
+  return answer >= 200 && answer < 400 ? undefined : { who, what: `${readiness.path} answers ${answer}` };
 }
 
 function parts(address: string): { host: string; port: number } {

@@ -158,9 +158,9 @@ export class RunningMesh {
         launch: (copy) => this.#launch(copy),
         changed: (copy, why) => {
           this.#publish();
-          if (copy.phase === 'ready') this.#forgetToken(copy);
           this.#options.events.changed(copy, why);
         },
+        joined: (copy) => this.#forgetToken(copy),
         line: (copy, stream, text) => this.#options.events.line(copy, stream, text),
         over: (copy) => this.#over(copy),
       },
