@@ -1,9 +1,15 @@
-// Is a certificate that was revoked by its serial number believed no more, and another one of the same identity still?
+// Is who was revoked believed no more, and for how long does a sidecar know of it?
 
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
+import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { until } from '../support/wait.js';
-import { Mesh, type MeshSidecar, ask, numberOf } from './support.js';
+import { Mesh, type MeshSidecar, ask, idOf, numberOf } from './support.js';
+
+/** Handshakes with the revoked that a sidecar has refused. */
+const REFUSED = /^mesh_identity_rejections_total\{.*rejection="revoked".*\} (\d+)$/m;
 
 /** The serial number of what a sidecar shows. */
 function serialOf(mesh: Mesh, sidecar: string): string {
@@ -32,8 +38,7 @@ test('by serial number: the caller of that certificate is refused, another of it
   mesh.control.revoke(serial);
   t.is((await silent).status, 403);
   t.is((await ask(one)).status, 502);
-  const rejected = /^mesh_identity_rejections_total\{.*rejection="revoked".*\} (\d+)$/m;
-  await until('its handshake is refused', async () => (await numberOf(basket, rejected)) > 0);
+  await until('its handshake is refused', async () => (await numberOf(basket, REFUSED)) > 0);
   t.is((await ask(two)).status, 200);
   await mesh.happened('gone', (event) => (event['sidecar'] as { name: string }).name === 'one');
   const three = await mesh.sidecar(t, 'web', { name: 'three' });
@@ -62,4 +67,35 @@ test('by serial number: the server of that certificate is left for another of it
   });
   mesh.serve('basket', [two.address]);
   await until('the other one', async () => (await ask(web)).text === 'two');
+});
+
+test('a sidecar that starts again without a control plane knows who was revoked', async (t) => {
+  const mesh = await Mesh.start(t);
+  const { address } = await httpOrigin(t);
+  const state = join(temporaryFolder(t), 'state');
+  const kept = { ports: `3000=${address}`, flags: { '--state-dir': state } };
+  const basket = await mesh.sidecar(t, 'basket', kept);
+  mesh.serve('basket', [basket.address]);
+  const [web, till, other] = [
+    await mesh.sidecar(t, 'web'),
+    await mesh.sidecar(t, 'till', { name: 'till' }),
+    await mesh.sidecar(t, 'till', { name: 'other' }),
+  ];
+  for (const caller of [web, till, other]) t.is((await ask(caller)).status, 200);
+  mesh.control.revoke(idOf('web'));
+  mesh.control.revoke(serialOf(mesh, 'till'));
+  for (const caller of [web, till]) {
+    await until('the refusal', async () => (await ask(caller)).status === 502);
+  }
+  const file = join(state, 'denied.json');
+  await until('both are kept', () => (JSON.parse(readFileSync(file, 'utf8')) as string[]).length === 2);
+  t.is(statSync(file).mode & 0o777, 0o600);
+
+  await basket.process.kill();
+  await mesh.control.close();
+  const flags = { ...kept.flags, '--inbound': basket.address };
+  const again = await mesh.sidecar(t, 'basket', { ...kept, flags, token: '/nonexistent' });
+  await until('who was not revoked', async () => (await ask(other)).status === 200);
+  for (const caller of [web, till]) t.is((await ask(caller)).status, 502);
+  t.true((await numberOf(again, REFUSED)) > 0);
 });

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mesh_protocol::Error;
 use mesh_protocol::message::{ConfigState, FromSidecar};
 use mesh_proxy::proxy::{Applied, ApplyError, Change};
-use mesh_xds::client::{Event, Refused, Response, Subscribed};
+use mesh_xds::client::{DOES_NOT_EXIST_AFTER, Event, Refused, Response, Subscribed};
 use mesh_xds::kind::Kind;
 
 use super::feed::Answer;
@@ -18,6 +18,8 @@ use super::reports::Telling;
 
 /// Changes that come close together go live together.
 const TOGETHER: Duration = Duration::from_millis(2);
+/// How long what goes live first waits for who is revoked: as long as for a resource that may not exist.
+const DENIED_WITHIN: Duration = DOES_NOT_EXIST_AFTER;
 
 impl Life<'_> {
     /// Brings the subscriptions up to what is wished for.
@@ -135,9 +137,13 @@ impl Life<'_> {
 
     /// When what is there is to go live.
     pub(super) fn applies_at(&self) -> Option<Instant> {
-        self.dirty
-            .filter(|_| self.applying.is_none())
-            .map(|since| since + TOGETHER)
+        let wait = if self.awaits_denied {
+            DENIED_WITHIN
+        } else {
+            TOGETHER
+        };
+        let since = self.dirty.filter(|_| self.applying.is_none());
+        since.map(|since| since + wait)
     }
 
     /// Begins to make what is there go live, when it is time.
@@ -147,6 +153,12 @@ impl Life<'_> {
         }
         self.dirty = None;
         if let Some(resources) = self.feed.resources() {
+            if std::mem::replace(&mut self.awaits_denied, false) {
+                self.log().warn(
+                    "the control plane has not said who is revoked: serving all the same",
+                    &[],
+                );
+            }
             self.applying = Some(Box::pin(self.proxy.apply_soon(Change::Replace(resources))));
         }
     }

@@ -62,6 +62,8 @@ pub(crate) struct Life<'a> {
     pub(super) dirty: Option<Instant>,
     /// Revocations of which more are to come.
     pub(super) denied: DenyList,
+    /// Whether nothing is in force yet, since it is not known who is revoked.
+    pub(super) awaits_denied: bool,
     pub(super) telemetry_every: Duration,
     /// Whether it was said that a control plane takes no reports.
     pub(super) said_untold: bool,
@@ -125,6 +127,7 @@ impl<'a> Life<'a> {
             listening: Vec::new(),
             dirty: None,
             denied: DenyList::new(),
+            awaits_denied: true,
             telemetry_every: REPORT_EVERY,
             said_untold: false,
             answers: Pace::new(Instant::now()),

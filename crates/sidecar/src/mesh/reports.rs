@@ -90,6 +90,7 @@ impl Life<'_> {
     /// Goes on without reports.
     pub(super) fn untold(&mut self, telling: &mut Telling) {
         telling.stream = None;
+        self.awaits_denied = false;
         telling.asks_at = Some(Instant::now() + ASK_AGAIN);
         if !std::mem::replace(&mut self.said_untold, true) {
             self.log().warn(

@@ -18,6 +18,7 @@ impl Life<'_> {
     /// Takes up what was kept.
     pub(super) fn restore(&mut self, now: SystemTime) {
         let Some(state) = &self.state else { return };
+        let denied = state.denied(now);
         let identity = state.identity().and_then(|kept| {
             let key = WorkloadKey::from_pem(&kept.key).ok()?;
             let chain = CertificateDer::pem_slice_iter(&kept.chain)
@@ -28,9 +29,19 @@ impl Life<'_> {
             self.manager.restored(&key, chain, bundle, now).ok()
         });
         let configuration = state.configuration();
+        let denied = match denied {
+            Ok(list) => list,
+            Err(error) => {
+                let what = "who is revoked can't be read: nothing that was kept is served";
+                self.log().error(what, &[("error", &error)]);
+                return;
+            }
+        };
+        self.tls.set_denied(Arc::new(denied));
         match (identity, configuration) {
             (Some(_), Some(kept)) => {
                 self.feed.restore(kept);
+                self.awaits_denied = false;
                 self.dirty = Some(Instant::now());
                 self.log()
                     .info("serving what was kept until the control plane answers", &[]);
@@ -187,8 +198,15 @@ impl Life<'_> {
         if denied.more {
             return;
         }
-        self.tls.set_denied(Arc::new(std::mem::take(&mut self.denied)));
+        let list = Arc::new(std::mem::take(&mut self.denied));
+        self.tls.set_denied(Arc::clone(&list));
         self.proxy.judge_again();
+        self.awaits_denied = false;
+        let kept = self.state.as_ref().map(|state| state.keep_denied(&list));
+        if let Some(Err(error)) = kept {
+            self.log()
+                .warn("who is revoked can't be kept", &[("error", &error)]);
+        }
     }
 }
 

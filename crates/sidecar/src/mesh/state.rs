@@ -1,12 +1,15 @@
 //! What is kept, so that a sidecar that starts without a control plane serves all the same?
 //!
-//! The last good configuration, the certificate and its key, in a directory that nobody else may look into. Each file is
-//! replaced in one step. Nothing is written where there is no directory.
+//! The last good configuration, the certificate and its key, and who is revoked, in a directory that nobody else may look
+//! into. Each file is replaced in one step. Nothing is written where there is no directory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use mesh_identity::{Denied, DenyList};
 
 use super::feed::Kept;
 
@@ -14,6 +17,8 @@ const CONFIGURATION: &str = "configuration.json";
 const KEY: &str = "key.pem";
 const CHAIN: &str = "chain.pem";
 const ROOTS: &str = "roots.pem";
+/// Apart from the configuration: it is told apart, and holds whatever becomes of the rest.
+const DENIED: &str = "denied.json";
 /// More is no state of ours.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -67,15 +72,15 @@ impl State {
 
     /// The last good configuration, if one was kept that can be read.
     pub(crate) fn configuration(&self) -> Option<Kept> {
-        serde_json::from_slice(&self.read(CONFIGURATION)?).ok()
+        serde_json::from_slice(&self.read(CONFIGURATION).ok()?).ok()
     }
 
     /// The last certificate.
     pub(crate) fn identity(&self) -> Option<Identity> {
         Some(Identity {
-            key: self.read(KEY)?,
-            chain: self.read(CHAIN)?,
-            roots: self.read(ROOTS)?,
+            key: self.read(KEY).ok()?,
+            chain: self.read(CHAIN).ok()?,
+            roots: self.read(ROOTS).ok()?,
         })
     }
 
@@ -102,11 +107,40 @@ impl State {
         self.write(KEY, &identity.key)
     }
 
-    fn read(&self, name: &str) -> Option<Vec<u8>> {
+    /// Who was revoked when that was said last; nobody where it never was.
+    ///
+    /// # Errors
+    /// What is there can't be read. Nobody who was revoked is to be believed because a file is odd.
+    pub(crate) fn denied(&self, now: SystemTime) -> Result<DenyList, String> {
+        let odd = |error: &dyn std::fmt::Display| format!("{DENIED}: {error}");
+        let bytes = match self.read(DENIED) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DenyList::new()),
+            read => read.map_err(|error| odd(&error))?,
+        };
+        let names: Vec<String> = serde_json::from_slice(&bytes).map_err(|error| odd(&error))?;
+        let mut list = DenyList::new();
+        for name in names {
+            let denied: Denied = name.parse().map_err(|error| odd(&error))?;
+            list.deny(denied, None, now).map_err(|error| odd(&error))?;
+        }
+        Ok(list)
+    }
+
+    /// Keeps who is revoked, by name: until when is not told, since each list takes the place of the one before.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(crate) fn keep_denied(&self, list: &DenyList) -> io::Result<()> {
+        let entries = list.entries().into_iter();
+        let names: Vec<_> = entries.map(|(denied, _)| denied.to_string()).collect();
+        self.write(DENIED, &serde_json::to_vec(&names)?)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let file = File::open(self.path.join(name)).ok()?;
-        file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-        Some(bytes)
+        let file = File::open(self.path.join(name))?;
+        file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -147,12 +181,32 @@ mod tests {
             roots: b"roots".to_vec(),
         };
         state.keep_identity(&identity).unwrap();
+        let now = SystemTime::now();
+        assert!(state.denied(now).unwrap().is_empty());
+        let mut denied = DenyList::new();
+        for whom in ["spiffe://mesh.test/ns/shop/sa/web", "0a1b"] {
+            denied.deny(whom.parse().unwrap(), None, now).unwrap();
+        }
+        state.keep_denied(&denied).unwrap();
         let again = State::open(&path).unwrap();
         assert_eq!(again.configuration(), Some(Kept::default()));
+        assert_eq!(again.denied(now), Ok(denied));
         assert_eq!(again.identity().unwrap().key, b"key");
         for entry in fs::read_dir(&path).unwrap() {
             let mode = entry.unwrap().metadata().unwrap().mode() & 0o777;
             assert_eq!(mode, 0o600);
+        }
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn who_was_revoked_is_not_forgotten_because_the_file_is_odd() {
+        let path = directory("odd");
+        let state = State::open(&path).unwrap();
+        for text in ["", "{}", r#"["web"]"#] {
+            state.write(DENIED, text.as_bytes()).unwrap();
+            let error = state.denied(SystemTime::now()).unwrap_err();
+            assert!(error.starts_with(DENIED), "{error}");
         }
         fs::remove_dir_all(&path).unwrap();
     }
