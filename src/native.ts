@@ -39,6 +39,10 @@ export interface NativeController {
   /** An identity, or a serial number. */
   revoke(whom: string): void;
   allow(whom: string): boolean;
+  /** Identities and serial numbers. */
+  revoked(): string[];
+  /** Others have said who is revoked. */
+  knowsRevoked(): void;
   rotateIssuer(): void;
   rotateRoot(): void;
   /** The roots, in PEM. */

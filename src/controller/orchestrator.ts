@@ -146,7 +146,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const issuer = await this.#share(given);
     await directory.spoken(SETTLE_MS);
     this.#throwIfClosed();
-    await this.#serve(listed(listen), issuer);
+    await this.#serve(listed(listen), issuer, []);
     this.#shared?.follow(this.#registry);
     this.#issuerFiles?.follow();
     const { addresses } = this.#running();
@@ -195,18 +195,24 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   /** With another issuer. Sidecars find it again within moments. One that makes no sense changes nothing. */
   async #serveAgain(issuer: IssuerPem): Promise<void> {
     const [before, good] = [this.#running(), this.#issuer];
+    const revoked = before.revoked();
     this.#control = undefined;
     await before.close();
     if (this.#closing) return;
     try {
-      await this.#serve(before.addresses, issuer);
+      await this.#serve(before.addresses, issuer, revoked);
     } catch (error) {
-      if (!this.#closing && !this.#control) await this.#serve(before.addresses, good);
+      if (!this.#closing && !this.#control) await this.#serve(before.addresses, good, revoked);
       throw error;
     }
   }
 
-  async #serve(listen: readonly string[], issuer: IssuerPem | undefined): Promise<void> {
+  /** Serves, and believes nobody of the `revoked`. */
+  async #serve(
+    listen: readonly string[],
+    issuer: IssuerPem | undefined,
+    revoked: readonly string[],
+  ): Promise<void> {
     const { telemetryIntervalMs, plaintextXds, attest } = this.#options;
     const decide = this.#decider();
     const { settings } = this.#mesh;
@@ -216,6 +222,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       trustDomain: settings.trustDomain,
       certificateTtlMs: settings.certificateTtlMs,
       initial: this.#batchTo(undefined, this.#mesh),
+      revoked,
       onEvent: (event) => this.#heard(event),
       ...(plaintextXds !== undefined && { plaintextXds: listed(plaintextXds) }),
       ...(this.#state && { stateDir: this.#state.authority }),

@@ -104,6 +104,10 @@ export interface ControlPlane {
   revoke(whom: string): void;
   /** Takes a revocation back; whether there was one. */
   allow(whom: string): boolean;
+  /** Who is revoked: identities and serial numbers. */
+  revoked(): readonly string[];
+  /** Others have said who is revoked (`awaitsRevoked`): sidecars are told from now on. */
+  knowsRevoked(): void;
   /** Replaces the issuer of certificates. */
   rotateIssuer(): void;
   /** Begins to replace the root, in steps that wait until everybody knows the new one. */
@@ -126,6 +130,13 @@ export interface ControlPlaneOptions {
   readonly stateDir?: string;
   /** An issuer of the operator's, in PEM, instead. */
   readonly issuer?: { readonly chain: string; readonly key: string; readonly roots: string };
+  /** Who is revoked already, beside whom `stateDir` has: it holds before anybody is heard. */
+  readonly revoked?: readonly string[];
+  /**
+   * Whether others know of revocations, and have not said them yet: sidecars are not told who is revoked before
+   * `knowsRevoked()`, unless `stateDir` has a list, and keep what they know.
+   */
+  readonly awaitsRevoked?: boolean;
   /** How often sidecars tell what they counted. */
   readonly telemetryIntervalMs?: number;
   /** Alone admits what platforms say; without, every attestation is refused: nobody attests it. */

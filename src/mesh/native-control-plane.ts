@@ -74,6 +74,14 @@ class CoreControlPlane implements ControlPlane {
     return explained(() => this.#native.allow(whom));
   }
 
+  revoked(): readonly string[] {
+    return this.#native.revoked();
+  }
+
+  knowsRevoked(): void {
+    explained(() => this.#native.knowsRevoked());
+  }
+
   rotateIssuer(): void {
     explained(() => this.#native.rotateIssuer());
   }

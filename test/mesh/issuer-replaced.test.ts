@@ -1,4 +1,5 @@
-// What if the files of the operator's issuer are replaced one after the other, while a control plane runs?
+// What if the files of the operator's issuer are replaced one after the other, while a control plane runs? Does it know
+// whom it had revoked?
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,6 +11,8 @@ import { temporaryFolder } from '../support/files.js';
 import { until } from '../support/wait.js';
 
 const LOOK_MS = 60_000;
+const WEB = 'spiffe://mesh.local/ns/default/sa/web';
+const SERIAL = '4f1c09a2b7';
 
 test('a key without its chain changes nothing, and both are taken', async (t) => {
   // It is looked each minute, which is long for a test.
@@ -37,6 +40,8 @@ test('a key without its chain changes nothing, and both are taken', async (t) =>
   t.regex(errors.join(), /the key is not the issuer's/);
   t.is(plane.roots(), first.roots);
   t.regex(await plane.token('web'), /^mesh-token-/);
+  // Nothing is stored, and it holds all the same.
+  for (const whom of [WEB, SERIAL]) await plane.revoke(whom);
   write(second, 'chain', 'roots');
   mock.timers.tick(LOOK_MS);
   await until('the other one serves', () => {
@@ -48,4 +53,6 @@ test('a key without its chain changes nothing, and both are taken', async (t) =>
     }
   });
   t.is(errors.length, 1);
+  for (const whom of [WEB, SERIAL]) t.true(await plane.allow(whom), whom);
+  t.false(await plane.allow(WEB));
 });

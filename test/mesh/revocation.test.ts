@@ -4,7 +4,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { temporaryFolder } from '../support/files.js';
-import { httpOrigin } from '../support/http.js';
+import { httpOrigin, request } from '../support/http.js';
 import { until } from '../support/wait.js';
 import { Mesh, type MeshSidecar, ask, idOf, numberOf } from './support.js';
 
@@ -98,4 +98,14 @@ test('a sidecar that starts again without a control plane knows who was revoked'
   await until('who was not revoked', async () => (await ask(other)).status === 200);
   for (const caller of [web, till]) t.is((await ask(caller)).status, 502);
   t.true((await numberOf(again, REFUSED)) > 0);
+});
+
+test('a sidecar is not ready before it knows who is revoked', async (t) => {
+  const mesh = await Mesh.start(t, { awaitsRevoked: true });
+  mesh.protect('web', []);
+  const web = await mesh.sidecar(t, 'web', { ready: false });
+  await until('roots and policies', () => mesh.control.sidecars()[0]?.has.length === 2);
+  t.is((await request(web.admin, { path: '/ready' })).status, 503);
+  mesh.control.knowsRevoked();
+  await web.process.said(/^mesh-sidecar: ready$/m);
 });

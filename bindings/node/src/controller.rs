@@ -36,6 +36,12 @@ struct Wanted {
     /// Where root and issuer, and who is revoked, are kept; in memory without.
     state_dir: Option<PathBuf>,
     issuer: Option<Given>,
+    /// Who is revoked already, beside whom `state_dir` has.
+    #[serde(default)]
+    revoked: Vec<String>,
+    /// Whether others know of revocations, and have not said them yet.
+    #[serde(default)]
+    awaits_revoked: bool,
     certificate_ttl_ms: Option<u64>,
     telemetry_interval_ms: Option<u64>,
     /// The mesh at the start.
@@ -73,6 +79,8 @@ impl From<Wanted> for Settings {
             settings.telemetry_interval = Duration::from_millis(interval);
         }
         settings.directory = wanted.state_dir;
+        settings.revoked = wanted.revoked;
+        settings.awaits_revoked = wanted.awaits_revoked;
         if let Some(Given { chain, key, roots }) = wanted.issuer {
             settings.issuer = Issuer::Given { chain, key, roots };
         }
@@ -267,6 +275,21 @@ impl NativeController {
     #[napi(catch_unwind)]
     pub fn allow(&self, whom: String) -> Result<bool> {
         self.with(|controller| controller.allow(&whom).map_err(invalid))
+    }
+
+    /// Who is revoked.
+    #[napi(catch_unwind)]
+    pub fn revoked(&self) -> Result<Vec<String>> {
+        self.with(|controller| Ok(controller.revoked()))
+    }
+
+    /// Others have said who is revoked.
+    #[napi(catch_unwind)]
+    pub fn knows_revoked(&self) -> Result<()> {
+        self.with(|controller| {
+            controller.knows_revoked();
+            Ok(())
+        })
     }
 
     /// Replaces the issuer.

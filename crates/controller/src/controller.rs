@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use mesh_identity::authority::{Authority, AuthorityError, Directory, DirectoryError};
-use mesh_identity::{Csr, DenyList, Manager, MeshTls, NobodyDenied, TooManyDenied};
+use mesh_identity::{Csr, Manager, MeshTls, NobodyDenied, TooManyDenied};
 use mesh_model::issue::Issue;
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::message::FromControl;
@@ -50,6 +50,9 @@ pub enum StartError {
     /// The control plane can't get a certificate of its own.
     #[error("the control plane has no identity: {0}")]
     Identity(String),
+    /// Who is revoked at the start can't be, or can't be stored.
+    #[error("{0}")]
+    Revoked(#[from] RevokeError),
     /// The mesh at the start is refused.
     #[error("the mesh is refused")]
     Mesh(Vec<Issue>),
@@ -104,18 +107,17 @@ impl Controller {
         let tls = Arc::new(MeshTls::new(domain));
         let mut manager = Manager::new(own.clone(), Arc::clone(&tls), now, 0);
         renew(&mut manager, &mut authority, now).map_err(StartError::Identity)?;
-        let denied = Arc::new(authority.denied(now)?);
-        let tokens = authority.tokens(now)?;
-        tls.set_denied(Arc::clone(&denied));
         let config = tls
             .control_server_config()
             .map_err(|error| StartError::Identity(error.to_string()))?;
         let mut served = Served::new();
         served.roots(authority.bundle().to_pem());
+        let signing = Signing::new(authority, own, &settings, decisions, now)?;
+        tls.set_denied(Arc::clone(&signing.revoked().borrow().list));
         served.apply(settings.initial).map_err(StartError::Mesh)?;
         let plane = Arc::new(Plane {
             catalogue: served.watch(),
-            signing: Signing::new(authority, tokens, own, denied, decisions),
+            signing,
             fleet: Mutex::new(Fleet::default()),
             edges: Mutex::new(Edges::default()),
             out: Out::new(events),
@@ -207,6 +209,18 @@ impl Controller {
     /// The text names nobody, or it can't be stored: the next control plane will deny again.
     pub fn allow(&self, whom: &str) -> Result<bool, RevokeError> {
         self.plane.signing.allow(&whom.parse()?)
+    }
+
+    /// Who is revoked: identities and serial numbers.
+    pub fn revoked(&self) -> Vec<String> {
+        let list = Arc::clone(&self.plane.signing.revoked().borrow().list);
+        let entries = list.entries().into_iter();
+        entries.map(|(denied, _)| denied.to_string()).collect()
+    }
+
+    /// Others have said who is revoked, see [`Settings::awaits_revoked`]: sidecars are told from now on.
+    pub fn knows_revoked(&self) {
+        self.plane.signing.knows_revoked();
     }
 
     /// Replaces the issuer.
@@ -364,7 +378,7 @@ struct Caretaker {
 
 impl Caretaker {
     async fn care(mut self) {
-        let mut denied = self.plane.signing.denied();
+        let mut revoked = self.plane.signing.revoked();
         let mut pause = Duration::ZERO;
         loop {
             let now = SystemTime::now();
@@ -381,10 +395,9 @@ impl Caretaker {
                         return;
                     }
                 }
-                changed = denied.changed() => {
+                changed = revoked.changed() => {
                     if changed.is_ok() {
-                        let list: Arc<DenyList> = Arc::clone(&denied.borrow_and_update());
-                        self.tls.set_denied(list);
+                        self.tls.set_denied(Arc::clone(&revoked.borrow_and_update().list));
                     }
                     continue;
                 }

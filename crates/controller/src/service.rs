@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use mesh_identity::{Denied as DeniedPeer, DenyList};
+use mesh_identity::Denied as DeniedPeer;
 use mesh_protocol::message::{
     ControlMessage, Denied, FromControl, FromSidecar, SignRequest, SignResponse, TelemetryInterval,
 };
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::edges::Edges;
 use crate::event::{Event, Out, millis};
 use crate::fleet::{Fleet, Held, Nack, Phase, Place, nacks};
-use crate::signing::Signing;
+use crate::signing::{Revoked, Signing};
 
 /// Names of one message: a list of revocations goes in parts.
 const DENIED_PART: usize = 500;
@@ -282,9 +282,8 @@ impl Service for Plane {
         let interval_ms = u64::try_from(self.telemetry_interval.as_millis()).unwrap_or(u64::MAX);
         let interval = FromControl::TelemetryInterval(TelemetryInterval { interval_ms });
         stream.outgoing.push(&interval.into())?;
-        let mut denied = self.signing.denied();
-        let list = Arc::clone(&denied.borrow_and_update());
-        for part in parts(&list) {
+        let mut revoked = self.signing.revoked();
+        for part in parts(&revoked.borrow_and_update().clone()) {
             stream.outgoing.push(&part)?;
         }
         loop {
@@ -301,12 +300,11 @@ impl Service for Plane {
                     // It has come again by another stream.
                     None => return Err(Status::new(Code::Aborted, "replaced: it has come again")),
                 },
-                changed = denied.changed() => {
+                changed = revoked.changed() => {
                     if changed.is_err() {
                         return Err(Status::new(Code::Unavailable, "closing"));
                     }
-                    let list = Arc::clone(&denied.borrow_and_update());
-                    for part in parts(&list) {
+                    for part in parts(&revoked.borrow_and_update().clone()) {
                         stream.outgoing.push(&part)?;
                     }
                 }
@@ -318,9 +316,9 @@ impl Service for Plane {
         let Some(peer) = &caller.peer else {
             return std::future::pending().await;
         };
-        let mut denied = self.signing.denied();
+        let mut revoked = self.signing.revoked();
         loop {
-            if denied.borrow_and_update().denies(peer) {
+            if revoked.borrow_and_update().list.denies(peer) {
                 return Status::new(Code::PermissionDenied, "revoked: the identity was revoked");
             }
             let left = peer
@@ -331,7 +329,7 @@ impl Service for Plane {
                 return Status::new(Code::Unauthenticated, "expired: the certificate has ended");
             }
             tokio::select! {
-                changed = denied.changed() => {
+                changed = revoked.changed() => {
                     if changed.is_err() {
                         return Status::new(Code::Unavailable, "closing");
                     }
@@ -342,9 +340,12 @@ impl Service for Plane {
     }
 }
 
-/// Who is revoked, in messages.
-fn parts(list: &DenyList) -> Vec<ControlMessage> {
-    let entries = list.entries();
+/// Who is revoked, in messages: none where that is not known.
+fn parts(revoked: &Revoked) -> Vec<ControlMessage> {
+    if !revoked.is_whole {
+        return Vec::new();
+    }
+    let entries = revoked.list.entries();
     let chunks: Vec<_> = entries.chunks(DENIED_PART).collect();
     let mut messages = Vec::new();
     for (at, chunk) in chunks.iter().enumerate() {

@@ -41,6 +41,13 @@ pub struct Settings {
     /// What a restart must not forget is kept here, for its owner alone: root and issuer that were made, who is revoked,
     /// and hashes of tokens. Without, it is gone with the process, and every sidecar begins anew with the next one.
     pub directory: Option<PathBuf>,
+    /// Who is revoked already, beside whom the directory has: identities and serial numbers. It holds before anybody is
+    /// heard.
+    pub revoked: Vec<String>,
+    /// Whether others know of revocations, and have not said them yet. Sidecars are not told who is revoked then, and keep
+    /// what they know, until [`Controller::knows_revoked`](crate::Controller::knows_revoked); but where the directory has a
+    /// list they are told that.
+    pub awaits_revoked: bool,
     /// How many it hears.
     pub limits: Limits,
     /// The mesh at the start. Sidecars that come again at the first moment must find it, and not a mesh without services.
@@ -58,6 +65,8 @@ impl Settings {
             authority: authority::Settings::new(trust_domain),
             issuer: Issuer::Own,
             directory: None,
+            revoked: Vec::new(),
+            awaits_revoked: false,
             limits: Limits::default(),
             initial: Batch::default(),
             telemetry_interval: Duration::from_secs(2),

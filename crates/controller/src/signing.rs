@@ -17,9 +17,10 @@ use mesh_protocol::{Caller, Code, Status};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::controller::RevokeError;
+use crate::controller::{RevokeError, StartError};
 use crate::decisions::{Attempt, Decision, Decisions, Proof};
 use crate::event::{Audit, Event, Out, millis};
+use crate::settings::Settings;
 
 /// How long a decision may take. The workload waits a little longer.
 const DECISION_DEADLINE: Duration = Duration::from_secs(5);
@@ -39,7 +40,7 @@ pub enum TokenError {
 pub(crate) struct Signing {
     state: Mutex<State>,
     decisions: Arc<dyn Decisions>,
-    denied: watch::Sender<Arc<DenyList>>,
+    revoked: watch::Sender<Revoked>,
     /// The control plane's own identity, which nobody else gets.
     own: SpiffeId,
 }
@@ -49,20 +50,39 @@ struct State {
     tokens: Tokens,
 }
 
+/// Who is revoked.
+#[derive(Clone)]
+pub(crate) struct Revoked {
+    pub(crate) list: Arc<DenyList>,
+    /// Whether those are all, as far as anybody knows: a list takes the place of the one that a sidecar has.
+    pub(crate) is_whole: bool,
+}
+
 impl Signing {
+    /// Knows from the first moment who is revoked: whom the authority has stored, and whom the settings name.
     pub(crate) fn new(
         authority: Authority,
-        tokens: Tokens,
         own: SpiffeId,
-        denied: Arc<DenyList>,
+        settings: &Settings,
         decisions: Arc<dyn Decisions>,
-    ) -> Self {
-        Self {
+        now: SystemTime,
+    ) -> Result<Self, StartError> {
+        let mut list = authority.denied(now)?;
+        let is_whole = !settings.awaits_revoked || !list.is_empty();
+        for whom in &settings.revoked {
+            deny(&mut list, whom.parse().map_err(RevokeError::from)?, now)?;
+        }
+        if !settings.revoked.is_empty() {
+            authority.keep_denied(&list).map_err(RevokeError::from)?;
+        }
+        let list = Arc::new(list);
+        let tokens = authority.tokens(now)?;
+        Ok(Self {
             state: Mutex::new(State { authority, tokens }),
             decisions,
-            denied: watch::Sender::new(denied),
+            revoked: watch::Sender::new(Revoked { list, is_whole }),
             own,
-        }
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -87,8 +107,14 @@ impl Signing {
     }
 
     /// Sees who is revoked.
-    pub(crate) fn denied(&self) -> watch::Receiver<Arc<DenyList>> {
-        self.denied.subscribe()
+    pub(crate) fn revoked(&self) -> watch::Receiver<Revoked> {
+        self.revoked.subscribe()
+    }
+
+    /// All that others know of revocations has been said.
+    pub(crate) fn knows_revoked(&self) {
+        self.revoked
+            .send_if_modified(|revoked| !std::mem::replace(&mut revoked.is_whole, true));
     }
 
     /// Believes somebody no more, from now on and, where anything is stored, after a restart.
@@ -96,14 +122,8 @@ impl Signing {
         let mut state = self.state();
         let State { authority, tokens } = &mut *state;
         let has_lost_tokens = matches!(&denied, Denied::Id(id) if tokens.revoke_all(id) > 0);
-        let now = SystemTime::now();
-        // No certificate lives longer: then its number means nothing.
-        let until = match &denied {
-            Denied::Id(_) => None,
-            Denied::Serial(_) => Some(now + MAX_TTL),
-        };
-        let mut list = DenyList::clone(&self.denied.borrow());
-        list.deny(denied, until, now)?;
+        let mut list = self.list();
+        deny(&mut list, denied, SystemTime::now())?;
         self.denies(authority, list)?;
         if has_lost_tokens {
             authority.keep_tokens(tokens)?;
@@ -114,7 +134,7 @@ impl Signing {
     /// Takes a revocation back; whether there was one.
     pub(crate) fn allow(&self, denied: &Denied) -> Result<bool, RevokeError> {
         let state = self.state();
-        let mut list = DenyList::clone(&self.denied.borrow());
+        let mut list = self.list();
         let was = list.allow(denied);
         if was {
             self.denies(&state.authority, list)?;
@@ -125,8 +145,17 @@ impl Signing {
     /// Puts a list in force, and then stores it. Under the lock of the state, so that none gets lost.
     fn denies(&self, authority: &Authority, list: DenyList) -> Result<(), RevokeError> {
         let list = Arc::new(list);
-        self.denied.send_replace(Arc::clone(&list));
+        self.revoked
+            .send_modify(|revoked| revoked.list = Arc::clone(&list));
         Ok(authority.keep_denied(&list)?)
+    }
+
+    fn list(&self) -> DenyList {
+        DenyList::clone(&self.revoked.borrow().list)
+    }
+
+    fn denies_id(&self, id: &SpiffeId) -> bool {
+        self.revoked.borrow().list.denies_id(id)
     }
 
     /// Answers a request, and audits it.
@@ -188,7 +217,7 @@ impl Signing {
                 "reserved: that is the control plane".into(),
             );
         }
-        if self.denied.borrow().denies_id(&id) {
+        if self.denies_id(&id) {
             return refused(Code::PermissionDenied, "revoked: the identity was revoked".into());
         }
         let now = SystemTime::now();
@@ -230,7 +259,7 @@ impl Signing {
         let mut state = self.state();
         let State { authority, tokens } = &mut *state;
         // The decision took its time.
-        if self.denied.borrow().denies_id(&id) {
+        if self.denies_id(&id) {
             return refused(Code::PermissionDenied, "revoked: the identity was revoked".into());
         }
         if is_token {
@@ -265,6 +294,16 @@ impl Signing {
             not_after: i64::try_from(seconds).unwrap_or(i64::MAX),
         })
     }
+}
+
+/// Denies as long as it means something.
+fn deny(list: &mut DenyList, denied: Denied, now: SystemTime) -> Result<(), RevokeError> {
+    // No certificate lives longer: then its number means nothing.
+    let until = match &denied {
+        Denied::Id(_) => None,
+        Denied::Serial(_) => Some(now + MAX_TTL),
+    };
+    Ok(list.deny(denied, until, now)?)
 }
 
 fn token_error(error: SpendError) -> Status {
