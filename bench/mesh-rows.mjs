@@ -83,6 +83,7 @@ export const meshRows = [
     participants: [
       only('few', 'workload', '10', '10 services'),
       only('many', 'workload', '5000', '5,000 services'),
+      only('plain', 'workload', '400+400', '400 services, a plain listener for each'),
     ],
     measure: restMemory,
     unit: 'MB',
@@ -95,6 +96,13 @@ export const meshRows = [
         subject: 'many',
         required: 2,
         goal: 0.5,
+      },
+      {
+        title: 'RSS of a sidecar with a plain listener for each of 400 services, less that with none',
+        figure: 'rest',
+        subject: 'plain',
+        required: 2,
+        goal: 1,
       },
     ],
   },

@@ -107,12 +107,21 @@ export const sidecarInbound = {
   },
 };
 
-/** A sidecar that has nothing to do; `shape` says how many other services its control plane knows. */
+/**
+ * A sidecar that has nothing to do; `shape` says how many other services its control plane knows, and after a `+` to how
+ * many of them it has a plain listener each.
+ */
 export const workload = {
   ...sidecar,
   async plan(setup) {
-    await setup.control.ask({ others: Number(setup.shape) });
-    const flags = { '--inbound': `127.0.0.1:${setup.port}`, '--ports': `3000=${setup.origin.http}` };
+    const [others, plain = 0] = setup.shape.split('+').map(Number);
+    await setup.control.ask({ others });
+    const forwards = Array.from({ length: plain }, (_, n) => `other-${n}:80=127.0.0.1:0`);
+    const flags = {
+      '--inbound': `127.0.0.1:${setup.port}`,
+      '--ports': `3000=${setup.origin.http}`,
+      ...(plain > 0 && { '--forward': forwards.join(',') }),
+    };
     const command = await sidecarCommand(setup, 'basket', flags);
     return { files: {}, command: () => command, says: { what: READY, times: 1 } };
   },

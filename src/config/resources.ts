@@ -31,6 +31,7 @@ export interface Listener {
   defaultPolicy?: 'allow' | 'allowAuthenticated' | 'deny';
   routes?: string;
   onDemand?: boolean;
+  leadsTo?: string;
   transparent?: boolean;
   opaquePorts?: string[];
   tcp?: WeightedCluster[];

@@ -4,7 +4,7 @@ import http from 'node:http';
 import test, { type ExecutionContext } from 'ava';
 import { httpOrigin, proxyStatus, request, serve } from '../support/http.js';
 import { until } from '../support/wait.js';
-import { Mesh, type MeshSidecar, ask, freePort, idOf } from './support.js';
+import { Mesh, type MeshSidecar, ask, freePort, idOf, numberOf } from './support.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
 
@@ -90,6 +90,34 @@ test('a plain listener follows its name into the mesh', async (t) => {
     return status === 200 && text;
   });
   t.is(answer, MUTUAL);
+});
+
+/** A sidecar with a plain listener for `late`, from which only services may be called. */
+async function plainly(t: Test, mesh: Mesh): Promise<{ web: MeshSidecar; call(): Promise<string> }> {
+  const port = await freePort();
+  const flags = { '--forward': `late:80=127.0.0.1:${port}`, '--egress': 'known', '--name-idle': '1s' };
+  const web = await mesh.sidecar(t, 'web', { flags });
+  // Whatever host its clients ask for.
+  const call = async () => (await request(port, { headers: { host: 'any.test' } })).text;
+  return { web, call };
+}
+
+test('a plain listener closes what is for a service that nobody knows, or that is no more', async (t) => {
+  const mesh = await Mesh.start(t);
+  const { web, call } = await plainly(t, mesh);
+  const closed = () =>
+    numberOf(web, /^mesh_connections_closed_total\{listener="forward:late:80",reason="no_route"\} (\d+)$/m);
+  await t.throwsAsync(call(), { code: 'ECONNRESET' });
+  t.is(await closed(), 1);
+  const { address } = await late(t, mesh);
+  for (const _ of [1, 2]) {
+    mesh.serve('late', [address]);
+    await until('the service', async () => (await call().catch(() => '')) === MUTUAL);
+    const before = await closed();
+    mesh.remove('late');
+    await until('its end', async () => (await call().catch(() => '')) !== MUTUAL);
+    await until('a reason', async () => (await closed()) > before);
+  }
 });
 
 test('of more than 256 names outside the mesh those that are idle give way', async (t) => {

@@ -96,6 +96,9 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     {
         connection.peer.facts_mut().original = Some(original);
     }
+    if let Some(name) = &plan.resource.leads_to {
+        connection.peer.facts_mut().tunnel = Some(name.as_str().into());
+    }
     if let Some(tls) = &plan.tls {
         if plan.sni.is_some() {
             let streamed = match passes_through(&mut connection, &plan).await {

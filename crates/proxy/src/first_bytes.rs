@@ -21,7 +21,7 @@ use crate::http1;
 use crate::io::wire::{Filled, ReadSize};
 use crate::io::{Net, Stream};
 use crate::plan::ListenerPlan;
-use crate::streams::{is_opaque, relay, stream_server, stream_to};
+use crate::streams::{Spoken, relay, spoken, stream_server, stream_to};
 use crate::telemetry::Protocol;
 use crate::timer::until;
 use crate::upstream::stream::Dialled;
@@ -35,17 +35,17 @@ const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
-    match is_opaque(&connection, plan).await {
-        Ok(false) => {}
-        Ok(true) => {
+    let spoken = match spoken(&connection, plan).await {
+        Ok(Spoken::Opaque) => {
             let streamed = stream_to(&mut connection, plan, None).await;
             return over(&connection, Protocol::Tcp, streamed);
         }
+        Ok(spoken) => spoken,
         Err(reason) => {
             connection.wire.io.reset_on_drop();
             return over(&connection, Protocol::Tcp, Err(reason));
         }
-    }
+    };
     // Where the kernel redirected it from decides what may be spoken.
     let (takes_streams, speaks_http) = (
         plan.takes_streams(&connection.peer),
@@ -53,7 +53,8 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
     );
     let stats = connection.thread.telemetry.listener(&plan.label);
     let mut server = None;
-    if takes_streams && connection.wire.unread().is_empty() {
+    // Where requests alone are spoken, a client that is silent for a moment will say one.
+    if takes_streams && spoken != Spoken::Http && connection.wire.unread().is_empty() {
         match first_byte(&mut connection, SILENCE).await {
             FirstByte::Came => {}
             FirstByte::Ended => return Next::Over(None),

@@ -202,6 +202,11 @@ impl Name {
     }
 }
 
+/// The host of a name.
+pub fn host_of(name: &str) -> &[u8] {
+    split(name.as_bytes()).0
+}
+
 /// Host and port, the port with its colon.
 fn split(authority: &[u8]) -> (&[u8], &[u8]) {
     let after = authority
@@ -232,6 +237,8 @@ mod tests {
         ] {
             assert_eq!(name(authority).as_deref(), Some(expected), "{authority}");
         }
+        assert_eq!(host_of("basket.shop:3000"), b"basket.shop");
+        assert_eq!(host_of("[::1]:80"), b"[::1]");
         assert_eq!(name(""), None);
         assert_eq!(name(":80"), None);
         assert_eq!(name(&"a".repeat(MAX_NAME)), None);

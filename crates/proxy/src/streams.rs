@@ -116,22 +116,41 @@ async fn named<N: Net>(
         .map(Some)
 }
 
-/// Whether nobody looks at what passes: it leads to clusters of which that is said. Where the connection was made to one
-/// of the listener's opaque ports, that is found out first.
-pub(crate) async fn is_opaque<N: Net>(
+/// What is said to be spoken where a connection leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    /// Nothing is said.
+    Anything,
+    /// Bytes that nobody looks at.
+    Opaque,
+    /// Requests alone.
+    Http,
+}
+
+/// What is said of the clusters that a connection leads to. Where all of its listener's lead to one name, or where it was
+/// made to one of the listener's opaque ports, who that is is found out first.
+pub(crate) async fn spoken<N: Net>(
     connection: &Connection<N>,
     plan: &ListenerPlan,
-) -> Result<bool, Reason> {
+) -> Result<Spoken, Reason> {
     let unknown = match connection.peer.original() {
         Some(original) if plan.is_opaque_port(original.port()) => Unknown::Ask,
+        _ if plan.resource.leads_to.is_some() => Unknown::Ask,
         _ => Unknown::Leave,
     };
     let to = named(connection, plan, unknown).await?.unwrap_or_default();
-    let is_tcp = |to: &WeightedCluster| {
+    let protocols = to.iter().map(|to| {
         let cluster = connection.thread.cluster(&to.cluster);
-        cluster.is_some_and(|cluster| cluster.plan().resource.protocol == UpstreamProtocol::Tcp)
-    };
-    Ok(!to.is_empty() && to.iter().all(is_tcp))
+        cluster.map_or(UpstreamProtocol::Auto, |cluster| cluster.plan().resource.protocol)
+    });
+    let spoken = protocols.map(|protocol| match protocol {
+        UpstreamProtocol::Auto => Spoken::Anything,
+        UpstreamProtocol::Http1 | UpstreamProtocol::Http2 => Spoken::Http,
+        UpstreamProtocol::Tcp => Spoken::Opaque,
+    });
+    // Clusters that differ may be told apart by requests alone.
+    let one = |one, other| if one == other { one } else { Spoken::Http };
+    Ok(spoken.reduce(one).unwrap_or(Spoken::Anything))
 }
 
 /// Passes bytes to a server that was called, to their end.

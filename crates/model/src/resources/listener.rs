@@ -38,6 +38,10 @@ pub struct Listener {
     /// yet. Instead of `routes`. Default false.
     #[serde(default)]
     pub on_demand: bool,
+    /// The name that every connection is for, `host:port`, whatever its client says, where the listener is `onDemand`.
+    /// Absent: requests say it, or where connections were made to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leads_to: Option<Name>,
     /// Whether the kernel may have redirected connections here: it is asked where they were made to
     /// (`SO_ORIGINAL_DST`), and that is the port that is meant, or the name to ask for. Default false.
     #[serde(default)]
@@ -89,6 +93,7 @@ impl Listener {
             default_policy: PolicyDefault::default(),
             routes: None,
             on_demand: false,
+            leads_to: None,
             transparent: false,
             opaque_ports: Vec::new(),
             tcp: Vec::new(),

@@ -101,6 +101,12 @@ fn targets(listener: &Listener, known: &dyn Known, at: &At<'_>, issues: &mut Iss
             missing("the listener sends nothing anywhere", "`routes`, `tcp` or `sni`"),
         );
     }
+    if listener.leads_to.is_some() && !listener.on_demand {
+        issues.add(
+            &at.key("leadsTo"),
+            missing("only a listener that asks for names leads to one", "`onDemand`"),
+        );
+    }
     let asks_who = listener.on_demand && listener.transparent;
     if !asks_who && !listener.opaque_ports.is_empty() {
         issues.add(
@@ -156,7 +162,7 @@ fn protocol(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
             }
         }
         ListenerProtocol::Tcp => {
-            if listener.tcp.is_empty() {
+            if listener.tcp.is_empty() && listener.leads_to.is_none() {
                 issues.add(
                     &protocol,
                     missing("a TCP listener has no `tcp` target", "`tcp` with a cluster"),

@@ -65,6 +65,7 @@ pub(super) fn cases() -> Vec<(&'static str, Value, &'static str, IssueCode)> {
         ("/listeners/3/workload/ports/1/tcp/0/cluster", json!("x"), "listeners[3].workload.ports[1].tcp[0].cluster", UnknownReference),
         ("/listeners/0/opaquePorts", json!(["25"]), "listeners[0].opaquePorts", Missing),
         ("/listeners/0/onDemand", json!(true), "listeners[0].routes", Conflict),
+        ("/listeners/0/leadsTo", json!("basket:80"), "listeners[0].leadsTo", Missing),
         ("/policies/0/name", json!(""), "policies[0].name", BadName),
         ("/policies/0/targets", json!([]), "policies[0].targets", Missing),
         ("/policies/0/targets/0/value", json!("x"), "policies[0].targets[0].value", UnknownReference),

@@ -16,6 +16,7 @@ use super::request::{PathError, RequestKind, View};
 use super::{Context, Deadlines};
 use crate::clock::{NEVER, after};
 use crate::io::Net;
+use crate::on_demand::host_of;
 use crate::policy::Passed;
 use crate::policy_log;
 use crate::telemetry::Limit;
@@ -130,7 +131,12 @@ fn lead<N: Net, D: Downstream>(
     if as_proxy && !(forward_proxy && is_known()) {
         return (Step::Refuse(Reason::ForwardDenied, None), None);
     }
-    let Some(matched) = routes.index.find(view) else {
+    // What a tunnel is to was said before, and its requests may be for any host.
+    let found = match cx.peer.tunnel() {
+        Some(name) => routes.index.find(&view.for_host(host_of(name))),
+        None => routes.index.find(view),
+    };
+    let Some(matched) = found else {
         return (Step::Refuse(Reason::NoRoute, None), None);
     };
     let route = matched.route;

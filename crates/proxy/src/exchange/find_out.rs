@@ -66,7 +66,12 @@ async fn find_out<N: Net, D: Downstream>(
         true => Reason::ForwardDenied,
         false => Reason::NoRoute,
     };
-    let name = Name::of(request.authority()).ok_or(nobody)?;
+    let asked = Name::of(request.authority());
+    let name = cx
+        .peer
+        .tunnel()
+        .or(asked.as_ref().map(Name::as_str))
+        .ok_or(nobody)?;
     let asks = Asks {
         thread: cx.thread,
         listener: cx.listener,
@@ -74,7 +79,7 @@ async fn find_out<N: Net, D: Downstream>(
         named,
         nobody,
     };
-    asks.wait(name.as_str(), |task| down.poll_cancelled(task)).await
+    asks.wait(name, |task| down.poll_cancelled(task)).await
 }
 
 /// Somebody who asks.

@@ -74,7 +74,7 @@ pub struct Facts {
     pub label: Option<Label>,
     /// Where it connected to, where the kernel redirected it here.
     pub original: Option<SocketAddr>,
-    /// The name that it has a tunnel to: what it says is for that one.
+    /// The name that it has a tunnel to, or that its listener leads to: what it says is for that one.
     pub tunnel: Option<Box<str>>,
 }
 
@@ -125,11 +125,6 @@ impl Peer {
     #[inline]
     pub fn tunnel(&self) -> Option<&str> {
         self.facts.as_ref()?.tunnel.as_deref()
-    }
-
-    /// Whether each of its requests says whom it is for.
-    pub fn is_free(&self) -> bool {
-        self.called().is_none() && self.tunnel().is_none()
     }
 
     /// Its identity, where it is a workload of the mesh.
@@ -232,7 +227,10 @@ pub struct Deadlines {
 /// Serves one request. Every way out leaves a response queued in `down`, or none because the client is gone.
 pub async fn exchange<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &mut D) -> Outcome<N::Stream> {
     match &cx.plan.on_demand {
-        Some(named) if cx.peer.is_free() && named.table(down.request().authority()).is_none() => {
+        Some(named)
+            if cx.peer.called().is_none()
+                && cx.plan.routes(cx.peer, down.request().authority()).is_none() =>
+        {
             // Boxed: it is seldom asked, and would make every exchange's memory larger.
             Box::pin(find_out::exchange(cx, down, named)).await
         }

@@ -180,6 +180,11 @@ impl<'a> View<'a> {
         }
         Ok(view)
     }
+
+    /// The same request, for this host.
+    pub fn for_host(&self, host: &'a [u8]) -> Self {
+        Self { host, ..*self }
+    }
 }
 
 impl RequestView for View<'_> {

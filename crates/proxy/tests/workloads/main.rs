@@ -9,7 +9,7 @@ mod told_apart;
 use std::net::SocketAddr;
 
 use mesh_proxy::proxy::{Change, Proxy};
-use mesh_proxy::telemetry::json;
+use mesh_proxy::telemetry::{json, prometheus};
 use mesh_store::{Batch, Names};
 use serde_json::{Value, json};
 use support::{
@@ -148,6 +148,7 @@ fn answers(web: &Proxy, basket: SocketAddr) {
         let mut found = outbound(basket, "basket", 3000);
         found["listeners"] = json!([]);
         found["routeTables"][0]["name"] = json!("basket:80");
+        found["routeTables"][0]["virtualHosts"][0]["hosts"] = json!(["basket"]);
         let upsert = serde_json::from_value(found).unwrap();
         web.apply(Change::Batch(Batch {
             upsert,
@@ -222,6 +223,49 @@ fn names_are_asked_for_when_they_are_called() {
             "{answer}"
         );
     });
+}
+
+#[test]
+fn a_listener_that_leads_to_a_name_asks_for_it_when_it_is_called() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let at = apply(&basket, &inbound(application(), json!([])))[0];
+    let web = proxy(mesh.workload("web"));
+    let plain = |name: &str, leads_to: &str, protocol: &str| {
+        json!({
+            "name": name, "address": "127.0.0.1:0", "direction": "outbound", "protocol": protocol,
+            "onDemand": true, "leadsTo": leads_to,
+        })
+    };
+    // They come in the order of their names.
+    let own = apply(
+        &web,
+        &json!({ "listeners": [
+            plain("bytes", "basket:80", "tcp"), plain("never", "done:80", "tcp"),
+            plain("nobody", "nobody:80", "auto"), plain("plain", "basket:80", "auto"),
+        ] }),
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| answers(&web, at));
+        assert_eq!(said(own[0], "hello\n", "\n"), "echo:hello\n");
+        assert_eq!(said(own[3], "hello\n", "\n"), "echo:hello\n");
+        let other = "GET /items HTTP/1.1\r\nhost: other.test\r\nconnection: close\r\n\r\n";
+        let answer = said(own[3], other, "\0");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(
+            answer.contains(&format!("x-mesh-peer: {}", id("web"))),
+            "{answer}"
+        );
+        assert_eq!(get(own[2], "/", ""), "");
+        // Ends the thread that answers, and waits in vain.
+        assert_eq!(said(own[1], "hello\n", "\n"), "");
+    });
+    let metrics = prometheus::render(&web.report(), &prometheus::Options::default());
+    for (listener, reason) in [("nobody", "no_route"), ("never", "name_timeout")] {
+        let series =
+            format!("mesh_connections_closed_total{{listener=\"{listener}\",reason=\"{reason}\"}} 1\n");
+        assert!(metrics.contains(&series), "{metrics}");
+    }
 }
 
 /// What begins like a request, or ends where one can't, passes as it came, and the server may speak first.

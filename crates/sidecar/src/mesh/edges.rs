@@ -10,7 +10,7 @@ use mesh_proxy::telemetry::histogram::Snapshot;
 use mesh_proxy::telemetry::stats::RouteTotals;
 use mesh_proxy::telemetry::{Class, Report};
 
-use super::own::{INBOUND, OUTBOUND};
+use super::own::{INBOUND, is_outbound};
 
 /// Edges in one report; more are left out and come with a later one.
 const MAX_EDGES: usize = mesh_protocol::MAX_EDGES;
@@ -56,7 +56,7 @@ impl Edges {
                 port: labels.port().map(ToOwned::to_owned),
             };
             let listener = key.listener.as_str();
-            let is_outbound = listener == OUTBOUND || listener.starts_with("forward:");
+            let is_outbound = is_outbound(listener);
             if !is_outbound && listener != INBOUND {
                 continue;
             }

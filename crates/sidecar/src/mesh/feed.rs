@@ -18,10 +18,7 @@ use std::time::{Duration, Instant};
 
 use mesh_identity::TrustBundle;
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
-use mesh_model::resources::{
-    Action, Cluster, Direction, Discovery, Endpoints, HostPattern, Listener, ListenerProtocol, Resources,
-    RouteTable, UpstreamProtocol,
-};
+use mesh_model::resources::{Action, Cluster, Discovery, Endpoints, Resources, RouteTable};
 use mesh_model::validate::validate;
 use mesh_xds::kind::Kind;
 use mesh_xds::translate::{ServiceListener, Translate, TrustRoots, WorkloadListener};
@@ -30,8 +27,7 @@ use mesh_xds::wire::Any;
 pub(crate) use self::outside::Answer;
 use self::outside::Egress;
 use super::own;
-use super::settings::{Forward, Workload};
-use crate::parts::everything_to;
+use super::settings::Workload;
 
 /// The secret with the roots that workloads are judged by.
 pub(crate) const ROOTS: &str = "mesh/roots";
@@ -52,8 +48,6 @@ pub(crate) struct Feed {
 /// A name that is called.
 #[derive(Default)]
 struct Name {
-    /// Whether it is kept though nobody calls it.
-    pinned: bool,
     /// The table that the control plane names for it.
     table: Option<String>,
     /// The table that is in force, complete when it was taken.
@@ -64,8 +58,6 @@ struct Name {
     gone: bool,
     /// Whether whoever asked was told.
     answered: bool,
-    /// Whether its plain listener was opened.
-    opened: bool,
     /// Since when it was seen to be neither live nor asked for.
     dark: Option<Instant>,
 }
@@ -73,20 +65,11 @@ struct Name {
 impl Feed {
     /// Nothing is known yet.
     pub(crate) fn new(workload: Workload) -> Self {
-        let pinned = |name: &String| {
-            let known = Name {
-                pinned: true,
-                answered: true,
-                ..Name::default()
-            };
-            (name.clone(), known)
-        };
-        let names = workload.forward.iter().map(|forward| pinned(&forward.name));
         Self {
-            names: names.collect(),
             workload,
             own: None,
             roots: None,
+            names: BTreeMap::new(),
             tables: BTreeMap::new(),
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -110,7 +93,7 @@ impl Feed {
     /// has asked for in `span`.
     pub(crate) fn forget(&mut self, now: Instant, span: Duration, is_idle: impl Fn(&str) -> bool) {
         self.names.retain(|_, name| {
-            if name.pinned || !name.answered {
+            if !name.answered {
                 name.dark = None;
                 return true;
             }
@@ -275,31 +258,6 @@ impl Feed {
             resources.clusters.extend(self.clusters.get(name).cloned());
             resources.endpoints.extend(self.endpoints.get(name).cloned());
         }
-        for forward in &self.workload.forward {
-            let Some(known) = self.names.get_mut(&forward.name) else {
-                continue;
-            };
-            known.opened |= known.live.is_some();
-            let table = match &known.live {
-                Some(table) => table.clone(),
-                // Its socket stays open meanwhile, and nobody is behind it.
-                None if known.opened => {
-                    let nobody = forward_of(&forward.name);
-                    resources.clusters.push(Cluster::new(&*nobody));
-                    everything_to(&nobody)
-                }
-                None => continue,
-            };
-            let spoken = |name: &str| {
-                let outside = known.egress.as_ref().map(|(cluster, _)| cluster);
-                let cluster = outside.or_else(|| self.clusters.get(name));
-                cluster.map_or(UpstreamProtocol::Auto, |cluster| cluster.protocol)
-            };
-            if let Some((listener, table)) = plain(forward, &table, spoken) {
-                resources.listeners.push(listener);
-                resources.route_tables.extend(table);
-            }
-        }
         Some(resources)
     }
 
@@ -424,45 +382,4 @@ fn sound(resources: &Resources) -> Result<(), String> {
             .collect::<Vec<_>>()
             .join("; ")),
     }
-}
-
-/// What is made for a plain listener is called so.
-fn forward_of(name: &str) -> String {
-    format!("forward:{name}")
-}
-
-/// A listener for one name, whatever host its clients ask for. What is known to speak HTTP gets nothing else: a client
-/// that is silent for a moment would have it called as a stream of bytes. What is opaque gets bytes.
-fn plain(
-    forward: &Forward,
-    table: &RouteTable,
-    spoken: impl Fn(&str) -> UpstreamProtocol,
-) -> Option<(Listener, Option<RouteTable>)> {
-    let of = forward_of(&forward.name);
-    let mut host = table.virtual_hosts.first()?.clone();
-    host.hosts = vec![HostPattern::Any];
-    let first = host.routes.iter().find_map(|route| match &route.action {
-        Action::Forward { to } => Some(to.clone()),
-        _ => None,
-    });
-    let mut listener = Listener::new(&*of, forward.address.clone());
-    listener.direction = Direction::Outbound;
-    let all = |protocol: UpstreamProtocol| {
-        let to = first.as_deref().unwrap_or_default();
-        !to.is_empty() && to.iter().all(|to| spoken(&to.cluster) == protocol)
-    };
-    if forward.is_tcp || all(UpstreamProtocol::Tcp) {
-        listener.protocol = ListenerProtocol::Tcp;
-        listener.tcp = first?;
-        return Some((listener, None));
-    }
-    listener.routes = Some(of.clone());
-    if all(UpstreamProtocol::Auto) {
-        listener.tcp = first.unwrap_or_default();
-    }
-    let table = RouteTable {
-        name: of,
-        virtual_hosts: vec![host],
-    };
-    Some((listener, Some(table)))
 }

@@ -1,20 +1,24 @@
 //! What does a workload's proxy do by itself, whatever its control plane says?
 //!
-//! It takes calls for the ports that were declared, and asks for names that its workload calls.
+//! It takes calls for the ports that were declared, and asks for names that its workload calls. A plain listener is there
+//! from the beginning, and asks for its name when it is called.
 
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
 use mesh_model::resources::{
-    Cluster, Direction, Listener, Resources, UpstreamProtocol, WeightedCluster, WorkloadPort, WorkloadPorts,
+    Cluster, Direction, Listener, ListenerProtocol, Resources, UpstreamProtocol, WeightedCluster,
+    WorkloadPort, WorkloadPorts,
 };
 
 use crate::parts::{at, everything_to};
 
-use super::settings::{Port, PortProtocol, Workload};
+use super::settings::{Forward, Port, PortProtocol, Workload};
 
 /// The listener that other workloads call.
 pub(crate) const INBOUND: &str = "inbound";
 /// The listener that the own workload calls.
-pub(crate) const OUTBOUND: &str = "outbound";
+const OUTBOUND: &str = "outbound";
+/// How the names of plain listeners begin: what they lead to follows.
+const PLAIN: &str = "forward:";
 
 /// The listeners towards others and towards the workload, with what is behind the declared ports.
 pub(crate) fn resources(
@@ -67,7 +71,25 @@ pub(crate) fn resources(
         }
         resources.listeners.push(outbound);
     }
+    resources.listeners.extend(workload.forward.iter().map(plain));
     resources
+}
+
+/// Whether the own workload calls a listener of this name.
+pub(crate) fn is_outbound(listener: &str) -> bool {
+    listener == OUTBOUND || listener.starts_with(PLAIN)
+}
+
+/// A listener for one name, whatever host its clients ask for.
+fn plain(forward: &Forward) -> Listener {
+    let mut plain = Listener::new(format!("{PLAIN}{}", forward.name), forward.address.clone());
+    plain.direction = Direction::Outbound;
+    plain.on_demand = true;
+    plain.leads_to = Some(forward.name.clone());
+    if forward.is_tcp {
+        plain.protocol = ListenerProtocol::Tcp;
+    }
+    plain
 }
 
 fn application(name: &str, port: &Port) -> Cluster {

@@ -3,7 +3,7 @@
 //! It is called outside the mesh, where that may be. Whatever it looks like it stays subscribed to, since a control plane
 //! may have services of any name, of addresses too: when it comes to know one, calls go there, or nowhere.
 //!
-//! Invariant: at most [`MAX_EGRESS`] names outside the mesh are kept, beside those that are pinned.
+//! Invariant: at most [`MAX_EGRESS`] names outside the mesh are kept.
 
 use std::time::Instant;
 
@@ -34,8 +34,7 @@ pub(crate) enum Answer {
 impl Feed {
     /// Whether a listener is wished for even when nobody knows it. It is always so for one name, or never.
     pub(crate) fn is_kept(&self, name: &str) -> bool {
-        let pinned = self.names.get(name).is_some_and(|known| known.pinned);
-        name == self.workload.identity.as_str() || pinned || self.egress(name).is_some()
+        name == self.workload.identity.as_str() || self.egress(name).is_some()
     }
 
     /// Nobody knows a resource. What whoever asks for that name is told. When too many names outside the mesh are kept, the
@@ -60,10 +59,9 @@ impl Feed {
         known.table = None;
         known.live = None;
         known.egress = None;
-        let pinned = known.pinned;
         let answer = match self.egress(name) {
             None => Answer::Unknown,
-            Some(_) if !pinned && !self.make_room(idle_since) => Answer::Full,
+            Some(_) if !self.make_room(idle_since) => Answer::Full,
             Some(egress) => {
                 if let Some(known) = self.names.get_mut(name) {
                     known.egress = Some(egress);
@@ -72,9 +70,7 @@ impl Feed {
                 return Answer::Later;
             }
         };
-        if !pinned {
-            self.names.remove(name);
-        }
+        self.names.remove(name);
         answer
     }
 
@@ -100,10 +96,10 @@ impl Feed {
         true
     }
 
-    /// The names outside the mesh that may be given up.
+    /// The names outside the mesh.
     fn outside(&self) -> impl Iterator<Item = (&String, &Name)> {
         let names = self.names.iter();
-        names.filter(|(_, known)| known.egress.is_some() && !known.pinned)
+        names.filter(|(_, known)| known.egress.is_some())
     }
 
     /// Where a name is when it is outside the mesh, if it may be called there.

@@ -1,12 +1,14 @@
 use std::cell::Cell;
 
-use mesh_model::resources::{Endpoint, Locality, WorkloadTls};
+use mesh_model::resources::{
+    Endpoint, ListenerProtocol, Locality, UpstreamProtocol, WeightedCluster, WorkloadTls,
+};
 
-use mesh_model::resources::WeightedCluster;
-
+use super::super::settings::Forward;
 use super::super::settings::tests::{ME, workload};
 use super::outside::MAX_EGRESS;
 use super::*;
+use crate::parts::everything_to;
 
 fn feed() -> Feed {
     let mut feed = Feed::new(workload());
@@ -219,35 +221,8 @@ fn a_name_whose_listener_is_refused_is_of_the_mesh_all_the_same() {
 }
 
 #[test]
-fn a_plain_listener_stays_open_with_nobody_behind_it_until_its_name_is_whole() {
-    let mut feed = forwarding();
-    assert!(feed.is_kept("basket:80"));
-    assert_eq!(tables(&mut feed), [""; 0]);
-    assert_eq!(unknown(&mut feed, "basket:80"), Answer::Later);
-    let to = |feed: &mut Feed| {
-        let resources = feed.resources().unwrap();
-        assert_eq!(validate(&resources), []);
-        let mut plain = resources.listeners.into_iter();
-        let plain = plain.find(|listener| listener.name == "forward:basket:80");
-        let cluster = plain.unwrap().tcp[0].cluster.clone();
-        let reaches = |cluster: &Cluster| !matches!(cluster.discovery, Discovery::Endpoints);
-        let outside = resources.clusters.iter().find(|known| known.name == cluster);
-        (cluster, outside.is_some_and(reaches))
-    };
-    assert_eq!(to(&mut feed), ("basket:80".to_owned(), true));
-    accept(&mut feed, "basket:80", &listener("basket:80", "basket"));
-    assert_eq!(to(&mut feed), ("forward:basket:80".to_owned(), false));
-    basket(&mut feed, "b");
-    assert_eq!(to(&mut feed), ("b".to_owned(), false));
-    feed.removed(Kind::Listener, "basket:80");
-    assert_eq!(to(&mut feed), ("forward:basket:80".to_owned(), false));
-    assert_eq!(wishes(&feed), ["basket:80"]);
-}
-
-#[test]
 fn of_names_outside_the_mesh_the_one_that_is_idle_longest_gives_way() {
-    let mut feed = forwarding();
-    unknown(&mut feed, "basket:80");
+    let mut feed = feed();
     let name = |number: usize| format!("h{number:03}.test:80");
     for number in 0..MAX_EGRESS {
         feed.want(&name(number));
@@ -259,7 +234,7 @@ fn of_names_outside_the_mesh_the_one_that_is_idle_longest_gives_way() {
     let first = Instant::now();
     let idle = |called: &str| {
         asked.set(true);
-        let ago = ["h007.test:80", "h005.test:80", "basket:80"];
+        let ago = ["h007.test:80", "h005.test:80"];
         let ago = ago.iter().position(|name| *name == called)?;
         Some(first - Duration::from_secs(ago as u64))
     };
@@ -279,7 +254,7 @@ fn of_names_outside_the_mesh_the_one_that_is_idle_longest_gives_way() {
     assert_eq!(answer, Answer::Later);
     let left = tables(&mut feed);
     assert!(!left.contains(&name(5)) && left.contains(&name(7)));
-    assert!(left.contains(&"more.test:80".to_owned()) && left.contains(&"basket:80".to_owned()));
+    assert!(left.contains(&"more.test:80".to_owned()));
     assert!(feed.is_full());
 }
 
@@ -371,49 +346,41 @@ fn whoever_asks_for_a_name_that_is_no_more_is_told_so_until_it_is_there_again() 
     }
 }
 
-/// A feed with a plain listener for `basket:80`.
-fn forwarding() -> Feed {
-    let forward = Forward {
-        name: "basket:80".into(),
-        address: "127.0.0.1:41001".parse().unwrap(),
-        is_tcp: false,
+#[test]
+fn a_plain_listener_is_there_before_its_name_is_asked_for() {
+    let forward = |name: &str, is_tcp| Forward {
+        name: name.into(),
+        address: "127.0.0.1:0".parse().unwrap(),
+        is_tcp,
     };
     let mut feed = Feed::new(Workload {
-        forward: vec![forward],
+        forward: vec![forward("basket:80", false), forward("ledger:5432", true)],
         ..workload()
     });
     let own = feed.default_own();
     accept(&mut feed, ME, &own);
-    feed
-}
-
-#[test]
-fn a_plain_listener_leads_to_its_name_whatever_host_is_asked_for() {
-    let mut feed = forwarding();
-    assert_eq!(wishes(&feed), ["basket:80"]);
+    assert_eq!((wishes(&feed), tables(&mut feed)), (Vec::new(), Vec::new()));
+    let plain = |feed: &mut Feed| {
+        let listeners = feed.resources().unwrap().listeners.into_iter().skip(2);
+        let plain = listeners.map(|listener| (listener.name, listener.leads_to, listener.protocol));
+        plain.collect::<Vec<_>>()
+    };
+    let before = plain(&mut feed);
+    let of = |name: &str, protocol| (format!("forward:{name}"), Some(name.to_owned()), protocol);
+    assert_eq!(
+        before,
+        [
+            of("basket:80", ListenerProtocol::Auto),
+            of("ledger:5432", ListenerProtocol::Tcp)
+        ]
+    );
+    feed.want("basket:80");
     basket(&mut feed, "b");
-    assert_eq!(tables(&mut feed), ["basket:80", "forward:basket:80"]);
-    let resources = feed.resources().unwrap();
-    let plain = resources
-        .listeners
-        .iter()
-        .find(|listener| listener.name == "forward:basket:80")
-        .unwrap();
-    assert_eq!(plain.tcp, WeightedCluster::all("b"));
-    let mut opaque = cluster("b");
-    opaque.protocol = UpstreamProtocol::Tcp;
-    accept(&mut feed, "b", &opaque);
-    let resources = feed.resources().unwrap();
-    assert_eq!(validate(&resources), []);
-    let protocols = resources.listeners.iter().map(|listener| listener.protocol);
-    assert!(protocols.eq([
-        ListenerProtocol::Auto,
-        ListenerProtocol::Auto,
-        ListenerProtocol::Tcp
-    ]));
-    accept(&mut feed, "b", &cluster("b"));
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    let _ = feed.take_answers();
     feed.forget(Instant::now(), Duration::ZERO, |_| true);
-    assert_eq!(tables(&mut feed).len(), 2, "it is kept");
+    assert_eq!((wishes(&feed), tables(&mut feed)), (Vec::new(), Vec::new()));
+    assert_eq!(plain(&mut feed), before);
 }
 
 #[test]
@@ -450,7 +417,7 @@ fn a_table_leads_to_so_many_clusters_and_no_more() {
             cluster: format!("c{number}"),
             weight: 1,
         };
-        let mut table = crate::parts::everything_to("c0");
+        let mut table = everything_to("c0");
         table.name = "basket".into();
         table.virtual_hosts[0].routes[0].action = Action::Forward {
             to: (0..clusters).map(to).collect(),
