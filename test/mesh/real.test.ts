@@ -160,6 +160,8 @@ test('names outside the mesh are passed through, unless only services may be cal
   const outside = await httpOrigin(t, (_, outgoing) => void outgoing.end('outside'));
   const open = await mesh.sidecar(t, 'web', { name: 'open' });
   t.is((await ask(open, '/', outside.address)).text, 'outside');
+  const below = await ask(open, '/', 'nobody.shop.mesh.test');
+  t.is(`${below.status} ${proxyStatus(below.headers).details}`, '403 forward_denied', 'the mesh has its own');
   const closed = await mesh.sidecar(t, 'web', { name: 'closed', flags: { '--egress': 'known' } });
   t.is((await ask(closed, '/', outside.address)).status, 403);
   t.is((await ask(closed, '/', 'nobody')).status, 403);

@@ -104,6 +104,14 @@ impl Workload {
         }
     }
 
+    /// Whether a host is below the mesh's trust domain, so that only the mesh can know it.
+    pub(crate) fn has_name(&self, host: &str) -> bool {
+        let above = host
+            .trim_end_matches('.')
+            .strip_suffix(self.identity.trust_domain().as_str());
+        above.is_some_and(|above| above.ends_with('.'))
+    }
+
     /// Whether nobody looks at the bytes to this port of a destination outside the mesh.
     pub(crate) fn is_opaque(&self, port: u16) -> bool {
         self.opaque_ports.iter().any(|range| range.contains(port))

@@ -1,7 +1,8 @@
 //! What of a name that the control plane does not know?
 //!
-//! It is called outside the mesh, where that may be. Whatever it looks like it stays subscribed to, since a control plane
-//! may have services of any name, of addresses too: when it comes to know one, calls go there, or nowhere.
+//! It is called outside the mesh, where that may be: what is below the mesh's own trust domain never leaves it. Whatever it
+//! looks like it stays subscribed to, since a control plane may have services of any name, of addresses too: when it comes
+//! to know one, calls go there, or nowhere.
 //!
 //! Invariant: at most [`MAX_EGRESS`] names outside the mesh are kept.
 
@@ -117,6 +118,7 @@ fn egress(name: &str, workload: &Workload) -> Option<Egress> {
     let (port, endpoints) = match target(name).ok()? {
         To::Address(Address::Unix(_)) => return None,
         To::Address(Address::Ip(address)) => (address.port(), Some(at(name, &Address::Ip(address)))),
+        To::Name { host, .. } if workload.has_name(&host) => return None,
         To::Name { host, port } => {
             cluster.discovery = Discovery::Dns { host, port };
             (port, None)

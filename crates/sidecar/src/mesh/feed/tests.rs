@@ -193,6 +193,27 @@ fn names_outside_the_mesh_are_looked_up_unless_only_services_may_be_called() {
 }
 
 #[test]
+fn names_below_the_trust_domain_never_leave_the_mesh() {
+    let mut feed = feed();
+    for (name, answer) in [
+        ("basket.shop.mesh.test:80", Answer::Unknown),
+        ("basket.mesh.test.:80", Answer::Unknown),
+        ("mesh.test:80", Answer::Later),
+        ("intermesh.test:80", Answer::Later),
+        ("mesh.test.example:80", Answer::Later),
+    ] {
+        feed.want(name);
+        assert_eq!(feed.is_kept(name), answer == Answer::Later, "{name}");
+        assert_eq!(unknown(&mut feed, name), answer, "{name}");
+    }
+    let name = "basket.shop.mesh.test:80";
+    feed.want(name);
+    accept(&mut feed, name, &listener(name, "basket"));
+    basket(&mut feed, "b");
+    assert!(tables(&mut feed).contains(&name.to_owned()));
+}
+
+#[test]
 fn a_name_that_comes_to_be_known_is_not_called_outside_the_mesh_from_then_on() {
     let mut feed = feed();
     feed.want("basket:80");
