@@ -1,7 +1,7 @@
 // Is a mesh whole? Real sidecars, a real control plane, real certificates.
 
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, statSync } from 'node:fs';
+import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import { type Socket, connect, createServer } from 'node:net';
@@ -412,6 +412,10 @@ test('who was revoked stays so when the control plane starts again', async (t) =
   await until('belief again', async () => (await ask(web)).status === 200);
 });
 
+/** For how long it has not heard of its control plane. */
+const silence = (sidecar: MeshSidecar): Promise<number> =>
+  numberOf(sidecar, /^mesh_control_plane_silence_seconds (\d+)$/m);
+
 test('what was kept serves after a restart without a control plane', async (t) => {
   const mesh = await Mesh.start(t);
   const origin = await httpOrigin(t, tells);
@@ -426,7 +430,12 @@ test('what was kept serves after a restart without a control plane', async (t) =
   t.is(statSync(join(state, 'key.pem')).mode & 0o777, 0o600);
   await first.process.kill();
   await mesh.control.close();
+  // It was heard of last an hour ago.
+  const file = join(state, 'configuration.json');
+  const kept = JSON.parse(readFileSync(file, 'utf8')) as { heardAt: number };
+  t.true(Math.abs(kept.heardAt - Date.now() / 1000) < 3600);
+  writeFileSync(file, JSON.stringify({ ...kept, heardAt: kept.heardAt - 3600 }));
   const again = await mesh.sidecar(t, 'web', { flags: { '--state-dir': state }, token: '/nonexistent' });
   t.is((await ask(again)).status, 200);
-  t.true((await numberOf(again, /^mesh_control_plane_silence_seconds (\d+)$/m)) >= 0);
+  await until('the age of what it serves', async () => (await silence(again)) >= 3600);
 });

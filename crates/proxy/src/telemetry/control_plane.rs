@@ -39,6 +39,20 @@ impl ControlPlane {
         }
     }
 
+    /// Notes when it was heard of last before this proxy started, in seconds since 1970.
+    pub fn heard_before(&self, at: u64) {
+        let at = i64::try_from(at)
+            .unwrap_or(i64::MAX)
+            .clamp(1, seconds_since_1970().max(1));
+        self.silent_since.store(at, Relaxed);
+    }
+
+    /// When it was heard of last, in seconds since 1970: now while it answers, `None` where nothing is known of it.
+    pub fn heard(&self) -> Option<u64> {
+        let now = u64::try_from(seconds_since_1970()).ok()?;
+        Some(now.saturating_sub(self.silence()?))
+    }
+
     /// Counts a connection that ended, if this is a word of [`ControlLoss`].
     pub fn lost(&self, why: &str) {
         let known = ControlLoss::ALL.iter().zip(&self.lost);
@@ -110,5 +124,21 @@ mod tests {
         let lost: Vec<_> = report.lost.into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(lost, [(ControlLoss::Protocol, 1)]);
         assert_eq!((report.held, report.refused, report.slowed), (7, 0, 0));
+    }
+
+    #[test]
+    fn its_silence_began_before_this_proxy_where_it_was_heard_of_before() {
+        let plane = ControlPlane::default();
+        assert_eq!((plane.heard(), plane.silence()), (None, None));
+        let an_hour_ago = u64::try_from(seconds_since_1970()).unwrap() - 3600;
+        plane.heard_before(an_hour_ago);
+        plane.note(false);
+        assert_eq!(plane.heard(), Some(an_hour_ago));
+        assert!(plane.silence().unwrap() >= 3600);
+        plane.note(true);
+        assert_eq!(plane.silence(), Some(0));
+        assert!(plane.heard().unwrap() >= an_hour_ago + 3600);
+        plane.heard_before(u64::MAX);
+        assert_eq!(plane.silence(), Some(0), "clocks are set");
     }
 }

@@ -20,6 +20,8 @@ use super::reports::Telling;
 const TOGETHER: Duration = Duration::from_millis(2);
 /// How long what goes live first waits for who is revoked: as long as for a resource that may not exist.
 const DENIED_WITHIN: Duration = DOES_NOT_EXIST_AFTER;
+/// How exactly it is kept when the control plane was heard of last: for that alone nothing is written more often.
+const KEEP_HEARD: Duration = Duration::from_secs(60);
 
 impl Life<'_> {
     /// Brings the subscriptions up to what is wished for.
@@ -187,8 +189,10 @@ impl Life<'_> {
             self.proxy.wanted().known(&name);
         }
         self.tell_gone();
+        let heard = self.proxy.control_plane().heard();
+        let heard_at = heard.map(|at| at - at % KEEP_HEARD.as_secs());
         if let Some(state) = &mut self.state
-            && let Err(error) = state.keep(self.feed.kept())
+            && let Err(error) = state.keep(self.feed.kept(heard_at))
         {
             self.proxy
                 .log()

@@ -307,8 +307,8 @@ impl Feed {
         .collect()
     }
 
-    /// What is kept for a start without a control plane.
-    pub(crate) fn kept(&self) -> Kept {
+    /// What is kept for a start without a control plane, which was heard of last at this time.
+    pub(crate) fn kept(&self, heard_at: Option<u64>) -> Kept {
         let own = self.own.as_ref();
         let live = self.names.iter().filter_map(|(name, known)| {
             let table = known.live.clone().filter(|_| known.egress.is_none())?;
@@ -316,6 +316,7 @@ impl Feed {
             Some((name.clone(), source, table))
         });
         Kept {
+            heard_at,
             default_policy: own.map(|own| own.default_policy),
             policies: own.map(|own| own.policies.clone()).unwrap_or_default(),
             names: live.collect(),
@@ -351,6 +352,9 @@ impl Feed {
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Kept {
+    /// When the control plane was heard of last, in seconds since 1970.
+    #[serde(default)]
+    pub(crate) heard_at: Option<u64>,
     default_policy: Option<PolicyDefault>,
     policies: Vec<AuthorizationPolicy>,
     /// Each name, its table at the control plane, and the table.

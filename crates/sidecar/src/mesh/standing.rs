@@ -40,6 +40,9 @@ impl Life<'_> {
         self.tls.set_denied(Arc::new(denied));
         match (identity, configuration) {
             (Some(_), Some(kept)) => {
+                if let Some(at) = kept.heard_at {
+                    self.proxy.control_plane().heard_before(at);
+                }
                 self.feed.restore(kept);
                 self.awaits_denied = false;
                 self.dirty = Some(Instant::now());

@@ -410,7 +410,7 @@ fn what_was_kept_is_taken_up_again() {
     before.want("basket:80");
     basket(&mut before, "b");
     let _ = tables(&mut before);
-    let kept = serde_json::to_string(&before.kept()).unwrap();
+    let kept = serde_json::to_string(&before.kept(None)).unwrap();
     let mut after = Feed::new(workload());
     after.restore(serde_json::from_str(&kept).unwrap());
     assert_eq!(after.resources(), before.resources());
