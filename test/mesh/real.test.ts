@@ -160,6 +160,15 @@ test('names outside the mesh are passed through, unless only services may be cal
   const outside = await httpOrigin(t, (_, outgoing) => void outgoing.end('outside'));
   const open = await mesh.sidecar(t, 'web', { name: 'open' });
   t.is((await ask(open, '/', outside.address)).text, 'outside');
+  const series = new RegExp(
+    `^mesh_requests_total\\{listener="outbound",route="[^"]*",cluster="${outside.address}",protocol="http1"\\} 1$`,
+    'm',
+  );
+  t.regex((await request(open.admin, { path: '/metrics' })).text, series, 'egress is counted by its host');
+  const edge = await until('its edge', () =>
+    mesh.control.edges().find(({ service, port }) => `${service}:${port}` === outside.address),
+  );
+  t.like(edge, { identity: idOf('web'), direction: 'outbound', requests: 1, mtls: false });
   const below = await ask(open, '/', 'nobody.shop.mesh.test');
   t.is(`${below.status} ${proxyStatus(below.headers).details}`, '403 forward_denied', 'the mesh has its own');
   const closed = await mesh.sidecar(t, 'web', { name: 'closed', flags: { '--egress': 'known' } });
