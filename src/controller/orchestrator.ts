@@ -144,7 +144,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     directory.apply(sourcesOf(this.#mesh, this.#registry, this.#options.discovery ?? {}));
     const given = this.#options.issuer ?? (await this.#ownIssuer());
     const issuer = await this.#share(given);
-    await directory.spoken(SETTLE_MS);
+    await Promise.all([directory.spoken(SETTLE_MS), this.#shared?.learn(SETTLE_MS)]);
     this.#throwIfClosed();
     await this.#serve(listed(listen), issuer, []);
     this.#shared?.follow(this.#registry);
@@ -187,6 +187,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       renewed: (issuer) => this.#renewed(issuer),
       revoked: (whom) => this.#attempt(() => this.#control?.revoke(whom)),
       allowed: (whom) => this.#attempt(() => void this.#control?.allow(whom)),
+      spoken: () => this.#attempt(() => this.#control?.knowsRevoked()),
       failed: (error) => this.#trouble(error),
     });
     return given ?? this.#shared.issuer();
@@ -207,34 +208,39 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     }
   }
 
-  /** Serves, and believes nobody of the `revoked`. */
+  /** Serves, and believes nobody who `wasRevoked`, or is by what others have said since. */
   async #serve(
     listen: readonly string[],
     issuer: IssuerPem | undefined,
-    revoked: readonly string[],
+    wasRevoked: readonly string[],
   ): Promise<void> {
     const { telemetryIntervalMs, plaintextXds, attest } = this.#options;
     const decide = this.#decider();
     const { settings } = this.#mesh;
+    const shared = this.#shared;
+    const revoked = new Set(shared?.denied(wasRevoked) ?? wasRevoked);
     this.#endpoints.clear();
     const control = await this.#core.start({
       listen,
       trustDomain: settings.trustDomain,
       certificateTtlMs: settings.certificateTtlMs,
       initial: this.#batchTo(undefined, this.#mesh),
-      revoked,
+      revoked: [...revoked],
+      awaitsRevoked: shared?.knowsDenied === false,
       onEvent: (event) => this.#heard(event),
       ...(plaintextXds !== undefined && { plaintextXds: listed(plaintextXds) }),
       ...(this.#state && { stateDir: this.#state.authority }),
       ...(issuer && { issuer }),
       ...(attest && { attest }),
-      ...(decide && { decide, knowsOtherTokens: this.#shared !== undefined }),
+      ...(decide && { decide, knowsOtherTokens: shared !== undefined }),
       ...(telemetryIntervalMs !== undefined && { telemetryIntervalMs }),
     });
     this.#control = control;
     this.#issuer = issuer;
     this.#throwIfClosed();
-    for (const whom of this.#shared?.denied ?? []) control.revoke(whom);
+    // What was said while it started.
+    for (const whom of shared?.denied([]) ?? []) if (!revoked.has(whom)) control.revoke(whom);
+    if (shared?.knowsDenied) control.knowsRevoked();
     await this.#keepRoots();
   }
 

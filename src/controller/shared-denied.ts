@@ -9,7 +9,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import { type EtcdOptions, withMembers } from '../discovery/etcd-access.js';
+import { type EtcdOptions, pause, withMembers } from '../discovery/etcd-access.js';
 import { type EtcdAccess, EtcdError, ask, base64 } from '../discovery/etcd-client.js';
 import { EtcdPrefix } from '../discovery/etcd-prefix.js';
 
@@ -22,6 +22,8 @@ export interface DeniedEvents {
   revoked(whom: string): void;
   /** Somebody else has taken a revocation back. */
   allowed(whom: string): void;
+  /** Etcd has said all there is, for the first time. */
+  spoken(): void;
   failed(error: unknown): void;
 }
 
@@ -42,6 +44,11 @@ export class SharedDenied {
   /** What was said here, and etcd has not confirmed. */
   readonly #unsaid = new Set<string>();
   readonly #running: Promise<void>;
+  #hasSpoken = false;
+  #tellSpoken = (): void => {};
+  readonly #spoken = new Promise<void>((resolve) => {
+    this.#tellSpoken = resolve;
+  });
 
   constructor(options: EtcdOptions, events: DeniedEvents) {
     this.#options = options;
@@ -56,6 +63,7 @@ export class SharedDenied {
         for await (const all of prefix.follow(access, signal)) {
           well();
           this.#heard(all.values());
+          this.#spoke();
           await this.#putAgain(access, new Set([...all.values()].map(({ whom }) => whom)));
         }
       },
@@ -65,6 +73,22 @@ export class SharedDenied {
   /** Who is known to be revoked. */
   get all(): string[] {
     return [...this.#known.values()].filter(({ denied }) => denied).map(({ whom }) => whom);
+  }
+
+  /** Whether etcd has said all there is. */
+  get hasSpoken(): boolean {
+    return this.#hasSpoken;
+  }
+
+  /** Resolves when etcd has said all there is, and after this time at the latest. */
+  async spoken(longestMs: number): Promise<void> {
+    await Promise.race([this.#spoken, pause(longestMs, this.#end.signal)]);
+  }
+
+  /** Who of these, and who else, is revoked: what is known here has the last word. */
+  and(others: readonly string[]): string[] {
+    const still = others.filter((whom) => this.#known.get(whom)?.denied !== false);
+    return [...new Set([...still, ...this.all])];
   }
 
   /** Tells all. When that fails it is said again as soon as etcd answers. */
@@ -114,6 +138,13 @@ export class SharedDenied {
       const isLost = entry.denied && !there.has(entry.whom);
       if (isLost || this.#unsaid.has(entry.whom)) await this.#put(access, entry);
     }
+  }
+
+  #spoke(): void {
+    if (this.#hasSpoken) return;
+    this.#hasSpoken = true;
+    this.#tellSpoken();
+    this.#events.spoken();
   }
 
   #heard(entries: Iterable<Entry>): void {

@@ -40,6 +40,8 @@ export interface SharedEvents {
   revoked(whom: string): void;
   /** Another one has taken a revocation back. */
   allowed(whom: string): void;
+  /** All that others have revoked was told, for the first time. */
+  spoken(): void;
   failed(error: unknown): void;
 }
 
@@ -90,6 +92,15 @@ export class Shared {
     }
   }
 
+  /** Begins to follow who is revoked. Resolves when etcd has said it, and after this time at the latest. */
+  async learn(longestMs: number): Promise<void> {
+    this.#denied = new SharedDenied(
+      { ...this.#options.etcd, prefix: `${this.#options.etcd.prefix}denied/` },
+      this.#events,
+    );
+    await this.#denied.spoken(longestMs);
+  }
+
   /** Tells others of the sidecars in the registry, and the registry of the others'. */
   follow(registry: Registry): void {
     const etcd = { ...this.#options.etcd, prefix: `${this.#options.etcd.prefix}sidecars/` };
@@ -112,10 +123,6 @@ export class Shared {
       changed: () => registry.told([...(this.#feed?.endpoints ?? [])]),
       tell: (event) => this.#events.tell(event),
     });
-    this.#denied = new SharedDenied(
-      { ...this.#options.etcd, prefix: `${this.#options.etcd.prefix}denied/` },
-      this.#events,
-    );
     if (!this.#made) return;
     this.#timer = setInterval(
       () => void this.look().catch((error: unknown) => this.#events.failed(error)),
@@ -139,9 +146,14 @@ export class Shared {
     return this.#ask((access) => this.#tokens.spend(access, hash, identity));
   }
 
-  /** Whom others have revoked, as far as it is known yet. */
-  get denied(): Iterable<string> {
-    return this.#denied?.all ?? [];
+  /** Who of these, and who else, is revoked, as far as it is known yet. */
+  denied(others: readonly string[]): readonly string[] {
+    return this.#denied?.and(others) ?? others;
+  }
+
+  /** Whether etcd has said who is revoked. */
+  get knowsDenied(): boolean {
+    return this.#denied?.hasSpoken ?? false;
   }
 
   /**

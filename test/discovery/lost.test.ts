@@ -6,8 +6,14 @@ import test, { type ExecutionContext } from 'ava';
 import { Shared } from '../../src/controller/shared.js';
 import { SharedDenied } from '../../src/controller/shared-denied.js';
 import { StateError } from '../../src/errors.js';
+import { createControlPlane } from '../../src/index.js';
+import type { ControlEvent, Sidecar } from '../../src/mesh/control-plane.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
+import type { IssuerPlan } from '../../src/mesh/services.js';
+import { ask, startMeshSidecar } from '../mesh/support.js';
+import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
+import { httpOrigin } from '../support/http.js';
 import { until } from '../support/wait.js';
 import { Etcd } from './support.js';
 
@@ -24,6 +30,7 @@ function follower(t: ExecutionContext, etcd: Etcd) {
     {
       revoked: (whom) => told.push(`${whom} revoked`),
       allowed: (whom) => told.push(`${whom} allowed`),
+      spoken: () => {},
       failed: (error) => errors.push(error),
     },
   );
@@ -108,6 +115,7 @@ async function shared(t: ExecutionContext, etcd: Etcd) {
       renewed: ({ chain }) => renewed.push(chain),
       revoked: () => {},
       allowed: () => {},
+      spoken: () => {},
       failed: () => {},
     },
   );
@@ -128,4 +136,55 @@ test('the issuer is put back, and one of another root is not taken', async (t) =
   t.not(three.issuer.roots, one.issuer.roots);
   await t.throwsAsync(one.part.look(), { instanceOf: StateError, message: /the root of another mesh/ });
   t.deepEqual(one.renewed, []);
+});
+
+/** A control plane over an etcd that need not answer: the issuer is the operator's. */
+async function plane(t: ExecutionContext, etcd: Etcd, issuer: IssuerPlan, listen: string) {
+  const shared = { etcd: { endpoints: etcd.url, prefix: '/mesh/control/' } };
+  const config = { mesh: { shared, certificates: { issuer } }, services: { basket: {}, web: {} } };
+  const control = createControlPlane(config, { listen, telemetryIntervalMs: 100 });
+  t.teardown(() => control.close());
+  const events: string[] = [];
+  control.on('control', ({ kind, sidecar }: ControlEvent) => {
+    if (sidecar) events.push(`${kind} ${(sidecar as Sidecar).name}`);
+  });
+  const [address = ''] = await control.listen();
+  const happened = (event: string) => until(event, () => events.includes(event));
+  return { control, happened, address };
+}
+
+test('a control plane that starts while etcd is silent takes no revocation back, and learns of them', async (t) => {
+  const etcd = await Etcd.start(t);
+  const folder = temporaryFolder(t);
+  const issuer = { chain: join(folder, 'crt'), key: join(folder, 'key'), roots: join(folder, 'roots') };
+  const made = await (await Authority.create(t)).issuer();
+  for (const part of ['chain', 'key', 'roots'] as const) writeFileSync(issuer[part], made[part]);
+  const one = await plane(t, etcd, issuer, '127.0.0.1:0');
+  const joins = async (service: string, ports?: string) => {
+    const token = join(folder, service);
+    writeFileSync(token, await one.control.token(service), { mode: 0o600 });
+    const identity = `spiffe://mesh.local/ns/default/sa/${service}`;
+    const more = { name: service, control: [one.address], trustAnchors: issuer.roots, token };
+    return startMeshSidecar(t, { identity, ...more, ...(ports !== undefined && { ports }) });
+  };
+  const basket = await joins('basket', `80=${(await httpOrigin(t)).address}`);
+  const web = await joins('web');
+  const answers = (status: number) => until(`${status}`, async () => (await ask(web)).status === status);
+  await answers(200);
+  await one.control.revoke(WEB);
+  await answers(502);
+  await etcd.kill();
+  await one.control.close();
+
+  const two = await plane(t, etcd, issuer, one.address);
+  for (const name of ['basket', 'web']) await two.happened(`ready ${name}`);
+  // Who reports has heard what is said at the beginning.
+  await ask(basket);
+  await until('its report', () => two.control.edges().some(({ identity }) => identity.endsWith('/basket')));
+  t.is((await ask(web)).status, 502);
+  await etcd.begin(t);
+  await two.happened('gone web');
+  t.is((await ask(web)).status, 502);
+  t.true(await two.control.allow(WEB));
+  await answers(200);
 });

@@ -126,7 +126,7 @@ async function planes(t: ExecutionContext) {
       ...more,
     });
   };
-  return { both, joins };
+  return { both, joins, open };
 }
 
 const idOf = (service: string): string => `spiffe://mesh.local/ns/default/sa/${service}`;
@@ -202,6 +202,19 @@ test('a revocation holds at all control planes, and so does its end', async (t) 
   // What was revoked is spent.
   await late.process.said(/the token is not known/);
   t.false(await two.plane.allow(idOf('web')));
+});
+
+test('one that starts knows who is revoked before it listens', async (t) => {
+  const { both, joins, open } = await planes(t);
+  const [one] = both;
+  const spare = await one.plane.token('web', { uses: 2 });
+  await joins('web', one, spare);
+  const serial = one.plane.sidecars()[0]?.certificateSerial ?? '';
+  await one.plane.revoke(serial);
+  await one.plane.revoke(idOf('basket'));
+  const late = await open();
+  // Before it can have heard of them in any other way.
+  t.deepEqual(await Promise.all([late.plane.allow(serial), late.plane.allow(idOf('basket'))]), [true, true]);
 });
 
 test('what etcd holds is secret, whole and in its place', async (t) => {
