@@ -140,8 +140,11 @@ test('the issuer is put back, and one of another root is not taken', async (t) =
 
 /** A control plane over an etcd that need not answer: the issuer is the operator's. */
 async function plane(t: ExecutionContext, etcd: Etcd, issuer: IssuerPlan, listen: string) {
-  const shared = { etcd: { endpoints: etcd.url, prefix: '/mesh/control/' } };
-  const config = { mesh: { shared, certificates: { issuer } }, services: { basket: {}, web: {} } };
+  const mesh = {
+    shared: { etcd: { endpoints: etcd.url, prefix: '/mesh/control/' } },
+    certificates: { issuer },
+  };
+  const config = { mesh, services: { basket: {}, web: {} } };
   const control = createControlPlane(config, { listen, telemetryIntervalMs: 100 });
   t.teardown(() => control.close());
   const events: string[] = [];
