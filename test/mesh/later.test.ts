@@ -137,6 +137,53 @@ test('of more than 256 names outside the mesh those that are idle give way', asy
   t.is((await call('127.0.1.0')).text, 'called by nobody', 'it gave way, and takes the place of another');
 });
 
+/** Kinds of which a sidecar has none are named once it had some. */
+const NONE = { Listener: 0, RouteConfiguration: 0, Cluster: 0, ClusterLoadAssignment: 0 };
+/** The roots. */
+const OWN = { ...NONE, Secret: 1 };
+const WITH_LATE = { ...OWN, Listener: 1, RouteConfiguration: 1, Cluster: 1, ClusterLoadAssignment: 1 };
+
+/** How many resources of each kind `web` has, as the control plane counts them. */
+function held(mesh: Mesh): Readonly<Record<string, number>> {
+  const has = mesh.control.sidecars().find(({ name }) => name === 'web')?.has ?? [];
+  const counts = has.map(({ resource, count }) => [resource.split('.').at(-1) ?? '', count] as const);
+  return { ...NONE, ...Object.fromEntries(counts) };
+}
+
+async function isSubscribedWhileCalled(
+  t: ExecutionContext,
+  mesh: Mesh,
+  call: () => Promise<string>,
+): Promise<void> {
+  const { address } = await late(t, mesh);
+  mesh.serve('late', [address]);
+  const has = (expected: Readonly<Record<string, number>>): boolean => {
+    const now = held(mesh);
+    return Object.entries(expected).every(([kind, count]) => now[kind] === count);
+  };
+  await until('its own resources', () => has(OWN));
+  for (const _ of [1, 2]) {
+    const answer = await until('what it calls', async () => {
+      const text = await call();
+      return has(WITH_LATE) && text;
+    });
+    t.is(answer, MUTUAL);
+    await until('the end of what nobody calls', () => has(OWN));
+  }
+}
+
+test('a service that is idle is dropped, and asked for again', async (t) => {
+  const mesh = await Mesh.start(t);
+  const web = await mesh.sidecar(t, 'web', { flags: { '--name-idle': '1s' } });
+  await isSubscribedWhileCalled(t, mesh, async () => (await ask(web, '/', 'late')).text);
+});
+
+test('a plain listener asks for its service when it is called, and drops it when it is idle', async (t) => {
+  const mesh = await Mesh.start(t);
+  const { call } = await plainly(t, mesh);
+  await isSubscribedWhileCalled(t, mesh, call);
+});
+
 test('names that are idle are dropped, and asked for again', async (t) => {
   const mesh = await Mesh.start(t);
   const web = await mesh.sidecar(t, 'web', { flags: { '--name-idle': '1s' } });
