@@ -117,7 +117,7 @@ function off(): unknown[] {
       const isLeft = iptablesOff(runCall(tool, IPTABLES_LIST)).length > 0;
       return isLeft ? [new UsageError([`${tool}: rules of the mesh are left`])] : [];
     } catch (error) {
-      return [new UsageError([`${tool}: rules of the mesh may be left`]), error];
+      return [error, new UsageError([`${tool}: rules of the mesh may be left`])];
     }
   });
 }

@@ -130,7 +130,7 @@ for (const [form, { flags, nack }] of Object.entries(forms)) {
 
     // What is there no more is reached no more.
     await go.set(5, one.port, 'basket');
-    await change.answers('billing', /^5/);
+    await change.answers('billing', /^403 /);
     await change.answers('basket', /^200 one$/);
 
     // A control plane of xDS alone has no reports: that is said once, and it is not asked over and over.
