@@ -65,8 +65,8 @@ impl LabelSet for RouteLabels {
 /// The bounds of what is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct TelemetryOptions {
-    /// Label sets of each kind (routes, listeners, clusters, endpoints). Default 10,000: 16 MB a thread when all are in
-    /// use, and about what one Prometheus target should have.
+    /// Label sets of each kind (routes, listeners, clusters, endpoints). Default 10,000: about what one Prometheus target
+    /// should have.
     pub label_sets: usize,
 }
 
