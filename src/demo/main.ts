@@ -50,7 +50,7 @@ async function open(): Promise<number> {
       say(`Its front's own:   curl http://${places.admin}/metrics`);
       say(`How services do:   npx mesh stat --socket ${socket}`);
       say(`Who calls whom:    npx mesh edges --socket ${socket}`);
-      say(`Ctrl-C drains and ends it. ${typed(FILE)}, the last ten seconds (latency since the start):`);
+      say(`Ctrl-C drains and ends it. ${typed(FILE)}, the last ten seconds:`);
       visitors = new Visitors(page);
     },
     draining: () => visitors?.stop(),

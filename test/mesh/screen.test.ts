@@ -71,7 +71,11 @@ test('the table: copies, and requests of the window as the sidecars of a service
     failures: { request_timeout: failures },
     denied: 0,
     audited: 0,
-    latencyNs: { p50: 1_500_000, p95: 2_000_000, p99: 30_000_000 },
+    timesNs: [
+      [1_500_000, 18],
+      [2_000_000, 1],
+      [30_000_000, 1],
+    ],
   });
   const table = new MeshTable(mesh);
   const cells = (line: string | undefined) => line?.trim().split(/ {2,}/);
@@ -92,5 +96,5 @@ test('the table: copies, and requests of the window as the sidecars of a service
   // What is older than the window counts no more.
   table.lines(copies, [edge(20, 5)], 11_000);
   const idle = table.lines(copies, [edge(20, 5)], 23_000);
-  t.deepEqual(cells(idle[1])?.slice(3, 5), ['0.0', '-']);
+  t.deepEqual(cells(idle[1])?.slice(3, 8), ['0.0', '-', '-', '-', '-']);
 });

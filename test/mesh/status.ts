@@ -17,7 +17,10 @@ export function edge(more: Partial<EdgeStatus>): EdgeStatus {
     failures: {},
     denied: 0,
     audited: 0,
-    latencyNs: { p50: 1e6, p95: 2e6, p99: 3e6 },
+    timesNs: [
+      [1e6, 9],
+      [3e6, 1],
+    ],
     rate: 1,
     ...more,
   };

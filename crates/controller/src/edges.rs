@@ -82,23 +82,9 @@ pub struct EdgeView {
     pub bytes_in: u64,
     /// Bytes to it.
     pub bytes_out: u64,
-    /// How long they took, in nanoseconds, by percentile; `None` where nothing was timed.
-    pub latency_ns: Option<Latency>,
-}
-
-/// Percentiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Latency {
-    /// The median.
-    pub p50: u64,
-    /// 95 of 100 are faster.
-    pub p95: u64,
-    /// 99 of 100 are faster.
-    pub p99: u64,
-    /// All together.
-    pub sum: u64,
-    /// How many were timed.
-    pub count: u64,
+    /// How long they took, in nanoseconds, and how many so long: whoever reads adds those of several edges, which
+    /// percentiles can't be.
+    pub times_ns: Vec<(u64, u64)>,
 }
 
 impl Edges {
@@ -161,17 +147,6 @@ impl Sum {
     }
 
     fn view(&self, key: &Key) -> EdgeView {
-        let at = |p| self.latency.quantile(p);
-        let latency_ns = match (at(0.5), at(0.95), at(0.99)) {
-            (Some(p50), Some(p95), Some(p99)) => Some(Latency {
-                p50,
-                p95,
-                p99,
-                sum: self.latency.sum(),
-                count: self.latency.count(),
-            }),
-            _ => None,
-        };
         EdgeView {
             identity: key.identity.clone(),
             direction: match key.direction {
@@ -189,7 +164,7 @@ impl Sum {
             audited: self.audited,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            latency_ns,
+            times_ns: self.latency.times().collect(),
         }
     }
 }
@@ -238,9 +213,7 @@ mod tests {
         assert_eq!(view.len(), 2);
         assert_eq!((view[0].requests, view[0].failures["connect_refused"]), (4, 2));
         assert_eq!((view[0].audited, view[1].audited), (2, 1));
-        let latency = view[0].latency_ns.unwrap();
-        assert_eq!((latency.count, latency.sum), (4, 40_000));
-        assert!(latency.p50 <= latency.p99);
+        assert_eq!(view[0].times_ns, [(5_000, 2), (15_000, 2)]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 /** What does a mesh that runs tell about itself? */
 
 import type { SourceStatus } from '../../discovery/types.js';
+import type { Times } from './times.js';
 
 /** A resource that a sidecar refuses. */
 export interface Nack {
@@ -75,7 +76,8 @@ export interface EdgeStatus {
   readonly denied: number;
   /** Those that passed and would be denied, were the policies in audit mode enforced. */
   readonly audited: number;
-  readonly latencyNs: { readonly p50: number; readonly p95: number; readonly p99: number } | null;
+  /** How long they took: counts that can be added to those of other edges, see `times.ts`. */
+  readonly timesNs: Times;
   /** Requests a second, lately. */
   readonly rate: number;
 }

@@ -1,5 +1,6 @@
 /** What do people want to know of a mesh? Pure: from its status to rows. */
 
+import { percentileMs, together } from './times.js';
 import type { EdgeStatus, MeshStatus } from './types.js';
 
 /** How a service or an edge is doing. */
@@ -120,11 +121,7 @@ function mtlsOf(edges: readonly EdgeStatus[]): number | null {
 function doing(group: Group): Doing {
   const requests = sumOf(group, (edge) => edge.requests);
   const failed = sumOf(group, (edge) => Object.values(edge.failures).reduce((all, count) => all + count, 0));
-  // Edges of several protocols are one row: the slowest speaks for it, since percentiles can't be added.
-  const slowest = (of: 'p50' | 'p95' | 'p99'): number | null => {
-    const all = group.flatMap(({ latencyNs }) => (latencyNs ? [latencyNs[of]] : []));
-    return all.length === 0 ? null : Math.max(...all) / 1e6;
-  };
+  const times = together(group.map(({ timesNs }) => timesNs));
   return {
     to: targetOf(group[0]),
     requests,
@@ -132,8 +129,8 @@ function doing(group: Group): Doing {
     successRate: requests === 0 ? null : Math.max(requests - failed, 0) / requests,
     mtls: mtlsOf(group),
     ...judged(group),
-    p50Ms: slowest('p50'),
-    p95Ms: slowest('p95'),
-    p99Ms: slowest('p99'),
+    p50Ms: percentileMs(times, 0.5),
+    p95Ms: percentileMs(times, 0.95),
+    p99Ms: percentileMs(times, 0.99),
   };
 }

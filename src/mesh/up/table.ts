@@ -1,5 +1,6 @@
 /** How is each service doing? Its copies, and what others asked of it lately, as their sidecars told. */
 
+import { type Times, percentileMs, together } from '../admin/times.js';
 import type { Edge } from '../control-plane.js';
 import { identityOf } from '../names.js';
 import type { Copy } from './copy.js';
@@ -12,7 +13,10 @@ interface Sum {
   requests: number;
   failures: number;
   mtls: number;
+  times: Times;
 }
+
+const NOTHING: Sum = { requests: 0, failures: 0, mtls: 0, times: [] };
 
 interface Look {
   readonly at: number;
@@ -35,7 +39,7 @@ export class MeshTable {
     this.#looks.push(now);
     const rows = this.#mesh.services
       .filter(({ process }) => process !== undefined)
-      .map(({ name }) => this.#row(name, copies, edges, now, before));
+      .map(({ name }) => this.#row(name, copies, now, before));
     return aligned([
       ['service', 'copies', 'restarts', 'requests/s', 'success', 'p50', 'p95', 'p99', 'mTLS'],
       ...rows,
@@ -47,28 +51,29 @@ export class MeshTable {
     const sums = new Map<string, Sum>();
     for (const edge of edges) {
       if (edge.direction !== 'inbound') continue;
-      const sum = sums.get(edge.identity) ?? { requests: 0, failures: 0, mtls: 0 };
+      const sum = sums.get(edge.identity) ?? { ...NOTHING };
       sum.requests += edge.requests;
       sum.failures += Object.values(edge.failures).reduce((all, count) => all + count, 0);
       if (edge.mtls) sum.mtls += edge.requests;
+      sum.times = together([sum.times, edge.timesNs]);
       sums.set(edge.identity, sum);
     }
     return sums;
   }
 
-  #row(name: string, copies: readonly Copy[], edges: readonly Edge[], now: Look, before?: Look): string[] {
+  #row(name: string, copies: readonly Copy[], now: Look, before?: Look): string[] {
     const own = copies.filter(({ plan }) => plan.service.name === name);
     const ready = own.filter(({ phase }) => phase === 'ready').length;
     const restarts = own.reduce((sum, copy) => sum + copy.restarts, 0);
     const id = identityOf(name, this.#mesh.settings);
-    const old = before?.sums.get(id) ?? { requests: 0, failures: 0, mtls: 0 };
+    const old = before?.sums.get(id) ?? NOTHING;
     const sum = now.sums.get(id) ?? old;
     const requests = sum.requests - old.requests;
     const seconds = (now.at - (before?.at ?? now.at)) / 1000;
-    const slowest = (percentile: 'p50' | 'p95' | 'p99'): string => {
-      const all = edges.filter(({ identity, direction }) => identity === id && direction === 'inbound');
-      const times = all.flatMap(({ latencyNs }) => (latencyNs ? [latencyNs[percentile]] : []));
-      return times.length > 0 ? milliseconds(Math.max(...times)) : '-';
+    const times = together([sum.times], old.times);
+    const percentile = (share: number): string => {
+      const value = percentileMs(times, share);
+      return value === null ? '-' : milliseconds(value);
     };
     return [
       name,
@@ -76,9 +81,9 @@ export class MeshTable {
       String(restarts),
       seconds > 0 ? (requests / seconds).toFixed(1) : '0.0',
       share(requests - (sum.failures - old.failures), requests),
-      slowest('p50'),
-      slowest('p95'),
-      slowest('p99'),
+      percentile(0.5),
+      percentile(0.95),
+      percentile(0.99),
       share(sum.mtls - old.mtls, requests),
     ];
   }
@@ -88,8 +93,7 @@ function share(part: number, whole: number): string {
   return whole > 0 ? `${((100 * part) / whole).toFixed(1)} %` : '-';
 }
 
-function milliseconds(ns: number): string {
-  const ms = ns / 1e6;
+function milliseconds(ms: number): string {
   return `${ms.toFixed(ms < 10 ? 2 : 0)} ms`;
 }
 

@@ -218,15 +218,22 @@ impl Snapshot {
         }
         let rank = ((p.clamp(0.0, 1.0) * count as f64).ceil() as u64).clamp(1, count);
         let mut seen: u64 = 0;
-        let mut lower = 0;
-        for (count, upper) in self.buckets.iter().zip(UPPER) {
-            seen = seen.wrapping_add(*count);
-            if seen >= rank {
-                return Some(middle(lower, upper));
-            }
-            lower = upper;
-        }
-        Some(lower)
+        self.times()
+            .find(|(_, count)| {
+                seen = seen.wrapping_add(*count);
+                seen >= rank
+            })
+            .map(|(time, _)| time)
+    }
+
+    /// How long things took, as closely as [`Snapshot::quantile`] says it, and how many took so long; the shortest first.
+    pub fn times(&self) -> impl Iterator<Item = (Nanos, u64)> + '_ {
+        let counted = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        counted.map(|(at, count)| {
+            let lower = at.checked_sub(1).and_then(|below| UPPER.get(below)).unwrap_or(&0);
+            let time = UPPER.get(at).map_or(*lower, |upper| middle(*lower, *upper));
+            (time, *count)
+        })
     }
 
     /// The coarser cumulative buckets of the Prometheus exposition: `le` in seconds and how many durations are not
