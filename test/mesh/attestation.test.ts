@@ -1,7 +1,7 @@
 // Who is let in by what a platform says of it? Real sidecars that send a file, and attestors in TypeScript.
 
 import { generateKeyPairSync, sign } from 'node:crypto';
-import { copyFileSync, existsSync, renameSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ControlEvent, type Evidence, createControlPlane } from '../../src/index.js';
@@ -271,7 +271,10 @@ test('docs/identity.md: an attestor of yours', async (t) => {
   const trustAnchors = join(folder, 'roots.pem');
   await until('the roots', () => {
     if (control.ended) throw new Error(control.stderr());
-    return existsSync(trustAnchors);
+    // A file that is there may be empty yet.
+    return (
+      existsSync(trustAnchors) && readFileSync(trustAnchors, 'utf8').endsWith('-----END CERTIFICATE-----\n')
+    );
   });
   const sub = 'spiffe://mesh.local/ns/default/sa/web';
   const good = { sub, aud: 'mesh', exp: Date.now() / 1000 + 600 };
