@@ -294,6 +294,10 @@ export interface ClusterStats {
   readonly active: number;
   /** Of those, the ones that wait in the pool. */
   readonly idle: number;
+  /** Connections that ended with their last request, or by the server's doing. */
+  readonly closed: number;
+  /** Connections that the proxy ended, by reason: `idle_timeout`, `max_connection_age`. */
+  readonly closedBy: Counts;
   /** Connections that could not be made, by reason. */
   readonly connectFailures: Counts;
   /** How long making connections took, TLS included. */

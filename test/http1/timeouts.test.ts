@@ -287,6 +287,26 @@ test('maximum age: a connection to a server takes no more requests', async (t) =
     t.is((await request(proxy.port())).status, 200);
     return origin.connections > 2;
   });
+  await until('it is counted', async () => {
+    return (await proxy.cluster('app')).closedBy['max_connection_age'];
+  });
+});
+
+test('idle: a connection to a server that nobody uses is closed, and why is counted', async (t) => {
+  const origin = await httpOrigin(t);
+  const proxy = await startEmbedded(
+    t,
+    web(
+      { routes: [{ to: 'app' }] },
+      { clusters: { app: { endpoints: [origin.address], timeouts: { idle: SHORT } } } },
+    ),
+  );
+  t.is((await request(proxy.port())).status, 200);
+  const cluster = await until('it is closed', async () => {
+    const app = await proxy.cluster('app');
+    return app.active === 0 && app;
+  });
+  t.deepEqual([cluster.closed, cluster.closedBy], [0, { idle_timeout: 1 }]);
 });
 
 /** A listening socket that accepts nothing and whose queue is full, so that connecting to it hangs. */

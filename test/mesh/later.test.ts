@@ -2,7 +2,9 @@
 
 import http from 'node:http';
 import test, { type ExecutionContext } from 'ava';
-import { httpOrigin, proxyStatus, request, serve } from '../support/http.js';
+import { type Response, httpOrigin, proxyStatus, request, serve } from '../support/http.js';
+import { ask as askHttp2, http2Connect } from '../support/http2.js';
+import { connect } from '../support/tcp.js';
 import { until } from '../support/wait.js';
 import { Mesh, type MeshSidecar, ask, freePort, idOf, numberOf } from './support.js';
 
@@ -92,31 +94,53 @@ test('a plain listener follows its name into the mesh', async (t) => {
   t.is(answer, MUTUAL);
 });
 
+interface Plain {
+  readonly web: MeshSidecar;
+  readonly port: number;
+  call(): Promise<Response>;
+}
+
 /** A sidecar with a plain listener for `late`, from which only services may be called. */
-async function plainly(t: Test, mesh: Mesh): Promise<{ web: MeshSidecar; call(): Promise<string> }> {
+async function plainly(t: Test, mesh: Mesh): Promise<Plain> {
   const port = await freePort();
   const flags = { '--forward': `late:80=127.0.0.1:${port}`, '--egress': 'known', '--name-idle': '1s' };
   const web = await mesh.sidecar(t, 'web', { flags });
   // Whatever host its clients ask for.
-  const call = async () => (await request(port, { headers: { host: 'any.test' } })).text;
-  return { web, call };
+  const call = () => request(port, { headers: { host: 'any.test' } });
+  return { web, port, call };
 }
 
-test('a plain listener closes what is for a service that nobody knows, or that is no more', async (t) => {
+test('a plain listener tells HTTP that nobody knows its service, or no more, and closes bytes', async (t) => {
   const mesh = await Mesh.start(t);
-  const { web, call } = await plainly(t, mesh);
+  const { web, port, call } = await plainly(t, mesh);
   const closed = () =>
     numberOf(web, /^mesh_connections_closed_total\{listener="forward:late:80",reason="no_route"\} (\d+)$/m);
-  await t.throwsAsync(call(), { code: 'ECONNRESET' });
+  const nobody = (answer: Pick<Response, 'status' | 'headers'>) => {
+    t.is(answer.status, 404);
+    t.deepEqual(proxyStatus(answer.headers), { error: 'destination_not_found', details: 'no_route' });
+  };
+  nobody(await call());
+  nobody(await askHttp2(await http2Connect(t, `http://127.0.0.1:${port}`), { ':path': '/' }));
+  const bytes = async () => {
+    const peer = await connect(t, port);
+    await peer.send('hello\n');
+    await peer.gone();
+  };
+  await bytes();
   t.is(await closed(), 1);
   const { address } = await late(t, mesh);
   for (const _ of [1, 2]) {
     mesh.serve('late', [address]);
-    await until('the service', async () => (await call().catch(() => '')) === MUTUAL);
+    await until('the service', async () => (await call()).text === MUTUAL);
     const before = await closed();
     mesh.remove('late');
-    await until('its end', async () => (await call().catch(() => '')) !== MUTUAL);
-    await until('a reason', async () => (await closed()) > before);
+    const last = await until('its end', async () => {
+      const answer = await call();
+      return answer.text !== MUTUAL && answer;
+    });
+    nobody(last);
+    await bytes();
+    t.is(await closed(), before + 1);
   }
 });
 
@@ -181,7 +205,7 @@ test('a service that is idle is dropped, and asked for again', async (t) => {
 test('a plain listener asks for its service when it is called, and drops it when it is idle', async (t) => {
   const mesh = await Mesh.start(t);
   const { call } = await plainly(t, mesh);
-  await isSubscribedWhileCalled(t, mesh, call);
+  await isSubscribedWhileCalled(t, mesh, async () => (await call()).text);
 });
 
 test('names that are idle are dropped, and asked for again', async (t) => {

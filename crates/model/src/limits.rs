@@ -47,6 +47,8 @@ pub enum Counted {
     Both,
     /// The reason of connects that failed, `mesh_upstream_connect_failures_total`, and of the responses after the last.
     Connects,
+    /// The reason of the connections to servers that ended: `mesh_upstream_connections_closed_total`.
+    UpstreamConnections,
     /// Nothing, as nothing fails; what can be seen of it all the same.
     Nothing(&'static str),
 }
@@ -164,7 +166,7 @@ pub const LIMITS: &[LimitDoc] = &[
     },
     LimitDoc {
         why: "slow networks need a second or two; attackers hold on for hours",
-        reached: "408 and close; before the first byte just close",
+        reached: "408 and close; before the first byte just close; HTTP/2 gets GOAWAY",
         reasons: &[Reason::HeaderTimeout],
         counted: Counted::Both,
         ..deadline("listeners[].timeouts.header", 10 * SECOND)
@@ -277,13 +279,15 @@ pub const LIMITS: &[LimitDoc] = &[
     LimitDoc {
         why: "below the 60s at which common servers hang up",
         reached: "the pooled connection closes",
-        counted: Counted::Nothing("`mesh_upstream_connections_idle` falls"),
+        reasons: &[Reason::IdleTimeout],
+        counted: Counted::UpstreamConnections,
         ..deadline("clusters[].timeouts.idle", 30 * SECOND)
     },
     LimitDoc {
         why: "only changing DNS or balancers behind need it",
         reached: "the pooled connection takes no new request and closes when it is free",
-        counted: Counted::Nothing("`mesh_upstream_connections_idle` falls"),
+        reasons: &[Reason::MaxConnectionAge],
+        counted: Counted::UpstreamConnections,
         ..deadline("clusters[].timeouts.maxConnectionAge", 0)
     },
     LimitDoc {

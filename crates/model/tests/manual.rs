@@ -57,6 +57,7 @@ fn counted(counted: Counted) -> String {
         Counted::Connections => "reason of the connection".into(),
         Counted::Both => "reason of the response and of the connection".into(),
         Counted::Connects => "reason of the connect; of the response when it was the last".into(),
+        Counted::UpstreamConnections => "reason of the connection to the server".into(),
         Counted::Nothing("") => "nothing".into(),
         Counted::Nothing(seen) => format!("nothing; {seen}"),
     }

@@ -41,10 +41,7 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
             return over(&connection, Protocol::Tcp, streamed);
         }
         Ok(spoken) => spoken,
-        Err(reason) => {
-            connection.wire.io.reset_on_drop();
-            return over(&connection, Protocol::Tcp, Err(reason));
-        }
+        Err(reason) => return unanswered(connection, plan, reason).await,
     };
     // Where the kernel redirected it from decides what may be spoken.
     let (takes_streams, speaks_http) = (
@@ -120,6 +117,35 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
             Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
         }
     }
+}
+
+/// Nobody is known who could be called. Whoever speaks HTTP learns it from a response: the requests are for the same
+/// name, and find out the same. Anybody else is cut off.
+async fn unanswered<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, reason: Reason) -> Next<N> {
+    let opaque = connection.peer.original().is_some_and(|original| plan.is_opaque_port(original.port()));
+    let at = after(connection.thread.now(), Some(LAST_WORD)).min(connection.listener.drain_deadline());
+    let most = plan.http1.head_bytes;
+    let stats = connection.thread.telemetry.listener(&plan.label);
+    while plan.speaks_http(&connection.peer) && !opaque {
+        match detect(connection.wire.unread(), most) {
+            Detected::Http1 => {
+                stats.detected(Protocol::Http1);
+                return Next::Http1(connection);
+            }
+            Detected::Http2 => {
+                stats.detected(Protocol::Http2);
+                return Next::Http2(connection);
+            }
+            Detected::Undecided => {}
+            Detected::Tls | Detected::Other => break,
+        }
+        match fill(&mut connection, at, most).await {
+            Ok(Filled::Bytes(_)) => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    connection.wire.io.reset_on_drop();
+    over(&connection, Protocol::Tcp, Err(reason))
 }
 
 /// Whether an answer in HTTP/1 would be understood: something was said, and it is no TLS.

@@ -122,8 +122,18 @@ impl Connections {
             .map_or(0, |span| now.saturating_sub(nanos(span)));
         self.entries.borrow_mut().retain(|_, entry| {
             entry.links.retain(|link| {
-                let idle = link.idle_since().is_some_and(|since| since < oldest);
-                !idle && link.opened() >= born && link.is_good()
+                if !link.is_good() {
+                    return false;
+                }
+                let ended_by = if link.opened() < born {
+                    Reason::MaxConnectionAge
+                } else if link.idle_since().is_some_and(|since| since < oldest) {
+                    Reason::IdleTimeout
+                } else {
+                    return true;
+                };
+                link.end(ended_by);
+                false
             });
             !entry.links.is_empty() || !entry.attempts.is_empty()
         });

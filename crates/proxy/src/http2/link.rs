@@ -47,6 +47,8 @@ pub(super) struct Link {
     idle_since: Cell<Nanos>,
     /// It takes no new streams.
     over: Rc<Cell<bool>>,
+    /// Why it ends with its streams, where it is for its age.
+    ended_by: Rc<Cell<Option<Reason>>>,
     clock: Box<dyn Fn() -> Nanos>,
     room: Rc<Bell>,
     /// The workload at the other end, where it is one of a mesh.
@@ -96,6 +98,11 @@ impl Link {
     /// Takes no new streams from now on.
     pub(super) fn close(&self) {
         self.over.set(true);
+    }
+
+    /// Says why it is listed no longer: it ends with its streams.
+    pub(super) fn end(&self, reason: Reason) {
+        self.ended_by.set(Some(reason));
     }
 
     /// Streams on it.
@@ -165,6 +172,7 @@ pub(super) async fn establish<N: Net>(
     let connection = Connection::new(Role::Client, settings(most), Rc::clone(&thread.http2));
     let connection = Rc::new(RefCell::new(connection));
     let over = Rc::new(Cell::new(false));
+    let ended_by = Rc::default();
     let link = Rc::new(Link {
         connection: Rc::clone(&connection),
         streams: Cell::new(0),
@@ -172,6 +180,7 @@ pub(super) async fn establish<N: Net>(
         opened,
         idle_since: Cell::new(opened),
         over: Rc::clone(&over),
+        ended_by: Rc::clone(&ended_by),
         clock: Box::new(clock),
         room,
         server,
@@ -182,6 +191,7 @@ pub(super) async fn establish<N: Net>(
         connection,
         link: Rc::downgrade(&link),
         over,
+        ended_by,
         liveness: Liveness::default(),
         deadline: thread.timers.deadline(),
     };
@@ -209,6 +219,7 @@ struct Driver<N: Net> {
     connection: Shared,
     link: Weak<Link>,
     over: Rc<Cell<bool>>,
+    ended_by: Rc<Cell<Option<Reason>>>,
     liveness: Liveness,
     deadline: Deadline,
 }
@@ -220,7 +231,9 @@ impl<N: Net> Driver<N> {
         poll_fn(|cx| self.poll(cx)).await;
         self.over.set(true);
         self.connection.borrow_mut().gone();
-        drop(open);
+        if let Some(reason) = self.ended_by.get() {
+            open.end(reason);
+        }
     }
 
     /// Ready when the connection is over.

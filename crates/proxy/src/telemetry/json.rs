@@ -128,6 +128,8 @@ fn cluster_json(cluster: &ClusterTotals) -> Value {
         "connections": cluster.connected.count(),
         "active": cluster.active(),
         "idle": cluster.idle,
+        "closed": cluster.closed,
+        "closedBy": reasons_json(&cluster.closed_by),
         "connectFailures": reasons_json(&cluster.failed),
         "connectDuration": histogram_json(&cluster.connected),
         "poolHits": cluster.pool_hits,

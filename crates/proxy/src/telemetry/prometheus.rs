@@ -240,6 +240,12 @@ fn write_clusters(text: &mut Text, clusters: &[(String, &ClusterTotals)]) {
         help,
         |cluster| cluster.idle,
     );
+    let name = "mesh_upstream_connections_closed_total";
+    text.family(name, COUNTER, "Connections to servers that ended, by reason.");
+    for (series, cluster) in clusters {
+        text.sample(name, series, &[("reason", NO_REASON)], cluster.closed);
+        text.reasons(name, series, &cluster.closed_by);
+    }
     let name = "mesh_upstream_connect_failures_total";
     text.family(
         name,

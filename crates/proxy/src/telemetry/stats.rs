@@ -427,6 +427,7 @@ pub struct ClusterStats {
     connected: Histogram,
     failed: ReasonCounters,
     closed: Counter,
+    closed_by: ReasonCounters,
     idle: Gauge,
     pool_hits: Counter,
     pool_misses: Counter,
@@ -447,9 +448,12 @@ impl ClusterStats {
         self.failed.increment(reason);
     }
 
-    /// Counts a connection that ended.
-    pub fn closed(&self) {
-        self.closed.increment();
+    /// Counts a connection that ended; a reason when it was this proxy that found it too old.
+    pub fn closed(&self, reason: Option<Reason>) {
+        match reason {
+            None => self.closed.increment(),
+            Some(reason) => self.closed_by.increment(reason),
+        }
     }
 
     /// Changes how many connections wait in the pool.
@@ -494,6 +498,7 @@ impl Block for ClusterStats {
 
     fn add_to(&self, totals: &mut ClusterTotals) {
         totals.closed = totals.closed.wrapping_add(self.closed.get());
+        self.closed_by.add_to(&mut totals.closed_by);
         totals.idle += self.idle.get();
         self.connected.add_to(&mut totals.connected);
         self.failed.add_to(&mut totals.failed);
@@ -518,8 +523,10 @@ pub struct ClusterTotals {
     pub connected: Snapshot,
     /// Connections that could not be made.
     pub failed: ReasonTotals,
-    /// Connections that ended.
+    /// Connections that ended with their last request, or by the server's doing.
     pub closed: u64,
+    /// Connections that the proxy ended, which were idle for too long or too old.
+    pub closed_by: ReasonTotals,
     /// Open connections that wait in the pool.
     pub idle: i64,
     /// Requests that found a connection in the pool.
@@ -537,14 +544,16 @@ pub struct ClusterTotals {
 impl ClusterTotals {
     /// Open connections.
     pub fn active(&self) -> u64 {
-        self.connected.count().saturating_sub(self.closed)
+        self.connected
+            .count()
+            .saturating_sub(self.closed.wrapping_add(self.closed_by.total()))
     }
 }
 
 // A label set's memory on each thread, without buckets: two groups of them are 256 bytes more.
 const _: () = assert!(size_of::<RouteStats>() <= 248);
 const _: () = assert!(size_of::<ListenerStats>() <= 424);
-const _: () = assert!(size_of::<ClusterStats>() <= 392);
+const _: () = assert!(size_of::<ClusterStats>() <= 408);
 
 #[cfg(test)]
 mod tests;

@@ -178,6 +178,7 @@ impl<S: Stream> Cluster<S> {
         }
         let age = plan.resource.timeouts.max_connection_age.enabled();
         if after(pooled.opened, age) <= pooled.idle_since {
+            pooled.open.end(Reason::MaxConnectionAge);
             return;
         }
         let most = plan.resource.limits.idle_connections as usize;

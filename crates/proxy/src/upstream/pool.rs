@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
+use mesh_model::errors::Reason;
+
 use super::cluster::ConnectionPermit;
 use crate::clock::Nanos;
 use crate::io::Stream;
@@ -36,6 +38,8 @@ pub struct OpenConnection {
     _permit: ConnectionPermit,
     stats: Rc<Own<ClusterStats>>,
     is_idle: bool,
+    /// Why this proxy ends it, where it is for its age.
+    ended_by: Option<Reason>,
 }
 
 impl OpenConnection {
@@ -46,7 +50,13 @@ impl OpenConnection {
             _permit: permit,
             stats,
             is_idle: false,
+            ended_by: None,
         }
+    }
+
+    /// Ends it for a reason.
+    pub fn end(mut self, reason: Reason) {
+        self.ended_by = Some(reason);
     }
 
     /// Counts it as one that waits to be used, or no longer.
@@ -61,7 +71,7 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.idle(false);
-        self.stats.closed();
+        self.stats.closed(self.ended_by);
     }
 }
 
@@ -110,8 +120,19 @@ impl<S: Stream> Pool<S> {
 
     /// Closes what was idle since before `oldest`, or was made before `born`, or was closed by its server.
     pub fn sweep(&mut self, oldest: Nanos, born: Nanos) {
-        self.idle
-            .retain_mut(|pooled| pooled.idle_since >= oldest && pooled.opened >= born && is_quiet(pooled));
+        self.idle.retain_mut(|pooled| {
+            if !is_quiet(pooled) {
+                return false;
+            }
+            pooled.open.ended_by = if pooled.opened < born {
+                Some(Reason::MaxConnectionAge)
+            } else if pooled.idle_since < oldest {
+                Some(Reason::IdleTimeout)
+            } else {
+                None
+            };
+            pooled.open.ended_by.is_none()
+        });
         if self.idle.is_empty() {
             self.idle.shrink_to_fit();
         }

@@ -78,7 +78,8 @@ pub async fn dial_cluster<N: Net>(
                     cluster: plan.label.clone(),
                 });
             }
-            Err(reason @ Reason::RequestTimeout) => return Err(reason),
+            // No other endpoint changes that.
+            Err(reason @ (Reason::RequestTimeout | Reason::ConnectionLimit)) => return Err(reason),
             Err(reason) => last = Some(reason),
         }
         tried.insert(index);

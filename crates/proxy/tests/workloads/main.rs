@@ -256,7 +256,15 @@ fn a_listener_that_leads_to_a_name_asks_for_it_when_it_is_called() {
             answer.contains(&format!("x-mesh-peer: {}", id("web"))),
             "{answer}"
         );
-        assert_eq!(get(own[2], "/", ""), "");
+        // Who speaks HTTP is told.
+        let answer = get(own[2], "/", "");
+        assert!(
+            answer.starts_with("HTTP/1.1 404 ") && answer.contains("no_route"),
+            "{answer}"
+        );
+        let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+        assert!(!said(own[2], preface, "\0").is_empty());
+        assert_eq!(said(own[2], "hello\n", "\n"), "");
         // Ends the thread that answers, and waits in vain.
         assert_eq!(said(own[1], "hello\n", "\n"), "");
     });

@@ -553,12 +553,33 @@ async fn idle_connections_and_those_of_gone_endpoints_are_closed() {
             .sweep(caller.thread.now() + 60_000_000_000, timeouts);
         assert!(caller.connections.is_empty());
         eventually("the idle connection is closed", || server.ended.get() == 1).await;
+        let closed = || {
+            let report = caller.thread.telemetry.shared().look(Vec::new());
+            let (_, totals) = report.clusters.into_iter().next().unwrap();
+            (totals.closed, totals.closed_by.iter().collect::<Vec<_>>())
+        };
+        eventually("it says why", || closed() == (0, vec![(Reason::IdleTimeout, 1)])).await;
         let mut busy = caller.start(Length::None).await;
         caller.connections.retain(|_| false);
         assert!(caller.connections.is_empty());
         assert_eq!(receive(&mut busy).await.unwrap().1, b"x");
         drop(busy);
         eventually("the other one too", || server.ended.get() == 2).await;
+        eventually("its endpoint is gone: no age", || closed().0 == 1).await;
+        let mut busy = caller.start(Length::None).await;
+        let timeouts = ClusterTimeouts {
+            max_connection_age: mesh_model::resources::Duration::from_secs(1),
+            ..timeouts
+        };
+        caller
+            .connections
+            .sweep(caller.thread.now() + 2_000_000_000, timeouts);
+        assert_eq!(receive(&mut busy).await.unwrap().1, b"x");
+        drop(busy);
+        eventually("one that was in use, too old", || {
+            closed().1.contains(&(Reason::MaxConnectionAge, 1))
+        })
+        .await;
     })
     .await;
 }
