@@ -34,6 +34,7 @@ export type {
   Decision as CertificateDecision,
   Edge,
   Evidence,
+  PolicyDecision,
   Sidecar,
 } from './mesh/control-plane.js';
 export { type LoadedMesh, loadMesh, parseMesh } from './mesh/load.js';

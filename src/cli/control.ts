@@ -17,7 +17,7 @@ import { SOCKET } from '../mesh/admin/client.js';
 import { MeshAdmin } from '../mesh/admin/server.js';
 import type { RevokeRequest, ServiceStatus, TokenRequest } from '../mesh/admin/types.js';
 import { Witness } from '../mesh/admin/witness.js';
-import type { ControlEvent, Sidecar } from '../mesh/control-plane.js';
+import type { ControlEvent, PolicyDecision, Sidecar } from '../mesh/control-plane.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import { identityOf } from '../mesh/names.js';
 import { deniedFor } from '../mesh/services.js';
@@ -294,9 +294,20 @@ function controlLine(event: ControlEvent): string | undefined {
     const came = refused === null ? `a certificate, serial ${String(serial)}` : `refused, ${String(refused)}`;
     return `audit: ${String(identity ?? 'nobody')} from ${String(address)} by ${String(proof)}: ${came}`;
   }
+  if (kind === 'policy') return policyLine(event as ControlEvent & PolicyDecision);
   if (kind === 'nack')
     return `${String(event['node'])} refuses what it was sent: ${JSON.stringify(event['nacks'])}`;
   if (kind === 'rotated') return `certificates: ${(event['changes'] as string[]).join(', ')}`;
   if (kind === 'authorityFailed') return `certificates: ${String(event['reason'])}`;
   return undefined;
+}
+
+/** Sidecars have escaped what callers sent. */
+function policyLine(decision: PolicyDecision): string {
+  const { node, mode, why, policies, port, caller, method, path, unsaid } = decision;
+  const verb = mode === 'audit' ? 'would deny' : 'denied';
+  const what = [method, path].filter((part) => part !== null).join(' ') || 'a stream';
+  const to = port === null ? '' : ` to port ${port}`;
+  const by = policies.length > 0 ? `${why} of ${policies.join(', ')}` : why;
+  return `policy: ${node} ${verb} ${caller} ${what}${to}: ${by}${unsaid > 0 ? `, and ${unsaid} more` : ''}`;
 }

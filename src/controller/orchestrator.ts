@@ -21,6 +21,7 @@ import { RestartError, batchBetween, sizeOf } from '../mesh/batch.js';
 import { type CompiledMesh, endpointsOf } from '../mesh/compile.js';
 import type {
   ControlEvent,
+  PolicyDecision,
   ControlPlane,
   Edge,
   MeshBatch,
@@ -323,7 +324,10 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     if (event.kind === 'ready') this.#tellStranger(event['sidecar'] as Sidecar);
     if (event.kind === 'lost') this.#registry.look(this.sidecars());
     if (event.kind === 'rotated') void this.#keepRoots().catch((error: unknown) => this.#trouble(error));
-    this.emit('control', event);
+    if (event.kind === 'policy') {
+      const { kind: _, ...decision } = event as ControlEvent & PolicyDecision;
+      this.emit('policy', decision);
+    } else this.emit('control', event);
   }
 
   /** A sidecar that offers what nobody can call has been started with another name or port than the mesh file has. */

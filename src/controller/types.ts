@@ -6,6 +6,7 @@ import type {
   Attestor,
   CertificateRequest,
   ControlEvent,
+  PolicyDecision,
   Decision,
   Edge,
   Sidecar,
@@ -71,6 +72,8 @@ export interface MeshControlEvents {
   endpoints: [service: string, count: number];
   /** A source of endpoints fails, has a problem, or is well again. */
   source: [event: SourceEvent];
+  /** Policy denied something at a workload, or would have. */
+  policy: [decision: PolicyDecision];
   /** A sidecar came, is ready, drains or went; somebody asked for a certificate; the authority changed. By its `kind`. */
   control: [event: ControlEvent];
   /** Something went wrong, and it goes on. Unlike other `error` events it throws nothing when nobody listens. */

@@ -34,7 +34,34 @@ export type Sidecar = Omit<SidecarStatus, 'certificateLifeMs'>;
 /** Who called whom, since the start. */
 export type Edge = Omit<EdgeStatus, 'rate'>;
 
-/** Something that happened, by its kind; `native.ts` has the whole list. */
+/**
+ * A request or a stream that policy denied at a workload, or would have. A sidecar tells one a second of each `mode` at
+ * most, with its next report.
+ */
+export interface PolicyDecision {
+  /** The workload that was called. */
+  readonly identity: string;
+  /** What its sidecar calls itself. */
+  readonly node: string;
+  /** `audit`: it passed, as the policies are only told what they would do. */
+  readonly mode: 'enforce' | 'audit';
+  /** `rule`: one denies it. `no_rule`: none allows it. `default`: what holds where there is no policy. */
+  readonly why: 'rule' | 'no_rule' | 'default';
+  /** The names of the policies, of four at most. */
+  readonly policies: readonly string[];
+  /** The port that was called; null where none was that is declared. */
+  readonly port: number | null;
+  /** Who called: an identity, or the address of who has none that can be read. */
+  readonly caller: string;
+  /** Null where no HTTP is spoken. What is not printable is escaped. */
+  readonly method: string | null;
+  /** Without its query, the first 256 bytes. */
+  readonly path: string | null;
+  /** How many more there were since the one before. */
+  readonly unsaid: number;
+}
+
+/** Something that happened, by its kind; `crates/controller/src/event.rs` has the whole list. */
 export interface ControlEvent {
   /** What happened. */
   readonly kind: string;

@@ -37,6 +37,8 @@ pub enum Event {
     },
     /// Somebody asked for a certificate.
     Audit(Audit),
+    /// Policy denied something at a workload, or would have.
+    Policy(PolicyDecision),
     /// A subscriber refuses what it was sent, or refuses less than before.
     Nack {
         /// Who.
@@ -81,6 +83,51 @@ pub struct Audit {
     pub not_after_ms: Option<u64>,
     /// Why there is none.
     pub refused: Option<String>,
+}
+
+/// What policy decided against at a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyDecision {
+    /// The workload that was called.
+    pub identity: String,
+    /// What its sidecar calls itself.
+    pub node: String,
+    /// `enforce`, or `audit`: then it passed.
+    pub mode: &'static str,
+    /// `rule`: one denies it; `no_rule`: none allows it; `default`: what holds where there is no policy.
+    pub why: String,
+    /// The policies, the first few of them.
+    pub policies: Vec<String>,
+    /// The port that was called; `None` where none was that is declared.
+    pub port: Option<u32>,
+    /// Who called: an identity, or the address of who has none that can be read.
+    pub caller: String,
+    /// `None` where no HTTP is spoken.
+    pub method: Option<String>,
+    /// Without its query.
+    pub path: Option<String>,
+    /// Others that were not told since the one before.
+    pub unsaid: u64,
+}
+
+impl PolicyDecision {
+    /// What a sidecar tells.
+    pub(crate) fn at(identity: &str, node: &str, told: mesh_protocol::message::PolicyDecision) -> Self {
+        let some = |text: String| (!text.is_empty()).then_some(text);
+        Self {
+            identity: identity.to_owned(),
+            node: node.to_owned(),
+            mode: if told.audit { "audit" } else { "enforce" },
+            why: told.why,
+            policies: told.policies,
+            port: (told.port != 0).then_some(told.port),
+            caller: told.caller,
+            method: some(told.method),
+            path: some(told.path),
+            unsaid: told.unsaid,
+        }
+    }
 }
 
 /// Takes events. `false`: it had no room.

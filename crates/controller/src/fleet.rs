@@ -116,6 +116,13 @@ pub(crate) struct Place {
     generation: u64,
 }
 
+impl Place {
+    /// What the sidecar calls itself.
+    pub(crate) fn name(&self) -> &str {
+        &self.key.1
+    }
+}
+
 #[derive(Debug)]
 struct Member {
     generation: u64,

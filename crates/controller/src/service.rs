@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::edges::Edges;
-use crate::event::{Event, Out, millis};
+use crate::event::{Event, Out, PolicyDecision, millis};
 use crate::fleet::{Fleet, Held, Nack, Phase, Place, nacks};
 use crate::signing::{Revoked, Signing};
 
@@ -135,6 +135,11 @@ impl Plane {
                 let mut edges = self.edges();
                 for edge in &telemetry.edges {
                     edges.add(caller, edge);
+                }
+                drop(edges);
+                for decision in telemetry.decisions {
+                    let decision = PolicyDecision::at(caller, place.name(), decision);
+                    self.out.send(&Event::Policy(decision));
                 }
             }
         }

@@ -216,6 +216,7 @@ fn edges(numbers: std::ops::Range<usize>) -> FromSidecar {
     FromSidecar::Telemetry(Telemetry {
         interval_ms: 1,
         edges: numbers.map(edge).collect(),
+        decisions: Vec::new(),
     })
 }
 
@@ -239,6 +240,7 @@ async fn a_hundred_thousand_edges_take_the_room_of_nobody_else() {
     let empty = Telemetry {
         interval_ms: 1,
         edges: vec![Edge::default(); 600_000],
+        decisions: Vec::new(),
     };
     let (code, text) = ends_with(&web, "nothing", FromSidecar::Telemetry(empty)).await;
     assert_eq!(code, Code::InvalidArgument);

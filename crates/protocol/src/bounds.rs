@@ -4,7 +4,7 @@
 
 use mesh_model::spiffe::MAX_ID;
 
-use crate::message::{Edge, FromSidecar, Hello, SidecarMessage, Telemetry};
+use crate::message::{Edge, FromSidecar, Hello, PolicyDecision, SidecarMessage, Telemetry};
 
 /// The longest name of a sidecar, service, resource or reason, in bytes: that of a DNS name.
 pub const MAX_NAME: usize = 253;
@@ -16,6 +16,12 @@ pub const MAX_EDGES: usize = 10_000;
 pub const MAX_FAILURES: usize = 128;
 /// Buckets of a histogram: the layout has 109.
 pub const MAX_BUCKETS: usize = 128;
+/// Decisions of one message.
+pub const MAX_DECISIONS: usize = 64;
+/// Policies that one decision names.
+pub const MAX_POLICIES: usize = 4;
+/// The longest method or path of a decision, in bytes: 256 that were escaped, and dots.
+pub const MAX_ASKED: usize = 1027;
 /// The longest reason of a NACK, in bytes.
 pub const MAX_NACK: usize = 1024;
 /// The longest token, in bytes.
@@ -91,7 +97,23 @@ impl Hello {
 impl Telemetry {
     fn check(&self) -> Result<(), TooMuch> {
         within(self.edges.len() <= MAX_EDGES, "edges: too many")?;
-        self.edges.iter().try_for_each(Edge::check)
+        self.edges.iter().try_for_each(Edge::check)?;
+        within(self.decisions.len() <= MAX_DECISIONS, "decisions: too many")?;
+        self.decisions.iter().try_for_each(PolicyDecision::check)
+    }
+}
+
+impl PolicyDecision {
+    fn check(&self) -> Result<(), TooMuch> {
+        name(&self.why, "decisions.why: too long")?;
+        within(self.policies.len() <= MAX_POLICIES, "decisions.policies: too many")?;
+        for policy in &self.policies {
+            name(policy, "decisions.policies: too long")?;
+        }
+        within(self.port <= u16::MAX.into(), "decisions.port: no port")?;
+        within(self.caller.len() <= MAX_ID, "decisions.caller: too long")?;
+        within(self.method.len() <= MAX_ASKED, "decisions.method: too long")?;
+        within(self.path.len() <= MAX_ASKED, "decisions.path: too long")
     }
 }
 
@@ -183,6 +205,20 @@ mod tests {
             ..ConfigState::default()
         };
         assert_eq!(judged(FromSidecar::ConfigState(long)), Err("name: too long"));
+        let decisions = |count: usize, path: &str| {
+            let decision = PolicyDecision {
+                path: path.to_owned(),
+                ..PolicyDecision::default()
+            };
+            judged(FromSidecar::Telemetry(Telemetry {
+                decisions: vec![decision; count],
+                ..Telemetry::default()
+            }))
+        };
+        assert_eq!(decisions(MAX_DECISIONS, &"x".repeat(MAX_ASKED)), Ok(()));
+        assert_eq!(decisions(MAX_DECISIONS + 1, ""), Err("decisions: too many"));
+        let long = "x".repeat(MAX_ASKED + 1);
+        assert_eq!(decisions(1, &long), Err("decisions.path: too long"));
         let uneven = Histogram {
             buckets: vec![1],
             ..Histogram::default()

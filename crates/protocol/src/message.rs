@@ -102,6 +102,28 @@ pub struct Telemetry {
     pub interval_ms: u64,
     #[prost(message, repeated, tag = "2")]
     pub edges: Vec<Edge>,
+    #[prost(message, repeated, tag = "3")]
+    pub decisions: Vec<PolicyDecision>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct PolicyDecision {
+    #[prost(bool, tag = "1")]
+    pub audit: bool,
+    #[prost(string, tag = "2")]
+    pub why: String,
+    #[prost(string, repeated, tag = "3")]
+    pub policies: Vec<String>,
+    #[prost(uint32, tag = "4")]
+    pub port: u32,
+    #[prost(string, tag = "5")]
+    pub caller: String,
+    #[prost(string, tag = "6")]
+    pub method: String,
+    #[prost(string, tag = "7")]
+    pub path: String,
+    #[prost(uint64, tag = "8")]
+    pub unsaid: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]

@@ -22,7 +22,7 @@ use crate::proxy::{DrainOptions, Phase};
 use crate::reload::Certificates;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{
-    CertificateSample, ControlPlane, EndpointSample, EndpointState, Owner, Report, Samples, Telemetry,
+    CertificateSample, ControlPlane, Decision, EndpointSample, EndpointState, Owner, Report, Samples, Telemetry,
 };
 
 /// A way to a running proxy.
@@ -125,6 +125,11 @@ impl Handle {
     /// All numbers, for a scraper that keeps them.
     pub fn report(&self) -> Report {
         self.telemetry.scrape(self.samples())
+    }
+
+    /// What policy has denied lately, or would have, as far as it was said: see [`Decisions`](crate::telemetry::Decisions).
+    pub fn decisions(&self) -> Vec<Decision> {
+        self.telemetry.decisions().take()
     }
 
     /// All numbers, for somebody who looks in between scrapes.

@@ -1,6 +1,6 @@
 //! How does an operator learn what policy denies, and what it would deny?
 //!
-//! By a warning that names the policy, the caller and what it asked for, so that a policy can be tried on what really
+//! By a warning, and a [`Decision`] for a host that wants it, that names the policy, the caller and what it asked for, so that a policy can be tried on what really
 //! passes before it is enforced. Callers cause these as often as they like, so they are few, see [`Thread::may_say`], and
 //! nothing is formatted for those that are left out. What comes from a caller is cut and escaped; its query is left out,
 //! which may hold secrets.
@@ -14,6 +14,7 @@ use crate::exchange::{Peer, Proved};
 use crate::io::Net;
 use crate::plan::ListenerPlan;
 use crate::policy::{Denied, Policy};
+use crate::telemetry::Decision;
 use crate::thread::{Often, Thread};
 
 /// The most bytes of a path that are said: what policies tell apart comes first.
@@ -36,24 +37,24 @@ pub(crate) fn request<N: Net>(
 ) {
     let method = Cut(request.method(), MOST_METHOD);
     let path = Cut(request.path(), MOST_PATH);
-    say(
-        thread,
-        plan,
-        peer,
-        denied,
-        &[("method", &method), ("path", &path)],
-    );
+    say(thread, plan, peer, denied, Some((method, path)));
 }
 
 /// The same of a stream that is not HTTP.
 #[cold]
 pub(crate) fn stream<N: Net>(thread: &Thread<N>, plan: &ListenerPlan, peer: &Peer, denied: Denied) {
-    say(thread, plan, peer, denied, &[]);
+    say(thread, plan, peer, denied, None);
 }
 
 type Field<'a> = (&'a str, &'a dyn Display);
 
-fn say<N: Net>(thread: &Thread<N>, plan: &ListenerPlan, peer: &Peer, denied: Denied, asked: &[Field<'_>]) {
+fn say<N: Net>(
+    thread: &Thread<N>,
+    plan: &ListenerPlan,
+    peer: &Peer,
+    denied: Denied,
+    asked: Option<(Cut<'_>, Cut<'_>)>,
+) {
     let (of, message) = match denied.mode {
         PolicyMode::Enforce => (Often::Denied, "a caller was denied"),
         PolicyMode::Audit => (Often::Audited, "a caller would be denied"),
@@ -78,11 +79,28 @@ fn say<N: Net>(thread: &Thread<N>, plan: &ListenerPlan, peer: &Peer, denied: Den
         fields.push(("port", port));
     }
     fields.push(("caller", &caller));
-    fields.extend_from_slice(asked);
+    if let Some((method, path)) = &asked {
+        fields.extend::<[Field<'_>; 2]>([("method", method), ("path", path)]);
+    }
     if unsaid > 0 {
         fields.push(("unsaid", &unsaid));
     }
     thread.guard.log.warn(message, &fields);
+    thread.telemetry.shared().decisions().push(|| Decision {
+        mode: denied.mode,
+        why,
+        policies: policy
+            .denied_by(denied)
+            .take(MOST_POLICIES)
+            .map(ToOwned::to_owned)
+            .collect(),
+        port,
+        caller: caller.to_string(),
+        asked: asked
+            .as_ref()
+            .map(|(method, path)| (method.to_string(), path.to_string())),
+        unsaid,
+    });
 }
 
 /// The names of the policies that a denial is by: `readers,writers`.

@@ -7,7 +7,7 @@ import test from 'ava';
 import { Authority } from '../../support/certificates.js';
 import { PATIENCE_MS, until } from '../../support/wait.js';
 import { Mesh, ask, idOf, load } from '../support.js';
-import { type Answer, HostileControl, endpoints, prefix, response } from './control.js';
+import { type Answer, HostileControl, denied, endpoints, prefix, response } from './control.js';
 import { type Field, message } from './protobuf.js';
 import { BASKET, BASKET_ID, MOST_BYTES, Siege } from './siege.js';
 
@@ -99,6 +99,30 @@ test('versions that flap thousands of times cost no request, and the last one co
     { name: BASKET, version: 'one', bytes: endpoints(BASKET, basket.address, BASKET_ID) },
   ]);
   await until('the last one of all', async () => (await ask(web)).status === 200);
+  await siege.endures(t);
+  await siege.ends(t);
+});
+
+test('a list of who is revoked that was cut off is no part of the next one', async (t) => {
+  const siege = await Siege.prepare(t);
+  const { control, web } = siege;
+  const streams: Answer[] = [];
+  control.tells = async (answer) => {
+    if (streams.push(answer) > 1) return answer.send(denied([idOf('nobody')]));
+    await answer.send(denied([BASKET_ID], true));
+    // What it says of xDS comes later.
+    const ads = await control.stream(1);
+    const nonce = await ads.respond('cluster', []);
+    await ads.answered(nonce);
+    control.dismiss();
+  };
+  await siege.begin();
+  const second = await until('a second stream', () => streams[1]);
+  for (let asked = 0; asked < 50; asked += 1) t.is((await ask(web)).status, 200);
+  await second.send(denied([BASKET_ID]));
+  await until('a list that is whole', async () => (await ask(web)).status === 503);
+  await second.send(denied([]));
+  await until('another one', async () => (await ask(web)).status === 200);
   await siege.endures(t);
   await siege.ends(t);
 });

@@ -154,6 +154,8 @@ export class HostileControl {
   behaviour: Behaviour = () => {};
   /** What it answers to a request for a certificate, of which it has heard nothing. */
   signs: (answer: Answer) => void | Promise<void> = () => {};
+  /** What it says on a stream of reports, of which it has heard nothing. */
+  tells: (answer: Answer) => void | Promise<void> = () => {};
   /** It accepts connections, and says not even what TLS begins with. */
   mute = false;
   port = 0;
@@ -181,7 +183,7 @@ export class HostileControl {
       stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
       const path = String(head[':path']);
       if (path.endsWith('/Sign')) return void control.signs(new Answer(stream.resume()));
-      if (!path.endsWith('/DeltaAggregatedResources')) return void stream.resume();
+      if (!path.endsWith('/DeltaAggregatedResources')) return void control.tells(new Answer(stream.resume()));
       const ads = new Ads(stream);
       control.streams.push(ads);
       void control.behaviour(ads);
@@ -220,6 +222,10 @@ export class HostileControl {
     return until(`stream ${number} of xDS`, () => this.streams[number - 1]);
   }
 }
+
+/** Who is revoked, or a part of it. */
+export const denied = (identities: readonly string[], more = false): Buffer =>
+  message([3, message(...identities.map((id): Field => [1, id]), [3, Number(more)])]);
 
 /** The endpoints of a cluster: one, or none. */
 export function endpoints(cluster: string, address?: string, identity = '', weight = 1): Buffer {

@@ -15,6 +15,7 @@
 pub mod access_log;
 pub mod control_plane;
 pub mod counter;
+pub mod decisions;
 pub mod family;
 pub mod histogram;
 pub mod json;
@@ -26,6 +27,7 @@ pub mod report;
 pub mod stats;
 
 pub use control_plane::ControlPlane;
+pub use decisions::{Decision, Decisions};
 pub use family::Own;
 pub use labels::{Class, ControlLoss, Label, Limit, LookupResult, NameKind, Owner, Protocol};
 pub use registry::{Called, RouteLabels, Telemetry, TelemetryOptions, ThreadTelemetry};

@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::access_log::LogStats;
 use super::control_plane::ControlPlane;
 use super::counter::SharedCounter;
+use super::decisions::Decisions;
 use super::family::{Family, LabelSet, LocalFamily, Own, Reading};
 use super::labels::{Interner, Label, LookupResult, Protocol};
 use super::process::{ProcessStats, Task};
@@ -129,6 +130,7 @@ pub struct Telemetry {
     threads: Mutex<Vec<DataThread>>,
     control: ControlStats,
     log: Arc<LogStats>,
+    decisions: Decisions,
     options: TelemetryOptions,
 }
 
@@ -154,6 +156,7 @@ impl Telemetry {
             threads: Mutex::default(),
             control: ControlStats::default(),
             log: Arc::default(),
+            decisions: Decisions::default(),
             options,
         }
     }
@@ -171,6 +174,11 @@ impl Telemetry {
     /// The counters of the control thread.
     pub fn control(&self) -> &ControlStats {
         &self.control
+    }
+
+    /// What policy has decided against.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
     }
 
     /// The counters of the access log, to be given to it.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use mesh_protocol::message::{Direction, Edge, Failures, Histogram, Protocol, Telemetry};
+use mesh_protocol::message::{Direction, Edge, Failures, Histogram, Protocol};
 use mesh_proxy::telemetry::histogram::Snapshot;
 use mesh_proxy::telemetry::stats::RouteTotals;
 use mesh_proxy::telemetry::{Class, Report};
@@ -40,10 +40,9 @@ impl Edges {
     pub(crate) fn report(
         &mut self,
         report: &Report,
-        interval_ms: u64,
         own: &str,
         is_mutual: impl Fn(&str) -> bool,
-    ) -> Option<Telemetry> {
+    ) -> Vec<Edge> {
         let mut edges = Vec::new();
         let mut now = HashMap::with_capacity(self.before.len());
         for (labels, totals) in &report.routes {
@@ -71,7 +70,7 @@ impl Edges {
             }
         }
         self.before = now;
-        (!edges.is_empty()).then_some(Telemetry { interval_ms, edges })
+        edges
     }
 }
 
@@ -184,9 +183,8 @@ mod tests {
     type Told = (String, bool, u32, u64, u64);
 
     fn told(edges: &mut Edges, telemetry: &Telemetry) -> Vec<Told> {
-        let report = edges.report(&telemetry.look(Vec::new()), 1000, "basket.shop", |_| true);
-        let edges = report.map(|report| report.edges).unwrap_or_default();
         edges
+            .report(&telemetry.look(Vec::new()), "basket.shop", |_| true)
             .into_iter()
             .map(|edge| (edge.peer, edge.mtls, edge.port, edge.requests, edge.audited))
             .collect()

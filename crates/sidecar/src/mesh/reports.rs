@@ -7,14 +7,18 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use mesh_identity::DenyList;
+use mesh_model::policy::PolicyMode;
 use mesh_model::resources::Address;
 use mesh_protocol::client::Reports;
 use mesh_protocol::message::{
-    ControlMessage, Draining, FromControl, FromSidecar, Hello, Protocol, Ready, ServicePort,
+    ControlMessage, Draining, FromControl, FromSidecar, Hello, PolicyDecision, Protocol, Ready, ServicePort,
+    Telemetry,
 };
 use mesh_protocol::{Control, Error};
 use mesh_proxy::log::Level;
 use mesh_proxy::proxy::{DrainOptions, Phase};
+use mesh_proxy::telemetry::Decision;
 
 use super::life::{Left, Life};
 use super::settings::PortProtocol;
@@ -78,6 +82,8 @@ impl Life<'_> {
     /// Opens the stream of reports, and begins it. Whether there is one is seen by what comes.
     pub(super) async fn tell(&mut self, control: &Control) -> Result<Telling, Error> {
         let stream = self.meanwhile(control.report()).await?;
+        // A list that was cut off with the stream before is no part of what comes now.
+        self.denied = DenyList::new();
         let mut telling = Telling {
             stream: Some(stream),
             told: Phase::Starting,
@@ -161,9 +167,9 @@ impl Life<'_> {
         }
     }
 
-    /// What has been called since the last report, if anything.
+    /// What has been called since the last report, and denied, if anything.
     pub(super) fn report(&mut self, telling: &mut Telling) -> Result<(), Error> {
-        let interval = u64::try_from(self.telemetry_every.as_millis()).unwrap_or(u64::MAX);
+        let interval_ms = u64::try_from(self.telemetry_every.as_millis()).unwrap_or(u64::MAX);
         let snapshot = self.proxy.store().snapshot();
         let is_mutual = |cluster: &str| {
             let cluster = snapshot.clusters.get(cluster);
@@ -174,9 +180,32 @@ impl Life<'_> {
             None => self.workload.service.clone(),
         };
         let report = self.proxy.look();
-        match self.edges.report(&report, interval, &own, is_mutual) {
-            Some(telemetry) => telling.push(FromSidecar::Telemetry(telemetry)),
-            None => Ok(()),
+        let telemetry = Telemetry {
+            interval_ms,
+            edges: self.edges.report(&report, &own, is_mutual),
+            decisions: self.proxy.decisions().into_iter().map(told).collect(),
+        };
+        match telemetry.edges.is_empty() && telemetry.decisions.is_empty() {
+            true => Ok(()),
+            false => telling.push(FromSidecar::Telemetry(telemetry)),
         }
+    }
+}
+
+/// A decision, as it is told.
+fn told(decision: Decision) -> PolicyDecision {
+    let (method, path) = decision.asked.unwrap_or_default();
+    let mut policies = decision.policies;
+    // Other control planes may call them as they like.
+    policies.retain(|name| name.len() <= mesh_protocol::MAX_NAME);
+    PolicyDecision {
+        audit: decision.mode == PolicyMode::Audit,
+        why: decision.why.to_owned(),
+        policies,
+        port: decision.port.unwrap_or_default().into(),
+        caller: decision.caller,
+        method,
+        path,
+        unsaid: decision.unsaid,
     }
 }
