@@ -283,10 +283,11 @@ fn connection(listener: &Listener, request: &Request) -> Connection {
         ListenerProtocol::Auto if tls && !listener.sni.is_empty() => {
             passed().map_or_else(|| to_tcp(Reason::SniUnknown), Connection::Stream)
         }
-        ListenerProtocol::Auto => to_tcp(if tls {
-            Reason::TlsNotConfigured
-        } else {
-            Reason::NotHttp
+        ListenerProtocol::Auto => to_tcp(match (tls, &listener.routes) {
+            (true, _) => Reason::TlsNotConfigured,
+            // What is no HTTP is read as such where nothing else is spoken.
+            (false, Some(_)) => Reason::BadRequest,
+            (false, None) => Reason::NotHttp,
         }),
     }
 }
