@@ -95,7 +95,7 @@ fn a_cluster_is_busy_while_connections_are_open_or_requests_wait() {
     let stats = ClusterStats::default();
     stats.connected(200_000);
     assert!(stats.is_busy());
-    stats.closed();
+    stats.closed(None);
     assert!(!stats.is_busy());
     stats.pending(1);
     assert!(stats.is_busy());
