@@ -49,12 +49,11 @@ export class ListenError extends MeshError {
   /** The address as configured. */
   readonly address: string;
 
-  constructor(code: string, listener: string, address: string, options?: ErrorOptions) {
-    super(
-      code,
-      `listener ${listener}: cannot listen on ${address}: ${LISTEN_REASONS[code] ?? code}`,
-      options,
-    );
+  /** `holder` is the listener of the same proxy that has the port, where one has. */
+  constructor(code: string, listener: string, address: string, options?: ErrorOptions, holder?: string) {
+    const own = `listener ${holder} has that port until a change is live; move it to another port first (${code})`;
+    const reason = holder === undefined ? (LISTEN_REASONS[code] ?? code) : own;
+    super(code, `listener ${listener}: cannot listen on ${address}: ${reason}`, options);
     this.listener = listener;
     this.address = address;
   }

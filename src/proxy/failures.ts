@@ -15,6 +15,8 @@ interface Failure {
   readonly issues?: readonly ResourceIssue[];
   readonly listener?: string;
   readonly address?: string;
+  /** The listener of ours that has the port at another address. */
+  readonly holder?: string | null;
   readonly errno?: number | null;
   readonly message?: string;
 }
@@ -31,6 +33,7 @@ export function meshError(error: unknown, config?: LoadedConfig): unknown {
         failure.listener ?? '',
         failure.address ?? '',
         { cause: new Error(failure.message) },
+        failure.holder ?? undefined,
       );
     case 'option':
       return new MeshError('MESH_OPTION_INVALID', failure.message ?? 'an option makes no sense');

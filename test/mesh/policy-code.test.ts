@@ -28,7 +28,7 @@ test('docs/policy.md: policies from code', async (t) => {
   const joins = async (service: string, flags: object) => {
     const [, token = ''] = await until('its token', () => {
       if (control.ended) throw new Error(control.stderr());
-      return new RegExp(`^${service} (\\S+)$`, 'm').exec(lines());
+      return new RegExp(`^${service} (\\S+)$`, 'm').exec(lines()) ?? undefined;
     });
     const file = join(folder, service);
     writeFileSync(file, token, { mode: 0o600 });

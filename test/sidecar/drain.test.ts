@@ -96,6 +96,32 @@ test('who was in the queue when the drain began is served', async (t) => {
   t.deepEqual(await exit, { code: 0, signal: null });
 });
 
+test('what a listener has under way that an update took out is waited for', async (t) => {
+  const { held, address } = await holding(t);
+  const keeper = { name: 'keeper', address: '127.0.0.1:0', routes: [{ to: address }] };
+  const { sidecar, admin } = await startWithAdmin(t, {
+    listeners: [keeper, { name: 'web', address: '127.0.0.1:0', routes: [{ to: address }] }],
+  });
+  const late = request(sidecar.port('web'));
+  await until('it is under way', () => held.length === 1);
+  await sidecar.reload({ listeners: [keeper] });
+  const exit = sidecar.drain();
+  await until('it drains', async () => (await admin.get('/ready')).status === 503);
+  // Nothing else is to be waited for: it would have ended by now.
+  await until('nobody is let in', () =>
+    connect(t, sidecar.port('keeper')).then(
+      ({ socket }) => {
+        socket.destroy();
+        return false;
+      },
+      (error: NodeJS.ErrnoException) => error.code === 'ECONNREFUSED',
+    ),
+  );
+  held[0]?.end('late');
+  t.is((await late).text, 'late');
+  t.deepEqual(await exit, { code: 0, signal: null });
+});
+
 test('a stream of bytes goes on both ways until it ends by itself', async (t) => {
   const server = await tcpServer(t);
   const { sidecar, admin } = await startWithAdmin(t, {

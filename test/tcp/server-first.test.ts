@@ -30,6 +30,18 @@ test('mail: greeting, dialogue, goodbye', async (t) => {
   t.is((await proxy.listener()).detected['tcp'], 3);
 });
 
+test('a client that says nothing and ends its side still hears the server that was called', async (t) => {
+  const server = await tcpServer(t, async (peer) => {
+    await peer.readToEnd();
+    peer.end('the time is now\r\n');
+  });
+  const proxy = await startEmbedded(t, web({ to: server.address }));
+  const peer = await connect(t, proxy.port());
+  await until('the server is called', () => server.peers.length === 1);
+  peer.end();
+  t.is(await peer.readToEnd(), 'the time is now\r\n');
+});
+
 test('a database: a binary greeting, then packets both ways', async (t) => {
   const greeting = Buffer.from([0x0a, 0, 0, 0, 0x0a, 0x38, 0x2e, 0x30, 0, 1, 2, 3, 4, 0]);
   const server = await tcpServer(t, async (peer) => {

@@ -39,11 +39,13 @@ fn apply_error(error: &ApplyError) -> Error {
         ApplyError::Listen {
             listener,
             address,
+            holder,
             error,
         } => json!({
             "code": "listen",
             "listener": listener,
             "address": address.to_string(),
+            "holder": holder,
             "errno": error.raw_os_error(),
             "message": error.to_string(),
         }),

@@ -54,6 +54,7 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
     if takes_streams && spoken != Spoken::Http && connection.wire.unread().is_empty() {
         match first_byte(&mut connection, SILENCE).await {
             FirstByte::Came => {}
+            // Who leaves at once, as probes do, costs no server anything.
             FirstByte::Ended => return Next::Over(None),
             FirstByte::Silence => match server_first(&mut connection, plan).await {
                 ServerFirst::ClientSpoke(dialled) => {
@@ -103,7 +104,10 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
         }
         match fill(&mut connection, at, most).await {
             Ok(Filled::Bytes(_)) => {}
-            Ok(Filled::End) if connection.wire.unread().is_empty() => return Next::Over(None),
+            // A client that has nothing to say may still listen to a server that was called.
+            Ok(Filled::End) if connection.wire.unread().is_empty() && server.is_none() => {
+                return Next::Over(None);
+            }
             Ok(_) if takes_streams => {
                 let streamed = stream_to(&mut connection, plan, server).await;
                 return over(&connection, Protocol::Tcp, streamed);

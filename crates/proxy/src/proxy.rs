@@ -71,12 +71,14 @@ pub enum ApplyError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Invalid(Vec<Issue>),
     /// A listener's address can't be had.
-    #[error("listener {listener} can't listen on {address}: {error}")]
+    #[error("listener {listener} can't listen on {address}: {error}{}", holder.as_deref().map(|holder| format!("; listener {holder} of this proxy has that port until the change is live: change to another port first")).unwrap_or_default())]
     Listen {
         /// The listener.
         listener: String,
         /// Its address.
         address: Address,
+        /// The listener of this proxy that has the port, where one has: `web (127.0.0.1:8080)`.
+        holder: Option<String>,
         /// What the system says.
         error: io::Error,
     },

@@ -9,7 +9,7 @@
 //! moves it calls [`Timers::wake_all`], and every wait under such a deadline ends by then without knowing of it.
 //!
 //! Invariants: a deadline that is not [`NEVER`] has an entry in the heap at or before it; an entry whose key is gone or
-//! reused is skipped (its generation differs).
+//! reused is skipped (its generation differs); entries that mean nothing any more are never many more than the others.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -50,6 +50,27 @@ struct Slot {
     armed: Nanos,
     generation: u32,
     waker: Option<Waker>,
+}
+
+/// Entries that mean nothing are thrown out when they are as many as the deadlines and these: so each push pays for the
+/// throwing out of one, and a time far away, which a caller may choose, holds no memory once nobody waits for it.
+const MOST_STALE: usize = 64;
+
+impl Inner {
+    /// Whether an entry is the one that its deadline waits for.
+    fn is_armed(slots: &Slab<Slot>, entry: &Entry) -> bool {
+        let slot = slots.get(entry.key as usize);
+        slot.is_some_and(|slot| slot.generation == entry.generation && slot.armed == entry.at)
+    }
+
+    /// Throws out what means nothing any more, if that is worth it.
+    fn tidy(&mut self) {
+        let Self { slots, heap, .. } = self;
+        if heap.len() > MOST_STALE + 2 * slots.len() {
+            heap.retain(|Reverse(entry)| Self::is_armed(slots, entry));
+            heap.shrink_to(MOST_STALE + 2 * slots.len());
+        }
+    }
 }
 
 /// A time that caps deadlines.
@@ -125,12 +146,12 @@ impl Timers {
                 let Some(Reverse(entry)) = inner.heap.pop() else {
                     break;
                 };
+                if !Inner::is_armed(&inner.slots, &entry) {
+                    continue;
+                }
                 let Some(slot) = inner.slots.get_mut(entry.key as usize) else {
                     continue;
                 };
-                if slot.generation != entry.generation || slot.armed != entry.at {
-                    continue;
-                }
                 slot.armed = NEVER;
                 let at = slot.due();
                 if at <= now {
@@ -167,25 +188,30 @@ pub struct Deadline {
 impl Deadline {
     /// Moves the deadline. Later than before costs a store.
     pub fn set(&self, at: Nanos) {
-        let mut inner = self.timers.inner.borrow_mut();
-        let inner = &mut *inner;
+        let inner = &mut *self.timers.inner.borrow_mut();
         let Some(slot) = inner.slots.get_mut(self.key as usize) else {
             return;
         };
         slot.at = at;
-        self.arm(slot, &mut inner.heap);
+        if slot.due() < slot.armed {
+            self.arm(inner);
+        }
     }
 
     /// Sees that somebody looks when it is due.
-    fn arm(&self, slot: &mut Slot, heap: &mut BinaryHeap<Reverse<Entry>>) {
+    fn arm(&self, inner: &mut Inner) {
+        let Some(slot) = inner.slots.get_mut(self.key as usize) else {
+            return;
+        };
         let at = slot.due();
         if at < slot.armed {
             slot.armed = at;
-            heap.push(Reverse(Entry {
+            inner.heap.push(Reverse(Entry {
                 at,
                 key: self.key,
                 generation: slot.generation,
             }));
+            inner.tidy();
             if self.timers.next.get().is_none_or(|next| at < next) {
                 self.timers.next.set(Some(at));
                 if let Some(driver) = &*self.timers.driver.borrow() {
@@ -207,10 +233,9 @@ impl Deadline {
 
     /// Registers the task to be woken at the deadline (or by [`Timers::wake_all`]).
     pub fn register(&self, cx: &Context<'_>) {
-        let mut inner = self.timers.inner.borrow_mut();
-        let Inner { slots, heap, .. } = &mut *inner;
-        if let Some(slot) = slots.get_mut(self.key as usize) {
-            self.arm(slot, heap);
+        let inner = &mut *self.timers.inner.borrow_mut();
+        self.arm(inner);
+        if let Some(slot) = inner.slots.get_mut(self.key as usize) {
             match &mut slot.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
@@ -280,6 +305,30 @@ mod tests {
         timers.advance(100);
         assert_eq!(count.0.load(Relaxed), 1);
         assert!(deadline.poll(&cx).is_ready());
+    }
+
+    #[test]
+    fn deadlines_that_are_gone_hold_no_memory() {
+        let timers = Timers::new();
+        let long_lived: Vec<_> = (0..10).map(|_| timers.deadline()).collect();
+        for (number, deadline) in long_lived.iter().enumerate() {
+            deadline.set(500 + number as Nanos);
+        }
+        let heap = || timers.inner.borrow().heap.len();
+        let most = MOST_STALE + 2 * (long_lived.len() + 1) + 1;
+        for number in 0..100_000 {
+            timers.deadline().set(1_000_000 + number);
+            assert!(heap() <= most, "{}", heap());
+        }
+        assert!(timers.inner.borrow().heap.capacity() <= 4 * most);
+        // Those that are waited for are all there.
+        let (count, waker) = counter();
+        let cx = Context::from_waker(&waker);
+        for deadline in &long_lived {
+            assert!(deadline.poll(&cx).is_pending());
+        }
+        timers.advance(504);
+        assert_eq!((count.0.load(Relaxed), timers.next()), (5, Some(505)));
     }
 
     #[test]

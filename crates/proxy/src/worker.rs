@@ -42,6 +42,10 @@ pub enum Command {
     Plan(Arc<Plan>),
     /// Accept here. The listener is in the plan that came before.
     Listen(Arc<str>, Listening, Accepting),
+    /// The sockets of this listener are kept for another one, which is to come.
+    Hold(Arc<str>),
+    /// The sockets that were kept of the first listener are the second's from now on. It is in the plan that came before.
+    HandOn(Arc<str>, Arc<str>),
     /// A listener, or all of them, goes the way out.
     Drain(Option<Arc<str>>, Drain),
     /// Somebody was revoked.
@@ -123,8 +127,22 @@ impl Drop for Worker {
 
 type Data = Rc<Thread<Sockets>>;
 
-/// Stops accepting, by listener name.
-type Stops = RefCell<HashMap<Arc<str>, Rc<Notify>>>;
+/// Stops accepting, or goes on for another listener.
+#[derive(Default)]
+struct Stop {
+    asked: Notify,
+    next: RefCell<Option<Rc<Listener>>>,
+}
+
+impl Stop {
+    /// Whom it goes on for, where it was asked to.
+    fn next(&self) -> Option<Rc<Listener>> {
+        self.next.borrow_mut().take()
+    }
+}
+
+/// By listener name.
+type Stops = HashMap<Arc<str>, Rc<Stop>>;
 
 async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<Command>) {
     let guard = Arc::clone(&thread.guard);
@@ -136,7 +154,7 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
         let thread = Rc::clone(&thread);
         move || tick(Rc::clone(&thread))
     }));
-    let stops = Stops::default();
+    let (mut stops, mut held) = (Stops::new(), Stops::new());
     while let Some(command) = commands.recv().await {
         match command {
             Command::Plan(plan) => thread.update(plan),
@@ -145,8 +163,8 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                 let Some(listener) = thread.listener(&name) else {
                     continue;
                 };
-                let stop = Rc::new(Notify::new());
-                stops.borrow_mut().insert(name, Rc::clone(&stop));
+                let stop = Rc::<Stop>::default();
+                stops.insert(name, Rc::clone(&stop));
                 match Acceptor::new(socket) {
                     Ok(acceptor) => {
                         let (guard, accept) = (
@@ -163,6 +181,15 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                         .error("a listening socket was lost", &[("error", &error)]),
                 }
             }
+            Command::Hold(name) => held.extend(stops.remove_entry(&name)),
+            Command::HandOn(from, to) => {
+                let (Some(stop), Some(listener)) = (held.remove(&from), thread.listener(&to)) else {
+                    continue;
+                };
+                stop.next.replace(Some(listener));
+                stop.asked.notify_one();
+                stops.insert(to, stop);
+            }
             Command::Drain(name, drain) => {
                 let closing = matches!(drain, Drain::Until(_));
                 let listeners = match &name {
@@ -174,10 +201,10 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                     listener.set_drain(drain);
                 }
                 if closing {
-                    stops.borrow_mut().retain(|listener, stop| {
+                    stops.retain(|listener, stop| {
                         let stays = name.as_ref().is_some_and(|name| name != listener);
                         if !stays {
-                            stop.notify_one();
+                            stop.asked.notify_one();
                         }
                         stays
                     });
@@ -225,8 +252,8 @@ async fn tick(thread: Data) {
     }
 }
 
-async fn accept(thread: Data, listener: Rc<Listener>, acceptor: Acceptor, stop: Rc<Notify>) {
-    let mut stopped = pin!(stop.notified());
+async fn accept(thread: Data, mut listener: Rc<Listener>, acceptor: Acceptor, stop: Rc<Stop>) {
+    let mut stopped = pin!(stop.asked.notified());
     loop {
         let next = poll_fn(|cx| {
             if stopped.as_mut().poll(cx).is_ready() {
@@ -235,7 +262,12 @@ async fn accept(thread: Data, listener: Rc<Listener>, acceptor: Acceptor, stop: 
             acceptor.poll_accept(cx).map(Some)
         })
         .await;
-        let Some(accepted) = next else { break };
+        let Some(accepted) = next else {
+            let Some(next) = stop.next() else { break };
+            listener = next;
+            stopped.set(stop.asked.notified());
+            continue;
+        };
         // Without room or descriptors, the others wait in the kernel's queue meanwhile.
         match accepted {
             // The last descriptors are not for clients: it is let go, and others wait in the kernel's queue meanwhile.
@@ -243,10 +275,18 @@ async fn accept(thread: Data, listener: Rc<Listener>, acceptor: Acceptor, stop: 
                 drop(socket);
                 out_of_descriptors(&thread, &listener).await;
             }
-            Ok((socket, client)) => match room(&thread, &listener, stopped.as_mut()).await {
-                Some(permit) => admit(&thread, &listener, socket, client, permit),
-                None => break,
-            },
+            Ok((socket, client)) => {
+                let mut permit = room(&thread, &listener, stopped.as_mut()).await;
+                while permit.is_none()
+                    && let Some(next) = stop.next()
+                {
+                    listener = next;
+                    stopped.set(stop.asked.notified());
+                    permit = room(&thread, &listener, stopped.as_mut()).await;
+                }
+                let Some(permit) = permit else { break };
+                admit(&thread, &listener, socket, client, permit);
+            }
             // The client left before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) => out_of_descriptors(&thread, &listener).await,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::Control;
 use crate::clock::{Clock, NEVER, Nanos, nanos};
+use crate::plan::ListenerShared;
 use crate::proxy::{ApplyError, DrainOptions, Phase};
 use crate::thread::Drain;
 use crate::worker::Command;
@@ -16,6 +17,13 @@ use crate::worker::Command;
 const LOOK: Duration = Duration::from_millis(5);
 /// What is waited for beyond the deadline that all connections keep by themselves.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// A listener that an update has taken out, or moved elsewhere, while it had connections.
+pub(super) struct Former {
+    pub(super) shared: Arc<ListenerShared>,
+    /// When the last of them ends at the latest.
+    pub(super) until: Nanos,
+}
 
 /// How far the way out is.
 pub(super) enum Leaving {
@@ -79,7 +87,13 @@ impl Control {
 
     /// Closes all sockets. Gives the time by which all work must have ended.
     fn close_listeners(&mut self, now: Nanos, work: Option<Duration>) -> Nanos {
-        let mut last = now;
+        // Those that an update has taken out keep the time that they were given.
+        let mut last = self
+            .former
+            .iter()
+            .filter(|former| former.shared.open_connections() > 0)
+            .map(|former| former.until)
+            .fold(now, Nanos::max);
         for (name, listener) in &*self.plan.listeners {
             let span = work.or_else(|| listener.resource.timeouts.drain.enabled());
             let until = span.map_or(NEVER, |span| now.saturating_add(nanos(span)));
@@ -96,10 +110,11 @@ impl Control {
     }
 
     fn open_connections(&self) -> u32 {
-        self.plan
-            .listeners
-            .values()
-            .map(|listener| listener.shared.open_connections())
+        let listeners = self.plan.listeners.values().map(|listener| &listener.shared);
+        let former = self.former.iter().map(|former| &former.shared);
+        listeners
+            .chain(former)
+            .map(|shared| shared.open_connections())
             .sum()
     }
 }

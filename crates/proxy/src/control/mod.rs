@@ -12,6 +12,7 @@
 //! what it happened in and nothing else.
 
 mod leave;
+mod sockets;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -22,7 +23,6 @@ use mesh_store::{Snapshot, Staged, Store};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
-use crate::bind::{Listening, bind};
 use crate::clock::{Clock, NEVER, Nanos, SystemClock, nanos};
 use crate::compile::{Compiler, Draft};
 use crate::discovery::Lookups;
@@ -34,7 +34,8 @@ use crate::reload::Files;
 use crate::thread::Drain;
 use crate::tls::Patience;
 use crate::worker::{Accepting, Command, Worker};
-use leave::Leaving;
+use leave::{Former, Leaving};
+use sockets::{Bound, Settled, settle};
 
 /// How long a change waits for the first answer to names that are new in it. Then it goes live without: requests for
 /// their clusters are refused until an answer comes.
@@ -68,9 +69,6 @@ pub enum PanicWhere {
     Data,
 }
 
-/// Addresses as configured and as bound, by listener.
-type Bound = HashMap<Arc<str>, (Address, Address)>;
-
 /// What the control thread is made of.
 pub(crate) struct Parts {
     pub(crate) clock: SystemClock,
@@ -93,6 +91,8 @@ pub(crate) struct Control {
     plan: Arc<Plan>,
     workers: Vec<Worker>,
     bound: Bound,
+    /// Listeners that are gone, as long as they have connections.
+    former: Vec<Former>,
     lookups: Lookups,
     /// The clusters behind each name that is looked up.
     by_source: HashMap<Discovery, HashSet<Arc<str>>>,
@@ -120,8 +120,7 @@ struct Ready {
     draft: Option<Draft>,
     /// What its new and changed clusters are looked up by.
     sources: Vec<Discovery>,
-    bound: Bound,
-    opened: Vec<(Arc<str>, Vec<Listening>)>,
+    sockets: Settled,
 }
 
 enum Event {
@@ -157,7 +156,8 @@ impl Control {
             compiler,
             plan: Arc::default(),
             workers,
-            bound: HashMap::new(),
+            bound: Bound::new(),
+            former: Vec::new(),
             lookups,
             by_source: HashMap::new(),
             files,
@@ -267,31 +267,12 @@ impl Control {
             .filter(|source| **source != Discovery::Endpoints)
             .cloned()
             .collect();
-        // Sockets that are already open stay open; a listener that moves gets new ones first.
-        let mut opened = Vec::new();
-        let mut bound = HashMap::new();
-        for (name, listener) in &*snapshot.listeners {
-            if let Some((configured, actual)) = self.bound.get(name)
-                && *configured == listener.address
-            {
-                bound.insert(Arc::clone(name), (configured.clone(), actual.clone()));
-                continue;
-            }
-            let (sockets, actual) =
-                bind(&listener.address, self.workers.len()).map_err(|error| ApplyError::Listen {
-                    listener: name.to_string(),
-                    address: listener.address.clone(),
-                    error,
-                })?;
-            bound.insert(Arc::clone(name), (listener.address.clone(), actual));
-            opened.push((Arc::clone(name), sockets));
-        }
+        let sockets = settle(&self.bound, snapshot.listeners.iter(), self.workers.len())?;
         let ready = Ready {
             staged,
             draft: Some(draft),
             sources,
-            bound,
-            opened,
+            sockets,
         };
         // Looked up from now on, as what serves now still is.
         self.lookups.want(self.by_source.keys().chain(&ready.sources));
@@ -323,8 +304,11 @@ impl Control {
         let Ready {
             staged,
             draft,
-            bound,
-            opened,
+            sockets: Settled {
+                bound,
+                moved,
+                opened,
+            },
             ..
         } = ready;
         let snapshot = Arc::clone(staged.snapshot());
@@ -340,6 +324,9 @@ impl Control {
         }
         let bound_before = std::mem::replace(&mut self.bound, bound);
         let plan = self.compiler.accept(draft);
+        for (from, _) in &moved {
+            self.tell(|| Command::Hold(Arc::clone(from)));
+        }
         // Listeners that are gone, or have moved, go the way out; what they serve ends in its own time.
         for (name, (configured, _)) in &bound_before {
             let stays = self
@@ -354,10 +341,18 @@ impl Control {
                     .and_then(|l| l.resource.timeouts.drain.enabled());
                 let until = span.map_or(NEVER, |span| now.saturating_add(nanos(span)));
                 self.tell(|| Command::Drain(Some(Arc::clone(name)), Drain::Until(until)));
+                self.former.extend(self.plan.listeners.get(name).map(|listener| Former {
+                    shared: Arc::clone(&listener.shared),
+                    until,
+                }));
             }
         }
+        self.former.retain(|former| former.shared.open_connections() > 0);
         self.index_sources(&plan);
         self.put_in_force(plan);
+        for (from, to) in moved {
+            self.tell(|| Command::HandOn(Arc::clone(&from), Arc::clone(&to)));
+        }
         for (name, sockets) in opened {
             for (worker, socket) in self.workers.iter().zip(sockets) {
                 let accepting = Arc::clone(&self.accepting);

@@ -1,0 +1,102 @@
+//! Which sockets does a change keep, hand on and open?
+//!
+//! A listener that stays where it is keeps its sockets. One that comes to an address which another listener of ours leaves
+//! gets that one's, so that renaming a listener, or exchanging the ports of two, refuses nobody. All others are bound
+//! before anything has changed: an address that can't be had refuses the change.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use mesh_model::resources::{Address, Listener};
+
+use crate::bind::{Listening, bind};
+use crate::proxy::ApplyError;
+
+/// Where listeners are, by name: as configured, and with the port that was chosen.
+pub(super) type Bound = HashMap<Arc<str>, (Address, Address)>;
+
+/// What a change means for sockets.
+pub(super) struct Settled {
+    /// Where listeners are once it is live.
+    pub(super) bound: Bound,
+    /// Whose sockets go to whom.
+    pub(super) moved: Vec<(Arc<str>, Arc<str>)>,
+    /// New sockets, one for each data thread.
+    pub(super) opened: Vec<(Arc<str>, Vec<Listening>)>,
+}
+
+/// Finds a socket for every listener.
+///
+/// # Errors
+/// [`ApplyError::Listen`]: an address can't be had. Nothing has changed then.
+pub(super) fn settle<'a>(
+    before: &Bound,
+    listeners: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Listener>)> + Clone,
+    threads: usize,
+) -> Result<Settled, ApplyError> {
+    let stays = |name: &Arc<str>, address: &Address| {
+        before
+            .get(name)
+            .is_some_and(|(configured, _)| configured == address)
+    };
+    let staying: HashSet<_> = listeners
+        .clone()
+        .filter(|(name, listener)| stays(name, &listener.address))
+        .map(|(name, _)| Arc::clone(name))
+        .collect();
+    // What nobody keeps. A port that the system chose is found under its number: that it be chosen again is a new wish.
+    let mut left: HashMap<&Address, &Arc<str>> = before
+        .iter()
+        .filter(|(name, _)| !staying.contains(*name))
+        .map(|(name, (configured, actual))| (if is_chosen(configured) { actual } else { configured }, name))
+        .collect();
+    let mut settled = Settled {
+        bound: Bound::new(),
+        moved: Vec::new(),
+        opened: Vec::new(),
+    };
+    for (name, listener) in listeners {
+        let configured = &listener.address;
+        let actual = match before.get(name) {
+            Some((_, actual)) if staying.contains(name) => actual.clone(),
+            _ => match left.remove(configured).and_then(|from| before.get_key_value(from)) {
+                Some((from, (_, actual))) => {
+                    settled.moved.push((Arc::clone(from), Arc::clone(name)));
+                    actual.clone()
+                }
+                None => {
+                    let (sockets, actual) = bind(configured, threads).map_err(|error| ApplyError::Listen {
+                        listener: name.to_string(),
+                        address: configured.clone(),
+                        holder: holder(before, configured),
+                        error,
+                    })?;
+                    settled.opened.push((Arc::clone(name), sockets));
+                    actual
+                }
+            },
+        };
+        settled.bound.insert(Arc::clone(name), (configured.clone(), actual));
+    }
+    Ok(settled)
+}
+
+/// Whether the system chooses the port.
+fn is_chosen(address: &Address) -> bool {
+    matches!(address, Address::Ip(address) if address.port() == 0)
+}
+
+/// A listener of ours that has the port of this address at another one, which the system lets nobody else have as long as
+/// one of both is that of all interfaces.
+fn holder(before: &Bound, wanted: &Address) -> Option<String> {
+    let Address::Ip(wanted) = wanted else {
+        return None;
+    };
+    let mut holders = before.iter().filter(|(_, (_, actual))| match actual {
+        Address::Ip(actual) => {
+            actual.port() == wanted.port() && (actual.ip().is_unspecified() || wanted.ip().is_unspecified())
+        }
+        Address::Unix(_) => false,
+    });
+    holders.next().map(|(name, (_, actual))| format!("{name} ({actual})"))
+}

@@ -1,0 +1,83 @@
+// Does anybody notice that a listener has another name, or another one's address?
+
+import test from 'ava';
+import type { Config, ListenerConfig } from '../../src/index.js';
+import { temporaryFolder } from '../support/files.js';
+import { keepAliveAgent, request } from '../support/http.js';
+import { until } from '../support/wait.js';
+import { freePort } from '../mesh/support.js';
+import { listening } from './support.js';
+
+/** Listeners that answer with their name. */
+const named = (...places: readonly (readonly [name: string, address: string])[]): Config => ({
+  listeners: places.map(([name, address]): ListenerConfig => ({
+    name,
+    address,
+    routes: [{ respond: { status: 200, body: name } }],
+  })),
+});
+
+test('a listener that is renamed keeps its socket: nobody is refused', async (t) => {
+  const address = `127.0.0.1:${await freePort()}`;
+  const { proxy, port } = await listening(t, named(['first', address]), { threads: 2 });
+  const load = { over: false };
+  const failures: string[] = [];
+  const answers = new Set<string>();
+  const client = async (): Promise<void> => {
+    while (!load.over) {
+      await request(port).then(
+        ({ text }) => answers.add(text),
+        (error: unknown) => failures.push(String(error)),
+      );
+    }
+  };
+  const clients = [client(), client(), client(), client()];
+  const agent = keepAliveAgent(t, { maxSockets: 1 });
+  t.is((await request(port, { agent })).text, 'first');
+  const last = 'name-20';
+  const names = [...Array.from({ length: 19 }, (_, number) => `name-${number}`), last];
+  for (const name of names) {
+    const { addresses } = await proxy.apply(named([name, address]));
+    t.deepEqual(
+      addresses.map((at) => [at.listener, at.port]),
+      [[name, port]],
+    );
+    await until('it answers', async () => (await request(port)).text === name);
+  }
+  load.over = true;
+  await Promise.all(clients);
+  t.deepEqual(failures, []);
+  t.true(answers.size > 1);
+  t.is((await request(port, { agent })).text, last);
+});
+
+test('two listeners that exchange their ports keep both sockets', async (t) => {
+  const [one, two] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
+  const { proxy } = await listening(t, named(['a', one], ['b', two]), { threads: 2 });
+  const says = async (address: string) => (await request(Number(address.split(':')[1]))).text;
+  await proxy.apply(named(['a', two], ['b', one]));
+  t.deepEqual(await Promise.all([says(one), says(two)]), ['b', 'a']);
+  // One goes, another comes to its place, and a third to a new one.
+  const three = `127.0.0.1:${await freePort()}`;
+  await proxy.apply(named(['c', one], ['a', three]));
+  t.deepEqual(await Promise.all([says(one), says(three)]), ['c', 'a']);
+  await t.throwsAsync(says(two), { code: 'ECONNREFUSED' });
+});
+
+test('a Unix socket is handed on with its file', async (t) => {
+  const socketPath = `${temporaryFolder(t)}/web.sock`;
+  const { proxy } = await listening(t, named(['first', `unix:${socketPath}`]));
+  await proxy.apply(named(['second', `unix:${socketPath}`]));
+  t.is((await request(0, { socketPath })).text, 'second');
+});
+
+test('a port that one of ours has at another address is told as such, and nothing changes', async (t) => {
+  const port = await freePort();
+  const { proxy } = await listening(t, named(['web', `127.0.0.1:${port}`]));
+  const error = await t.throwsAsync(proxy.apply(named(['web', `0.0.0.0:${port}`])), { code: 'EADDRINUSE' });
+  t.regex(
+    error.message,
+    new RegExp(`listener web \\(127.0.0.1:${port}\\) has that port until a change is live`),
+  );
+  t.is((await request(port)).text, 'web');
+});
