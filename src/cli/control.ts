@@ -304,9 +304,9 @@ function controlLine(event: ControlEvent): string | undefined {
 
 /** Sidecars have escaped what callers sent. */
 function policyLine(decision: PolicyDecision): string {
-  const { node, mode, why, policies, port, caller, method, path, unsaid } = decision;
+  const { node, mode, why, policies, port, caller, unsaid } = decision;
   const verb = mode === 'audit' ? 'would deny' : 'denied';
-  const what = [method, path].filter((part) => part !== null).join(' ') || 'a stream';
+  const what = [decision.method, decision.path].filter((part) => part !== null).join(' ') || 'a stream';
   const to = port === null ? '' : ` to port ${port}`;
   const by = policies.length > 0 ? `${why} of ${policies.join(', ')}` : why;
   return `policy: ${node} ${verb} ${caller} ${what}${to}: ${by}${unsaid > 0 ? `, and ${unsaid} more` : ''}`;

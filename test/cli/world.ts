@@ -218,6 +218,8 @@ export const STATS: ProxyStats = {
       connections: 1,
       active: 1,
       idle: 0,
+      closed: 0,
+      closedBy: {},
       connectFailures: {},
       connectDuration: NO_DURATION,
       poolHits: 1999,

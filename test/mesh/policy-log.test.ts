@@ -45,7 +45,7 @@ test('what a policy would deny passes and is told; what it denies is told too', 
     path: '/items',
   });
   const happened = async (mode: string) => {
-    const { unsaid, ...event } = await mesh.happened('policy', (event) => event['mode'] === mode);
+    const { unsaid, ...event } = await mesh.happened('policy', (one) => one['mode'] === mode);
     t.is(typeof unsaid, 'number');
     t.deepEqual(event, told(mode));
   };

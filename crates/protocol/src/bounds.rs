@@ -106,7 +106,10 @@ impl Telemetry {
 impl PolicyDecision {
     fn check(&self) -> Result<(), TooMuch> {
         name(&self.why, "decisions.why: too long")?;
-        within(self.policies.len() <= MAX_POLICIES, "decisions.policies: too many")?;
+        within(
+            self.policies.len() <= MAX_POLICIES,
+            "decisions.policies: too many",
+        )?;
         for policy in &self.policies {
             name(policy, "decisions.policies: too long")?;
         }

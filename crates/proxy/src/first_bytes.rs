@@ -126,7 +126,10 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
 /// Nobody is known who could be called. Whoever speaks HTTP learns it from a response: the requests are for the same
 /// name, and find out the same. Anybody else is cut off.
 async fn unanswered<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, reason: Reason) -> Next<N> {
-    let opaque = connection.peer.original().is_some_and(|original| plan.is_opaque_port(original.port()));
+    let opaque = connection
+        .peer
+        .original()
+        .is_some_and(|original| plan.is_opaque_port(original.port()));
     let at = after(connection.thread.now(), Some(LAST_WORD)).min(connection.listener.drain_deadline());
     let most = plan.http1.head_bytes;
     let stats = connection.thread.telemetry.listener(&plan.label);

@@ -22,7 +22,8 @@ use crate::proxy::{DrainOptions, Phase};
 use crate::reload::Certificates;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{
-    CertificateSample, ControlPlane, Decision, EndpointSample, EndpointState, Owner, Report, Samples, Telemetry,
+    CertificateSample, ControlPlane, Decision, EndpointSample, EndpointState, Owner, Report, Samples,
+    Telemetry,
 };
 
 /// A way to a running proxy.

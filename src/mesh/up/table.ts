@@ -71,8 +71,8 @@ export class MeshTable {
     const requests = sum.requests - old.requests;
     const seconds = (now.at - (before?.at ?? now.at)) / 1000;
     const times = together([sum.times], old.times);
-    const percentile = (share: number): string => {
-      const value = percentileMs(times, share);
+    const percentile = (of: number): string => {
+      const value = percentileMs(times, of);
       return value === null ? '-' : milliseconds(value);
     };
     return [

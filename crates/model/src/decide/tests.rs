@@ -172,10 +172,7 @@ fn the_route_and_the_refusal_are_named() {
             json!({ "url": "http://10.0.0.1:8080/api", "host": "shop.test:9000" }),
             "forward api",
         ),
-        (
-            json!({ "url": "tcp://any.test:8080" }),
-            "refused bad_request",
-        ),
+        (json!({ "url": "tcp://any.test:8080" }), "refused bad_request"),
         (json!({ "url": "tcp://any.test:9000" }), "stream"),
         (json!({ "url": "tls://shop.test:9000" }), "stream"),
         (

@@ -304,11 +304,7 @@ impl Control {
         let Ready {
             staged,
             draft,
-            sockets: Settled {
-                bound,
-                moved,
-                opened,
-            },
+            sockets: Settled { bound, moved, opened },
             ..
         } = ready;
         let snapshot = Arc::clone(staged.snapshot());
@@ -341,10 +337,11 @@ impl Control {
                     .and_then(|l| l.resource.timeouts.drain.enabled());
                 let until = span.map_or(NEVER, |span| now.saturating_add(nanos(span)));
                 self.tell(|| Command::Drain(Some(Arc::clone(name)), Drain::Until(until)));
-                self.former.extend(self.plan.listeners.get(name).map(|listener| Former {
-                    shared: Arc::clone(&listener.shared),
-                    until,
-                }));
+                self.former
+                    .extend(self.plan.listeners.get(name).map(|listener| Former {
+                        shared: Arc::clone(&listener.shared),
+                        until,
+                    }));
             }
         }
         self.former.retain(|former| former.shared.open_connections() > 0);

@@ -59,24 +59,30 @@ pub(super) fn settle<'a>(
         let configured = &listener.address;
         let actual = match before.get(name) {
             Some((_, actual)) if staying.contains(name) => actual.clone(),
-            _ => match left.remove(configured).and_then(|from| before.get_key_value(from)) {
+            _ => match left
+                .remove(configured)
+                .and_then(|from| before.get_key_value(from))
+            {
                 Some((from, (_, actual))) => {
                     settled.moved.push((Arc::clone(from), Arc::clone(name)));
                     actual.clone()
                 }
                 None => {
-                    let (sockets, actual) = bind(configured, threads).map_err(|error| ApplyError::Listen {
-                        listener: name.to_string(),
-                        address: configured.clone(),
-                        holder: holder(before, configured),
-                        error,
-                    })?;
+                    let (sockets, actual) =
+                        bind(configured, threads).map_err(|error| ApplyError::Listen {
+                            listener: name.to_string(),
+                            address: configured.clone(),
+                            holder: holder(before, configured),
+                            error,
+                        })?;
                     settled.opened.push((Arc::clone(name), sockets));
                     actual
                 }
             },
         };
-        settled.bound.insert(Arc::clone(name), (configured.clone(), actual));
+        settled
+            .bound
+            .insert(Arc::clone(name), (configured.clone(), actual));
     }
     Ok(settled)
 }
@@ -98,5 +104,7 @@ fn holder(before: &Bound, wanted: &Address) -> Option<String> {
         }
         Address::Unix(_) => false,
     });
-    holders.next().map(|(name, (_, actual))| format!("{name} ({actual})"))
+    holders
+        .next()
+        .map(|(name, (_, actual))| format!("{name} ({actual})"))
 }

@@ -138,6 +138,8 @@ impl<'a> Life<'a> {
             tls,
             state,
         };
+        // From now on they are kept until the next report.
+        proxy.decisions();
         life.restore(now);
         if life.manager.standing(now) != Standing::None {
             life.spread();
