@@ -1,8 +1,8 @@
 /**
  * `mesh run`: serve in this process.
  *
- * The configuration's file is watched and applied live; what is refused is told, and the last good one serves on. The
- * first SIGTERM or SIGINT drains, a second one ends at once.
+ * The configuration's file is watched and applied live; what is refused is told, and the last good one serves on. SIGHUP
+ * applies it again, changed or not. The first SIGTERM or SIGINT drains, a second one ends at once.
  */
 
 import type { Command } from 'commander';
@@ -27,8 +27,8 @@ export function addRun(program: Command, world: World, end: (code: ExitCode) => 
       'after',
       `
 An option wins over its variable, and both over the configuration; an empty variable is none.
-SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration and certificates again, SIGUSR1
-opens access logs anew.
+SIGTERM or SIGINT drains; a second one ends at once. SIGHUP reads the configuration and certificates again and applies
+them, changed or not; SIGUSR1 opens access logs anew.
 
 Examples:
   mesh run --listen 127.0.0.1:8080 --to 127.0.0.1:3000

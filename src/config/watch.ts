@@ -99,9 +99,14 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
     for (const resolve of this.#waiting.splice(0)) resolve({ value: undefined, done: true });
   };
 
-  /** Looks at the file now, without waiting for an event. */
+  /**
+   * Looks at the file now, without waiting for an event, and tells what is there even when that is no news: what could
+   * not be made live before may go now, once the files that it names are there.
+   */
   check(): void {
-    if (!this.#stopped) this.#look();
+    if (this.#stopped) return;
+    this.#told = undefined;
+    this.#look();
   }
 
   /** Resolves when no look is under way. */

@@ -1,8 +1,9 @@
 // Does the command do for a user what its help says, with the real core and real traffic?
 
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import { type Running, must, run, start } from '../support/processes.js';
@@ -75,6 +76,31 @@ ${more}`,
   write('fourth');
   await said(running, /(?:^applied: .*\n[^]*){2}/m);
   t.is(await body(), 'fourth');
+  await ended(t, running);
+});
+
+test('mesh run: what was refused for files that were not there goes live by SIGHUP once they are', async (t) => {
+  const folder = temporaryFolder(t);
+  const file = join(folder, 'mesh.yaml');
+  const plain = "listeners:\n  - { name: web, address: '127.0.0.1:0', routes: [{ respond: 204 }] }\n";
+  writeFileSync(file, plain);
+  const running = mesh(t, ['run', '-c', file, '--admin', 'off', '--lame-duck', '0s']);
+  await said(running, /^web: listening on/m);
+  const tls = 'tls: { certificate: new.crt, key: new.key }';
+  writeFileSync(
+    file,
+    `${plain}  - { name: safe, address: '127.0.0.1:0', ${tls}, routes: [{ respond: 204 }] }\n`,
+  );
+  await running.said(/new\.key. can't be read[^]*not applied: the last good configuration keeps serving/);
+
+  const authority = await Authority.create(t);
+  const { certificate, key } = await authority.sign({ names: ['web.test'] });
+  copyFileSync(certificate, join(folder, 'new.crt'));
+  copyFileSync(key, join(folder, 'new.key'));
+  running.signal('SIGHUP');
+  await said(running, /^applied: .*added listener safe/m);
+  running.signal('SIGHUP');
+  await said(running, /^applied: nothing that matters$/m);
   await ended(t, running);
 });
 

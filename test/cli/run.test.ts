@@ -159,10 +159,26 @@ test.serial(
     await world.said('there is no cluster `api`');
     await world.said('keeps serving');
 
+    // What it named is there now: the file is the same, and a signal applies it.
+    world.signals.emit('SIGHUP');
+    await world.said('applied: added cluster other, removed cluster more\n');
+    t.is(proxy.applied.length, 2);
+    // Applied again though nothing changed, and refused again though it was told before.
+    world.signals.emit('SIGHUP');
+    await world.said('applied: nothing that matters\n');
+    FakeProxy.refusal = new ConfigError([
+      { code: 'unreadable', field: 'listeners[0].tls', message: 'is gone' },
+    ]);
+    world.err = '';
+    world.signals.emit('SIGHUP');
+    await world.said('is gone');
+    await world.said('keeps serving');
+    t.is(proxy.applied.length, 3);
+
     // What was refused is not the base of the next comparison.
     writeFileSync(file, `${text('')}admin: off\n`);
-    await world.said('applied: removed cluster more\nadmin and threads change with the next start\n');
-    t.is(proxy.applied.length, 2);
+    await world.said('applied: removed cluster other\nadmin and threads change with the next start\n');
+    t.is(proxy.applied.length, 4);
 
     world.signals.emit('SIGHUP');
     world.signals.emit('SIGTERM');

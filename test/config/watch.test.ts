@@ -160,6 +160,17 @@ test('check() looks at once', async (t) => {
   t.is(await threads(watcher), 2);
 });
 
+test('check() tells what is there, told before or not', async (t) => {
+  const file = fileOfOne(t);
+  const watcher = watching(t, file, { since: await loadConfig(file) });
+  watcher.check();
+  t.is(await threads(watcher), 1);
+  writeFileSync(file, 'threads: two\n');
+  t.is(await issue(watcher, 'invalid'), 'threads');
+  watcher.check();
+  t.is(await issue(watcher, 'invalid'), 'threads');
+});
+
 test('a slow reader gets the newest, not every step', async (t) => {
   const file = fileOfOne(t);
   const watcher = watching(t, file, { debounceMs: NEVER_MS });
