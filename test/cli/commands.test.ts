@@ -9,6 +9,7 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { meshProgram } from '../../src/cli/program.js';
+import { temporaryFolder } from '../support/files.js';
 import { FakeWorld, STATS } from './world.js';
 
 const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
@@ -104,6 +105,25 @@ test('compile: prints the resources, the same every time', async (t) => {
   const printed = JSON.parse(first.stdout) as { routeTables: unknown; settings?: unknown };
   t.deepEqual(printed.routeTables, expected.routeTables);
   t.deepEqual(Object.keys(printed), ['listeners', 'routeTables', 'clusters', 'endpoints']);
+});
+
+test('compile: what is no resource is told as flags of mesh-sidecar', async (t) => {
+  for (const [written, flags] of [
+    ['admin: off\nthreads: 2\nlameDuck: 1.5s\n', '--admin off --threads 2 --lame-duck 1.5s'],
+    ['admin: 127.0.0.1:9000\n', '--admin 127.0.0.1:9000'],
+  ] as const) {
+    const file = join(temporaryFolder(t), 'mesh.yaml');
+    writeFileSync(file, `listeners: [{ address: ':0', to: 'localhost:1' }]\n${written}`);
+    const { code, stdout, stderr } = await new FakeWorld().run('compile', file);
+    t.is(code, 0);
+    t.is(stderr, `not in the resources; give mesh-sidecar ${flags}\n`);
+    t.deepEqual(Object.keys(JSON.parse(stdout) as object), [
+      'listeners',
+      'routeTables',
+      'clusters',
+      'endpoints',
+    ]);
+  }
 });
 
 test('compile: a bad file prints nothing but its mistakes', async (t) => {
