@@ -71,6 +71,8 @@ export interface Native {
   decide(resources: string, request: string): string;
   /** The metrics of a proxy that has done nothing: every family there is. */
   metricFamilies(): string;
+  /** How many this process may keep busy, its CPU quota included: Node 20 does not look at that. */
+  processors(): number;
   version(): string;
 }
 

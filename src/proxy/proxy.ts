@@ -5,7 +5,6 @@
  */
 
 import { EventEmitter } from 'node:events';
-import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as formats from '../config/formats.js';
 import { LoadedConfig, checkConfig } from '../config/load.js';
@@ -295,7 +294,7 @@ function load(config: Config | LoadedConfig): LoadedConfig {
 }
 
 function defaultThreads(): number {
-  return Math.min(availableParallelism(), MOST_THREADS);
+  return Math.min(native().processors(), MOST_THREADS);
 }
 
 /** A span as the core takes it: whole, not negative, in 32 bits. */

@@ -1,10 +1,12 @@
 // Does the command do for a user what its help says, with the real core and real traffic?
 
 import { copyFileSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
+import { hasGroups, newGroup } from '../support/groups.js';
 import { httpOrigin, request } from '../support/http.js';
 import { type Running, must, run, start } from '../support/processes.js';
 import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
@@ -31,6 +33,8 @@ async function ended(t: ExecutionContext, running: Running): Promise<void> {
   t.deepEqual(await within('its end', running.exit), { code: 0, signal: null });
   t.true(running.stdout().toString().endsWith('draining; a second signal ends at once\nclosed\n'));
 }
+
+const testOfQuota = availableParallelism() > 1 && hasGroups('cpu') ? test : test.skip;
 
 test('mesh run from one address to another, told by variables', async (t) => {
   const origin = await httpOrigin(t);
@@ -151,6 +155,18 @@ test('mesh stats tells of a running proxy, to people and to programs', async (t)
     routes.map(({ requests }) => requests),
     [3],
   );
+  await ended(t, running);
+});
+
+testOfQuota('mesh run takes as many data threads as its CPU quota grants', async (t) => {
+  const group = newGroup(t, 'cpu', { 'cpu.cfs_period_us': 100_000, 'cpu.cfs_quota_us': 100_000 });
+  const where = '--listen 127.0.0.1:0 --to 127.0.0.1:1 --admin 127.0.0.1:0 --lame-duck 0s';
+  const enter = `echo $$ > "$0/cgroup.procs" && exec "$@"`;
+  const args = ['-c', enter, group, process.execPath, main, 'run', ...where.split(' ')];
+  const running = start(t, 'sh', args, { env: cleanEnvironment() });
+  const admin = await said(running, /^admin: metrics on http:\/\/(\S+)\/metrics$/m);
+  const env = { ...cleanEnvironment(), MESH_ADMIN: admin };
+  t.regex(await must(process.execPath, [main, 'stats'], { env }), /^mesh \S+, 1 data threads,/);
   await ended(t, running);
 });
 

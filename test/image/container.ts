@@ -3,41 +3,26 @@
 //
 // The limits are control groups of version 1. Everything needs root; `reasonNotTo` says what is missing.
 
-import {
-  accessSync,
-  constants,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  rmdirSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { hasGroups, newGroup } from '../support/groups.js';
 import { type Running, must, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
-import { until } from '../support/wait.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
 
 const MEMORY_BYTES = 32 << 20;
 /** A tenth of one core, in slices of 100 ms. */
 const [PERIOD_US, QUOTA_US] = [100_000, 10_000];
-const controllers = ['memory', 'cpu'].map((kind) => join('/sys/fs/cgroup', kind));
 
 /** Why an image can't be run on this machine, if it can't. */
 export function reasonNotTo(): string | undefined {
   if (process.platform !== 'linux') return 'only Linux has control groups';
   if (process.getuid?.() !== 0) return 'only root can mount and limit';
-  try {
-    for (const group of controllers) accessSync(join(group, 'cgroup.procs'), constants.W_OK);
-    const probe = mkdtempSync(join(controllers[0] ?? '', 'mesh-probe-'));
-    rmdirSync(probe);
-  } catch {
+  if (!hasGroups('memory') || !hasGroups('cpu'))
     return 'the control groups of version 1 for memory and processor time can not be written';
-  }
   return undefined;
 }
 
@@ -120,27 +105,12 @@ mount -o remount,bind,ro "$root.run"
 for group in $groups; do echo $$ > "$group/cgroup.procs"; done
 exec chroot --groups= --userspec="$user" "$root.run" "$@"`;
 
-/** Removes a control group, unless somebody is still in it. */
-function isRemoved(group: string): boolean {
-  try {
-    rmdirSync(group);
-  } catch {
-    return false;
-  }
-  return true;
-}
-
 /** Runs an image with arguments. `mounted` is a folder that it finds, read-only, at `/run`. */
 export function runImage(t: Test, image: Image, mounted: string, args: readonly string[]): Container {
-  const mine = controllers.map((group) => mkdtempSync(join(group, 'mesh-test-')));
-  const set = (group: string | undefined, name: string, value: number): void =>
-    writeFileSync(join(group ?? '', name), String(value));
-  set(mine[0], 'memory.limit_in_bytes', MEMORY_BYTES);
-  set(mine[1], 'cpu.cfs_period_us', PERIOD_US);
-  set(mine[1], 'cpu.cfs_quota_us', QUOTA_US);
-  t.teardown(async () => {
-    for (const group of mine) await until('the end of all in the group', () => isRemoved(group));
-  });
+  const mine = [
+    newGroup(t, 'memory', { 'memory.limit_in_bytes': MEMORY_BYTES }),
+    newGroup(t, 'cpu', { 'cpu.cfs_period_us': PERIOD_US, 'cpu.cfs_quota_us': QUOTA_US }),
+  ];
   mkdirSync(`${image.root}.run`, { recursive: true });
   const { User, Entrypoint } = image.config;
   const wrapped = ['--mount', '--propagation', 'private', 'sh', '-c', RUN, basename(image.root)];

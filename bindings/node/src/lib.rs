@@ -346,6 +346,13 @@ pub fn decide(resources: String, request: String) -> String {
     })
 }
 
+/// The processors that this process may keep busy: its affinity and the quota of its control groups. One where nobody
+/// says.
+#[napi(catch_unwind)]
+pub fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, |most| u32::try_from(most.get()).unwrap_or(u32::MAX))
+}
+
 /// The version of the core.
 #[napi(catch_unwind)]
 pub fn version() -> &'static str {
