@@ -82,7 +82,7 @@ const accessLog = part('AccessLog', 'Lines for finished requests and streams, JS
       .number({ error: 'expected a share above 0, at most 1' })
       .gt(0, { error: 'expected a share above 0, at most 1' })
       .max(1, { error: 'expected a share above 0, at most 1' }),
-    'The share that is written. Responses made by the proxy itself are always written.',
+    'The share that is written. Errors that the proxy answers are always written.',
     { default: 1 },
   ),
   path: may(text(formats.name), 'The file to append to.', { default: 'standard output' }),
@@ -95,8 +95,14 @@ const listenerLimits = part(
     connections: may(whole(0), 'Open connections, over all threads. Above it the accept queue waits.', {
       default: 65_536,
     }),
-    headerBytes: may(bytes(0), 'Bytes of a request head. 431 above.', { default: 65_536 }),
-    headerCount: may(whole(0), 'Header fields of a request. 431 above.', { default: 128 }),
+    headerBytes: may(
+      bytes(0),
+      "Bytes of a request head: 431 above; of an HTTP/1 server's response head: 502 above.",
+      { default: 65_536 },
+    ),
+    headerCount: may(whole(0), 'Header fields of a request: 431 above; of a response: 502 above.', {
+      default: 128,
+    }),
     streams: may(whole(0), 'HTTP/2 streams open at once on a connection.', { default: 100 }),
     requestsPerConnection: may(whole(0), 'Requests on a connection before it is closed; 0: no bound.', {
       default: 0,
@@ -308,7 +314,7 @@ const cluster = part(
     srv: may(text(formats.srvName), 'Or: SRV records, with their targets, ports, priorities and weights.'),
     protocol: may(
       oneOf('auto', 'http1', 'http2'),
-      'What is spoken to them; `auto`: as the client speaks, as far as the servers agree.',
+      'What is spoken to them. `auto`: over TLS what the server chooses by ALPN, else HTTP/1.1, and HTTP/2 for gRPC. A server of HTTP/2 alone without TLS needs `http2`.',
       { default: 'auto' },
     ),
     tls: may(

@@ -250,9 +250,9 @@ export interface SniRouteConfig {
 export interface ListenerLimitsConfig {
   /** Open connections, over all threads. Above it the accept queue waits. Default: 65,536. */
   connections?: number;
-  /** Bytes of a request head. 431 above. Default: 65,536. */
+  /** Bytes of a request head: 431 above; of an HTTP/1 server's response head: 502 above. Default: 65,536. */
   headerBytes?: number | string;
-  /** Header fields of a request. 431 above. Default: 128. */
+  /** Header fields of a request: 431 above; of a response: 502 above. Default: 128. */
   headerCount?: number;
   /** HTTP/2 streams open at once on a connection. Default: 100. */
   streams?: number;
@@ -286,7 +286,7 @@ export interface ListenerTimeoutsConfig {
 
 /** Lines for finished requests and streams, JSON, one a line. */
 export interface AccessLogConfig {
-  /** The share that is written. Responses made by the proxy itself are always written. Default: 1. */
+  /** The share that is written. Errors that the proxy answers are always written. Default: 1. */
   sample?: number;
   /** The file to append to. Default: standard output. */
   path?: string;
@@ -302,7 +302,7 @@ export interface ClusterConfig {
   dns?: string;
   /** Or: SRV records, with their targets, ports, priorities and weights. */
   srv?: string;
-  /** What is spoken to them; `auto`: as the client speaks, as far as the servers agree. Default: auto. */
+  /** What is spoken to them. `auto`: over TLS what the server chooses by ALPN, else HTTP/1.1, and HTTP/2 for gRPC. A server of HTTP/2 alone without TLS needs `http2`. Default: auto. */
   protocol?: 'auto' | 'http1' | 'http2';
   /** TLS to originate: `true`, or `{ serverName, roots }`. Default: false. */
   tls?: boolean | ClientTlsConfig;

@@ -104,8 +104,9 @@ pub enum Discovery {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum UpstreamProtocol {
-    /// As the client speaks: HTTP/2 requests go out as HTTP/2 where the server agrees by ALPN, else HTTP/1.1.
-    /// In plaintext this is HTTP/1.1, save for gRPC, which is always HTTP/2. The default, since it is safe with every server.
+    /// Over TLS what the server chooses by ALPN, whatever the client speaks. In plaintext HTTP/1.1, save for gRPC, which
+    /// is HTTP/2. Upgrades and CONNECT are HTTP/1.1 always. The default, since it is safe with every server but one that
+    /// takes HTTP/2 alone in plaintext.
     #[default]
     Auto,
     /// HTTP/1.1.

@@ -239,7 +239,8 @@ pub enum EscapedSlashes {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct AccessLog {
-    /// The share that is written, above 0 to 1. Default 1. Responses made by the proxy itself are always written.
+    /// The share that is written, above 0 to 1. Default 1. Errors that the proxy answers are always
+    /// written.
     pub sample: f64,
     /// The file to append to. Default: standard output.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -262,8 +263,9 @@ pub struct ListenerLimits {
     /// Open connections, over all threads. Default 65,536. Above it the accept queue waits.
     pub connections: u32,
     /// Bytes of a request head, names and values and framing. Default 65,536, what browsers' worst cookies need. 431 above.
+    /// The same for the head of an HTTP/1 server's response, 502 above.
     pub header_bytes: u32,
-    /// Header fields of a request. Default 128. 431 above.
+    /// Header fields of a request, 431 above, and of a response, 502 above. Default 128.
     pub header_count: u32,
     /// HTTP/2 streams open at once on a connection. Default 100, RFC 9113's least for good parallelism.
     pub streams: u32,
