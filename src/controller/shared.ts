@@ -11,7 +11,7 @@
 
 import { createHash, randomUUID } from 'node:crypto';
 import { Announcer } from '../discovery/etcd-announce.js';
-import { accessTo, memberOf, pause } from '../discovery/etcd-access.js';
+import { accessTo, isLast, memberOf, pause } from '../discovery/etcd-access.js';
 import type { EtcdAccess } from '../discovery/etcd-client.js';
 import { etcdSource } from '../discovery/etcd.js';
 import { Feed } from '../discovery/feed.js';
@@ -57,6 +57,8 @@ export class Shared {
   readonly #instance = randomUUID();
   readonly #end = new AbortController();
   #made: SharedIssuer | undefined;
+  /** The member that answered last, which is asked first: one that hangs is waited for once. */
+  #member = 0;
   readonly #tokens: SharedTokens;
   #timer: NodeJS.Timeout | undefined;
   #denied: SharedDenied | undefined;
@@ -76,8 +78,9 @@ export class Shared {
     const end = performance.now() + START_MS;
     for (let turn = 0; ; turn += 1) {
       try {
-        const vault = await this.#vault(turn);
+        const vault = await this.#vault(await accessTo(turn, this.#options.etcd, this.#end.signal));
         this.#made = await vault.issuer(() => makeIssuer(this.#start, this.#settings));
+        this.#member = turn;
         return this.#made.issuer;
       } catch (cause) {
         // Another member may answer; a wrong key is wrong everywhere.
@@ -177,14 +180,17 @@ export class Shared {
     return (await this.#ask(async (access) => this.#denied?.allow(access, whom))) ?? false;
   }
 
-  /** Asks one member, and those behind it when it does not answer. */
+  /** Asks one member, and those behind it when it does not answer. What is wrong at one is wrong at all. */
   async #ask<T>(work: (access: EtcdAccess) => Promise<T>): Promise<T> {
     const { etcd } = this.#options;
+    const first = this.#member;
     for (let turn = 0; ; turn += 1) {
       try {
-        return await work(await accessTo(turn, etcd, this.#end.signal));
+        const answer = await work(await accessTo(turn, etcd, this.#end.signal, first));
+        this.#member = first + turn;
+        return answer;
       } catch (error) {
-        if (error instanceof OptionError || turn + 1 >= etcd.endpoints.length) throw error;
+        if (error instanceof OptionError || error instanceof StateError || isLast(etcd, turn)) throw error;
       }
     }
   }
@@ -203,15 +209,17 @@ export class Shared {
    * Looks whether all sign with another issuer now, or it is to be renewed, or etcd has lost it; by itself each minute.
    *
    * @throws {StateError} etcd has the issuer of another mesh
-   * @throws {EtcdError} etcd does not answer
+   * @throws {EtcdError} no member of etcd answers
    */
   async look(): Promise<void> {
     const known = this.#made;
     if (!known) return;
-    const vault = await this.#vault(0);
-    await vault.renew((before) => makeIssuer(this.#start, this.#settings, before));
-    // An etcd that lost what it had gets it back: with another root no sidecar would believe us.
-    const now = await vault.issuer(() => Promise.resolve(known));
+    const now = await this.#ask(async (access) => {
+      const vault = await this.#vault(access);
+      await vault.renew((before) => makeIssuer(this.#start, this.#settings, before));
+      // An etcd that lost what it had gets it back: with another root no sidecar would believe us.
+      return vault.issuer(() => Promise.resolve(known));
+    });
     const { issuer } = now;
     if (issuer.roots !== known.issuer.roots) {
       const what = `mesh.shared.etcd: ${this.#options.etcd.prefix}authority has the root of another mesh now`;
@@ -224,9 +232,8 @@ export class Shared {
     this.#events.renewed(issuer);
   }
 
-  async #vault(turn: number): Promise<Vault> {
+  async #vault(access: EtcdAccess): Promise<Vault> {
     const { etcd, keyFile = '' } = this.#options;
-    const access = await accessTo(turn, etcd, this.#end.signal);
     return new Vault(access, `${etcd.prefix}authority`, await readKey(keyFile), this.#end.signal);
   }
 }

@@ -1,7 +1,7 @@
 /** Where is etcd, and as whom is it asked? */
 
 import { readFile } from 'node:fs/promises';
-import { type EtcdAccess, authenticate } from './etcd-client.js';
+import { ANSWER_MS, type EtcdAccess, authenticate } from './etcd-client.js';
 
 /** Where in etcd, and as whom. */
 export interface EtcdOptions {
@@ -21,7 +21,12 @@ export interface EtcdOptions {
   readonly key?: string;
 }
 
-/** The pause after a failure. */
+/**
+ * How long a member may take to answer while there is another to ask. Of three members two may hang, and who waits for a
+ * decision still hears it of the third: a sidecar is answered within 5 s.
+ */
+const MEMBER_MS = 1500;
+/** The pause after all members have failed. */
 const RETRY_MS = 1000;
 
 /** The member whose turn it is. */
@@ -29,14 +34,28 @@ export function memberOf({ endpoints }: EtcdOptions, turn: number): string {
   return endpoints[turn % endpoints.length] ?? '';
 }
 
-/** A way to one member: another one for each turn. */
-export async function accessTo(turn: number, options: EtcdOptions, signal: AbortSignal): Promise<EtcdAccess> {
+/** Whether all members have had their turn with this one. */
+export function isLast({ endpoints }: EtcdOptions, turn: number): boolean {
+  return (turn + 1) % endpoints.length === 0;
+}
+
+/**
+ * A way to one member: another one for each turn, from the `first` on. The last of a round has the longest to answer, since
+ * all may be slow.
+ */
+export async function accessTo(
+  turn: number,
+  options: EtcdOptions,
+  signal: AbortSignal,
+  first = 0,
+): Promise<EtcdAccess> {
   const { roots, certificate, key, user, passwordFile } = options;
   const read = async (file: string | undefined) =>
     file && (await readFile(file, { encoding: 'utf8', signal }));
   // Each time anew: files are replaced.
   const tls = { roots: await read(roots), certificate: await read(certificate), key: await read(key) };
-  const access: EtcdAccess = { url: memberOf(options, turn), tls };
+  const answerMs = isLast(options, turn) ? ANSWER_MS : MEMBER_MS;
+  const access: EtcdAccess = { url: memberOf(options, first + turn), tls, answerMs };
   if (user === undefined) return access;
   const password = (await read(passwordFile)) ?? '';
   return { ...access, token: await authenticate(access, user, password.trimEnd(), signal) };
@@ -63,7 +82,7 @@ export async function withMembers(
       if (signal.aborted) return;
       if (String(error) !== problem) failed(error);
       problem = String(error);
-      await pause(RETRY_MS, signal);
+      if (isLast(options, turn)) await pause(RETRY_MS, signal);
     }
   }
 }

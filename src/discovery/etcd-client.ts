@@ -8,7 +8,7 @@ import type { IncomingMessage } from 'node:http';
 import * as http from 'node:http';
 import * as https from 'node:https';
 
-/** How long etcd may take to answer; one that has lost its leader takes longer, and is failed over from. */
+/** How long etcd may take to answer unless told otherwise; one that has lost its leader takes longer. */
 export const ANSWER_MS = 5000;
 /** The most bytes of one answer: 10,000 endpoints say less. */
 const MAX_BYTES = 16 * 1024 * 1024;
@@ -23,6 +23,8 @@ export interface EtcdAccess {
   readonly tls?: { readonly roots?: string; readonly certificate?: string; readonly key?: string };
   /** What `authenticate` gave. */
   readonly token?: string;
+  /** How long it may take to answer. Default: 5 s. */
+  readonly answerMs?: number;
 }
 
 /** What etcd refused. */
@@ -77,8 +79,7 @@ export async function ask<T>(
   body: object,
   signal: AbortSignal,
 ): Promise<T> {
-  const late = AbortSignal.timeout(ANSWER_MS);
-  const response = await post(access, path, body, signal, late);
+  const response = await post(access, path, body, signal);
   let text = '';
   for await (const chunk of response.setEncoding('utf8')) {
     text += chunk as string;
@@ -123,14 +124,14 @@ export async function* watch(
   }
 }
 
-/** The head of an answer that went well. `late` holds until then. */
+/** The head of an answer that went well. All of it has to come in time, but for what is watched. */
 async function post(
-  { url, tls, token }: EtcdAccess,
+  { url, tls, token, answerMs = ANSWER_MS }: EtcdAccess,
   path: string,
   body: object,
   signal: AbortSignal,
-  late = AbortSignal.timeout(ANSWER_MS),
 ): Promise<IncomingMessage> {
+  const late = AbortSignal.timeout(answerMs);
   const { request } = url.startsWith('https:') ? https : http;
   const text = JSON.stringify(body);
   const response = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -146,7 +147,7 @@ async function post(
       ...(tls && { ca: tls.roots, cert: tls.certificate, key: tls.key }),
       signal,
     });
-    const tooLate = (): void => void asked.destroy(new EtcdError(`no answer within ${ANSWER_MS} ms`));
+    const tooLate = (): void => void asked.destroy(new EtcdError(`no answer within ${answerMs} ms`));
     late.addEventListener('abort', tooLate, { once: true });
     asked.on('socket', (socket) => socket.setKeepAlive(true, KEEP_ALIVE_MS));
     asked.on('error', reject);

@@ -16,11 +16,12 @@ import type { DiscoveredEndpoint, EndpointChange, EndpointLike, Source } from '.
 /** Follows all keys with a prefix. `skip` passes over some, by what stands behind the prefix; default: none. */
 export function etcdSource(options: EtcdOptions, skip: (name: string) => boolean = () => false): Source {
   const prefix = new EtcdPrefix(options.prefix, known);
-  let turn = 0;
+  let turns = 0;
   return async function* (signal) {
     // The next one each time: this one may be why it is begun anew.
+    const turn = turns;
+    turns += 1;
     const access = await accessTo(turn, options, signal);
-    turn += 1;
     for await (const keys of prefix.follow(access, signal)) yield changeOf(keys, skip);
   };
 }
