@@ -15,6 +15,7 @@ const MESH = join(process.cwd(), 'dist', 'cli', 'main.js');
 export interface Line {
   event: string;
   copy?: string;
+  phase?: string;
   application?: string;
   text?: string;
 }
@@ -44,12 +45,18 @@ export class MeshUp {
     writeFileSync(join(this.folder, 'mesh.yaml'), JSON.stringify(mesh));
   }
 
+  /** All that it has told. */
+  lines(): Line[] {
+    const whole = this.process.stdout().toString().split('\n').slice(0, -1);
+    return whole.map((line) => JSON.parse(line) as Line);
+  }
+
   /** The first line that is meant, once it is told. */
   line(what: string, meant: (line: Line) => boolean): Promise<Line> {
     return until(what, () => {
-      const whole = this.process.stdout().toString().split('\n').slice(0, -1);
-      const found = whole.map((line) => JSON.parse(line) as Line).find(meant);
-      if (!found && this.process.ended) throw new Error(this.process.stderr() + whole.join('\n'));
+      const found = this.lines().find(meant);
+      if (!found && this.process.ended)
+        throw new Error(this.process.stderr() + this.process.stdout().toString());
       return found;
     });
   }

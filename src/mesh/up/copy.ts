@@ -40,8 +40,10 @@ export interface CopyEvents {
   launch(copy: Copy): Promise<Launch>;
   /** It is in another phase. `why` says it for people. */
   changed(copy: Copy, why: string): void;
-  /** Its sidecar is ready, whether its application is or not. Once for each start. */
+  /** Its sidecar is ready, whether its application is or not: once for each start, and when it was `apart`. */
   joined(copy: Copy): void;
+  /** Its sidecar is not ready, at each look: it has not joined yet, or its certificate has ended. */
+  apart(copy: Copy): void;
   /** It said something. */
   line(copy: Copy, stream: 'stdout' | 'stderr', text: string): void;
   /** The process has ended; what was made for it may go. */
@@ -178,11 +180,14 @@ export class Copy {
       const missing = await probe(admin, application, process.ready);
       if (signal.aborted || this.#stopping.signal.aborted) return;
       this.missing = missing;
-      if (!hasJoined && missing?.who !== 'sidecar') {
-        hasJoined = true;
-        this.#events.joined(this);
-      }
       failures = missing === undefined ? 0 : failures + 1;
+      if (missing?.who !== 'sidecar') {
+        if (!hasJoined) this.#events.joined(this);
+        hasJoined = true;
+      } else if (failures >= PATIENCE) {
+        hasJoined = false;
+        this.#events.apart(this);
+      }
       if (missing === undefined && this.phase !== 'ready') this.#set('ready', 'ready');
       if (failures >= PATIENCE && this.phase === 'ready') this.#set('unready', `not ready: ${missing?.what}`);
       const pause = this.phase === 'ready' && failures === 0 ? LOOK_MS.ready : LOOK_MS.starting;

@@ -29,9 +29,8 @@ import {
   sidecarFlags,
 } from './places.js';
 import { Ports } from './ports.js';
+import { TokenFile } from './token-file.js';
 
-/** A sidecar asks again when an answer was lost on the way. */
-const TOKEN = { uses: 3, ttlMs: 5 * 60_000 };
 /** How long a copy that leaves still accepts: as long as the others may take to hear of it. */
 const LAME_DUCK_MS = 1000;
 
@@ -67,7 +66,7 @@ export class RunningMesh {
   /** Tokens and roots, for this user's eyes. */
   readonly #folder: string;
   readonly #ports = new Ports();
-  readonly #given = new Map<Copy, { ports: number[]; tokenFile: string }>();
+  readonly #given = new Map<Copy, { ports: number[]; token: TokenFile }>();
   #endpoints = new Map<string, string>();
   /** What is live. */
   #mesh: CompiledMesh;
@@ -160,7 +159,9 @@ export class RunningMesh {
           this.#publish();
           this.#options.events.changed(copy, why);
         },
-        joined: (copy) => this.#forgetToken(copy),
+        // A sidecar that is ready has its certificate, which is what it renews with.
+        joined: (copy) => this.#token(copy, (token) => token.forget()),
+        apart: (copy) => this.#token(copy, (token) => token.keep()),
         line: (copy, stream, text) => this.#options.events.line(copy, stream, text),
         over: (copy) => this.#over(copy),
       },
@@ -172,17 +173,16 @@ export class RunningMesh {
     const mesh = this.#mesh;
     const { plan } = copy;
     const ports = await this.#ports.take(portsNeeded(plan, mesh));
-    const tokenFile = join(this.#folder, `${nameOf(plan)}.token`);
-    this.#given.set(copy, { ports, tokenFile });
-    const token = this.control.issueToken(identityOf(plan.service.name, mesh.settings), TOKEN);
-    // Anew each time: what is there already keeps its mode.
-    await rm(tokenFile, { force: true });
-    await writeFile(tokenFile, token, { mode: 0o600, flag: 'wx' });
+    const identity = identityOf(plan.service.name, mesh.settings);
+    const file = join(this.#folder, `${nameOf(plan)}.token`);
+    const token = new TokenFile(file, (options) => this.control.issueToken(identity, options));
+    this.#given.set(copy, { ports, token });
+    await token.keep();
     const places = placesOf(plan, mesh, ports);
     const credentials = {
       control: this.control.addresses,
       trustAnchors: join(this.#folder, 'roots.pem'),
-      tokenFile,
+      tokenFile: token.path,
     };
     // Roots may have changed since the last start.
     await writeFile(credentials.trustAnchors, this.control.bundle(), { mode: 0o600 });
@@ -210,15 +210,13 @@ export class RunningMesh {
 
   #over(copy: Copy): void {
     this.#ports.give(this.#given.get(copy)?.ports ?? []);
-    this.#forgetToken(copy);
+    this.#token(copy, (token) => token.forget());
     this.#given.delete(copy);
   }
 
-  /** A sidecar that is ready has its certificate, which is what it renews with. */
-  #forgetToken(copy: Copy): void {
-    const file = this.#given.get(copy)?.tokenFile;
-    if (file !== undefined)
-      void rm(file, { force: true }).catch((error) => this.#options.events.trouble(error));
+  #token(copy: Copy, work: (token: TokenFile) => Promise<void>): void {
+    const token = this.#given.get(copy)?.token;
+    if (token) void work(token).catch((error) => this.#options.events.trouble(error));
   }
 
   /** Tells the control plane who may be called, as far as that has changed. */

@@ -1,0 +1,47 @@
+/**
+ * How does a sidecar find a token whenever it needs one, and nobody else when it does not? In a file that is there as long
+ * as it has not joined.
+ *
+ * It needs one again when its certificate has ended, as one does while a machine sleeps.
+ */
+
+import { rm } from 'node:fs/promises';
+import { replaceFile } from '../../controller/state.js';
+import type { TokenOptions } from '../control-plane.js';
+
+/** A sidecar asks again when an answer was lost on the way. */
+const TOKEN: TokenOptions = { uses: 3, ttlMs: 5 * 60_000 };
+
+export class TokenFile {
+  readonly path: string;
+  readonly #issue: (options: TokenOptions) => string;
+  /** Until when what is in it, or will be, is good: by the clock that goes on while a machine sleeps. */
+  #endMs = 0;
+  #working: Promise<void> = Promise.resolve();
+
+  /** `issue` makes a token. */
+  constructor(path: string, issue: (options: TokenOptions) => string) {
+    this.path = path;
+    this.#issue = issue;
+  }
+
+  /** Sees to it that a good token is in it. One that can't be made or written is tried again when it would have ended. */
+  keep(): Promise<void> {
+    if (Date.now() < this.#endMs) return this.#working;
+    this.#endMs = Date.now() + TOKEN.ttlMs;
+    return this.#then(() => replaceFile(this.path, this.#issue(TOKEN)));
+  }
+
+  /** Takes it away. */
+  forget(): Promise<void> {
+    this.#endMs = 0;
+    return this.#then(() => rm(this.path, { force: true }));
+  }
+
+  /** One after the other. */
+  #then(work: () => Promise<void>): Promise<void> {
+    const done = this.#working.then(work);
+    this.#working = done.catch(() => {});
+    return done;
+  }
+}

@@ -1,0 +1,45 @@
+// Does a copy come back whose sidecar slept for longer than its certificate lives? It takes the minute that the shortest
+// one lives.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import process from 'node:process';
+import test from 'ava';
+import { SOCKET, askStatus } from '../../src/mesh/admin/client.js';
+import { until } from '../support/wait.js';
+import { MeshUp } from './command.js';
+
+const MINUTE = 60_000;
+const SERVER = "require('node:http').createServer((_, answer) => answer.end()).listen(process.env.PORT)";
+
+test('a sidecar whose certificate has ended gets another token, and its copy is ready again', async (t) => {
+  t.timeout(4 * MINUTE);
+  const up = MeshUp.start(
+    t,
+    { mesh: { certificates: { ttl: '1m' } }, services: { basket: { run: 'node server.cjs', port: 3000 } } },
+    { files: { 'server.cjs': SERVER } },
+  );
+  await up.allReady();
+  const { sidecars } = await askStatus(join(up.folder, SOCKET));
+  const [{ pid = 0, certificateNotAfterMs = null } = {}] = sidecars;
+  const flags = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  const token = flags[flags.indexOf('--token-file') + 1] ?? '';
+  await until('the token that was used is forgotten', () => !existsSync(token));
+
+  process.kill(pid, 'SIGSTOP');
+  t.teardown(() => process.kill(pid, 'SIGCONT'));
+  await up.line('it is not ready', ({ phase }) => phase === 'unready');
+  await until(
+    'its certificate has ended',
+    () => Date.now() > (certificateNotAfterMs ?? Infinity),
+    2 * MINUTE,
+  );
+  process.kill(pid, 'SIGCONT');
+  const phases = () => up.lines().filter(({ event, phase }) => event === 'copy' && phase !== 'starting');
+  await until('it is ready again', () => phases().at(-1)?.phase === 'ready' && phases().length > 1);
+  t.deepEqual(
+    phases().map(({ phase }) => phase),
+    ['ready', 'unready', 'ready'],
+  );
+  await until('the other token is forgotten, too', () => !existsSync(token));
+});
