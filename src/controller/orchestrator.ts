@@ -30,7 +30,7 @@ import type {
 } from '../mesh/control-plane.js';
 import { LoadedMesh, checkMeshConfig } from '../mesh/load.js';
 import { identityOf } from '../mesh/names.js';
-import { identityFor } from '../mesh/services.js';
+import { identityFor, serialIn } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
 import { REGISTERED, sourcesOf } from './sources.js';
 import { IssuerFiles } from './issuer-files.js';
@@ -360,13 +360,15 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   async revoke(whom: string): Promise<void> {
-    this.#running().revoke(whom);
-    await this.#shared?.revoke(whom);
+    const denied = serialIn(whom) ?? whom;
+    this.#running().revoke(denied);
+    await this.#shared?.revoke(denied);
   }
 
   async allow(whom: string): Promise<boolean> {
-    const here = this.#running().allow(whom);
-    return (await this.#shared?.allow(whom)) || here;
+    const denied = serialIn(whom) ?? whom;
+    const here = this.#running().allow(denied);
+    return (await this.#shared?.allow(denied)) || here;
   }
 
   rotateIssuer(): void {

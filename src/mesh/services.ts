@@ -12,6 +12,8 @@ import type { DiscoverConfig, EtcdConfig, MeshConfig, ServiceConfig } from './ty
 
 /** The serial number of a certificate, as the control plane and openssl write it. */
 const SERIAL = /^(?:[0-9a-f]{2}:?)+$/i;
+/** What stands before its digits, in pairs. */
+const ZEROS = /^(?:00)+(?=..)/;
 
 export type Protocol = 'auto' | 'http1' | 'http2' | 'tcp';
 
@@ -160,7 +162,12 @@ export function deniedFor(
   mesh: { readonly services: readonly Service[]; readonly settings: MeshNames },
 ): string {
   const isService = mesh.services.some(({ name, outside }) => name === whom && !outside);
-  return SERIAL.test(whom) && !isService ? whom : identityFor(whom, mesh);
+  return (isService ? undefined : serialIn(whom)) ?? identityFor(whom, mesh);
+}
+
+/** A serial number as the control plane writes it, however it was written; undefined: it is none. */
+export function serialIn(text: string): string | undefined {
+  return SERIAL.test(text) ? text.replaceAll(':', '').toLowerCase().replace(ZEROS, '') : undefined;
 }
 
 /** Whether a service is outside of the mesh. Who does not say so is inside, and has an identity to prove. */

@@ -126,7 +126,7 @@ async function planes(t: ExecutionContext) {
       ...more,
     });
   };
-  return { both, joins, open };
+  return { etcd, both, joins, open };
 }
 
 const idOf = (service: string): string => `spiffe://mesh.local/ns/default/sa/${service}`;
@@ -202,6 +202,16 @@ test('a revocation holds at all control planes, and so does its end', async (t) 
   // What was revoked is spent.
   await late.process.said(/the token is not known/);
   t.false(await two.plane.allow(idOf('web')));
+});
+
+test('a serial number is the same, however it is written', async (t) => {
+  const { etcd, both, open } = await planes(t);
+  const [one] = both;
+  await one.plane.revoke('00:4F:1C:09');
+  const { plane } = await open();
+  t.true(await plane.allow('4f1c09'));
+  t.false(await plane.allow('4F:1C:09'));
+  t.is((await etcd.texts('/mesh/control/denied/')).length, 1);
 });
 
 test('one that starts knows who is revoked before it listens', async (t) => {
