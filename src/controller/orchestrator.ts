@@ -372,11 +372,24 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   rotateIssuer(): void {
-    this.#running().rotateIssuer();
+    this.#withOwnAuthority().rotateIssuer();
   }
 
   rotateRoot(): void {
-    this.#running().rotateRoot();
+    this.#withOwnAuthority().rotateRoot();
+  }
+
+  /** The one that made its root and issuer. */
+  #withOwnAuthority(): ControlPlane {
+    const control = this.#running();
+    if (!this.#issuer) return control;
+    const whose = this.#isGiven ? 'given: give it another one' : 'shared, and renewed by all who share it';
+    throw new StateError(`the issuer is ${whose}; docs/identity.md says how its root is replaced`);
+  }
+
+  /** Whether the issuer is the operator's. */
+  get #isGiven(): boolean {
+    return (this.#options.issuer ?? this.#issuerFiles) !== undefined;
   }
 
   sidecars(): readonly Sidecar[] {

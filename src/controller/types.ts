@@ -122,9 +122,17 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
    * @throws {EtcdError} etcd is shared, and does not answer: it holds here alone
    */
   allow(whom: string): Promise<boolean>;
-  /** Replaces the issuer of certificates. */
+  /**
+   * Replaces the issuer of certificates.
+   *
+   * @throws {StateError} it is given or shared, and not this one's to replace
+   */
   rotateIssuer(): void;
-  /** Begins to replace the root, in steps that wait until everybody knows the new one. */
+  /**
+   * Begins to replace the root, in steps that wait until everybody knows the new one.
+   *
+   * @throws {StateError} it is given or shared, and not this one's to replace
+   */
   rotateRoot(): void;
   /** Where resources are told without TLS; nowhere before `listen()`. */
   plaintextXds(): readonly string[];

@@ -214,6 +214,16 @@ test('a serial number is the same, however it is written', async (t) => {
   t.is((await etcd.texts('/mesh/control/denied/')).length, 1);
 });
 
+test('an issuer that is shared is not replaced by one of those who share it', async (t) => {
+  const { both } = await planes(t);
+  const shared = {
+    instanceOf: StateError,
+    message: /^the issuer is shared, and renewed by all who share it/,
+  };
+  t.throws(() => both[0].plane.rotateIssuer(), shared);
+  t.throws(() => both[0].plane.rotateRoot(), shared);
+});
+
 test('one that starts knows who is revoked before it listens', async (t) => {
   const { both, joins, open } = await planes(t);
   const [one] = both;

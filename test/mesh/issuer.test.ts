@@ -88,6 +88,12 @@ test('several control planes over one etcd take it too, and no key for etcd', as
   };
   const [one, two] = [await open(), await open()];
   t.is(one.plane.roots(), two.plane.roots());
+  const given = {
+    instanceOf: StateError,
+    message: /^the issuer is given: give it another one; docs\/identity\.md/,
+  };
+  t.throws(() => one.plane.rotateIssuer(), given);
+  t.throws(() => one.plane.rotateRoot(), given);
   await joins(t, folder, 'web', two.addresses[0] ?? '', await one.plane.token('web'));
   t.false((await etcd.texts('/mesh/control/authority')).length > 0);
   t.throws(() => createControlPlane({ mesh: { shared }, services: { web: {} } }), {
