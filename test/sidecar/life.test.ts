@@ -1,14 +1,18 @@
 // Does the sidecar take new work, keep the old when the new is bad, and go when it is told to?
 
 import test from 'ava';
-import { writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, constants, existsSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
-import type { Config } from '../../src/config/index.js';
+import { join } from 'node:path';
+import { type Config, checkConfig } from '../../src/config/index.js';
+import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
-import { startSidecar } from '../support/sidecar.js';
+import { cleanEnvironment, sidecarFile, startSidecar } from '../support/sidecar.js';
 import { connect } from '../support/tcp.js';
-import { until } from '../support/wait.js';
-import { startWithAdmin } from './support.js';
+import { until, within } from '../support/wait.js';
+import { fileWith, startWithAdmin } from './support.js';
 
 const answers = (body: string): Config => ({
   listeners: [
@@ -120,4 +124,36 @@ test('lines as JSON, and no more than the level lets pass', async (t) => {
     const { time, level, message } = JSON.parse(line) as Record<string, string>;
     t.true(Boolean(time && level && message), line);
   }
+});
+
+test('a standard error that nobody reads stops neither signals nor the end', async (t) => {
+  const fifo = join(temporaryFolder(t), 'stderr');
+  t.is(spawnSync('mkfifo', [fifo]).status, 0);
+  const reader = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+  t.teardown(() => closeSync(reader));
+  const full = (): boolean => {
+    try {
+      writeSync(reader, Buffer.alloc(4096));
+      return false;
+    } catch {
+      return true;
+    }
+  };
+  await until('the pipe is full', full);
+  const stderr = openSync(fifo, constants.O_WRONLY);
+  const socket = join(temporaryFolder(t), 'web.sock');
+  const config: Config = {
+    listeners: [{ address: `unix:${socket}`, routes: [{ respond: { status: 200 } }] }],
+  };
+  const file = fileWith(t, checkConfig(config).toJson());
+  const child = spawn(sidecarFile(), ['--config', file, '--admin', 'off', '--lame-duck', '0s'], {
+    env: cleanEnvironment(),
+    stdio: ['ignore', 'ignore', stderr],
+  });
+  closeSync(stderr);
+  const exit = once(child, 'exit');
+  t.teardown(() => child.kill('SIGKILL'));
+  await until('it serves', () => existsSync(socket));
+  child.kill('SIGTERM');
+  t.deepEqual(await within('its end', exit), [0, null]);
 });

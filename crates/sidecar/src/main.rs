@@ -7,6 +7,7 @@
 
 mod command;
 mod direct;
+mod lines;
 mod mesh;
 mod parts;
 mod settings;
@@ -16,16 +17,16 @@ use std::io::Write;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use lines::Lines;
 use mesh::{Life, settings::Workload};
 use mesh_model::resources::{Address, Resources};
-use mesh_proxy::log::{Entry, Log};
+use mesh_proxy::log::Log;
 use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Options, Phase, Proxy};
 use mesh_proxy::{admin, compile};
-use settings::{HELP, LogFormat, Running, Source, Task};
+use settings::{HELP, Running, Source, Task};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{Receiver, channel};
 
 /// Bad settings or a bad configuration (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
@@ -37,22 +38,31 @@ fn main() -> ExitCode {
     if let Some(code) = command::hidden(&arguments) {
         return code;
     }
+    let lines = match Lines::start(std::io::stderr()) {
+        Ok(lines) => lines,
+        Err(error) => {
+            say(&format!("no thread can be started: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let (flags, command) = command::split(arguments);
-    match settings::read(flags.into_iter().map(text), |name| {
+    let code = match settings::read(flags.into_iter().map(text), |name| {
         std::env::var_os(name).map(text)
     }) {
         Ok(Task::Run(..)) if command.as_ref().is_some_and(Vec::is_empty) => {
-            refuse(&["--: the command is missing behind it".to_owned()])
+            refuse(&lines, &["--: the command is missing behind it".to_owned()])
         }
         Ok(Task::Help) => print(HELP),
         Ok(Task::Version) => print(concat!("mesh-sidecar ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Task::Check(source)) => match load(&source).and_then(check) {
             Ok(()) => print("the configuration is valid\n"),
-            Err(problems) => refuse(&problems),
+            Err(problems) => refuse(&lines, &problems),
         },
-        Ok(Task::Run(source, running)) => run(&source, &running, command),
-        Err(problems) => refuse(&problems),
-    }
+        Ok(Task::Run(source, running)) => run(&lines, &source, &running, command),
+        Err(problems) => refuse(&lines, &problems),
+    };
+    lines.finish();
+    code
 }
 
 fn print(text: &str) -> ExitCode {
@@ -61,12 +71,13 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What a hidden form has to say, which hears no signals by then.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "mesh-sidecar: {line}");
 }
 
-fn refuse(problems: &[String]) -> ExitCode {
-    problems.iter().for_each(|problem| say(problem));
+fn refuse(lines: &Lines, problems: &[String]) -> ExitCode {
+    problems.iter().for_each(|problem| lines.say(problem));
     ExitCode::from(USAGE)
 }
 
@@ -92,28 +103,6 @@ fn check(resources: Resources) -> Result<(), Vec<String>> {
 /// How long a control plane may take to hear that a drained sidecar goes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Lines that wait to be written: standard error that nobody reads must not stop the threads that say something.
-const MOST_LINES: usize = 4096;
-
-/// What is said, and the lines it becomes.
-fn log(running: &Running) -> (Log, Receiver<String>) {
-    let format = running.log_format;
-    let (lines, said) = channel(MOST_LINES);
-    let log = Log::new(running.log_level, move |entry: &Entry<'_>| {
-        let line = match format {
-            LogFormat::Text => format!("mesh-sidecar: {}\n", entry.text()),
-            LogFormat::Json => format!("{}\n", entry.json(SystemTime::now())),
-        };
-        let _ = lines.try_send(line);
-    });
-    (log, said)
-}
-
-fn write(line: &str) {
-    // There is nobody left to tell that it failed.
-    let _ = std::io::stderr().write_all(line.as_bytes());
-}
-
 /// What an attempt to apply a configuration gave.
 type Applying = Pin<Box<dyn Future<Output = Result<Applied, Vec<String>>>>>;
 
@@ -131,15 +120,15 @@ fn apply(proxy: &Proxy, source: &Source) -> Applying {
     })
 }
 
-fn run(source: &Source, running: &Running, command: Option<Vec<OsString>>) -> ExitCode {
+fn run(lines: &Lines, source: &Source, running: &Running, command: Option<Vec<OsString>>) -> ExitCode {
     if let Some(parent) = running.with_parent
         && command::end_with(parent, rustix::process::Signal::KILL).is_err()
     {
-        say("--with-parent: that process is not the parent, or has gone");
+        lines.say("--with-parent: that process is not the parent, or has gone");
         return ExitCode::FAILURE;
     }
     let failed = |what: &str, error: std::io::Error| {
-        say(&format!("{what}: {error}"));
+        lines.say(&format!("{what}: {error}"));
         ExitCode::FAILURE
     };
     // Whoever reads that we listen may signal at once: it must be heard by then.
@@ -154,12 +143,11 @@ fn run(source: &Source, running: &Running, command: Option<Vec<OsString>>) -> Ex
     let identity = match source {
         Source::Mesh(workload) => match mesh::trust(workload) {
             Ok(identity) => Some(identity),
-            Err(problem) => return refuse(&[problem]),
+            Err(problem) => return refuse(lines, &[problem]),
         },
         _ => None,
     };
-    let (log, mut said) = log(running);
-    let log = Arc::new(log);
+    let log = Arc::new(lines.log(running));
     let mut proxy = match Proxy::start(Options {
         threads: running.threads,
         log: Arc::clone(&log),
@@ -177,9 +165,12 @@ fn run(source: &Source, running: &Running, command: Option<Vec<OsString>>) -> Ex
         match proxy.serve_admin(options) {
             Ok(address) => log.info(&format!("admin listens on {address}"), &[]),
             Err(error) => {
-                return refuse(&[format!(
-                    "admin can't listen on {address}: {error}; choose another address with --admin, or --admin off"
-                )]);
+                return refuse(
+                    lines,
+                    &[format!(
+                        "admin can't listen on {address}: {error}; choose another address with --admin, or --admin off"
+                    )],
+                );
             }
         }
     }
@@ -194,17 +185,12 @@ fn run(source: &Source, running: &Running, command: Option<Vec<OsString>>) -> Ex
         (Source::Mesh(workload), Some(identity)) => {
             match Life::new(Workload::clone(workload), &proxy, identity) {
                 Ok(life) => Some(life),
-                Err(problem) => return refuse(&[problem]),
+                Err(problem) => return refuse(lines, &[problem]),
             }
         }
         _ => None,
     };
-    let code = runtime.block_on(until_end(&proxy, work, life, signals, &mut said));
-    drop(proxy);
-    while let Ok(line) = said.try_recv() {
-        write(&line);
-    }
-    code
+    runtime.block_on(until_end(&proxy, work, life, signals, lines))
 }
 
 /// Says where it listens that it did not before; gives where it listens now.
@@ -267,7 +253,7 @@ async fn until_end(
     mut work: Work<'_>,
     life: Option<Life<'_>>,
     mut signals: Signals,
-    said: &mut Receiver<String>,
+    lines: &Lines,
 ) -> ExitCode {
     let log = proxy.log();
     let mut phase = proxy.phase();
@@ -336,7 +322,7 @@ async fn until_end(
                     }
                     // What is not live by the time that a drain begins never is.
                     Some(Err(_)) if draining => {}
-                    Some(Err(problems)) => return refuse(&problems),
+                    Some(Err(problems)) => return refuse(lines, &problems),
                     None => {}
                 }
                 continue;
@@ -349,10 +335,6 @@ async fn until_end(
                     proxy.drain(DrainOptions { lame_duck: Duration::ZERO, work: None });
                     draining = true;
                 }
-                continue;
-            }
-            Some(line) = said.recv() => {
-                write(&line);
                 continue;
             }
             _ = signals.user1.recv() => {
