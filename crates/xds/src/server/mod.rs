@@ -14,6 +14,7 @@
 #[cfg(test)]
 mod agree;
 mod catalogue;
+mod reason;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 
 pub use self::catalogue::Catalogue;
+use self::reason::named;
 pub use self::whole::WholeStream;
 use crate::kind::Kind;
 use crate::wire::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
@@ -269,11 +271,15 @@ impl Subscription {
     /// those: what was accepted is not sent again, and would stand here as refused for ever.
     fn answered(&mut self, sent: Vec<(String, String)>, reason: Option<String>) {
         self.accepted += u64::from(reason.is_none());
-        let is_named = |name: &str| reason.as_ref().is_some_and(|reason| reason.contains(name));
-        let names_some = sent.iter().any(|(name, _)| is_named(name));
+        let names = sent.iter().map(|(name, _)| name.as_str());
+        let named: BTreeSet<String> = reason
+            .iter()
+            .flat_map(|reason| named(reason, names.clone()))
+            .map(str::to_owned)
+            .collect();
         for (name, version) in sent {
             let is_wanted = self.all || self.names.contains(&name);
-            let is_refused = is_wanted && (!names_some || is_named(&name));
+            let is_refused = is_wanted && (named.is_empty() || named.contains(&name));
             match &reason {
                 Some(reason) if is_refused => {
                     let reason = reason.clone();

@@ -170,10 +170,14 @@ fn a_refusal_is_kept_with_its_reason_until_something_better_is_accepted() {
 
 #[test]
 fn a_refusal_is_of_what_it_names_and_of_all_where_it_names_none() {
-    let now = catalogue(&["a", "b"]);
-    for (reason, expected) in [("b: no", &["b"][..]), ("?!", &["a", "b"])] {
+    let now = catalogue(&["b", "shop-b"]);
+    for (reason, expected) in [
+        ("b: no", &["b"][..]),
+        ("shop-b: no", &["shop-b"]),
+        ("?!", &["b", "shop-b"]),
+    ] {
         let mut stream = Stream::default();
-        stream.received(asks(Kind::Cluster, &["a", "b"])).unwrap();
+        stream.received(asks(Kind::Cluster, &["b", "shop-b"])).unwrap();
         let response = stream.poll_response(&now).unwrap();
         stream
             .received(answer(Kind::Cluster, &response.nonce, Some(reason)))
