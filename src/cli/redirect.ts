@@ -1,15 +1,17 @@
 /** `mesh redirect`: send this machine's connections through its sidecar. */
 
 import { spawnSync } from 'node:child_process';
+import { isDeepStrictEqual } from 'node:util';
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import {
-  type Call,
   DEFAULT_REDIRECTION,
   IPTABLES_LIST,
   type PortRange,
   type Redirection,
+  type Rule,
   iptables,
-  iptablesOff,
+  iptablesInstead,
+  iptablesOurs,
   nftables,
   nftablesOff,
 } from '../redirect/rules.js';
@@ -25,11 +27,16 @@ export const TOOLS_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sb
 /** The same rules for both families. */
 const IPTABLES = ['iptables', 'ip6tables'] as const;
 
+type Iptables = (typeof IPTABLES)[number];
+
+/** The table that the rules are in. */
+const NAT = ['-t', 'nat'] as const;
+
 /** How long a tool may take: an end of what waits for ever. */
 const TOOL_MS = 30_000;
 
-/** How long iptables waits for the lock that another holds, rather than to fail at once: less than it may take. */
-const LOCK_WAIT_SECONDS = 20;
+/** How many seconds iptables waits for the lock that another holds, rather than to fail at once: less than it may take. */
+const WAIT = '--wait=20';
 
 interface Options {
   readonly backend: 'nft' | 'iptables';
@@ -49,8 +56,8 @@ export function addRedirect(program: Command, world: World, end: (code: ExitCode
     .addOption(
       new Option('--backend <name>', 'which tool of the kernel').choices(['nft', 'iptables']).default('nft'),
     )
-    .option('--inbound-port <port>', "the sidecar's inbound port", number, defaults.inboundPort)
-    .option('--outbound-port <port>', "the sidecar's outbound port", number, defaults.outboundPort)
+    .option('--inbound-port <port>', "the sidecar's inbound port", port, defaults.inboundPort)
+    .option('--outbound-port <port>', "the sidecar's outbound port", port, defaults.outboundPort)
     .option('--uid <id>', 'the user that the sidecar runs as', number, defaults.uid)
     .option('--skip-inbound <ports>', 'ports that callers reach without it', ports, defaults.skipInbound)
     .option('--skip-outbound <ports>', 'ports that are called without it', ports, defaults.skipOutbound)
@@ -68,6 +75,13 @@ Examples:
 function number(text: string): number {
   const value = Number(text);
   if (!/^\d+$/.test(text) || value > 4_294_967_294) throw new InvalidArgumentError('expected a number');
+  return value;
+}
+
+function port(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < 1 || value > 65_535)
+    throw new InvalidArgumentError('expected a port from 1 to 65535');
   return value;
 }
 
@@ -90,36 +104,45 @@ function redirect(world: World, what: 'on' | 'off' | 'print', options: Options):
     else run('nft', ['-f', '-'], rules);
     return ExitCode.ok;
   }
-  const calls = iptables(redirection);
+  const rules = iptables(redirection);
   if (what === 'print') {
     for (const tool of IPTABLES)
-      for (const call of calls) world.stdout.write(`${[tool, ...call].join(' ')}\n`);
-  } else if (what === 'on') on(calls);
-  else fail(off());
+      for (const rule of rules) world.stdout.write(`${[tool, ...NAT, ...rule].join(' ')}\n`);
+  } else if (what === 'on') on(rules);
+  else fail(IPTABLES.flatMap((tool) => tried(tool, [], 'rules of the mesh may be left')));
   return ExitCode.ok;
 }
 
 /** Both families or neither: a half of them would send callers around the sidecar. */
-function on(calls: readonly Call[]): void {
-  fail(off());
+function on(rules: readonly Rule[]): void {
+  const before = IPTABLES.map((tool) => [tool, ours(tool)] as const);
   try {
-    for (const tool of IPTABLES) for (const call of calls) runCall(tool, call);
+    for (const tool of IPTABLES) replace(tool, rules);
   } catch (error) {
-    fail([error, ...off()]);
+    const back = before.flatMap(([tool, old]) => tried(tool, old, 'the rules of before may not be back'));
+    fail([error, ...back]);
   }
 }
 
-/** Takes away what is there of ours, and looks whether it is gone. What one tool can't do keeps the other from nothing. */
-function off(): unknown[] {
-  return IPTABLES.flatMap((tool) => {
-    try {
-      for (const call of iptablesOff(runCall(tool, IPTABLES_LIST))) runCall(tool, call);
-      const isLeft = iptablesOff(runCall(tool, IPTABLES_LIST)).length > 0;
-      return isLeft ? [new UsageError([`${tool}: rules of the mesh are left`])] : [];
-    } catch (error) {
-      return [error, new UsageError([`${tool}: rules of the mesh may be left`])];
-    }
-  });
+/** Replaces what is there of ours, for what went wrong: what one tool can't do keeps the other from nothing. */
+function tried(tool: Iptables, rules: readonly Rule[], otherwise: string): unknown[] {
+  try {
+    replace(tool, rules);
+    return [];
+  } catch (error) {
+    return [error, new UsageError([`${tool}: ${otherwise}`])];
+  }
+}
+
+/** Puts rules in the place of all that is there of ours, as a whole or not at all. */
+function replace(tool: Iptables, rules: readonly Rule[]): void {
+  const before = ours(tool);
+  if (isDeepStrictEqual(before, rules)) return;
+  run(`${tool}-restore`, [WAIT, '--noflush'], iptablesInstead(before, rules));
+}
+
+function ours(tool: Iptables): Rule[] {
+  return iptablesOurs(run(tool, [WAIT, ...NAT, ...IPTABLES_LIST]));
 }
 
 /** One error of all, if there is any. */
@@ -128,10 +151,6 @@ function fail(errors: readonly unknown[]): void {
     error instanceof UsageError ? error.problems : [String(error)],
   );
   if (problems.length > 0) throw new UsageError([...new Set(problems)]);
-}
-
-function runCall(tool: string, call: Call): string {
-  return run(tool, ['-w', String(LOCK_WAIT_SECONDS), ...call]);
 }
 
 /** Runs a tool of the system, for what it says; what it says when it fails is the error. */

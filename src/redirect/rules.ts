@@ -75,21 +75,21 @@ const CHAINS = [
   ['MESH_OUTBOUND', 'OUTPUT'],
 ] as const;
 
-/** The arguments of one call of `iptables` or `ip6tables`. */
-export type Call = readonly string[];
+/** One rule or chain, as `iptables` and `ip6tables` take it behind the table, word by word. */
+export type Rule = readonly string[];
 
 /** Lists what is in the table that ours are in. */
-export const IPTABLES_LIST: Call = ['-t', 'nat', '-S'];
+export const IPTABLES_LIST = ['-S'] as const;
 
 /** The same rules for `iptables` and for `ip6tables`, where none of ours is. */
-export function iptables(redirection: Redirection): Call[] {
-  const add = (chain: string, ...rule: string[]): Call => ['-t', 'nat', '-A', chain, ...rule];
-  const skip = (chain: string, ports: readonly PortRange[]): Call[] =>
+export function iptables(redirection: Redirection): Rule[] {
+  const add = (chain: string, ...rule: string[]): Rule => ['-A', chain, ...rule];
+  const skip = (chain: string, ports: readonly PortRange[]): Rule[] =>
     ports.map((port) => add(chain, '-p', 'tcp', '--dport', port.replace('-', ':'), '-j', 'RETURN'));
-  const redirect = (chain: string, port: number): Call =>
+  const redirect = (chain: string, port: number): Rule =>
     add(chain, '-p', 'tcp', '-j', 'REDIRECT', '--to-ports', String(port));
   return [
-    ...CHAINS.map(([chain]) => ['-t', 'nat', '-N', chain]),
+    ...CHAINS.map(([chain]) => ['-N', chain]),
     ...skip('MESH_INBOUND', redirection.skipInbound),
     redirect('MESH_INBOUND', redirection.inboundPort),
     add('MESH_OUTBOUND', '-m', 'owner', '--uid-owner', String(redirection.uid), '-j', 'RETURN'),
@@ -100,21 +100,34 @@ export function iptables(redirection: Redirection): Call[] {
   ];
 }
 
-/** What takes away those of ours that a listing ({@link IPTABLES_LIST}) shows, each as often as it is there. */
-export function iptablesOff(listing: string): Call[] {
-  const lines = listing.split('\n');
-  return CHAINS.flatMap(([chain, hook]) => {
-    const jump = `${hook} -p tcp -j ${chain}`;
-    const jumps = lines.filter((line) => line === `-A ${jump}`);
-    const isThere = lines.includes(`-N ${chain}`);
-    return [
-      ...jumps.map(() => ['-t', 'nat', '-D', ...jump.split(' ')]),
-      ...(isThere
-        ? [
-            ['-t', 'nat', '-F', chain],
-            ['-t', 'nat', '-X', chain],
-          ]
-        : []),
-    ];
-  });
+/** Those of ours that a listing ({@link IPTABLES_LIST}) shows, each as often as it is there. */
+export function iptablesOurs(listing: string): Rule[] {
+  const isOurs = (line: string): boolean =>
+    CHAINS.some(
+      ([chain, hook]) =>
+        line === `-N ${chain}` || line.startsWith(`-A ${chain} `) || line === `-A ${hook} -p tcp -j ${chain}`,
+    );
+  return listing
+    .split('\n')
+    .filter(isOurs)
+    .map((line) => line.split(' '));
+}
+
+/** What `iptables-restore --noflush` puts in the place of `before`, which is all of ours, in one transaction. */
+export function iptablesInstead(before: readonly Rule[], rules: readonly Rule[]): string {
+  const has = (those: readonly Rule[], chain: string): boolean =>
+    those.some(([what, made]) => what === '-N' && made === chain);
+  const hooks: readonly string[] = CHAINS.map(([, hook]) => hook);
+  return [
+    '*nat',
+    // A chain that is named here is made, or emptied.
+    ...CHAINS.map(([chain]) => `:${chain} - [0:0]`),
+    ...before.flatMap(([, chain = '', ...jump]) =>
+      hooks.includes(chain) ? [['-D', chain, ...jump].join(' ')] : [],
+    ),
+    ...CHAINS.flatMap(([chain]) => (has(rules, chain) ? [] : [`-X ${chain}`])),
+    ...rules.filter(([what]) => what !== '-N').map((rule) => rule.join(' ')),
+    'COMMIT',
+    '',
+  ].join('\n');
 }

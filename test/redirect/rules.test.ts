@@ -85,27 +85,47 @@ withIptables('iptables: off that may do nothing fails, and says so', (t) => {
   t.is(told.match(/-A OUTPUT -p tcp -j MESH_OUTBOUND/g)?.length, 2, 'and they are');
 });
 
-/** From here on, calls of the tool whose arguments match fail. */
-const failing = (tool: string, pattern: string): string => `
-real=$(command -v ${tool})
+/** From here on, this tool fails. */
+const failing = (tool: string): string => `
 mount -t tmpfs none /usr/local/sbin
-cat > /usr/local/sbin/${tool} <<EOF
-#!/bin/sh
-case "\\$*" in ${pattern}) echo 'no such module' >&2; exit 3 ;; esac
-exec $real "\\$@"
-EOF
+printf '#!/bin/sh\\necho no such module >&2\\nexit 3\\n' > /usr/local/sbin/${tool}
 chmod +x /usr/local/sbin/${tool}
 `;
 
 withIptables('iptables: on that fails half-way is undone', (t) => {
-  const told = inNamespace(`${failing('ip6tables', '*REDIRECT*')}${ON} ${AND_TELL}\n${LIST}`);
-  t.regex(told, /ip6tables .*REDIRECT.*: no such module/);
+  const told = inNamespace(`${failing('ip6tables-restore')}${ON} ${AND_TELL}\n${LIST}`);
+  t.regex(told, /ip6tables-restore .*: no such module/);
   t.regex(told, /^exit 64$/m);
   t.notRegex(told, /^-[AN] .*MESH/m);
 });
 
+withIptables('iptables: on that fails leaves the rules of before', (t) => {
+  for (const tool of ['iptables-restore', 'ip6tables-restore']) {
+    const before = inNamespace(`${ON} --inbound-port 5143 --skip-outbound 53\n${LIST}`);
+    const again = `${failing(tool)}${ON} ${AND_TELL}\n${LIST}`;
+    const told = inNamespace(`${ON} --inbound-port 5143 --skip-outbound 53\n${again}`);
+    t.regex(told, /^exit 64$/m, tool);
+    t.true(told.endsWith(before), `${tool}: ${told}`);
+    t.is(before.match(/--to-ports 5143/g)?.length, 2);
+  }
+});
+
+withIptables('iptables: on takes the place of the rules of before, with other ports too', (t) => {
+  const other = `${ON} --inbound-port 5143`;
+  t.is(inNamespace(`${ON} --skip-outbound 53\n${other}\n${LIST}`), inNamespace(`${other}\n${LIST}`));
+});
+
+withIptables('a port that is none changes nothing', (t) => {
+  for (const wrong of ['70000', '0', '-1', 'web']) {
+    const told = inNamespace(`${ON}\n${ON} --inbound-port=${wrong} ${AND_TELL}\n${LIST}`);
+    t.regex(told, /expected a port from 1 to 65535/, wrong);
+    t.regex(told, /^exit 64$/m, wrong);
+    t.is(told.match(/--to-ports 4143/g)?.length, 2, wrong);
+  }
+});
+
 withIptables('iptables: what off leaves of one family it says, and takes away the other', (t) => {
-  const told = inNamespace(`${ON}\n${failing('ip6tables', '*-F*')}${OFF} ${AND_TELL}\n${LIST}`);
+  const told = inNamespace(`${ON}\n${failing('ip6tables-restore')}${OFF} ${AND_TELL}\n${LIST}`);
   t.regex(told, /ip6tables: rules of the mesh may be left/);
   t.notRegex(told, / iptables: rules/);
   t.regex(told, /^exit 64$/m);
