@@ -29,8 +29,9 @@ use crate::upstream::cluster::{Cluster, ClusterPlan};
 
 /// Tries for one request: the first and two more. More would multiply load just when servers fail.
 const TRIES: u32 = 3;
-/// How long a client that ended its side is served without anything moving. Clients that are gone look the same until we
-/// write.
+/// How long a client that ended its side after its request is served without anything moving. It may be reading still, as
+/// `nc -N` does, or be gone: both look the same until we write, and what is gone should not keep its server at work. Most
+/// answers come sooner than this.
 const HALF_CLOSED_GRACE: Nanos = 5_000_000_000;
 
 /// Why a request ends whose server was revoked while it was under way, and what else is said: the reason is that of
@@ -304,8 +305,9 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
         let moved = (pump.progress(), down.written(), up.written());
         if moved != seen {
             seen = moved;
-            // The first poll sends the request at the time the exchange began: no need to look at the clock.
-            if polls > 1 {
+            // The first poll sends the request at the time the exchange began: no need to look at the clock, unless the
+            // client's end came with its request.
+            if polls > 1 || pump.half_closed() {
                 let now = cx.thread.now();
                 idle = after(now, deadlines.stream_idle);
                 if pump.half_closed() {

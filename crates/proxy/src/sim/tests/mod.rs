@@ -1,6 +1,7 @@
 //! What must hold in every run.
 
 mod exchanges;
+mod half_closed;
 mod plan;
 mod tunnels;
 

@@ -1,0 +1,103 @@
+//! Clients that end their side: they may be reading still, or be gone.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use serde_json::json;
+
+use super::bytes::Talk;
+use super::clock::{MS, SECOND, Sim};
+use super::each_seed;
+use super::network::Weather;
+use super::proxy::Proxy;
+use crate::clock::{Clock, Nanos};
+
+const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+
+/// How long after its end a client has its response, or none because it was given up; the client ends its side so long
+/// after its request, and the server says a word at these times after that.
+fn served(seed: u64, ends: Nanos, words: &'static [(Nanos, &[u8])]) -> (Nanos, Vec<u8>) {
+    let sim = Sim::new(seed);
+    let weather = Weather {
+        latency: 0,
+        piece: 1460,
+        window: 65_536,
+        stalls: 0,
+        stall: 0,
+        refusals: 0,
+    };
+    let proxy = Proxy::new(
+        &sim,
+        weather,
+        &json!({
+            "listeners": [{ "name": "web", "address": "127.0.0.1:80", "routes": "main" }],
+            "routeTables": [{ "name": "main", "virtualHosts": [{ "hosts": ["*"], "routes": [
+                { "name": "all", "action": { "kind": "forward", "to": [{ "cluster": "site" }] } } ] }] }],
+            "clusters": [{ "name": "site" }],
+            "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": [{ "address": "10.0.1.1:80" }] }] }],
+        }),
+    );
+    let start = sim.now();
+    let clock = sim.clone();
+    proxy.net().listen("10.0.1.1:80", move |stream, _| {
+        let sim = clock.clone();
+        clock.spawn("server", async move {
+            let mut talk = Talk::new(stream);
+            talk.head().await.unwrap();
+            for (at, word) in words {
+                sim.sleep(start + ends + at - sim.now()).await;
+                if talk.write(word).await.is_err() {
+                    return;
+                }
+            }
+            let _ = talk.take_all().await;
+        });
+    });
+    let (stream, clock) = (proxy.connect(), sim.clone());
+    let over = Rc::new(RefCell::new(None));
+    let keep = Rc::clone(&over);
+    sim.spawn("client", async move {
+        let mut talk = Talk::new(stream);
+        talk.write(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .await
+            .unwrap();
+        if ends > 0 {
+            clock.sleep(ends).await;
+        }
+        talk.end().await;
+        let came = talk.take_all().await.unwrap_or_default();
+        *keep.borrow_mut() = Some((clock.now() - start - ends, came));
+    });
+    let is_over = || proxy.open() == 0 && over.borrow().is_some();
+    assert!(sim.run_until(start + 100 * SECOND, is_over));
+    proxy.finish(SECOND);
+    over.take().unwrap()
+}
+
+#[test]
+fn a_client_that_ended_its_side_is_waited_for_as_long_whenever_it_did() {
+    let late = &[(5 * SECOND + MS, HEAD), (5 * SECOND + MS, b"yes")];
+    each_seed("half-closed", 20, |seed| {
+        for ends in [0, MS, 3 * SECOND] {
+            assert_eq!(served(seed, ends, &[]), (5 * SECOND, Vec::new()), "after {ends}");
+            assert_eq!(served(seed, ends, late), (5 * SECOND, Vec::new()), "after {ends}");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_ended_its_side_gets_all_that_keeps_coming() {
+    let words = &[
+        (5 * SECOND - MS, HEAD),
+        (9 * SECOND, b"y"),
+        (13 * SECOND, b"e"),
+        (17 * SECOND, b"s"),
+    ];
+    each_seed("half-closed", 20, |seed| {
+        for ends in [0, MS, 3 * SECOND] {
+            let (at, came) = served(seed, ends, words);
+            assert_eq!(at, 17 * SECOND, "after {ends}");
+            assert!(came.starts_with(b"HTTP/1.1 200 ") && came.ends_with(b"\r\n\r\nyes"));
+        }
+    });
+}
