@@ -139,6 +139,13 @@ class Control {
     plane.on('endpoints', (service, count) =>
       this.#event('endpoints', { service, count }, `${service}: ${count} endpoints`),
     );
+    plane.on('issuer', (standing, { notAfterMs }) =>
+      this.#event('issuer', { standing, notAfterMs }, issuerLine(standing, notAfterMs)),
+    );
+    plane.on('restarted', () => {
+      this.#admin?.countAnew();
+      this.#keepAnchors();
+    });
     plane.on('error', (error) => this.#trouble(error));
     try {
       const listening = plane.listen();
@@ -187,6 +194,10 @@ class Control {
     if (this.#options.trustAnchorsOut) await replaceFile(this.roots, this.#plane.roots());
   }
 
+  #keepAnchors(): void {
+    void this.#writeAnchors().catch((error: unknown) => this.#trouble(error));
+  }
+
   /** Answers `mesh stat` and the like. A folder that can't be written is no reason not to run. */
   async #answer(): Promise<void> {
     const plane = this.#plane;
@@ -194,6 +205,7 @@ class Control {
     const source = {
       trustDomain: settings.trustDomain,
       version: packageVersion(),
+      issuer: () => plane.issuerLife() ?? null,
       // How sidecars are run is for others to know.
       isBypassable: false,
       sidecars: () => plane.sidecars(),
@@ -255,7 +267,7 @@ class Control {
 
   #control(event: ControlEvent): void {
     this.#witness.heard(event, Date.now());
-    if (event.kind === 'rotated') void this.#writeAnchors().catch((error: unknown) => this.#trouble(error));
+    if (event.kind === 'rotated') this.#keepAnchors();
     this.#event('control', event, controlLine(event));
   }
 
@@ -283,6 +295,13 @@ class Control {
       stdout.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
     else stderr.write(errorText(error, hasColours(stderr, env)));
   }
+}
+
+function issuerLine(standing: 'ending' | 'ended', notAfterMs: number): string {
+  const at = new Date(notAfterMs).toISOString();
+  return standing === 'ended'
+    ? `warning: the issuer ended at ${at}: nobody gets a certificate before there is another one`
+    : `warning: the issuer ends at ${at}: put another one in its place`;
 }
 
 /** What people have to know; programs get all. */

@@ -213,6 +213,8 @@ export class Up {
     const source = {
       trustDomain: settings.trustDomain,
       version: packageVersion(),
+      // It makes its own.
+      issuer: () => null,
       // Its copies listen on the loopback, and their sidecars are not transparent.
       isBypassable: running.copies.length > 0,
       sidecars: () => control.sidecars(),

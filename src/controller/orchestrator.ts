@@ -29,6 +29,7 @@ import type {
   StartControlPlane,
 } from '../mesh/control-plane.js';
 import { LoadedMesh, checkMeshConfig } from '../mesh/load.js';
+import { type IssuerLife, type IssuerStanding, lifeOf, standingOf } from '../mesh/issuer-life.js';
 import { identityOf } from '../mesh/names.js';
 import { identityFor, serialIn } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
@@ -47,8 +48,8 @@ import type { IssuerPem } from './vault.js';
 
 /** How long a start waits for sources. One that is gone must not keep a control plane from those who need it. */
 export const SETTLE_MS = 5000;
-/** Long enough that the timer that keeps the process alive costs nothing. */
-const KEEP_ALIVE_MS = 2 ** 30;
+/** How often it is looked when the issuer ends. It keeps the process alive, too. */
+const LOOK_MS = 60_000;
 const TOKEN = { uses: 3, ttlMs: 10 * 60_000 };
 
 /** What it needs of the core. */
@@ -74,8 +75,12 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   /** What was told of services whose addresses are not written, by cluster. */
   #endpoints = new Map<string, string>();
   #listening: Promise<readonly string[]> | undefined;
+  /** Every other issuer that came serves, or is known to make no sense. */
+  #settled: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
-  #keepAlive: NodeJS.Timeout | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  /** What was told last of the issuer's end. */
+  #stood: IssuerStanding = 'good';
 
   constructor(config: MeshConfig | LoadedMesh, core: ControlCore, options: MeshControlOptions = {}) {
     super();
@@ -128,7 +133,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   async #start(): Promise<readonly string[]> {
     this.#throwIfClosed();
-    this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
+    this.#timer = setInterval(() => this.#lookAtIssuer(), LOOK_MS);
     const { listen = DEFAULT_CONTROL, stateDir } = this.#options;
     this.#state = stateDir === undefined ? undefined : await StateFolder.open(stateDir);
     const known = (await this.#state?.endpoints()) ?? {};
@@ -152,6 +157,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     this.#issuerFiles?.follow();
     const { addresses } = this.#running();
     this.emit('listening', addresses);
+    this.#lookAtIssuer();
     return addresses;
   }
 
@@ -164,8 +170,19 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     }
   }
 
+  /** One after the other: who asks for something meanwhile waits. */
   #renewed(issuer: IssuerPem): void {
-    void this.#serveAgain(issuer).catch((error: unknown) => this.#trouble(error));
+    this.#settled = this.#settled
+      .then(() => this.#serveAgain(issuer))
+      .catch((error: unknown) => this.#trouble(error));
+  }
+
+  /** Says once when the issuer that was given ends soon, and when it has ended. */
+  #lookAtIssuer(): void {
+    const life = this.issuerLife();
+    const stands = life ? standingOf(life, Date.now()) : 'good';
+    if (life && stands !== 'good' && stands !== this.#stood) this.emit('issuer', stands, life);
+    this.#stood = stands;
   }
 
   /** The issuer of the operator's, where the mesh file names its files. */
@@ -196,6 +213,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   /** With another issuer. Sidecars find it again within moments. One that makes no sense changes nothing. */
   async #serveAgain(issuer: IssuerPem): Promise<void> {
+    if (this.#closing) return;
     const [before, good] = [this.#running(), this.#issuer];
     const revoked = before.revoked();
     this.#control = undefined;
@@ -206,6 +224,11 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     } catch (error) {
       if (!this.#closing && !this.#control) await this.#serve(before.addresses, good, revoked);
       throw error;
+    } finally {
+      if (this.#control && !this.#closing) {
+        this.emit('restarted');
+        this.#lookAtIssuer();
+      }
     }
   }
 
@@ -260,6 +283,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   async apply(config: MeshConfig | LoadedMesh): Promise<number> {
     const mesh = this.#checked(config);
+    await this.#settled;
     const control = this.#running();
     if (JSON.stringify(mesh.settings) !== JSON.stringify(this.#mesh.settings))
       throw new RestartError(['what holds for all services (mesh)']);
@@ -351,6 +375,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   async token(service: string, options: TokenOptions = {}): Promise<string> {
     const { uses = TOKEN.uses, ttlMs = TOKEN.ttlMs } = options;
     const identity = identityFor(service, this.#mesh);
+    await this.#settled;
     const control = this.#running();
     return this.#shared?.token(identity, { uses, ttlMs }) ?? control.issueToken(identity, { uses, ttlMs });
   }
@@ -359,14 +384,20 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     return this.#running().bundle();
   }
 
+  issuerLife(): IssuerLife | undefined {
+    return this.#isGiven && this.#issuer ? lifeOf(this.#issuer.chain) : undefined;
+  }
+
   async revoke(whom: string): Promise<void> {
     const denied = serialIn(whom) ?? whom;
+    await this.#settled;
     this.#running().revoke(denied);
     await this.#shared?.revoke(denied);
   }
 
   async allow(whom: string): Promise<boolean> {
     const denied = serialIn(whom) ?? whom;
+    await this.#settled;
     const here = this.#running().allow(denied);
     return (await this.#shared?.allow(denied)) || here;
   }
@@ -419,7 +450,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   async #end(): Promise<void> {
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
-    clearInterval(this.#keepAlive);
+    clearInterval(this.#timer);
     const directory = this.#directory;
     // Before sidecars are cut off: their going is this one's end and not theirs.
     if (directory) await this.#state?.close(() => directory.snapshot());
@@ -427,6 +458,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     await this.#shared?.close();
     this.#registry.close();
     await directory?.close();
+    // What was begun is closed with the rest.
+    await this.#settled;
     const control = this.#control;
     this.#control = undefined;
     await control?.close();

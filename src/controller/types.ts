@@ -11,6 +11,7 @@ import type {
   Edge,
   Sidecar,
 } from '../mesh/control-plane.js';
+import type { IssuerLife, IssuerStanding } from '../mesh/issuer-life.js';
 import type { LoadedMesh } from '../mesh/load.js';
 import type { MeshConfig } from '../mesh/types.js';
 
@@ -76,6 +77,10 @@ export interface MeshControlEvents {
   policy: [decision: PolicyDecision];
   /** A sidecar came, is ready, drains or went; somebody asked for a certificate; the authority changed. By its `kind`. */
   control: [event: ControlEvent];
+  /** It serves with another issuer that was given or is shared: roots may be others, and what is counted begins anew. */
+  restarted: [];
+  /** The issuer that was given has a fifth of its life left or less, or none: give it another one. */
+  issuer: [standing: Exclude<IssuerStanding, 'good'>, life: IssuerLife];
   /** Something went wrong, and it goes on. Unlike other `error` events it throws nothing when nobody listens. */
   error: [error: unknown];
   /** Everything has ended; the last event. */
@@ -106,8 +111,13 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
    * @throws {EtcdError} etcd is shared, and does not answer
    */
   token(service: string, options?: TokenOptions): Promise<string>;
-  /** The roots that sidecars have to trust, in PEM. They change when a root is replaced: event `control`, `rotated`. */
+  /**
+   * The roots that sidecars have to trust, in PEM. They change when a root is replaced (event `control`, `rotated`), and
+   * when other ones are given (event `restarted`).
+   */
   roots(): string;
+  /** When the issuer that was given begins and ends; undefined where it is made here or shared. */
+  issuerLife(): IssuerLife | undefined;
   /**
    * Believes an identity, or the certificate of a serial number, no more; what is open to it is closed. Resolves when those
    * know it, too, that share an etcd with this one.

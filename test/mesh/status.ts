@@ -54,6 +54,7 @@ export function status(edges: EdgeStatus[], sidecars: SidecarStatus[] = [sidecar
     trustDomain: 'mesh.test',
     version: '0.1.0',
     isBypassable: false,
+    issuer: null,
     atMs: 1000,
     startedAtMs: 0,
     sidecars,

@@ -55,15 +55,19 @@ export class Authority {
     return new Authority(folder, name, root, key);
   }
 
-  /** An authority under this one, in PEM, as the operator of a mesh gives it. */
-  async issuer(): Promise<{ chain: string; key: string; roots: string }> {
+  /** An authority under this one, in PEM, as the operator of a mesh gives it; `days` from now on, or from one to another. */
+  async issuer(
+    days: number | readonly [number, number] = 20,
+  ): Promise<{ chain: string; key: string; roots: string }> {
     const [certificate, key, request, extensions] = ['crt', 'key', 'csr', 'ext'].map((end) =>
       join(this.folder, `issuer.${end}`),
     ) as [string, string, string, string];
     writeFileSync(extensions, 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign\n');
     await openssl(`req -new ${NEW_KEY} -subj /CN=issuer`, ['-keyout', key, '-out', request]);
     const signs = ['-in', request, '-extfile', extensions, '-out', certificate];
-    await openssl('x509 -req -days 20 -set_serial 1000', [...this.#signer, ...signs]);
+    if (typeof days === 'number')
+      await openssl(`x509 -req -days ${days} -set_serial 1000`, [...this.#signer, ...signs]);
+    else await this.#signDated(join(this.folder, 'issuer'), days, signs);
     const [chain = '', own = '', roots = ''] = [certificate, key, this.root].map((file) =>
       readFileSync(file, 'utf8'),
     );

@@ -1,6 +1,7 @@
 /** What is wrong with a mesh, and how is it mended? Pure: from its status to findings. */
 
 import type { SourceStatus } from '../../discovery/types.js';
+import { type IssuerLife, standingOf } from '../issuer-life.js';
 import type { MeshStatus, MissingStatus, ServiceStatus, SidecarStatus } from './types.js';
 
 /** Something about a mesh, and what to do about it. */
@@ -20,8 +21,9 @@ const SILENT_MS = 30_000;
 
 /** What is wrong, what is right, and what one had better know. */
 export function check(status: MeshStatus): Finding[] {
-  const { sidecars, missing, services, edges, sources, atMs, version } = status;
+  const { sidecars, missing, services, edges, sources, issuer, atMs, version } = status;
   const findings = [
+    ...(issuer ? checkIssuer(issuer, atMs) : []),
     ...sidecars.flatMap((sidecar) => checkSidecar(sidecar, version, atMs)),
     ...missing.flatMap((one) => checkMissing(one, atMs)),
     ...sources.flatMap((source) => checkSource(source, atMs)),
@@ -53,6 +55,16 @@ const BYPASS: Finding = {
 };
 
 const secondsOf = (spanMs: number): string => `${Math.round(spanMs / 1000)} s`;
+
+function checkIssuer(issuer: IssuerLife, atMs: number): Finding[] {
+  const standing = standingOf(issuer, atMs);
+  if (standing === 'good') return [];
+  const mend = 'put another one in its place: docs/discovery.md';
+  if (standing === 'ended')
+    return [{ level: 'error', what: 'the issuer has ended: nobody gets a certificate', mend }];
+  const [left, of] = [issuer.notAfterMs - atMs, issuer.notAfterMs - issuer.notBeforeMs].map(secondsOf);
+  return [{ level: 'warning', what: `the issuer ends in ${left} of ${of}`, mend }];
+}
 
 function checkSidecar(sidecar: SidecarStatus, version: string, atMs: number): Finding[] {
   const { name, phase, nacks } = sidecar;

@@ -13,6 +13,7 @@ import { text as bodyOf } from 'node:stream/consumers';
 import type { SourceStatus } from '../../discovery/types.js';
 import { MeshError } from '../../mesh-error.js';
 import type { Edge, Sidecar } from '../control-plane.js';
+import type { IssuerLife } from '../issuer-life.js';
 import type {
   MeshStatus,
   MissingStatus,
@@ -34,6 +35,8 @@ export interface MeshSource {
   readonly version: string;
   /** Whether it is known that processes of this machine can go around a sidecar. */
   readonly isBypassable: boolean;
+  /** When the issuer that was given begins and ends; null where there is none. */
+  issuer(): IssuerLife | null;
   sidecars(): readonly Sidecar[];
   /** How long a sidecar's certificate lives in all, as far as that is known. */
   lifeMs(sidecar: Sidecar): number | null;
@@ -149,6 +152,7 @@ export class MeshAdmin {
       trustDomain: source.trustDomain,
       version: source.version,
       isBypassable: source.isBypassable,
+      issuer: source.issuer(),
       atMs,
       startedAtMs: this.#startedAtMs,
       sidecars: sidecars.map((sidecar) => ({ ...sidecar, certificateLifeMs: source.lifeMs(sidecar) })),
@@ -157,6 +161,12 @@ export class MeshAdmin {
       edges,
       sources: source.sources(),
     };
+  }
+
+  /** What the mesh counts has begun anew: rates are of what is counted from now on. */
+  countAnew(): void {
+    this.#looks.length = 0;
+    this.#look();
   }
 
   async close(): Promise<void> {

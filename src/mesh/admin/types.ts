@@ -1,6 +1,7 @@
 /** What does a mesh that runs tell about itself? */
 
 import type { SourceStatus } from '../../discovery/types.js';
+import type { IssuerLife } from '../issuer-life.js';
 import type { Times } from './times.js';
 
 /** A resource that a sidecar refuses. */
@@ -89,6 +90,8 @@ export interface MeshStatus {
   readonly version: string;
   /** Whether it is known that processes of its machine can go around a sidecar. */
   readonly isBypassable: boolean;
+  /** The issuer that was given, which nobody here renews; null: it is made here, or shared. */
+  readonly issuer: IssuerLife | null;
   /** When it was looked at. */
   readonly atMs: number;
   readonly startedAtMs: number;

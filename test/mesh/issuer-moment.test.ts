@@ -1,0 +1,126 @@
+// What of those who ask for something in the moment in which another issuer is taken? And of who reads roots and rates
+// afterwards?
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { mock } from 'node:test';
+import test, { type ExecutionContext } from 'ava';
+import type { Core } from '../../src/cli/io.js';
+import { Orchestrator } from '../../src/controller/orchestrator.js';
+import { MeshAdmin } from '../../src/mesh/admin/server.js';
+import { startControlPlane } from '../../src/mesh/native-control-plane.js';
+import { FakeWorld } from '../cli/world.js';
+import { Authority } from '../support/certificates.js';
+import { temporaryFolder } from '../support/files.js';
+import { until } from '../support/wait.js';
+import { edge } from './status.js';
+
+const LOOK_MS = 60_000;
+
+/** The files of an issuer, another one to take its place, and a minute that passes when it is told to. */
+async function operator(t: ExecutionContext) {
+  mock.timers.enable({ apis: ['setInterval'] });
+  t.teardown(() => mock.timers.reset());
+  const folder = temporaryFolder(t);
+  const plan = { chain: join(folder, 'crt'), key: join(folder, 'key'), roots: join(folder, 'roots') };
+  const [first, second] = [
+    await (await Authority.create(t)).issuer(),
+    await (await Authority.create(t)).issuer(),
+  ];
+  const write = (issuer: typeof first): void => {
+    for (const part of ['chain', 'key', 'roots'] as const) writeFileSync(plan[part], issuer[part]);
+  };
+  write(first);
+  const replace = (): void => {
+    write(second);
+    mock.timers.tick(LOOK_MS);
+  };
+  return { folder, mesh: { certificates: { issuer: plan } }, first, second, replace };
+}
+
+test.serial('who asks meanwhile waits, and has what was asked for', async (t) => {
+  const { mesh, second, replace } = await operator(t);
+  const config = { mesh, services: { web: {} } };
+  const asked: Promise<unknown>[] = [];
+  let starts = 0;
+  const plane = new Orchestrator(
+    config,
+    {
+      start: (options) => {
+        starts += 1;
+        if (starts === 2) {
+          // Nobody serves now.
+          t.throws(() => plane.roots());
+          const other = { mesh, services: { web: {}, basket: { port: 3000 } } };
+          asked.push(plane.apply(other), plane.token('web'), plane.revoke('4f1c'));
+        }
+        return startControlPlane(options);
+      },
+      validateResources: () => [],
+    },
+    { listen: '127.0.0.1:0' },
+  );
+  t.teardown(() => plane.close());
+  const restarted = new Promise<string>((resolve) => {
+    plane.on('restarted', () => resolve(plane.roots()));
+  });
+  await plane.listen();
+  replace();
+  t.is(await restarted, second.roots);
+  const [resources, token] = await Promise.all(asked);
+  t.true(Number(resources) > 0);
+  t.regex(String(token), /^mesh-token-/);
+  t.regex(await plane.token('basket'), /^mesh-token-/);
+  t.true(await plane.allow('4f1c'));
+});
+
+class RealWorld extends FakeWorld {
+  override loadCore(): Promise<Core> {
+    return import('../../src/index.js');
+  }
+
+  override loadControlPlane() {
+    return Promise.resolve(startControlPlane);
+  }
+}
+
+test.serial('mesh control writes the roots that are trusted now where it was told to', async (t) => {
+  const { folder, mesh, first, second, replace } = await operator(t);
+  const [file, anchors] = [join(folder, 'mesh.yaml'), join(folder, 'anchors.pem')];
+  writeFileSync(file, JSON.stringify({ mesh, services: { web: {} } }));
+  const world = new RealWorld();
+  const ended = world.run('control', file, '--listen', '127.0.0.1:0', '--trust-anchors-out', anchors);
+  t.teardown(async () => {
+    world.signals.emit('SIGTERM');
+    await ended;
+  });
+  await until('it listens', () => world.out.includes('the control plane listens on'));
+  t.is(readFileSync(anchors, 'utf8'), first.roots);
+  replace();
+  await until('the other roots', () => readFileSync(anchors, 'utf8') === second.roots);
+  t.is(world.err, '');
+});
+
+test.serial('rates are of what is counted since a control plane began anew', async (t) => {
+  let requests = 1000;
+  const source = {
+    trustDomain: 'mesh.test',
+    version: '0.1.0',
+    isBypassable: false,
+    issuer: () => null,
+    sidecars: () => [],
+    lifeMs: () => null,
+    missing: () => [],
+    services: () => [],
+    edges: () => [edge({ requests })],
+    sources: () => [],
+    token: () => '',
+    revoke: ({ whom }: { whom: string }) => Promise.resolve({ revoked: whom, changed: true }),
+  };
+  const admin = await MeshAdmin.start(source, join(temporaryFolder(t), 'socket'));
+  t.teardown(() => admin.close());
+  requests = 1;
+  t.true((admin.status().edges[0]?.rate ?? 0) < 0);
+  admin.countAnew();
+  t.is(admin.status().edges[0]?.rate, 0);
+});
