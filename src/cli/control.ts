@@ -2,7 +2,7 @@
  * `mesh control`: the control plane of a mesh file alone, for sidecars that somebody else starts, on this machine or on
  * others.
  *
- * SIGTERM or SIGINT ends it. Sidecars go on with what they know.
+ * SIGTERM or SIGINT ends it, and sidecars go on with what they know. SIGHUP applies the mesh file again.
  */
 
 import path from 'node:path';
@@ -69,7 +69,7 @@ export function addControl(program: Command, world: World, end: (code: ExitCode)
     .addHelpText(
       'after',
       `
-It follows its file. mesh stat, edges, check and config tell how it is; mesh token lets a sidecar in.
+It follows its file, and applies it again on SIGHUP. mesh stat, edges, check and config tell how it is; mesh token lets a sidecar in.
 
 Examples:
   mesh control
@@ -134,7 +134,9 @@ class Control {
     });
     signals.on('SIGTERM', this.#onSignal);
     signals.on('SIGINT', this.#onSignal);
+    signals.on('SIGHUP', this.#onReloadSignal);
     plane.on('control', (event) => this.#control(event));
+    plane.on('policy', (decision) => this.#event('policy', decision, policyLine(decision)));
     plane.on('source', (event) => this.#source(event));
     plane.on('endpoints', (service, count) =>
       this.#event('endpoints', { service, count }, `${service}: ${count} endpoints`),
@@ -177,6 +179,7 @@ class Control {
       this.#watcher?.stop();
       signals.off('SIGTERM', this.#onSignal);
       signals.off('SIGINT', this.#onSignal);
+      signals.off('SIGHUP', this.#onReloadSignal);
       await this.#admin?.close();
       await plane.close();
     }
@@ -248,6 +251,7 @@ class Control {
   }
 
   readonly #onSignal = (): void => this.#asked();
+  readonly #onReloadSignal = (): void => this.#watcher?.check();
 
   /** Makes each new content of the file live. */
   async #follow(): Promise<void> {
@@ -313,7 +317,6 @@ function controlLine(event: ControlEvent): string | undefined {
     const came = refused === null ? `a certificate, serial ${String(serial)}` : `refused, ${String(refused)}`;
     return `audit: ${String(identity ?? 'nobody')} from ${String(address)} by ${String(proof)}: ${came}`;
   }
-  if (kind === 'policy') return policyLine(event as ControlEvent & PolicyDecision);
   if (kind === 'nack')
     return `${String(event['node'])} refuses what it was sent: ${JSON.stringify(event['nacks'])}`;
   if (kind === 'rotated') return `certificates: ${(event['changes'] as string[]).join(', ')}`;

@@ -125,6 +125,29 @@ const more = (requests: ReturnType<typeof load>, count = 50): Promise<boolean> =
   return until('more requests', () => requests.good() > before + count);
 };
 
+test('mesh control tells what policy decides, and applies its file again when asked', async (t) => {
+  const control = new ControlProcess(temporaryFolder(t), `127.0.0.1:${await freePort()}`);
+  const policies = 'policies: [{ name: readers, to: basket, from: web, allow: [GET /items] }]\n';
+  writeFileSync(
+    join(control.folder, 'mesh.yaml'),
+    `services: { web: {}, basket: { port: 3000 } }\n${policies}`,
+  );
+  await control.begin(t);
+  control.process.signal('SIGHUP');
+  await control.says(/^applied: 0 resources changed$/m);
+  const application = (await httpOrigin(t, tells)).address;
+  await join_(t, control, 'basket', { application });
+  const web = await join_(t, control, 'web');
+  await until('a refusal', async () => (await ask(web, '/admin?key=secret')).status === 403);
+  const id = 'spiffe://mesh.local/ns/default/sa/web';
+  await control.says(
+    new RegExp(
+      `^policy: basket denied ${id} GET /admin to port 3000: no_rule of readers(, and \\d+ more)?$`,
+      'm',
+    ),
+  );
+});
+
 test('a sidecar at every address of its machine is where it says, or where it calls the control plane from', async (t) => {
   const { plane, place } = await embedded(t, { services: { web: {}, basket: { port: 3000 } } });
   const application = (await httpOrigin(t, tells)).address;
