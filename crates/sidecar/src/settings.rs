@@ -17,9 +17,11 @@ use crate::mesh;
 use crate::mesh::proof::Proof;
 use crate::mesh::settings::{OPAQUE_PORTS, Workload};
 
+mod copy;
 mod help;
 
-pub(crate) use help::HELP;
+use self::copy::own_name;
+pub(crate) use self::help::HELP;
 
 /// Where the admin server is unless told otherwise.
 const ADMIN: &str = "127.0.0.1:4191";
@@ -307,7 +309,6 @@ fn workload(given: &mut Given) -> Option<Workload> {
     let account = identity.as_ref().and_then(SpiffeId::service_account);
     let account = account.unwrap_or("workload").to_owned();
     let service = given.value("--service", None, text).unwrap_or(account);
-    let own_name = format!("{service}-{}", std::process::id());
     let token = given.value("--token-file", None, |file| {
         Ok(Some(Proof::Token(file.to_owned())))
     });
@@ -316,7 +317,9 @@ fn workload(given: &mut Given) -> Option<Workload> {
         control: given.value("--control", Vec::new(), control),
         trust_anchors: given.value("--trust-anchors", None, text).unwrap_or_default(),
         proof: attestation.or(token),
-        name: given.value("--name", None, text).unwrap_or(own_name),
+        name: given
+            .value("--name", None, text)
+            .unwrap_or_else(|| own_name(&service)),
         service,
         inbound: given.value("--inbound", None, address)?,
         advertise: given.value("--advertise", None, mesh::settings::advertised),

@@ -20,7 +20,8 @@ usage:
   --identity ID       spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT                           MESH_IDENTITY
   --token-file FILE   what the first certificate is had for                             MESH_TOKEN_FILE
   --attestation K=F   or what a platform says: of kind K, in file F, read each time     MESH_ATTESTATION
-  --name NAME         of this copy (default: the service and the process id)            MESH_NAME
+  --name NAME         of this copy, and of no other of its service                      MESH_NAME
+                      (default: the service, the machine and random digits)
   --service NAME      that it is a copy of (default: the identity's account)            MESH_SERVICE
   --inbound ADDRESS   where other workloads call it                                     MESH_INBOUND
   --advertise ADDRESS and what they are told to call, where that is another             MESH_ADVERTISE
