@@ -196,7 +196,7 @@ mod tests {
         let thread = ThreadTelemetry::new(Arc::clone(&telemetry), 0);
         let names = [
             INBOUND,
-            "application:3000",
+            "application/3000",
             "spiffe://td/ns/shop/sa/web",
             "3000",
             "3001",

@@ -19,6 +19,9 @@ pub(crate) const INBOUND: &str = "inbound";
 const OUTBOUND: &str = "outbound";
 /// How the names of plain listeners begin: what they lead to follows.
 const PLAIN: &str = "forward:";
+/// How the names of what is behind a declared port begin: the port follows. They are in one list with the tables of names
+/// that are called, and a name is never called so: each has a colon and a port at its end.
+pub(super) const APPLICATION: &str = "application/";
 
 /// The listeners towards others and towards the workload, with what is behind the declared ports.
 pub(crate) fn resources(
@@ -36,7 +39,7 @@ pub(crate) fn resources(
     };
     let mut ports = Vec::new();
     for port in &workload.ports {
-        let name = format!("application:{}", port.port);
+        let name = format!("{APPLICATION}{}", port.port);
         let is_http = port.protocol != PortProtocol::Tcp;
         if is_http {
             resources.route_tables.push(everything_to(&name));

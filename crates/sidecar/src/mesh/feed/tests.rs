@@ -3,6 +3,7 @@ use std::cell::Cell;
 use mesh_model::resources::{
     Endpoint, ListenerProtocol, Locality, UpstreamProtocol, WeightedCluster, WorkloadTls,
 };
+use mesh_proxy::on_demand;
 
 use super::super::settings::Forward;
 use super::super::settings::tests::{ME, workload};
@@ -67,7 +68,7 @@ fn tables(feed: &mut Feed) -> Vec<String> {
     let resources = feed.resources().unwrap();
     assert_eq!(validate(&resources), []);
     let named = resources.route_tables.into_iter().map(|table| table.name);
-    named.filter(|name| !name.starts_with("application:")).collect()
+    named.filter(|name| !name.starts_with(own::APPLICATION)).collect()
 }
 
 fn wishes(feed: &Feed) -> Vec<String> {
@@ -81,6 +82,21 @@ fn wishes(feed: &Feed) -> Vec<String> {
 fn nothing_is_served_before_it_is_known_who_may_call() {
     assert!(Feed::new(workload()).resources().is_none());
     assert_eq!(tables(&mut feed()), [""; 0]);
+}
+
+#[test]
+fn no_name_that_is_called_is_the_own_application() {
+    let mut feed = feed();
+    let resources = feed.resources().unwrap();
+    let tables = resources.route_tables.iter().map(|table| &table.name);
+    let names: Vec<_> = tables
+        .chain(resources.clusters.iter().map(|cluster| &cluster.name))
+        .collect();
+    assert_eq!(names.len(), 2);
+    for name in names {
+        let called = on_demand::Name::of(name.as_bytes());
+        assert!(called.is_none_or(|called| called.as_str() != &**name), "{name}");
+    }
 }
 
 #[test]
@@ -129,7 +145,7 @@ fn what_is_newer_waits_until_it_is_whole() {
             .clusters
             .into_iter()
             .map(|cluster| cluster.name)
-            .find(|name| !name.contains(':'))
+            .find(|name| !name.starts_with(own::APPLICATION))
     };
     assert_eq!(to(&mut feed).as_deref(), Some("old"));
     assert!(wishes(&feed).contains(&"old".to_owned()) && wishes(&feed).contains(&"new".to_owned()));
