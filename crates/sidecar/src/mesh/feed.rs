@@ -204,8 +204,7 @@ impl Feed {
     pub(crate) fn removed(&mut self, kind: Kind, name: &str) {
         match kind {
             Kind::Secret => {}
-            // No policies are left, which is not the same as no answer.
-            Kind::Listener if name == self.workload.identity.as_str() => self.own = Some(self.default_own()),
+            Kind::Listener if name == self.workload.identity.as_str() => self.nothing_is_said(),
             Kind::Listener => {
                 if let Some(known) = self.names.get_mut(name) {
                     known.table = None;
@@ -219,12 +218,14 @@ impl Feed {
         }
     }
 
-    fn default_own(&self) -> WorkloadListener {
-        WorkloadListener {
+    /// The control plane says nothing of who may call. What it said last holds: a service that is taken out or renamed
+    /// opens to nobody while its copies run. Where it never said anything, whoever has an identity may.
+    fn nothing_is_said(&mut self) {
+        self.own.get_or_insert_with(|| WorkloadListener {
             name: self.workload.identity.as_str().to_owned(),
             default_policy: PolicyDefault::AllowAuthenticated,
             policies: Vec::new(),
-        }
+        });
     }
 
     /// The roots to judge workloads by, once after each change.

@@ -51,7 +51,7 @@ impl Feed {
             return Answer::Later;
         }
         if name == self.workload.identity.as_str() {
-            self.own = Some(self.default_own());
+            self.nothing_is_said();
             return Answer::Later;
         }
         let Some(known) = self.names.get_mut(name) else {

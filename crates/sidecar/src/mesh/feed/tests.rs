@@ -1,5 +1,6 @@
 use std::cell::Cell;
 
+use mesh_model::policy::{PolicyAction, PolicyMode, PolicyTarget};
 use mesh_model::resources::{
     Endpoint, ListenerProtocol, Locality, UpstreamProtocol, WeightedCluster, WorkloadTls,
 };
@@ -13,9 +14,21 @@ use crate::parts::everything_to;
 
 fn feed() -> Feed {
     let mut feed = Feed::new(workload());
-    let own = feed.default_own();
-    accept(&mut feed, ME, &own);
+    accept(
+        &mut feed,
+        ME,
+        &who_may_call(PolicyDefault::AllowAuthenticated, &[]),
+    );
     feed
+}
+
+/// What the control plane says of who may call this workload.
+fn who_may_call(default_policy: PolicyDefault, policies: &[AuthorizationPolicy]) -> WorkloadListener {
+    WorkloadListener {
+        name: ME.into(),
+        default_policy,
+        policies: policies.to_vec(),
+    }
 }
 
 fn accept<T: Translate>(feed: &mut Feed, name: &str, resource: &T) {
@@ -82,6 +95,41 @@ fn wishes(feed: &Feed) -> Vec<String> {
 fn nothing_is_served_before_it_is_known_who_may_call() {
     assert!(Feed::new(workload()).resources().is_none());
     assert_eq!(tables(&mut feed()), [""; 0]);
+}
+
+#[test]
+fn what_was_said_of_who_may_call_holds_when_nothing_is_said_any_more() {
+    let closed = AuthorizationPolicy {
+        name: "closed".into(),
+        targets: vec![PolicyTarget::Listener(own::INBOUND.into())],
+        action: PolicyAction::Allow,
+        mode: PolicyMode::Enforce,
+        rules: Vec::new(),
+    };
+    let in_force = |feed: &mut Feed| {
+        let resources = feed.resources().unwrap();
+        (resources.listeners[0].default_policy, resources.policies)
+    };
+    let mut feed = Feed::new(workload());
+    assert_eq!(unknown(&mut feed, ME), Answer::Later);
+    assert_eq!(
+        in_force(&mut feed),
+        (PolicyDefault::AllowAuthenticated, Vec::new()),
+        "nothing was ever said"
+    );
+    let policies = [closed];
+    accept(&mut feed, ME, &who_may_call(PolicyDefault::Deny, &policies));
+    let said = (PolicyDefault::Deny, policies.to_vec());
+    feed.removed(Kind::Listener, ME);
+    assert_eq!(in_force(&mut feed), said);
+    unknown(&mut feed, ME);
+    assert_eq!(in_force(&mut feed), said);
+    let mut again = Feed::new(workload());
+    again.restore(feed.kept(None));
+    unknown(&mut again, ME);
+    assert_eq!(in_force(&mut again), said, "and after a restart");
+    accept(&mut feed, ME, &who_may_call(PolicyDefault::Allow, &[]));
+    assert_eq!(in_force(&mut feed), (PolicyDefault::Allow, Vec::new()));
 }
 
 #[test]
@@ -394,8 +442,11 @@ fn a_plain_listener_is_there_before_its_name_is_asked_for() {
         forward: vec![forward("basket:80", false), forward("ledger:5432", true)],
         ..workload()
     });
-    let own = feed.default_own();
-    accept(&mut feed, ME, &own);
+    accept(
+        &mut feed,
+        ME,
+        &who_may_call(PolicyDefault::AllowAuthenticated, &[]),
+    );
     assert_eq!((wishes(&feed), tables(&mut feed)), (Vec::new(), Vec::new()));
     let plain = |feed: &mut Feed| {
         let listeners = feed.resources().unwrap().listeners.into_iter().skip(2);
