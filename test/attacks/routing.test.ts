@@ -185,6 +185,7 @@ test('row 27: requests without a path', async (t) => {
   );
   for (const [bytes, status] of [
     ['CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n', 403],
+    ['OPTIONS http://a.test HTTP/1.1\r\nHost: a.test\r\n\r\n', 404],
     ['CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\nx: y\r\n\r\n', 403],
     ['OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n', 404],
     ['GET http://a.test HTTP/1.1\r\nHost: a.test\r\n\r\n', 200],

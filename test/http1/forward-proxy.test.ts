@@ -26,6 +26,23 @@ test('absolute-form: a configured name is reached, with the host of the target',
   t.is(root.headers.host, 'x.inner.test:8080');
 });
 
+test('absolute-form: OPTIONS without a path asks the server itself', async (t) => {
+  const origin = await httpOrigin(t);
+  for (const forwardProxy of [true, false]) {
+    const proxy = await startSidecar(t, web({ forwardProxy, routes: routes(origin.address) }));
+    const peer = await connect(t, proxy.port());
+    for (const [target, url] of [
+      ['http://shop.test', '*'],
+      ['http://shop.test/', '/'],
+      ['http://shop.test/?a', '/?a'],
+    ]) {
+      await peer.send(`OPTIONS ${target} HTTP/1.1\r\nHost: shop.test\r\n\r\n`);
+      const seen = echoed({ text: (await peer.response()).body });
+      t.deepEqual([seen.method, seen.url, seen.headers.host], ['OPTIONS', url, 'shop.test'], target);
+    }
+  }
+});
+
 test('absolute-form: any other name is 403, whoever listens there', async (t) => {
   const origin = await httpOrigin(t);
   const stranger = await httpOrigin(t);

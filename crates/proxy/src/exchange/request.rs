@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh_http1::path::{PathClass, classify_path, normalise_path};
-use mesh_http1::{Known, Target};
+use mesh_http1::{Known, Method, Target};
 use mesh_model::resources::EscapedSlashes;
 use mesh_model::route::RequestView;
 
@@ -49,9 +49,12 @@ impl<'a> RequestRef<'a> {
             Self::Http1 { bytes, head } => match head.target {
                 Target::Origin { path, query } | Target::Absolute { path, query, .. } => {
                     let end = query.map_or(path.end, |query| query.end);
-                    // `http://host` asks for the root (RFC 9112 section 3.2.1).
+                    // `http://host` asks for the root, or with OPTIONS for the server (RFC 9112 sections 3.2.1, 3.2.4).
                     if path.start == end {
-                        return b"/";
+                        return match head.method {
+                            Method::Options => b"*",
+                            _ => b"/",
+                        };
                     }
                     mesh_http1::Span {
                         start: path.start,
