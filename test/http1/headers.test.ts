@@ -17,8 +17,36 @@ test('hop-by-hop headers of a request end here, also those that `connection` nam
   for (const name of ['x-hop', 'x-other', 'keep-alive', 'proxy-connection', 'upgrade'])
     t.false(name in headers, name);
   t.is(headers['te'], 'trailers');
+  t.is(headers['connection'], 'te');
   t.is(headers['x-end'], '3');
   t.is(headers['x-hop-not'], '4');
+});
+
+test('`te: trailers` is said anew to the next hop, and to it alone', async (t) => {
+  const server = await tcpServer(t, async (peer) => {
+    for (;;) {
+      const head = await peer.readUntil('\r\n\r\n');
+      const hop = head.split('\r\n').filter((line) => /^(te|connection|upgrade):/i.test(line));
+      const seen = hop.join('\n');
+      await peer.send(`HTTP/1.1 200 OK\r\nContent-Length: ${seen.length}\r\n\r\n${seen}`);
+    }
+  });
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
+  const peer = await connect(t, proxy.port());
+  for (const [said, sent] of [
+    ['', ''],
+    ['TE: gzip\r\n', ''],
+    ['TE: trailers\r\n', 'te: trailers\nConnection: te'],
+    // A list may come in several fields (RFC 9110 section 5.3).
+    ['TE: gzip\r\nConnection: TE\r\nTE: deflate;q=0.5, Trailers\r\n', 'te: trailers\nConnection: te'],
+    [
+      'TE: trailers\r\nConnection: TE, Upgrade\r\nUpgrade: chat\r\n',
+      'te: trailers\nConnection: upgrade, te\nUpgrade: chat',
+    ],
+  ] as const) {
+    await peer.send(`GET / HTTP/1.1\r\nHost: a\r\n${said}\r\n`);
+    t.is((await peer.response()).body, sent, said);
+  }
 });
 
 test('hop-by-hop headers of a response end here likewise', async (t) => {

@@ -156,12 +156,16 @@ impl Outgoing<'_> {
             Added::WebSocketKey(key) => head.field(b"sec-websocket-key", key.as_bytes()),
             Added::Edit(name, value) => head.field(name.as_bytes(), value.as_bytes()),
         });
-        if request.accepts_trailers() {
+        let te = request.accepts_trailers();
+        if te {
             head.field(b"te", b"trailers");
         }
         if let Some(protocol) = self.upgrade {
-            head.field(b"Connection", b"upgrade");
+            head.field(b"Connection", if te { b"upgrade, te" } else { b"upgrade" });
             head.field(b"Upgrade", protocol);
+        } else if te {
+            // RFC 9110 section 10.1.4: it is for the next hop alone, and says so.
+            head.field(b"Connection", b"te");
         }
         let encoder = match self.length {
             Length::None if matches!(self.method, b"POST" | b"PUT" | b"PATCH") && self.upgrade.is_none() => {
@@ -237,10 +241,9 @@ impl<'a> RequestRef<'a> {
 
     /// Whether the client says `te: trailers`. It is hop-by-hop, and ours to say anew, since we pass trailers on.
     pub(super) fn accepts_trailers(&self) -> bool {
-        self.value(Known::Te).is_some_and(|te| {
-            te.split(|b| *b == b',')
-                .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-        })
+        self.values(Known::Te)
+            .flat_map(|te| te.split(|b| *b == b','))
+            .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     }
 
     /// Whether this is a gRPC call: its errors are spoken in `grpc-status`.
