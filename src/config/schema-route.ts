@@ -188,7 +188,11 @@ const headerEdits = {
     'Headers removed; before any is set or added.',
   ),
 };
-const responseEdits = part('ResponseEdits', 'Changes to the response on its way to the client.', headerEdits);
+const responseEdits = part(
+  'ResponseEdits',
+  'Changes to the response, be it of a server or `redirect` or `respond`; not to errors of the proxy.',
+  headerEdits,
+);
 
 const hashKinds = ['header', 'cookie', 'query'];
 const hashKey = z.union(

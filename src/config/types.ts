@@ -204,7 +204,7 @@ export interface RespondConfig {
   contentType?: string;
 }
 
-/** Changes to the response on its way to the client. */
+/** Changes to the response, be it of a server or `redirect` or `respond`; not to errors of the proxy. */
 export interface ResponseEditsConfig {
   /** Headers set, replacing earlier values. */
   setHeaders?: Record<string, string>;

@@ -1,8 +1,10 @@
 // Is what a route changes changed, on the way there and back, and nothing else?
 
 import test from 'ava';
-import { echo, echoed, httpOrigin, request } from '../support/http.js';
+import { echo, echoed, httpOrigin, proxyStatus, request } from '../support/http.js';
+import { ask, http2Connect } from '../support/http2.js';
 import { startSidecar, web } from '../support/sidecar.js';
+import { closedPort } from '../support/tcp.js';
 
 test('headers of the request: set, added, removed', async (t) => {
   const origin = await httpOrigin(t);
@@ -151,6 +153,78 @@ test('responses made here', async (t) => {
   t.is(closed.headers['content-type'], 'text/plain; charset=utf-8');
   t.false('proxy-status' in closed.headers);
 });
+
+const HSTS = 'max-age=31536000';
+const answersItself = (closed: number) =>
+  web({
+    routes: [
+      {
+        match: { path: '/old/*' },
+        redirect: { scheme: 'https', path: '/new/*', status: 308 },
+        response: { setHeaders: { 'strict-transport-security': HSTS }, addHeaders: { vary: ['a', 'b'] } },
+      },
+      {
+        match: { path: '/preflight' },
+        respond: 204,
+        response: { setHeaders: { 'access-control-allow-origin': '*' } },
+      },
+      {
+        match: { path: '/typed' },
+        respond: { status: 200, body: '{}' },
+        response: { setHeaders: { 'Content-Type': 'application/problem+json' } },
+      },
+      {
+        match: { path: '/untyped' },
+        respond: { status: 200, body: 'hi' },
+        response: { removeHeaders: ['Content-Type', 'not-there'] },
+      },
+      {
+        match: { path: '/broken' },
+        to: `127.0.0.1:${closed}`,
+        response: { setHeaders: { 'x-mark': 'yes' }, removeHeaders: ['proxy-status'] },
+      },
+    ],
+  });
+
+for (const version of ['HTTP/1', 'HTTP/2'] as const) {
+  test(`${version}: responses and redirects made here carry what the route changes; errors do not`, async (t) => {
+    const proxy = await startSidecar(t, answersItself(await closedPort()));
+    const session = version === 'HTTP/2' && (await http2Connect(t, proxy.url()));
+    const get = (path: string, headers: Record<string, string> = {}) =>
+      session
+        ? ask(session, { ':path': path, ':authority': 'shop.test', ...headers })
+        : request(proxy.port(), { path, headers: { host: 'shop.test', ...headers } });
+
+    const moved = await get('/old/a?b');
+    t.is(moved.status, 308);
+    t.is(moved.headers.location, 'https://shop.test/new/a?b');
+    t.is(moved.headers['strict-transport-security'], HSTS);
+    t.is(moved.headers.vary, 'a, b');
+
+    const preflight = await get('/preflight');
+    t.is(preflight.status, 204);
+    t.is(preflight.headers['access-control-allow-origin'], '*');
+    t.false('content-length' in preflight.headers);
+    t.false('content-type' in preflight.headers);
+
+    // A gRPC caller gets the route's own response too.
+    for (const type of ['text/plain', 'application/grpc']) {
+      const typed = await get('/typed', { 'content-type': type });
+      t.is(typed.status, 200);
+      t.is(typed.headers['content-type'], 'application/problem+json');
+      t.is(typed.text, '{}');
+    }
+    const untyped = await get('/untyped');
+    t.false('content-type' in untyped.headers);
+    t.is(untyped.headers['content-length'], '2');
+    t.is(untyped.text, 'hi');
+
+    const broken = await get('/broken');
+    t.is(broken.status, 502);
+    t.false('x-mark' in broken.headers);
+    t.is(proxyStatus(broken.headers).details, 'connect_refused');
+  });
+}
 
 test('several routes, each with its own changes, on one connection', async (t) => {
   const origin = await httpOrigin(t, echo);

@@ -212,7 +212,7 @@ pub struct Filters {
     /// Request headers.
     #[serde(skip_serializing_if = "HeaderEdits::is_empty")]
     pub request_headers: HeaderEdits,
-    /// Response headers.
+    /// Response headers, a server's or those that the route answers with itself; not those of the proxy's errors.
     #[serde(skip_serializing_if = "HeaderEdits::is_empty")]
     pub response_headers: HeaderEdits,
     /// The path that is sent on. Absent: the one that came, in its normal form.

@@ -112,16 +112,8 @@ impl LocalResponse<'_> {
     /// Writes the head as HTTP/2 fields.
     pub fn write_http2(&self, out: &mut HeadWriter<'_>) {
         out.status(self.grpc.map_or(self.status, |_| 200));
-        for (name, value) in self.fields {
+        for (name, value) in self.edited() {
             named(name, value, out);
-        }
-        if !self.body.is_empty() || self.grpc.is_some() {
-            out.field(
-                Known::ContentType,
-                b"content-type",
-                self.content_type.as_bytes(),
-                false,
-            );
         }
         match self.grpc {
             Some((status, message)) => write_grpc_status(status, message, out),

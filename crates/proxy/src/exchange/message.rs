@@ -306,6 +306,8 @@ pub struct LocalResponse<'a> {
     pub status: u16,
     /// Fields besides `content-length` and `content-type`.
     pub fields: &'a [(&'a str, &'a str)],
+    /// What the route that answers changes; nothing where no route does.
+    pub edits: &'a CompiledEdits,
     /// The body's type.
     pub content_type: &'a str,
     /// The body.

@@ -286,13 +286,13 @@ async fn serve<N: Net, D: Downstream>(
         Step::Refuse(reason, detail) => refuse(down, &mut outcome, reason, detail),
         Step::Respond(route) => {
             if let Some(respond) = route.respond() {
-                local::respond(down, respond);
+                local::respond(down, respond, &route.response_edits);
                 outcome.status = respond.status;
             }
         }
         Step::Redirect(route, location) => {
             if let Some(redirect) = route.redirect() {
-                local::redirect(down, redirect, &location);
+                local::redirect(down, redirect, &location, &route.response_edits);
                 outcome.status = redirect.status;
             }
         }

@@ -274,11 +274,8 @@ impl<S: Stream> Downstream for ServerExchange<S> {
         let version = self.head.version;
         let mut head = HeadWriter::new(self.wire.out());
         head.status_line(status, b"");
-        for (name, value) in response.fields {
+        for (name, value) in response.edited() {
             head.field(name.as_bytes(), value.as_bytes());
-        }
-        if !response.body.is_empty() || response.grpc.is_some() {
-            head.field(b"content-type", response.content_type.as_bytes());
         }
         if let Some((code, message)) = response.grpc {
             head.field(b"grpc-status", code.to_string().as_bytes());
