@@ -436,7 +436,7 @@ test('what was kept serves after a restart without a control plane', async (t) =
   await until('what is kept', () =>
     readFileSync(join(state, 'configuration.json'), 'utf8').includes('basket:80'),
   );
-  t.is(statSync(join(state, 'key.pem')).mode & 0o777, 0o600);
+  t.is(statSync(join(state, 'identity.json')).mode & 0o777, 0o600);
   await first.process.kill();
   await mesh.control.close();
   // It was heard of last an hour ago.

@@ -111,24 +111,21 @@ impl Manager {
         self.key.as_ref()
     }
 
-    /// Takes up a certificate that was kept, with its key and the roots that came with it.
+    /// Takes up a certificate that was kept, with its key and the roots that came with it. Its life is counted from when it
+    /// was `obtained`; from now on, where a clock has been set back since.
     ///
     /// # Errors
-    /// As [`Manager::answered`]: it is another's, or nobody would believe it any more.
+    /// As [`Manager::answered`]: it is another's, or nobody would believe it any more. It was no try: a new one is due as
+    /// it was.
     pub fn restored(
         &mut self,
-        key: &WorkloadKey,
+        key: WorkloadKey,
         chain: Vec<CertificateDer<'static>>,
         bundle: Arc<TrustBundle>,
+        obtained: SystemTime,
         now: SystemTime,
     ) -> Result<Arc<Svid>, AnswerError> {
-        self.asked = Some(key.clone());
-        let restored = self.answered(chain, bundle, now);
-        if restored.is_err() {
-            // It was no try: a new one is due as it was.
-            self.renewal = Renewal::new(now, now, 0);
-        }
-        restored
+        self.take_up(key, chain, bundle, obtained.min(now), now)
     }
 
     /// Who this is.
@@ -173,35 +170,35 @@ impl Manager {
         bundle: Arc<TrustBundle>,
         now: SystemTime,
     ) -> Result<Arc<Svid>, AnswerError> {
-        match self.judge(chain, &bundle, now) {
-            Ok(svid) => {
-                let (own, svid) = (svid.own().clone(), Arc::new(svid));
-                self.renewal = Renewal::new(now, own.not_after, seed(own.serial.as_bytes()));
-                self.tls.set_bundle(bundle);
-                self.tls.set_svid(Arc::clone(&svid));
-                Ok(svid)
-            }
-            Err(error) => {
-                self.failed(now);
-                Err(error)
-            }
+        let key = self.asked.take().ok_or(AnswerError::NotAsked);
+        let answer = key.and_then(|key| self.take_up(key, chain, bundle, now, now));
+        if answer.is_err() {
+            self.failed(now);
         }
+        answer
     }
 
-    fn judge(
+    /// Handshakes use a certificate from now on, if it is to be believed.
+    fn take_up(
         &mut self,
+        key: WorkloadKey,
         chain: Vec<CertificateDer<'static>>,
-        bundle: &TrustBundle,
+        bundle: Arc<TrustBundle>,
+        obtained: SystemTime,
         now: SystemTime,
-    ) -> Result<Svid, AnswerError> {
-        let key = self.asked.take().ok_or(AnswerError::NotAsked)?;
-        self.check_roots(bundle)?;
-        let svid = Svid::new(&key, chain, now)?;
+    ) -> Result<Arc<Svid>, AnswerError> {
+        self.check_roots(&bundle)?;
+        let svid = Svid::new(&key, chain, obtained)?;
         if svid.own().id != self.id {
             return Err(AnswerError::OtherIdentity);
         }
-        believed(&svid, bundle, now).map_err(AnswerError::Unbelieved)?;
+        believed(&svid, &bundle, now).map_err(AnswerError::Unbelieved)?;
+        let svid = Arc::new(svid);
+        let own = svid.own();
+        self.renewal = Renewal::new(svid.obtained(), own.not_after, seed(own.serial.as_bytes()));
         self.key = Some(key);
+        self.tls.set_bundle(bundle);
+        self.tls.set_svid(Arc::clone(&svid));
         Ok(svid)
     }
 

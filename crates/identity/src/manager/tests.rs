@@ -54,6 +54,30 @@ fn a_certificate_is_asked_for_at_once_and_renewed_in_time() {
 }
 
 #[test]
+fn a_certificate_that_was_kept_is_as_old_as_it_is() {
+    let (mut before, mut authority) = (manager(), authority());
+    let svid = renew(&mut before, &mut authority, at(0));
+    let again = |obtained, now| {
+        let mut after = Manager::new(ID.parse().unwrap(), Arc::new(MeshTls::new(domain())), now, 2);
+        let (key, chain) = (before.key().unwrap().clone(), svid.chain().to_vec());
+        after
+            .restored(key, chain, Arc::clone(authority.bundle()), obtained, now)
+            .map(|_| after)
+    };
+    for (now, standing) in [(10, Standing::Good), (49, Standing::Ending)] {
+        let after = again(at(0), at(now)).unwrap();
+        assert_eq!(after.due(), before.due());
+        assert_eq!(after.standing(at(now)), standing);
+        assert_eq!(after.failures(), 0);
+    }
+    // A clock that was ahead when it came: no certificate is due after its end.
+    let after = again(at(1000), at(10)).unwrap();
+    assert!(after.due() < at(60), "{:?}", after.due());
+    let late = again(at(0), at(62)).err();
+    assert_eq!(late, Some(AnswerError::Unbelieved(Rejection::Expired)));
+}
+
+#[test]
 fn tries_that_fail_leave_what_is_there() {
     let (mut manager, mut authority) = (manager(), authority());
     for failures in 1..5 {

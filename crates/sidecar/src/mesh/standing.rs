@@ -18,17 +18,17 @@ impl Life<'_> {
     /// Takes up what was kept.
     pub(super) fn restore(&mut self, now: SystemTime) {
         let Some(state) = &self.state else { return };
-        let denied = state.denied(now);
-        let identity = state.identity().and_then(|kept| {
-            let key = WorkloadKey::from_pem(&kept.key).ok()?;
-            let chain = CertificateDer::pem_slice_iter(&kept.chain)
-                .collect::<Result<_, _>>()
-                .ok()?;
-            let domain = self.workload.identity.trust_domain().clone();
-            let bundle = Arc::new(TrustBundle::from_pem(domain, &kept.roots).ok()?);
-            self.manager.restored(&key, chain, bundle, now).ok()
-        });
-        let configuration = state.configuration();
+        let (denied, identity, configuration) = (state.denied(now), state.identity(), state.configuration());
+        // Also where nothing else is taken up: it proves to the control plane who this is.
+        let has_identity =
+            match identity.and_then(|kept| kept.map(|kept| self.take_up(kept, now)).transpose()) {
+                Ok(svid) => svid.is_some(),
+                Err(error) => {
+                    self.log()
+                        .warn("the certificate that was kept is of no use", &[("error", &error)]);
+                    false
+                }
+            };
         let denied = match denied {
             Ok(list) => list,
             Err(error) => {
@@ -38,8 +38,8 @@ impl Life<'_> {
             }
         };
         self.tls.set_denied(Arc::new(denied));
-        match (identity, configuration) {
-            (Some(_), Some(kept)) => {
+        match configuration {
+            Ok(Some(kept)) if has_identity => {
                 if let Some(at) = kept.heard_at {
                     self.proxy.control_plane().heard_before(at);
                 }
@@ -49,11 +49,32 @@ impl Life<'_> {
                 self.log()
                     .info("serving what was kept until the control plane answers", &[]);
             }
-            (None, Some(_)) => self
+            Ok(Some(_)) => self
                 .log()
                 .info("what was kept is of no use without its certificate", &[]),
-            _ => {}
+            Ok(None) => {}
+            Err(error) => self.log().error(
+                "the configuration that was kept can't be read: nothing is served until the control plane answers",
+                &[("error", &error)],
+            ),
         }
+    }
+
+    /// Takes up a certificate that was kept.
+    ///
+    /// # Errors
+    /// Why it is of no use.
+    fn take_up(&mut self, kept: Identity, now: SystemTime) -> Result<Arc<Svid>, String> {
+        let key = WorkloadKey::from_pem(kept.key.as_bytes()).map_err(|error| error.to_string())?;
+        let chain = CertificateDer::pem_slice_iter(kept.chain.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())?;
+        let domain = self.workload.identity.trust_domain().clone();
+        let bundle =
+            TrustBundle::from_pem(domain, kept.roots.as_bytes()).map_err(|error| error.to_string())?;
+        self.manager
+            .restored(key, chain, Arc::new(bundle), kept.obtained, now)
+            .map_err(|error| error.to_string())
     }
 
     /// Gets a certificate.
@@ -96,7 +117,7 @@ impl Life<'_> {
                 ("seconds", &left.as_secs()),
             ],
         );
-        self.keep_identity(&svid, signed.roots.as_bytes());
+        self.keep_identity(&svid, signed.roots);
         Ok(())
     }
 
@@ -139,15 +160,16 @@ impl Life<'_> {
         self.stood.changes(self.tls.svid()?.as_ref())
     }
 
-    fn keep_identity(&self, svid: &Svid, roots: &[u8]) {
+    fn keep_identity(&self, svid: &Svid, roots: String) {
         let Some(state) = &self.state else { return };
         let Some(Ok(key)) = self.manager.key().map(WorkloadKey::to_pem) else {
             return;
         };
         let identity = Identity {
-            key: key.as_bytes().to_vec(),
-            chain: svid.chain_pem().into_bytes(),
-            roots: roots.to_vec(),
+            key: key.to_string(),
+            chain: svid.chain_pem(),
+            roots,
+            obtained: svid.obtained(),
         };
         if let Err(error) = state.keep_identity(&identity) {
             self.log()

@@ -3,6 +3,7 @@
 //! The last good configuration, the certificate and its key, and who is revoked, in a directory that nobody else may look
 //! into. Each file is replaced in one step. Nothing is written where there is no directory.
 
+use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -10,13 +11,14 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use mesh_identity::{Denied, DenyList};
+use serde::de::DeserializeOwned;
 
 use super::feed::Kept;
 
 const CONFIGURATION: &str = "configuration.json";
-const KEY: &str = "key.pem";
-const CHAIN: &str = "chain.pem";
-const ROOTS: &str = "roots.pem";
+/// One file, since its parts are worth nothing apart: a chain beside the key of the one before would be no identity, and
+/// the token is spent.
+const IDENTITY: &str = "identity.json";
 /// Apart from the configuration: it is told apart, and holds whatever becomes of the rest.
 const DENIED: &str = "denied.json";
 /// More is no state of ours.
@@ -30,13 +32,17 @@ pub(crate) struct State {
 }
 
 /// A certificate that was kept, in PEM.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Identity {
     /// Its key.
-    pub(crate) key: Vec<u8>,
+    pub(crate) key: String,
     /// It, then its issuer's.
-    pub(crate) chain: Vec<u8>,
+    pub(crate) chain: String,
     /// The roots that it was believed by.
-    pub(crate) roots: Vec<u8>,
+    pub(crate) roots: String,
+    /// When it was obtained: its life is counted from then, and not from the start of a sidecar.
+    pub(crate) obtained: SystemTime,
 }
 
 impl State {
@@ -70,18 +76,20 @@ impl State {
         })
     }
 
-    /// The last good configuration, if one was kept that can be read.
-    pub(crate) fn configuration(&self) -> Option<Kept> {
-        serde_json::from_slice(&self.read(CONFIGURATION).ok()?).ok()
+    /// The last good configuration; nothing where none was kept.
+    ///
+    /// # Errors
+    /// What is there can't be read.
+    pub(crate) fn configuration(&self) -> Result<Option<Kept>, String> {
+        self.value(CONFIGURATION)
     }
 
-    /// The last certificate.
-    pub(crate) fn identity(&self) -> Option<Identity> {
-        Some(Identity {
-            key: self.read(KEY).ok()?,
-            chain: self.read(CHAIN).ok()?,
-            roots: self.read(ROOTS).ok()?,
-        })
+    /// The last certificate; nothing where none was kept.
+    ///
+    /// # Errors
+    /// What is there can't be read.
+    pub(crate) fn identity(&self) -> Result<Option<Identity>, String> {
+        self.value(IDENTITY)
     }
 
     /// Keeps a configuration, where it is another than before.
@@ -97,14 +105,12 @@ impl State {
         Ok(())
     }
 
-    /// Keeps a certificate. The key goes last: a chain without its key is not taken up.
+    /// Keeps a certificate.
     ///
     /// # Errors
     /// What the operating system says.
     pub(crate) fn keep_identity(&self, identity: &Identity) -> io::Result<()> {
-        self.write(ROOTS, &identity.roots)?;
-        self.write(CHAIN, &identity.chain)?;
-        self.write(KEY, &identity.key)
+        self.write(IDENTITY, &serde_json::to_vec(identity)?)
     }
 
     /// Who was revoked when that was said last; nobody where it never was.
@@ -112,12 +118,8 @@ impl State {
     /// # Errors
     /// What is there can't be read. Nobody who was revoked is to be believed because a file is odd.
     pub(crate) fn denied(&self, now: SystemTime) -> Result<DenyList, String> {
-        let odd = |error: &dyn std::fmt::Display| format!("{DENIED}: {error}");
-        let bytes = match self.read(DENIED) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DenyList::new()),
-            read => read.map_err(|error| odd(&error))?,
-        };
-        let names: Vec<String> = serde_json::from_slice(&bytes).map_err(|error| odd(&error))?;
+        let odd = |error: &dyn Display| format!("{DENIED}: {error}");
+        let names: Vec<String> = self.value(DENIED)?.unwrap_or_default();
         let mut list = DenyList::new();
         for name in names {
             let denied: Denied = name.parse().map_err(|error| odd(&error))?;
@@ -134,6 +136,18 @@ impl State {
         let entries = list.entries().into_iter();
         let names: Vec<_> = entries.map(|(denied, _)| denied.to_string()).collect();
         self.write(DENIED, &serde_json::to_vec(&names)?)
+    }
+
+    /// What a file says; nothing where there is none.
+    fn value<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, String> {
+        let odd = |error: &dyn Display| format!("{name}: {error}");
+        match self.read(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(odd(&error)),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| odd(&error)),
+        }
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
@@ -159,6 +173,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -169,19 +184,31 @@ mod tests {
         path
     }
 
+    fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect()
+    }
+
+    fn identity(which: &str, obtained: SystemTime) -> Identity {
+        Identity {
+            key: format!("{which} key"),
+            chain: format!("{which} chain"),
+            roots: format!("{which} roots"),
+            obtained,
+        }
+    }
+
     #[test]
     fn what_is_kept_comes_back_and_is_nobody_elses() {
         let path = directory("kept");
         let mut state = State::open(&path).unwrap();
-        assert!(state.configuration().is_none() && state.identity().is_none());
+        assert_eq!(state.configuration(), Ok(None));
+        assert!(state.identity().unwrap().is_none());
         state.keep(Kept::default()).unwrap();
-        let identity = Identity {
-            key: b"key".to_vec(),
-            chain: b"chain".to_vec(),
-            roots: b"roots".to_vec(),
-        };
-        state.keep_identity(&identity).unwrap();
         let now = SystemTime::now();
+        state.keep_identity(&identity("first", now)).unwrap();
         assert!(state.denied(now).unwrap().is_empty());
         let mut denied = DenyList::new();
         for whom in ["spiffe://mesh.test/ns/shop/sa/web", "0a1b"] {
@@ -189,9 +216,10 @@ mod tests {
         }
         state.keep_denied(&denied).unwrap();
         let again = State::open(&path).unwrap();
-        assert_eq!(again.configuration(), Some(Kept::default()));
+        assert_eq!(again.configuration(), Ok(Some(Kept::default())));
         assert_eq!(again.denied(now), Ok(denied));
-        assert_eq!(again.identity().unwrap().key, b"key");
+        let kept = again.identity().unwrap().unwrap();
+        assert_eq!((&*kept.key, kept.obtained), ("first key", now));
         for entry in fs::read_dir(&path).unwrap() {
             let mode = entry.unwrap().metadata().unwrap().mode() & 0o777;
             assert_eq!(mode, 0o600);
@@ -200,14 +228,50 @@ mod tests {
     }
 
     #[test]
-    fn who_was_revoked_is_not_forgotten_because_the_file_is_odd() {
-        let path = directory("odd");
+    fn a_crash_while_an_identity_is_kept_leaves_a_whole_one() {
+        let path = directory("crash");
         let state = State::open(&path).unwrap();
-        for text in ["", "{}", r#"["web"]"#] {
+        let now = SystemTime::now();
+        state.keep_identity(&identity("first", now)).unwrap();
+        let first = files(&path);
+        state.keep_identity(&identity("second", now)).unwrap();
+        let second = files(&path);
+        // As many steps lead from one to the other as there are files, and after each it may have ended.
+        for (file, bytes) in &first {
+            fs::write(file, bytes).unwrap();
+        }
+        for (file, bytes) in &second {
+            fs::write(file, bytes).unwrap();
+            let kept = state.identity().unwrap().unwrap();
+            let of = |part: &str| part.split(' ').next().unwrap().to_owned();
+            assert_eq!((of(&kept.chain), of(&kept.roots)), (of(&kept.key), of(&kept.key)));
+        }
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn who_was_revoked_is_not_forgotten_because_the_file_is_odd() {
+        let path = directory("denied");
+        let state = State::open(&path).unwrap();
+        for text in ["", "{}", "null", r#"["web"]"#] {
             state.write(DENIED, text.as_bytes()).unwrap();
             let error = state.denied(SystemTime::now()).unwrap_err();
             assert!(error.starts_with(DENIED), "{error}");
         }
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_odd_is_told_and_is_not_nothing() {
+        let path = directory("odd");
+        let state = State::open(&path).unwrap();
+        for name in [CONFIGURATION, IDENTITY] {
+            state.write(name, b"{").unwrap();
+        }
+        let configuration = state.configuration().unwrap_err();
+        assert!(configuration.starts_with(CONFIGURATION), "{configuration}");
+        let identity = state.identity().err().unwrap();
+        assert!(identity.starts_with(IDENTITY), "{identity}");
         fs::remove_dir_all(&path).unwrap();
     }
 
