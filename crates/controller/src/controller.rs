@@ -334,7 +334,7 @@ fn renew(manager: &mut Manager, authority: &mut Authority, now: SystemTime) -> R
     let request = manager.request().map_err(|error| error.to_string())?;
     let csr = Csr::check(&request).map_err(|error| error.to_string())?;
     let signed = authority
-        .sign(&csr, manager.id(), now)
+        .sign_own(&csr, manager.id(), now)
         .map_err(|error| error.to_string())?;
     manager
         .answered(signed.chain, signed.bundle, now)

@@ -15,10 +15,12 @@
 //!   that thread, but for [`Controller::close`].
 //! - Nothing listens without TLS, on no address. Whoever has no certificate may ask for one.
 //! - A certificate is given for a reason that is audited: a certificate that is still good, a token, or a decision.
-//! - Everything a sidecar can grow is bounded, and what is full says so.
+//! - Everything a sidecar can grow is bounded, and what is full says so. Nobody asks so often for certificates that others
+//!   get none.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod admission;
 mod batch;
 mod controller;
 mod decisions;
@@ -30,6 +32,7 @@ mod service;
 mod settings;
 mod signing;
 
+pub use admission::Rates;
 pub use batch::{Batch, Delete, Service, Upsert, Workload};
 pub use controller::{Controller, RevokeError, StartError};
 pub use decisions::{Attempt, Deciding, Decision, Decisions, Proof, TokensAlone};

@@ -8,6 +8,7 @@ use mesh_identity::authority;
 use mesh_model::spiffe::TrustDomain;
 use mesh_protocol::Limits;
 
+use crate::admission::Rates;
 use crate::batch::Batch;
 
 /// Whose issuer signs.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub plaintext_xds: Vec<SocketAddr>,
     /// How it signs, and for which trust domain.
     pub authority: authority::Settings,
+    /// How often it is asked for certificates, by whom.
+    pub rates: Rates,
     /// With what.
     pub issuer: Issuer,
     /// What a restart must not forget is kept here, for its owner alone: root and issuer that were made, who is revoked,
@@ -63,6 +66,7 @@ impl Settings {
             listen: Vec::new(),
             plaintext_xds: Vec::new(),
             authority: authority::Settings::new(trust_domain),
+            rates: Rates::default(),
             issuer: Issuer::Own,
             directory: None,
             revoked: Vec::new(),

@@ -17,6 +17,7 @@ use mesh_protocol::{Caller, Code, Status};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::admission::Admission;
 use crate::controller::{RevokeError, StartError};
 use crate::decisions::{Attempt, Decision, Decisions, Proof};
 use crate::event::{Audit, Event, Out, millis};
@@ -47,6 +48,7 @@ pub(crate) struct Signing {
 
 struct State {
     authority: Authority,
+    admission: Admission,
     tokens: Tokens,
 }
 
@@ -78,7 +80,11 @@ impl Signing {
         let list = Arc::new(list);
         let tokens = authority.tokens(now)?;
         Ok(Self {
-            state: Mutex::new(State { authority, tokens }),
+            state: Mutex::new(State {
+                authority,
+                admission: Admission::new(settings.rates),
+                tokens,
+            }),
             decisions,
             revoked: watch::Sender::new(Revoked { list, is_whole }),
             own,
@@ -97,7 +103,9 @@ impl Signing {
     /// Makes a token, and stores it before anybody has it.
     pub(crate) fn issue_token(&self, id: SpiffeId, uses: u32, ttl: Duration) -> Result<String, TokenError> {
         let mut state = self.state();
-        let State { authority, tokens } = &mut *state;
+        let State {
+            authority, tokens, ..
+        } = &mut *state;
         let token = tokens.make(id, uses, ttl, SystemTime::now())?;
         if let Err(error) = authority.keep_tokens(tokens) {
             TokenHash::of(token.reveal()).map(|hash| tokens.revoke(&hash));
@@ -120,7 +128,9 @@ impl Signing {
     /// Believes somebody no more, from now on and, where anything is stored, after a restart.
     pub(crate) fn revoke(&self, denied: Denied) -> Result<(), RevokeError> {
         let mut state = self.state();
-        let State { authority, tokens } = &mut *state;
+        let State {
+            authority, tokens, ..
+        } = &mut *state;
         let has_lost_tokens = matches!(&denied, Denied::Id(id) if tokens.revoke_all(id) > 0);
         let mut list = self.list();
         deny(&mut list, denied, SystemTime::now())?;
@@ -194,6 +204,16 @@ impl Signing {
         }
     }
 
+    /// Whether this is looked at now, before anybody is asked for a decision.
+    fn admit(&self, id: &SpiffeId, is_proven: bool, now: SystemTime) -> Result<(), Status> {
+        let mut state = self.state();
+        let admitted = match is_proven {
+            true => state.admission.proven(id, now),
+            false => state.admission.stranger(now),
+        };
+        admitted.map_err(rate_limited)
+    }
+
     async fn answer(
         &self,
         caller: &Caller,
@@ -244,6 +264,8 @@ impl Signing {
         };
         audit.proof = proof.as_str();
         let is_token = matches!(proof, Proof::Token);
+        let is_proven = is_token || matches!(proof, Proof::Certificate(_));
+        self.admit(&id, is_proven, now)?;
         let attempt = Attempt {
             id: id.clone(),
             proof,
@@ -257,7 +279,11 @@ impl Signing {
             Err(_) => return refused(Code::DeadlineExceeded, "undecided: nobody decided in time".into()),
         };
         let mut state = self.state();
-        let State { authority, tokens } = &mut *state;
+        let State {
+            authority,
+            admission,
+            tokens,
+        } = &mut *state;
         // The decision took its time.
         if self.denies_id(&id) {
             return refused(Code::PermissionDenied, "revoked: the identity was revoked".into());
@@ -267,6 +293,10 @@ impl Signing {
             tokens
                 .check(&request.token, Some(&id), now)
                 .map_err(token_error)?;
+        }
+        if !is_proven {
+            // Now it is, and has its share.
+            admission.proven(&id, now).map_err(rate_limited)?;
         }
         let signed = match ttl {
             Some(ttl) => authority.sign_for(&csr, &id, ttl, now),
@@ -308,6 +338,10 @@ fn deny(list: &mut DenyList, denied: Denied, now: SystemTime) -> Result<(), Revo
 
 fn token_error(error: SpendError) -> Status {
     Status::new(Code::PermissionDenied, format!("{}: {error}", error.as_str()))
+}
+
+fn rate_limited(retry_after: Duration) -> Status {
+    sign_error(&SignError::RateLimited { retry_after })
 }
 
 fn sign_error(error: &SignError) -> Status {

@@ -5,9 +5,13 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use mesh_controller::{Attempt, Deciding, Decision, Decisions, MAX_EDGES_OF_ONE, Phase, TokenError};
+use mesh_controller::{
+    Attempt, Deciding, Decision, Decisions, MAX_EDGES_OF_ONE, Phase, Proof, Rates, TokenError,
+};
 use mesh_protocol::client::Reports;
 use mesh_protocol::message::{Edge, FromSidecar, Ready, Telemetry};
 use mesh_protocol::{Code, Error, MAX_EDGES};
@@ -37,6 +41,10 @@ fn refusal(error: &Error) -> (Code, String) {
 
 fn denied(token: &str) -> (Code, String) {
     (Code::PermissionDenied, token.to_owned())
+}
+
+fn limited() -> (Code, String) {
+    (Code::ResourceExhausted, "rate_limited".to_owned())
 }
 
 #[tokio::test]
@@ -113,6 +121,28 @@ impl Decisions for Careless {
     }
 }
 
+/// Believes certificates and tokens of this control plane, and counts how often it is asked.
+struct Counting(Arc<AtomicUsize>);
+
+impl Decisions for Counting {
+    fn decide(&self, attempt: Attempt) -> Deciding<'_> {
+        self.0.fetch_add(1, Relaxed);
+        let reason = "nobody knows it".to_owned();
+        Box::pin(std::future::ready(match attempt.proof {
+            Proof::Certificate(_) | Proof::Token => Decision::Allow { ttl: None },
+            Proof::OtherToken(_) | Proof::Attestation { .. } => Decision::Deny { reason },
+        }))
+    }
+
+    fn attests(&self) -> bool {
+        true
+    }
+
+    fn knows_other_tokens(&self) -> bool {
+        true
+    }
+}
+
 #[tokio::test]
 async fn nobody_is_let_in_by_evidence_that_nobody_looks_at() {
     let evidence = b"believe me";
@@ -130,8 +160,8 @@ async fn nobody_is_let_in_by_evidence_that_nobody_looks_at() {
 
 #[tokio::test]
 async fn signing_is_limited_and_who_had_to_wait_has_lost_nothing() {
-    // The first certificate is the control plane's own.
-    let plane = Plane::signing(1, 3);
+    // The control plane's own certificate is none of these.
+    let plane = Plane::signing(1, 2);
     let token = plane
         .controller
         .issue_token(id(WEB), 100, Duration::from_secs(60))
@@ -144,13 +174,65 @@ async fn signing_is_limited_and_who_had_to_wait_has_lost_nothing() {
         }
         assert!(signed < 50, "nothing limits it");
     };
-    assert_eq!(refused, (Code::ResourceExhausted, "rate_limited".into()));
+    assert_eq!(refused, limited());
+    assert!(signed >= 2, "{signed}");
     within(async {
         while plane.sidecar(WEB).sign(&token).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_has_stolen_a_certificate_uses_up_nobody_elses_share() {
+    let rates = Rates {
+        identity_per_second: 1,
+        identity_burst: 5,
+        ..Rates::default()
+    };
+    let asked = Arc::new(AtomicUsize::new(0));
+    let plane = Plane::asked(rates, Counting(Arc::clone(&asked)));
+    let thief = plane.member(WEB).await;
+    let mut renewed = 0;
+    let refused = loop {
+        match thief.renew().await {
+            Ok(()) => renewed += 1,
+            Err(error) => break refusal(&error),
+        }
+        assert!(renewed < 200, "nothing limits it");
+    };
+    assert_eq!(refused, limited());
+    assert_eq!(
+        asked.load(Relaxed),
+        renewed + 1,
+        "nobody decides what is refused anyway"
+    );
+    plane.member(TILL).await.renew().await.unwrap();
+}
+
+#[tokio::test]
+async fn strangers_are_not_judged_without_end_and_who_has_a_token_is_none() {
+    let rates = Rates {
+        stranger_per_second: 1,
+        stranger_burst: 3,
+        ..Rates::default()
+    };
+    let asked = Arc::new(AtomicUsize::new(0));
+    let plane = Plane::asked(rates, Counting(Arc::clone(&asked)));
+    let unknown = format!("mesh-token-{}", "0".repeat(64));
+    let mut tries = 0;
+    let refused = loop {
+        let by_token = plane.sidecar(WEB).sign(&unknown).await.unwrap_err();
+        let by_evidence = plane.sidecar(WEB).attest("platform", b"me").await.unwrap_err();
+        tries += 2;
+        if refusal(&by_token) == limited() && refusal(&by_evidence) == limited() {
+            break tries;
+        }
+        assert!(tries < 200, "nothing limits them");
+    };
+    assert!(asked.load(Relaxed) < refused, "some were not decided");
+    plane.member(TILL).await.renew().await.unwrap();
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use mesh_controller::{Controller, Decisions, Settings, SidecarView, TokensAlone};
+use mesh_controller::{Controller, Decisions, Rates, Settings, SidecarView, TokensAlone};
 use mesh_identity::{Manager, MeshTls, TrustBundle};
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
 use mesh_protocol::client::{Reports, server_name};
@@ -42,6 +42,13 @@ impl Plane {
         settings.authority.per_second = per_second;
         settings.authority.burst = burst;
         Self::of(settings)
+    }
+
+    /// One that is asked so often, and decides so.
+    pub(crate) fn asked(rates: Rates, decisions: impl Decisions) -> Self {
+        let mut settings = Settings::new(domain());
+        settings.rates = rates;
+        Self::with(settings, decisions)
     }
 
     /// One that keeps what a restart must not forget.

@@ -42,6 +42,11 @@ impl RateLimit {
             }
         }
     }
+
+    /// Whether nothing is missing, so that another that was never used is the same.
+    pub fn is_full(&self, now: SystemTime) -> bool {
+        self.full_at <= now
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +69,7 @@ mod tests {
             limit.take(at(100)).unwrap();
         }
         assert!(limit.take(at(100)).is_err(), "no more than a burst is saved up");
+        assert!(!limit.is_full(at(101)) && limit.is_full(at(102)));
     }
 
     #[test]

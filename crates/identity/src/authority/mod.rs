@@ -377,11 +377,33 @@ impl Authority {
         self.sign_for(csr, id, self.settings.ttl, now)
     }
 
+    /// As [`Authority::sign`], for the control plane itself: what others ask for does not keep it from a certificate of its
+    /// own, so no rate holds.
+    ///
+    /// # Errors
+    /// As [`Authority::sign`].
+    pub fn sign_own(&mut self, csr: &Csr, id: &SpiffeId, now: SystemTime) -> Result<Signed, SignError> {
+        self.make(csr, id, self.settings.ttl, now)
+    }
+
     /// As [`Authority::sign`], for so long: at least [`MIN_TTL`], and at most as long as the settings say.
     ///
     /// # Errors
     /// As [`Authority::sign`].
     pub fn sign_for(
+        &mut self,
+        csr: &Csr,
+        id: &SpiffeId,
+        ttl: Duration,
+        now: SystemTime,
+    ) -> Result<Signed, SignError> {
+        self.limit
+            .take(now)
+            .map_err(|retry_after| SignError::RateLimited { retry_after })?;
+        self.make(csr, id, ttl, now)
+    }
+
+    fn make(
         &mut self,
         csr: &Csr,
         id: &SpiffeId,
@@ -399,9 +421,6 @@ impl Authority {
         if not_after <= now {
             return Err(SignError::IssuerExpired);
         }
-        self.limit
-            .take(now)
-            .map_err(|retry_after| SignError::RateLimited { retry_after })?;
         self.promise(not_after)?;
         let leaf = self.certificate(id, csr.public_key(), now, not_after)?;
         let serial = Peer::of(&leaf).map_err(|_| Unsigned)?.serial;
