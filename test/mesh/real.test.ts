@@ -425,6 +425,17 @@ test('who was revoked stays so when the control plane starts again', async (t) =
 const silence = (sidecar: MeshSidecar): Promise<number> =>
   numberOf(sidecar, /^mesh_control_plane_silence_seconds (\d+)$/m);
 
+test('a service may have any name: none leads a workload to itself', async (t) => {
+  const mesh = await Mesh.start(t);
+  const [own, other] = [await httpOrigin(t, tells), await httpOrigin(t, tells)];
+  const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${other.address}` });
+  const web = await mesh.sidecar(t, 'web', { ports: `3000=${own.address}` });
+  t.true((await ask(web, '/', 'application:3000')).status >= 500, 'no name server knows it');
+  mesh.serve('application', [basket.address], 3000, 'auto', 'basket');
+  await until('the service', async () => (await ask(web, '/', 'application:3000')).status === 200);
+  t.deepEqual([own.requests, other.requests], [0, 1]);
+});
+
 test('what was kept serves after a restart without a control plane', async (t) => {
   const mesh = await Mesh.start(t);
   const origin = await httpOrigin(t, tells);
@@ -447,4 +458,12 @@ test('what was kept serves after a restart without a control plane', async (t) =
   const again = await mesh.sidecar(t, 'web', { flags: { '--state-dir': state }, token: '/nonexistent' });
   t.is((await ask(again)).status, 200);
   await until('the age of what it serves', async () => (await silence(again)) >= 3600);
+  await again.process.kill();
+  writeFileSync(file, '{');
+  const odd = await mesh.sidecar(t, 'web', {
+    flags: { '--state-dir': state },
+    token: '/nonexistent',
+    ready: false,
+  });
+  await odd.process.said(/^mesh-sidecar: error: the configuration that was kept can't be read: /m);
 });

@@ -169,17 +169,19 @@ export async function startMeshSidecar(t: Test, options: JoinOptions): Promise<M
     ...(options.token !== undefined && { '--token-file': options.token }),
     ...(options.attestation !== undefined && { '--attestation': options.attestation }),
     '--identity': options.identity,
-    '--name': options.name,
+    ...(options.name !== undefined && { '--name': options.name }),
     '--inbound': `127.0.0.1:${inbound}`,
     '--outbound': `127.0.0.1:${outbound}`,
     '--admin': `127.0.0.1:${admin}`,
     '--lame-duck': '0s',
-    // A test that is killed has no teardown.
-    '--with-parent': String(process.pid),
+    // A test that is killed has no teardown. What another program starts has to see to that itself.
+    ...(options.under === undefined && { '--with-parent': String(process.pid) }),
     ...(options.ports && { '--ports': options.ports }),
     ...options.flags,
   };
-  const started = start(t, sidecarFile(), Object.entries(flags).flat(), {
+  const own = [sidecarFile(), ...Object.entries(flags).flat()] as const;
+  const [program, ...args] = options.under ? ([...options.under, ...own] as const) : own;
+  const started = start(t, program, args, {
     env: { ...cleanEnvironment(), RUST_BACKTRACE: '1' },
   });
   const sidecar = new MeshSidecar(started, inbound, outbound, admin);
@@ -198,7 +200,8 @@ export async function startMeshSidecar(t: Test, options: JoinOptions): Promise<M
 /** How a sidecar joins. */
 export interface JoinOptions extends SidecarOptions {
   readonly identity: string;
-  readonly name: string;
+  /** The command that starts it, which ends it with itself and is killed with this process. */
+  readonly under?: readonly [string, ...string[]];
   readonly control: readonly string[];
   readonly trustAnchors: string;
   readonly inbound?: number;

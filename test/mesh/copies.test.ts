@@ -1,0 +1,67 @@
+// What of the copies of a service that nobody named, and of those whose service is taken out of the mesh?
+
+import type http from 'node:http';
+import { join } from 'node:path';
+import test from 'ava';
+import type { AuthorizationPolicy } from '../../src/config/resources.js';
+import { httpOrigin } from '../support/http.js';
+import { until } from '../support/wait.js';
+import { Mesh, ask, idOf, startMeshSidecar } from './support.js';
+
+const tells: http.RequestListener = (incoming, outgoing) =>
+  void outgoing.end(String(incoming.headers['x-mesh-peer']));
+
+/** In a container of its own a program is process 1. */
+const CONTAINER = ['setpriv', '--pdeathsig', 'KILL', 'unshare', '--pid', '--fork', '--kill-child'] as const;
+
+const canUnshare = process.getuid?.() === 0 && process.platform === 'linux';
+(canUnshare ? test : test.skip)('copies in containers that nobody named are told apart', async (t) => {
+  const mesh = await Mesh.start(t);
+  const origin = await httpOrigin(t, tells);
+  const copies = await Promise.all(
+    ['one', 'two'].map(() =>
+      startMeshSidecar(t, {
+        identity: idOf('basket'),
+        under: CONTAINER,
+        control: mesh.control.addresses,
+        trustAnchors: join(mesh.folder, 'roots.pem'),
+        token: mesh.token('basket'),
+        ports: `3000=${origin.address}`,
+      }),
+    ),
+  );
+  const there = await until('both', () => {
+    const ready = mesh.control.sidecars().filter(({ phase }) => phase === 'ready');
+    return ready.length === copies.length && ready;
+  });
+  t.deepEqual(
+    new Set(there.map(({ inboundAddress }) => inboundAddress)),
+    new Set(copies.map(({ address }) => address)),
+  );
+  for (const { name } of there) t.regex(name, /^basket-([a-z0-9-]+-)?[0-9a-f]{10}$/);
+  for (const { process } of copies) t.notRegex(process.stderr(), /replaced/);
+});
+
+test('copies of a service that is taken out go by what they were told last', async (t) => {
+  const mesh = await Mesh.start(t);
+  const origin = await httpOrigin(t, tells);
+  const callers: AuthorizationPolicy = {
+    name: 'callers',
+    targets: [{ kind: 'listener', value: 'inbound' }],
+    action: 'allow',
+    rules: [{ from: [{ kind: 'identity', value: idOf('web') }] }],
+  };
+  mesh.protect('basket', [callers], 'deny');
+  const ports = `3000=${origin.address}`;
+  const basket = await mesh.sidecar(t, 'basket', { ports });
+  const stranger = await mesh.sidecar(t, 'stranger', { ports });
+  const web = await mesh.sidecar(t, 'web');
+  mesh.serve('basket', [basket.address]);
+  mesh.serve('stranger', [stranger.address]);
+  const answers = async () => [(await ask(web)).status, (await ask(stranger)).status];
+  t.deepEqual(await answers(), [200, 403]);
+  t.is((await ask(basket, '/', 'stranger')).status, 200);
+  mesh.control.apply({ delete: { workloads: [idOf('basket')], services: ['stranger:80'] } });
+  await until('basket hears it', async () => (await ask(basket, '/', 'stranger')).status !== 200);
+  t.deepEqual(await answers(), [200, 403]);
+});
