@@ -24,7 +24,7 @@ import {
   startMeshSidecar,
 } from '../mesh/support.js';
 import { temporaryFolder } from '../support/files.js';
-import { httpOrigin } from '../support/http.js';
+import { httpOrigin, request } from '../support/http.js';
 import { type Running, must, run, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
@@ -168,6 +168,46 @@ test('a sidecar at every address of its machine is where it says, or where it ca
     basket.process.signal('SIGTERM');
     await basket.process.exit;
   }
+});
+
+test('a copy joins when its application listens, and no caller is sent there before', async (t) => {
+  const { plane, place } = await embedded(t, { services: { web: {}, basket: { port: 3000 } } });
+  const web = await join_(t, place, 'web');
+  const folder = temporaryFolder(t);
+  /** A copy whose application listens once it may. */
+  const begin = async (name: string): Promise<{ sidecar: MeshSidecar; listen: () => void }> => {
+    const [port, may] = [await freePort(), join(folder, name)];
+    const application = `while [ ! -e '${may}' ]; do sleep 0.02; done; exec '${process.execPath}' -e "$0"`;
+    const server = `require('http').createServer((_, to) => to.end('${name}')).listen(${port}, '127.0.0.1')`;
+    const command = ['sh', '-c', application, server];
+    const sidecar = await join_(t, place, 'basket', {
+      name,
+      application: `127.0.0.1:${port}`,
+      command,
+      ready: false,
+    });
+    await sidecar.process.said(/waits until the command listens on /);
+    return { sidecar, listen: () => writeFileSync(may, '') };
+  };
+  const phase = (name: string) => plane.sidecars().find((own) => own.name === name)?.phase;
+  const one = await begin('basket-1');
+  await until('it is there', () => phase('basket-1') === 'connected');
+  const { status, text } = await request(one.sidecar.admin, { path: '/ready' });
+  t.is(`${status} ${text}`, '503 the application does not listen yet\n');
+  t.is((await ask(web)).status, 503);
+  one.listen();
+  await one.sidecar.process.said(/^mesh-sidecar: ready$/m);
+  t.is((await request(one.sidecar.admin, { path: '/ready' })).status, 200);
+  await until('an answer', async () => (await ask(web)).text === 'basket-1');
+
+  const requests = load(web);
+  const two = await begin('basket-2');
+  await until('it is there', () => phase('basket-2') === 'connected');
+  await more(requests);
+  two.listen();
+  await until('an answer of the second', async () => (await ask(web)).text === 'basket-2');
+  await more(requests);
+  t.deepEqual((await requests.stop()).bad, []);
 });
 
 test('etcd is killed and started again under load: no request fails, no cluster is emptied', async (t) => {

@@ -152,6 +152,8 @@ export interface SidecarOptions {
   /** `KIND=FILE` instead of a token. */
   readonly attestation?: string;
   readonly flags?: Readonly<Record<string, string>>;
+  /** What it starts beside itself. */
+  readonly command?: readonly string[];
   /** Whether to wait until it is ready. */
   readonly ready?: boolean;
 }
@@ -179,7 +181,8 @@ export async function startMeshSidecar(t: Test, options: JoinOptions): Promise<M
     ...(options.ports && { '--ports': options.ports }),
     ...options.flags,
   };
-  const own = [sidecarFile(), ...Object.entries(flags).flat()] as const;
+  const command = options.command === undefined ? [] : ['--', ...options.command];
+  const own = [sidecarFile(), ...Object.entries(flags).flat(), ...command] as const;
   const [program, ...args] = options.under ? ([...options.under, ...own] as const) : own;
   const started = start(t, program, args, {
     env: { ...cleanEnvironment(), RUST_BACKTRACE: '1' },

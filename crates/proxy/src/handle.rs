@@ -26,6 +26,10 @@ use crate::telemetry::{
     Telemetry,
 };
 
+/// Why a proxy is not ready that waits for its application and for nothing else. `mesh up` knows these words: it looks at
+/// the application itself.
+const NO_APPLICATION: &str = "the application does not listen yet";
+
 /// A way to a running proxy.
 #[derive(Clone)]
 pub struct Handle {
@@ -41,6 +45,8 @@ pub struct Handle {
     pub(crate) clock: SystemClock,
     pub(crate) log: Arc<Log>,
     pub(crate) access_log: Arc<AccessLog>,
+    /// Whether the application behind the proxy is awaited.
+    pub(crate) awaited: Arc<watch::Sender<bool>>,
 }
 
 impl Handle {
@@ -65,10 +71,22 @@ impl Handle {
         self.phase.clone()
     }
 
+    /// Says whether the application behind the proxy is awaited: whoever has started it knows. No traffic should be sent
+    /// here meanwhile, see [`Handle::not_ready`]; what comes is served all the same.
+    pub fn await_application(&self, is_awaited: bool) {
+        self.awaited.send_replace(is_awaited);
+    }
+
+    /// Sees whether the application behind the proxy is awaited. Not, unless told.
+    pub fn awaits_application(&self) -> watch::Receiver<bool> {
+        self.awaited.subscribe()
+    }
+
     /// Why no traffic should be sent here; nothing when it should.
     pub fn not_ready(&self) -> Vec<&'static str> {
         let phase = match *self.phase.borrow() {
             Phase::Starting => Some("starting: no configuration is in force yet"),
+            Phase::Ready if *self.awaited.borrow() => Some(NO_APPLICATION),
             Phase::Ready => None,
             Phase::Draining => Some("draining"),
             Phase::Drained => Some("drained"),

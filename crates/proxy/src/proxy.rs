@@ -215,6 +215,7 @@ impl Proxy {
                 clock,
                 log,
                 access_log,
+                awaited: Arc::new(watch::Sender::new(false)),
             },
             admin: None,
             admin_address,

@@ -8,6 +8,7 @@
 mod command;
 mod direct;
 mod lines;
+mod listening;
 mod mesh;
 mod parts;
 mod settings;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lines::Lines;
+use listening::listens;
 use mesh::{Life, settings::Workload};
 use mesh_model::resources::{Address, Resources};
 use mesh_proxy::log::Log;
@@ -157,6 +159,9 @@ fn run(lines: &Lines, source: &Source, running: &Running, command: Option<Vec<Os
         Ok(proxy) => proxy,
         Err(error) => return failed("the proxy can't start", error),
     };
+    // Whoever started no command knows itself when its application is there.
+    let awaited = command.as_ref().and(application(source));
+    proxy.await_application(awaited.is_some());
     if let Some(address) = &running.admin {
         let options = admin::Options {
             address: address.clone(),
@@ -180,6 +185,7 @@ fn run(lines: &Lines, source: &Source, running: &Running, command: Option<Vec<Os
         addresses: Vec::new(),
         command,
         started: None,
+        awaited,
     };
     let life = match (source, identity) {
         (Source::Mesh(workload), Some(identity)) => {
@@ -191,6 +197,14 @@ fn run(lines: &Lines, source: &Source, running: &Running, command: Option<Vec<Os
         _ => None,
     };
     runtime.block_on(until_end(&proxy, work, life, signals, lines))
+}
+
+/// Where callers first find the application behind it, if it is a server of a mesh.
+fn application(source: &Source) -> Option<Address> {
+    match source {
+        Source::Mesh(workload) => workload.ports.first().map(|port| port.application.clone()),
+        _ => None,
+    }
 }
 
 /// Says where it listens that it did not before; gives where it listens now.
@@ -210,6 +224,8 @@ struct Work<'a> {
     /// What is to be started once it serves.
     command: Option<Vec<OsString>>,
     started: Option<command::Started>,
+    /// Where the command is to listen before it is ready.
+    awaited: Option<Address>,
 }
 
 impl Work<'_> {
@@ -271,6 +287,14 @@ async fn until_end(
             None => std::future::pending().await,
         }
     });
+    let awaited = work.awaited.take();
+    let mut awaits = awaited.is_some();
+    let mut listening = std::pin::pin!(async {
+        match &awaited {
+            Some(application) => listens(application, log).await,
+            None => std::future::pending().await,
+        }
+    });
     let mut applying = (!lives).then(|| apply(proxy, work.source));
     let mut ready = proxy.phase();
     loop {
@@ -287,11 +311,22 @@ async fn until_end(
             is = ready.wait_for(|phase| *phase == Phase::Ready), if lives && !serving => {
                 serving = true;
                 drop(is);
-                log.info("ready", &[]);
+                match &awaited {
+                    Some(application) => {
+                        log.info(&format!("waits until the command listens on {application}"), &[]);
+                    }
+                    None => log.info("ready", &[]),
+                }
                 if !draining && let Err(error) = work.start_command() {
                     log.error(&format!("the command can't be started: {error}"), &[]);
                     return ExitCode::FAILURE;
                 }
+                continue;
+            }
+            () = &mut listening, if awaits && !draining && work.started.is_some() && ended.is_none() => {
+                awaits = false;
+                proxy.await_application(false);
+                log.info("ready", &[]);
                 continue;
             }
             _ = signals.hangup.recv(), if applying.is_none() => {

@@ -2,6 +2,7 @@
 
 import http from 'node:http';
 import net from 'node:net';
+import { text } from 'node:stream/consumers';
 import type { Readiness } from '../services.js';
 
 const DEADLINE_MS = 2000;
@@ -19,21 +20,29 @@ export type Missing =
 const WRONG_PORT =
   'it has to listen on the port in its variable PORT, which {port} in run is too; bind gives it one of your choice';
 
+/** What a sidecar answers that waits for nothing but its application, which is looked at here, by its own readiness. */
+const NO_APPLICATION = 'the application does not listen yet';
+
 /** Whether the sidecar and the application behind it may be sent requests. */
 export async function probe(admin: string, application: string, readiness: Readiness): Promise<Missing> {
-  const sidecar = await status(admin, '/ready');
-  if (sidecar !== 200) {
-    const what = sidecar === undefined ? 'its sidecar does not answer yet' : 'its sidecar is not ready';
-    return { who: 'sidecar', what };
-  }
+  const sidecar = await get(admin, '/ready');
+  if (sidecar === undefined) return { who: 'sidecar', what: 'its sidecar does not answer yet' };
+  const says = await text(sidecar).catch(() => '');
+  if (sidecar.statusCode !== 200 && says.trim() !== NO_APPLICATION)
+    return { who: 'sidecar', what: 'its sidecar is not ready' };
   const who = 'application';
   if (readiness.kind === 'tcp') {
     if (await accepts(application)) return undefined;
     return { who, what: `nothing listens on ${application}`, mend: WRONG_PORT };
   }
-  const answer = await status(application, readiness.path);
+  const answer = await get(application, readiness.path);
   if (answer === undefined) return { who, what: `nothing answers on ${application}`, mend: WRONG_PORT };
-  return answer >= 200 && answer < 400 ? undefined : { who, what: `${readiness.path} answers ${answer}` };
+  // Its text may have no end.
+  answer.resume();
+  const { statusCode = 0 } = answer;
+  return statusCode >= 200 && statusCode < 400
+    ? undefined
+    : { who, what: `${readiness.path} answers ${statusCode}` };
 }
 
 function parts(address: string): { host: string; port: number } {
@@ -41,12 +50,10 @@ function parts(address: string): { host: string; port: number } {
   return { host: address.slice(0, colon), port: Number(address.slice(colon + 1)) };
 }
 
-function status(address: string, path: string): Promise<number | undefined> {
+function get(address: string, path: string): Promise<http.IncomingMessage | undefined> {
   return new Promise((resolve) => {
-    const request = http.get({ ...parts(address), path, agent: false, timeout: DEADLINE_MS }, (response) => {
-      response.resume();
-      resolve(response.statusCode);
-    });
+    const options = { ...parts(address), path, agent: false, timeout: DEADLINE_MS };
+    const request = http.get(options, resolve);
     request.once('timeout', () => request.destroy());
     request.once('error', () => resolve(undefined));
   });

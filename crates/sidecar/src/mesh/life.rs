@@ -280,6 +280,7 @@ impl<'a> Life<'a> {
         mut telling: Telling,
     ) -> Result<Left, Left> {
         let mut phase = self.proxy.phase();
+        let mut awaited = self.proxy.awaits_application();
         let mut report_at = Instant::now() + self.telemetry_every;
         let look_every = self.workload.name_idle.clamp(LOOK_AT_NAMES_LEAST, LOOK_AT_NAMES);
         let mut look_at = Instant::now() + look_every;
@@ -287,7 +288,11 @@ impl<'a> Life<'a> {
         loop {
             self.subscribe();
             asking.push(&mut self.client).map_err(Left::Ended)?;
-            let is = *phase.borrow_and_update();
+            let is = match (*phase.borrow_and_update(), *awaited.borrow_and_update()) {
+                // Nobody would answer what callers send here.
+                (Phase::Ready, true) => Phase::Starting,
+                (is, _) => is,
+            };
             self.tell_phase(&mut telling, is).map_err(Left::Ended)?;
             if is == Phase::Drained {
                 self.report(&mut telling).map_err(Left::Ended)?;
@@ -340,6 +345,7 @@ impl<'a> Life<'a> {
                     self.events();
                 }
                 _ = phase.changed() => {}
+                _ = awaited.changed() => {}
                 () = until(due) => {
                     // The old one serves meanwhile, and until its end if this fails.
                     match self.sign(control).await {
