@@ -117,13 +117,13 @@ export function iptablesOurs(listing: string): Rule[] {
 export function iptablesInstead(before: readonly Rule[], rules: readonly Rule[]): string {
   const has = (those: readonly Rule[], chain: string): boolean =>
     those.some(([what, made]) => what === '-N' && made === chain);
-  const hooks: readonly string[] = CHAINS.map(([, hook]) => hook);
+  const hooks = new Set<string>(CHAINS.map(([, hook]) => hook));
   return [
     '*nat',
     // A chain that is named here is made, or emptied.
     ...CHAINS.map(([chain]) => `:${chain} - [0:0]`),
     ...before.flatMap(([, chain = '', ...jump]) =>
-      hooks.includes(chain) ? [['-D', chain, ...jump].join(' ')] : [],
+      hooks.has(chain) ? [['-D', chain, ...jump].join(' ')] : [],
     ),
     ...CHAINS.flatMap(([chain]) => (has(rules, chain) ? [] : [`-X ${chain}`])),
     ...rules.filter(([what]) => what !== '-N').map((rule) => rule.join(' ')),
