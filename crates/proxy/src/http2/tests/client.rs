@@ -545,12 +545,11 @@ async fn idle_connections_and_those_of_gone_endpoints_are_closed() {
         server.answer_all(b"x");
         let caller = Caller::new(server.address, 100);
         caller.call().await.unwrap();
-        let timeouts = ClusterTimeouts::default();
-        caller.connections.sweep(caller.thread.now(), timeouts);
+        let mut timeouts = ClusterTimeouts::default();
+        let sweep_in = |nanos, timeouts| caller.connections.sweep(caller.thread.now() + nanos, timeouts);
+        sweep_in(0, timeouts);
         assert_eq!(caller.connections.len(), 1);
-        caller
-            .connections
-            .sweep(caller.thread.now() + 60_000_000_000, timeouts);
+        sweep_in(60_000_000_000, timeouts);
         assert!(caller.connections.is_empty());
         eventually("the idle connection is closed", || server.ended.get() == 1).await;
         let closed = || {
@@ -567,19 +566,12 @@ async fn idle_connections_and_those_of_gone_endpoints_are_closed() {
         eventually("the other one too", || server.ended.get() == 2).await;
         eventually("its endpoint is gone: no age", || closed().0 == 1).await;
         let mut busy = caller.start(Length::None).await;
-        let timeouts = ClusterTimeouts {
-            max_connection_age: mesh_model::resources::Duration::from_secs(1),
-            ..timeouts
-        };
-        caller
-            .connections
-            .sweep(caller.thread.now() + 2_000_000_000, timeouts);
+        timeouts.max_connection_age = mesh_model::resources::Duration::from_secs(1);
+        sweep_in(2_000_000_000, timeouts);
         assert_eq!(receive(&mut busy).await.unwrap().1, b"x");
         drop(busy);
-        eventually("one that was in use, too old", || {
-            closed().1.contains(&(Reason::MaxConnectionAge, 1))
-        })
-        .await;
+        let aged = (Reason::MaxConnectionAge, 1);
+        eventually("in use, and too old", || closed().1.contains(&aged)).await;
     })
     .await;
 }
