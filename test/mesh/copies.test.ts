@@ -35,8 +35,8 @@ const canUnshare = process.getuid?.() === 0 && process.platform === 'linux';
     return ready.length === copies.length && ready;
   });
   t.deepEqual(
-    new Set(there.map(({ inboundAddress }) => inboundAddress)),
-    new Set(copies.map(({ address }) => address)),
+    there.map(({ inboundAddress }) => inboundAddress).toSorted(),
+    copies.map(({ address }) => address).toSorted(),
   );
   for (const { name } of there) t.regex(name, /^basket-([a-z0-9-]+-)?[0-9a-f]{10}$/);
   for (const { process } of copies) t.notRegex(process.stderr(), /replaced/);
