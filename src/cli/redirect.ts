@@ -158,7 +158,8 @@ function run(tool: string, args: readonly string[], input = ''): string {
   const env = { ...process.env, PATH: TOOLS_PATH };
   const options = { input, env, encoding: 'utf8', timeout: TOOL_MS } as const;
   const { error, status, stdout, stderr } = spawnSync(tool, args, options);
-  if (error) {
+  // A tool that fails before it has read its input, which is an error as well (EPIPE), says why.
+  if (error && !status) {
     const mend = tool === 'nft' ? 'install nftables, or choose --backend iptables' : 'install iptables';
     throw new UsageError([`${tool} can't be run (${error.message}): ${mend}`]);
   }
