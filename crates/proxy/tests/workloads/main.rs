@@ -14,7 +14,7 @@ use mesh_store::{Batch, Names};
 use serde_json::{Value, json};
 use support::{
     HALF, Mesh, Open, REST, application, apply, get, greeter, held, id, inbound, outbound, proxy, reported,
-    said,
+    said, wait_for,
 };
 
 #[test]
