@@ -9,10 +9,10 @@ import type { ExecutionContext } from 'ava';
 import type { AuthorizationPolicy, Endpoint } from '../../src/config/resources.js';
 import type { ControlEvent, ControlPlane, ControlPlaneOptions } from '../../src/mesh/control-plane.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
-import { Ports } from '../../src/mesh/up/ports.js';
 import { request } from '../support/http.js';
 import { type Running, start } from '../support/processes.js';
 import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
+import { closedPort } from '../support/tcp.js';
 import { until } from '../support/wait.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
@@ -25,13 +25,8 @@ const NAMES = ['', '.shop', '.shop.mesh.test'];
 const namesOf = (service: string, port: number): string[] =>
   NAMES.flatMap((more) => [80, port].map((called) => `${service}${more}:${called}`));
 
-const ports = new Ports();
-
-/** A port that was free a moment ago, and that no outgoing connection takes. */
-export async function freePort(): Promise<number> {
-  const [port = 0] = await ports.take(1);
-  return port;
-}
+/** A port to listen on. */
+export const freePort = closedPort;
 
 /** A control plane with what it has told. */
 export class Mesh {

@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import net from 'node:net';
 import type { ExecutionContext } from 'ava';
+import { Ports } from '../../src/mesh/up/ports.js';
 import { until, within } from './wait.js';
 
 type Bytes = string | Uint8Array;
@@ -222,13 +223,14 @@ export async function tcpServer(
   };
 }
 
-/** A port on which nobody listens: it was free a moment ago. */
+const ports = new Ports();
+
+/**
+ * A port on which nobody listens: it was free a moment ago. The system gives it to no outgoing connection, and to no
+ * server of another test, which whoever calls it would reach.
+ */
 export async function closedPort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await once(server, 'close');
+  const [port = 0] = await ports.take(1);
   return port;
 }
 
