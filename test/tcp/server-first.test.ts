@@ -115,8 +115,10 @@ test('a silent client of a dead server: one that speaks HTTP after all learns wh
   );
   const http = await connect(t, proxy.port());
   const silent = await connect(t, proxy.port());
-  while ((await proxy.cluster('dead')).connectFailures['connect_refused'] === undefined)
-    await new Promise(setImmediate);
+  await until(
+    'it was called in vain',
+    async () => (await proxy.cluster('dead')).connectFailures['connect_refused'],
+  );
   await http.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
   const answer = await http.response();
   t.is(answer.status, 502);
