@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mesh_fuzz::beginnings_agree;
 use mesh_http1::{Limits, Method, Parsed, ResponseHead};
 
 fuzz_target!(|input: (u8, &[u8])| {
@@ -10,15 +11,9 @@ fuzz_target!(|input: (u8, &[u8])| {
     let limits = Limits::default();
     let mut head = ResponseHead::new();
     let whole = head.parse(bytes, method, &limits);
-    for end in [bytes.len() / 2, bytes.len().saturating_sub(1)] {
-        let part = ResponseHead::new().parse(&bytes[..end], method, &limits);
-        match whole {
-            Ok(Parsed::Partial) => assert_eq!(part, Ok(Parsed::Partial)),
-            Ok(Parsed::Complete) if end < head.head_len => assert_eq!(part, Ok(Parsed::Partial)),
-            Ok(Parsed::Complete) => assert_eq!(part, whole),
-            Err(_) => assert_ne!(part, Ok(Parsed::Complete)),
-        }
-    }
+    beginnings_agree(bytes, whole, head.head_len, |part| {
+        ResponseHead::new().parse(part, method, &limits)
+    });
     if whole == Ok(Parsed::Complete) {
         assert!(head.head_len <= bytes.len() && head.fields.len() <= limits.fields);
     }

@@ -35,8 +35,8 @@ export type Sidecar = Omit<SidecarStatus, 'certificateLifeMs'>;
 export type Edge = Omit<EdgeStatus, 'rate'>;
 
 /**
- * A request or a stream that policy denied at a workload, or would have. A sidecar tells one a second of each `mode` at
- * most, with its next report.
+ * A request or a stream that policy denied at a workload, or would have. A sidecar tells one a second of each `mode` and
+ * data thread at most, with its next report.
  */
 export interface PolicyDecision {
   /** The workload that was called. */

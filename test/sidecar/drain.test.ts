@@ -19,6 +19,18 @@ async function holding(t: Parameters<typeof httpOrigin>[0]) {
   return { held, address: origin.address };
 }
 
+/** Waits until nobody listens at a port any more. */
+const refuses = (t: Parameters<typeof connect>[0], port: number): Promise<boolean> =>
+  until('nobody is let in', () =>
+    connect(t, port).then(
+      ({ socket }) => {
+        socket.destroy();
+        return false;
+      },
+      (error: NodeJS.ErrnoException) => error.code === 'ECONNREFUSED',
+    ),
+  );
+
 test('lame duck: clients are asked to leave with each answer; then nobody is let in', async (t) => {
   const { held, address } = await holding(t);
   const { sidecar, admin } = await startWithAdmin(
@@ -61,15 +73,7 @@ test('lame duck: clients are asked to leave with each answer; then nobody is let
   t.deepEqual([first?.payload.readUInt32BE(0), second?.payload.readUInt32BE(0)], [2 ** 31 - 1, 1]);
   t.deepEqual([first && code(first), second && code(second)], [CODE.none, CODE.none]);
 
-  await until('nobody is let in', () =>
-    connect(t, port).then(
-      ({ socket }) => {
-        socket.destroy();
-        return false;
-      },
-      (error: NodeJS.ErrnoException) => error.code === 'ECONNREFUSED',
-    ),
-  );
+  await refuses(t, port);
   held[0]?.end('late');
   t.is((await late).text, 'late');
   t.deepEqual(await exit, { code: 0, signal: null });
@@ -108,15 +112,7 @@ test('what a listener has under way that an update took out is waited for', asyn
   const exit = sidecar.drain();
   await until('it drains', async () => (await admin.get('/ready')).status === 503);
   // Nothing else is to be waited for: it would have ended by now.
-  await until('nobody is let in', () =>
-    connect(t, sidecar.port('keeper')).then(
-      ({ socket }) => {
-        socket.destroy();
-        return false;
-      },
-      (error: NodeJS.ErrnoException) => error.code === 'ECONNREFUSED',
-    ),
-  );
+  await refuses(t, sidecar.port('keeper'));
   held[0]?.end('late');
   t.is((await late).text, 'late');
   t.deepEqual(await exit, { code: 0, signal: null });

@@ -198,25 +198,23 @@ impl Deadline {
         }
     }
 
-    /// Sees that somebody looks when it is due.
+    /// Sees that somebody looks when it is due, which is before anybody would.
     fn arm(&self, inner: &mut Inner) {
         let Some(slot) = inner.slots.get_mut(self.key as usize) else {
             return;
         };
         let at = slot.due();
-        if at < slot.armed {
-            slot.armed = at;
-            inner.heap.push(Reverse(Entry {
-                at,
-                key: self.key,
-                generation: slot.generation,
-            }));
-            inner.tidy();
-            if self.timers.next.get().is_none_or(|next| at < next) {
-                self.timers.next.set(Some(at));
-                if let Some(driver) = &*self.timers.driver.borrow() {
-                    driver.wake_by_ref();
-                }
+        slot.armed = at;
+        inner.heap.push(Reverse(Entry {
+            at,
+            key: self.key,
+            generation: slot.generation,
+        }));
+        inner.tidy();
+        if self.timers.next.get().is_none_or(|next| at < next) {
+            self.timers.next.set(Some(at));
+            if let Some(driver) = &*self.timers.driver.borrow() {
+                driver.wake_by_ref();
             }
         }
     }
@@ -234,12 +232,15 @@ impl Deadline {
     /// Registers the task to be woken at the deadline (or by [`Timers::wake_all`]).
     pub fn register(&self, cx: &Context<'_>) {
         let inner = &mut *self.timers.inner.borrow_mut();
-        self.arm(inner);
-        if let Some(slot) = inner.slots.get_mut(self.key as usize) {
-            match &mut slot.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+        let Some(slot) = inner.slots.get_mut(self.key as usize) else {
+            return;
+        };
+        match &mut slot.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        if slot.due() < slot.armed {
+            self.arm(inner);
         }
     }
 

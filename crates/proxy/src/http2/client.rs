@@ -15,18 +15,16 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use mesh_model::errors::Reason;
-use mesh_model::resources::ClusterTimeouts;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
 pub use super::link::Seat;
 use super::link::{Link, establish};
 use crate::balance::EndpointState;
-use crate::clock::{Nanos, nanos};
 use crate::io::Net;
 use crate::thread::Thread;
 use crate::upstream::cluster::key;
-use crate::upstream::pool::Pooled;
+use crate::upstream::pool::{Ages, Pooled};
 use crate::upstream::room::Bell;
 
 /// Connections that one request waits for before it waits for room like any other: those that came meanwhile may take
@@ -111,29 +109,17 @@ impl Connections {
     }
 
     /// Lists no longer what failed, what was idle for too long, and what is too old for new requests.
-    pub fn sweep(&self, now: Nanos, timeouts: ClusterTimeouts) {
-        let oldest = timeouts
-            .idle
-            .enabled()
-            .map_or(0, |span| now.saturating_sub(nanos(span)));
-        let born = timeouts
-            .max_connection_age
-            .enabled()
-            .map_or(0, |span| now.saturating_sub(nanos(span)));
+    pub fn sweep(&self, ages: Ages) {
         self.entries.borrow_mut().retain(|_, entry| {
             entry.links.retain(|link| {
                 if !link.is_good() {
                     return false;
                 }
-                let ended_by = if link.opened() < born {
-                    Reason::MaxConnectionAge
-                } else if link.idle_since().is_some_and(|since| since < oldest) {
-                    Reason::IdleTimeout
-                } else {
-                    return true;
-                };
-                link.end(ended_by);
-                false
+                let ended_by = ages.end(link.opened(), link.idle_since());
+                if let Some(reason) = ended_by {
+                    link.end(reason);
+                }
+                ended_by.is_none()
             });
             !entry.links.is_empty() || !entry.attempts.is_empty()
         });

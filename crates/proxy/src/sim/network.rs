@@ -39,15 +39,23 @@ pub(super) struct Weather {
 }
 
 impl Weather {
+    /// A network that takes no time, and packets as they usually are.
+    pub(super) const CALM: Self = Self {
+        latency: 0,
+        piece: 1460,
+        window: 65_536,
+        stalls: 0,
+        stall: 0,
+        refusals: 0,
+    };
+
     /// A network that works, in one of many ways.
     pub(super) fn fair(sim: &Sim) -> Self {
         Self {
             latency: sim.one(&[0, 0, MS / 10, MS, 20 * MS]),
             piece: sim.one(&[1, 7, 100, 1460, 20_000, 400_000]),
             window: sim.one(&[1, 64, 4_000, 65_536, 1_000_000]),
-            stalls: 0,
-            stall: 0,
-            refusals: 0,
+            ..Self::CALM
         }
     }
 

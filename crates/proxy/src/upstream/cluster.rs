@@ -14,7 +14,7 @@ use foldhash::fast::RandomState;
 use mesh_model::errors::Reason;
 use mesh_model::resources::{Cluster as ClusterResource, Endpoints};
 
-use super::pool::{Pool, Pooled};
+use super::pool::{Ages, Pool, Pooled};
 use super::room::Bell;
 use super::target::{Offer, Target, TargetTls};
 use crate::balance::{EndpointState, Picked, Picker, Rng, Tried};
@@ -212,20 +212,12 @@ impl<S: Stream> Cluster<S> {
 
     /// Closes idle connections whose time is over.
     pub fn sweep(&self, now: Nanos) {
-        let timeouts = self.plan.borrow().resource.timeouts;
-        let oldest = timeouts
-            .idle
-            .enabled()
-            .map_or(0, |span| now.saturating_sub(nanos(span)));
-        let born = timeouts
-            .max_connection_age
-            .enabled()
-            .map_or(0, |span| now.saturating_sub(nanos(span)));
+        let ages = Ages::at(now, &self.plan.borrow().resource.timeouts);
         self.pools.borrow_mut().retain(|_, (_, pool)| {
-            pool.sweep(oldest, born);
+            pool.sweep(ages);
             !pool.is_empty()
         });
-        self.http2.sweep(now, timeouts);
+        self.http2.sweep(ages);
         // Threads that wait can't reach the connections of this one.
         let shared = Arc::clone(&self.plan.borrow().shared);
         while shared.room.is_awaited() && !self.room.is_awaited() && self.make_room() {}

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use mesh_model::errors::Reason;
+use mesh_model::resources::ClusterTimeouts;
 
 use super::cluster::ConnectionPermit;
-use crate::clock::Nanos;
+use crate::clock::{Nanos, nanos};
 use crate::io::Stream;
 use crate::io::wire::{ReadSize, Wire};
 use crate::telemetry::{ClusterStats, Limit, Own};
@@ -75,6 +76,39 @@ impl Drop for OpenConnection {
     }
 }
 
+/// How old a connection to a server may be now.
+#[derive(Clone, Copy)]
+pub struct Ages {
+    /// What was idle since before then goes.
+    idle: Nanos,
+    /// What was made before then goes.
+    opened: Nanos,
+}
+
+impl Ages {
+    /// By a cluster's timeouts.
+    pub fn at(now: Nanos, timeouts: &ClusterTimeouts) -> Self {
+        let before = |span: mesh_model::resources::Duration| {
+            span.enabled().map_or(0, |span| now.saturating_sub(nanos(span)))
+        };
+        Self {
+            idle: before(timeouts.idle),
+            opened: before(timeouts.max_connection_age),
+        }
+    }
+
+    /// Why a connection goes that was opened then and, where it is, is idle since; `None` when it stays.
+    pub fn end(self, opened: Nanos, idle_since: Option<Nanos>) -> Option<Reason> {
+        if opened < self.opened {
+            Some(Reason::MaxConnectionAge)
+        } else if idle_since.is_some_and(|since| since < self.idle) {
+            Some(Reason::IdleTimeout)
+        } else {
+            None
+        }
+    }
+}
+
 /// Idle connections to one endpoint, on one thread.
 pub struct Pool<S> {
     idle: VecDeque<Pooled<S>>,
@@ -118,19 +152,13 @@ impl<S: Stream> Pool<S> {
         }
     }
 
-    /// Closes what was idle since before `oldest`, or was made before `born`, or was closed by its server.
-    pub fn sweep(&mut self, oldest: Nanos, born: Nanos) {
+    /// Closes what is too old, or was closed by its server.
+    pub fn sweep(&mut self, ages: Ages) {
         self.idle.retain_mut(|pooled| {
             if !is_quiet(pooled) {
                 return false;
             }
-            pooled.open.ended_by = if pooled.opened < born {
-                Some(Reason::MaxConnectionAge)
-            } else if pooled.idle_since < oldest {
-                Some(Reason::IdleTimeout)
-            } else {
-                None
-            };
+            pooled.open.ended_by = ages.end(pooled.opened, Some(pooled.idle_since));
             pooled.open.ended_by.is_none()
         });
         if self.idle.is_empty() {

@@ -25,7 +25,7 @@ use crate::panics::Guard;
 use crate::telemetry::{Telemetry, TelemetryOptions, ThreadTelemetry};
 use crate::thread::Thread;
 use crate::upstream::cluster::ClusterShared;
-use crate::upstream::pool::{OpenConnection, Pooled};
+use crate::upstream::pool::{Ages, OpenConnection, Pooled};
 
 /// A data thread with one endpoint.
 struct Caller {
@@ -546,10 +546,10 @@ async fn idle_connections_and_those_of_gone_endpoints_are_closed() {
         let caller = Caller::new(server.address, 100);
         caller.call().await.unwrap();
         let mut timeouts = ClusterTimeouts::default();
-        let sweep_in = |nanos, timeouts| caller.connections.sweep(caller.thread.now() + nanos, timeouts);
-        sweep_in(0, timeouts);
+        let in_nanos = |nanos, timeouts| Ages::at(caller.thread.now() + nanos, &timeouts);
+        caller.connections.sweep(in_nanos(0, timeouts));
         assert_eq!(caller.connections.len(), 1);
-        sweep_in(60_000_000_000, timeouts);
+        caller.connections.sweep(in_nanos(60_000_000_000, timeouts));
         assert!(caller.connections.is_empty());
         eventually("the idle connection is closed", || server.ended.get() == 1).await;
         let closed = || {
@@ -567,7 +567,7 @@ async fn idle_connections_and_those_of_gone_endpoints_are_closed() {
         eventually("its endpoint is gone: no age", || closed().0 == 1).await;
         let mut busy = caller.start(Length::None).await;
         timeouts.max_connection_age = mesh_model::resources::Duration::from_secs(1);
-        sweep_in(2_000_000_000, timeouts);
+        caller.connections.sweep(in_nanos(2_000_000_000, timeouts));
         assert_eq!(receive(&mut busy).await.unwrap().1, b"x");
         drop(busy);
         let aged = (Reason::MaxConnectionAge, 1);

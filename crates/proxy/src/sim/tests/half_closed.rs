@@ -18,17 +18,9 @@ const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
 /// after its request, and the server says a word at these times after that.
 fn served(seed: u64, ends: Nanos, words: &'static [(Nanos, &[u8])]) -> (Nanos, Vec<u8>) {
     let sim = Sim::new(seed);
-    let weather = Weather {
-        latency: 0,
-        piece: 1460,
-        window: 65_536,
-        stalls: 0,
-        stall: 0,
-        refusals: 0,
-    };
     let proxy = Proxy::new(
         &sim,
-        weather,
+        Weather::CALM,
         &json!({
             "listeners": [{ "name": "web", "address": "127.0.0.1:80", "routes": "main" }],
             "routeTables": [{ "name": "main", "virtualHosts": [{ "hosts": ["*"], "routes": [

@@ -451,15 +451,7 @@ fn row_10_a_first_head_has_one_header_timeout_however_it_is_told_apart() {
 /// How long after a client connected to a listener its server was called, when the client says this after so long.
 fn called_after(listener: Value, words: &'static [(Nanos, &str)]) -> Option<Nanos> {
     let sim = Sim::new(7);
-    let weather = Weather {
-        latency: 0,
-        piece: 1460,
-        window: 65_536,
-        stalls: 0,
-        stall: 0,
-        refusals: 0,
-    };
-    let proxy = Proxy::new(&sim, weather, &resources(listener));
+    let proxy = Proxy::new(&sim, Weather::CALM, &resources(listener));
     let called = Rc::new(RefCell::new(None));
     let (clock, keep) = (sim.clone(), Rc::clone(&called));
     proxy.net().listen(SERVER, move |stream, _| {
