@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
+import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, proxyStatus, request } from '../support/http.js';
 import { must, run } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
@@ -434,6 +435,15 @@ test('a service may have any name: none leads a workload to itself', async (t) =
   mesh.serve('application', [basket.address], 3000, 'auto', 'basket');
   await until('the service', async () => (await ask(web, '/', 'application:3000')).status === 200);
   t.deepEqual([own.requests, other.requests], [0, 1]);
+});
+
+test('a sidecar is not ready before what it serves is kept', async (t) => {
+  const mesh = await Mesh.start(t);
+  const state = join(temporaryFolder(t), 'state');
+  const sees = `test -s ${join(state, 'configuration.json')} && echo kept || echo lost; exec sleep 60`;
+  const web = await mesh.sidecar(t, 'web', { flags: { '--state-dir': state }, command: ['sh', '-c', sees] });
+  // The command is started when it is ready.
+  t.is(await until('what the command sees', () => web.process.stdout().toString()), 'kept\n');
 });
 
 test('what was kept serves after a restart without a control plane', async (t) => {

@@ -278,7 +278,8 @@ async fn until_end(
     let mut serving = false;
     // How the command ended.
     let mut ended = None;
-    let lives = life.is_some();
+    let serves = life.as_ref().map(Life::serves);
+    let lives = serves.is_some();
     // Whether the control plane knows that it goes.
     let mut left = false;
     let mut life = std::pin::pin!(async {
@@ -296,7 +297,15 @@ async fn until_end(
         }
     });
     let mut applying = (!lives).then(|| apply(proxy, work.source));
-    let mut ready = proxy.phase();
+    let mut ready = std::pin::pin!(async {
+        let Some(mut serves) = serves else {
+            return std::future::pending().await;
+        };
+        if serves.wait_for(|serves| *serves).await.is_err() {
+            // It has left before.
+            std::future::pending().await
+        }
+    });
     loop {
         if let (true, Some(code)) = (drained, ended) {
             return ExitCode::from(code);
@@ -308,9 +317,8 @@ async fn until_end(
                 left = true;
                 continue;
             }
-            is = ready.wait_for(|phase| *phase == Phase::Ready), if lives && !serving => {
+            () = &mut ready, if lives && !serving => {
                 serving = true;
-                drop(is);
                 match &awaited {
                     Some(application) => {
                         log.info(&format!("waits until the command listens on {application}"), &[]);

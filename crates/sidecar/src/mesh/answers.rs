@@ -198,5 +198,7 @@ impl Life<'_> {
                 .log()
                 .warn("the configuration can't be kept", &[("error", &error)]);
         }
+        // Not before it is kept: whoever is killed once it was ready is to be ready again.
+        self.serves.send_replace(true);
     }
 }

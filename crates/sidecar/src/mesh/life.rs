@@ -20,6 +20,7 @@ use mesh_proxy::proxy::{Applied, ApplyError, Phase, Proxy};
 use mesh_xds::client::{Client, Form};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
+use tokio::sync::watch;
 
 use super::asking::Asking;
 use super::edges::Edges;
@@ -56,6 +57,8 @@ pub(crate) struct Life<'a> {
     pub(super) edges: Edges,
     pub(super) usage: Usage,
     pub(super) applying: Option<Applying>,
+    /// Whether something is served, and kept where it is to be.
+    pub(super) serves: watch::Sender<bool>,
     /// Where each listener is.
     pub(super) listening: Vec<(String, Address)>,
     /// Since when something is to be applied.
@@ -124,6 +127,7 @@ impl<'a> Life<'a> {
             edges: Edges::default(),
             usage: Usage::default(),
             applying: None,
+            serves: watch::Sender::new(false),
             listening: Vec::new(),
             dirty: None,
             denied: DenyList::new(),
@@ -149,6 +153,11 @@ impl<'a> Life<'a> {
 
     pub(super) fn log(&self) -> &Arc<Log> {
         self.proxy.log()
+    }
+
+    /// Sees whether it serves. From then on a start without a control plane serves too, where there is a state directory.
+    pub(crate) fn serves(&self) -> watch::Receiver<bool> {
+        self.serves.subscribe()
     }
 
     /// Lives until it is dropped, or has left the mesh after a drain.
