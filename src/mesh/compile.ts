@@ -37,11 +37,14 @@ export interface ServiceName {
 
 /** What the inbound side of a workload enforces. */
 export interface Workload {
-  /** Its SPIFFE id. */
+  /** Its SPIFFE id, or `*` for whatever workload has none of its own. */
   readonly name: string;
   readonly defaultPolicy: MeshSettings['defaultPolicy'];
   readonly policies: readonly AuthorizationPolicy[];
 }
+
+/** The name of what is said of workloads that nothing is said of by their own. */
+const ALL_OTHERS = '*';
 
 /** What a mesh file means. */
 export interface CompiledMesh {
@@ -87,6 +90,12 @@ export function compileMesh(config: MeshConfig, folder?: string): CompiledMesh {
       defaultPolicy: settings.defaultPolicy,
       policies: policies.filter(({ to }) => to?.has(name) ?? true).map(({ policy }) => policy),
     }));
+  // Whoever else was let in is protected by what protects all.
+  workloads.push({
+    name: ALL_OTHERS,
+    defaultPolicy: settings.defaultPolicy,
+    policies: policies.filter(({ to }) => to === undefined).map(({ policy }) => policy),
+  });
   return { settings, services, routeTables, clusters, endpoints, names, workloads, policies, sources };
 }
 

@@ -81,7 +81,7 @@ test('requests take the routes of a service, and what no route takes goes to the
   t.is(clusterFor('basket.default:3000', { url: 'http://other/items' }), undefined);
 });
 
-test('each workload enforces the policies that name it, and those for all', (t) => {
+test('a workload enforces the policies that name it and those for all, and whoever is no service the latter', (t) => {
   const { workloads } = compileMesh({
     ...SHOP,
     policies: [
@@ -94,6 +94,7 @@ test('each workload enforces the policies that name it, and those for all', (t) 
     [
       ['spiffe://mesh.local/ns/default/sa/web', ['policy-2']],
       ['spiffe://mesh.local/ns/default/sa/basket', ['policy-1', 'policy-2']],
+      ['*', ['policy-2']],
     ],
   );
 });

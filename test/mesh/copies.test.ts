@@ -65,3 +65,31 @@ test('copies of a service that is taken out go by what they were told last', asy
   await until('basket hears it', async () => (await ask(basket, '/', 'stranger')).status !== 200);
   t.deepEqual(await answers(), [200, 403]);
 });
+
+test('whoever nothing is said of goes by what is said of all others, and by nothing less once it was named', async (t) => {
+  const mesh = await Mesh.start(t);
+  const all = (defaultPolicy: 'allow' | 'allowAuthenticated' | 'deny') =>
+    mesh.control.apply({ upsert: { workloads: [{ name: '*', defaultPolicy, policies: [] }] } });
+  all('deny');
+  const origin = await httpOrigin(t, tells);
+  const ports = `3000=${origin.address}`;
+  const basket = await mesh.sidecar(t, 'basket', { ports });
+  const web = await mesh.sidecar(t, 'web');
+  mesh.serve('basket', [basket.address]);
+  t.is((await ask(web)).status, 403);
+  all('allowAuthenticated');
+  await until('basket hears it', async () => (await ask(web)).status === 200);
+
+  mesh.protect('basket', [], 'deny');
+  await until('basket is closed', async () => (await ask(web)).status === 403);
+  mesh.control.apply({ delete: { workloads: [idOf('basket')] } });
+  // It has heard that, since it has heard what was said later.
+  mesh.serve('late', [basket.address], 3000, 'auto', 'basket');
+  t.is((await ask(basket, '/', 'late')).status, 403);
+  t.is((await ask(web)).status, 403);
+
+  await basket.process.kill();
+  const again = await mesh.sidecar(t, 'basket', { ports });
+  mesh.serve('basket', [again.address]);
+  await until('the new copy to go by what holds for all others', async () => (await ask(web)).status === 200);
+});

@@ -7,6 +7,9 @@ use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
 use mesh_model::resources::{Cluster, Endpoints, RouteTable};
 use serde::{Deserialize, Serialize};
 
+/// The name that means every workload that nothing is said of by its own.
+pub const ALL_OTHERS: &str = "*";
+
 /// A change of the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -29,7 +32,7 @@ pub struct Upsert {
     pub endpoints: Vec<Endpoints>,
     /// What can be called.
     pub services: Vec<Service>,
-    /// Who may call each workload.
+    /// Who may call each workload; by the name [`ALL_OTHERS`], whatever workload has none of its own.
     pub workloads: Vec<Workload>,
 }
 

@@ -116,7 +116,7 @@ impl Controller {
         tls.set_denied(Arc::clone(&signing.revoked().borrow().list));
         served.apply(settings.initial).map_err(StartError::Mesh)?;
         let plane = Arc::new(Plane {
-            catalogue: served.watch(),
+            live: served.watch(),
             signing,
             fleet: Mutex::new(Fleet::default()),
             edges: Mutex::new(Edges::default()),

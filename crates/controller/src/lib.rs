@@ -33,7 +33,7 @@ mod settings;
 mod signing;
 
 pub use admission::Rates;
-pub use batch::{Batch, Delete, Service, Upsert, Workload};
+pub use batch::{ALL_OTHERS, Batch, Delete, Service, Upsert, Workload};
 pub use controller::{Controller, RevokeError, StartError};
 pub use decisions::{Attempt, Deciding, Decision, Decisions, Proof, TokensAlone};
 pub use edges::{EdgeView, MAX_EDGES, MAX_EDGES_OF_ONE};

@@ -15,7 +15,7 @@ use mesh_xds::server::Catalogue;
 use mesh_xds::translate::{Refusal, ServiceListener, Translate, TrustRoots, WorkloadListener};
 use tokio::sync::watch;
 
-use crate::batch::{Batch, Service, Workload, issue};
+use crate::batch::{ALL_OTHERS, Batch, Service, Workload, issue};
 
 /// The secret with the roots that workloads are judged by.
 pub(crate) const ROOTS: &str = "mesh/roots";
@@ -28,7 +28,30 @@ pub(crate) struct Served {
     /// The route table of each.
     services: BTreeMap<String, String>,
     catalogue: Catalogue,
-    live: watch::Sender<Arc<Catalogue>>,
+    /// What is said of workloads that nothing is said of by name.
+    general: Option<Workload>,
+    live: watch::Sender<Arc<Live>>,
+}
+
+/// What is served now.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    catalogue: Catalogue,
+    general: Option<Workload>,
+}
+
+impl Live {
+    /// What this workload gets to see.
+    pub(crate) fn seen_by(&self, identity: &str) -> Catalogue {
+        let general = self.general.as_ref();
+        let is_unnamed = |_: &&Workload| !self.catalogue.has(Kind::Listener, identity);
+        let seen = general.filter(is_unnamed).and_then(|general| {
+            let listener = listener(general, identity);
+            // What has no words was refused when it was to be put in place.
+            self.catalogue.with(identity, &listener).ok()
+        });
+        seen.unwrap_or_else(|| self.catalogue.clone())
+    }
 }
 
 impl Served {
@@ -38,12 +61,13 @@ impl Served {
             store: Store::default(),
             services: BTreeMap::new(),
             catalogue: Catalogue::default(),
+            general: None,
             live: watch::Sender::new(Arc::default()),
         }
     }
 
     /// Sees what is served.
-    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Catalogue>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Live>> {
         self.live.subscribe()
     }
 
@@ -55,8 +79,15 @@ impl Served {
         };
         // Roots have words in every case.
         if self.catalogue.put(ROOTS, &roots).is_ok() {
-            self.live.send_replace(Arc::new(self.catalogue.clone()));
+            self.publish();
         }
+    }
+
+    fn publish(&self) {
+        self.live.send_replace(Arc::new(Live {
+            catalogue: self.catalogue.clone(),
+            general: self.general.clone(),
+        }));
     }
 
     /// Makes a change.
@@ -67,6 +98,7 @@ impl Served {
         let Batch { upsert, delete } = batch;
         let mut issues = Vec::new();
         let mut next = self.catalogue.clone();
+        let mut general = self.general.clone();
         for name in &delete.route_tables {
             next.remove(Kind::RouteTable, name);
         }
@@ -79,6 +111,7 @@ impl Served {
         for name in delete.services.iter().chain(&delete.workloads) {
             next.remove(Kind::Listener, name);
         }
+        general.take_if(|general| delete.workloads.contains(&general.name));
         put(
             &mut next,
             "routeTables",
@@ -125,12 +158,13 @@ impl Served {
         }
         for (at, workload) in upsert.workloads.into_iter().enumerate() {
             issues.extend(check_policies(at, &workload));
-            let listener = WorkloadListener {
-                name: workload.name.clone(),
-                default_policy: workload.default_policy,
-                policies: workload.policies,
-            };
-            keep(next.put(&workload.name, &listener), "workloads", at, &mut issues);
+            let listener = listener(&workload, &workload.name);
+            if listener.general {
+                keep(listener.to_any().map(drop), "workloads", at, &mut issues);
+                general = Some(workload);
+            } else {
+                keep(next.put(&workload.name, &listener), "workloads", at, &mut issues);
+            }
         }
         match staged {
             Some(staged) if issues.is_empty() => {
@@ -142,7 +176,8 @@ impl Served {
                 self.services
                     .extend(named.map(|service| (service.name, service.route_table)));
                 self.catalogue = next;
-                self.live.send_replace(Arc::new(self.catalogue.clone()));
+                self.general = general;
+                self.publish();
                 Ok(())
             }
             _ => Err(issues),
@@ -181,6 +216,16 @@ impl Served {
             .filter(|(name, table)| gone.contains(table) && !others.contains(name))
             .map(|(name, table)| lost(0, name, table));
         of_new.chain(of_old).collect()
+    }
+}
+
+/// What a workload is told of who may call it.
+fn listener(workload: &Workload, identity: &str) -> WorkloadListener {
+    WorkloadListener {
+        name: identity.to_owned(),
+        general: workload.name == ALL_OTHERS,
+        default_policy: workload.default_policy,
+        policies: workload.policies.clone(),
     }
 }
 

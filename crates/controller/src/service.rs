@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::edges::Edges;
 use crate::event::{Event, Out, PolicyDecision, millis};
 use crate::fleet::{Fleet, Held, Nack, Phase, Place, nacks};
+use crate::served::Live;
 use crate::signing::{Revoked, Signing};
 
 /// Names of one message: a list of revocations goes in parts.
@@ -31,7 +32,7 @@ const TOGETHER: Duration = Duration::from_millis(2);
 /// Everything that callers have to do with.
 pub(crate) struct Plane {
     pub(crate) signing: Signing,
-    pub(crate) catalogue: watch::Receiver<Arc<Catalogue>>,
+    pub(crate) live: watch::Receiver<Arc<Live>>,
     pub(crate) fleet: Mutex<Fleet>,
     pub(crate) edges: Mutex<Edges>,
     pub(crate) out: Out,
@@ -55,13 +56,13 @@ impl Plane {
         mut state: S,
     ) -> Result<(), Status> {
         let id = name_of(caller);
-        let mut catalogue = self.catalogue.clone();
+        let mut live = self.live.clone();
+        let mut seen = live.borrow_and_update().seen_by(&id);
         let (mut node, mut refused) = (String::new(), Vec::new());
         let mut had = Vec::new();
         loop {
-            let live = Arc::clone(&catalogue.borrow_and_update());
             while !stream.outgoing.is_waiting() {
-                let Some(response) = state.response(&live) else {
+                let Some(response) = state.response(&seen) else {
                     break;
                 };
                 stream.outgoing.push(&response)?;
@@ -87,11 +88,12 @@ impl Plane {
                     let held: Vec<_> = had.iter().map(|(_, held)| held.clone()).collect();
                     self.fleet().holds(&id, &node, &held);
                 }
-                changed = catalogue.changed() => {
+                changed = live.changed() => {
                     if changed.is_err() {
                         return Err(Status::new(Code::Unavailable, "closing"));
                     }
                     tokio::time::sleep(TOGETHER).await;
+                    seen = live.borrow_and_update().seen_by(&id);
                 }
             }
         }

@@ -149,7 +149,10 @@ impl Feed {
                     own.default_policy,
                     own.policies.clone(),
                 ))?;
-                self.own = Some(own);
+                // What was said of it by name holds once it is no more: see `nothing_is_said`.
+                if !own.general || self.own.as_ref().is_none_or(|own| own.general) {
+                    self.own = Some(own);
+                }
             }
             Kind::Listener => {
                 if let Some(known) = self.names.get_mut(name) {
@@ -223,6 +226,7 @@ impl Feed {
     fn nothing_is_said(&mut self) {
         self.own.get_or_insert_with(|| WorkloadListener {
             name: self.workload.identity.as_str().to_owned(),
+            general: true,
             default_policy: PolicyDefault::AllowAuthenticated,
             policies: Vec::new(),
         });
@@ -318,6 +322,7 @@ impl Feed {
         });
         Kept {
             heard_at,
+            general: own.is_some_and(|own| own.general),
             default_policy: own.map(|own| own.default_policy),
             policies: own.map(|own| own.policies.clone()).unwrap_or_default(),
             names: live.collect(),
@@ -330,6 +335,7 @@ impl Feed {
     pub(crate) fn restore(&mut self, kept: Kept) {
         self.own = kept.default_policy.map(|default_policy| WorkloadListener {
             name: self.workload.identity.as_str().to_owned(),
+            general: kept.general,
             default_policy,
             policies: kept.policies,
         });
@@ -356,6 +362,9 @@ pub(crate) struct Kept {
     /// When the control plane was heard of last, in seconds since 1970.
     #[serde(default)]
     pub(crate) heard_at: Option<u64>,
+    /// Whether the policies are those of workloads that nothing is said of by name.
+    #[serde(default)]
+    general: bool,
     default_policy: Option<PolicyDefault>,
     policies: Vec<AuthorizationPolicy>,
     /// Each name, its table at the control plane, and the table.

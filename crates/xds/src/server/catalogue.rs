@@ -16,6 +16,8 @@ pub(super) type ByName = BTreeMap<Arc<str>, Arc<wire::Resource>>;
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     kinds: [Arc<ByName>; Kind::ALL.len()],
+    /// For one subscriber alone, see [`Catalogue::with`].
+    own: Option<(Kind, Arc<wire::Resource>)>,
 }
 
 impl Catalogue {
@@ -24,20 +26,37 @@ impl Catalogue {
     /// # Errors
     /// What the messages have no words for; then the earlier one stays.
     pub fn put<T: Translate>(&mut self, name: &str, resource: &T) -> Result<(), Refusal> {
-        let any = resource.to_any()?;
-        let version = format!("{:032x}", content_hash(any.value.iter().copied()));
-        let resource = wire::Resource {
-            version,
-            resource: Some(any),
-            name: name.to_owned(),
-        };
-        Arc::make_mut(self.of_mut(T::KIND)).insert(name.into(), Arc::new(resource));
+        let resource = Arc::new(encoded(name, resource)?);
+        Arc::make_mut(self.of_mut(T::KIND)).insert(name.into(), resource);
         Ok(())
+    }
+
+    /// The same with one more, for a subscriber that asks for it by name. What is there by that name goes before it.
+    ///
+    /// # Errors
+    /// What the messages have no words for.
+    pub fn with<T: Translate>(&self, name: &str, resource: &T) -> Result<Self, Refusal> {
+        Ok(Self {
+            own: Some((T::KIND, Arc::new(encoded(name, resource)?))),
+            ..self.clone()
+        })
+    }
+
+    /// Whether there is one of this name, for whoever asks.
+    pub fn has(&self, kind: Kind, name: &str) -> bool {
+        self.of(kind).contains_key(name)
     }
 
     /// Takes a resource away.
     pub fn remove(&mut self, kind: Kind, name: &str) {
         Arc::make_mut(self.of_mut(kind)).remove(name);
+    }
+
+    /// What a subscriber gets who asks for this name.
+    pub(super) fn named(&self, kind: Kind, name: &str) -> Option<&Arc<wire::Resource>> {
+        let own = self.own.as_ref();
+        let own = own.filter(|(of, resource)| *of == kind && resource.name == name);
+        self.of(kind).get(name).or(own.map(|(_, resource)| resource))
     }
 
     pub(super) fn of(&self, kind: Kind) -> &ByName {
@@ -61,6 +80,15 @@ impl Catalogue {
             Kind::RouteTable => route_table,
         }
     }
+}
+
+fn encoded<T: Translate>(name: &str, resource: &T) -> Result<wire::Resource, Refusal> {
+    let any = resource.to_any()?;
+    Ok(wire::Resource {
+        version: format!("{:032x}", content_hash(any.value.iter().copied())),
+        resource: Some(any),
+        name: name.to_owned(),
+    })
 }
 
 /// FNV-1a of 128 bits: the same on every machine and in every release. Who writes resources is trusted, so nobody gains

@@ -195,7 +195,7 @@ impl Stream {
         let named = of_kind
             .names
             .iter()
-            .filter_map(|name| resources.get(name.as_str()));
+            .filter_map(|name| catalogue.named(kind, name));
         // Who asks for all has its names among them.
         let named = named.filter(|_| !of_kind.all);
         for resource in all.chain(named) {
@@ -219,16 +219,16 @@ impl Stream {
 
     fn removals(&mut self, kind: Kind, catalogue: &Catalogue) -> Option<DeltaDiscoveryResponse> {
         let of_kind = self.kinds.get_mut(&kind)?;
-        let resources = catalogue.of(kind);
+        let is_gone = |name: &str| catalogue.named(kind, name).is_none();
         let mut gone = BTreeSet::new();
         // What it has and is no more, and what it asked for and never was.
         for (name, told) in &of_kind.told {
-            if told.is_some() && !resources.contains_key(name.as_str()) {
+            if told.is_some() && is_gone(name) {
                 gone.insert(name.clone());
             }
         }
         for name in &of_kind.names {
-            if !of_kind.told.contains_key(name) && !resources.contains_key(name.as_str()) {
+            if !of_kind.told.contains_key(name) && is_gone(name) {
                 gone.insert(name.clone());
             }
         }

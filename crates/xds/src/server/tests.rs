@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mesh_model::resources::{Cluster, Endpoints};
+use mesh_model::resources::{Cluster, Endpoints, UpstreamProtocol};
 
 use super::*;
 use crate::client::{Client, Event, Form};
@@ -213,6 +213,30 @@ fn more_names_than_anyone_needs_end_the_stream() {
     let mut request = asks(Kind::Cluster, &[]);
     request.resource_names_subscribe = many;
     assert_eq!(Stream::default().received(request), Err(TooManyNames));
+}
+
+#[test]
+fn what_is_for_one_alone_is_there_while_there_is_nothing_else_by_its_name() {
+    let mine = Cluster::new("mine");
+    let all_see = catalogue(&["a"]);
+    let one_sees = |catalogue: &Catalogue| catalogue.with("mine", &mine).unwrap();
+    let (mut stream, mut everything) = (Stream::default(), Stream::default());
+    stream.received(asks(Kind::Cluster, &["a", "mine"])).unwrap();
+    everything.received(asks(Kind::Cluster, &["*"])).unwrap();
+    let told = |came: &[&str], gone: &[&str]| [(Kind::Cluster, names(came), names(gone))];
+    assert_eq!(all(&mut stream, &one_sees(&all_see)), told(&["a", "mine"], &[]));
+    assert_eq!(all(&mut everything, &one_sees(&all_see)), told(&["a"], &[]));
+    assert_eq!(all(&mut stream, &one_sees(&all_see)), [], "nothing has changed");
+
+    let mut by_name = all_see.clone();
+    let mut other = Cluster::new("mine");
+    other.protocol = UpstreamProtocol::Http2;
+    by_name.put("mine", &other).unwrap();
+    assert!(by_name.has(Kind::Cluster, "mine") && !one_sees(&all_see).has(Kind::Cluster, "mine"));
+    assert_eq!(all(&mut stream, &one_sees(&by_name)), told(&["mine"], &[]));
+    assert_eq!(all(&mut stream, &by_name), [], "it was that one");
+    assert_eq!(all(&mut stream, &one_sees(&all_see)), told(&["mine"], &[]));
+    assert_eq!(all(&mut stream, &all_see), told(&[], &["mine"]));
 }
 
 #[test]

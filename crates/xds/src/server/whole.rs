@@ -130,7 +130,7 @@ impl Subscription {
         }
         let named = self.names.iter().filter_map(|name| {
             let held = || self.told.get(name.as_str()).filter(|_| keeps && kind.is_whole());
-            let resource = resources.get(name.as_str()).or_else(held)?;
+            let resource = catalogue.named(kind, name).or_else(held)?;
             Some((name.as_str().into(), Arc::clone(resource)))
         });
         named.collect()

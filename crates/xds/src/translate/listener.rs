@@ -33,6 +33,9 @@ pub struct ServiceListener {
 pub struct WorkloadListener {
     /// Its SPIFFE id.
     pub name: String,
+    /// Whether this is said of whatever workload nothing is said of by its own name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub general: bool,
     /// What holds where no allow policy does.
     pub default_policy: PolicyDefault,
     /// What it enforces.

@@ -25,6 +25,7 @@ fn feed() -> Feed {
 /// What the control plane says of who may call this workload.
 fn who_may_call(default_policy: PolicyDefault, policies: &[AuthorizationPolicy]) -> WorkloadListener {
     WorkloadListener {
+        general: false,
         name: ME.into(),
         default_policy,
         policies: policies.to_vec(),
@@ -130,6 +131,31 @@ fn what_was_said_of_who_may_call_holds_when_nothing_is_said_any_more() {
     assert_eq!(in_force(&mut again), said, "and after a restart");
     accept(&mut feed, ME, &who_may_call(PolicyDefault::Allow, &[]));
     assert_eq!(in_force(&mut feed), (PolicyDefault::Allow, Vec::new()));
+}
+
+#[test]
+fn what_is_said_of_all_others_holds_until_something_is_said_by_name() {
+    let default = |feed: &mut Feed| feed.resources().unwrap().listeners[0].default_policy;
+    let general = |default| WorkloadListener {
+        general: true,
+        ..who_may_call(default, &[])
+    };
+    let mut feed = Feed::new(workload());
+    unknown(&mut feed, ME);
+    assert_eq!(default(&mut feed), PolicyDefault::AllowAuthenticated);
+    accept(&mut feed, ME, &general(PolicyDefault::Allow));
+    assert_eq!(default(&mut feed), PolicyDefault::Allow);
+    let mut again = Feed::new(workload());
+    again.restore(feed.kept(None));
+    accept(&mut again, ME, &general(PolicyDefault::Deny));
+    assert_eq!(default(&mut again), PolicyDefault::Deny, "after a restart too");
+    accept(&mut feed, ME, &who_may_call(PolicyDefault::Deny, &[]));
+    accept(&mut feed, ME, &general(PolicyDefault::Allow));
+    assert_eq!(
+        default(&mut feed),
+        PolicyDefault::Deny,
+        "the service was taken out"
+    );
 }
 
 #[test]

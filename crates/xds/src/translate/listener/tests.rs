@@ -33,6 +33,7 @@ fn policies() -> Vec<AuthorizationPolicy> {
 
 fn workload(policies: Vec<AuthorizationPolicy>) -> WorkloadListener {
     WorkloadListener {
+        general: false,
         name: "spiffe://mesh.test/ns/shop/sa/basket".into(),
         default_policy: PolicyDefault::AllowAuthenticated,
         policies,
