@@ -6,6 +6,8 @@ import {
   grpcGoPath,
   h2specPath,
   imagePath,
+  nodePath,
+  nodeVersions,
   packagesPath,
   sidecarPath,
 } from './scripts/lib/toolchain.mjs';
@@ -22,6 +24,7 @@ export default {
     TEST_GRPC_GO: grpcGoPath,
     TEST_GO_CONTROL_PLANE: goControlPlanePath,
     TEST_ENVOY: envoyPath,
+    TEST_NODES: nodeVersions.map(nodePath).join(':'),
     TEST_IMAGE: imagePath('ci'),
     TEST_PACKAGES: packagesPath('ci'),
   },

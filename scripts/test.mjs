@@ -20,6 +20,7 @@ import {
   ensureGrpcGo,
   ensureH2spec,
   ensureNative,
+  ensureNodes,
   ensurePackages,
   ensureTests,
   ensureWasm,
@@ -107,6 +108,12 @@ const steps = [
     name: 'Envoy for the tests',
     check: ensureEnvoy,
     isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('xds')),
+  },
+  {
+    part: 'ava',
+    name: 'other versions of Node',
+    check: ensureNodes,
+    isNeeded: (files) => files.length === 0 || files.some((file) => file.includes('newer-node')),
   },
   {
     part: 'ava',

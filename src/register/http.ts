@@ -51,7 +51,10 @@ export function patchAgents(mesh: Mesh): void {
       return;
     }
     const port = Number(options.port ?? 80);
-    const url = `http://${options.host}${port === 80 ? '' : `:${port}`}${request.path}`;
+    // Node that follows HTTP_PROXY itself (since 22.21) has written an absolute URL, with `localhost` as its host where
+    // headers are given as a list.
+    const path = request.path.replace(/^http:\/\/[^/?#]*/, '');
+    const url = `http://${options.host}${port === 80 ? '' : `:${port}`}${path}`;
     // Headers given as a list, and those of a client that waits for leave, are written before the agent is asked.
     const line = `${request.method} ${request.path} `;
     if (request._header?.startsWith(line) === true) {

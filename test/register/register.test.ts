@@ -1,116 +1,7 @@
 // Does a Node program reach the mesh's names by its own means, and everything else as if nothing had happened?
 
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import test, { type ExecutionContext } from 'ava';
-import { Authority } from '../support/certificates.js';
-import { httpOrigin } from '../support/http.js';
-import { run } from '../support/processes.js';
-import { cleanEnvironment, startSidecar, web } from '../support/sidecar.js';
-import { httpsOrigin } from '../support/tls.js';
-
-const REGISTER = pathToFileURL(join(process.cwd(), 'dist', 'register.js')).href;
-
-/** A sidecar in front of `basket` (plain) and `vault` (TLS), and a server that is not of the mesh. */
-async function world(t: ExecutionContext) {
-  const authority = await Authority.create(t, 'authority');
-  const basket = await httpOrigin(t);
-  const vault = await httpsOrigin(t, await authority.sign({ names: ['vault', 'vault.default'] }), {
-    name: 'vault',
-  });
-  const outside = await httpOrigin(t);
-  const sidecar = await startSidecar(
-    t,
-    web({
-      forwardProxy: true,
-      routes: [
-        { match: { host: ['basket', 'basket.default'] }, to: basket.address },
-        { match: { host: ['vault', 'vault.default'] }, to: vault.address },
-      ],
-    }),
-  );
-  const env = {
-    ...cleanEnvironment(),
-    MESH_OUTBOUND: sidecar.address(),
-    MESH_NAMES: 'basket,basket.default,vault,vault.default,closed',
-    NODE_OPTIONS: `--import ${REGISTER}`,
-    NODE_EXTRA_CA_CERTS: authority.root,
-    OUTSIDE: outside.address,
-  };
-  return { basket, vault, outside, sidecar, env };
-}
-
-type World = Awaited<ReturnType<typeof world>>;
-
-/** Runs a program; gives the JSON that it prints. */
-async function program(
-  t: ExecutionContext,
-  { env }: Pick<World, 'env'>,
-  code: string,
-  kind = 'module',
-): Promise<unknown> {
-  const {
-    stdout,
-    stderr,
-    code: exit,
-  } = await run(process.execPath, [`--input-type=${kind}`, '-e', code], { env });
-  t.is(exit, 0, stderr);
-  t.is(stderr, '');
-  return JSON.parse(stdout.toString());
-}
-
-const BODY = `
-const text = (response) => new Promise((resolve, reject) => {
-  let all = '';
-  response.setEncoding('utf8').on('data', (part) => { all += part; });
-  response.on('end', () => resolve(all)).on('error', reject);
-});
-const get = (from, ...args) => new Promise((resolve, reject) => {
-  from.request(...args, (response) => text(response).then(resolve, reject)).on('error', reject).end();
-});
-const seen = (json) => { const { url, headers } = JSON.parse(json); return [url, headers.host]; };
-`;
-
-const EXPECTED = {
-  plain: [
-    ['/a?b=c', 'basket'],
-    ['/x', 'BASKET.default:3000'],
-    ['/own', 'basket'],
-    ['/list', 'basket'],
-  ],
-  secure: ['vault', 'vault'],
-  fetched: [
-    ['/f?q=1', 'basket'],
-    ['/port', 'basket:3000'],
-    ['/request', 'basket'],
-  ],
-  posted: 'POST',
-  vault: 'vault',
-};
-
-const REQUESTS = `
-const agent = new http.Agent({ keepAlive: true });
-const print = (value) => console.log(JSON.stringify(value));
-const main = async () => {
-  const plain = [
-    seen(await get(http, 'http://basket/a?b=c')),
-    seen(await get(http, { host: 'BASKET.default', port: 3000, path: '/x', agent: false, headers: { host: 'basket.default:3000' } })),
-    seen(await get(http, { hostname: 'basket', path: '/own', agent })),
-    seen(await get(http, { hostname: 'basket', path: '/list', headers: ['host', 'basket', 'x-a', 'b'] })),
-  ];
-  const secure = [await get(https, 'https://vault/'), await get(https, { host: 'vault.default', agent: new https.Agent() })];
-  const json = async (...args) => { const r = await fetch(...args); return r.text(); };
-  const fetched = [
-    seen(await json('http://basket/f?q=1')),
-    seen(await json(new URL('http://basket:3000/port'), { headers: { 'x-a': 'b' } })),
-    seen(await json(new Request('http://basket/request'))),
-  ];
-  const posted = JSON.parse(await json('http://basket/p', { method: 'POST', body: 'hello' })).method;
-  const vault = await json('https://vault/');
-  agent.destroy();
-  print({ plain, secure, fetched, posted, vault });
-};
-`;
+import test from 'ava';
+import { BODY, EXPECTED, REQUESTS, program, world } from './support.js';
 
 test('http, https and fetch of an ES module reach the names of the mesh', async (t) => {
   const mesh = await world(t);
@@ -122,7 +13,7 @@ test('http, https and fetch of an ES module reach the names of the mesh', async 
 test('http, https and fetch of a CommonJS program reach the names of the mesh', async (t) => {
   const mesh = await world(t);
   const code = `const http = require('http'), https = require('https'); ${BODY} ${REQUESTS} void main();`;
-  t.deepEqual(await program(t, mesh, code, 'commonjs'), EXPECTED);
+  t.deepEqual(await program(t, mesh, code, { kind: 'commonjs' }), EXPECTED);
 });
 
 test('functions that were imported by name, and libraries on top of http, reach them too', async (t) => {
