@@ -183,6 +183,13 @@ export const network: Format = {
   examples: ['10.0.0.0/8', '::1'],
 };
 
+export const trustedNetwork: Format = {
+  title: 'trusted network',
+  expected: 'a network such as 10.0.0.0/8, one address, or unix (whoever comes by a Unix socket)',
+  accepts: (text) => text === 'unix' || isNetwork(text),
+  examples: ['10.0.0.0/8', 'unix'],
+};
+
 export const pathPattern: Format = {
   title: 'path pattern',
   expected: 'a path: /this exactly, /this/* and below, /users/{id}, or ~regex',
@@ -290,6 +297,7 @@ export const formats: readonly Format[] = [
   srvName,
   hostPattern,
   network,
+  trustedNetwork,
   pathPattern,
   pathRewrite,
   grpcMethod,

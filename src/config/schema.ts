@@ -183,8 +183,8 @@ const listener = part(
     limits: may(listenerLimits, 'Bounds of what it may hold.'),
     timeouts: may(listenerTimeouts, 'Deadlines towards its clients.'),
     trustedNetworks: may(
-      list(text(formats.network), 'networks such as 10.0.0.0/8'),
-      'Networks whose `forwarded`, `x-forwarded-*` and `x-request-id` headers are believed.',
+      list(text(formats.trustedNetwork), 'networks such as 10.0.0.0/8'),
+      'Networks whose `forwarded`, `x-forwarded-*` and `x-request-id` headers are believed; `unix`: those of whoever comes by a Unix socket.',
       { default: [] },
     ),
     via: may(text(formats.name), 'The pseudonym sent in `via`. Absent: no `via` is added.'),

@@ -42,7 +42,7 @@ export interface ListenerConfig {
   limits?: ListenerLimitsConfig;
   /** Deadlines towards its clients. */
   timeouts?: ListenerTimeoutsConfig;
-  /** Networks whose `forwarded`, `x-forwarded-*` and `x-request-id` headers are believed. Default: []. */
+  /** Networks whose `forwarded`, `x-forwarded-*` and `x-request-id` headers are believed; `unix`: those of whoever comes by a Unix socket. Default: []. */
   trustedNetworks?: string[];
   /** The pseudonym sent in `via`. Absent: no `via` is added. */
   via?: string;

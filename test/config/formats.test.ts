@@ -92,6 +92,10 @@ const CASES: Record<string, { good: string[]; bad: string[] }> = {
     good: ['10.0.0.0/8', '::/0', '::1', '127.0.0.1', 'fe80::/10'],
     bad: ['', '10.0.0.0/33', '::/129', '10/8', 'fe80::1%1/64', 'a/8', '10.0.0.0/'],
   },
+  trustedNetwork: {
+    good: ['10.0.0.0/8', '::1', 'unix'],
+    bad: ['', 'Unix', 'unix:', 'unix:/run/app.sock', '10/8'],
+  },
   pathPattern: {
     good: ['/', '/api', '/api/*', '/*', '/users/{id}', '/files/{rest*}', '~.*', '~^/v[0-9]+/.*$'],
     bad: ['', 'api', '*', '/api*', '/a/*/b', '/a/**', '/users/{id}/*', '~', '^/a'],

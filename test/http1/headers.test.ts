@@ -1,6 +1,8 @@
 // Which headers stay, which go, and which are the proxy's own?
 
+import { join } from 'node:path';
 import test from 'ava';
+import { temporaryFolder } from '../support/files.js';
 import { echoed, httpOrigin, request } from '../support/http.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { connect, tcpServer } from '../support/tcp.js';
@@ -116,6 +118,27 @@ test('from a trusted network: it is kept, and the client appended', async (t) =>
   t.is(headers['x-real-ip'], '1.2.3.4');
   t.is(headers['x-request-id'], 'from-the-client');
   t.is(headers['forwarded'], CLAIMS.forwarded);
+});
+
+test('from a Unix socket: it is believed where that is said', async (t) => {
+  const origin = await httpOrigin(t);
+  for (const trustedNetworks of [['unix'], ['0.0.0.0/0', '::/0']]) {
+    const socketPath = join(temporaryFolder(t), 'web.sock');
+    const address = `unix:${socketPath}`;
+    const listener = { name: 'web', address, routes: [{ to: origin.address }], trustedNetworks };
+    await startSidecar(t, { listeners: [listener] });
+    const { headers } = echoed(await request(0, { socketPath, headers: CLAIMS }));
+    const isTrusted = trustedNetworks[0] === 'unix';
+    t.is(headers['x-forwarded-for'], isTrusted ? '1.2.3.4, unknown' : 'unknown');
+    t.is(headers['x-forwarded-proto'], isTrusted ? 'https' : 'http');
+    t.is(headers['x-request-id'] === 'from-the-client', isTrusted);
+  }
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }], trustedNetworks: ['unix'] }));
+  t.is(
+    echoed(await request(proxy.port(), { headers: CLAIMS })).headers['x-forwarded-for'],
+    '127.0.0.1',
+    'nobody comes by one here',
+  );
 });
 
 test('each request gets an id of its own', async (t) => {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use mesh_http1::Limits;
-use mesh_model::resources::{IpNet, Listener, WeightedCluster};
+use mesh_model::resources::{Address, Listener, Trusted, WeightedCluster};
 use mesh_model::route::RouteIndex;
 use mesh_model::sni::SniIndex;
 
@@ -351,11 +351,13 @@ impl ListenerPlan {
     /// Whether what this client says of its way here is believed.
     pub fn trusts(&self, client: Option<IpAddr>) -> bool {
         let client = client.map(|ip| ip.to_canonical());
-        client.is_some_and(|ip| {
-            self.resource
-                .trusted_networks
-                .iter()
-                .any(|net: &IpNet| net.contains(&ip))
+        // Who has gone already has no address either.
+        let by_socket = || matches!(self.resource.address, Address::Unix(_));
+        let mut trusted = self.resource.trusted_networks.iter();
+        trusted.any(|trusted| match (trusted, client) {
+            (Trusted::Network(network), Some(ip)) => network.contains(&ip),
+            (Trusted::Unix, None) => by_socket(),
+            _ => false,
         })
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::route::{HostPattern, WeightedCluster};
 use crate::policy::PolicyDefault;
 
-use super::values::{Address, Duration, IpNet, Name, Pem, PortRange};
+use super::values::{Address, Duration, Name, Pem, PortRange, Trusted};
 
 /// One socket that accepts connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,9 +63,10 @@ pub struct Listener {
     /// Deadlines towards its clients.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
-    /// Networks whose `forwarded`, `x-forwarded-*` and `x-request-id` headers are believed. Default: none.
+    /// Networks whose `forwarded`, `x-forwarded-*` and `x-request-id` headers are believed; `unix`: those of whoever comes
+    /// by a Unix socket. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub trusted_networks: Vec<IpNet>,
+    pub trusted_networks: Vec<Trusted>,
     /// The pseudonym sent in `via`. Absent, the default: no `via` is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,

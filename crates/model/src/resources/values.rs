@@ -157,6 +157,36 @@ impl FromStr for PortRange {
     }
 }
 
+/// Whose word is believed on how a request came here: those of a network, or whoever comes by a Unix socket (`unix`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// Clients with an address of this network.
+    Network(IpNet),
+    /// Clients of a Unix socket, which have no address.
+    Unix,
+}
+
+impl fmt::Display for Trusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+impl FromStr for Trusted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("unix", _) => Ok(Self::Unix),
+            (_, Ok(network)) => Ok(Self::Network(network)),
+            (_, Err(_)) => Err("expected a network such as 10.0.0.0/8, or unix".into()),
+        }
+    }
+}
+
 /// The name a listener, route table or cluster is known by: 1 to 253 printable ASCII characters without spaces
 /// or quotes, so that it can stand in a metric label, a log line and a command.
 pub type Name = String;
@@ -203,7 +233,7 @@ macro_rules! serde_as_text {
 }
 pub(crate) use serde_as_text;
 
-serde_as_text!(Address, Duration, PortRange);
+serde_as_text!(Address, Duration, PortRange, Trusted);
 
 #[cfg(test)]
 mod tests {
@@ -240,6 +270,16 @@ mod tests {
             "", "0", "-", "1-", "-1", "2-1", "1-2-3", "65536", "+80", "http", "80 - 81",
         ] {
             assert!(text.parse::<PortRange>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn those_who_are_trusted_round_trip() {
+        for text in ["10.0.0.0/8", "::1/128", "unix"] {
+            assert_eq!(text.parse::<Trusted>().unwrap().to_string(), text);
+        }
+        for text in ["", "10.0.0.0/33", "Unix", "unix:", "unix:/run/app.sock"] {
+            assert!(text.parse::<Trusted>().is_err(), "{text}");
         }
     }
 
