@@ -3,13 +3,14 @@
 //! A partial request line, HTTP/2 preface or ClientHello is [`Detected::Undecided`]; the caller waits for more until the
 //! header timeout. A byte that no longer fits any of them makes it [`Detected::Other`] at once.
 //!
+//! What is [`Detected::Other`] may reach a server unseen, past routes, limits and the headers that are taken out. So HTTP/1
+//! is not only what is right, it is whatever line some server may take for a request: with blank lines in front, two
+//! blanks, bytes that no target has, without a version. What is wrong with it is the codec's to say.
+//!
 //! And does a server that speaks first mean it? Servers of HTTP/2 greet before they are asked ([`greets_as_http2`]).
 
 /// The preface of HTTP/2 (RFC 9113 section 3.4).
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// Longer methods are not HTTP's: IANA's longest is 17 bytes.
-const MAX_METHOD: usize = 32;
 
 /// What the first bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,38 +66,53 @@ fn tls(bytes: &[u8]) -> Detected {
     }
 }
 
-/// `method SP target SP HTTP/d.d` and the end of the line (RFC 9112 section 3).
+/// A line that some server may take for a request's (RFC 9112 section 3): a method, and a version at its end, or the
+/// `GET` of HTTP/0.9.
 fn http1(bytes: &[u8]) -> Detected {
-    let Some(method) = bytes.iter().take(MAX_METHOD + 1).position(|b| !is_token(*b)) else {
-        return if bytes.len() > MAX_METHOD {
-            Detected::Other
-        } else {
-            Detected::Undecided
-        };
-    };
-    if method == 0 || bytes.get(method) != Some(&b' ') {
-        return Detected::Other;
-    }
-    let rest = bytes.get(method + 1..).unwrap_or_default();
-    let Some(target) = rest.iter().position(|b| !(0x21..=0x7e).contains(b)) else {
+    // Blank lines in front are passed over by many (RFC 9112 section 2.2), blanks by some.
+    let Some(start) = bytes.iter().position(|b| !is_space(*b)) else {
         return Detected::Undecided;
     };
-    if target == 0 || rest.get(target) != Some(&b' ') {
+    let line = bytes.get(start..).unwrap_or_default();
+    let Some(end) = line.iter().position(|b| !is_token(*b)) else {
+        return Detected::Undecided;
+    };
+    let (method, rest) = line.split_at(end);
+    // Servers that are lenient about what is between, or about bytes that no text has, know methods by their names.
+    let is_word = method.len() >= 3 && method.iter().all(u8::is_ascii_alphabetic);
+    match rest {
+        [b'\r'] if is_word => return Detected::Undecided,
+        [b'\r', b'\n', ..] | [b'\n', ..] => return Detected::Other,
+        [b' ', ..] if end > 0 => {}
+        [space, ..] if is_word && is_blank(*space) => {}
+        _ => return Detected::Other,
+    }
+    let line_end = rest.iter().position(|b| *b == b'\n');
+    let rest = rest.get(..line_end.unwrap_or(rest.len())).unwrap_or_default();
+    if !is_word && rest.iter().any(|b| b.is_ascii_control() && !is_space(*b)) {
         return Detected::Other;
     }
-    let version = rest.get(target + 1..).unwrap_or_default();
-    let fits = version.iter().zip(b"HTTP/0.0\r\n").all(|(got, want)| match want {
-        b'0' => got.is_ascii_digit(),
-        // A bare LF ends the line too: that this is HTTP is clear, that it is wrong is the codec's to say.
-        b'\r' => matches!(got, b'\r' | b'\n'),
-        b'\n' => true,
-        want => got == want,
-    });
-    match (fits, version.len()) {
-        (false, _) => Detected::Other,
-        (true, 0..9) => Detected::Undecided,
-        (true, _) => Detected::Http1,
+    let has_version = || {
+        rest.windows(7).any(|part| {
+            matches!(part, [space, name @ .., digit]
+                if is_blank(*space) && name.eq_ignore_ascii_case(b"HTTP/") && digit.is_ascii_digit())
+        })
+    };
+    let is_simple = || method == b"GET" && rest.iter().find(|b| !is_blank(**b)) == Some(&b'/');
+    match line_end {
+        None => Detected::Undecided,
+        Some(_) if has_version() || is_simple() => Detected::Http1,
+        Some(_) => Detected::Other,
     }
+}
+
+/// What ends a word of a line, to some server.
+fn is_blank(b: u8) -> bool {
+    b != b'\n' && (is_space(b) || matches!(b, 0x1c..=0x1f | 0x85 | 0xa0))
+}
+
+fn is_space(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\r' | b'\n' | 0x0b | 0x0c)
 }
 
 fn is_token(b: u8) -> bool {
@@ -132,7 +148,32 @@ mod tests {
 
     #[test]
     fn knows_each_protocol_and_never_guesses_early() {
-        let cases: [(&[u8], Detected); 12] = [
+        let cases: [(&[u8], Detected); 31] = [
+            (b"\r\nGET / HTTP/1.1\r\n", Detected::Http1),
+            (b"\n \tGET / HTTP/1.1\r\n", Detected::Http1),
+            (b"GET  / HTTP/1.1\r\n", Detected::Http1),
+            (b"GET\t/\x0bHTTP/1.1\r\n", Detected::Http1),
+            (b"GET\r/\rHTTP/1.1\r\n", Detected::Http1),
+            (b"GET /\xc3\xbc\x00 http/1.10 \r\n", Detected::Http1),
+            (b"0*x / HTTP/1.1\n", Detected::Http1),
+            (b"GET /\r\n", Detected::Http1),
+            (
+                &[[b'A'; 500].as_slice(), b" / HTTP/1.1\r\n"].concat(),
+                Detected::Http1,
+            ),
+            (b"PRI * HTTP/2.0\r\n\r\nSN\r\n\r\n", Detected::Http1),
+            (b"CONNECT {\"version\":\"1.2\"}\r\n", Detected::Other),
+            (b"CONNECT\naccept-version:1.2\n\n\0", Detected::Other),
+            (b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", Detected::Other),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Detected::Other),
+            (b"\x0bMSH|^~\\&|A|B\r\x1c\r", Detected::Other),
+            (
+                b"0\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00",
+                Detected::Other,
+            ),
+            (b"0 \x02\x01\x01\x60\x1b\x02\x01\x03\x04\x14cn", Detected::Other),
+            (b"\x0a\x03abc\x10\x01", Detected::Other),
+            (b"*3\r\n$3\r\nSET\r\n", Detected::Other),
             (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", Detected::Http1),
             (b"PRIORITIZE /x HTTP/1.0\r\n\r\n", Detected::Http1),
             (b"GET / HTTP/1.1\n", Detected::Http1),
@@ -144,7 +185,7 @@ mod tests {
             (b"PING\r\n", Detected::Other),
             (b"*1\r\n$4\r\nPING\r\n", Detected::Other),
             (b"\x00\x03\x00\x00", Detected::Other),
-            (b"GET / HTTP/x.1\r\n", Detected::Other),
+            (b"POST / HTTP/x.1\r\n", Detected::Other),
         ];
         for (bytes, expected) in cases {
             let decided_at = (1..=bytes.len())
@@ -183,14 +224,16 @@ mod tests {
         let line = [b"GET /".as_slice(), &[b'a'; 100]].concat();
         assert_eq!(detect(&line, 1000), Detected::Undecided);
         assert_eq!(detect(&line, 100), Detected::Http1);
-        assert_eq!(detect(&[b'A'; 40], 1000), Detected::Other);
+        assert_eq!(detect(&[b'A'; 40], 1000), Detected::Undecided);
+        assert_eq!(detect(&[b'\n'; 1000], 1000), Detected::Http1);
     }
 
     proptest! {
         /// Once decided, more bytes change nothing; and nothing panics.
         #[test]
-        fn decisions_are_final(bytes in proptest::collection::vec(any::<u8>(), 0..64), start in 0usize..5) {
-            let starts: [&[u8]; 5] = [b"", b"GET /", b"PRI * HTTP/2.0\r\n", b"\x16\x03\x01", b"POST /a HTTP/1."];
+        fn decisions_are_final(bytes in proptest::collection::vec(any::<u8>(), 0..64), start in 0usize..6) {
+            let starts: [&[u8]; 6] =
+                [b"", b"GET /", b"PRI * HTTP/2.0\r\n", b"\x16\x03\x01", b"POST /a HTTP/1.", b"\r\n0 "];
             let bytes = [starts[start], &bytes].concat();
             let mut decided = Detected::Undecided;
             for n in 0..=bytes.len() {
