@@ -21,7 +21,7 @@ use mesh_model::resources::{ListenerProtocol, WeightedCluster};
 use crate::access;
 use crate::clock::after;
 use crate::exchange::{Peer, Proved};
-use crate::first_bytes::by_first_bytes;
+use crate::first_bytes::{by_first_bytes, of_workload};
 use crate::io::Net;
 use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::io::{Stream, TlsFacts};
@@ -277,6 +277,10 @@ pub(crate) async fn from_workload<N: Net>(mut connection: Connection<N>, plan: &
     match spoken {
         Spoken::Http1 => Next::Http1(connection),
         Spoken::Http2 => Next::Http2(connection),
+        Spoken::Tcp if plan.speaks_http(&connection.peer) && plan.takes_streams(&connection.peer) => {
+            // It may lead here again, though never from within TLS.
+            Box::pin(of_workload(connection, plan)).await
+        }
         Spoken::Tcp => {
             let streamed = stream_to(&mut connection, plan, None).await;
             over(&connection, Protocol::Tcp, streamed)

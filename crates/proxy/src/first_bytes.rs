@@ -44,11 +44,7 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
         Err(reason) => return unanswered(connection, plan, reason).await,
     };
     // Where the kernel redirected it from decides what may be spoken.
-    let (takes_streams, speaks_http) = (
-        plan.takes_streams(&connection.peer),
-        plan.speaks_http(&connection.peer),
-    );
-    let stats = connection.thread.telemetry.listener(&plan.label);
+    let takes_streams = plan.takes_streams(&connection.peer);
     let mut server = None;
     // Where requests alone are spoken, a client that is silent for a moment will say one.
     if takes_streams && spoken != Spoken::Http && connection.wire.unread().is_empty() {
@@ -66,6 +62,37 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
             },
         }
     }
+    by_bytes(connection, plan, server).await
+}
+
+/// A workload says that it sends bytes, to a port where requests may be sent too. It is not taken at its word: what the
+/// application would take for a request is one here, with its rules and its headers. Its own proxy has waited for a word
+/// already, so the server is called at once.
+pub(crate) async fn of_workload<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
+    let mut server = None;
+    if connection.wire.unread().is_empty() {
+        match server_first(&mut connection, plan).await {
+            ServerFirst::ClientSpoke(dialled) => server = dialled,
+            ServerFirst::Over(streamed) => return over(&connection, Protocol::Tcp, streamed),
+        }
+    }
+    connection.head_since = connection.thread.now();
+    by_bytes(connection, plan, server).await
+}
+
+/// Looks at what the client has sent until it is clear what it speaks. A server may have been called for it.
+async fn by_bytes<N: Net>(
+    mut connection: Connection<N>,
+    plan: &ListenerPlan,
+    server: Option<Dialled<N::Stream>>,
+) -> Next<N> {
+    let (takes_streams, speaks_http) = (
+        plan.takes_streams(&connection.peer),
+        plan.speaks_http(&connection.peer),
+    );
+    // Behind the mesh's own TLS another one is the application's.
+    let looks_into_tls = plan.tls.is_none() && connection.peer.called().is_none();
+    let stats = connection.thread.telemetry.listener(&plan.label);
     let most = plan.http1.head_bytes;
     let at = after(connection.head_since, plan.timeouts.header).min(connection.listener.drain_deadline());
     loop {
@@ -81,13 +108,13 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
                 stats.detected(Protocol::Http2);
                 return Next::Http2(connection);
             }
-            Detected::Tls if plan.workload.is_some() && plan.tls.is_none() => {
+            Detected::Tls if plan.workload.is_some() && looks_into_tls => {
                 // Whoever is a workload was slow, and does not mean the server that was called for one without TLS.
                 drop(server);
                 stats.detected(Protocol::Tls);
                 return from_workload(connection, plan).await;
             }
-            Detected::Tls if plan.sni.is_some() && plan.tls.is_none() => {
+            Detected::Tls if plan.sni.is_some() && looks_into_tls => {
                 stats.detected(Protocol::Tls);
                 let streamed = pass_through(&mut connection, plan).await;
                 return over(&connection, Protocol::Tls, streamed);

@@ -57,11 +57,13 @@ async function mesh(t: ExecutionContext): Promise<{ mesh: Mesh; authority: Autho
   return { authority, mesh: await Mesh.start(t, { issuer: await authority.issuer() }) };
 }
 
+const REQUEST = 'GET / HTTP/1.1\r\nhost: basket\r\nconnection: close\r\n\r\n';
+
 /** What comes back for a request over TLS that shows this certificate; what there is when it ends, if that is nothing. */
 async function call(
   basket: MeshSidecar,
   { certificate, key }: Certificate,
-  servername = 'p3000.basket.shop.mesh.test',
+  { servername = 'p3000.basket.shop.mesh.test', protocol = 'h1', says = REQUEST } = {},
 ): Promise<string> {
   const socket = tls.connect({
     port: basket.inbound,
@@ -69,14 +71,14 @@ async function call(
     servername,
     cert: readFileSync(certificate),
     key: readFileSync(key),
-    ALPNProtocols: ['mesh/h1'],
+    ALPNProtocols: [`mesh/${protocol}`],
     // Whom the test calls is not in question here.
     rejectUnauthorized: false,
   });
   let came = '';
   socket.on('data', (chunk: Buffer) => (came += chunk.toString()));
   socket.on('error', (error) => (came += error.message));
-  socket.end('GET / HTTP/1.1\r\nhost: basket\r\nconnection: close\r\n\r\n');
+  socket.end(says);
   // It may end in an error, which is an answer.
   const closed = new Promise<void>((resolve) => {
     socket.on('close', () => resolve());
@@ -91,7 +93,7 @@ test('a caller that proves nothing is refused, and why is counted and said', asy
   const basket = await shop.sidecar(t, 'basket', { ports: `3000=${origin.address}` });
   const good = await authority.sign({ names: [`URI:${idOf('web')}`], client: 'too' });
   t.regex(await call(basket, good), /^HTTP\/1\.1 200 /);
-  const undeclared = await call(basket, good, 'p22.basket.shop.mesh.test');
+  const undeclared = await call(basket, good, { servername: 'p22.basket.shop.mesh.test' });
   t.regex(undeclared, /^HTTP\/1\.1 403 /);
   t.regex(undeclared, /proxy-status: .*port_undeclared/);
 
@@ -115,6 +117,22 @@ test('a caller that proves nothing is refused, and why is counted and said', asy
   }
   t.is(origin.requests, 1);
   t.regex(await call(basket, good), /^HTTP\/1\.1 200 /);
+});
+
+test('who says that it sends bytes, and sends a request, is told by its certificate all the same', async (t) => {
+  const { mesh: shop, authority } = await mesh(t);
+  const origin = await httpOrigin(t);
+  const ports = `3000=${origin.address}`;
+  const basket = await shop.sidecar(t, 'basket', { ports });
+  const good = await authority.sign({ names: [`URI:${idOf('web')}`], client: 'too' });
+  const forged = `GET / HTTP/1.1\r\nhost: basket\r\nx-mesh-peer: ${idOf('admin')}\r\nconnection: close\r\n\r\n`;
+  const answer = await call(basket, good, { protocol: 'tcp', says: forged });
+  t.regex(answer, /^HTTP\/1\.1 200 /);
+  t.true(answer.includes(`"x-mesh-peer":"${idOf('web')}"`), answer);
+  t.false(answer.includes('admin'), answer);
+  const blank = await call(basket, good, { protocol: 'tcp', says: `\r\n${forged}` });
+  t.regex(blank, /^HTTP\/1\.1 (200|400) /);
+  t.false(blank.includes('admin'), blank);
 });
 
 /** A server that would answer, with this certificate. */
