@@ -19,7 +19,7 @@
 //! | PING, either way | 100 a second | a DATA frame or a PING that we send: 1 | CVE-2019-9512 |
 //! | SETTINGS, GOAWAY | 50 a second | | CVE-2019-9515 |
 //! | PRIORITY, unknown types | 100 a second | a new stream: 100 | CVE-2019-9513 |
-//! | WINDOW_UPDATE | 100 a second | a DATA frame that we send, unless a few bytes filled a window: 2; a new stream: 2 | CVE-2019-9511 |
+//! | WINDOW_UPDATE | 100 a second | payload that we send, unless a few bytes filled a window: 2, and 2 for each 512 bytes; a new stream: 2 | CVE-2019-9511 |
 //! | DATA with no payload that ends nothing | 100 a second | a DATA frame with payload: 1 | CVE-2019-9518 |
 //!
 //! **Clients that cancel.** A reset is held against a client only when it comes within [`RAPID`] of the request and
@@ -42,6 +42,12 @@ pub const WINDOW: Nanos = 1_000_000_000;
 pub const RAPID: Nanos = 1_000_000;
 /// Credit for frames is kept up to this: answers to what is in flight may come all at once, late.
 const FRAME_CREDIT: u32 = 16_384;
+/// The same for WINDOW_UPDATE, of which a reader of little pieces sends two for each: what is in the windows of a hundred
+/// streams of 4 MiB, as Go opens them, read by 4 KiB.
+const WINDOW_CREDIT: u32 = 262_144;
+/// Payload that earns a WINDOW_UPDATE for its stream and one for the connection. Go sends both for each read of 4 KiB, and
+/// its older servers for each read: 512 bytes are the least that its readers ask for.
+pub(crate) const READ: u32 = 512;
 /// Credit for resets is kept up to this, so that what was earned long ago lets no flood pass.
 const RESET_CREDIT: u32 = 1_000;
 /// Streams that may be reset before a server takes offence: nghttp2, so Node and others, bears 1,000 in a burst.
@@ -238,6 +244,8 @@ pub struct Meter {
     last: u32,
     /// Streams that this side reset.
     reset: u32,
+    /// Payload that was sent and earned nothing yet.
+    unearned: u32,
     received: Frames,
     sent: Frames,
 }
@@ -254,7 +262,7 @@ impl Meter {
             pings: timed(budgets.pings),
             settings: timed(budgets.settings),
             priorities: timed(budgets.priorities),
-            window_updates: timed(budgets.window_updates),
+            window_updates: Bucket::new(budgets.window_updates, Refill::Timed, WINDOW_CREDIT),
             empty_data: timed(budgets.empty_data),
             rapid: 0,
             answered: 0,
@@ -262,6 +270,7 @@ impl Meter {
             waiting: VecDeque::new(),
             last: 0,
             reset: 0,
+            unearned: 0,
             received: Frames::default(),
             sent: Frames::default(),
             budgets,
@@ -329,6 +338,7 @@ impl Meter {
                 self.pings.earn(1);
                 if frame.word == 0 {
                     self.window_updates.earn(2);
+                    self.payload_sent(frame.length);
                 }
                 // The peer may have forgotten the stream, and says so each time.
                 self.closed_resets.earn(1);
@@ -354,6 +364,13 @@ impl Meter {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Payload that went in a frame that was counted already, or in one that is counted now.
+    pub fn payload_sent(&mut self, bytes: u32) {
+        let bytes = self.unearned.saturating_add(bytes);
+        self.window_updates.earn((bytes / READ).saturating_mul(2));
+        self.unearned = bytes % READ;
     }
 
     /// HEADERS of a stream that this side reset: late trailers, of which each stream has one.

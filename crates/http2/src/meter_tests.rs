@@ -266,6 +266,62 @@ fn what_is_sent_earns_its_answers() {
 }
 
 #[test]
+fn readers_of_little_pieces_are_borne() {
+    for read in [512, 1024, 4096, 8192] {
+        let mut meter = server();
+        let result = borne(
+            |_| {
+                meter.on_frame(Direction::Sent, &frame(Kind::Data, 0, 1, 16_384), 0)?;
+                for _ in 0..16_384 / read {
+                    meter.on_frame(Direction::Received, &frame(Kind::WindowUpdate, 0, 0, 4), 0)?;
+                    meter.on_frame(Direction::Received, &frame(Kind::WindowUpdate, 0, 1, 4), 0)?;
+                }
+                Ok(())
+            },
+            10_000,
+        );
+        assert_eq!(result, (10_000, None), "{read}");
+    }
+    // A hundred streams of 4 MiB, read once all of it is there.
+    let mut meter = server();
+    for n in 0..100 * 256 {
+        meter
+            .on_frame(Direction::Sent, &frame(Kind::Data, 0, n, 16_384), 0)
+            .unwrap();
+    }
+    let late = |_| meter.on_frame(Direction::Received, &frame(Kind::WindowUpdate, 0, 0, 4), 0);
+    assert_eq!(borne(late, 2 * 100 * 1024), (2 * 100 * 1024, None));
+}
+
+#[test]
+fn rows_6_and_7_what_was_sent_earns_no_flood_of_window_updates() {
+    // 1 MiB: 4,096 for its bytes, 128 for its frames.
+    let mut meter = server();
+    for _ in 0..64 {
+        meter
+            .on_frame(Direction::Sent, &frame(Kind::Data, 0, 1, 16_384), 0)
+            .unwrap();
+    }
+    let flood = |_| meter.on_frame(Direction::Received, &frame(Kind::WindowUpdate, 0, 0, 4), 5);
+    assert_eq!(
+        borne(flood, 100_000),
+        (4096 + 128 + 100, Some(Flood::WindowUpdates))
+    );
+    // However much it was.
+    let mut meter = server();
+    for _ in 0..1_000_000 {
+        meter
+            .on_frame(Direction::Sent, &frame(Kind::Data, 0, 1, 16_384), 0)
+            .unwrap();
+    }
+    let flood = |_| meter.on_frame(Direction::Received, &frame(Kind::WindowUpdate, 0, 0, 4), 5);
+    assert_eq!(
+        borne(flood, 1_000_000),
+        (262_144 + 100, Some(Flood::WindowUpdates))
+    );
+}
+
+#[test]
 fn padding_is_no_payload() {
     let mut meter = server();
     let padded = Frame {

@@ -8,11 +8,11 @@ use crate::code::Code;
 use crate::connection::{Cause, Connection, Fatal, GATHERED, Key, LEAVING, Leaving, MOST_STREAM};
 use crate::frame::{self, END_HEADERS, END_STREAM, Frame, Kind};
 use crate::hpack::encoder::{Encoder, Indexing};
-use crate::meter::Role;
+use crate::meter::{READ, Role};
 use crate::stream::{Failure, Side, Stream, note};
 
-/// Payload below this that fills a window is a drip.
-const SQUEEZED: usize = 1024;
+/// Payload below this that fills a window is a drip: no reader asks for so little.
+const SQUEEZED: usize = READ as usize;
 
 /// A head that is being written.
 pub struct HeadWriter<'a> {
@@ -215,6 +215,9 @@ impl Connection {
                 frame.length += n as u32;
                 write_at(&mut self.out, start, &frame);
                 payload = rest;
+                if !squeezed {
+                    self.meter.payload_sent(n as u32);
+                }
             }
         }
         for piece in payload.chunks(most) {

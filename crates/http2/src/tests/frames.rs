@@ -368,6 +368,44 @@ fn a_window_that_opens_by_a_byte_earns_nothing() {
 }
 
 #[test]
+fn a_reader_of_little_pieces_is_served_to_the_end() {
+    for read in [512u32, 1024, 4096] {
+        let mut server = server(&request(1, 5));
+        let (key, _) = server.arrived().unwrap();
+        server.head(key, false, |out| out.status(200)).unwrap();
+        // The windows are full; each read opens both by what it took.
+        let body = vec![b'x'; 8192];
+        while give(&mut server, key, &body) > 0 {}
+        for _ in 0..20_000 {
+            server.receive(&frame(8, 0, 0, &read.to_be_bytes()), 0);
+            server.receive(&frame(8, 0, 1, &read.to_be_bytes()), 0);
+            give(&mut server, key, &body);
+            sent(&mut server);
+        }
+        assert_eq!(server.over(), None, "{read}");
+    }
+    // What goes in a frame that waits still earns as well.
+    let mut server = server(&request(1, 5));
+    let (key, _) = server.arrived().unwrap();
+    server.head(key, false, |out| out.status(200)).unwrap();
+    for _ in 0..16 {
+        assert_eq!(give(&mut server, key, &[b'x'; 1024]), 1024);
+    }
+    let frames = sent(&mut server)
+        .into_iter()
+        .filter(|(kind, ..)| *kind == 0)
+        .count();
+    assert_eq!(frames, 1);
+    for _ in 0..16 * 2 * 2 {
+        server.receive(&frame(8, 0, 0, &512u32.to_be_bytes()), 0);
+    }
+    for _ in 0..100 {
+        server.receive(&frame(8, 0, 0, &512u32.to_be_bytes()), 0);
+    }
+    assert_eq!(server.over(), None);
+}
+
+#[test]
 fn what_comes_for_a_server_that_has_left_ends_nothing_else() {
     let mut server = server(&request(1, 5));
     let (key, _) = server.arrived().unwrap();

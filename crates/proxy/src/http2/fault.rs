@@ -1,10 +1,12 @@
-//! What does the end of a stream mean to an exchange?
+//! What does the end of a stream mean to an exchange, and that of a connection to metrics?
 
 use std::io;
 
+use mesh_http2::meter::Flood;
 use mesh_http2::{Code, Failure};
 
 use crate::exchange::message::Fault;
+use crate::telemetry::Limit;
 
 /// The fault behind a failure.
 pub fn fault(failure: Failure) -> Fault {
@@ -33,5 +35,20 @@ pub fn passed_on(code: Code) -> Code {
     match code {
         Code::CANCEL | Code::ENHANCE_YOUR_CALM | Code::INADEQUATE_SECURITY => code,
         _ => Code::INTERNAL_ERROR,
+    }
+}
+
+/// The name in metrics of a bound that a peer went beyond.
+pub fn limit(flood: Flood) -> Limit {
+    match flood {
+        Flood::Resets => Limit::Http2Resets,
+        Flood::LocalResets => Limit::Http2LocalResets,
+        Flood::Continuations => Limit::Http2Continuations,
+        Flood::HeaderBlock => Limit::HeaderBytes,
+        Flood::Pings => Limit::Http2Pings,
+        Flood::Settings => Limit::Http2Settings,
+        Flood::Priorities => Limit::Http2Priorities,
+        Flood::WindowUpdates => Limit::Http2WindowUpdates,
+        Flood::SmallData => Limit::Http2SmallData,
     }
 }

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use mesh_http2::frame::Kind;
 use mesh_http2::meter::{Budgets, Role};
-use mesh_http2::{Connection, Settings};
+use mesh_http2::{Cause, Connection, Settings};
 use mesh_model::errors::Reason;
 use tokio::task::spawn_local;
 
 use super::channel::{Channel, Shared};
+use super::fault;
 use super::liveness::{Liveness, Moved, Verdict};
 use super::socket::Socket;
 use crate::clock::{Nanos, after, nanos};
@@ -230,6 +231,10 @@ impl<N: Net> Driver<N> {
         self.deadline.set(after(self.thread.now(), Some(LOOK)));
         poll_fn(|cx| self.poll(cx)).await;
         self.over.set(true);
+        let cause = self.connection.borrow().over();
+        if let Some(Cause::Flood(flood)) = cause {
+            open.limit_hit(fault::limit(flood));
+        }
         self.connection.borrow_mut().gone();
         if let Some(reason) = self.ended_by.get() {
             open.end(reason);

@@ -19,11 +19,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use mesh_http2::meter::{Budgets, Flood, Role};
+use mesh_http2::meter::{Budgets, Role};
 use mesh_http2::{Cause, Code, Settings};
 use mesh_model::errors::Reason;
 
 use super::channel::{self, Channel};
+use super::fault;
 use super::server_exchange::stream;
 use super::socket::Socket;
 use crate::access;
@@ -263,21 +264,6 @@ fn settings(plan: &ListenerPlan) -> Settings {
     }
 }
 
-/// The name in metrics of a bound that a peer went beyond.
-fn limit_of(flood: Flood) -> Limit {
-    match flood {
-        Flood::Resets => Limit::Http2Resets,
-        Flood::LocalResets => Limit::Http2LocalResets,
-        Flood::Continuations => Limit::Http2Continuations,
-        Flood::HeaderBlock => Limit::HeaderBytes,
-        Flood::Pings => Limit::Http2Pings,
-        Flood::Settings => Limit::Http2Settings,
-        Flood::Priorities => Limit::Http2Priorities,
-        Flood::WindowUpdates => Limit::Http2WindowUpdates,
-        Flood::SmallData => Limit::Http2SmallData,
-    }
-}
-
 impl<N: Net> Driver<'_, N> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reason>> {
         loop {
@@ -335,7 +321,7 @@ impl<N: Net> Driver<'_, N> {
         };
         if !matches!(self.phase, Phase::Ending(..)) {
             if let Cause::Flood(flood) = cause {
-                self.stats.limit_hit(limit_of(flood));
+                self.stats.limit_hit(fault::limit(flood));
             }
             let until = after(self.shared.thread.now(), Some(LINGER_TIME));
             self.phase = Phase::Ending(reason, until);

@@ -60,6 +60,11 @@ impl OpenConnection {
         self.ended_by = Some(reason);
     }
 
+    /// Counts that its server went beyond a bound.
+    pub fn limit_hit(&self, limit: Limit) {
+        self.stats.limit_hit(limit);
+    }
+
     /// Counts it as one that waits to be used, or no longer.
     fn idle(&mut self, is_idle: bool) {
         if self.is_idle != is_idle {

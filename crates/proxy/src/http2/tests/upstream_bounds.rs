@@ -363,3 +363,17 @@ async fn row_21_informational_responses_without_end_are_502_and_counted() {
         assert_eq!(front.cluster_limit(Limit::InterimResponses), counted, "{many}");
     }
 }
+
+#[tokio::test]
+async fn row_7_a_server_that_floods_is_left_and_counted() {
+    let address = scripted(|mut socket| async move {
+        let pings = frame(6, 0, 0, &[0; 8]).repeat(200);
+        let _ = socket.write_all(&[frame(4, 0, 0, &[]), pings].concat()).await;
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let front = front_of(&[address], http2(), json!({}));
+    let mut send = connect(front.address).await;
+    assert_eq!(fetch(&mut send, get("/")).await.unwrap().status(), 502);
+    eventually("it is counted", || front.cluster_limit(Limit::Http2Pings) > 0).await;
+}
