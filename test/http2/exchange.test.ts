@@ -364,3 +364,28 @@ for (const client of [1, 2] as const) {
     });
   }
 }
+
+test('HTTP/1.0 to HTTP/2: a request for nobody is for the server', async (t) => {
+  const { address } = await http2Origin(t, echo);
+  const proxy = await startSidecar(
+    t,
+    web({ to: 'site' }, { clusters: { site: { endpoints: [address], protocol: 'http2' } } }),
+  );
+  const peer = await connect(t, proxy.port());
+  await peer.send('GET /a HTTP/1.0\r\n\r\n');
+  const answer = await peer.response();
+  t.is(answer.status, 200);
+  t.like(JSON.parse(answer.body), { path: '/a', host: address });
+});
+
+test('HTTP/2 to HTTP/2: trailers that are none cost no stream, however many there are', async (t) => {
+  const proxy = await before(t, 2);
+  const session = await http2Connect(t, proxy.url());
+  for (let n = 0; n < 20; n += 1) {
+    const forged = { 'content-length': '77', 'x-mesh-peer': 'spiffe://a/b', x_forwarded_for: '10.0.0.1' };
+    const trailers = { ...forged, 'x-after': 'yes' };
+    const answer = await ask(session, { ':method': 'POST', ':path': '/' }, { body: 'ping', trailers });
+    t.is(answer.status, 200);
+    t.deepEqual((JSON.parse(answer.text) as Seen).trailers, { 'x-after': 'yes' });
+  }
+});

@@ -6,7 +6,7 @@
 
 use crate::error::BodyError;
 use crate::field::{Field, Line, line};
-use crate::known::{Known, classify};
+use crate::known::{Known, classify, is_of_the_way};
 use crate::limits::Limits;
 use crate::write::write_line;
 
@@ -102,7 +102,7 @@ impl Collector {
 }
 
 /// Names that are no trailers, by RFC 9110 section 6.5.1: framing, routing, request modifiers, authentication, content
-/// format and control data of responses; and what proxies say of a request's way.
+/// format and control data of responses; and where proxies say a request came from.
 const FORBIDDEN: &[&str] = &[
     "accept-encoding",
     "age",
@@ -137,17 +137,13 @@ const FORBIDDEN: &[&str] = &[
     "via",
     "warning",
     "www-authenticate",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-request-id",
 ];
 
-/// Whether a field of this name is dropped when it comes as a trailer. Also for trailers that come over HTTP/2.
+/// Whether a field of this name is dropped when it comes as a trailer. Also for trailers that come over HTTP/2. What is
+/// [said of a request's way](is_of_the_way) is dropped whoever says it: the head has said all of it.
 pub fn is_forbidden_trailer(name: &[u8]) -> bool {
     classify(name).is_hop_by_hop()
+        || is_of_the_way(name)
         || FORBIDDEN
             .iter()
             .any(|other| name.eq_ignore_ascii_case(other.as_bytes()))

@@ -26,12 +26,15 @@ impl HeadWriter<'_> {
         self.encoder.status(self.out, status);
     }
 
-    /// The pseudo-fields of a request, as far as it has them. A path that may come again is put into the table.
+    /// The pseudo-fields of a request, as far as it has them: where nobody is asked for there is no `:authority` (RFC 9113
+    /// section 8.3.1). A path that may come again is put into the table.
     pub fn request(&mut self, method: &[u8], scheme: &[u8], authority: &[u8], path: &[u8], path_again: bool) {
         let Self { encoder, out } = self;
         encoder.method(out, method);
         encoder.scheme(out, scheme);
-        encoder.authority(out, authority);
+        if !authority.is_empty() {
+            encoder.authority(out, authority);
+        }
         let indexing = if path_again {
             Indexing::Again
         } else {

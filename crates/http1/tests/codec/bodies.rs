@@ -236,7 +236,8 @@ fn payload_before_a_mistake_is_given() {
 fn trailers_are_checked_and_sifted() {
     let limits = Limits::default();
     let input: &[u8] = b"1\r\nx\r\n0\r\nGrpc-Status:0\r\nContent-Length: 5\r\nX-Sum:  a b \r\nHost: evil\r\n\
-        authorization: x\r\nx-forwarded-for: 1.1.1.1\r\nConnection: close\r\nE:\r\n\r\nrest";
+        authorization: x\r\nx-forwarded-for: 1.1.1.1\r\nX_Forwarded_For: 1.1.1.1\r\nX-Forwarded-Prefix: /a\r\n\
+        X-Mesh-Peer: spiffe://a/b\r\nX_Real_IP: 1.1.1.1\r\nConnection: close\r\nE:\r\n\r\nrest";
     for size in [1, 2, 3, 7, input.len()] {
         let (payload, trailers, left, done) = decode(BodyKind::Chunked, &limits, input.chunks(size)).unwrap();
         assert_eq!(payload, b"x");

@@ -4,7 +4,7 @@
 //! in `connection`; then what the client may not say of itself; then the route's edits; then what this proxy adds.
 //! Field names keep their case and order between HTTP/1 peers; adjacent fields that stay are copied in one piece.
 
-use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, copy_fields};
+use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, copy_fields, is_of_the_way};
 use mesh_model::filter::CompiledEdits;
 use mesh_model::route::is_grpc_type;
 
@@ -187,22 +187,6 @@ impl Outgoing<'_> {
     }
 }
 
-/// Whether a name that is not [`Known`] says, or to some servers says, how a request came here: any `x-forwarded-*`, what
-/// the mesh's own proxies say, and names that CGI and its children take for these (`X_Forwarded_For`).
-pub(super) fn is_of_the_way(name: &[u8]) -> bool {
-    if !matches!(name, [b'x' | b'X', b'-' | b'_', ..]) {
-        return false;
-    }
-    let begins = |with: &[u8]| {
-        name.get(..with.len()).is_some_and(|start| {
-            let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-');
-            start.iter().zip(with).all(same)
-        })
-    };
-    let is = |other: &[u8]| name.len() == other.len() && begins(other);
-    begins(b"x-forwarded-") || begins(b"x-mesh-") || is(b"x-real-ip") || is(b"x-request-id")
-}
-
 impl<'a> RequestRef<'a> {
     /// The values of a known field.
     pub fn values(&self, known: Known) -> impl Iterator<Item = &'a [u8]> + use<'a> {
@@ -274,37 +258,6 @@ impl ResponseRef<'_> {
                 mesh_http1::Version::Http11 => "1.1",
             },
             Self::Http2(_) => "2",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_say_how_a_request_came() {
-        for name in [
-            "x-forwarded-prefix",
-            "X-Forwarded-Ssl",
-            "X_Forwarded_For",
-            "x_forwarded-host",
-            "X-Mesh-Peer",
-            "x_real_ip",
-            "x_request_id",
-        ] {
-            assert!(is_of_the_way(name.as_bytes()), "{name}");
-        }
-        for name in [
-            "x-forwarded",
-            "x-real-ip-2",
-            "x-request-idx",
-            "xforwarded-for",
-            "x-meshed",
-            "accept",
-            "x",
-        ] {
-            assert!(!is_of_the_way(name.as_bytes()), "{name}");
         }
     }
 }

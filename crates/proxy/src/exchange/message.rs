@@ -12,7 +12,7 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use mesh_http1::{Field, RequestHead, ResponseHead, classify, copy_fields, is_forbidden_trailer};
+use mesh_http1::{Field, Known, RequestHead, ResponseHead, classify, copy_fields, is_forbidden_trailer};
 use mesh_http2::{Code, Head, HeadWriter};
 use mesh_model::filter::CompiledEdits;
 
@@ -77,8 +77,18 @@ pub enum Trailers {
 }
 
 impl Trailers {
-    /// As HTTP/1 field lines. Those that may not be trailers are dropped (RFC 9110 section 6.5.1), since whoever merged
-    /// them into the head would read another message than this proxy did.
+    /// Whether none is left to be sent. Those that may not be trailers are dropped (RFC 9110 section 6.5.1), since whoever
+    /// merged them into the head would read another message than this proxy did; and an HTTP/2 server that refuses them
+    /// refuses the stream, and ends the connection that others share when there are many.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Lines(lines) => lines.is_empty(),
+            Self::Fields(head) => passing(head).next().is_none(),
+        }
+    }
+
+    /// As HTTP/1 field lines.
     pub fn into_lines(self) -> Vec<u8> {
         match self {
             Self::None => Vec::new(),
@@ -86,7 +96,7 @@ impl Trailers {
             Self::Fields(head) => {
                 let mut lines = Vec::new();
                 copy_fields(head.bytes(), &head.fields, &mut lines, |field| {
-                    !is_forbidden_trailer(field.name.of(head.bytes()))
+                    passes(&head, field)
                 });
                 lines
             }
@@ -108,13 +118,22 @@ impl Trailers {
                 }
             }
             Self::Fields(head) => {
-                for field in &head.fields {
+                for field in passing(head) {
                     let (name, value) = (field.name.of(head.bytes()), field.value.of(head.bytes()));
                     out.field(field.known, name, value, field.never);
                 }
             }
         }
     }
+}
+
+/// Those that may be trailers.
+fn passing(head: &Head) -> impl Iterator<Item = &Field> {
+    head.fields.iter().filter(|field| passes(head, field))
+}
+
+fn passes(head: &Head, field: &Field) -> bool {
+    field.known == Known::GrpcStatus || !is_forbidden_trailer(field.name.of(head.bytes()))
 }
 
 /// The side that payload comes from.

@@ -28,6 +28,8 @@ impl Parts {
     ) -> Self {
         let host = match forward.route.host_rewrite() {
             HostRewrite::Upstream => Some(upstream_name(plan, endpoint)),
+            // Who asks for nobody, as HTTP/1.0 may, asks whoever answers there (RFC 9112 section 3.3).
+            HostRewrite::Keep if request.authority().is_empty() => Some(upstream_name(plan, endpoint)),
             HostRewrite::Keep | HostRewrite::Set(_) => None,
         };
         let random = || (cx.thread.random(), cx.thread.random());
@@ -43,6 +45,12 @@ impl Parts {
         self.request_id
     }
 
+    /// The server's own name, where that is sent instead of the client's, or the client asks for nobody: HTTP/2 servers
+    /// refuse a request without an authority.
+    pub(super) fn server_name(&self) -> &[u8] {
+        self.host.as_deref().unwrap_or_default().as_bytes()
+    }
+
     /// The head as it leaves.
     pub(super) fn outgoing<'a, N: Net>(
         &'a self,
@@ -54,7 +62,7 @@ impl Parts {
         let authority = match forward.route.host_rewrite() {
             HostRewrite::Keep => request.authority(),
             HostRewrite::Set(host) => host.as_bytes(),
-            HostRewrite::Upstream => self.host.as_deref().unwrap_or_default().as_bytes(),
+            HostRewrite::Upstream => self.server_name(),
         };
         let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap_or_default();
         Outgoing {

@@ -29,7 +29,10 @@ pub(super) async fn send<N: Net, D: Downstream>(
         let request = down.request();
         let parts = Parts::new(cx, one.plan, one.endpoint, forward, request);
         outcome.request_id = Some(parts.request_id());
-        let outgoing = parts.outgoing(cx, forward, request, down.length());
+        let mut outgoing = parts.outgoing(cx, forward, request, down.length());
+        if outgoing.authority.is_empty() {
+            outgoing.authority = parts.server_name();
+        }
         let scheme: &[u8] = match one.plan.tls {
             Some(_) => b"https",
             None => b"http",

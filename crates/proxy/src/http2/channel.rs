@@ -136,10 +136,11 @@ impl Channel {
     /// The stream takes nothing more.
     pub fn finish(&mut self, trailers: Trailers) -> Result<(), Fault> {
         let mut connection = self.connection.borrow_mut();
-        if matches!(trailers, Trailers::None) {
-            return connection.end(self.key).map_err(fault);
-        }
-        let sent = connection.head(self.key, true, |out| trailers.write(out));
+        let sent = if trailers.is_empty() {
+            connection.end(self.key)
+        } else {
+            connection.head(self.key, true, |out| trailers.write(out))
+        };
         if let Trailers::Fields(head) = trailers {
             connection.pool().give_head(head);
         }

@@ -108,6 +108,58 @@ async fn both_versions_reach_the_server_with_bodies_and_trailers() {
     assert_eq!(front.connections().0, 1);
 }
 
+/// Answers with the names of the request's trailers, and has the same trailers.
+async fn name_trailers(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    let mut body = request.into_body();
+    while let Some(piece) = body.data().await {
+        let n = piece.unwrap().len();
+        body.flow_control().release_capacity(n).unwrap();
+    }
+    let trailers = body.trailers().await.unwrap().unwrap_or_default();
+    let names: Vec<_> = trailers.keys().map(|name| name.as_str()).collect();
+    let mut stream = respond.send_response(response(200), false).unwrap();
+    stream.send_data(names.join(" ").into(), false).unwrap();
+    stream.send_trailers(trailers).unwrap();
+}
+
+#[tokio::test]
+async fn row_25_what_may_be_no_trailer_passes_in_no_direction() {
+    let server = http2_server(Builder::new(), name_trailers).await;
+    let front = front_of(&[server], http2(), json!({}));
+    let forged = [
+        "content-length",
+        "host",
+        "authorization",
+        "x-forwarded-for",
+        "x-forwarded-prefix",
+        "x_forwarded_for",
+        "x-mesh-peer",
+    ];
+    for kept in [&["x-after", "grpc-status"][..], &[]] {
+        let mut send = connect(front.address).await.ready().await.unwrap();
+        let (answer, mut stream) = send.send_request(call("/"), false).unwrap();
+        stream.send_data("ping".into(), false).unwrap();
+        let mut trailers = HeaderMap::new();
+        for name in forged.iter().chain(kept) {
+            trailers.insert(*name, "4".parse().unwrap());
+        }
+        stream.send_trailers(trailers).unwrap();
+        let whole = Whole::read(answer.await.unwrap()).await.unwrap();
+        assert_eq!(String::from_utf8(whole.body).unwrap(), kept.join(" "));
+        let back = whole.trailers.unwrap_or_default();
+        let back: Vec<_> = back.keys().map(|name| name.as_str()).collect();
+        assert_eq!(back, kept);
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_nobody_is_for_the_server() {
+    let server = http2_server(Builder::new(), echo).await;
+    let front = front_of(&[server], http2(), json!({}));
+    let text = raw(front.address, "GET /a HTTP/1.0\r\n\r\n").await;
+    assert!(text.contains(&format!("GET http://{server}/a\n")), "{text}");
+}
+
 #[tokio::test]
 async fn responses_without_bodies_and_informational_ones_pass() {
     let upstream = http2_server(
