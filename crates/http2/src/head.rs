@@ -250,10 +250,14 @@ impl Head {
     }
 }
 
-/// Digits, and nothing else (RFC 9110 section 8.6).
+/// Digits, and nothing else (RFC 9110 section 8.6). What has no place in 63 bits is read differently here and there.
 fn length(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+    const MOST: u64 = i64::MAX as u64;
+    if value.is_empty() {
         return None;
     }
-    Some(value.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0')))
+    value.iter().try_fold(0u64, |n, byte| {
+        let digit = u64::from(byte.checked_sub(b'0').filter(|digit| *digit <= 9)?);
+        n.checked_mul(10)?.checked_add(digit).filter(|n| *n <= MOST)
+    })
 }

@@ -142,7 +142,7 @@ fn errors_of_the_connection_end_it_with_their_code() {
 
 #[test]
 fn errors_of_a_stream_end_it_alone() {
-    let cases: [(&str, Vec<u8>, Code); 12] = [
+    let cases: [(&str, Vec<u8>, Code); 14] = [
         ("no path", frame(1, 5, 1, &[0x82, 0x86]), Code::PROTOCOL_ERROR),
         (
             "a method twice",
@@ -170,6 +170,16 @@ fn errors_of_a_stream_end_it_alone() {
         (
             "two lengths",
             post(1, &[("content-length", "1"), ("content-length", "2")]),
+            Code::PROTOCOL_ERROR,
+        ),
+        (
+            "a length of no signed 64 bits",
+            post(1, &[("content-length", "9223372036854775808")]),
+            Code::PROTOCOL_ERROR,
+        ),
+        (
+            "a length of no 64 bits",
+            post(1, &[("content-length", "99999999999999999999")]),
             Code::PROTOCOL_ERROR,
         ),
         (

@@ -4,8 +4,10 @@
 //! pseudo-fields out of place, bodies that differ from their `content-length`. What is left is what a server behind,
 //! over HTTP/1, could read differently than this proxy (attacks.md 20), and heads that are too large (attacks.md 4).
 
-use mesh_http1::{Known, is_authority, is_target};
+use mesh_http1::{Known, is_authority, is_target, is_token};
 use mesh_http2::Head;
+
+use crate::exchange::message::Length;
 
 /// What is wrong with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +22,8 @@ pub enum Problem {
     Expectation,
 }
 
-/// Looks at a request's head. `most_fields` is the listener's limit.
-pub fn check(head: &Head, most_fields: usize) -> Result<(), Problem> {
+/// Looks at a request's head, and whether a body follows. `most_fields` is the listener's limit.
+pub fn check(head: &Head, body: Length, most_fields: usize) -> Result<(), Problem> {
     if head.over {
         return Err(Problem::TooLarge);
     }
@@ -30,6 +32,11 @@ pub fn check(head: &Head, most_fields: usize) -> Result<(), Problem> {
     }
     check_authority(head)?;
     check_path(head)?;
+    check_protocol(head)?;
+    // RFC 9110 section 9.3.8.
+    if head.method() == b"TRACE" && !matches!(body, Length::None | Length::Known(0)) {
+        return Err(Problem::Malformed("unexpected_body"));
+    }
     let mut expectations = head.values(Known::Expect);
     match (expectations.next(), expectations.next()) {
         (None, _) => Ok(()),
@@ -69,6 +76,16 @@ fn check_path(head: &Head) -> Result<(), Problem> {
     }
 }
 
+/// One protocol (RFC 8441 section 4). As in HTTP/1 none is `h2c`: a tunnel into HTTP/2 would pass every rule by.
+fn check_protocol(head: &Head) -> Result<(), Problem> {
+    match head.protocol() {
+        Some(name) if !is_token(name) || name.eq_ignore_ascii_case(b"h2c") => {
+            Err(Problem::Malformed("invalid_upgrade"))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +114,7 @@ mod tests {
             head(&[(":method", "CONNECT"), (":authority", "shop.test:443")]),
         ];
         for head in &ordinary {
-            assert_eq!(check(head, 128), Ok(()), "{head:?}");
+            assert_eq!(check(head, Length::None, 128), Ok(()), "{head:?}");
         }
     }
 
@@ -120,7 +137,11 @@ mod tests {
             (request("GET", Some("a.test"), "a", &[]), "path"),
         ];
         for (head, token) in &cases {
-            assert_eq!(check(head, 128), Err(Problem::Malformed(token)), "{head:?}");
+            assert_eq!(
+                check(head, Length::None, 128),
+                Err(Problem::Malformed(token)),
+                "{head:?}"
+            );
         }
     }
 
@@ -128,8 +149,11 @@ mod tests {
     fn row_4_fields_are_counted_with_every_crumb() {
         let crumbs: Vec<_> = (0..129).map(|_| ("cookie", "a=b")).collect();
         let request = |n: usize| request("GET", Some("a.test"), "/", &crumbs[..n]);
-        assert_eq!(check(&request(128), 128), Ok(()));
-        assert_eq!(check(&request(129), 128), Err(Problem::TooManyFields));
+        assert_eq!(check(&request(128), Length::None, 128), Ok(()));
+        assert_eq!(
+            check(&request(129), Length::None, 128),
+            Err(Problem::TooManyFields)
+        );
     }
 
     #[test]
@@ -137,7 +161,31 @@ mod tests {
         let twice = ("expect", "100-continue");
         for fields in [&[("expect", "200-ok")][..], &[twice, twice]] {
             let head = request("POST", Some("a.test"), "/", fields);
-            assert_eq!(check(&head, 128), Err(Problem::Expectation));
+            assert_eq!(check(&head, Length::None, 128), Err(Problem::Expectation));
+        }
+    }
+    #[test]
+    fn row_20_what_http1_refuses_is_refused() {
+        let trace = request("TRACE", Some("a.test"), "/", &[]);
+        let unexpected = Err(Problem::Malformed("unexpected_body"));
+        assert_eq!(check(&trace, Length::None, 128), Ok(()));
+        assert_eq!(check(&trace, Length::Unknown, 128), unexpected);
+        assert_eq!(check(&trace, Length::Known(3), 128), unexpected);
+        let switch = |protocol| {
+            let connect = head(&[
+                (":method", "CONNECT"),
+                (":protocol", protocol),
+                (":scheme", "http"),
+                (":authority", "a.test"),
+                (":path", "/"),
+            ]);
+            check(&connect, Length::Unknown, 128)
+        };
+        for good in ["websocket", "WebSocket", "connect-udp"] {
+            assert_eq!(switch(good), Ok(()), "{good}");
+        }
+        for bad in ["h2c", "H2C", "websocket, h2c", "websocket,foo", "foo bar", ""] {
+            assert_eq!(switch(bad), Err(Problem::Malformed("invalid_upgrade")), "{bad}");
         }
     }
 }

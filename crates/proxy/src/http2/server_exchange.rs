@@ -14,7 +14,7 @@ use super::server_stream::ServerStream;
 use super::tunnel::Tunnel;
 use crate::access;
 use crate::clock::{Nanos, after};
-use crate::exchange::message::{Downstream, Sink};
+use crate::exchange::message::{Downstream, Sink, Source};
 use crate::exchange::{Context, Outcome, exchange, local};
 use crate::io::Net;
 use crate::io::wire::Wire;
@@ -46,7 +46,7 @@ pub(super) async fn stream<N: Net>(
         started,
         protocol: Protocol::Http2,
     };
-    if let Err(problem) = check(down.head(), plan.http1.fields) {
+    if let Err(problem) = check(down.head(), down.length(), plan.http1.fields) {
         refuse(&context, &mut down, problem).await;
         return;
     }
