@@ -1,8 +1,11 @@
 // Is who was revoked believed no more, and for how long does a sidecar know of it?
 
-import { readFileSync, statSync } from 'node:fs';
+import { once } from 'node:events';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import tls from 'node:tls';
 import test from 'ava';
+import { MeshError } from '../../src/errors.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import { until } from '../support/wait.js';
@@ -98,6 +101,42 @@ test('a sidecar that starts again without a control plane knows who was revoked'
   await until('who was not revoked', async () => (await ask(other)).status === 200);
   for (const caller of [web, till]) t.is((await ask(caller)).status, 502);
   t.true((await numberOf(again, REFUSED)) > 0);
+});
+
+/** The serial number of what listens there shows. */
+async function serialAt(address: string): Promise<string> {
+  const [host, port] = address.split(':');
+  const socket = tls.connect({ host: String(host), port: Number(port), rejectUnauthorized: false });
+  await once(socket, 'secureConnect');
+  const { serialNumber } = socket.getPeerCertificate();
+  socket.destroy();
+  return serialNumber;
+}
+
+test('the control plane is not revoked: who believed it no more would not hear that it is taken back', async (t) => {
+  const mesh = await Mesh.start(t);
+  const [address] = mesh.control.addresses;
+  const control = 'spiffe://mesh.test/ns/mesh/sa/control';
+  for (const whom of [control, (await serialAt(String(address))).toLowerCase()]) {
+    const error = t.throws(() => mesh.control.revoke(whom), { instanceOf: MeshError }, whom);
+    t.is(error.code, 'MESH_OPTION_INVALID');
+    t.regex(error.message, /^reserved: that is the control plane/);
+  }
+  t.deepEqual(mesh.control.revoked(), []);
+
+  // What a sidecar has heard of it all the same, it does not believe.
+  const state = join(temporaryFolder(t), 'state');
+  const flags = { '--state-dir': state };
+  const web = await mesh.sidecar(t, 'web', { flags });
+  mesh.control.revoke(idOf('till'));
+  const file = join(state, 'denied.json');
+  await until('it is kept', () => (JSON.parse(readFileSync(file, 'utf8')) as string[]).length === 1);
+  await web.process.kill();
+  await mesh.happened('gone');
+  writeFileSync(file, JSON.stringify([control]), { mode: 0o600 });
+  mesh.events.length = 0;
+  await mesh.sidecar(t, 'web', { flags });
+  await mesh.happened('ready');
 });
 
 test('a sidecar is not ready before it knows who is revoked', async (t) => {

@@ -67,6 +67,9 @@ pub enum RevokeError {
     /// Neither a SPIFFE id nor a serial number.
     #[error("{0}")]
     Nobody(#[from] NobodyDenied),
+    /// The control plane itself: no sidecar would hear any more that it is taken back. Nothing has changed.
+    #[error("reserved: that is the control plane, whom no sidecar would hear any more; it can't be revoked")]
+    Reserved,
     /// The list is full. Nothing has changed.
     #[error("{0}")]
     Full(#[from] TooManyDenied),
@@ -112,7 +115,7 @@ impl Controller {
             .map_err(|error| StartError::Identity(error.to_string()))?;
         let mut served = Served::new();
         served.roots(authority.bundle().to_pem());
-        let signing = Signing::new(authority, own, &settings, decisions, now)?;
+        let signing = Signing::new(authority, Arc::clone(&tls), own, &settings, decisions, now)?;
         tls.set_denied(Arc::clone(&signing.revoked().borrow().list));
         served.apply(settings.initial).map_err(StartError::Mesh)?;
         let plane = Arc::new(Plane {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use mesh_identity::authority::{Authority, DirectoryError, MAX_TTL, SignError};
 use mesh_identity::token::{MakeError, SpendError, TokenHash, Tokens};
-use mesh_identity::{Csr, Denied, DenyList};
+use mesh_identity::{Csr, Denied, DenyList, MeshTls};
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::message::{Attestation, SignRequest, SignResponse};
 use mesh_protocol::{Caller, Code, Status};
@@ -44,6 +44,8 @@ pub(crate) struct Signing {
     revoked: watch::Sender<Revoked>,
     /// The control plane's own identity, which nobody else gets.
     own: SpiffeId,
+    /// Has the certificate that it shows.
+    tls: Arc<MeshTls>,
 }
 
 struct State {
@@ -64,15 +66,21 @@ impl Signing {
     /// Knows from the first moment who is revoked: whom the authority has stored, and whom the settings name.
     pub(crate) fn new(
         authority: Authority,
+        tls: Arc<MeshTls>,
         own: SpiffeId,
         settings: &Settings,
         decisions: Arc<dyn Decisions>,
         now: SystemTime,
     ) -> Result<Self, StartError> {
         let mut list = authority.denied(now)?;
+        // Others may have said so, and earlier versions have stored it: sidecars would hear nobody any more.
+        list.allow(&Denied::Id(own.clone()));
         let is_whole = !settings.awaits_revoked || !list.is_empty();
         for whom in &settings.revoked {
-            deny(&mut list, whom.parse().map_err(RevokeError::from)?, now)?;
+            let denied = whom.parse().map_err(RevokeError::from)?;
+            if denied != Denied::Id(own.clone()) {
+                deny(&mut list, denied, now)?;
+            }
         }
         if !settings.revoked.is_empty() {
             authority.keep_denied(&list).map_err(RevokeError::from)?;
@@ -88,6 +96,7 @@ impl Signing {
             decisions,
             revoked: watch::Sender::new(Revoked { list, is_whole }),
             own,
+            tls,
         })
     }
 
@@ -127,6 +136,9 @@ impl Signing {
 
     /// Believes somebody no more, from now on and, where anything is stored, after a restart.
     pub(crate) fn revoke(&self, denied: Denied) -> Result<(), RevokeError> {
+        if self.is_own(&denied) {
+            return Err(RevokeError::Reserved);
+        }
         let mut state = self.state();
         let State {
             authority, tokens, ..
@@ -139,6 +151,14 @@ impl Signing {
             authority.keep_tokens(tokens)?;
         }
         Ok(())
+    }
+
+    /// Whether that is the control plane, or the certificate that it shows.
+    fn is_own(&self, denied: &Denied) -> bool {
+        match denied {
+            Denied::Id(id) => *id == self.own,
+            Denied::Serial(serial) => self.tls.svid().is_some_and(|svid| svid.own().serial == *serial),
+        }
     }
 
     /// Takes a revocation back; whether there was one.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use mesh_controller::{
-    Attempt, Deciding, Decision, Decisions, MAX_EDGES_OF_ONE, Phase, Proof, Rates, TokenError,
+    Attempt, Deciding, Decision, Decisions, MAX_EDGES_OF_ONE, Phase, Proof, Rates, RevokeError, TokenError,
 };
 use mesh_protocol::client::Reports;
 use mesh_protocol::message::{Edge, FromSidecar, Ready, Telemetry};
@@ -74,6 +74,28 @@ async fn a_token_is_good_for_its_identity_and_as_often_as_was_said() {
     let own = "spiffe://mesh.test/ns/mesh/sa/control";
     let control = plane.sidecar(own).sign("mesh-token-x").await.unwrap_err();
     assert_eq!(refusal(&control), denied("reserved"));
+}
+
+#[test]
+fn the_control_plane_itself_is_not_revoked() {
+    let own = "spiffe://mesh.test/ns/mesh/sa/control";
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reserved-{}", std::process::id()));
+    let plane = Plane::keeping(&folder);
+    let refused = plane.controller.revoke(own);
+    assert!(matches!(refused, Err(RevokeError::Reserved)), "{refused:?}");
+    assert!(plane.controller.revoked().is_empty());
+    plane.controller.revoke(TILL).unwrap();
+    drop(plane);
+
+    // One that was stored, or that others have said, is passed over.
+    let file = folder.join("denied.json");
+    let stored = fs::read_to_string(&file).unwrap();
+    assert!(stored.contains(TILL), "{stored}");
+    fs::write(&file, stored.replace(TILL, own)).unwrap();
+    let plane = Plane::knowing(&folder, &[own, WEB]);
+    assert_eq!(plane.controller.revoked(), [WEB]);
+    drop(plane);
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 #[tokio::test]

@@ -58,6 +58,14 @@ impl Plane {
         Self::of(settings)
     }
 
+    /// One that keeps what a restart must not forget, and is told who is revoked.
+    pub(crate) fn knowing(directory: &Path, revoked: &[&str]) -> Self {
+        let mut settings = Settings::new(domain());
+        settings.directory = Some(directory.to_owned());
+        settings.revoked = revoked.iter().map(ToString::to_string).collect();
+        Self::of(settings)
+    }
+
     /// One whose decisions are somebody else's.
     pub(crate) fn decided_by(decisions: impl Decisions) -> Self {
         Self::with(Settings::new(domain()), decisions)

@@ -404,7 +404,7 @@ impl<'a> Life<'a> {
 }
 
 /// Who the control plane is.
-fn control_id(own: &SpiffeId) -> Result<SpiffeId, String> {
+pub(super) fn control_id(own: &SpiffeId) -> Result<SpiffeId, String> {
     format!("spiffe://{}/ns/mesh/sa/control", own.trust_domain())
         .parse()
         .map_err(|error| format!("the control plane has no identity: {error}"))

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use mesh_identity::manager::Standing;
-use mesh_identity::{Denied, Rejection, Serial, Svid, TrustBundle, WorkloadKey};
+use mesh_identity::{Denied, DenyList, Rejection, Serial, Svid, TrustBundle, WorkloadKey};
 use mesh_protocol::message::{CertificateState, SignRequest};
 use mesh_protocol::{Control, Error};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::life::{Left, Life, protocol};
+use super::life::{Left, Life, control_id, protocol};
 use super::state::Identity;
 
 impl Life<'_> {
@@ -30,7 +30,7 @@ impl Life<'_> {
                 }
             };
         let denied = match denied {
-            Ok(list) => list,
+            Ok(list) => self.but_control(list),
             Err(error) => {
                 let what = "who is revoked can't be read: nothing that was kept is served";
                 self.log().error(what, &[("error", &error)]);
@@ -206,6 +206,14 @@ impl Life<'_> {
         }
     }
 
+    /// Without the control plane: who believes that one no more can't be told that it is taken back.
+    fn but_control(&self, mut list: DenyList) -> DenyList {
+        if let Ok(control) = control_id(&self.workload.identity) {
+            list.allow(&Denied::Id(control));
+        }
+        list
+    }
+
     pub(super) fn revoked(&mut self, denied: mesh_protocol::message::Denied) {
         let now = SystemTime::now();
         let identities = denied
@@ -223,7 +231,8 @@ impl Life<'_> {
         if denied.more {
             return;
         }
-        let list = Arc::new(std::mem::take(&mut self.denied));
+        let list = std::mem::take(&mut self.denied);
+        let list = Arc::new(self.but_control(list));
         self.tls.set_denied(Arc::clone(&list));
         self.proxy.judge_again();
         self.awaits_denied = false;
