@@ -250,6 +250,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       certificateTtlMs: settings.certificateTtlMs,
       initial: this.#batchTo(undefined, this.#mesh),
       revoked: [...revoked],
+      ...(shared && { allowed: shared.allowed }),
       awaitsRevoked: shared?.knowsDenied === false,
       onEvent: (event) => this.#heard(event),
       ...(plaintextXds !== undefined && { plaintextXds: listed(plaintextXds) }),
@@ -263,7 +264,14 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     this.#issuer = issuer;
     this.#throwIfClosed();
     // What was said while it started.
-    for (const whom of shared?.denied([]) ?? []) if (!revoked.has(whom)) control.revoke(whom);
+    for (const whom of shared?.denied([]) ?? []) {
+      if (!revoked.has(whom)) this.#attempt(() => control.revoke(whom));
+    }
+    for (const whom of shared?.allowed ?? []) this.#attempt(() => void control.allow(whom));
+    // Those of earlier days, too: etcd may have lost them, or be shared since this start.
+    shared?.hold(control.revoked()).catch((error: unknown) => {
+      if (!this.#closing) this.#trouble(error);
+    });
     if (shared?.knowsDenied) control.knowsRevoked();
     await this.#keepRoots();
   }

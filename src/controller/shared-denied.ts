@@ -75,6 +75,11 @@ export class SharedDenied {
     return [...this.#known.values()].filter(({ denied }) => denied).map(({ whom }) => whom);
   }
 
+  /** Whose revocation is known to be taken back. */
+  get allowed(): string[] {
+    return [...this.#known.values()].filter(({ denied }) => !denied).map(({ whom }) => whom);
+  }
+
   /** Whether etcd has said all there is. */
   get hasSpoken(): boolean {
     return this.#hasSpoken;
@@ -91,13 +96,27 @@ export class SharedDenied {
     return [...new Set([...still, ...this.all])];
   }
 
+  /**
+   * Takes up who was revoked here earlier: etcd has the last word, also on whose revocation was taken back meanwhile. Returns
+   * whom it does not have, as far as it has spoken; of the others those are put there when it does.
+   */
+  hold(whoms: readonly string[]): readonly string[] {
+    const others = whoms.filter((whom) => !this.#known.has(whom));
+    for (const whom of others) this.#known.set(whom, denialOf(whom));
+    return this.#hasSpoken ? others : [];
+  }
+
+  /** Puts there who is held. What fails is done again with all that etcd has lost. */
+  async putHeld(access: EtcdAccess, whoms: readonly string[]): Promise<void> {
+    for (const whom of whoms) {
+      const entry = this.#known.get(whom);
+      if (entry) await this.#put(access, entry);
+    }
+  }
+
   /** Tells all. When that fails it is said again as soon as etcd answers. */
   async revoke(access: EtcdAccess, whom: string): Promise<void> {
-    await this.#say(access, {
-      whom,
-      denied: true,
-      ...(!whom.startsWith('spiffe://') && { endMs: endOfLife() }),
-    });
+    await this.#say(access, denialOf(whom));
   }
 
   /** Tells all that it was taken back; whether it was known to be revoked. */
@@ -162,6 +181,12 @@ export class SharedDenied {
 }
 
 const endOfLife = (): number => Date.now() + LONGEST_LIFE_MS;
+
+const denialOf = (whom: string): Entry => ({
+  whom,
+  denied: true,
+  ...(!whom.startsWith('spiffe://') && { endMs: endOfLife() }),
+});
 
 function entryIn(text: string, key: string): Entry {
   const { whom, denied, endMs } = JSON.parse(text) as Partial<Entry>;

@@ -154,6 +154,17 @@ export class Shared {
     return this.#denied?.and(others) ?? others;
   }
 
+  /** Whose revocation was taken back, as far as it is known yet. */
+  get allowed(): readonly string[] {
+    return this.#denied?.allowed ?? [];
+  }
+
+  /** Tells the others who was revoked here earlier, unless that was taken back. */
+  async hold(whoms: readonly string[]): Promise<void> {
+    const missing = this.#denied?.hold(whoms) ?? [];
+    if (missing.length > 0) await this.#ask(async (access) => this.#denied?.putHeld(access, missing));
+  }
+
   /** Whether etcd has said who is revoked. */
   get knowsDenied(): boolean {
     return this.#denied?.hasSpoken ?? false;

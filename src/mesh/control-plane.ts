@@ -159,9 +159,11 @@ export interface ControlPlaneOptions {
   readonly issuer?: { readonly chain: string; readonly key: string; readonly roots: string };
   /** Who is revoked already, beside whom `stateDir` has: it holds before anybody is heard. */
   readonly revoked?: readonly string[];
+  /** Whose revocation was taken back meanwhile, though `stateDir` has it. */
+  readonly allowed?: readonly string[];
   /**
-   * Whether others know of revocations, and have not said them yet: sidecars are not told who is revoked before
-   * `knowsRevoked()`, unless `stateDir` has a list, and keep what they know.
+   * Whether others know of revocations, and have not said them yet: until `knowsRevoked()` sidecars keep what they know,
+   * and whom this one knows of is added to that.
    */
   readonly awaitsRevoked?: boolean;
   /** How often sidecars tell what they counted. */

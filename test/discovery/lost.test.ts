@@ -42,6 +42,7 @@ function follower(t: ExecutionContext, etcd: Etcd) {
     all: () => [...denied.all].sort(),
     revoke: (whom: string) => denied.revoke(access, whom),
     allow: (whom: string) => denied.allow(access, whom),
+    hold: (whoms: readonly string[]) => denied.putHeld(access, denied.hold(whoms)),
   };
 }
 
@@ -85,6 +86,21 @@ test('what was said while etcd was away is said when it is back, and holds here 
   await until('the other knows', () => two.all().length === 1);
   t.deepEqual(one.all(), [WEB], 'what etcd had of before did not take it back');
   t.false(one.told.includes(`${WEB} allowed`));
+});
+
+test('who was revoked before is held, and etcd has the last word as soon as it answers', async (t) => {
+  const etcd = await Etcd.start(t);
+  const one = follower(t, etcd);
+  await one.revoke(WEB);
+  await one.allow(WEB);
+  await etcd.kill();
+  const two = follower(t, etcd);
+  await two.hold([WEB, SERIAL]);
+  t.deepEqual(two.all(), [SERIAL, WEB].sort());
+  await etcd.begin(t);
+  await until('it is taken back', () => two.told.includes(`${WEB} allowed`));
+  await until('the other is there', () => one.told.includes(`${SERIAL} revoked`));
+  t.deepEqual(two.all(), [SERIAL]);
 });
 
 test('what is no revocation is told, and what was known stays', async (t) => {

@@ -1,7 +1,7 @@
 // Do several control planes over one etcd answer the same, and does one carry on when another is killed?
 
 import { X509Certificate } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { OptionError, StateError } from '../../src/errors.js';
@@ -95,10 +95,10 @@ async function planes(t: ExecutionContext) {
   const keyFile = join(folder, 'operator.key');
   writeFileSync(keyFile, KEY);
   const shared = { etcd: { endpoints: etcd.url, prefix: '/mesh/control/' }, keyFile };
-  const open = async () => {
+  const open = async (stateDir?: string) => {
     const plane = createControlPlane(
       { mesh: { shared }, services: { basket: {}, web: {} } },
-      { listen: '127.0.0.1:0', plaintextXds: '127.0.0.1:0' },
+      { listen: '127.0.0.1:0', plaintextXds: '127.0.0.1:0', ...(stateDir !== undefined && { stateDir }) },
     );
     t.teardown(() => plane.close());
     const counts: number[] = [];
@@ -235,6 +235,29 @@ test('one that starts knows who is revoked before it listens', async (t) => {
   const late = await open();
   // Before it can have heard of them in any other way.
   t.deepEqual(await Promise.all([late.plane.allow(serial), late.plane.allow(idOf('basket'))]), [true, true]);
+});
+
+test('who was revoked before is told to an etcd that does not know it, and who is believed again is so', async (t) => {
+  const { etcd, both, open } = await planes(t);
+  const [stateDir, other] = [temporaryFolder(t), temporaryFolder(t)];
+  const denied = (folder: string): string => readFileSync(join(folder, 'authority', 'denied.json'), 'utf8');
+  const kept = (await open(stateDir)).plane;
+  for (const service of ['basket', 'web']) await kept.revoke(idOf(service));
+  await kept.close();
+  // One is taken back meanwhile.
+  t.true(await both[0].plane.allow(idOf('basket')));
+  const again = (await open(stateDir)).plane;
+  t.notRegex(denied(stateDir), /basket/);
+  t.regex(denied(stateDir), /web/);
+  t.false(await again.allow(idOf('basket')));
+
+  // With nobody there who could put it back.
+  for (const plane of [again, ...both.map((each) => each.plane)]) await plane.close();
+  await etcd.empty('/mesh/control/denied/');
+  await open(stateDir);
+  await until('etcd has it', async () => (await etcd.texts('/mesh/control/denied/')).length === 1);
+  await open(other);
+  t.regex(denied(other), /web/);
 });
 
 test('what etcd holds is secret, whole and in its place', async (t) => {

@@ -139,6 +139,35 @@ test('the control plane is not revoked: who believed it no more would not hear t
   await mesh.happened('ready');
 });
 
+test('a control plane that may not know all adds to what a sidecar knows, until it knows', async (t) => {
+  const stateDir = temporaryFolder(t);
+  const mesh = await Mesh.start(t, { stateDir });
+  const [listen] = mesh.control.addresses;
+  mesh.control.revoke(idOf('old'));
+  const state = join(temporaryFolder(t), 'state');
+  mesh.protect('web', []);
+  await mesh.sidecar(t, 'web', { flags: { '--state-dir': state } });
+  const known = (): string[] =>
+    (JSON.parse(readFileSync(join(state, 'denied.json'), 'utf8')) as string[]).toSorted();
+  const knows = (...names: string[]): Promise<unknown> =>
+    until(`${names.join(', ')}`, () => known().join() === names.map((name) => idOf(name)).join());
+  const early = readFileSync(join(stateDir, 'denied.json'));
+  mesh.control.revoke(idOf('till'));
+  await knows('old', 'till');
+
+  // It comes back with what it had stored before.
+  await mesh.control.close();
+  writeFileSync(join(stateDir, 'denied.json'), early);
+  mesh.events.length = 0;
+  await mesh.open(String(listen), { awaitsRevoked: true });
+  await mesh.happened('ready');
+  mesh.control.revoke(idOf('zoo'));
+  await knows('old', 'till', 'zoo');
+  t.deepEqual(mesh.control.revoked(), [idOf('old'), idOf('zoo')]);
+  mesh.control.knowsRevoked();
+  await knows('old', 'zoo');
+});
+
 test('a sidecar is not ready before it knows who is revoked', async (t) => {
   const mesh = await Mesh.start(t, { awaitsRevoked: true });
   mesh.protect('web', []);

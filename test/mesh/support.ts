@@ -44,7 +44,7 @@ export class Mesh {
   }
 
   /** Starts the control plane, or another one. */
-  async open(listen: string): Promise<void> {
+  async open(listen: string, more: Partial<ControlPlaneOptions> = {}): Promise<void> {
     this.control = await startControlPlane({
       listen: [listen],
       trustDomain: 'mesh.test',
@@ -52,6 +52,7 @@ export class Mesh {
       telemetryIntervalMs: 200,
       onEvent: (event) => void this.events.push(event),
       ...this.options,
+      ...more,
     });
     writeFileSync(join(this.folder, 'roots.pem'), this.control.bundle());
   }

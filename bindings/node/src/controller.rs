@@ -39,6 +39,9 @@ struct Wanted {
     /// Who is revoked already, beside whom `state_dir` has.
     #[serde(default)]
     revoked: Vec<String>,
+    /// Whose revocation was taken back, though `state_dir` has it.
+    #[serde(default)]
+    allowed: Vec<String>,
     /// Whether others know of revocations, and have not said them yet.
     #[serde(default)]
     awaits_revoked: bool,
@@ -80,6 +83,7 @@ impl From<Wanted> for Settings {
         }
         settings.directory = wanted.state_dir;
         settings.revoked = wanted.revoked;
+        settings.allowed = wanted.allowed;
         settings.awaits_revoked = wanted.awaits_revoked;
         if let Some(Given { chain, key, roots }) = wanted.issuer {
             settings.issuer = Issuer::Given { chain, key, roots };

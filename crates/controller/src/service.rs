@@ -347,17 +347,16 @@ impl Service for Plane {
     }
 }
 
-/// Who is revoked, in messages: none where that is not known.
+/// Who is revoked, in messages.
 fn parts(revoked: &Revoked) -> Vec<ControlMessage> {
-    if !revoked.is_whole {
-        return Vec::new();
-    }
+    let partial = !revoked.is_whole;
     let entries = revoked.list.entries();
     let chunks: Vec<_> = entries.chunks(DENIED_PART).collect();
     let mut messages = Vec::new();
     for (at, chunk) in chunks.iter().enumerate() {
         let mut denied = Denied {
             more: at + 1 < chunks.len(),
+            partial,
             ..Denied::default()
         };
         for (entry, _) in *chunk {
@@ -368,7 +367,7 @@ fn parts(revoked: &Revoked) -> Vec<ControlMessage> {
         }
         messages.push(FromControl::Denied(denied).into());
     }
-    if messages.is_empty() {
+    if messages.is_empty() && !partial {
         messages.push(FromControl::Denied(Denied::default()).into());
     }
     messages

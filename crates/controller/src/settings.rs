@@ -47,9 +47,11 @@ pub struct Settings {
     /// Who is revoked already, beside whom the directory has: identities and serial numbers. It holds before anybody is
     /// heard.
     pub revoked: Vec<String>,
-    /// Whether others know of revocations, and have not said them yet. Sidecars are not told who is revoked then, and keep
-    /// what they know, until [`Controller::knows_revoked`](crate::Controller::knows_revoked); but where the directory has a
-    /// list they are told that.
+    /// Whose revocation others have taken back: it holds no more, though the directory has it.
+    pub allowed: Vec<String>,
+    /// Whether others know of revocations, and have not said them yet. Until
+    /// [`Controller::knows_revoked`](crate::Controller::knows_revoked) sidecars keep what they know, and whom this one knows
+    /// of is added to that.
     pub awaits_revoked: bool,
     /// How many it hears.
     pub limits: Limits,
@@ -70,6 +72,7 @@ impl Settings {
             issuer: Issuer::Own,
             directory: None,
             revoked: Vec::new(),
+            allowed: Vec::new(),
             awaits_revoked: false,
             limits: Limits::default(),
             initial: Batch::default(),

@@ -58,7 +58,8 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct Revoked {
     pub(crate) list: Arc<DenyList>,
-    /// Whether those are all, as far as anybody knows: a list takes the place of the one that a sidecar has.
+    /// Whether those are all, as far as anybody knows. Then the list takes the place of the one that a sidecar has; otherwise
+    /// it is added to that, however much was stored here: others may have revoked since.
     pub(crate) is_whole: bool,
 }
 
@@ -75,14 +76,17 @@ impl Signing {
         let mut list = authority.denied(now)?;
         // Others may have said so, and earlier versions have stored it: sidecars would hear nobody any more.
         list.allow(&Denied::Id(own.clone()));
-        let is_whole = !settings.awaits_revoked || !list.is_empty();
+        let is_whole = !settings.awaits_revoked;
         for whom in &settings.revoked {
             let denied = whom.parse().map_err(RevokeError::from)?;
             if denied != Denied::Id(own.clone()) {
                 deny(&mut list, denied, now)?;
             }
         }
-        if !settings.revoked.is_empty() {
+        for whom in settings.allowed.iter().filter_map(|whom| whom.parse().ok()) {
+            list.allow(&whom);
+        }
+        if !settings.revoked.is_empty() || !settings.allowed.is_empty() {
             authority.keep_denied(&list).map_err(RevokeError::from)?;
         }
         let list = Arc::new(list);

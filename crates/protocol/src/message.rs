@@ -239,6 +239,8 @@ pub struct Denied {
     pub serials: Vec<String>,
     #[prost(bool, tag = "3")]
     pub more: bool,
+    #[prost(bool, tag = "4")]
+    pub partial: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]

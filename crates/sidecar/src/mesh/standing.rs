@@ -231,11 +231,19 @@ impl Life<'_> {
         if denied.more {
             return;
         }
-        let list = std::mem::take(&mut self.denied);
+        let mut list = std::mem::take(&mut self.denied);
+        if denied.partial {
+            for (known, until) in self.tls.denied().entries() {
+                if list.deny(known.clone(), until, now).is_err() {
+                    self.log().error("more is revoked than can be remembered", &[]);
+                    break;
+                }
+            }
+        }
         let list = Arc::new(self.but_control(list));
         self.tls.set_denied(Arc::clone(&list));
         self.proxy.judge_again();
-        self.awaits_denied = false;
+        self.awaits_denied &= denied.partial;
         let kept = self.state.as_ref().map(|state| state.keep_denied(&list));
         if let Some(Err(error)) = kept {
             self.log()
