@@ -15,7 +15,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use foldhash::fast::RandomState;
 use slab::Slab;
@@ -196,6 +196,8 @@ pub struct Connection {
     /// How much was ever sent before what is in `out`.
     pub(crate) before: u64,
     pub(crate) driver: Option<Waker>,
+    /// Who waits for the peer's first settings.
+    pub(crate) greeted: Option<Waker>,
     pub(crate) leaving: Leaving,
     /// The peer's GOAWAY.
     pub(crate) peer_leaves: bool,
@@ -243,6 +245,7 @@ impl Connection {
             sent: 0,
             before: 0,
             driver: None,
+            greeted: None,
             leaving: Leaving::No,
             peer_leaves: false,
             over: None,
@@ -264,6 +267,29 @@ impl Connection {
     /// Whether the client's preface has come.
     pub fn is_begun(&self) -> bool {
         self.expected != Expected::Preface
+    }
+
+    /// Ready when the peer has said what it allows, or will not: false. Until then one stream may be opened, since a server
+    /// that takes requests takes one.
+    pub fn poll_greeted(&mut self, cx: &Context<'_>) -> Poll<bool> {
+        if self.over.is_some() {
+            Poll::Ready(false)
+        } else if self.is_greeted() {
+            Poll::Ready(true)
+        } else {
+            crate::stream::note(&mut self.greeted, cx.waker());
+            Poll::Pending
+        }
+    }
+
+    pub(crate) fn is_greeted(&self) -> bool {
+        !matches!(self.expected, Expected::Preface | Expected::First)
+    }
+
+    pub(crate) fn wake_greeted(&mut self) {
+        if let Some(greeted) = self.greeted.take() {
+            greeted.wake();
+        }
     }
 
     /// Since when the peer owes the rest of a head, or of any frame but the payload of a DATA frame, whose stream waits
@@ -350,6 +376,7 @@ impl Connection {
 
     pub(crate) fn finish(&mut self, cause: Cause, failure: Failure) {
         self.over.get_or_insert(cause);
+        self.wake_greeted();
         for (_, stream) in &mut self.streams {
             stream.fail(failure);
         }

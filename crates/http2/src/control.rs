@@ -88,6 +88,7 @@ impl Connection {
             self.on_first_window(window)?;
         }
         self.control(Kind::Settings, frame::ACK, 0, &[]);
+        self.wake_greeted();
         Ok(())
     }
 

@@ -71,13 +71,13 @@ impl Connection {
             && self.over.is_none()
             && !self.peer_leaves
             && self.leaving == Leaving::No
-            && self.open < self.peer.streams
+            && self.open < self.peer_streams()
             && self.next <= MOST_STREAM
     }
 
-    /// Streams that the peer lets be open at a time.
+    /// Streams that the peer lets be open at a time; one while it has not said so.
     pub fn peer_streams(&self) -> u32 {
-        self.peer.streams
+        if self.is_greeted() { self.peer.streams } else { 1 }
     }
 
     /// Whether the peer said that it leaves.

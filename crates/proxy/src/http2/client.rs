@@ -5,12 +5,15 @@
 //! the cluster's `streamsPerConnection` or the server's own limit) another is opened. Requests that need one wait for
 //! an attempt that is under way, as far as it will have seats for them: a burst opens as many connections as it needs.
 //!
-//! Invariants: an entry holds its endpoint, so that no other endpoint has its key; an attempt is listed until it has
-//! succeeded or failed, and then all that waited for it go on.
+//! A server says how many streams it allows only once the connection stands, and refuses those above. So the first
+//! request goes at once, and the others wait until it has said so; a request whose body has gone could not be repeated.
+//!
+//! Invariants: an entry holds its endpoint, so that no other endpoint has its key; an attempt is listed until its server
+//! has spoken or it has failed, and then all that waited for it go on.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -21,6 +24,7 @@ use tokio::task::spawn_local;
 pub use super::link::Seat;
 use super::link::{Link, establish};
 use crate::balance::EndpointState;
+use crate::clock::Nanos;
 use crate::io::Net;
 use crate::thread::Thread;
 use crate::upstream::cluster::key;
@@ -56,10 +60,19 @@ struct Entry {
     _endpoint: Arc<EndpointState>,
     links: Vec<Rc<Link>>,
     attempts: Vec<Attempt>,
+    /// Streams that its server allowed last.
+    allows: u32,
 }
 
-/// What became of an attempt; `None` while it is under way.
-type Made = Option<Result<Rc<Link>, NoSeat>>;
+/// How far an attempt is.
+enum Made {
+    /// There is no connection yet.
+    Not,
+    /// There is one, whose server has not said how many streams it allows.
+    Standing(Rc<Link>),
+    /// It has succeeded or failed.
+    Done(Result<Rc<Link>, NoSeat>),
+}
 
 /// A connection that is being made.
 #[derive(Clone)]
@@ -169,7 +182,8 @@ impl Connections {
     }
 
     /// A place on a connection to an endpoint, when need be on one that `connect` makes. The caller keeps the
-    /// deadline and counts who waits; a caller that is dropped leaves the attempt to others.
+    /// deadline and counts who waits; a caller that is dropped leaves the attempt to others. A server of which a
+    /// connection is made has spoken `before` this time.
     ///
     /// `connect` runs in a task of its own: it must keep its own deadline and hold what it uses.
     ///
@@ -181,6 +195,7 @@ impl Connections {
         thread: &Rc<Thread<N>>,
         endpoint: &Arc<EndpointState>,
         most: u32,
+        before: Nanos,
         connect: impl Fn() -> F,
     ) -> Result<Seat, NoSeat>
     where
@@ -191,19 +206,36 @@ impl Connections {
             if let Some(seat) = self.take(endpoint, most) {
                 return Ok(seat);
             }
+            if self.takes_nobody(endpoint) {
+                break;
+            }
             let mut attempt = match self.join(endpoint, most) {
                 Some(attempt) => attempt,
-                None => self.open(thread, endpoint, most, connect()),
-            };
-            let made = {
-                let _waiter = Waiter::new(&attempt.waiting);
-                let made = attempt.made.wait_for(Option::is_some).await;
-                made.ok()
-                    .and_then(|made| made.clone())
-                    .unwrap_or(Err(NoSeat::Failed(Reason::ConnectFailed)))
+                None => self.open(thread, endpoint, most, before, connect()),
             };
             // The list may have been pruned meanwhile; the request still goes where it was meant to.
-            if let Some(seat) = made?.seat(most) {
+            let seat = {
+                let _waiter = Waiter::new(&attempt.waiting);
+                let mut seat = None;
+                let made = attempt.made.wait_for(|made| match made {
+                    Made::Not => false,
+                    Made::Standing(link) => {
+                        seat = link.seat(most);
+                        seat.is_some()
+                    }
+                    Made::Done(Ok(link)) => {
+                        seat = link.seat(most);
+                        true
+                    }
+                    Made::Done(Err(_)) => true,
+                });
+                match made.await.as_deref() {
+                    Ok(Made::Done(Err(reason))) => return Err(*reason),
+                    Ok(_) => seat,
+                    Err(_) => return Err(NoSeat::Failed(Reason::ConnectFailed)),
+                }
+            };
+            if let Some(seat) = seat {
                 return Ok(seat);
             }
         }
@@ -219,31 +251,64 @@ impl Connections {
         thread: &Rc<Thread<N>>,
         endpoint: &Arc<EndpointState>,
         most: u32,
+        before: Nanos,
         pooled: Pooled<N::Stream>,
     ) -> Result<Seat, Reason> {
         let link = establish(thread, pooled, most, Rc::clone(&self.room)).await?;
         let seat = link.seat(most).ok_or(Reason::UpstreamClosed)?;
-        self.entry(endpoint, |entry| entry.links.push(link));
+        let (_, book) = self.begin(endpoint);
+        let thread = Rc::clone(thread);
+        spawn_local(async move { book.finish(&thread, link, before).await });
         Ok(seat)
     }
 
-    fn entry<T>(&self, endpoint: &Arc<EndpointState>, change: impl FnOnce(&mut Entry) -> T) -> T {
-        let mut entries = self.entries.borrow_mut();
-        change(entries.entry(key(endpoint)).or_insert_with(|| Entry {
-            _endpoint: Arc::clone(endpoint),
-            links: Vec::new(),
-            attempts: Vec::new(),
-        }))
+    /// Whether a connection stands whose server lets no stream be open: one more would not help.
+    pub fn takes_nobody(&self, endpoint: &Arc<EndpointState>) -> bool {
+        let entries = self.entries.borrow();
+        let entry = entries.get(&key(endpoint));
+        entry.is_some_and(|entry| {
+            let mut links = entry.links.iter();
+            links.any(|link| link.allows() == 0 && link.is_good())
+        })
     }
 
     /// An attempt that will have a place left.
     fn join(&self, endpoint: &Arc<EndpointState>, most: u32) -> Option<Attempt> {
         let entries = self.entries.borrow();
-        let attempts = &entries.get(&key(endpoint))?.attempts;
-        attempts
-            .iter()
-            .find(|attempt| attempt.waiting.get() < most)
-            .cloned()
+        let entry = entries.get(&key(endpoint))?;
+        let most = most.min(entry.allows);
+        let has_place = |attempt: &&Attempt| {
+            let gone = match &*attempt.made.borrow() {
+                Made::Standing(link) => link.streams(),
+                Made::Not | Made::Done(_) => 0,
+            };
+            attempt.waiting.get() + gone < most
+        };
+        entry.attempts.iter().find(has_place).cloned()
+    }
+
+    /// Lists an attempt, and gives the book in which it is written down what becomes of it.
+    fn begin(&self, endpoint: &Arc<EndpointState>) -> (Attempt, Book) {
+        let (report, made) = watch::channel(Made::Not);
+        let attempt = Attempt {
+            made,
+            waiting: Rc::default(),
+        };
+        let mut entries = self.entries.borrow_mut();
+        let entry = entries.entry(key(endpoint)).or_insert_with(|| Entry {
+            _endpoint: Arc::clone(endpoint),
+            links: Vec::new(),
+            attempts: Vec::new(),
+            allows: u32::MAX,
+        });
+        entry.attempts.push(attempt.clone());
+        let book = Book {
+            entries: Rc::downgrade(&self.entries),
+            endpoint: key(endpoint),
+            waiting: Rc::clone(&attempt.waiting),
+            report,
+        };
+        (attempt, book)
     }
 
     /// Begins an attempt.
@@ -252,37 +317,73 @@ impl Connections {
         thread: &Rc<Thread<N>>,
         endpoint: &Arc<EndpointState>,
         most: u32,
+        before: Nanos,
         connect: impl Future<Output = Result<Pooled<N::Stream>, NoSeat>> + 'static,
     ) -> Attempt {
-        let (report, made) = watch::channel(None);
-        let attempt = Attempt {
-            made,
-            waiting: Rc::default(),
-        };
-        self.entry(endpoint, |entry| entry.attempts.push(attempt.clone()));
-        let (entries, thread) = (Rc::downgrade(&self.entries), Rc::clone(thread));
-        let (id, waiting) = (key(endpoint), Rc::clone(&attempt.waiting));
-        let room = Rc::clone(&self.room);
+        let (attempt, book) = self.begin(endpoint);
+        let (thread, room) = (Rc::clone(thread), Rc::clone(&self.room));
         spawn_local(async move {
-            let result = match connect.await {
+            let made = match connect.await {
                 Ok(pooled) => establish(&thread, pooled, most, room)
                     .await
                     .map_err(NoSeat::Failed),
                 Err(reason) => Err(reason),
             };
-            if let Some(entries) = entries.upgrade()
-                && let Some(entry) = entries.borrow_mut().get_mut(&id)
-                && let Some(at) = entry
-                    .attempts
-                    .iter()
-                    .position(|a| Rc::ptr_eq(&a.waiting, &waiting))
-            {
-                entry.attempts.swap_remove(at);
-                entry.links.extend(result.clone());
+            match made {
+                Ok(link) => book.finish(&thread, link, before).await,
+                Err(reason) => book.done(Err(reason)),
             }
-            // Nobody may be waiting any more.
-            let _ = report.send(Some(result));
         });
         attempt
+    }
+}
+
+/// Where it is written down what becomes of an attempt.
+struct Book {
+    entries: Weak<RefCell<Map>>,
+    endpoint: usize,
+    waiting: Rc<Cell<u32>>,
+    report: watch::Sender<Made>,
+}
+
+impl Book {
+    /// There is a connection: one request may go on it, the others when its server has spoken.
+    async fn finish<N: Net>(self, thread: &Thread<N>, link: Rc<Link>, before: Nanos) {
+        self.change(|entry, _| entry.links.push(Rc::clone(&link)));
+        // Nobody may be waiting any more.
+        let _ = self.report.send(Made::Standing(Rc::clone(&link)));
+        let greeted = link.greeted(thread, before).await;
+        if greeted.is_err() {
+            self.change(|entry, _| entry.links.retain(|other| !Rc::ptr_eq(other, &link)));
+        }
+        self.done(greeted.map(|()| link).map_err(NoSeat::Failed));
+    }
+
+    /// The attempt is over.
+    fn done(self, result: Result<Rc<Link>, NoSeat>) {
+        self.change(|entry, at| {
+            entry.attempts.swap_remove(at);
+            if let Ok(link) = &result {
+                // None for now says nothing of how many it will be.
+                entry.allows = match link.allows() {
+                    0 => u32::MAX,
+                    allows => allows,
+                };
+            }
+        });
+        let _ = self.report.send(Made::Done(result));
+    }
+
+    /// Changes the endpoint's entry, while the attempt is listed there.
+    fn change(&self, change: impl FnOnce(&mut Entry, usize)) {
+        let Some(entries) = self.entries.upgrade() else {
+            return;
+        };
+        if let Some(entry) = entries.borrow_mut().get_mut(&self.endpoint) {
+            let is_this = |attempt: &Attempt| Rc::ptr_eq(&attempt.waiting, &self.waiting);
+            if let Some(at) = entry.attempts.iter().position(is_this) {
+                change(entry, at);
+            }
+        }
     }
 }

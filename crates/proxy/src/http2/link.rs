@@ -24,7 +24,7 @@ use super::socket::Socket;
 use crate::clock::{Nanos, after, nanos};
 use crate::io::{Net, Stream};
 use crate::thread::Thread;
-use crate::timer::Deadline;
+use crate::timer::{Deadline, until};
 use crate::upstream::pool::{OpenConnection, Pooled};
 use crate::upstream::room::Bell;
 use crate::workload::server;
@@ -38,6 +38,8 @@ const HEAD_BYTES: u32 = 64 * 1024;
 /// How often a connection with streams is looked at: one that moved nothing since is asked by PING, and is over when
 /// it still has said nothing the next time.
 const LOOK: Duration = Duration::from_secs(10);
+/// Those that are told at once that a server allows more streams; others are when these are done.
+const MOST_RINGS: u32 = 100;
 
 /// A connection.
 pub(super) struct Link {
@@ -127,10 +129,30 @@ impl Link {
         !self.over.get() && connection.over().is_none() && !connection.peer_leaves() && !connection.is_worn()
     }
 
+    /// Streams that its server lets be open; one while it has not said so.
+    pub(super) fn allows(&self) -> u32 {
+        self.connection.borrow().peer_streams()
+    }
+
+    /// Waits until its server has said how many streams it allows, before this time.
+    pub(super) async fn greeted<N: Net>(&self, thread: &Thread<N>, before: Nanos) -> Result<(), Reason> {
+        let deadline = thread.timers.deadline();
+        deadline.set(before);
+        let greeted = poll_fn(|cx| self.connection.borrow_mut().poll_greeted(cx));
+        match until(&deadline, greeted).await {
+            Some(true) => Ok(()),
+            Some(false) => Err(Reason::UpstreamClosed),
+            None => {
+                self.close();
+                Err(Reason::ConnectTimeout)
+            }
+        }
+    }
+
     /// A place, if one is free among `most`.
     pub(super) fn seat(self: &Rc<Self>, most: u32) -> Option<Seat> {
         let streams = self.streams.get();
-        if streams >= most.min(self.connection.borrow().peer_streams()) {
+        if streams >= most.min(self.allows()) {
             return None;
         }
         if !self.is_good() {
@@ -193,6 +215,7 @@ pub(super) async fn establish<N: Net>(
         link: Rc::downgrade(&link),
         over,
         ended_by,
+        allowed: 1,
         liveness: Liveness::default(),
         deadline: thread.timers.deadline(),
     };
@@ -221,6 +244,8 @@ struct Driver<N: Net> {
     link: Weak<Link>,
     over: Rc<Cell<bool>>,
     ended_by: Rc<Cell<Option<Reason>>>,
+    /// Streams that the server allowed when it was asked last.
+    allowed: u32,
     liveness: Liveness,
     deadline: Deadline,
 }
@@ -248,6 +273,7 @@ impl<N: Net> Driver<N> {
                 break;
             }
         }
+        self.look_for_room();
         {
             let mut connection = self.connection.borrow_mut();
             if self.link.strong_count() == 0 && connection.open() == 0 {
@@ -264,6 +290,19 @@ impl<N: Net> Driver<N> {
         }
         drop(connection);
         self.poll_clock(cx)
+    }
+
+    /// Tells those that wait for room when the server allows more streams than before.
+    fn look_for_room(&mut self) {
+        let allows = self.connection.borrow().peer_streams();
+        let before = std::mem::replace(&mut self.allowed, allows);
+        if allows > before
+            && let Some(link) = self.link.upgrade()
+        {
+            for _ in before..allows.min(before.saturating_add(MOST_RINGS)) {
+                link.room.ring();
+            }
+        }
     }
 
     /// Looks at a silent server. Ready when it is gone.

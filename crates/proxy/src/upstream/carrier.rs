@@ -169,8 +169,9 @@ impl<N: Net> Caller<'_, N> {
         }
         self.endpoint.note_choice(false);
         let most = self.plan.streams_per_connection();
+        let before = self.plan.connect_deadline(self.thread.now());
         let connections = self.cluster.http2_of(self.plan);
-        let adopted = connections.adopt(self.thread, self.endpoint, most, pooled);
+        let adopted = connections.adopt(self.thread, self.endpoint, most, before, pooled);
         Ok(Carrier::Http2(adopted.await?))
     }
 
@@ -181,7 +182,9 @@ impl<N: Net> Caller<'_, N> {
         let connections = self.cluster.http2_of(self.plan);
         loop {
             self.deadline.set(self.not_after);
-            let checkout = connections.checkout(self.thread, self.endpoint, most, || self.opens(wanted));
+            let before = self.plan.connect_deadline(self.thread.now());
+            let opens = || self.opens(wanted);
+            let checkout = connections.checkout(self.thread, self.endpoint, most, before, opens);
             let seat = crate::timer::until(self.deadline, checkout).await;
             match seat.unwrap_or(Err(NoSeat::Failed(Reason::RequestTimeout))) {
                 // Room may have come and gone, as long as it is worth waiting for.
@@ -190,8 +193,11 @@ impl<N: Net> Caller<'_, N> {
             }
             let free = || {
                 let seat = self.cluster.http2.take(self.endpoint, most);
+                if seat.is_some() || self.cluster.http2.takes_nobody(self.endpoint) {
+                    return seat.map(Some);
+                }
                 // The permit is asked for anew by whoever opens a connection.
-                seat.map(Some).or_else(|| self.room().map(|_| None))
+                self.room().map(|_| None)
             };
             match self.wait(waits_until, free).await {
                 Ok(Some(seat)) => return Ok(seat),

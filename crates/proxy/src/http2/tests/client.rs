@@ -14,7 +14,7 @@ use mesh_model::resources::ClusterTimeouts;
 use tokio::task::{LocalSet, spawn_local, yield_now};
 
 use crate::balance::EndpointState;
-use crate::clock::SystemClock;
+use crate::clock::{NEVER, SystemClock};
 use crate::exchange::message::{Fault, HeadKind, Length, Payload, Sink, Source, Trailers, Upstream};
 use crate::http2::client::{Connections, NoSeat, Seat};
 use crate::http2::client_stream::ClientStream;
@@ -62,7 +62,7 @@ impl Caller {
         };
         let seat = self
             .connections
-            .checkout(&self.thread, &self.endpoint, self.streams, connect);
+            .checkout(&self.thread, &self.endpoint, self.streams, NEVER, connect);
         tokio::time::timeout(PATIENCE, seat)
             .await
             .expect("a seat or a reason")

@@ -94,6 +94,102 @@ async fn more_streams_than_a_connection_takes_open_others() {
 }
 
 #[tokio::test]
+async fn a_server_of_few_streams_loses_no_request_of_a_burst() {
+    let server = Builder::new().max_concurrent_streams(10).clone();
+    let handler = |request: Request<RecvStream>, mut respond: SendResponse<Bytes>| async move {
+        // Others are to come meanwhile.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        drop(request);
+        respond.send_response(response(200), true).unwrap();
+    };
+    let front = front_of(&[http2_server(server, handler).await], http2(), json!({}));
+    let send = connect(front.address).await;
+    for _ in 0..2 {
+        let calls: Vec<_> = (0..90)
+            .map(|_| {
+                let send = send.clone();
+                tokio::spawn(async move {
+                    let mut send = send.ready().await.unwrap();
+                    let (answer, mut stream) = send.send_request(call("/"), false).unwrap();
+                    stream.send_data("body".into(), true).unwrap();
+                    answer.await.unwrap().status()
+                })
+            })
+            .collect();
+        for call in calls {
+            let status = tokio::time::timeout(PATIENCE, call).await;
+            assert_eq!(status.expect("an answer in time").unwrap(), 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_request_does_not_wait_until_a_server_has_spoken() {
+    let address = scripted(|mut socket| async move {
+        let mut seen = Vec::new();
+        let has_head = |seen: &[u8]| {
+            let mut rest = seen.get(24..).unwrap_or_default();
+            while let Some(frame) = mesh_http2::frame::Frame::parse(rest) {
+                if frame.kind == mesh_http2::frame::Kind::Headers {
+                    return true;
+                }
+                rest = rest.get(9 + frame.length as usize..).unwrap_or_default();
+            }
+            false
+        };
+        while !has_head(&seen) {
+            if socket.read_buf(&mut seen).await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        // `:status: 200`, and the end.
+        let answer = [frame(4, 0, 0, &[]), frame(1, 5, 1, &[0x88])].concat();
+        socket.write_all(&answer).await.unwrap();
+        let _ = socket.read_to_end(&mut seen).await;
+    })
+    .await;
+    let front = front_of(&[address], http2(), json!({}));
+    let mut send = connect(front.address).await;
+    assert_eq!(fetch(&mut send, get("/")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_server_that_lets_no_stream_be_open_is_waited_for_and_not_called_again() {
+    let server = Builder::new().max_concurrent_streams(0).clone();
+    let address = http2_server(server, |_, _| async {}).await;
+    let cluster = json!({ "protocol": "http2", "timeouts": { "connect": "200ms" } });
+    let front = front_of(&[address], cluster, json!({}));
+    let mut send = connect(front.address).await;
+    let refused = fetch(&mut send, get("/")).await.unwrap();
+    let status = refused.head.headers["proxy-status"].to_str().unwrap();
+    assert!(
+        refused.status() == 503 && status.contains("connection_limit"),
+        "{status}"
+    );
+    assert_eq!(front.connections().0, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_never_speaks_is_not_waited_for_long() {
+    let address = scripted(|mut socket| async move {
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let cluster = json!({ "protocol": "http2", "timeouts": { "connect": "50ms" } });
+    let front = front_of(&[address], cluster, json!({}));
+    let send = connect(front.address).await;
+    // One of them has the only place; the other tries its luck elsewhere.
+    let calls = [(); 2].map(|()| {
+        let mut send = send.clone();
+        tokio::spawn(async move { fetch(&mut send, get("/")).await.is_ok() })
+    });
+    eventually("another is opened", || front.connections().0 > 1).await;
+    for call in calls {
+        call.abort();
+    }
+}
+
+#[tokio::test]
 async fn requests_wait_for_room_and_not_more_than_may() {
     let (address, go, here) = waiting().await;
     let cluster = json!({
