@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use mesh_http1::Known;
 
 use crate::code::Code;
-use crate::connection::{Cause, Connection, Fatal, GATHERED, Key, LEAVING, Leaving, MOST_STREAM};
+use crate::connection::{Cause, Connection, Fatal, GATHERED, Key, LEAVING, Leaving, MOST_STREAM, Settings};
 use crate::frame::{self, END_HEADERS, END_STREAM, Frame, Kind};
 use crate::hpack::encoder::{Encoder, Indexing};
 use crate::meter::{READ, Role};
@@ -404,7 +404,13 @@ impl Connection {
 
     pub(crate) fn credit_connection(&mut self, n: u32) {
         self.credit += n;
-        if self.credit >= self.settings.connection_window / 2 {
+        // What is kept back is never more than one stream may hold: the others have theirs.
+        let Settings {
+            stream_window,
+            connection_window,
+            ..
+        } = self.settings;
+        if self.credit >= stream_window.min(connection_window / 2) {
             let credit = std::mem::take(&mut self.credit);
             self.receive_window += i64::from(credit);
             self.window_update(0, credit);

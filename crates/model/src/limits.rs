@@ -153,7 +153,7 @@ pub const LIMITS: &[LimitDoc] = &[
         ..bound("listeners[].limits.requestBodyBytes", Unit::Bytes, 0, 1, u64::MAX)
     },
     LimitDoc {
-        why: "enough for bulk at ten gigabits in a data centre; above 1 MiB, the window of the connection, it would count for nothing",
+        why: "enough for bulk at ten gigabits in a data centre; a client may hold as much for each of its `streams`",
         reached: "the client's HTTP/2 request waits for the server",
         counted: Counted::Nothing(""),
         ..bound(

@@ -119,6 +119,33 @@ fn payload_larger_than_every_window_passes_whole() {
 }
 
 #[test]
+fn all_streams_but_one_that_nobody_reads_hold_up_no_other() {
+    let server = Settings {
+        streams: 10,
+        connection_window: 11 * 65_535,
+        ..settings()
+    };
+    let mut pair = Pair::with(settings(), server);
+    for _ in 0..9 {
+        let (key, _, _) = pair.request(false);
+        assert_eq!(give(&mut pair.client, key, &[b'x'; 60_000]), 60_000);
+        pair.talk();
+        assert_eq!(give(&mut pair.client, key, &[b'x'; 60_000]), 5_535);
+        pair.talk();
+    }
+    let (key, there, _) = pair.request(false);
+    let mut passed = 0;
+    while passed < 5_000_000 {
+        let n = give(&mut pair.client, key, &[b'x'; 10_000]);
+        pair.talk();
+        assert!(n > 0, "after {passed}");
+        passed += n;
+        take(&mut pair.server, there);
+        pair.talk();
+    }
+}
+
+#[test]
 fn a_stream_that_nobody_reads_holds_up_no_other() {
     let mut pair = Pair::new();
     let (_, slow, _) = pair.request(true);

@@ -18,6 +18,7 @@ use mesh_model::errors::Reason;
 use tokio::task::spawn_local;
 
 use super::channel::{Channel, Shared};
+use super::connection_window;
 use super::fault;
 use super::liveness::{Liveness, Moved, Verdict};
 use super::socket::Socket;
@@ -31,8 +32,6 @@ use crate::workload::server;
 
 /// The window of a stream: what a slow client makes this proxy hold of one response. Enough for 1 Gbit/s at 1 ms.
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// The largest window of a connection, where that of all its streams would be more.
-const MOST_WINDOW: u32 = 64 * 1024 * 1024;
 /// The bound of a response's head. Servers that send more are broken or hostile.
 const HEAD_BYTES: u32 = 64 * 1024;
 /// How often a connection with streams is looked at: one that moved nothing since is asked by PING, and is over when
@@ -229,8 +228,8 @@ fn settings(streams: u32) -> Settings {
         // Servers open none.
         streams: 0,
         stream_window: STREAM_WINDOW,
-        // All streams' windows together: a client that does not read its response never holds up another's.
-        connection_window: STREAM_WINDOW.saturating_mul(streams).min(MOST_WINDOW),
+        // A client that does not read its response never holds up another's.
+        connection_window: connection_window(STREAM_WINDOW, streams),
         header_bytes: HEAD_BYTES,
         budgets: Budgets::new(HEAD_BYTES),
     }

@@ -30,5 +30,18 @@ pub mod server_stream;
 pub mod socket;
 pub mod tunnel;
 
+/// The largest window of a connection: what one peer can make this proxy hold, where the windows of all its streams would
+/// be more.
+const MOST_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// The window of a connection, for this many streams with windows of this size: all of theirs together, so that those that
+/// nobody takes from never hold up another, and one for what was taken and is not given back yet. Nothing is held but
+/// what came and was not taken.
+fn connection_window(stream_window: u32, streams: u32) -> u32 {
+    stream_window
+        .saturating_mul(streams.saturating_add(1))
+        .min(MOST_WINDOW)
+}
+
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,8 @@
 //! itself. Streams keep their own, as every exchange does.
 //!
 //! Bounds: `limits.streams` streams, each with a window of `limits.http2StreamWindowBytes` for its request and
-//! 128 KiB of its response in flight; [`CONNECTION_WINDOW`] for all requests together; what the [`super::meter`] says.
+//! 128 KiB of its response in flight; 64 MiB for all requests together, where their windows are more; what the meter of
+//! [`mesh_http2`] says.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -24,6 +25,7 @@ use mesh_http2::{Cause, Code, Settings};
 use mesh_model::errors::Reason;
 
 use super::channel::{self, Channel};
+use super::connection_window;
 use super::fault;
 use super::server_exchange::stream;
 use super::socket::Socket;
@@ -37,9 +39,6 @@ use crate::telemetry::{Limit, ListenerStats, Own, Protocol};
 use crate::thread::{Drain, Listener, Thread};
 use crate::timer::{Deadline, until};
 
-/// The window for the requests of all streams of a connection: a few clients that send more than servers take do not
-/// hold up the rest, and a connection holds no more than this.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How long a client has to take note of a GOAWAY, and bytes of it that are read meanwhile, so that it is not lost to
 /// a reset.
 const LINGER_TIME: Duration = Duration::from_secs(2);
@@ -258,7 +257,8 @@ fn settings(plan: &ListenerPlan) -> Settings {
     Settings {
         streams: limits.streams,
         stream_window: limits.http2_stream_window_bytes,
-        connection_window: CONNECTION_WINDOW,
+        // A server that does not read one request never holds up another.
+        connection_window: connection_window(limits.http2_stream_window_bytes, limits.streams),
         header_bytes: limits.header_bytes,
         budgets: Budgets::new(limits.header_bytes),
     }

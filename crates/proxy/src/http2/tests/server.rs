@@ -59,14 +59,23 @@ async fn bodies_and_trailers_pass_both_ways() {
 
 #[tokio::test]
 async fn clients_are_told_the_window_that_is_configured() {
-    // The proxy speaks first: its SETTINGS, and what makes the connection's window 1 MiB of RFC 9113's 65,535.
+    // The proxy speaks first: its SETTINGS, and what makes the connection's window of RFC 9113's 65,535 that of a hundred
+    // streams and one more, but 64 MiB at most.
     const SETTINGS: u8 = 4;
     const INITIAL_WINDOW_SIZE: u16 = 4;
-    for (configured, window) in [
-        (json!({}), 262_144),
-        (json!({ "http2StreamWindowBytes": 16_384 }), 16_384),
-        (json!({ "http2StreamWindowBytes": 100_000 }), 100_000),
-        (json!({ "http2StreamWindowBytes": 1_048_576 }), 1_048_576),
+    for (configured, window, all) in [
+        (json!({}), 262_144, 101 * 262_144),
+        (json!({ "http2StreamWindowBytes": 16_384 }), 16_384, 101 * 16_384),
+        (
+            json!({ "http2StreamWindowBytes": 100_000 }),
+            100_000,
+            101 * 100_000,
+        ),
+        (
+            json!({ "http2StreamWindowBytes": 1_048_576 }),
+            1_048_576,
+            64 << 20,
+        ),
     ] {
         let front = front(
             hello().await,
@@ -88,7 +97,7 @@ async fn clients_are_told_the_window_that_is_configured() {
         assert_eq!(told, [window]);
         let mut update = [0; 13];
         socket.read_exact(&mut update).await.unwrap();
-        let connection = frame(8, 0, 0, &(1_048_576u32 - 65_535).to_be_bytes());
+        let connection = frame(8, 0, 0, &(all - 65_535u32).to_be_bytes());
         assert_eq!(update, connection[..]);
     }
 }
@@ -133,6 +142,44 @@ async fn a_slow_reader_slows_the_writer() {
         body.flow_control().release_capacity(n).unwrap();
     }
     assert_eq!(seen, TOTAL);
+}
+
+#[tokio::test]
+async fn requests_that_no_server_reads_hold_up_no_other() {
+    let upstream = scripted(|mut socket| async move {
+        let head = read_until(&mut socket, "\r\n\r\n").await;
+        if head.starts_with("POST /slow ") {
+            return std::future::pending().await;
+        }
+        if !head.ends_with('x') {
+            read_until(&mut socket, "x").await;
+        }
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        socket.write_all(answer).await.unwrap();
+    })
+    .await;
+    let front = front(upstream, json!({}));
+    let send = connect(front.address).await;
+    let post = |path: &str, body: Vec<u8>| {
+        let (send, path) = (send.clone(), path.to_owned());
+        async move {
+            let request = Request::post(format!("http://shop.test{path}"))
+                .header("content-length", body.len())
+                .body(())
+                .unwrap();
+            let mut send = send.ready().await.unwrap();
+            let (response, mut stream) = send.send_request(request, false).unwrap();
+            stream.send_data(body.into(), true).unwrap();
+            (response, stream)
+        }
+    };
+    let mut stalled = Vec::new();
+    for _ in 0..8 {
+        stalled.push(post("/slow", vec![b'y'; 8 << 20]).await);
+        let (response, _) = post("/", b"x".to_vec()).await;
+        let response = tokio::time::timeout(PATIENCE, response).await;
+        assert_eq!(response.expect("an answer").unwrap().status(), 200);
+    }
 }
 
 #[tokio::test]
