@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use crate::clock::{Nanos, after, nanos};
 use crate::io::{Net, Stream};
 use crate::thread::Thread;
 use crate::timer::{Deadline, until};
+use crate::upstream::cluster::ClusterShared;
 use crate::upstream::pool::{OpenConnection, Pooled};
 use crate::upstream::room::Bell;
 use crate::workload::server;
@@ -53,6 +55,8 @@ pub(super) struct Link {
     ended_by: Rc<Cell<Option<Reason>>>,
     clock: Box<dyn Fn() -> Nanos>,
     room: Rc<Bell>,
+    /// What it is counted in, over all threads.
+    shared: Arc<ClusterShared>,
     /// The workload at the other end, where it is one of a mesh.
     server: Option<Box<mesh_identity::Peer>>,
 }
@@ -86,6 +90,7 @@ impl Drop for Seat {
         self.link.streams.set(self.link.streams.get().saturating_sub(1));
         if self.link.streams.get() == 0 {
             self.link.idle_since.set((self.link.clock)());
+            self.link.make_room();
         }
         self.link.room.ring();
     }
@@ -95,6 +100,14 @@ impl Link {
     /// Whether the workload at the other end is such a one; false where it is none of a mesh.
     pub(super) fn leads_to(&self, is_such: impl Fn(&mesh_identity::Peer) -> bool) -> bool {
         self.server.as_deref().is_some_and(is_such)
+    }
+
+    /// Ends where it has no streams and another thread waits for a connection: it can't reach this one.
+    fn make_room(&self) {
+        if self.shared.room.is_awaited() && !self.room.is_awaited() {
+            self.close();
+            self.connection.borrow_mut().wake_driver();
+        }
     }
 
     /// Takes no new streams from now on.
@@ -205,6 +218,7 @@ pub(super) async fn establish<N: Net>(
         ended_by: Rc::clone(&ended_by),
         clock: Box::new(clock),
         room,
+        shared: Arc::clone(open.shared()),
         server,
     });
     let driver = Driver {
@@ -275,7 +289,7 @@ impl<N: Net> Driver<N> {
         self.look_for_room();
         {
             let mut connection = self.connection.borrow_mut();
-            if self.link.strong_count() == 0 && connection.open() == 0 {
+            if (self.link.strong_count() == 0 || self.over.get()) && connection.open() == 0 {
                 connection.leave();
             }
             connection.set_driver(cx.waker());

@@ -100,6 +100,13 @@ permit!(
     PendingPermit, pending, pending
 );
 
+impl ConnectionPermit {
+    /// What it is counted in.
+    pub fn shared(&self) -> &Arc<ClusterShared> {
+        &self.0
+    }
+}
+
 impl ClusterShared {
     /// Open connections, over all threads.
     pub fn open_connections(&self) -> u32 {

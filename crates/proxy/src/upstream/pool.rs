@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use mesh_model::errors::Reason;
 use mesh_model::resources::ClusterTimeouts;
 
-use super::cluster::ConnectionPermit;
+use super::cluster::{ClusterShared, ConnectionPermit};
 use crate::clock::{Nanos, nanos};
 use crate::io::Stream;
 use crate::io::wire::{ReadSize, Wire};
@@ -36,7 +37,7 @@ pub struct Pooled<S> {
 
 /// An open connection in the books, taken out when it is dropped.
 pub struct OpenConnection {
-    _permit: ConnectionPermit,
+    permit: ConnectionPermit,
     stats: Rc<Own<ClusterStats>>,
     is_idle: bool,
     /// Why this proxy ends it, where it is for its age.
@@ -48,11 +49,16 @@ impl OpenConnection {
     pub fn new(permit: ConnectionPermit, stats: Rc<Own<ClusterStats>>, nanos: Nanos) -> Self {
         stats.connected(nanos);
         Self {
-            _permit: permit,
+            permit,
             stats,
             is_idle: false,
             ended_by: None,
         }
+    }
+
+    /// What it is counted in.
+    pub fn shared(&self) -> &Arc<ClusterShared> {
+        self.permit.shared()
     }
 
     /// Ends it for a reason.

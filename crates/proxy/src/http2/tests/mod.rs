@@ -38,6 +38,11 @@ fn front(upstream: SocketAddr, listener: Value) -> Front {
 
 /// Starts a proxy that forwards `/` to a cluster of these servers.
 fn front_of(upstreams: &[SocketAddr], cluster: Value, listener: Value) -> Front {
+    front_on(1, upstreams, cluster, listener)
+}
+
+/// The same, on some threads.
+fn front_on(threads: usize, upstreams: &[SocketAddr], cluster: Value, listener: Value) -> Front {
     let (mut cluster, mut listener) = (cluster, listener);
     cluster["name"] = "site".into();
     let endpoints: Vec<_> = upstreams
@@ -60,7 +65,11 @@ fn front_of(upstreams: &[SocketAddr], cluster: Value, listener: Value) -> Front 
         "clusters": [cluster, { "name": "nowhere" }],
         "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": endpoints }] }],
     });
-    let proxy = Proxy::start(Options::default()).unwrap();
+    let options = Options {
+        threads,
+        ..Options::default()
+    };
+    let proxy = Proxy::start(options).unwrap();
     let applied = proxy
         .apply(Change::Replace(parse(&resources.to_string()).unwrap()))
         .unwrap();

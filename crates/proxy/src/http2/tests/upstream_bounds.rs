@@ -220,6 +220,25 @@ async fn requests_wait_for_room_and_not_more_than_may() {
 }
 
 #[tokio::test]
+async fn threads_take_turns_where_one_connection_is_allowed() {
+    let address = http2_server(Builder::new(), echo).await;
+    let cluster = json!({ "protocol": "http2", "limits": { "connections": 1 } });
+    let front = front_on(4, &[address], cluster, json!({}));
+    let calls: Vec<_> = (0..60)
+        .map(|_| {
+            let address = front.address;
+            tokio::spawn(async move {
+                let mut send = connect(address).await;
+                fetch(&mut send, get("/")).await.unwrap().status()
+            })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 200);
+    }
+}
+
+#[tokio::test]
 async fn whoever_waits_for_room_does_so_for_a_while() {
     let (address, _go, here) = waiting().await;
     let cluster = json!({
