@@ -24,7 +24,7 @@ import type {
 import { SourceMap } from '../config/source-map.js';
 import type { RouteConfig } from '../config/types.js';
 import { type CompiledPolicy, INBOUND, compilePolicy } from './compile-policies.js';
-import { DEFAULT_PORT, clusterOf, hostsOf, identityOf, serverNameOf } from './names.js';
+import { ANY_PORT, DEFAULT_PORT, clusterOf, hostsOf, identityOf, serverNameOf } from './names.js';
 import { type MeshSettings, type Service, type ServicePort, servicesOf, settingsOf } from './services.js';
 import type { DiscoveredEndpoint } from '../discovery/types.js';
 import type { MeshConfig, ServiceConfig } from './types.js';
@@ -129,14 +129,18 @@ function clusterNames(services: readonly Service[], settings: MeshSettings): Map
   return names;
 }
 
-/** What callers call a port. A URL without a port means the service's own, unless another port is that one. */
+/**
+ * What callers call a port. A URL without a port means the service's own, unless another port is that one. With its own
+ * port goes what says that the host is of the mesh, so that no other port of it is called around the mesh.
+ */
 function namesOf(
   service: Service,
   { name: extra, port }: ServicePort,
   settings: MeshSettings,
 ): ServiceName[] {
   const free = !service.ports.some((other) => other.port === DEFAULT_PORT);
-  const ports = extra === undefined && free ? [port, DEFAULT_PORT] : [port];
+  const own = free ? [port, DEFAULT_PORT, ANY_PORT] : [port, ANY_PORT];
+  const ports = extra === undefined ? own : [port];
   return hostsOf(service.name, settings).flatMap((host) =>
     ports.map((each) => ({
       name: `${host}:${each}`,

@@ -9,6 +9,9 @@ export interface MeshNames {
 /** The port of a URL that names none. */
 export const DEFAULT_PORT = 80;
 
+/** The port that stands for all of a host's: sidecars ask for it before they call a host outside the mesh. */
+export const ANY_PORT = '*';
+
 /** The hosts of a service, shortest first. */
 export function hostsOf(service: string, { namespace, trustDomain }: MeshNames): string[] {
   return [service, `${service}.${namespace}`, `${service}.${namespace}.${trustDomain}`];

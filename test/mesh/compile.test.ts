@@ -29,6 +29,8 @@ test('a service is called by its names, with its port or none', (t) => {
   t.is(table('web:80'), 'web.default:80');
   t.is(table('billing:8443'), 'billing.default:8443');
   t.is(table('billing:80'), 'billing.default:8443');
+  for (const host of ['basket', 'basket.default', 'basket.default.mesh.local', 'billing'])
+    t.truthy(table(`${host}:*`), 'it says that the host is of the mesh');
   t.is(names.length, new Set(names.map(({ name }) => name)).size);
 });
 

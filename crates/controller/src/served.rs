@@ -252,7 +252,8 @@ fn keep(put: Result<(), Refusal>, kind: &str, at: usize, issues: &mut Vec<Issue>
 fn check_name(name: &str) -> Result<(), String> {
     let is_good = name.rsplit_once(':').is_some_and(|(host, port)| {
         let lower = !host.is_empty() && !host.bytes().any(|byte| byte.is_ascii_uppercase());
-        lower && port.parse::<u16>().is_ok_and(|port| port > 0)
+        // Of a host, `*`: that it is of the mesh, so that no other port of it is called around the mesh.
+        lower && (port == "*" || port.parse::<u16>().is_ok_and(|port| port > 0))
     });
     match is_good && name.len() <= mesh_protocol::MAX_NAME {
         true => Ok(()),

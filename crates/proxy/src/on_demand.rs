@@ -7,7 +7,7 @@
 //!   request ─> table? ─ no ─> Names::want ──> Names::next ──> host: subscribes, looks up, ...
 //!                 ^                                             │
 //!                 ├── a plan with the table <─── applies it ────┤
-//!                 └── refused <───── Names::unknown, Names::full ─┘
+//!                 └── refused <───── Names::unknown, ::undeclared, ::full ─┘
 //! ```
 //!
 //! Invariants: [`MAX_PENDING`] names wait for an answer and as many are remembered as refused, for
@@ -61,6 +61,8 @@ pub enum Wanted {
     Pending,
     /// Nobody knows the name.
     Unknown,
+    /// The name's host is known, and does not declare that port.
+    Undeclared,
     /// Too many names wait for an answer, or are called.
     Full,
 }
@@ -116,6 +118,11 @@ impl Names {
     /// Nobody knows the name.
     pub fn unknown(&self, name: &str) {
         self.refuse(name, Wanted::Unknown);
+    }
+
+    /// The name's host is known, and does not declare that port.
+    pub fn undeclared(&self, name: &str) {
+        self.refuse(name, Wanted::Undeclared);
     }
 
     /// There is no room for a table for the name.

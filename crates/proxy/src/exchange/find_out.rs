@@ -139,6 +139,7 @@ impl<N: Net> Asks<'_, N> {
         match wanted {
             Wanted::Pending => Ok(()),
             Wanted::Unknown => Err(self.nobody),
+            Wanted::Undeclared => Err(Reason::PortUndeclared),
             Wanted::Full => Err(Reason::NameLimit),
         }
     }

@@ -65,6 +65,9 @@ impl Life<'_> {
         for name in self.feed.take_gone() {
             self.proxy.wanted().unknown(&name);
         }
+        for name in self.feed.take_undeclared() {
+            self.proxy.wanted().undeclared(&name);
+        }
     }
 
     pub(super) fn mark(&mut self) {
@@ -97,6 +100,7 @@ impl Life<'_> {
         if let Some(pem) = self.feed.take_roots() {
             self.trust(&pem);
         }
+        self.tell_gone();
         self.events();
         self.mark();
         Ok(())
@@ -129,10 +133,13 @@ impl Life<'_> {
         }
         let usage = &self.usage;
         let idle_since = |cluster: &str| usage.idle_since(cluster);
-        match self.feed.does_not_exist(kind, name, idle_since) {
-            Answer::Later => {}
-            Answer::Unknown => self.proxy.wanted().unknown(name),
-            Answer::Full => self.proxy.wanted().full(name),
+        for (name, answer) in self.feed.does_not_exist(kind, name, idle_since) {
+            match answer {
+                Answer::Later => {}
+                Answer::Unknown => self.proxy.wanted().unknown(&name),
+                Answer::Undeclared => self.proxy.wanted().undeclared(&name),
+                Answer::Full => self.proxy.wanted().full(&name),
+            }
         }
         self.mark();
     }

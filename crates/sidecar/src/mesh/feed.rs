@@ -25,7 +25,7 @@ use mesh_xds::translate::{ServiceListener, Translate, TrustRoots, WorkloadListen
 use mesh_xds::wire::Any;
 
 pub(crate) use self::outside::Answer;
-use self::outside::Egress;
+use self::outside::{Egress, Host, is_of_all_ports};
 use super::own;
 use super::settings::Workload;
 
@@ -40,6 +40,10 @@ pub(crate) struct Feed {
     own: Option<WorkloadListener>,
     roots: Option<String>,
     names: BTreeMap<String, Name>,
+    /// What was said of hosts, by `host:*`.
+    hosts: BTreeMap<String, Host>,
+    /// Names whose askers are to be told that their hosts do not declare these ports.
+    undeclared: Vec<String>,
     tables: BTreeMap<String, RouteTable>,
     clusters: BTreeMap<String, Cluster>,
     endpoints: BTreeMap<String, Endpoints>,
@@ -52,6 +56,8 @@ struct Name {
     table: Option<String>,
     /// The table that is in force, complete when it was taken.
     live: Option<RouteTable>,
+    /// Whether nobody knows it.
+    is_unknown: bool,
     /// Where it is when it is outside the mesh.
     egress: Option<Egress>,
     /// Whether the control plane took back what it leads by: nothing is on its way that somebody could wait for.
@@ -62,6 +68,13 @@ struct Name {
     dark: Option<Instant>,
 }
 
+impl Name {
+    /// Whether nothing says yet that it is of the mesh.
+    fn may_be_outside(&self) -> bool {
+        self.table.is_none() && !self.gone
+    }
+}
+
 impl Feed {
     /// Nothing is known yet.
     pub(crate) fn new(workload: Workload) -> Self {
@@ -70,6 +83,8 @@ impl Feed {
             own: None,
             roots: None,
             names: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            undeclared: Vec::new(),
             tables: BTreeMap::new(),
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -114,6 +129,9 @@ impl Feed {
         ]);
         for (name, known) in &self.names {
             wishes.insert((Kind::Listener, name.clone()));
+            if known.may_be_outside() {
+                wishes.extend(self.asked_host(name).map(|host| (Kind::Listener, host)));
+            }
             let Some(table) = &known.table else { continue };
             wishes.insert((Kind::RouteTable, table.clone()));
             let newest = self.tables.get(table);
@@ -154,9 +172,15 @@ impl Feed {
                     self.own = Some(own);
                 }
             }
+            Kind::Listener if is_of_all_ports(name) => {
+                // It is of the mesh, be what is said of it refused.
+                self.is_of_the_mesh(name);
+                read::<ServiceListener>(any)?;
+            }
             Kind::Listener => {
                 if let Some(known) = self.names.get_mut(name) {
                     known.gone = false;
+                    known.is_unknown = false;
                     // It is of the mesh now, be it refused. Calls wait for all of it rather than go around.
                     if known.egress.take().is_some() {
                         known.live = None;
@@ -208,6 +232,7 @@ impl Feed {
         match kind {
             Kind::Secret => {}
             Kind::Listener if name == self.workload.identity.as_str() => self.nothing_is_said(),
+            Kind::Listener if is_of_all_ports(name) => self.host_removed(name),
             Kind::Listener => {
                 if let Some(known) = self.names.get_mut(name) {
                     known.table = None;

@@ -4,7 +4,12 @@
 //! looks like it stays subscribed to, since a control plane may have services of any name, of addresses too: when it comes
 //! to know one, calls go there, or nowhere.
 //!
-//! Invariant: at most [`MAX_EGRESS`] names outside the mesh are kept.
+//! A host that has any service is of the mesh, on ports that it does not declare too: the name may mean something outside
+//! as well, and a call there would be in plain text, around every policy. So `host:*` is asked for together with each name
+//! that may be outside, and a name that nobody knows is called outside once nobody knows that either.
+//!
+//! Invariants: at most [`MAX_EGRESS`] names outside the mesh are kept; hosts are asked about as long as one of their names
+//! is neither of the mesh nor forgotten.
 
 use std::time::Instant;
 
@@ -18,6 +23,9 @@ use crate::parts::{at, everything_to};
 /// Names outside the mesh that are kept at a time: each is subscribed to, looked up, and has its connections.
 pub(super) const MAX_EGRESS: usize = 256;
 
+/// The port that stands for all of a host's. No name that is called has it.
+const ANY_PORT: &str = ":*";
+
 /// A cluster outside the mesh, with its endpoints unless they are looked up.
 pub(super) type Egress = (Cluster, Option<Endpoints>);
 
@@ -28,6 +36,8 @@ pub(crate) enum Answer {
     Later,
     /// That nobody knows it.
     Unknown,
+    /// That its host is of the mesh, and does not declare that port.
+    Undeclared,
     /// That too many names outside the mesh are called.
     Full,
 }
@@ -35,35 +45,57 @@ pub(crate) enum Answer {
 impl Feed {
     /// Whether a listener is wished for even when nobody knows it. It is always so for one name, or never.
     pub(crate) fn is_kept(&self, name: &str) -> bool {
-        name == self.workload.identity.as_str() || self.egress(name).is_some()
+        name == self.workload.identity.as_str() || is_of_all_ports(name) || self.egress(name).is_some()
     }
 
-    /// Nobody knows a resource. What whoever asks for that name is told. When too many names outside the mesh are kept, the
-    /// one that has been idle longest gives way.
+    /// Nobody knows a resource. What those are told who ask for names that it says something of. When too many names
+    /// outside the mesh are kept, the one that has been idle longest gives way.
     pub(crate) fn does_not_exist(
         &mut self,
         kind: Kind,
         name: &str,
         idle_since: impl Fn(&str) -> Option<Instant>,
-    ) -> Answer {
+    ) -> Vec<(String, Answer)> {
         if kind != Kind::Listener {
             self.removed(kind, name);
-            return Answer::Later;
+            return Vec::new();
         }
         if name == self.workload.identity.as_str() {
             self.nothing_is_said();
-            return Answer::Later;
+            return Vec::new();
         }
-        let Some(known) = self.names.get_mut(name) else {
-            return Answer::Later;
+        let names = if is_of_all_ports(name) {
+            self.hosts.insert(name.to_owned(), Host::Outside);
+            let mut waiting = self.unknown_of(name);
+            waiting.retain(|name| self.names.get(name).is_some_and(|known| known.egress.is_none()));
+            waiting
+        } else if let Some(known) = self.names.get_mut(name) {
+            *known = Name {
+                is_unknown: true,
+                answered: known.answered,
+                dark: known.dark,
+                ..Name::default()
+            };
+            vec![name.to_owned()]
+        } else {
+            Vec::new()
         };
-        known.table = None;
-        known.live = None;
-        known.egress = None;
-        let answer = match self.egress(name) {
-            None => Answer::Unknown,
-            Some(_) if !self.make_room(idle_since) => Answer::Full,
-            Some(egress) => {
+        let answers = names.into_iter().map(|name| {
+            let answer = self.call_outside(&name, &idle_since);
+            (name, answer)
+        });
+        answers.collect()
+    }
+
+    /// Calls a name that nobody knows outside the mesh, where that may be.
+    fn call_outside(&mut self, name: &str, idle_since: impl Fn(&str) -> Option<Instant>) -> Answer {
+        let host = self.asked_host(name).map(|host| self.hosts.get(&host).copied());
+        let answer = match (self.egress(name), host) {
+            (None, _) => Answer::Unknown,
+            (Some(_), Some(None)) => return Answer::Later,
+            (Some(_), Some(Some(Host::OfTheMesh))) => Answer::Undeclared,
+            (Some(_), None | Some(Some(Host::Outside))) if !self.make_room(&idle_since) => Answer::Full,
+            (Some(egress), None | Some(Some(Host::Outside))) => {
                 if let Some(known) = self.names.get_mut(name) {
                     known.egress = Some(egress);
                     known.live = Some(everything_to(name));
@@ -73,6 +105,43 @@ impl Feed {
         };
         self.names.remove(name);
         answer
+    }
+
+    /// A host is of the mesh: none of its names is called outside from here on.
+    pub(super) fn is_of_the_mesh(&mut self, host: &str) {
+        self.hosts.insert(host.to_owned(), Host::OfTheMesh);
+        for name in self.unknown_of(host) {
+            self.names.remove(&name);
+            self.undeclared.push(name);
+        }
+    }
+
+    /// A host is asked about no more, or nobody knows it any more.
+    pub(super) fn host_removed(&mut self, host: &str) {
+        let asks = |(name, known): (&String, &Name)| {
+            known.may_be_outside() && host_of(name).as_deref() == Some(host)
+        };
+        match self.names.iter().any(asks) {
+            true => drop(self.hosts.insert(host.to_owned(), Host::Outside)),
+            false => drop(self.hosts.remove(host)),
+        }
+    }
+
+    /// The names of a host that nobody knows.
+    fn unknown_of(&self, host: &str) -> Vec<String> {
+        let unknown = self.names.iter().filter(|(_, known)| known.is_unknown);
+        let of_host = unknown.filter(|(name, _)| host_of(name).as_deref() == Some(host));
+        of_host.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What is asked for to know whether the host of a name is of the mesh; nothing where it does not matter.
+    pub(super) fn asked_host(&self, name: &str) -> Option<String> {
+        host_of(name).filter(|_| self.egress(name).is_some())
+    }
+
+    /// The names that turned out to be of hosts of the mesh that do not declare their ports.
+    pub(crate) fn take_undeclared(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.undeclared)
     }
 
     /// Whether one more name outside the mesh takes the place of another.
@@ -110,6 +179,28 @@ impl Feed {
             false => egress(name, &self.workload),
         }
     }
+}
+
+/// What the control plane says of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    /// It has a service, on some port.
+    OfTheMesh,
+    /// It has none.
+    Outside,
+}
+
+/// What is asked for to know whether the host of a name is of the mesh; nothing for addresses.
+fn host_of(name: &str) -> Option<String> {
+    match target(name).ok()? {
+        To::Name { host, .. } => Some(host + ANY_PORT),
+        To::Address(_) => None,
+    }
+}
+
+/// Whether a name stands for all ports of a host.
+pub(super) fn is_of_all_ports(name: &str) -> bool {
+    name.ends_with(ANY_PORT)
 }
 
 /// A name outside the mesh, as a cluster.

@@ -1,5 +1,3 @@
-use std::cell::Cell;
-
 use mesh_model::policy::{PolicyAction, PolicyMode, PolicyTarget};
 use mesh_model::resources::{
     Endpoint, ListenerProtocol, Locality, UpstreamProtocol, WeightedCluster, WorkloadTls,
@@ -8,9 +6,10 @@ use mesh_proxy::on_demand;
 
 use super::super::settings::Forward;
 use super::super::settings::tests::{ME, workload};
-use super::outside::MAX_EGRESS;
 use super::*;
 use crate::parts::everything_to;
+
+mod outside;
 
 fn feed() -> Feed {
     let mut feed = Feed::new(workload());
@@ -85,10 +84,19 @@ fn tables(feed: &mut Feed) -> Vec<String> {
     named.filter(|name| !name.starts_with(own::APPLICATION)).collect()
 }
 
+/// What is wished for of names that are called.
 fn wishes(feed: &Feed) -> Vec<String> {
     let all = feed.wishes().into_iter();
     all.map(|(_, name)| name)
-        .filter(|name| name != ROOTS && name != ME)
+        .filter(|name| name != ROOTS && name != ME && !is_of_all_ports(name))
+        .collect()
+}
+
+/// The hosts that are asked about.
+fn hosts(feed: &Feed) -> Vec<String> {
+    let all = feed.wishes().into_iter();
+    all.map(|(_, name)| name)
+        .filter(|name| is_of_all_ports(name))
         .collect()
 }
 
@@ -257,116 +265,22 @@ fn a_bad_resource_is_refused_and_the_last_good_one_serves() {
     assert_eq!(tables(&mut feed), ["basket:80"]);
 }
 
-/// The control plane does not know a name, and no name is idle.
+/// The control plane does not know a name or its host, and no name is idle.
 fn unknown(feed: &mut Feed, name: &str) -> Answer {
-    feed.does_not_exist(Kind::Listener, name, |_| None)
+    unknown_while(feed, name, |_| None)
 }
 
-#[test]
-fn names_outside_the_mesh_are_looked_up_unless_only_services_may_be_called() {
-    let mut feed = feed();
-    for name in ["example.test:443", "10.0.0.9:80"] {
-        feed.want(name);
-        assert!(feed.is_kept(name));
-        assert_eq!(unknown(&mut feed, name), Answer::Later);
+fn unknown_while(feed: &mut Feed, name: &str, idle_since: impl Fn(&str) -> Option<Instant>) -> Answer {
+    let host = feed.asked_host(name).filter(|host| hosts(feed).contains(host));
+    if let Some(host) = host {
+        feed.does_not_exist(Kind::Listener, &host, &idle_since);
     }
-    assert_eq!(tables(&mut feed), ["10.0.0.9:80", "example.test:443"]);
-    assert_eq!(wishes(&feed), ["10.0.0.9:80", "example.test:443"]);
-    let mut known = Feed::new(Workload {
-        known_only: true,
-        ..workload()
-    });
-    known.want("example.test:443");
-    assert!(!known.is_kept("example.test:443"));
-    assert_eq!(unknown(&mut known, "example.test:443"), Answer::Unknown);
-    assert_eq!(wishes(&known), [""; 0]);
-}
-
-#[test]
-fn names_below_the_trust_domain_never_leave_the_mesh() {
-    let mut feed = feed();
-    for (name, answer) in [
-        ("basket.shop.mesh.test:80", Answer::Unknown),
-        ("basket.mesh.test.:80", Answer::Unknown),
-        ("mesh.test:80", Answer::Later),
-        ("intermesh.test:80", Answer::Later),
-        ("mesh.test.example:80", Answer::Later),
-    ] {
-        feed.want(name);
-        assert_eq!(feed.is_kept(name), answer == Answer::Later, "{name}");
-        assert_eq!(unknown(&mut feed, name), answer, "{name}");
-    }
-    let name = "basket.shop.mesh.test:80";
-    feed.want(name);
-    accept(&mut feed, name, &listener(name, "basket"));
-    basket(&mut feed, "b");
-    assert!(tables(&mut feed).contains(&name.to_owned()));
-}
-
-#[test]
-fn a_name_that_comes_to_be_known_is_not_called_outside_the_mesh_from_then_on() {
-    let mut feed = feed();
-    feed.want("basket:80");
-    unknown(&mut feed, "basket:80");
-    assert_eq!(tables(&mut feed), ["basket:80"]);
-    assert_eq!(feed.take_answers(), ["basket:80"]);
-    accept(&mut feed, "basket:80", &listener("basket:80", "basket"));
-    assert_eq!(tables(&mut feed), [""; 0], "calls wait for the rest");
-    assert_eq!(wishes(&feed), ["basket:80", "basket"]);
-    feed.want("basket:80");
-    basket(&mut feed, "b");
-    assert_eq!(tables(&mut feed), ["basket:80"]);
-    assert_eq!(feed.in_use(), BTreeSet::from(["b"]));
-    assert_eq!(feed.take_answers(), ["basket:80"]);
-}
-
-#[test]
-fn a_name_whose_listener_is_refused_is_of_the_mesh_all_the_same() {
-    let mut feed = feed();
-    feed.want("basket:80");
-    unknown(&mut feed, "basket:80");
-    assert_eq!(tables(&mut feed), ["basket:80"]);
-    let any = cluster("basket:80").to_any().unwrap();
-    assert!(feed.accept(Kind::Listener, "basket:80", &any).is_err());
-    assert_eq!(tables(&mut feed), [""; 0]);
-}
-
-#[test]
-fn of_names_outside_the_mesh_the_one_that_is_idle_longest_gives_way() {
-    let mut feed = feed();
-    let name = |number: usize| format!("h{number:03}.test:80");
-    for number in 0..MAX_EGRESS {
-        feed.want(&name(number));
-        assert_eq!(unknown(&mut feed, &name(number)), Answer::Later);
-    }
-    assert!(feed.is_full());
-    feed.want("more.test:80");
-    let asked = Cell::new(false);
-    let first = Instant::now();
-    let idle = |called: &str| {
-        asked.set(true);
-        let ago = ["h007.test:80", "h005.test:80"];
-        let ago = ago.iter().position(|name| *name == called)?;
-        Some(first - Duration::from_secs(ago as u64))
-    };
-    let answer = feed.does_not_exist(Kind::Listener, "more.test:80", idle);
-    assert_eq!(
-        answer,
-        Answer::Full,
-        "those who asked for the others wait for them"
-    );
-    assert!(!asked.get() && !wishes(&feed).contains(&"more.test:80".to_owned()));
-
-    let _ = (feed.resources(), feed.take_answers());
-    feed.want("more.test:80");
-    assert_eq!(unknown(&mut feed, "more.test:80"), Answer::Full, "all are called");
-    feed.want("more.test:80");
-    let answer = feed.does_not_exist(Kind::Listener, "more.test:80", idle);
-    assert_eq!(answer, Answer::Later);
-    let left = tables(&mut feed);
-    assert!(!left.contains(&name(5)) && left.contains(&name(7)));
-    assert!(left.contains(&"more.test:80".to_owned()));
-    assert!(feed.is_full());
+    let mut answers = feed.does_not_exist(Kind::Listener, name, &idle_since);
+    assert!(answers.len() <= 1);
+    answers.pop().map_or(Answer::Later, |(of, answer)| {
+        assert_eq!(of, name);
+        answer
+    })
 }
 
 #[test]
