@@ -34,6 +34,7 @@ export interface Listener {
   leadsTo?: string;
   transparent?: boolean;
   opaquePorts?: string[];
+  localOnly?: boolean;
   tcp?: WeightedCluster[];
   sni?: SniRoute[];
   limits?: ListenerLimits;

@@ -11,7 +11,7 @@ const EXCEPTIONS: { why: string; flags: readonly string[] }[] = [
     why: 'a workload of a mesh is a sidecar: the process beside it is not asked to have Node',
     flags: (
       '--control --trust-anchors --identity --token-file --attestation --name --service --inbound --advertise ' +
-      '--outbound --ports --forward --transparent --opaque-ports --egress --name-idle --state-dir'
+      '--outbound --outbound-from --ports --forward --transparent --opaque-ports --egress --name-idle --state-dir'
     ).split(' '),
   },
   {

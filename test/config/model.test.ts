@@ -114,7 +114,7 @@ function meshResources(): object {
 
 /** What a sidecar makes of its own settings, and nobody writes. */
 const OWN =
-  /^(Listener\.(workload|defaultPolicy|onDemand|leadsTo|transparent|opaquePorts)|WorkloadPorts?\..*)$/;
+  /^(Listener\.(workload|defaultPolicy|onDemand|leadsTo|transparent|opaquePorts|localOnly)|WorkloadPorts?\..*)$/;
 
 test('every field of the model is reached by a configuration, or by a mesh file', (t) => {
   const { resources } = parseConfig(

@@ -217,6 +217,21 @@ const carries = test.macro(async (t, backend: keyof typeof BACKENDS) => {
   const used = await run('ip', ['netns', 'exec', outside.name, 'curl', '-sS', '-m', '15', ...proxy]);
   t.regex(used.stdout.toString() + used.stderr, /denied|refused|reset|empty reply/i);
 
+  // Nor by itself, without the rules: whoever calls there calls as the workload, and reaches its loopback.
+  must(`ip netns exec ${web.name} '${process.execPath}' dist/cli/main.js redirect off --backend ${backend}`);
+  const bare = await run('ip', ['netns', 'exec', outside.name, 'curl', '-sS', '-m', '15', ...proxy]);
+  t.regex(bare.stderr, /reset|empty reply/i);
+  await ofWeb.said(
+    new RegExp(`a client of another machine was refused.*${outside.address.replaceAll('.', '[.]')}`),
+  );
+  t.regex(
+    await told('curl', '-sS', 'http://127.0.0.1:4191/metrics'),
+    /listener="outbound".*reason="not_local"/,
+  );
+  must(
+    `ip netns exec ${web.name} '${process.execPath}' dist/cli/main.js redirect on --backend ${backend} --skip-outbound 8000-8010`,
+  );
+
   // It reaches the port that it called, and not the first.
   const stranger = ['netns', 'exec', outside.name, process.execPath, '-e', STRANGER, basket.address];
   await until('the greeting of the port that was called', async () => {

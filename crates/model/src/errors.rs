@@ -135,6 +135,8 @@ reasons! {
     PortUndeclared = "port_undeclared", Proxy, 403, grpc 7, "destination_not_found", "This workload does not declare that port.";
     /// An absolute-form request or CONNECT for a name that this proxy does not forward to.
     ForwardDenied = "forward_denied", Proxy, 403, grpc 7, "http_request_denied", "This proxy does not forward to that name.";
+    /// A client of another machine, where only programs of this one may connect.
+    NotLocal = "not_local", Proxy, 403, grpc 7, "http_request_denied", "Only programs of this machine may connect here.";
     /// The request came back to where it was.
     LoopDetected = "loop_detected", Proxy, 508, grpc 13, "proxy_loop_detected", "The request runs in a loop.";
     /// Nobody said in time who the name is that a request is for.

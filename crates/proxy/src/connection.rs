@@ -25,6 +25,7 @@ use crate::first_bytes::{by_first_bytes, of_workload};
 use crate::io::Net;
 use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::io::{Stream, TlsFacts};
+use crate::own::is_of_this_machine;
 use crate::plan::{ListenerPermit, ListenerPlan};
 use crate::streams::{stream, stream_to};
 use crate::telemetry::{Finished, Handshake, Protocol};
@@ -91,6 +92,10 @@ pub(crate) type Streamed = Result<Option<Reason>, Reason>;
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     let plan = connection.listener.plan();
+    if plan.resource.local_only && !connection.is_local() {
+        connection.tell_of_stranger(&plan);
+        return over(&connection, Protocol::Tcp, Err(Reason::NotLocal));
+    }
     if plan.resource.transparent
         && let Some(original) = connection.wire.io.original_destination()
     {
@@ -426,6 +431,22 @@ impl<N: Net> Connection<N> {
             duration: self.thread.now() - self.opened,
             retries: 0,
         });
+    }
+
+    /// Whether its client is a program of this machine. Asks the system for those that come by an address of it that is
+    /// not the loopback's.
+    fn is_local(&self) -> bool {
+        self.peer.ip.is_none_or(is_of_this_machine)
+    }
+
+    /// Says that somebody of another machine called where only programs of this one may.
+    fn tell_of_stranger(&self, plan: &ListenerPlan) {
+        if self.listener.tells_of_stranger(self.thread.now()) {
+            let fields: [(&str, &dyn std::fmt::Display); 2] =
+                [("listener", &plan.label.as_str()), ("client", &self.peer.text)];
+            let what = "a client of another machine was refused: only programs of this one may connect here";
+            self.thread.guard.log.warn(what, &fields);
+        }
     }
 
     /// Writes down that nothing came of it, or of a request's head, and the status it was answered with.

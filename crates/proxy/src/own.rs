@@ -72,10 +72,17 @@ fn canonical(address: &Address) -> Address {
 }
 
 /// Whether an address is one of this machine's: the way to such a one begins where it ends. Nothing is sent.
-fn is_of_this_machine(ip: IpAddr) -> bool {
+pub fn is_of_this_machine(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
     if ip.is_loopback() {
         return true;
     }
+    begins_at(ip) || (binds(ip) && !binds(elsewhere(ip)))
+}
+
+/// Whether the way to an address begins where it ends. Not so for a second address of a network, whose way begins at the
+/// first one.
+fn begins_at(ip: IpAddr) -> bool {
     let any: IpAddr = match ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -86,6 +93,19 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
         socket.local_addr()
     };
     begins().is_ok_and(|begins| begins.ip() == ip)
+}
+
+/// Whether a socket may have this address. Where the system lets it have any (`ip_nonlocal_bind`), that says nothing.
+fn binds(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// An address of the same kind that no machine has: those of documentation.
+fn elsewhere(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+    }
 }
 
 #[cfg(test)]

@@ -103,9 +103,14 @@ pub struct Listener {
     /// Counts the times at which all who are here are to be judged again.
     judgement: Cell<u64>,
     drain: Cell<Drain>,
+    /// When somebody of another machine was written of in the log last.
+    stranger_told: Cell<Option<Nanos>>,
     /// When work in flight must be over; caps the deadlines of all its connections.
     end: Cap,
 }
+
+/// How long nothing more is written of clients of other machines.
+const TELL_AGAIN: Nanos = 60 * 1_000_000_000;
 
 /// How far a listener is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +131,7 @@ impl Listener {
             plan: RefCell::new(plan),
             judgement: Cell::new(0),
             drain: Cell::new(Drain::No),
+            stranger_told: Cell::new(None),
             end: Rc::new(Cell::new(NEVER)),
         })
     }
@@ -133,6 +139,15 @@ impl Listener {
     /// The plan in force.
     pub fn plan(&self) -> Arc<ListenerPlan> {
         Arc::clone(&self.plan.borrow())
+    }
+
+    /// Whether somebody of another machine is to be written of in the log: seldom, since anybody may come.
+    pub fn tells_of_stranger(&self, now: Nanos) -> bool {
+        let tells = self.stranger_told.get().is_none_or(|at| now - at >= TELL_AGAIN);
+        if tells {
+            self.stranger_told.set(Some(now));
+        }
+        tells
     }
 
     /// Another number than before when whoever is here may have to go: see [`ListenerPlan::still`].

@@ -81,7 +81,7 @@ pub(crate) enum LogFormat {
 }
 
 /// The settings that have a value, with their variables.
-const VALUES: [(&str, &str); 29] = [
+const VALUES: [(&str, &str); 30] = [
     ("--config", "MESH_CONFIG"),
     ("--listen", "MESH_LISTEN"),
     ("--to", "MESH_TO"),
@@ -96,6 +96,7 @@ const VALUES: [(&str, &str); 29] = [
     ("--inbound", "MESH_INBOUND"),
     ("--advertise", "MESH_ADVERTISE"),
     ("--outbound", "MESH_OUTBOUND"),
+    ("--outbound-from", "MESH_OUTBOUND_FROM"),
     ("--ports", "MESH_PORTS"),
     ("--forward", "MESH_FORWARD"),
     ("--transparent", "MESH_TRANSPARENT"),
@@ -299,6 +300,11 @@ fn workload(given: &mut Given) -> Option<Workload> {
         "known" => Ok(true),
         _ => Err("expected any or known".to_owned()),
     };
+    let from = |text: &str| match text {
+        "local" => Ok(false),
+        "any" => Ok(true),
+        _ => Err("expected local or any".to_owned()),
+    };
     let switch = |text: &str| match text {
         "on" => Ok(true),
         "off" => Ok(false),
@@ -324,6 +330,7 @@ fn workload(given: &mut Given) -> Option<Workload> {
         inbound: given.value("--inbound", None, address)?,
         advertise: given.value("--advertise", None, mesh::settings::advertised),
         outbound: given.value("--outbound", None, address),
+        outbound_from_any: given.value("--outbound-from", false, from),
         ports: given.value("--ports", Vec::new(), mesh::settings::ports),
         forward: given.value("--forward", Vec::new(), mesh::settings::forwards),
         transparent: given.value("--transparent", false, switch),

@@ -51,6 +51,9 @@ pub struct Listener {
     /// Others are asked about when their bytes are no request. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub opaque_ports: Vec<PortRange>,
+    /// Whether only programs of this machine may connect: others are closed with a reason. Default false.
+    #[serde(default)]
+    pub local_only: bool,
     /// Where streams go that are not HTTP. Several targets are drawn by weight. Empty: such streams are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tcp: Vec<WeightedCluster>,
@@ -97,6 +100,7 @@ impl Listener {
             leads_to: None,
             transparent: false,
             opaque_ports: Vec::new(),
+            local_only: false,
             tcp: Vec::new(),
             sni: Vec::new(),
             limits: ListenerLimits::default(),

@@ -69,12 +69,17 @@ pub(crate) fn resources(
         outbound.on_demand = true;
         outbound.forward_proxy = true;
         outbound.transparent = workload.transparent;
+        outbound.local_only = !workload.outbound_from_any;
         if workload.transparent {
             outbound.opaque_ports.clone_from(&workload.opaque_ports);
         }
         resources.listeners.push(outbound);
     }
-    resources.listeners.extend(workload.forward.iter().map(plain));
+    let forward = workload.forward.iter().map(|forward| Listener {
+        local_only: !workload.outbound_from_any,
+        ..plain(forward)
+    });
+    resources.listeners.extend(forward);
     resources
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Workload {
     pub(crate) advertise: Option<Address>,
     /// Where its own workload asks for others.
     pub(crate) outbound: Option<Address>,
+    /// Whether programs of other machines may ask there too, who then call as this workload.
+    pub(crate) outbound_from_any: bool,
     /// The ports that it offers.
     pub(crate) ports: Vec<Port>,
     /// Plain listeners that lead to one name each.
@@ -201,6 +203,7 @@ pub(super) mod tests {
             inbound: "127.0.0.1:4143".parse().unwrap(),
             advertise: None,
             outbound: Some("127.0.0.1:4140".parse().unwrap()),
+            outbound_from_any: false,
             ports: vec![Port {
                 port: 3000,
                 application: "127.0.0.1:41000".parse().unwrap(),

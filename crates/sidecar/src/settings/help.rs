@@ -28,6 +28,8 @@ usage:
                       (default: that; of one at every address, the address that its
                       control plane is called from)
   --outbound ADDRESS  where its own calls others, as a proxy                            MESH_OUTBOUND
+  --outbound-from WHO local: programs of this machine, or any: whoever reaches it       MESH_OUTBOUND_FROM
+                      there and at --forward, and calls as this workload (default local)
   --ports LIST        PORT=ADDRESS of its application, /http1, /http2 or /tcp behind    MESH_PORTS
   --forward LIST      NAME:PORT=ADDRESS: plain listeners for one name, /tcp for bytes    MESH_FORWARD
   --transparent on    connections are redirected here by the kernel (mesh redirect)     MESH_TRANSPARENT
