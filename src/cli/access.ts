@@ -5,7 +5,7 @@ import * as formats from '../config/formats.js';
 import { askRevoke, askToken, findSocket } from '../mesh/admin/client.js';
 import { ExitCode, type World } from './io.js';
 import { outputOption, socketOption } from './options.js';
-import { type Format, UsageError } from './output.js';
+import { type Format, UsageError, plain } from './output.js';
 
 interface AskedToken {
   readonly uses: string;
@@ -43,7 +43,7 @@ Examples:
         uses: Number(uses),
         ttlMs,
       });
-      world.stdout.write(output === 'json' ? `${JSON.stringify({ token })}\n` : `${token}\n`);
+      world.stdout.write(output === 'json' ? `${JSON.stringify({ token })}\n` : `${plain(token)}\n`);
       end(ExitCode.ok);
     });
 }
@@ -76,7 +76,7 @@ Examples:
       const { revoked, changed } = await askRevoke(socket || findSocket(process.cwd()), { whom, undo });
       const done = undo ? (changed ? 'believed again' : 'was not revoked') : 'revoked';
       world.stdout.write(
-        output === 'json' ? `${JSON.stringify({ revoked, changed })}\n` : `${revoked}: ${done}\n`,
+        output === 'json' ? `${JSON.stringify({ revoked, changed })}\n` : `${plain(revoked)}: ${done}\n`,
       );
       end(ExitCode.ok);
     });

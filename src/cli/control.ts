@@ -24,7 +24,7 @@ import { deniedFor } from '../mesh/services.js';
 import { loadCheckedMesh } from './check.js';
 import { ExitCode, type World } from './io.js';
 import { outputOption } from './options.js';
-import { type Format, UsageError, errorJson, errorText, hasColours } from './output.js';
+import { type Format, UsageError, errorJson, errorText, hasColours, plain } from './output.js';
 import { packageVersion } from './version.js';
 
 /** Beside the mesh file, where its socket is. */
@@ -290,7 +290,7 @@ class Control {
   }
 
   #say(text: string): void {
-    this.#world.stdout.write(`${text}\n`);
+    this.#world.stdout.write(`${plain(text)}\n`);
   }
 
   #trouble(error: unknown, event = 'error'): void {

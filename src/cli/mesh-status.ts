@@ -10,7 +10,7 @@ import { type Finding, check } from '../mesh/admin/findings.js';
 import type { MeshStatus, SidecarStatus } from '../mesh/admin/types.js';
 import { type Doing, edgesOf, servicesOf } from '../mesh/admin/views.js';
 import { ExitCode, type World } from './io.js';
-import { type Format, UsageError, coloursOf, json, table } from './output.js';
+import { type Format, UsageError, coloursOf, json, plain, table } from './output.js';
 import { outputOption, socketOption } from './options.js';
 
 interface Options {
@@ -95,7 +95,7 @@ Examples:
       const { cyan, green, yellow, red } = coloursOf(world.stdout, world.env);
       const marks = { ok: green('ok'), note: cyan('note'), warning: yellow('warning'), error: red('error') };
       const lines = findings.map(
-        ({ level, what, mend }) => `${marks[level]}: ${what}${mend ? `; ${mend}` : ''}\n`,
+        ({ level, what, mend }) => `${marks[level]}: ${plain(`${what}${mend ? `; ${mend}` : ''}`)}\n`,
       );
       world.stdout.write(options.output === 'json' ? json(findings) : lines.join(''));
       end(findings.some(({ level }) => level === 'error') ? ExitCode.failure : ExitCode.ok);
@@ -131,7 +131,7 @@ Examples:
       const { sidecars, atMs } = await ask(options);
       const sidecar = sidecars.find((one) => one.name === name);
       if (!sidecar) {
-        const all = sidecars.map((one) => one.name).join(', ');
+        const all = plain(sidecars.map((one) => one.name).join(', '));
         throw new UsageError([`there is no sidecar ${name}; there are: ${all || 'none'}`]);
       }
       world.stdout.write(options.output === 'json' ? json(sidecar) : describe(sidecar, atMs));
@@ -196,5 +196,5 @@ function describe(sidecar: SidecarStatus, atMs: number): string {
     ['refused', sidecar.nacks.length === 0 ? 'nothing' : ''],
     ...sidecar.nacks.map(({ name, reason }) => [`  ${name}`, reason]),
   ];
-  return lines.map(([name, value]) => `${name}: ${value}\n`).join('');
+  return lines.map(([name, value]) => `${plain(`${name}: ${value}`)}\n`).join('');
 }

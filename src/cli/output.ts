@@ -21,6 +21,14 @@ export function coloursOf(stream: Output, env: World['env']): ReturnType<typeof 
   return picocolors.createColors(hasColours(stream, env));
 }
 
+/** What could write lines of its own, steer a terminal, or turn the order of what is read. */
+const ODD = /[\p{Cc}\p{Zl}\p{Zp}\u061C\u200E\u200F\u202A-\u202E\u2066-\u2069]/gu;
+
+/** A text of somebody else's, a sidecar or a source, as a part of a line. */
+export function plain(text: string): string {
+  return text.replaceAll(ODD, (odd) => `\\u{${(odd.codePointAt(0) ?? 0).toString(16)}}`);
+}
+
 /** Rows below a header. Numbers stand to the right. In a pipe: columns are parted by one tab. */
 export function table(
   header: readonly string[],
@@ -28,7 +36,7 @@ export function table(
   stream: Output,
   env: World['env'],
 ): string {
-  const lines = [header, ...rows.map((row) => row.map(String))];
+  const lines = [header, ...rows.map((row) => row.map((cell) => plain(String(cell))))];
   if (!stream.isTTY) return lines.map((line) => `${line.join('\t')}\n`).join('');
   const widths = header.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
   const toTheRight = header.map(

@@ -26,7 +26,7 @@ import { sidecarFile } from '../mesh/up/sidecar-file.js';
 import { MeshTable } from '../mesh/up/table.js';
 import { loadCheckedMesh } from './check.js';
 import { type Core, ExitCode, type World } from './io.js';
-import { type Format, UsageError, coloursOf, errorJson, errorText, hasColours } from './output.js';
+import { type Format, UsageError, coloursOf, errorJson, errorText, hasColours, plain } from './output.js';
 import { outputOption } from './options.js';
 import { packageVersion } from './version.js';
 
@@ -281,9 +281,9 @@ export class Up {
     if (this.#format === 'json') this.#event('control', event, '');
     else if (kind === 'nack')
       this.#screen.say(
-        `${String(event['node'])} refuses what it was sent: ${JSON.stringify(event['nacks'])}`,
+        plain(`${String(event['node'])} refuses what it was sent: ${JSON.stringify(event['nacks'])}`),
       );
-    else if (kind === 'authorityFailed') this.#screen.say(`certificates: ${String(event['reason'])}`);
+    else if (kind === 'authorityFailed') this.#screen.say(plain(`certificates: ${String(event['reason'])}`));
   }
 
   #trouble(error: unknown, event = 'error'): void {

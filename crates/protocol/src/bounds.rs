@@ -37,7 +37,21 @@ fn within(ok: bool, what: TooMuch) -> Result<(), TooMuch> {
 }
 
 fn name(text: &str, what: TooMuch) -> Result<(), TooMuch> {
-    within(text.len() <= MAX_NAME, what)
+    within(text.len() <= MAX_NAME, what)?;
+    plain(text)
+}
+
+/// What a sidecar says stands in logs, in audits and on terminals.
+fn plain(text: &str) -> Result<(), TooMuch> {
+    within(
+        !text.chars().any(char::is_control),
+        "control characters in a name",
+    )
+}
+
+/// Whether a sidecar or a service can be called so.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && name(text, "").is_ok()
 }
 
 /// Whether a kind of attestation can be called so: letters, digits, `.`, `_` and `-`, since it stands in logs and audits.
@@ -71,7 +85,8 @@ impl SidecarMessage {
                 name(&state.kind, "kind: too long")?;
                 name(&state.name, "name: too long")?;
                 name(&state.version, "version: too long")?;
-                within(state.nack.len() <= MAX_NACK, "nack: too long")
+                within(state.nack.len() <= MAX_NACK, "nack: too long")?;
+                plain(&state.nack)
             }
             Some(FromSidecar::CertificateState(state)) => name(&state.serial, "serial: too long"),
             // A message of a later version says nothing to us.
@@ -116,13 +131,17 @@ impl PolicyDecision {
         within(self.port <= u16::MAX.into(), "decisions.port: no port")?;
         within(self.caller.len() <= MAX_ID, "decisions.caller: too long")?;
         within(self.method.len() <= MAX_ASKED, "decisions.method: too long")?;
-        within(self.path.len() <= MAX_ASKED, "decisions.path: too long")
+        within(self.path.len() <= MAX_ASKED, "decisions.path: too long")?;
+        [&self.caller, &self.method, &self.path]
+            .into_iter()
+            .try_for_each(|text| plain(text))
     }
 }
 
 impl Edge {
     fn check(&self) -> Result<(), TooMuch> {
         within(self.peer.len() <= MAX_ID, "edges.peer: too long")?;
+        plain(&self.peer)?;
         name(&self.service, "edges.service: too long")?;
         within(self.port <= u16::MAX.into(), "edges.port: no port")?;
         within(self.failures.len() <= MAX_FAILURES, "edges.failures: too many")?;
@@ -145,7 +164,9 @@ impl Edge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Attestation, ConfigState, Histogram, Ready, ServicePort, SignRequest};
+    use crate::message::{
+        Attestation, CertificateState, ConfigState, Histogram, Ready, ServicePort, SignRequest,
+    };
 
     fn hello() -> Hello {
         Hello {
@@ -192,6 +213,105 @@ mod tests {
                 "{wrong:?}"
             );
         }
+    }
+
+    #[test]
+    fn nothing_that_a_sidecar_says_is_a_line_or_an_order_to_a_terminal() {
+        let odd = [
+            "evil\nbasket-1: ready",
+            "evil\u{1b}[2J",
+            "evil\r",
+            "\u{9b}2J",
+            "a\0",
+            "\u{7f}",
+        ];
+        for odd in odd.map(str::to_owned) {
+            assert!(!is_name(&odd), "{odd:?}");
+            let of_service = ServicePort {
+                service: odd.clone(),
+                ..ServicePort::default()
+            };
+            let edge = |edge: Edge| {
+                FromSidecar::Telemetry(Telemetry {
+                    edges: vec![edge],
+                    ..Telemetry::default()
+                })
+            };
+            let decision = |decision: PolicyDecision| {
+                FromSidecar::Telemetry(Telemetry {
+                    decisions: vec![decision],
+                    ..Telemetry::default()
+                })
+            };
+            let messages = [
+                FromSidecar::Hello(Hello {
+                    name: odd.clone(),
+                    ..hello()
+                }),
+                FromSidecar::Hello(Hello {
+                    inbound_address: odd.clone(),
+                    ..hello()
+                }),
+                FromSidecar::Hello(Hello {
+                    version: odd.clone(),
+                    ..hello()
+                }),
+                FromSidecar::Hello(Hello {
+                    services: vec![of_service],
+                    ..hello()
+                }),
+                FromSidecar::ConfigState(ConfigState {
+                    kind: odd.clone(),
+                    ..ConfigState::default()
+                }),
+                FromSidecar::ConfigState(ConfigState {
+                    name: odd.clone(),
+                    ..ConfigState::default()
+                }),
+                FromSidecar::ConfigState(ConfigState {
+                    nack: odd.clone(),
+                    ..ConfigState::default()
+                }),
+                FromSidecar::CertificateState(CertificateState {
+                    serial: odd.clone(),
+                    ..CertificateState::default()
+                }),
+                edge(Edge {
+                    peer: odd.clone(),
+                    ..Edge::default()
+                }),
+                edge(Edge {
+                    service: odd.clone(),
+                    ..Edge::default()
+                }),
+                decision(PolicyDecision {
+                    caller: odd.clone(),
+                    ..PolicyDecision::default()
+                }),
+                decision(PolicyDecision {
+                    method: odd.clone(),
+                    ..PolicyDecision::default()
+                }),
+                decision(PolicyDecision {
+                    path: odd.clone(),
+                    ..PolicyDecision::default()
+                }),
+                decision(PolicyDecision {
+                    policies: vec![odd.clone()],
+                    ..PolicyDecision::default()
+                }),
+            ];
+            for message in messages {
+                assert_eq!(
+                    judged(message.clone()),
+                    Err("control characters in a name"),
+                    "{message:?}"
+                );
+            }
+        }
+        assert!(
+            is_name("basket-1") && is_name("Körbchen") && !is_name("") && !is_name(&"n".repeat(MAX_NAME + 1))
+        );
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub mod stream;
 
 pub use bounds::{
     MAX_ASKED, MAX_BUCKETS, MAX_DECISIONS, MAX_EDGES, MAX_EVIDENCE, MAX_FAILURES, MAX_NACK, MAX_NAME,
-    MAX_POLICIES, MAX_SERVICES, MAX_TOKEN, is_kind,
+    MAX_POLICIES, MAX_SERVICES, MAX_TOKEN, is_kind, is_name,
 };
 pub use client::Control;
 pub use error::Error;

@@ -130,7 +130,7 @@ impl Given {
             Ok(value) => value,
             Err(expected) => {
                 self.problems
-                    .push(format!("{flag}: {expected}, received `{text}`"));
+                    .push(format!("{flag}: {expected}, received `{}`", text.escape_debug()));
                 default
             }
         }
@@ -314,7 +314,14 @@ fn workload(given: &mut Given) -> Option<Workload> {
     let identity = given.value("--identity", None, identity);
     let account = identity.as_ref().and_then(SpiffeId::service_account);
     let account = account.unwrap_or("workload").to_owned();
-    let service = given.value("--service", None, text).unwrap_or(account);
+    let name = |text: &str| match mesh_protocol::is_name(text) {
+        true => Ok(Some(text.to_owned())),
+        false => Err(format!(
+            "expected 1 to {} bytes without control characters",
+            mesh_protocol::MAX_NAME
+        )),
+    };
+    let service = given.value("--service", None, name).unwrap_or(account);
     let token = given.value("--token-file", None, |file| {
         Ok(Some(Proof::Token(file.to_owned())))
     });
@@ -324,7 +331,7 @@ fn workload(given: &mut Given) -> Option<Workload> {
         trust_anchors: given.value("--trust-anchors", None, text).unwrap_or_default(),
         proof: attestation.or(token),
         name: given
-            .value("--name", None, text)
+            .value("--name", None, name)
             .unwrap_or_else(|| own_name(&service)),
         service,
         inbound: given.value("--inbound", None, address)?,

@@ -60,7 +60,7 @@ impl Life<'_> {
         self.mark();
     }
 
-    /// Whoever asks for a name that is no more need not wait.
+    /// Whoever asks for a name that is no more, or for a port that nobody declares, need not wait.
     fn tell_gone(&mut self) {
         for name in self.feed.take_gone() {
             self.proxy.wanted().unknown(&name);
@@ -84,11 +84,10 @@ impl Life<'_> {
             let fields: [(&str, &dyn std::fmt::Display); 2] = [("resource", &name), ("reason", &nack)];
             self.log()
                 .error("a resource was refused: the last good one serves", &fields);
-            let nack = nack.chars().take(mesh_protocol::MAX_NACK / 4).collect();
             let state = ConfigState {
                 kind: kind.type_url().to_owned(),
-                name,
-                nack,
+                name: plain(&name, mesh_protocol::MAX_NAME),
+                nack: plain(&nack, mesh_protocol::MAX_NACK),
                 ..ConfigState::default()
             };
             telling.push(FromSidecar::ConfigState(state))?;
@@ -208,4 +207,11 @@ impl Life<'_> {
         // Not before it is kept: whoever is killed once it was ready is to be ready again.
         self.serves.send_replace(true);
     }
+}
+
+/// What a control plane named, as it may be told back: it takes no control characters, and nothing longer.
+fn plain(text: &str, bytes: usize) -> String {
+    let mut plain = text.replace(char::is_control, "\u{fffd}");
+    plain.truncate(plain.floor_char_boundary(bytes));
+    plain
 }
