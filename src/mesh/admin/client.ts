@@ -1,16 +1,26 @@
 /** Where is the mesh that runs here, and how is it? */
 
-import { existsSync } from 'node:fs';
+import { existsSync, lstatSync } from 'node:fs';
 import { request } from 'node:http';
 import path from 'node:path';
 import type { MeshStatus, RevokeAnswer, RevokeRequest, TokenRequest } from './types.js';
 
 /** Where `mesh up` and `mesh control` answer, beside their mesh file. */
 export const SOCKET = path.join('.mesh', 'control.sock');
+/** The longest path of a Unix socket, in bytes. The system cuts a longer one, and it would be another path. */
+const MAX_SOCKET_BYTES = process.platform === 'darwin' ? 103 : 107;
 /** A mesh of 5,000 services says less. */
 const MAX_BYTES = 64 * 1024 * 1024;
 const TIMEOUT_MS = 5000;
 const MEND = 'start one with mesh up or mesh control, or name its socket with --socket';
+
+/** Why a path is none of a Unix socket; undefined where it may be one. */
+export function tooLong(socket: string): string | undefined {
+  const bytes = Buffer.byteLength(socket);
+  return bytes > MAX_SOCKET_BYTES
+    ? `a path of a socket has at most ${MAX_SOCKET_BYTES} bytes, and ${socket} has ${bytes}`
+    : undefined;
+}
 
 const CONNECT_REASONS: Record<string, string> = {
   ENOENT: 'there is none in this folder, nor in one above it (ENOENT)',
@@ -23,21 +33,53 @@ export class NoAnswerError extends Error {
   /** Where, and why. */
   readonly what: string;
   /** How to have one. */
-  readonly mend = MEND;
+  readonly mend: string;
 
-  constructor(socket: string, why: string) {
+  constructor(socket: string, why: string, mend = MEND) {
     const what = `no mesh answers at ${socket}: ${why}`;
-    super(`${what}; ${MEND}`);
+    super(`${what}; ${mend}`);
     this.name = 'NoAnswerError';
     this.what = what;
+    this.mend = mend;
   }
 }
 
-/** The socket of the mesh whose file is in this folder or in one above it. */
+const IS_OTHERS_MEND = 'ask as that user, or name the socket of another mesh with --socket';
+
+/**
+ * Sees that nobody else answers at a socket: what is asked may be a token or a revocation, and whoever may put a socket
+ * into a folder above this one could answer what they like. So it and its folder are this user's or root's, and nobody
+ * else may write there.
+ *
+ * @throws {NoAnswerError} somebody else may answer
+ */
+function refuseOthers(socket: string): void {
+  const self = process.getuid?.();
+  if (self === undefined) return;
+  for (const at of [path.dirname(path.resolve(socket)), socket]) {
+    const about = lstatSync(at, { throwIfNoEntry: false });
+    if (about === undefined) return;
+    if (about.uid !== self && about.uid !== 0) {
+      throw new NoAnswerError(socket, `${at} is another user's (uid ${about.uid})`, IS_OTHERS_MEND);
+    }
+    // Where the sticky bit is set, as in /tmp, they can't put something in its place.
+    const isOpen = about.isDirectory() && (about.mode & 0o022) !== 0 && (about.mode & 0o1000) === 0;
+    if (isOpen) throw new NoAnswerError(socket, `others may write in ${at}`, `chmod go-w ${at}`);
+  }
+}
+
+/**
+ * The socket of the mesh whose file is in this folder or in one above it.
+ *
+ * @throws {NoAnswerError} somebody else may answer there
+ */
 export function findSocket(folder: string): string {
   for (let at = path.resolve(folder); ; at = path.dirname(at)) {
     const socket = path.join(at, SOCKET);
-    if (existsSync(socket)) return socket;
+    if (existsSync(socket)) {
+      refuseOthers(socket);
+      return socket;
+    }
     if (path.dirname(at) === at) return path.join(path.resolve(folder), SOCKET);
   }
 }
@@ -71,8 +113,11 @@ export async function askRevoke(socketPath: string, wanted: RevokeRequest): Prom
   return (await ask(socketPath, 'POST', '/v1/revoke', wanted)) as RevokeAnswer;
 }
 
-function ask(socketPath: string, method: string, path_: string, body?: object): Promise<unknown> {
-  return new Promise((resolve, reject) => {
+async function ask(socketPath: string, method: string, path_: string, body?: object): Promise<unknown> {
+  const problem = tooLong(socketPath);
+  if (problem !== undefined) throw new NoAnswerError(socketPath, problem);
+  refuseOthers(socketPath);
+  return await new Promise((resolve, reject) => {
     const fail = (why: string): void => reject(new NoAnswerError(socketPath, why));
     const sent = body === undefined ? '' : JSON.stringify(body);
     const headers = { 'content-length': Buffer.byteLength(sent) };

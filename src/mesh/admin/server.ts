@@ -14,6 +14,7 @@ import type { SourceStatus } from '../../discovery/types.js';
 import { MeshError } from '../../mesh-error.js';
 import type { Edge, Sidecar } from '../control-plane.js';
 import type { IssuerLife } from '../issuer-life.js';
+import { tooLong } from './client.js';
 import type {
   MeshStatus,
   MissingStatus,
@@ -101,9 +102,15 @@ export class MeshAdmin {
   /**
    * Begins to answer at a path. What an earlier mesh left there is taken away.
    *
-   * @throws {MeshError} `EADDRINUSE`: another mesh answers there; `EACCES` and others: nothing can be put there
+   * @throws {MeshError} `EADDRINUSE`: another mesh answers there; `ENAMETOOLONG`: it is no path of a socket; `EACCES` and
+   * others: nothing can be put there
    */
   static async start(source: MeshSource, path: string): Promise<MeshAdmin> {
+    const why = tooLong(path);
+    if (why !== undefined) {
+      const mend = 'they can when the mesh file is in a folder with a shorter path';
+      throw new MeshError('ENAMETOOLONG', `mesh stat and the like can't ask this mesh: ${why}; ${mend}`);
+    }
     const admin = new MeshAdmin(source, path);
     makeFolder(dirname(path));
     if (await isAnswered(path)) {
@@ -115,8 +122,14 @@ export class MeshAdmin {
     }
     rmSync(path, { force: true });
     admin.#server.listen(path);
-    await once(admin.#server, 'listening');
-    chmodSync(path, 0o600);
+    try {
+      await once(admin.#server, 'listening');
+      chmodSync(path, 0o600);
+    } catch (error) {
+      // Left open it would keep the process from its end.
+      admin.#server.close();
+      throw error;
+    }
     admin.#look();
     admin.#timer = setInterval(() => admin.#look(), LOOK_MS).unref();
     return admin;

@@ -1,0 +1,69 @@
+// Is the socket of a mesh where it is said to be, and does nobody else answer for it?
+
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { dirname, join } from 'node:path';
+import test from 'ava';
+import { NoAnswerError, SOCKET, askStatus, findSocket } from '../../src/mesh/admin/client.js';
+import { temporaryFolder } from '../support/files.js';
+import { start } from '../support/processes.js';
+import { cleanEnvironment } from '../support/sidecar.js';
+import { until } from '../support/wait.js';
+
+const MESH = join('dist', 'cli', 'main.js');
+
+test('a path that is too long for a socket is told, and the mesh ends when asked', async (t) => {
+  const above = temporaryFolder(t);
+  const folder = join(above, 'd'.repeat(60), 'e'.repeat(60));
+  mkdirSync(folder, { recursive: true });
+  const file = join(folder, 'mesh.yaml');
+  writeFileSync(file, 'services: { web: { port: 3000 } }\n');
+  const args = [MESH, 'control', file, '--listen', '127.0.0.1:0'];
+  const control = start(t, process.execPath, args, { env: cleanEnvironment() });
+  await control.said(/at most 10[37] bytes.*folder with a shorter path/);
+  await until('the control plane', () => /listens on/.test(control.stdout().toString()));
+  t.deepEqual(readdirSync(above), ['d'.repeat(60)]);
+  t.deepEqual(readdirSync(dirname(folder)), ['e'.repeat(60)]);
+  control.signal('SIGTERM');
+  t.is((await control.exit).code, 0);
+  const long = join(folder, SOCKET);
+  await t.throwsAsync(askStatus(long), { instanceOf: NoAnswerError, message: /at most 10[37] bytes/ });
+});
+
+/** A folder in one that somebody made a socket in. */
+async function withSocket(
+  t: Parameters<typeof temporaryFolder>[0],
+): Promise<{ below: string; socket: string }> {
+  const folder = temporaryFolder(t);
+  const [below, socket] = [join(folder, 'sub'), join(folder, SOCKET)];
+  mkdirSync(below);
+  mkdirSync(dirname(socket), { mode: 0o700 });
+  const server = createServer((_, response) => void response.end('{"token":"of somebody else"}')).listen(
+    socket,
+  );
+  await until('the socket', () => lstatSync(socket, { throwIfNoEntry: false })?.isSocket());
+  t.teardown(() => server.close());
+  return { below, socket };
+}
+
+test('a socket that others can put into its place is not asked', async (t) => {
+  const { below, socket } = await withSocket(t);
+  t.is(findSocket(below), socket);
+  chmodSync(dirname(socket), 0o777);
+  const refused = { instanceOf: NoAnswerError, message: /others may write in .*chmod go-w/ };
+  t.throws(() => findSocket(below), refused);
+  await t.throwsAsync(askStatus(socket), refused);
+  chmodSync(dirname(socket), 0o1777);
+  t.is(findSocket(below), socket, 'as in /tmp, others may put nothing into its place');
+});
+
+(process.getuid?.() === 0 ? test : test.skip)("another user's socket is not asked", async (t) => {
+  const nobody = 65_534;
+  const refused = { instanceOf: NoAnswerError, message: /is another user's \(uid 65534\)/ };
+  for (const whose of ['folder', 'socket']) {
+    const { below, socket } = await withSocket(t);
+    chownSync(whose === 'folder' ? dirname(socket) : socket, nobody, nobody);
+    t.throws(() => findSocket(below), refused, whose);
+    await t.throwsAsync(askStatus(socket), refused, whose);
+  }
+});
