@@ -437,6 +437,38 @@ test('a service may have any name: none leads a workload to itself', async (t) =
   t.deepEqual([own.requests, other.requests], [0, 1]);
 });
 
+test('a workload calls its own service by name, as a caller among others', async (t) => {
+  const mesh = await Mesh.start(t);
+  const origin = await httpOrigin(t, tells);
+  const web = await mesh.sidecar(t, 'web', { ports: `3000=${origin.address}` });
+  mesh.serve('web', [web.address]);
+  const { status, text } = await ask(web, '/', 'web');
+  t.is(status, 200, text);
+  t.true(text.includes(idOf('web')), text);
+  // What is no call of a workload still leads nowhere.
+  const { outbound, inbound } = web;
+  for (const port of [outbound, inbound]) t.is((await ask(web, '/', `127.0.0.1:${port}`)).status, 508);
+});
+
+test('roots that the operator gives go before those that were kept', async (t) => {
+  const [before, after] = [await Mesh.start(t), await Mesh.start(t)];
+  const state = join(temporaryFolder(t), 'state');
+  const flags = { '--state-dir': state };
+  const first = await before.sidecar(t, 'web', { flags });
+  await first.process.kill();
+  await before.control.close();
+  const origin = await httpOrigin(t, tells);
+  const basket = await after.sidecar(t, 'basket', { ports: `3000=${origin.address}` });
+  after.serve('basket', [basket.address]);
+  const web = await after.sidecar(t, 'web', { flags });
+  t.regex(web.process.stderr(), /kept is of no use.*other roots than those of --trust-anchors/);
+  t.notRegex(web.process.stderr(), /serving what was kept/);
+  t.is((await ask(web)).status, 200);
+  await web.process.kill();
+  const again = await after.sidecar(t, 'web', { flags, token: '/nonexistent' });
+  t.regex(again.process.stderr(), /serving what was kept/);
+});
+
 test('a sidecar is not ready before what it serves is kept', async (t) => {
   const mesh = await Mesh.start(t);
   const state = join(temporaryFolder(t), 'state');

@@ -129,6 +129,13 @@ impl TrustBundle {
         }
     }
 
+    /// Whether a root is in both.
+    pub fn shares_root(&self, other: &Self) -> bool {
+        self.roots
+            .iter()
+            .any(|root| other.roots.iter().any(|theirs| theirs.der == root.der))
+    }
+
     fn sorted(trust_domain: TrustDomain, mut roots: Vec<Root>) -> Self {
         roots.sort_by(|a, b| a.der.as_ref().cmp(b.der.as_ref()));
         roots.dedup_by(|a, b| a.der == b.der);

@@ -72,6 +72,13 @@ impl Life<'_> {
         let domain = self.workload.identity.trust_domain().clone();
         let bundle =
             TrustBundle::from_pem(domain, kept.roots.as_bytes()).map_err(|error| error.to_string())?;
+        // What the operator says goes before what was kept: it is of another control plane, or of one that began anew.
+        if !self.tls.bundle().shares_root(&bundle) {
+            return Err(format!(
+                "it is believed by other roots than those of --trust-anchors {}",
+                self.workload.trust_anchors
+            ));
+        }
         self.manager
             .restored(key, chain, Arc::new(bundle), kept.obtained, now)
             .map_err(|error| error.to_string())
