@@ -1,7 +1,8 @@
 /**
  * Which rules of the kernel send a workload's connections through its sidecar?
  *
- * Inbound: every TCP connection that comes in from outside goes to the sidecar's inbound port. Outbound: every one that
+ * Inbound: every TCP connection that comes in from outside, and is for this machine, goes to the sidecar's inbound port;
+ * what the machine only forwards, to its containers or as a router, is none of the workload's. Outbound: every one that
  * this machine (or network namespace) makes goes to its outbound port, unless it goes to the loopback or is the
  * sidecar's own, which is told by its user id. The sidecar asks the kernel where a connection was made to.
  */
@@ -49,6 +50,7 @@ export function nftables(redirection: Redirection): string {
     `table inet ${TABLE} {`,
     '  chain inbound {',
     '    type nat hook prerouting priority dstnat; policy accept;',
+    '    fib daddr type != local return',
     ...skip(redirection.skipInbound),
     `    meta l4proto tcp redirect to :${inboundPort}`,
     '  }',
@@ -90,6 +92,7 @@ export function iptables(redirection: Redirection): Rule[] {
     add(chain, '-p', 'tcp', '-j', 'REDIRECT', '--to-ports', String(port));
   return [
     ...CHAINS.map(([chain]) => ['-N', chain]),
+    add('MESH_INBOUND', '-m', 'addrtype', '!', '--dst-type', 'LOCAL', '-j', 'RETURN'),
     ...skip('MESH_INBOUND', redirection.skipInbound),
     redirect('MESH_INBOUND', redirection.inboundPort),
     add('MESH_OUTBOUND', '-m', 'owner', '--uid-owner', String(redirection.uid), '-j', 'RETURN'),

@@ -13,6 +13,7 @@ import { temporaryFolder } from '../support/files.js';
 const here = { ...DEFAULT_REDIRECTION, skipOutbound: ['53', '8000-8010', '8005-8020'] } as const;
 const isRoot = process.getuid?.() === 0;
 const env = { ...process.env, PATH: TOOLS_PATH };
+const hasIp = spawnSync('ip', ['-Version'], { env }).status === 0;
 const has = (tool: string): boolean => spawnSync(tool, ['--version'], { env }).status === 0;
 
 /** Runs in namespaces that end with the command: of the network, and of what is mounted. */
@@ -168,6 +169,43 @@ withIptables('iptables: off leaves what others have added', (t) => {
   t.regex(inNamespace(`${foreign}\n${ON}\n${LIST}`), /-A PREROUTING -p tcp -j MESH_INBOUND/);
   t.is(inNamespace(`${foreign}\n${ON}\n${OFF}\n${LIST}`), before);
 });
+
+/** A server that says who it is. */
+const says = (what: string, port: number): string =>
+  `'${process.execPath}' -e "require('node:net').createServer((s) => s.end('${what}\\\\n')).listen(${port}, () => console.log('up'))"`;
+/** Calls until it is answered, or refused. */
+const call = (from: string, to: string): string =>
+  `ip netns exec ${from} '${process.execPath}' -e "require('node:net').connect(8080, '${to}').on('error', (e) => console.log(e.code)).on('data', (d) => process.stdout.write(d))"`;
+/** A machine between two others, with these rules: what do they reach through it, and at it? */
+const router = (rules: string): string => `
+mount -t tmpfs none /run
+for machine in client server; do ip netns add $machine; ip -n $machine link set lo up; done
+ip link set lo up
+ip link add client type veth peer name eth0 netns client
+ip link add server type veth peer name eth0 netns server
+ip addr add 10.1.0.1/24 dev client; ip addr add 10.2.0.1/24 dev server
+ip -n client addr add 10.1.0.2/24 dev eth0; ip -n server addr add 10.2.0.2/24 dev eth0
+ip link set client up; ip link set server up; ip -n client link set eth0 up; ip -n server link set eth0 up
+ip -n client route add default via 10.1.0.1; ip -n server route add default via 10.2.0.1
+echo 1 > /proc/sys/net/ipv4/ip_forward
+mkfifo /run/up
+ip netns exec server ${says('behind', 8080)} > /run/up & behind=$!; read up < /run/up
+${says('sidecar', 4143)} > /run/up & sidecar=$!; read up < /run/up
+trap 'kill $behind $sidecar' EXIT
+${rules}
+${call('client', '10.2.0.2')}
+${call('client', '10.1.0.1')}`;
+
+(isRoot && has('nft') && hasIp ? test : test.skip)('nftables: what a machine only forwards passes', (t) => {
+  t.is(inNamespace(router(nft(nftables(here)))), 'behind\nsidecar\n');
+});
+
+(isRoot && ['iptables', 'ip6tables'].every(has) && hasIp ? test : test.skip)(
+  'iptables: what a machine only forwards passes',
+  (t) => {
+    t.is(inNamespace(router(`${ON} > /dev/null`)), 'behind\nsidecar\n');
+  },
+);
 
 test('mesh redirect takes ports and ranges, and refuses what is neither', async (t) => {
   const print = (...args: string[]) => new FakeWorld().run('redirect', 'print', ...args);
