@@ -1,7 +1,7 @@
 /** `mesh token` and `mesh revoke`: who gets into a mesh that runs, and who no longer. */
 
 import type { Command } from 'commander';
-import * as formats from '../config/formats.js';
+import * as formats from '../mesh/formats.js';
 import { askRevoke, askToken, findSocket } from '../mesh/admin/client.js';
 import { ExitCode, type World } from './io.js';
 import { outputOption, socketOption } from './options.js';
@@ -33,11 +33,11 @@ Examples:
   mesh token basket --uses 100 --ttl 24h`,
     )
     .action(async (service: string, { uses, ttl, socket, output }: AskedToken) => {
-      const ttlMs = formats.durationMs(ttl);
+      const ttlMs = formats.lifetimeMs(ttl);
       if (!/^[1-9]\d*$/.test(uses))
         throw new UsageError([`--uses: expected a number from 1, received ${uses}`]);
       if (ttlMs === undefined || ttlMs < 1)
-        throw new UsageError([`--ttl: expected ${formats.duration.expected}, received ${ttl}`]);
+        throw new UsageError([`--ttl: expected ${formats.lifetime.expected}, received ${ttl}`]);
       const token = await askToken(socket || findSocket(process.cwd()), {
         service,
         uses: Number(uses),

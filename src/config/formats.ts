@@ -28,12 +28,15 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/;
 
 /** The milliseconds of a duration, or undefined when it isn't one or is longer than a day. */
-export function durationMs(text: string): number | undefined {
+export const durationMs = (text: string): number | undefined => durationUpTo(text, DAY_MS);
+
+/** The same where another one is the longest. */
+export function durationUpTo(text: string, longestMs: number): number | undefined {
   const [, number, unit] = DURATION.exec(text) ?? [];
   if (number === undefined || unit === undefined) return undefined;
   const ms = Math.round(Number(number) * (MILLISECONDS[unit] ?? Number.NaN));
   // Rounded to nothing it would switch a deadline off.
-  return ms <= DAY_MS && (ms > 0 || Number(number) === 0) ? ms : undefined;
+  return ms <= longestMs && (ms > 0 || Number(number) === 0) ? ms : undefined;
 }
 
 export const duration: Format = {

@@ -6,11 +6,12 @@
  */
 
 import { itemPath, listed } from '../config/compile-values.js';
-import { address, dnsName, durationMs, network } from '../config/formats.js';
+import { address, dnsName, network } from '../config/formats.js';
 import type { RawIssue } from '../config/issues.js';
 import type { Path } from '../config/path.js';
 import { nearest } from '../config/suggest.js';
 import type { RouteConfig } from '../config/types.js';
+import { lifetimeMs } from './formats.js';
 import { type ServicePort, isOutside, portsOf } from './services.js';
 import type { MeshConfig, PolicyConfig, ServiceConfig } from './types.js';
 
@@ -20,7 +21,7 @@ const SHORTEST_TTL_MS = 60_000;
 export function checkMesh(config: MeshConfig): RawIssue[] {
   const known = new Map(Object.entries(config.services).map(([name, service]) => [name, portsOf(service)]));
   const { policies = [], routes = {}, services, mesh } = config;
-  const ttl = durationMs(mesh?.certificates?.ttl ?? '24h') ?? 0;
+  const ttl = lifetimeMs(mesh?.certificates?.ttl ?? '24h') ?? 0;
   return [
     ...(ttl < SHORTEST_TTL_MS
       ? [

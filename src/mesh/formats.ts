@@ -3,6 +3,8 @@
 import {
   address,
   dnsName,
+  duration,
+  durationUpTo,
   type Format,
   formats as shared,
   method,
@@ -163,6 +165,25 @@ export const command: Format = {
   examples: ['node web.mjs', './basket --port {port}'],
 };
 
+/** As long as certificates and tokens may live, and no deadline: `MAX_TTL` of crates/identity. */
+const LONGEST_LIFE_MS = 30 * 24 * 60 * 60 * 1000;
+
+/** The milliseconds of how long a certificate or a token is valid, or undefined where none may be. */
+export const lifetimeMs = (text: string): number | undefined => durationUpTo(text, LONGEST_LIFE_MS);
+
+export const lifetime: Format = {
+  title: 'duration',
+  expected: 'a duration such as 10m, 24h or 168h, at most 720h (30 days)',
+  accepts: (text) => lifetimeMs(text) !== undefined,
+  advise(received) {
+    const [, days] = /^(\d{1,2})d$/.exec(String(received)) ?? [];
+    const hours = `${Number(days) * 24}h`;
+    return days !== undefined && lifetime.accepts(hours) ? `write ${hours}` : duration.advise?.(received);
+  },
+  ...(duration.pattern !== undefined && { pattern: duration.pattern }),
+  examples: ['10m', '24h', '720h'],
+};
+
 export const httpPath: Format = {
   title: 'path',
   expected: 'a path such as /healthz',
@@ -206,6 +227,7 @@ export const formats: readonly Format[] = [
   peer,
   permission,
   command,
+  lifetime,
   httpPath,
   etcdUrl,
   etcdPrefix,

@@ -193,7 +193,9 @@ const settings = part('MeshSettings', 'What holds for all services.', {
   ),
   certificates: may(
     part('Certificates', 'Certificates of the copies.', {
-      ttl: may(duration(), 'How long each is valid, 1 minute at least.', { default: '24h' }),
+      ttl: may(text(formats.lifetime), 'How long each is valid, 1 minute to 30 days (`720h`).', {
+        default: '24h',
+      }),
       issuer: may(
         part('Issuer', 'An issuer of yours, in files that are looked at again each minute.', {
           chain: must(text(name), 'PEM: its certificate, and those up to the root, without it.'),

@@ -4,7 +4,7 @@ import { isAbsolute, resolve } from 'node:path';
 import { durationMs, hostAndPort } from '../config/formats.js';
 import { listed } from '../config/compile-values.js';
 import { OptionError } from '../errors.js';
-import { isSpiffeId } from './formats.js';
+import { isSpiffeId, lifetimeMs } from './formats.js';
 import { DEFAULT_PORT, type MeshNames, identityOf } from './names.js';
 import type { EtcdOptions } from '../discovery/etcd-access.js';
 import type { EndpointLike } from '../discovery/types.js';
@@ -106,7 +106,7 @@ export function settingsOf({ mesh = {} }: MeshConfig, folder?: string): MeshSett
     trustDomain,
     namespace,
     defaultPolicy,
-    certificateTtlMs: (ttl === undefined ? undefined : durationMs(ttl)) ?? DEFAULT_TTL_MS,
+    certificateTtlMs: (ttl === undefined ? undefined : lifetimeMs(ttl)) ?? DEFAULT_TTL_MS,
     knownServicesOnly,
     ...(opaquePorts && { opaquePorts }),
     ...(shared && {

@@ -36,7 +36,7 @@ export interface MeshSettingsConfig {
 
 /** Certificates of the copies. */
 export interface CertificatesConfig {
-  /** How long each is valid, 1 minute at least. Default: 24h. */
+  /** How long each is valid, 1 minute to 30 days (`720h`). Default: 24h. */
   ttl?: string;
   /** Who signs. Default: an issuer and a root that are made at the first start. */
   issuer?: IssuerConfig;

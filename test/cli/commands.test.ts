@@ -312,8 +312,9 @@ test('control and token: wrong usage is 64, and nobody to ask is 1', async (t) =
     [['token', 'basket', '--uses', '0'], /--uses: expected a number from 1, received 0/],
     [
       ['token', 'basket', '--ttl', 'soon'],
-      /--ttl: expected a duration such as .* at most 24h, received soon/,
+      /--ttl: expected a duration such as .* at most 720h .*, received soon/,
     ],
+    [['token', 'basket', '--ttl', '721h'], /--ttl: expected .* at most 720h .*, received 721h/],
   ] as const) {
     const { code, stderr } = await new FakeWorld().run(...args);
     t.is(code, 64);

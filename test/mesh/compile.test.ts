@@ -6,6 +6,7 @@ import { checkable, compileMesh, endpointsOf } from '../../src/mesh/compile.js';
 import { isMesh } from '../../src/config/origin.js';
 import { checkMeshConfig } from '../../src/mesh/load.js';
 import { readDocument } from '../../src/config/origin.js';
+import { lifetime, lifetimeMs } from '../../src/mesh/formats.js';
 import type { MeshShape } from '../../src/mesh/schema.js';
 import type { MeshConfig } from '../../src/mesh/types.js';
 
@@ -40,6 +41,29 @@ test("a port that is 80 is that port, and not the service's own", (t) => {
     names.filter(({ name }) => name === 'a:80'),
     [{ name: 'a:80', routeTable: 'a.default:80' }],
   );
+});
+
+test('certificates live for a minute to 30 days, and nothing else for more than one', (t) => {
+  t.deepEqual(
+    ['1m', '24h', '168h', '720h', '721h', '30d', 'soon'].map((text) => [
+      lifetimeMs(text),
+      lifetime.advise?.(text),
+    ]),
+    [
+      [60_000, undefined],
+      [86_400_000, undefined],
+      [604_800_000, undefined],
+      [2_592_000_000, undefined],
+      [undefined, undefined],
+      [undefined, 'write 720h'],
+      [undefined, undefined],
+    ],
+  );
+  const { settings } = checkMeshConfig({
+    mesh: { certificates: { ttl: '720h' } },
+    services: { web: { port: 3000 } },
+  }).compiled;
+  t.is(settings.certificateTtlMs, 2_592_000_000);
 });
 
 test('endpoints come and go with the copies', (t) => {
