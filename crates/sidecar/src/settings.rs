@@ -347,6 +347,9 @@ fn workload(given: &mut Given) -> Option<Workload> {
         state_dir: given.value("--state-dir", None, text).map(PathBuf::from),
         identity: identity?,
     };
+    if given.problems.is_empty() {
+        given.problems.extend(workload.conflicts());
+    }
     Some(workload)
 }
 

@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mesh_model::policy::PolicyDefault;
 use mesh_model::resources::{Address, PortRange};
 use mesh_model::spiffe::SpiffeId;
+use mesh_model::validate::validate;
 
+use super::own;
 use super::proof::Proof;
 
 /// The ports of destinations outside the mesh whose bytes nobody looks at, unless told otherwise. Their servers speak
@@ -104,6 +107,15 @@ impl Workload {
             }
             _ => self.inbound.clone(),
         }
+    }
+
+    /// What of its settings can't be together: they are the listeners and ports that it has whatever is said to it.
+    pub(crate) fn conflicts(&self) -> Vec<String> {
+        let own = own::resources(self, PolicyDefault::default(), Vec::new());
+        let issues = validate(&own).into_iter();
+        issues
+            .map(|issue| format!("--inbound, --outbound, --ports and --forward do not go together: {issue}"))
+            .collect()
     }
 
     /// Whether a host is below the mesh's trust domain, so that only the mesh can know it.

@@ -173,6 +173,68 @@ fn a_workload_of_a_mesh_has_a_control_plane() {
     named("--config a --identity spiffe://mesh.test/a", &["--identity"]);
 }
 
+/// A workload with more flags.
+fn mesh(more: &str) -> Result<Task, Vec<String>> {
+    told(&format!(
+        "--control 127.0.0.1:4144 --trust-anchors roots.pem --identity spiffe://mesh.test/ns/shop/sa/web \
+         --inbound 127.0.0.1:4143 {more}"
+    ))
+}
+
+#[test]
+fn listeners_and_ports_that_do_not_go_together_are_bad_settings() {
+    for more in [
+        "--outbound 127.0.0.1:4143",
+        "--ports 3000=127.0.0.1:1,3000=127.0.0.1:2",
+        "--forward a:80=127.0.0.1:4143",
+        "--forward a:80=127.0.0.1:1,b:80=127.0.0.1:1",
+        "--forward a:80=127.0.0.1:1,a:80=127.0.0.1:2",
+    ] {
+        let problems = mesh(more).unwrap_err();
+        assert!(problems[0].contains("do not go together"), "{more}: {problems:?}");
+    }
+    assert!(mesh("--outbound 127.0.0.1:4140 --forward a:80=127.0.0.1:1,a:81=127.0.0.1:2").is_ok());
+}
+
+#[test]
+fn a_copy_is_called_by_what_is_a_line_of_a_log_at_most() {
+    let named = |flag: &str, name: &str| {
+        let more = format!("{flag}={name}");
+        let arguments = [
+            "--control=127.0.0.1:4144",
+            "--trust-anchors=roots.pem",
+            "--identity=spiffe://mesh.test/ns/shop/sa/web",
+            "--inbound=127.0.0.1:4143",
+            &more,
+        ];
+        read(arguments.into_iter().map(String::from), |_| None)
+    };
+    for flag in ["--name", "--service"] {
+        for odd in ["evil\u{1b}[2J", "evil\nbasket-1: ready", "a\r"] {
+            let problems = named(flag, odd).unwrap_err();
+            assert!(problems[0].starts_with(flag), "{problems:?}");
+            assert!(!problems[0].contains(char::is_control), "{problems:?}");
+        }
+        assert!(named(flag, &"n".repeat(300)).is_err());
+        assert!(named(flag, "web 1").is_ok());
+    }
+}
+
+#[test]
+fn only_this_machine_calls_as_a_workload_unless_told_otherwise() {
+    let from = |more: &str| match mesh(more) {
+        Ok(Task::Run(Source::Mesh(workload), _)) => Some(workload.outbound_from_any),
+        _ => None,
+    };
+    let told = [
+        "",
+        "--outbound-from local",
+        "--outbound-from any",
+        "--outbound-from me",
+    ];
+    assert_eq!(told.map(from), [Some(false), Some(false), Some(true), None]);
+}
+
 #[test]
 fn help_and_version_need_nothing_else() {
     assert_eq!(told("--help --threads x"), Ok(Task::Help));
