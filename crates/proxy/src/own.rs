@@ -3,6 +3,9 @@
 //! A connection to one's own listener is a loop, and one to the admin server would let clients in where only this host
 //! is meant. Both are refused when the connection is about to be made, so that it does not matter how the address was
 //! come by: written down, looked up in DNS, or asked for by a client of a forward proxy.
+//!
+//! A workload that calls its own service by mutual TLS may reach itself, as it may reach any other copy: what comes in so
+//! goes to the application and nowhere else.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -10,49 +13,72 @@ use std::sync::{Arc, OnceLock};
 
 use mesh_model::resources::Address;
 
+/// Who calls, and where that may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// Anybody.
+    All,
+    /// Workloads, by mutual TLS.
+    Workloads,
+}
+
 /// The addresses that a proxy listens on.
 #[derive(Debug, Default)]
 pub struct Own {
     exact: HashSet<Address>,
     /// Ports that are listened on at every address of this machine.
     everywhere: HashSet<u16>,
+    /// Those of `exact` and `everywhere` that workloads call.
+    workloads: HashSet<Address>,
+    workloads_everywhere: HashSet<u16>,
     /// Known before the first plan is made, and never changes after.
     admin: Arc<OnceLock<Address>>,
 }
 
 impl Own {
-    /// These addresses, with the ports that were chosen, and the admin server's.
-    pub fn new<'a>(addresses: impl IntoIterator<Item = &'a Address>, admin: Arc<OnceLock<Address>>) -> Self {
+    /// These addresses, with the ports that were chosen, each with what it is for, and the admin server's.
+    pub fn new<'a>(
+        addresses: impl IntoIterator<Item = (&'a Address, For)>,
+        admin: Arc<OnceLock<Address>>,
+    ) -> Self {
         let mut own = Self {
             admin,
             ..Self::default()
         };
-        for address in addresses {
+        for (address, is_for) in addresses {
+            let is_for_workloads = is_for == For::Workloads;
             match address {
                 Address::Ip(ip) if ip.ip().is_unspecified() => {
                     own.everywhere.insert(ip.port());
+                    if is_for_workloads {
+                        own.workloads_everywhere.insert(ip.port());
+                    }
                 }
                 _ => {
                     own.exact.insert(canonical(address));
+                    if is_for_workloads {
+                        own.workloads.insert(canonical(address));
+                    }
                 }
             }
         }
         own
     }
 
-    /// Whether a connection to `address` would be one to this proxy. Asks the system only where a listener takes every
-    /// address.
-    pub fn leads_here(&self, address: &Address) -> bool {
+    /// Whether a connection to `address` would be one to this proxy, other than as a workload (`by`) to where workloads
+    /// call. Asks the system only where a listener takes every address.
+    pub fn leads_here(&self, address: &Address, by: For) -> bool {
         let address = canonical(address);
         if self.exact.contains(&address) {
-            return true;
+            return by != For::Workloads || !self.workloads.contains(&address);
         }
         let admin = self.admin.get();
         if admin.is_some_and(|admin| canonical(admin) == address) {
             return true;
         }
         let Address::Ip(ip) = address else { return false };
-        let everywhere = self.everywhere.contains(&ip.port())
+        let may_call = by == For::Workloads && self.workloads_everywhere.contains(&ip.port());
+        let everywhere = (self.everywhere.contains(&ip.port()) && !may_call)
             || matches!(admin, Some(Address::Ip(admin)) if admin.ip().is_unspecified() && admin.port() == ip.port());
         everywhere && is_of_this_machine(ip.ip())
     }
@@ -125,8 +151,11 @@ mod tests {
             address("unix:/run/mesh.sock"),
             address("0.0.0.0:9000"),
         ];
-        let own = Own::new(&listeners, Arc::clone(&admin));
-        assert!(!own.leads_here(&address("127.0.0.1:4191")));
+        let own = Own::new(
+            listeners.iter().map(|address| (address, For::All)),
+            Arc::clone(&admin),
+        );
+        assert!(!own.leads_here(&address("127.0.0.1:4191"), For::All));
         admin.set(address("127.0.0.1:4191")).unwrap();
         for here in [
             "127.0.0.1:8080",
@@ -141,7 +170,9 @@ mod tests {
             "127.9.9.9:9000",
             "[::1]:9000",
         ] {
-            assert!(own.leads_here(&address(here)), "{here}");
+            for by in [For::All, For::Workloads] {
+                assert!(own.leads_here(&address(here), by), "{here}");
+            }
         }
         for elsewhere in [
             "127.0.0.1:8081",
@@ -150,7 +181,7 @@ mod tests {
             "192.0.2.1:9000",
             "unix:/run/app.sock",
         ] {
-            assert!(!own.leads_here(&address(elsewhere)), "{elsewhere}");
+            assert!(!own.leads_here(&address(elsewhere), For::All), "{elsewhere}");
         }
     }
 
@@ -158,8 +189,52 @@ mod tests {
     fn an_admin_server_on_every_address_is_found_at_each() {
         let admin = Arc::new(OnceLock::from(address(":4191")));
         let own = Own::new([], admin);
-        assert!(own.leads_here(&address("127.0.0.1:4191")));
-        assert!(own.leads_here(&address("[::1]:4191")));
-        assert!(!own.leads_here(&address("127.0.0.1:4192")));
+        assert!(own.leads_here(&address("127.0.0.1:4191"), For::Workloads));
+        assert!(own.leads_here(&address("[::1]:4191"), For::All));
+        assert!(!own.leads_here(&address("127.0.0.1:4192"), For::All));
+    }
+
+    #[test]
+    fn a_workload_may_call_itself_where_workloads_call_and_nowhere_else() {
+        let listeners = [
+            (address("127.0.0.1:4143"), For::Workloads),
+            (address("0.0.0.0:4144"), For::Workloads),
+            (address("127.0.0.1:4140"), For::All),
+            (address("0.0.0.0:4141"), For::All),
+        ];
+        let admin = Arc::new(OnceLock::from(address(":4144")));
+        let of = |admin| {
+            Own::new(
+                listeners.iter().map(|(address, is_for)| (address, *is_for)),
+                admin,
+            )
+        };
+        let own = of(Arc::default());
+        for (at, is_loop) in [
+            ("127.0.0.1:4143", false),
+            ("127.0.0.1:4144", false),
+            ("127.0.0.1:4140", true),
+            ("127.0.0.1:4141", true),
+        ] {
+            assert!(own.leads_here(&address(at), For::All), "{at}");
+            assert_eq!(own.leads_here(&address(at), For::Workloads), is_loop, "{at}");
+        }
+        assert!(of(admin).leads_here(&address("127.0.0.1:4144"), For::Workloads));
+    }
+
+    #[test]
+    fn what_is_of_this_machine_is_told_from_what_is_not() {
+        for (ip, is) in [
+            ("127.0.0.1", true),
+            ("127.1.2.3", true),
+            ("::ffff:127.0.0.1", true),
+            ("::ffff:192.0.2.7", false),
+            ("::1", true),
+            ("192.0.2.7", false),
+            ("198.51.100.7", false),
+            ("2001:db8::7", false),
+        ] {
+            assert_eq!(is_of_this_machine(ip.parse().unwrap()), is, "{ip}");
+        }
     }
 }

@@ -21,6 +21,7 @@ use crate::clock::{NEVER, Nanos};
 use crate::http2::socket::WriteBuffers;
 use crate::io::Net;
 use crate::io::splice::Pipes;
+use crate::own::For;
 use crate::panics::Guard;
 use crate::plan::{ListenerPlan, Plan};
 use crate::task::AllPlaces;
@@ -353,9 +354,9 @@ impl<N: Net> Thread<N> {
         self.plan.borrow().version
     }
 
-    /// Whether an address leads back to this proxy.
-    pub fn leads_here(&self, address: &Address) -> bool {
-        self.plan.borrow().own.leads_here(address)
+    /// Whether an address leads back to this proxy, see [`crate::own::Own::leads_here`].
+    pub fn leads_here(&self, address: &Address, by: For) -> bool {
+        self.plan.borrow().own.leads_here(address, by)
     }
 
     /// A cluster by name.

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, NEVER, Nanos, SystemClock, nanos};
 use crate::compile::{Compiler, Draft};
 use crate::discovery::Lookups;
-use crate::own::Own;
+use crate::own::{For, Own};
 use crate::panics::Guard;
 use crate::plan::Plan;
 use crate::proxy::{Applied, ApplyError, Change, DrainOptions, Phase};
@@ -313,7 +313,13 @@ impl Control {
             Some(draft) => draft,
             None => self.draft(&snapshot)?,
         };
-        let actual = bound.values().map(|(_, actual)| actual);
+        let actual = bound.iter().map(|(name, (_, actual))| {
+            let listener = snapshot.listeners.get(&**name);
+            match listener.is_some_and(|listener| listener.workload.is_some()) {
+                true => (actual, For::Workloads),
+                false => (actual, For::All),
+            }
+        });
         draft.plan.own = Arc::new(Own::new(actual, Arc::clone(&self.admin_address)));
         if self.store.commit(staged).is_none() {
             return Err(ApplyError::Closed);

@@ -16,6 +16,7 @@ use crate::balance::EndpointState;
 use crate::clock::Nanos;
 use crate::io::Net;
 use crate::io::wire::Wire;
+use crate::own::For;
 use crate::telemetry::Limit;
 use crate::thread::Thread;
 use crate::timer::{Deadline, until};
@@ -68,7 +69,11 @@ pub async fn connect<N: Net>(
     dial: Dial,
 ) -> Result<Pooled<N::Stream>, Reason> {
     let stats = thread.telemetry.cluster(&plan.label);
-    if thread.leads_here(&endpoint.address) {
+    let by = match plan.workload {
+        Some(_) => For::Workloads,
+        None => For::All,
+    };
+    if thread.leads_here(&endpoint.address, by) {
         stats.connect_failed(Reason::LoopDetected);
         return Err(Reason::LoopDetected);
     }
