@@ -3,7 +3,18 @@
 // The sidecars are real ones, with plain addresses instead of a control plane: what is tested here is the life of the
 // processes. The mesh itself is tested where it is whole.
 
-import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../support/files.js';
@@ -247,6 +258,21 @@ test('a copy that dies is no endpoint any more, and is started again after a pau
   await request(Number(second.env['PORT']), { path: '/end' }).catch(() => {});
   const dead = await mesh.line('it died again', ({ phase }) => phase === 'waiting', again);
   t.is(dead.why, 'it ended with exit code 3; starting it again in 2 s');
+});
+
+test('the roots that sidecars read are replaced whole when a copy starts', async (t) => {
+  const mesh = up(t, { services: { web: { run: RUN } } });
+  await mesh.allReady();
+  const [, roots = ''] = /--trust-anchors=(\S+)/.exec(mesh.told('web-1')) ?? [];
+  // Somebody reads it at that moment.
+  const reader = openSync(roots, 'r');
+  t.teardown(() => closeSync(reader));
+  const before = mesh.lines().length;
+  await mesh.ask('web.1', '/end').catch(() => {});
+  await mesh.ready('web.1', before);
+  t.not(statSync(roots).ino, fstatSync(reader).ino);
+  t.is(fstatSync(reader).nlink, 0, 'what is read is taken away, and not written to');
+  t.is(readFileSync(reader, 'utf8'), readFileSync(roots, 'utf8'));
 });
 
 test('a copy that can not be started says why, and the others run', async (t) => {

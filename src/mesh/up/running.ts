@@ -6,9 +6,10 @@
  * starts, so that a port that somebody else took or a token that was used up is no lasting trouble.
  */
 
-import { rm, writeFile } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Endpoints } from '../../config/resources.js';
+import { replaceFile } from '../../controller/state.js';
 import type { DiscoveredEndpoint } from '../../discovery/types.js';
 import type { ServiceStatus } from '../admin/types.js';
 import { RestartError, batchBetween, needsRestart, sizeOf } from '../batch.js';
@@ -33,6 +34,9 @@ import { TokenFile } from './token-file.js';
 
 /** How long a copy that leaves still accepts: as long as the others may take to hear of it. */
 const LAME_DUCK_MS = 1000;
+
+/** Whom all sidecars trust, in the folder of the mesh. */
+const ROOTS = 'roots.pem';
 
 /** Who is told of a mesh. */
 export interface MeshEvents {
@@ -68,6 +72,8 @@ export class RunningMesh {
   readonly #ports = new Ports();
   readonly #given = new Map<Copy, { ports: number[]; token: TokenFile }>();
   #endpoints = new Map<string, string>();
+  /** Copies that start together write one after the other. */
+  #rootsWritten: Promise<void> = Promise.resolve();
   /** What is live. */
   #mesh: CompiledMesh;
 
@@ -94,7 +100,7 @@ export class RunningMesh {
     let folder: string | undefined;
     try {
       folder = await makeFolder((error) => events.trouble(error));
-      await writeFile(join(folder, 'roots.pem'), control.bundle(), { mode: 0o600 });
+      await replaceFile(join(folder, ROOTS), control.bundle());
       const running = new RunningMesh(options, control, folder);
       running.#publish();
       for (const copy of running.copies) copy.start();
@@ -181,11 +187,9 @@ export class RunningMesh {
     const places = placesOf(plan, mesh, ports);
     const credentials = {
       control: this.control.addresses,
-      trustAnchors: join(this.#folder, 'roots.pem'),
+      trustAnchors: await this.#writeRoots(),
       tokenFile: token.path,
     };
-    // Roots may have changed since the last start.
-    await writeFile(credentials.trustAnchors, this.control.bundle(), { mode: 0o600 });
     return {
       file: sidecar,
       args: [
@@ -206,6 +210,14 @@ export class RunningMesh {
       env: environmentOf(plan, mesh, places, { env, register: REGISTER, control: this.control.addresses }),
       places,
     };
+  }
+
+  /** Roots may have changed since the last start. Others read the file meanwhile, so that it is replaced whole. */
+  #writeRoots(): Promise<string> {
+    const file = join(this.#folder, ROOTS);
+    const written = this.#rootsWritten.then(() => replaceFile(file, this.control.bundle()));
+    this.#rootsWritten = written.catch(() => {});
+    return written.then(() => file);
   }
 
   #over(copy: Copy): void {
