@@ -8,9 +8,9 @@ import { WebSocket, WebSocketServer } from 'ws';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
 import { event, http2Origin, httpOrigin, proxyStatus, request } from '../support/http.js';
 import { ask, http2Connect, resetCode } from '../support/http2.js';
-import { connect } from '../support/tcp.js';
+import { connect, tcpServer } from '../support/tcp.js';
 import { PATIENCE_MS, until, within } from '../support/wait.js';
-import { Mesh, type MeshSidecar, freePort, idOf } from './support.js';
+import { Mesh, type MeshSidecar, ask as askWeb, freePort, idOf } from './support.js';
 
 type Rule = NonNullable<AuthorizationPolicy['rules']>[number];
 
@@ -370,6 +370,35 @@ test('a WebSocket ends with its rule, and stays over changes that leave it that'
     t.is((await closed)[0], 1006, what);
     t.is(await open('/rooms/1'), 403, what);
   }
+});
+
+test('HTTP rules of one port are no matter of the streams of another', async (t) => {
+  const [http, database] = [await httpOrigin(t), await tcpServer(t)];
+  const mesh = await Mesh.start(t);
+  const ports = `3000=${http.address},5432=${database.address}/tcp`;
+  const basket = await mesh.sidecar(t, 'basket', { ports });
+  mesh.serve('basket', [basket.address]);
+  mesh.serve('basket', [basket.address], 5432, 'tcp');
+  const bytes = policy('allow', 'database', { ...fromWeb, ports: [5432] });
+  const items: Rule = { ports: [3000], ...path('exact', '/items') };
+  mesh.protect('basket', [allow(items), bytes]);
+  const port = await freePort();
+  const web = await mesh.sidecar(t, 'web', { flags: { '--forward': `basket:5432=127.0.0.1:${port}/tcp` } });
+  const status = async (url: string): Promise<number> => (await askWeb(web, url, 'basket:3000')).status;
+  await until('the rule', async () => (await status('/items')) === 200);
+  t.is(await status('/other'), 403);
+  const client = await connect(t, port);
+  await client.send('hello');
+  const open = await database.accepted();
+  t.is((await open.read(5)).toString(), 'hello');
+
+  // What is open is judged again in the same way.
+  mesh.protect('basket', [allow(items, { ports: [3000], ...path('exact', '/more') }), bytes]);
+  await until('the change', async () => (await status('/more')) === 200);
+  await open.send('world');
+  t.is((await client.read(5)).toString(), 'world');
+  mesh.protect('basket', [bytes, deny({ ports: [5432], ...path('exact', '/items') })]);
+  await client.gone();
 });
 
 test('a client that hesitates is no stream of bytes, which policy would deny', async (t) => {

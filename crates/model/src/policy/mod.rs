@@ -15,8 +15,8 @@
 //! the conditions of allow rules and meets those of deny rules.
 //!
 //! Invariants: order means nothing (a property test shuffles, and compares with a naive reading); once
-//! warm, nothing is allocated, locked or logged for a verdict; a stream that is not HTTP is denied where an enforced rule asks for HTTP, so
-//! that waiting with the first byte is no way around policy.
+//! warm, nothing is allocated, locked or logged for a verdict; a stream that is not HTTP is denied where an enforced rule
+//! asks for HTTP of such a connection, so that waiting with the first byte is no way around policy.
 
 mod asks;
 mod conditions;
@@ -227,7 +227,8 @@ impl TargetPolicies {
 
     /// Judges a stream that is not HTTP.
     pub fn stream(&self, peer: &ConnectionFacts<'_>, default: PolicyDefault) -> Verdict {
-        self.judge(default, peer, |rule| rule.stream(peer), |rule| rule.http)
+        let asks_http = |rule: &Rule| rule.http && rule.connection(peer) != Some(false);
+        self.judge(default, peer, |rule| rule.stream(peer), asks_http)
     }
 
     fn judge(
@@ -239,7 +240,7 @@ impl TargetPolicies {
     ) -> Verdict {
         let judge = |modes: &[&Rules]| {
             let every = |list: fn(&Rules) -> &Vec<Arc<Rule>>| modes.iter().flat_map(move |rules| list(rules));
-            let denies = |rule: &&Arc<Rule>| bars(rule) || holds(rule) != Some(false);
+            let denies = |rule: &&Arc<Rule>| holds(rule) != Some(false);
             if let Some(rule) = every(|rules| &rules.deny).find(denies) {
                 return Err(Denial::Rule(rule.id));
             }

@@ -130,6 +130,11 @@ proptest! {
         let holds = |rule: &PolicyRule, unsure| matches(rule, id.as_ref(), port, path, unsure);
         let passes = naive(&enforced, by_default, holds);
         let audited = passes && !naive(&all, by_default, holds);
+        // A stream has no path, and is none of the requests that an allow rule might have been for.
+        let of_stream = |rule: &PolicyRule, unsure| matches(rule, id.as_ref(), port, "", unsure);
+        let mut allows = enforced.iter().filter(|policy| policy.action == PolicyAction::Allow).flat_map(|policy| &policy.rules);
+        let asks_http = allows.any(|rule| !rule.paths.is_empty() && of_stream(rule, true));
+        let streams = !asks_http && naive(&enforced, by_default, of_stream);
         for policies in [&policies, &shuffled] {
             let set = PolicySet::compile(policies).unwrap();
             match set.listener("web") {
@@ -138,6 +143,7 @@ proptest! {
                     let verdict = web.request(&peer, &Get(path.as_bytes()), default);
                     prop_assert_eq!(verdict.enforced.is_ok(), passes);
                     prop_assert_eq!(verdict.audited.is_some(), audited);
+                    prop_assert_eq!(web.stream(&peer, default).enforced.is_ok(), streams);
                 }
             }
         }

@@ -190,6 +190,45 @@ fn streams_are_denied_beside_http_rules() {
 }
 
 #[test]
+fn http_rules_of_other_connections_are_no_matter_of_a_stream() {
+    let all = "spiffe://td/all";
+    let id: SpiffeId = all.parse().unwrap();
+    let of = |port| ConnectionFacts {
+        identity: PeerIdentity::Known(&id),
+        address: None,
+        port,
+    };
+    let stream = |json: &str, facts: &ConnectionFacts<'_>| {
+        let set = set(json);
+        let web = set.listener("web").unwrap();
+        web.stream(facts, PolicyDefault::Allow).enforced.map(|_| ())
+    };
+    let bytes = one("allow", r#"{"ports": [5432]}"#).replace(r#""name": "allow""#, r#""name": "bytes""#);
+    let other = r#""from": [{"kind": "identity", "value": "spiffe://td/other"}]"#;
+    for (rule, is_asked) in [
+        (r#"{"ports": [3000], "methods": ["GET"]}"#.to_owned(), false),
+        (format!(r#"{{{other}, "methods": ["GET"]}}"#), false),
+        (r#"{"ports": [3000, 5432], "methods": ["GET"]}"#.to_owned(), true),
+        (
+            other
+                .replace("other", "all")
+                .replace(r#""from""#, r#"{"methods": ["GET"], "from""#)
+                + "}",
+            true,
+        ),
+    ] {
+        let allow = format!("[{bytes}, {}]", one("allow", &rule));
+        let deny = format!("[{bytes}, {}]", one("deny", &rule));
+        assert_eq!(stream(&allow, &of(Some(5432))).is_err(), is_asked, "{rule}");
+        assert_eq!(stream(&deny, &of(Some(5432))).is_err(), is_asked, "{rule}");
+        // Where it came in is not known.
+        assert!(stream(&allow, &of(None)).is_err(), "{rule}");
+    }
+    let deny = format!("[{}]", one("deny", r#"{"ports": [3000], "methods": ["GET"]}"#));
+    assert!(matches!(stream(&deny, &of(None)), Err(Denial::Rule(_))));
+}
+
+#[test]
 fn audit_tells_and_lets_pass() {
     let deny = one("deny", "{}").replace(r#""action""#, r#""mode": "audit", "action""#);
     let set = set(&format!("[{deny}]"));
