@@ -12,10 +12,12 @@ import type { Path } from '../config/path.js';
 import { nearest } from '../config/suggest.js';
 import type { RouteConfig } from '../config/types.js';
 import { lifetimeMs } from './formats.js';
+import { CONTROL, urlVariable } from './names.js';
 import { type ServicePort, isOutside, portsOf } from './services.js';
 import type { MeshConfig, PolicyConfig, ServiceConfig } from './types.js';
 
 const SHORTEST_TTL_MS = 60_000;
+const LAST_PORT = 65_535;
 
 /** Everything that does not fit. */
 export function checkMesh(config: MeshConfig): RawIssue[] {
@@ -45,7 +47,10 @@ export function checkMesh(config: MeshConfig): RawIssue[] {
         ]
       : []),
     ...Object.entries(services).flatMap(([name, service]) => serviceIssues(name, service)),
+    ...controlIssues(config),
+    ...variableIssues(config),
     ...Object.entries(routes).flatMap(([key, list]) => routeIssues(key, list, known)),
+    ...twiceRouted(Object.keys(routes), known),
     ...policies.flatMap((policy, index) => policyIssues(policy, ['policies', index], config, known)),
   ];
 }
@@ -118,6 +123,7 @@ function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
     }
     taken.add(port);
   }
+  issues.push(...bindIssues(at, service));
   const named = Object.keys(service.ports ?? {});
   for (const [, wanted = ''] of (service.run ?? '').matchAll(/\{port\.([^{}]*)\}/g)) {
     if (named.includes(wanted)) continue;
@@ -126,6 +132,46 @@ function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
     issues.push(issue([...at, 'run'], 'unknown_port', `${name} has no port called ${wanted}`, suggestion));
   }
   return issues;
+}
+
+/** Each copy takes the next port, and there is a last one. */
+function bindIssues(at: Path, { bind = {}, copies = 1 }: ServiceConfig): RawIssue[] {
+  return Object.entries(bind).flatMap(([key, first]: [string, number]) => {
+    if (first + copies - 1 <= LAST_PORT) return [];
+    const message = `${copies} copies take ${copies} ports from ${first}, and the last port is ${LAST_PORT}`;
+    return [issue([...at, 'bind', key], 'bad_value', message, `write ${LAST_PORT - copies + 1}, or less`)];
+  });
+}
+
+/** A service that would be the control plane itself, which signs nobody a certificate of its own identity. */
+function controlIssues({ services, mesh }: MeshConfig): RawIssue[] {
+  const { [CONTROL.service]: service } = services;
+  if (mesh?.namespace !== CONTROL.namespace || service === undefined || isOutside(service)) return [];
+  const message = `${CONTROL.service} in the namespace ${CONTROL.namespace} is the control plane itself`;
+  return [
+    {
+      ...issue(['services', CONTROL.service], 'bad_value', message, 'give one of them another name'),
+      part: 'key',
+    },
+  ];
+}
+
+/** What applications call services by: each variable means one port. */
+function variableIssues({ services }: MeshConfig): RawIssue[] {
+  const all = Object.entries(services);
+  if (!all.some(([, { run }]) => run !== undefined)) return [];
+  const taken = new Map<string, string>();
+  return all.flatMap(([name, service]) =>
+    portsOf(service).flatMap(({ name: extra }): RawIssue[] => {
+      const at: Path = ['services', name, ...(extra === undefined ? [] : ['ports', extra])];
+      const variable = urlVariable(name, extra);
+      const other = taken.get(variable);
+      taken.set(variable, at.join('.'));
+      if (other === undefined) return [];
+      const message = `${variable} would be ${other} and ${at.join('.')}`;
+      return [{ ...issue(at, 'conflict', message, 'give one of them another name'), part: 'key' }];
+    }),
+  );
 }
 
 function emptyIssues(at: Path, list: string | readonly string[] | undefined): RawIssue[] {
@@ -192,6 +238,17 @@ function routeIssues(key: string, routes: readonly RouteConfig[], known: Known):
   return issues;
 }
 
+/** The name of a service means its own port: who writes both has written one in vain. */
+function twiceRouted(keys: readonly string[], known: Known): RawIssue[] {
+  return keys.flatMap((key) => {
+    const own = known.get(key)?.[0];
+    const same = `${key}:${own?.port}`;
+    if (own === undefined || !keys.includes(same)) return [];
+    const message = `${key} is ${same}, which has routes of its own`;
+    return [{ ...issue(['routes', key], 'conflict', message, 'write one list'), part: 'key' as const }];
+  });
+}
+
 /** A service, one of its ports, or an address outside of the mesh. */
 function isTarget(name: string, known: Known): boolean {
   const [service = '', port] = name.split(':');
@@ -213,22 +270,41 @@ function policyIssues(policy: PolicyConfig, at: Path, config: MeshConfig, known:
   }
   for (const [index, name] of listed(policy.from).entries()) {
     const other = name === '*' || name === 'anyone' || /^(spiffe:|ns\/)/.test(name) || network.accepts(name);
-    if (other || known.has(name)) continue;
-    issues.push(unknownService(itemPath(policy.from, [...at, 'from'], index), name, known));
+    if (other) continue;
+    const path = itemPath(policy.from, [...at, 'from'], index);
+    if (!known.has(name)) issues.push(unknownService(path, name, known));
+    else if (isOutside(config.services[name] ?? {})) {
+      const message = `${name} is outside of the mesh: it can't prove who it is`;
+      issues.push(issue(path, 'conflict', message, 'write the network that it calls from'));
+    }
   }
+  return [...issues, ...nobodyIssues(policy, at), ...portIssues(policy, at, config, known)];
+}
+
+/** An empty list is nobody, or nothing: what was meant is everybody, or a list that lost its last entry. */
+function nobodyIssues(policy: PolicyConfig, at: Path): RawIssue[] {
+  return (['to', 'from', 'ports', 'deny'] as const).flatMap((key) => {
+    const written = policy[key];
+    if (!Array.isArray(written) || written.length > 0) return [];
+    const suggestion = key === 'to' ? "write a service, or '*'" : `name some, or leave ${key} out`;
+    const message = 'the list is empty: the policy would say nothing, or more than it seems to';
+    return [issue([...at, key], 'missing', message, key === 'deny' ? 'write true, or requests' : suggestion)];
+  });
+}
+
+/** Ports are those of the services that are called; by what else a URL may call them, policy does not see. */
+function portIssues(policy: PolicyConfig, at: Path, config: MeshConfig, known: Known): RawIssue[] {
   const inside = [...known].filter(([name]) => !isOutside(config.services[name] ?? {}));
-  const ports = new Set(inside.flatMap(([, each]) => each.map(({ port }) => port)));
-  for (const [index, port] of (policy.ports ?? []).entries()) {
-    if (ports.has(port)) continue;
-    const all = [...ports].join(', ');
-    issues.push(
-      issue(
-        [...at, 'ports', index],
-        'unknown_port',
-        `no service has the port ${port}`,
-        `the ports are ${all}`,
-      ),
-    );
-  }
-  return issues;
+  const to = listed(policy.to);
+  const named = inside.filter(([name]) => to.includes(name) && !to.includes('*'));
+  // Who else is named has been told.
+  const called = named.length > 0 ? named : inside;
+  const who = named.length > 0 ? `of ${named.map(([name]) => name).join(', ')}` : 'of a service';
+  const ports = new Set(called.flatMap(([, each]) => each.map(({ port }) => port)));
+  return (policy.ports ?? []).flatMap((port, index) => {
+    if (ports.has(port)) return [];
+    const message = `${port} is no port ${who}`;
+    const suggestion = `the ports are ${[...ports].join(', ')}`;
+    return [issue([...at, 'ports', index], 'unknown_port', message, suggestion)];
+  });
 }

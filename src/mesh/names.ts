@@ -32,6 +32,13 @@ export function clusterOf(service: string, port: number, { namespace }: MeshName
   return `${service}.${namespace}:${port}`;
 }
 
+/** Who the control plane is: nobody else gets a certificate of that identity. */
+export const CONTROL = { namespace: 'mesh', service: 'control' };
+
+/** The variable that says where applications call a port of a service: `MESH_URL_BASKET`. */
+export const urlVariable = (service: string, port: string | undefined): string =>
+  ['MESH_URL', service, ...(port === undefined ? [] : [port])].map(variablePart).join('_');
+
 /** A name as a part of the name of a variable: `PORT_GRPC`, `MESH_URL_MY_SHOP`. */
 export function variablePart(name: string): string {
   return name.toUpperCase().replaceAll(/[^A-Z0-9]/g, '_');

@@ -1,6 +1,6 @@
 /** Where on this machine is a copy, and what is it told of that? Pure: from the plan and ports to arguments and variables. */
 
-import { hostsOf, identityOf, variablePart } from '../names.js';
+import { hostsOf, identityOf, urlVariable, variablePart } from '../names.js';
 import type { MeshSettings, ProcessPlan, Service } from '../services.js';
 
 const HOST = '127.0.0.1';
@@ -71,7 +71,7 @@ function forwarded(services: readonly Service[]): Forwarded[] {
   return services.flatMap(({ name, ports }) =>
     ports.map(({ name: extra, port, protocol }) => ({
       target: `${name}:${port}`,
-      variable: ['MESH_URL', name, ...(extra === undefined ? [] : [extra])].map(variablePart).join('_'),
+      variable: urlVariable(name, extra),
       scheme: protocol === 'tcp' ? ('tcp' as const) : ('http' as const),
     })),
   );
