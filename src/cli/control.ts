@@ -216,6 +216,7 @@ class Control {
       // Where there are several control planes, who is not with this one may be with another.
       missing: (here: readonly Sidecar[], atMs: number) =>
         settings.shared ? [] : this.#witness.missing(here, atMs),
+      strangers: () => plane.strangers(),
       services: () => (settings.shared ? [] : this.#services()),
       edges: () => plane.edges(),
       sources: () => plane.sources(),

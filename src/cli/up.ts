@@ -220,6 +220,8 @@ export class Up {
       sidecars: () => control.sidecars(),
       lifeMs: (sidecar: Sidecar) => this.#witness.lifeMs(sidecar),
       missing: (here: readonly Sidecar[], atMs: number) => this.#witness.missing(here, atMs),
+      // Its copies are all services.
+      strangers: () => [],
       services: () => running.services(),
       edges: () => control.edges(),
       sources: () => [],

@@ -31,8 +31,9 @@ import type {
 import { LoadedMesh, checkMeshConfig } from '../mesh/load.js';
 import { type IssuerLife, type IssuerStanding, lifeOf, standingOf } from '../mesh/issuer-life.js';
 import { identityOf } from '../mesh/names.js';
-import { identityFor, serialIn } from '../mesh/services.js';
+import { type Service, identityFor, serialIn } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
+import { Others } from './others.js';
 import { REGISTERED, sourcesOf } from './sources.js';
 import { IssuerFiles } from './issuer-files.js';
 import { Shared } from './shared.js';
@@ -74,6 +75,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   #control: ControlPlane | undefined;
   /** What was told of services whose addresses are not written, by cluster. */
   #endpoints = new Map<string, string>();
+  /** Who answers for a service by another identity, as it was told. */
+  #others = Others.none;
   #listening: Promise<readonly string[]> | undefined;
   /** Every other issuer that came serves, or is known to make no sense. */
   #settled: Promise<void> = Promise.resolve();
@@ -244,6 +247,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const shared = this.#shared;
     const revoked = new Set(shared?.denied(wasRevoked) ?? wasRevoked);
     this.#endpoints.clear();
+    this.#others = Others.none;
     const control = await this.#core.start({
       listen,
       trustDomain: settings.trustDomain,
@@ -297,12 +301,12 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       throw new RestartError(['what holds for all services (mesh)']);
     this.#checkDiscovery(mesh);
     const sources = sourcesOf(mesh, this.#registry, this.#options.discovery ?? {});
-    const told = this.#endpoints;
+    const [endpoints, told] = [this.#endpoints, this.#others];
     const batch = this.#batchTo(this.#mesh, mesh);
     try {
       if (sizeOf(batch) > 0) control.apply(batch);
     } catch (error) {
-      this.#endpoints = told;
+      [this.#endpoints, this.#others] = [endpoints, told];
       throw error;
     }
     this.#mesh = mesh;
@@ -314,15 +318,31 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   /** From one mesh to another, with who answers now. */
   #batchTo(before: CompiledMesh | undefined, after: CompiledMesh): MeshBatch {
     const batch = batchBetween(before, after);
-    const groups = endpointsOf(after, (service) => this.#directory?.endpoints(service) ?? []);
+    const answering = (service: string) => this.#directory?.endpoints(service) ?? [];
+    const groups = endpointsOf(after, answering);
     const now = new Map(groups.map((group) => [group.cluster, JSON.stringify(group)]));
-    const written = new Set(after.endpoints.map(({ cluster }) => cluster));
-    const gone = [...this.#endpoints.keys()].filter((cluster) => !now.has(cluster) && !written.has(cluster));
+    const fixed = new Set(after.endpoints.map(({ cluster }) => cluster));
+    const gone = [...this.#endpoints.keys()].filter((cluster) => !now.has(cluster) && !fixed.has(cluster));
     const others = groups.filter(({ cluster }) => this.#endpoints.get(cluster) !== now.get(cluster));
     this.#endpoints = now;
+    const known = this.#others;
+    this.#others = Others.none.after(after, after.services, answering);
+    const { upsert, gone: left } = this.#others.since(known);
+    // The file knows some of them, and sources more.
+    const written = batch.upsert?.workloads?.filter(({ name }) => !this.#others.has(name)) ?? [];
+    const deleted = batch.delete?.workloads?.filter((name) => !this.#others.has(name)) ?? [];
+    const stays = new Set(after.workloads.map(({ name }) => name));
     return {
-      upsert: { ...batch.upsert, endpoints: [...(batch.upsert?.endpoints ?? []), ...others] },
-      delete: { ...batch.delete, endpoints: [...(batch.delete?.endpoints ?? []), ...gone] },
+      upsert: {
+        ...batch.upsert,
+        endpoints: [...(batch.upsert?.endpoints ?? []), ...others],
+        workloads: [...written, ...upsert],
+      },
+      delete: {
+        ...batch.delete,
+        endpoints: [...(batch.delete?.endpoints ?? []), ...gone],
+        workloads: [...new Set([...deleted, ...left.filter((name) => !stays.has(name))])],
+      },
     };
   }
 
@@ -336,7 +356,10 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       (error) => this.#trouble(error),
     );
     if (!control || this.#closing) return;
-    for (const service of this.#mesh.services.filter(({ name }) => names.has(name))) {
+    const changed = this.#mesh.services.filter(({ name }) => names.has(name));
+    // Before anybody is sent there.
+    if (!this.#tellOthers(control, changed, directory)) return;
+    for (const service of changed) {
       const answering = directory.endpoints(service.name);
       const groups = endpointsOf({ settings: this.#mesh.settings, services: [service] }, () => answering);
       const others = groups.filter((group) => this.#endpoints.get(group.cluster) !== JSON.stringify(group));
@@ -348,6 +371,22 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       } catch (error) {
         this.#trouble(error);
       }
+    }
+  }
+
+  /** Tells those who answer for these services by another identity what holds for them; whether that went well. */
+  #tellOthers(control: ControlPlane, changed: readonly Service[], directory: Directory): boolean {
+    const others = this.#others.after(this.#mesh, changed, (service) => directory.endpoints(service));
+    const { upsert, gone } = others.since(this.#others);
+    try {
+      if (upsert.length + gone.length > 0) {
+        control.apply({ upsert: { workloads: upsert }, delete: { workloads: gone } });
+      }
+      this.#others = others;
+      return true;
+    } catch (error) {
+      this.#trouble(error);
+      return false;
     }
   }
 
@@ -433,6 +472,13 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   sidecars(): readonly Sidecar[] {
     return this.#control?.sidecars() ?? [];
+  }
+
+  strangers(): readonly Sidecar[] {
+    const named = new Set(this.#mesh.workloads.map(({ name }) => name));
+    const isStranger = ({ phase, identity }: Sidecar): boolean =>
+      phase === 'ready' && !named.has(identity) && !this.#others.has(identity);
+    return this.sidecars().filter(isStranger);
   }
 
   plaintextXds(): readonly string[] {

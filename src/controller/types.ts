@@ -148,6 +148,11 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
   plaintextXds(): readonly string[];
   /** The sidecars that are connected. */
   sidecars(): readonly Sidecar[];
+  /**
+   * Those that are ready and of which the mesh knows nothing: their identity is no service, and no endpoint names it. The
+   * mesh's default and the policies for all (`to: '*'`) hold for them, and no other.
+   */
+  strangers(): readonly Sidecar[];
   /** Who called whom, since the start. */
   edges(): readonly Edge[];
   /** Where endpoints come from, and how that goes. */

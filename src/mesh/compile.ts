@@ -26,7 +26,7 @@ import type { RouteConfig } from '../config/types.js';
 import { type CompiledPolicy, INBOUND, compilePolicy } from './compile-policies.js';
 import { ANY_PORT, DEFAULT_PORT, clusterOf, hostsOf, identityOf, serverNameOf } from './names.js';
 import { type MeshSettings, type Service, type ServicePort, servicesOf, settingsOf } from './services.js';
-import type { DiscoveredEndpoint } from '../discovery/types.js';
+import type { DiscoveredEndpoint, EndpointLike } from '../discovery/types.js';
 import type { MeshConfig, ServiceConfig } from './types.js';
 
 /** A name that callers use, with the port, and where requests to it are told apart. */
@@ -83,19 +83,18 @@ export function compileMesh(config: MeshConfig, folder?: string): CompiledMesh {
     compilePolicy(policy, index, settings, sources),
   );
   const { routeTables, clusters, endpoints } = compilation.resources;
-  const workloads = services
-    .filter(({ outside }) => !outside)
-    .map(({ name }) => ({
-      name: identityOf(name, settings),
-      defaultPolicy: settings.defaultPolicy,
-      policies: policies.filter(({ to }) => to?.has(name) ?? true).map(({ policy }) => policy),
-    }));
-  // Whoever else was let in is protected by what protects all.
-  workloads.push({
-    name: ALL_OTHERS,
-    defaultPolicy: settings.defaultPolicy,
-    policies: policies.filter(({ to }) => to === undefined).map(({ policy }) => policy),
+  const answering = services.map((service) => {
+    const written = service.discover?.endpoints ?? [];
+    return [service.name, answeringFor(service, { settings, services }, written)] as const;
   });
+  const workloads = [
+    ...services
+      .filter(({ outside }) => !outside)
+      .map(({ name }) => workloadOf(identityOf(name, settings), [name], { settings, policies })),
+    ...otherWorkloads({ settings, policies }, new Map(answering)),
+    // Whoever else was let in is protected by what protects all.
+    workloadOf(ALL_OTHERS, [], { settings, policies }),
+  ];
   return { settings, services, routeTables, clusters, endpoints, names, workloads, policies, sources };
 }
 
@@ -111,6 +110,53 @@ export function checkable(mesh: CompiledMesh): Resources {
     clusters: [...mesh.clusters],
     endpoints: [...mesh.endpoints, ...endpointsOf(mesh, () => [])],
     policies: mesh.policies.map(({ policy }) => policy),
+  };
+}
+
+// Workloads -------------------------------------------------------------------------------------------------------
+
+/** Who answers for a service by another identity of the mesh than its own, and is no other service. */
+export function answeringFor(
+  { name, outside }: Service,
+  { settings, services }: Pick<CompiledMesh, 'settings' | 'services'>,
+  endpoints: readonly EndpointLike[],
+): Set<string> {
+  const own = identityOf(name, settings);
+  const domain = `spiffe://${settings.trustDomain}/`;
+  const named = endpoints.flatMap((endpoint) =>
+    typeof endpoint === 'string' ? [] : (endpoint.identity ?? []),
+  );
+  const others = new Set(outside ? [] : named.filter((id) => id !== own && id.startsWith(domain)));
+  if (others.size === 0) return others;
+  for (const service of services) if (!service.outside) others.delete(identityOf(service.name, settings));
+  return others;
+}
+
+/** The workloads that are no service, with the policies of those that they answer for. */
+export function otherWorkloads(
+  mesh: Pick<CompiledMesh, 'settings' | 'policies'>,
+  answering: ReadonlyMap<string, ReadonlySet<string>>,
+): Workload[] {
+  const servicesOfEach = new Map<string, string[]>();
+  for (const [service, identities] of answering) {
+    for (const identity of identities) {
+      servicesOfEach.set(identity, [...(servicesOfEach.get(identity) ?? []), service]);
+    }
+  }
+  return [...servicesOfEach].map(([identity, services]) => workloadOf(identity, services, mesh));
+}
+
+function workloadOf(
+  name: string,
+  services: readonly string[],
+  { settings, policies }: Pick<CompiledMesh, 'settings' | 'policies'>,
+): Workload {
+  const holds = ({ to }: CompiledPolicy): boolean =>
+    to === undefined || services.some((service) => to.has(service));
+  return {
+    name,
+    defaultPolicy: settings.defaultPolicy,
+    policies: policies.filter(holds).map(({ policy }) => policy),
   };
 }
 

@@ -1,5 +1,6 @@
 // Does a mesh of real sidecars hold while its sources, its control plane and its endpoints come and go?
 
+import { EventEmitter, on } from 'node:events';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type http from 'node:http';
@@ -345,6 +346,60 @@ test('sidecars join mesh control by themselves, across its restarts, and leave w
   control.process.signal('SIGTERM');
   t.deepEqual(await control.process.exit, { code: 0, signal: null });
   t.regex(control.process.stdout().toString(), /^closed$/m);
+});
+
+test('policies for a service hold for who answers for it by another identity, whoever names that', async (t) => {
+  const identityOf = (name: string): string => `spiffe://mesh.local/ns/default/sa/${name}`;
+  const [written, told, other] = [await freePort(), await freePort(), await freePort()];
+  const endpoint = (port: number, name: string) => ({
+    address: `127.0.0.1:${port}`,
+    identity: identityOf(name),
+  });
+  const config: MeshConfig = {
+    services: {
+      web: {},
+      basket: { port: 3000, discover: { endpoints: [endpoint(written, 'basket-v2')] } },
+      cart: { port: 3000 },
+    },
+    policies: [
+      { to: 'basket', deny: 'GET /basket' },
+      { to: 'cart', deny: 'GET /cart' },
+    ],
+  };
+  const feed = new EventEmitter();
+  const { plane, place } = await embedded(t, config, {
+    discovery: {
+      cart: async function* (signal) {
+        yield { set: [endpoint(told, 'cart-v2')] };
+        for await (const [set] of on(feed, 'set', { signal })) yield { set };
+      },
+    },
+  });
+  const application = (await httpOrigin(t, tells)).address;
+  const ids = { ...place, token: async (name: string) => plane.token(identityOf(name)) };
+  await join_(t, ids, 'basket-v2', { application, inbound: written });
+  await join_(t, ids, 'cart-v2', { application, inbound: told });
+  await join_(t, ids, 'cart-v3', { application, inbound: other });
+  await join_(t, ids, 'nobody', { application });
+  const web = await join_(t, ids, 'web');
+  const strangers = (): string[] => plane.strangers().map(({ name }) => name);
+  const isSo = async (service: string): Promise<void> => {
+    const statusOf = async (path: string): Promise<number> => (await ask(web, path, service)).status;
+    await until(`${service} answers`, async () => (await statusOf('/')) === 200);
+    t.is(await statusOf(`/${service}`), 403, service);
+    t.is(await statusOf(service === 'cart' ? '/basket' : '/cart'), 200, service);
+  };
+  await isSo('basket');
+  await isSo('cart');
+  t.deepEqual(strangers().toSorted(), ['cart-v3', 'nobody']);
+
+  // One that the source names later.
+  feed.emit('set', [endpoint(other, 'cart-v3')]);
+  await until('the other one is known', () => strangers().toSorted().join() === 'cart-v2,nobody');
+  await isSo('cart');
+  // Another file, in which they answer for nobody.
+  await plane.apply({ services: { web: {}, basket: { port: 3000 }, cart: { port: 3000 } } });
+  await until('all are strange', () => strangers().length === 3);
 });
 
 test('endpoints of the mesh file, and sources of the package in own code', async (t) => {

@@ -65,6 +65,13 @@ test('a service that nobody answers for is told, once', (t) => {
   ]);
 });
 
+test('a sidecar for which no policy of a service holds is named', (t) => {
+  const strangers = [{ name: 'cart-1', identity: idOf('cart') }];
+  t.deepEqual(told(check({ ...status([]), strangers })), [
+    `warning: cart-1 is ${idOf('cart')}, which is no service, and no endpoint names it: only policies to '*' hold for it`,
+  ]);
+});
+
 test('that sidecars can be gone around is a note, and no problem', (t) => {
   const findings = check({ ...status([]), isBypassable: true });
   t.deepEqual(

@@ -107,6 +107,7 @@ test.serial('rates are of what is counted since a control plane began anew', asy
     trustDomain: 'mesh.test',
     version: '0.1.0',
     isBypassable: false,
+    strangers: () => [],
     issuer: () => null,
     sidecars: () => [],
     lifeMs: () => null,

@@ -59,6 +59,7 @@ export function status(edges: EdgeStatus[], sidecars: SidecarStatus[] = [sidecar
     startedAtMs: 0,
     sidecars,
     missing: [],
+    strangers: [],
     services: [],
     edges,
     sources: [],

@@ -2,7 +2,7 @@
 
 import type { SourceStatus } from '../../discovery/types.js';
 import { type IssuerLife, standingOf } from '../issuer-life.js';
-import type { MeshStatus, MissingStatus, ServiceStatus, SidecarStatus } from './types.js';
+import type { MeshStatus, MissingStatus, ServiceStatus, SidecarStatus, StrangerStatus } from './types.js';
 
 /** Something about a mesh, and what to do about it. */
 export interface Finding {
@@ -21,11 +21,12 @@ const SILENT_MS = 30_000;
 
 /** What is wrong, what is right, and what one had better know. */
 export function check(status: MeshStatus): Finding[] {
-  const { sidecars, missing, services, edges, sources, issuer, atMs, version } = status;
+  const { sidecars, missing, strangers, services, edges, sources, issuer, atMs, version } = status;
   const findings = [
     ...(issuer ? checkIssuer(issuer, atMs) : []),
     ...sidecars.flatMap((sidecar) => checkSidecar(sidecar, version, atMs)),
     ...missing.flatMap((one) => checkMissing(one, atMs)),
+    ...strangers.map(strange),
     ...sources.flatMap((source) => checkSource(source, atMs)),
     ...services.flatMap((service) => checkService(service, sources)),
   ];
@@ -101,6 +102,12 @@ function checkMissing({ name, sinceMs }: MissingStatus, atMs: number): Finding[]
   if (atMs - sinceMs < SILENT_MS) return [];
   const what = `${name} left without a word, ${secondsOf(atMs - sinceMs)} ago`;
   return [{ level: 'warning', what, mend: 'look whether it runs, and reaches the control plane' }];
+}
+
+function strange({ name, identity }: StrangerStatus): Finding {
+  const what = `${name} is ${identity}, which is no service, and no endpoint names it: only policies to '*' hold for it`;
+  const mend = 'start it as a service, or name its identity where endpoints are written';
+  return { level: 'warning', what, mend };
 }
 
 function checkService({ name, endpoints }: ServiceStatus, sources: readonly SourceStatus[]): Finding[] {

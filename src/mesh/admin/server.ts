@@ -43,6 +43,8 @@ export interface MeshSource {
   lifeMs(sidecar: Sidecar): number | null;
   /** Who left without a word and is not among those that are here. */
   missing(here: readonly Sidecar[], atMs: number): readonly MissingStatus[];
+  /** Sidecars that are ready, and neither a service nor who answers for one. */
+  strangers(): readonly Sidecar[];
   /** Services whose endpoints come and go. */
   services(): readonly ServiceStatus[];
   edges(): readonly Edge[];
@@ -170,6 +172,7 @@ export class MeshAdmin {
       startedAtMs: this.#startedAtMs,
       sidecars: sidecars.map((sidecar) => ({ ...sidecar, certificateLifeMs: source.lifeMs(sidecar) })),
       missing: source.missing(sidecars, atMs),
+      strangers: source.strangers().map(({ name, identity }) => ({ name, identity })),
       services: source.services(),
       edges,
       sources: source.sources(),

@@ -53,6 +53,12 @@ export interface MissingStatus {
   readonly sinceMs: number;
 }
 
+/** A sidecar that is ready, and neither a service nor named by an endpoint: policies for a service do not hold for it. */
+export interface StrangerStatus {
+  readonly name: string;
+  readonly identity: string;
+}
+
 /** A service whose endpoints come and go; one that is known to call others only is none. */
 export interface ServiceStatus {
   readonly name: string;
@@ -98,6 +104,7 @@ export interface MeshStatus {
   readonly sidecars: readonly SidecarStatus[];
   /** Who left within the last hour; of what was before the start nothing is known. */
   readonly missing: readonly MissingStatus[];
+  readonly strangers: readonly StrangerStatus[];
   readonly services: readonly ServiceStatus[];
   readonly edges: readonly EdgeStatus[];
   /** Where endpoints come from. */

@@ -1,0 +1,58 @@
+/**
+ * Which workloads answer for a service without being one, and what holds for them?
+ *
+ * Endpoints may name the identity that they prove. Where that is another of the mesh, the policies of the services that it
+ * answers for follow it: a call to the service meets them wherever it arrives.
+ */
+
+import type { DiscoveredEndpoint } from '../discovery/types.js';
+import { type CompiledMesh, type Workload, answeringFor, otherWorkloads } from '../mesh/compile.js';
+import type { Service } from '../mesh/services.js';
+
+/** Those of one moment. */
+export class Others {
+  readonly #byService: ReadonlyMap<string, ReadonlySet<string>>;
+  /** What they are told, by identity. */
+  readonly #told: ReadonlyMap<string, Workload>;
+
+  private constructor(
+    byService: ReadonlyMap<string, ReadonlySet<string>>,
+    told: ReadonlyMap<string, Workload>,
+  ) {
+    this.#byService = byService;
+    this.#told = told;
+  }
+
+  static readonly none = new Others(new Map(), new Map());
+
+  /** Those of a mesh, where only these services have others than before. */
+  after(
+    mesh: CompiledMesh,
+    services: readonly Service[],
+    answering: (service: string) => readonly DiscoveredEndpoint[],
+  ): Others {
+    const byService = new Map(this.#byService);
+    for (const service of services) {
+      const written = service.discover?.endpoints ?? [];
+      const who = answeringFor(service, mesh, [...written, ...answering(service.name)]);
+      if (who.size > 0) byService.set(service.name, who);
+      else byService.delete(service.name);
+    }
+    const told = otherWorkloads(mesh, byService).map((workload) => [workload.name, workload] as const);
+    return new Others(byService, new Map(told));
+  }
+
+  has(name: string): boolean {
+    return this.#told.has(name);
+  }
+
+  /** What to tell those who knew of the ones before. */
+  since(before: Others): { upsert: Workload[]; gone: string[] } {
+    const differs = (workload: Workload): boolean =>
+      JSON.stringify(before.#told.get(workload.name)) !== JSON.stringify(workload);
+    return {
+      upsert: [...this.#told.values()].filter(differs),
+      gone: [...before.#told.keys()].filter((name) => !this.#told.has(name)),
+    };
+  }
+}
