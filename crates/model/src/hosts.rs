@@ -3,6 +3,7 @@
 //! Hosts are compared without case, port and final dot. Exact names and wildcard suffixes are hash maps, so the cost
 //! of a look-up grows with the labels of the host asked for and not with the patterns known.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::Ipv6Addr;
@@ -137,6 +138,18 @@ pub fn bare(host: &[u8]) -> &[u8] {
         _ => host,
     };
     name.strip_suffix(b".").unwrap_or(name)
+}
+
+/// The form in which hosts are compared: without port and final dot, in lower case, IPv6 addresses as RFC 5952 has them.
+pub fn normal(host: &[u8]) -> Cow<'_, [u8]> {
+    let host = bare(host);
+    if let Some(address) = ipv6(host) {
+        return Cow::Owned(format!("[{address}]").into_bytes());
+    }
+    match host.iter().any(u8::is_ascii_uppercase) {
+        true => Cow::Owned(host.to_ascii_lowercase()),
+        false => Cow::Borrowed(host),
+    }
 }
 
 fn ipv6(host: &[u8]) -> Option<Ipv6Addr> {

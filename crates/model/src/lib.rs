@@ -11,6 +11,7 @@
 //! - [`sni`]: where a TLS stream goes that is not opened here.
 //! - [`policy`]: whether a peer may do what it asks for.
 //! - [`decide`]: the whole way of a described request, for tools.
+//! - [`way`]: headers that say how a request came here.
 //! - [`validate`]: what all is wrong with a configuration ([`issue`]: one such thing); [`limits`]: the bounds of every number.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
@@ -29,3 +30,4 @@ pub mod sni;
 pub mod spiffe;
 mod syntax;
 pub mod validate;
+pub mod way;

@@ -326,6 +326,7 @@ fn http(
     if request.is_connect() && !(listener.forward_proxy && index.knows_host(&request.host)) {
         return refused(Reason::ForwardDenied, &request, None);
     }
+    request.comes_by(listener);
     let passed = index.passed_over(&request, MOST_PASSED_OVER).into_iter();
     decision.passed_over = passed
         .map(|(route, why)| PassedOver {

@@ -5,8 +5,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::resources::Name;
+use crate::hosts;
+use crate::resources::{Listener, Name};
 use crate::route::{RequestView, is_grpc_type};
+use crate::way;
+
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// A request in words. Everything is optional; what is absent is the plainest there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +97,12 @@ impl Request {
         };
         let protocol = described.protocol.unwrap_or(by_scheme);
         let (url_host, url_path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let host = described.host.as_deref().unwrap_or(url_host);
+        let mut said = described.headers.iter();
+        let said = said.find_map(|(name, values)| match values {
+            HeaderValues::One(host) if name.eq_ignore_ascii_case("host") => Some(host.as_str()),
+            _ => None,
+        });
+        let host = described.host.as_deref().or(said).unwrap_or(url_host);
         let method = match (&described.method, protocol) {
             (Some(method), _) => method.as_str(),
             (None, DescribedProtocol::Grpc) => "POST",
@@ -113,6 +122,9 @@ impl Request {
         let mut headers = Vec::new();
         for (name, values) in &described.headers {
             let name = name.to_ascii_lowercase();
+            if name == "host" {
+                continue;
+            }
             match values {
                 HeaderValues::One(value) => headers.push((name, value.clone().into_bytes())),
                 HeaderValues::Many(values) => {
@@ -123,6 +135,9 @@ impl Request {
                     );
                 }
             }
+        }
+        if !host.is_empty() {
+            headers.push(("host".into(), hosts::normal(host.as_bytes()).into()));
         }
         let typed = headers
             .iter()
@@ -144,6 +159,23 @@ impl Request {
         })
     }
 
+    /// Takes what its client may not say of its way here, and adds what the proxy will say of that. Where some networks
+    /// are trusted, the client is taken to be in one.
+    pub(super) fn comes_by(&mut self, listener: &Listener) {
+        let trusted = !listener.trusted_networks.is_empty();
+        self.headers.retain(|(name, _)| {
+            let name = name.as_bytes();
+            !way::is_peer(name) && (trusted || !way::is_of_the_way(name))
+        });
+        if self.header(FORWARDED_PROTO).next().is_none() {
+            let scheme = match listener.tls {
+                Some(_) => "https",
+                None => "http",
+            };
+            self.headers.push((FORWARDED_PROTO.into(), scheme.into()));
+        }
+    }
+
     /// Whether HTTP is spoken.
     pub(super) fn is_http(&self) -> bool {
         self.protocol != DescribedProtocol::Tcp
@@ -162,7 +194,7 @@ impl Request {
 
 /// The name a client that calls this host puts into its ClientHello: none for addresses (RFC 6066 section 3).
 fn server_name(host: &str) -> Option<String> {
-    let name = std::str::from_utf8(crate::hosts::bare(host.as_bytes())).ok()?;
+    let name = std::str::from_utf8(hosts::bare(host.as_bytes())).ok()?;
     (!name.is_empty() && !name.starts_with('[') && name.parse::<IpAddr>().is_err()).then(|| name.to_owned())
 }
 

@@ -278,3 +278,51 @@ fn what_is_passed_over_says_why() {
         "routeTables[0].virtualHosts[1].routes[4]"
     );
 }
+
+#[test]
+fn headers_are_those_that_the_proxy_goes_by() {
+    let route = |headers: Value| json!({ "match": { "headers": headers }, "action": { "kind": "respond", "status": 200 } });
+    let header =
+        |name: &str, value: &str| json!({ "name": name, "value": { "kind": "exact", "value": value } });
+    let mut routes = vec![
+        route(json!([header("host", "Admin.test:81")])),
+        route(json!([header("x-mesh-peer", "x")])),
+        route(json!([header("x-real-ip", "1.2.3.4")])),
+        route(json!([header("x-forwarded-proto", "http")])),
+        route(json!([header("x-forwarded-proto", "https")])),
+    ];
+    for (route, name) in routes.iter_mut().zip(["host", "peer", "ip", "http", "https"]) {
+        route["name"] = json!(name);
+    }
+    let listener = |name: &str, trusted: Value, tls: Value| json!({ "name": name, "address": "127.0.0.1:0", "routes": "all", "trustedNetworks": trusted, "tls": tls });
+    let tls = json!({ "certificates": [{ "certificate": "a", "key": "b" }] });
+    let resources = json!({
+        "listeners": [
+            listener("open", json!([]), Value::Null),
+            listener("tls", json!([]), tls),
+            listener("trusts", json!(["10.0.0.0/8"]), Value::Null),
+        ],
+        "routeTables": [{ "name": "all", "virtualHosts": [{ "hosts": ["*"], "routes": routes }] }],
+    });
+    for (listener, url, headers, name) in [
+        ("open", "ADMIN.test:99/", json!({}), "host"),
+        ("open", "/", json!({ "Host": "admin.test." }), "host"),
+        ("open", "b.test/", json!({ "x-mesh-peer": "x" }), "http"),
+        ("trusts", "b.test/", json!({ "X-Mesh-Peer": "x" }), "http"),
+        ("open", "b.test/", json!({ "x-real-ip": "1.2.3.4" }), "http"),
+        ("trusts", "b.test/", json!({ "x-real-ip": "1.2.3.4" }), "ip"),
+        ("open", "b.test/", json!({ "x-forwarded-proto": "https" }), "http"),
+        (
+            "trusts",
+            "b.test/",
+            json!({ "x-forwarded-proto": "https" }),
+            "https",
+        ),
+        ("tls", "b.test/", json!({ "x-forwarded-proto": "http" }), "https"),
+    ] {
+        let request = json!({ "listener": listener, "url": url, "headers": headers });
+        let decided = decide_json(&resources.to_string(), &request.to_string(), &normal);
+        let decided: Value = serde_json::from_str(&decided).unwrap();
+        assert_eq!(decided["route"]["name"], name, "{request}: {decided}");
+    }
+}

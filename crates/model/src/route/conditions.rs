@@ -5,6 +5,7 @@
 
 use regex::bytes::Regex;
 
+use crate::hosts;
 use crate::issue::{IssueCode, Problem, shown};
 use crate::pattern;
 use crate::resources::{ValueCondition, ValueMatch};
@@ -87,7 +88,11 @@ impl Condition {
                 "a token such as x-version",
             ));
         }
-        Self::new(source.name.to_ascii_lowercase(), source)
+        let mut condition = Self::new(source.name.to_ascii_lowercase(), source)?;
+        if &*condition.name == "host" {
+            condition.test.compare_host();
+        }
+        Ok(condition)
     }
 
     /// A condition on a query parameter.
@@ -133,6 +138,15 @@ impl Condition {
 }
 
 impl Test {
+    /// Brings what a host is compared with into the form that it is compared in.
+    fn compare_host(&mut self) {
+        match self {
+            Self::Exact(host) => *host = hosts::normal(host).into(),
+            Self::Prefix(part) | Self::Suffix(part) => part.make_ascii_lowercase(),
+            Self::Present | Self::Regex(_) => {}
+        }
+    }
+
     fn takes(&self, value: Encoded<'_>) -> bool {
         match self {
             Self::Present => true,

@@ -15,7 +15,7 @@ pub(super) fn hash(key: &HashKey, request: &impl RequestView, source: Option<IpA
             .next()
             .map(|value| stable_hash(value.iter().copied())),
         HashKey::Cookie(name) => {
-            let value = request.header("cookie").find_map(|line| cookie(line, name))?;
+            let value = request.cookies().find_map(|line| cookie(line, name))?;
             Some(stable_hash(value.iter().copied()))
         }
         HashKey::Query(name) => query::values(request.query(), name)

@@ -57,8 +57,14 @@ pub trait RequestView {
     fn path(&self) -> &[u8];
     /// The query without `?`, as it came; empty when there is none.
     fn query(&self) -> &[u8];
-    /// The values of a header, whose name is given in lower case, in the order they came.
+    /// The values of a header, whose name is given in lower case, in the order they came. `host` has the authority in its
+    /// [normal form](crate::hosts::normal), `cookie` is one value however HTTP/2 cuts it, and headers
+    /// [of the way](crate::way) are those that will be sent on.
     fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]>;
+    /// The values of `cookie`, in any pieces that hold whole cookies.
+    fn cookies(&self) -> impl Iterator<Item = &[u8]> {
+        self.header("cookie")
+    }
     /// Whether this is a gRPC call: whether [`is_grpc_type`] says so of its `content-type`.
     fn is_grpc(&self) -> bool;
 }

@@ -360,7 +360,7 @@ fn is_still_allowed<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, forwar
         return true;
     };
     let mut normal = Vec::new();
-    let Ok(view) = View::new(down.request(), plan.resource.escaped_slashes, &mut normal) else {
+    let Ok(view) = View::new(down.request(), &plan, cx.peer, &mut normal) else {
         return false;
     };
     let judged = policy.request(cx.peer, &view);

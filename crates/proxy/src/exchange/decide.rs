@@ -80,7 +80,7 @@ impl Forward {
 /// Everything that can be said of a request before anything waits.
 pub(super) fn decide<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, normal: &mut Vec<u8>) -> Decided {
     let request = down.request();
-    let view = match View::new(request, cx.plan.resource.escaped_slashes, normal) {
+    let view = match View::new(request, cx.plan, cx.peer, normal) {
         Ok(view) => view,
         Err(PathError(detail)) => return Decided::refused(Reason::BadRequest, Some(detail)),
     };

@@ -7,6 +7,7 @@
 use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, copy_fields, is_of_the_way};
 use mesh_model::filter::CompiledEdits;
 use mesh_model::route::is_grpc_type;
+use mesh_model::way::{PEER, is_of_the_way, is_peer};
 
 use super::Peer;
 use super::message::{Length, RequestRef, ResponseEdits, ResponseRef};
@@ -19,9 +20,6 @@ pub enum Trust {
     /// Anyone.
     Untrusted,
 }
-
-/// Tells an application which workload calls it.
-const PEER: &str = "x-mesh-peer";
 
 /// A request as it leaves.
 pub struct Outgoing<'a> {
@@ -75,7 +73,7 @@ impl Outgoing<'_> {
             Known::Other => {
                 // Who called is proved by a certificate, and never by a header, whoever is trusted.
                 let passes = match self.trust {
-                    Trust::Trusted => !name.eq_ignore_ascii_case(PEER.as_bytes()),
+                    Trust::Trusted => !is_peer(name),
                     Trust::Untrusted => !is_of_the_way(name),
                 };
                 passes && !self.edits.drops(name)
@@ -132,21 +130,13 @@ impl Outgoing<'_> {
         head.field(b"Host", self.authority);
         let (bytes, fields) = request.fields();
         // RFC 9113 section 8.2.3: crumbs become one field again.
-        let crumbs = matches!(request, RequestRef::Http2(_))
-            && fields.iter().filter(|field| field.known == Known::Cookie).count() > 1;
+        let crumbs = request.cookie_crumbs();
         copy_fields(bytes, fields, head.out(), |field: &Field| {
             let crumb = crumbs && field.known == Known::Cookie;
             !field.hop && !crumb && self.keeps(field.known, field.name.of(bytes))
         });
         if crumbs && self.keeps(Known::Cookie, b"cookie") {
-            let mut whole = Vec::new();
-            for cookie in request.values(Known::Cookie) {
-                if !whole.is_empty() {
-                    whole.extend_from_slice(b"; ");
-                }
-                whole.extend_from_slice(cookie);
-            }
-            head.field(b"cookie", &whole);
+            head.field(b"cookie", &request.whole_cookie());
         }
         self.add(request, |added| match added {
             Added::ForwardedFor => head.field(b"x-forwarded-for", self.peer.text.as_bytes()),
@@ -211,6 +201,23 @@ impl<'a> RequestRef<'a> {
     pub(super) fn has(&self, known: Known) -> bool {
         let (_, fields) = self.fields();
         fields.iter().any(|field| field.known == known && !field.hop)
+    }
+
+    /// Whether its cookies came in crumbs.
+    pub(super) fn cookie_crumbs(&self) -> bool {
+        matches!(self, Self::Http2(_)) && self.values(Known::Cookie).nth(1).is_some()
+    }
+
+    /// All cookies, as one field says them.
+    pub(super) fn whole_cookie(&self) -> Vec<u8> {
+        let mut whole = Vec::new();
+        for cookie in self.values(Known::Cookie) {
+            if !whole.is_empty() {
+                whole.extend_from_slice(b"; ");
+            }
+            whole.extend_from_slice(cookie);
+        }
+        whole
     }
 
     pub(super) fn version(&self) -> &'static str {

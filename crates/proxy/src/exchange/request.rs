@@ -1,13 +1,19 @@
 //! What can be asked of a request, whichever version of HTTP carried it.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use mesh_http1::path::{PathClass, classify_path, normalise_path};
-use mesh_http1::{Known, Method, Target};
+use mesh_http1::{Field, Known, Method, Target};
+use mesh_model::hosts;
 use mesh_model::resources::EscapedSlashes;
 use mesh_model::route::RequestView;
+use mesh_model::way::{PEER, is_of_the_way, is_peer};
 
+use super::Peer;
 use super::message::RequestRef;
+use crate::plan::ListenerPlan;
 
 /// What a request asks for beyond a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,9 +142,13 @@ fn parse_grpc_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// A request as routing sees it: the path is in its normal form, and what is routed is what is forwarded.
+/// A request as routes, policy and hashes see it: what is judged is what is forwarded, whichever version of HTTP carries
+/// it. The path is in its normal form. Of the headers that say how the request came here, those that will be passed on
+/// or written by this proxy are there, and no others. `host` is the authority, in the form in which hosts are compared.
 pub struct View<'a> {
     request: RequestRef<'a>,
+    plan: &'a ListenerPlan,
+    peer: &'a Peer,
     /// The authority.
     pub host: &'a [u8],
     /// The path, normal.
@@ -149,13 +159,27 @@ pub struct View<'a> {
     pub has_query: bool,
     /// Whether the path differs from what came.
     pub changed: bool,
+    /// Made when somebody asks for them.
+    normal_host: OnceCell<Vec<u8>>,
+    cookie: OnceCell<Vec<u8>>,
+}
+
+/// Where the values of a header are.
+enum Values<'a> {
+    /// Every field of the name.
+    Fields,
+    /// Every field of the name that is not hop-by-hop.
+    SentOn,
+    /// This one, or there is none.
+    One(Option<&'a [u8]>),
 }
 
 impl<'a> View<'a> {
     /// Looks at a request. `normal` takes the normal form when the path is not in it already.
     pub fn new(
         request: RequestRef<'a>,
-        slashes: EscapedSlashes,
+        plan: &'a ListenerPlan,
+        peer: &'a Peer,
         normal: &'a mut Vec<u8>,
     ) -> Result<Self, PathError> {
         let whole = request.path_and_query();
@@ -169,15 +193,19 @@ impl<'a> View<'a> {
         };
         let mut view = Self {
             request,
+            plan,
+            peer,
             host: request.authority(),
             path,
             query,
             has_query: mark.is_some(),
             changed: false,
+            normal_host: OnceCell::new(),
+            cookie: OnceCell::new(),
         };
         if path.starts_with(b"/") && classify_path(path) == PathClass::Unusual {
-            normalise_path(path, slashes == EscapedSlashes::Keep, normal)
-                .map_err(|e| PathError(e.as_str()))?;
+            let keep = plan.resource.escaped_slashes == EscapedSlashes::Keep;
+            normalise_path(path, keep, normal).map_err(|e| PathError(e.as_str()))?;
             view.changed = normal != path;
             view.path = normal;
         }
@@ -186,7 +214,47 @@ impl<'a> View<'a> {
 
     /// The same request, for this host.
     pub fn for_host(&self, host: &'a [u8]) -> Self {
-        Self { host, ..*self }
+        Self {
+            host,
+            normal_host: OnceCell::new(),
+            cookie: OnceCell::new(),
+            ..*self
+        }
+    }
+
+    fn values(&self, name: &str) -> Values<'_> {
+        match name {
+            "host" => {
+                let host = match hosts::normal(self.host) {
+                    Cow::Borrowed(host) => host,
+                    Cow::Owned(host) => self.normal_host.get_or_init(|| host),
+                };
+                Values::One(Some(host).filter(|host| !host.is_empty()))
+            }
+            // RFC 9113 section 8.2.3: crumbs are one field, to everybody but HPACK.
+            "cookie" if self.request.cookie_crumbs() => {
+                Values::One(Some(self.cookie.get_or_init(|| self.request.whole_cookie())))
+            }
+            _ if is_of_the_way(name.as_bytes()) => self.of_the_way(name),
+            _ => Values::Fields,
+        }
+    }
+
+    fn of_the_way(&self, name: &str) -> Values<'_> {
+        if is_peer(name.as_bytes()) {
+            let caller = self.peer.workload().filter(|_| name == PEER);
+            return Values::One(caller.map(|id| id.as_str().as_bytes()));
+        }
+        let trusted = self.plan.trusts(self.peer.ip);
+        let said = |known| trusted && self.request.has(known);
+        match name {
+            "x-forwarded-for" if !said(Known::XForwardedFor) => Values::One(Some(self.peer.text.as_bytes())),
+            "x-forwarded-proto" if !said(Known::XForwardedProto) => {
+                Values::One(Some(self.peer.scheme.as_bytes()))
+            }
+            _ if trusted => Values::SentOn,
+            _ => Values::One(None),
+        }
     }
 }
 
@@ -208,7 +276,21 @@ impl RequestView for View<'_> {
     }
 
     fn header<'v>(&'v self, name: &'v str) -> impl Iterator<Item = &'v [u8]> {
-        self.request.named(name)
+        let (bytes, all) = self.request.fields();
+        let (one, fields, hop) = match self.values(name) {
+            Values::Fields => (None, all, true),
+            Values::SentOn => (None, all, false),
+            Values::One(one) => (one, &all[..0], false),
+        };
+        let of = move |field: &&Field| {
+            (hop || !field.hop) && field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes())
+        };
+        let values = fields.iter().filter(of).map(move |field| field.value.of(bytes));
+        one.into_iter().chain(values)
+    }
+
+    fn cookies(&self) -> impl Iterator<Item = &[u8]> {
+        self.request.values(Known::Cookie)
     }
 
     fn is_grpc(&self) -> bool {
