@@ -164,51 +164,9 @@ pub fn classify(name: &[u8]) -> Known {
     }
 }
 
-/// Whether a name that is not [`Known`] says, or to some servers says, how a request came here: any `x-forwarded-*`, what
-/// the mesh's own proxies say, and names that CGI and its children take for these (`X_Forwarded_For`).
-pub fn is_of_the_way(name: &[u8]) -> bool {
-    if !matches!(name, [b'x' | b'X', b'-' | b'_', ..]) {
-        return false;
-    }
-    let begins = |with: &[u8]| {
-        name.get(..with.len()).is_some_and(|start| {
-            let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a == b'_' && *b == b'-');
-            start.iter().zip(with).all(same)
-        })
-    };
-    let is = |other: &[u8]| name.len() == other.len() && begins(other);
-    begins(b"x-forwarded-") || begins(b"x-mesh-") || is(b"x-real-ip") || is(b"x-request-id")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_that_say_how_a_request_came() {
-        for name in [
-            "x-forwarded-prefix",
-            "X-Forwarded-Ssl",
-            "X_Forwarded_For",
-            "x_forwarded-host",
-            "X-Mesh-Peer",
-            "x_real_ip",
-            "x_request_id",
-        ] {
-            assert!(is_of_the_way(name.as_bytes()), "{name}");
-        }
-        for name in [
-            "x-forwarded",
-            "x-real-ip-2",
-            "x-request-idx",
-            "xforwarded-for",
-            "x-meshed",
-            "accept",
-            "x",
-        ] {
-            assert!(!is_of_the_way(name.as_bytes()), "{name}");
-        }
-    }
 
     #[test]
     fn every_known_name_is_recognised_in_any_case() {

@@ -42,7 +42,7 @@ pub use encode::BodyEncoder;
 pub use error::{BodyError, HeadError};
 pub use facts::Persistence;
 pub use field::{Field, Parsed};
-pub use known::{Known, classify, is_of_the_way};
+pub use known::{Known, classify};
 pub use limits::Limits;
 pub use method::{Method, Version};
 pub use request::RequestHead;

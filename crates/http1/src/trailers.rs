@@ -4,9 +4,11 @@
 //! be read must be known before the body, so it is dropped when it comes behind (RFC 9110 section 6.5.1): whoever merged
 //! it into the head would read another message than this proxy did.
 
+use mesh_model::way::is_of_the_way;
+
 use crate::error::BodyError;
 use crate::field::{Field, Line, line};
-use crate::known::{Known, classify, is_of_the_way};
+use crate::known::{Known, classify};
 use crate::limits::Limits;
 use crate::write::write_line;
 

@@ -4,7 +4,7 @@
 //! in `connection`; then what the client may not say of itself; then the route's edits; then what this proxy adds.
 //! Field names keep their case and order between HTTP/1 peers; adjacent fields that stay are copied in one piece.
 
-use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, copy_fields, is_of_the_way};
+use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, copy_fields};
 use mesh_model::filter::CompiledEdits;
 use mesh_model::route::is_grpc_type;
 use mesh_model::way::{PEER, is_of_the_way, is_peer};
