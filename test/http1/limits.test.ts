@@ -1,9 +1,20 @@
 // Is every bound kept, answered and counted?
 
+import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { startEmbedded } from '../support/embedded.js';
-import { echo, echoed, httpOrigin, keepAliveAgent, proxyStatus, request } from '../support/http.js';
+import {
+  echo,
+  echoed,
+  event,
+  http2Origin,
+  httpOrigin,
+  keepAliveAgent,
+  proxyStatus,
+  request,
+} from '../support/http.js';
+import { http2Connect } from '../support/http2.js';
 import { web } from '../support/sidecar.js';
 import { connect, tcpServer } from '../support/tcp.js';
 import { until } from '../support/wait.js';
@@ -83,6 +94,71 @@ test('request body bytes: 413 by its announcement, and as it comes', async (t) =
   t.is(second.status, 413);
   t.is(origin.requests, 1 + 1);
   t.is((await proxy.listener()).limitHits['request_body_bytes'], 2);
+});
+
+test('request body bytes: of a body of unknown length no more arrives than may, and never the end', async (t) => {
+  const seen: { bytes: number; whole: boolean; over: boolean }[] = [];
+  const note = (stream: Readable): void => {
+    const one = { bytes: 0, whole: false, over: false };
+    seen.push(one);
+    stream.on('data', (chunk: Buffer) => (one.bytes += chunk.length));
+    stream.on('end', () => (one.whole = true));
+    stream.on('error', () => {});
+    stream.on('close', () => (one.over = true));
+  };
+  const old = await httpOrigin(t, note);
+  // Node ends a stream that is reset as one that is whole: that it was reset is told by `aborted`.
+  const young = await http2Origin(t, (stream) => {
+    note(stream);
+    const one = seen.at(-1);
+    stream.on('aborted', () => one && (one.whole = false));
+  });
+  const proxy = await startEmbedded(
+    t,
+    web(
+      {
+        limits: { requestBodyBytes: 1000 },
+        routes: [
+          { match: { path: '/old' }, to: old.address },
+          { match: { path: '/young' }, to: 'young' },
+        ],
+      },
+      { clusters: { young: { endpoints: [young.address], protocol: 'http2' } } },
+    ),
+  );
+  const session = await http2Connect(t, `http://127.0.0.1:${proxy.port()}`);
+  let hits = 0;
+  for (const path of ['/old', '/young']) {
+    for (const size of [1001, 5000, 60_000, 300_000]) {
+      const half = 'x'.repeat(size - 500);
+      for (const parts of [[half + 'x'.repeat(500)], ['x'.repeat(500), half]]) {
+        const peer = await connect(t, proxy.port());
+        await peer.send(`POST ${path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n`);
+        for (const part of parts) await peer.send(`${part.length.toString(16)}\r\n${part}\r\n`);
+        peer.socket.write('0\r\n\r\n');
+        t.is((await peer.response()).status, 413, `${path} ${size}`);
+        const stream = session.request({ ':method': 'POST', ':path': path });
+        stream.on('error', () => {});
+        for (const part of parts) stream.write(part);
+        stream.end();
+        const [answer] = await event<[Record<string, unknown>]>(stream, 'response');
+        t.is(answer[':status'], 413, `HTTP/2 ${path} ${size}`);
+        stream.destroy();
+        hits += 2;
+      }
+    }
+  }
+  t.is((await proxy.listener()).limitHits['request_body_bytes'], hits);
+  await until('all that arrived was broken off', () => seen.every(({ over }) => over));
+  t.deepEqual(
+    seen.filter(({ bytes, whole }) => whole || bytes > 1000),
+    [],
+  );
+  // A body that fits arrives, and says that the others would have been seen.
+  const fits = await connect(t, proxy.port());
+  await fits.send(`POST /old HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n`);
+  await fits.send(`3e8\r\n${'x'.repeat(1000)}\r\n0\r\n\r\n`);
+  await until('it arrives', () => seen.at(-1)?.whole && seen.at(-1)?.bytes === 1000);
 });
 
 test('connections: whoever comes above the bound waits, and is served when one leaves', async (t) => {

@@ -4,7 +4,8 @@
 //! while it is answered. The pump is a state machine over the two sides; it holds no bytes itself.
 //!
 //! Invariants: payload is taken from a source only when the sink took it; a head and the payload that is there with it
-//! leave in one write; once a side has failed nothing more is asked of it.
+//! leave in one write; once a side has failed nothing more is asked of it; of a request that is too large no more is passed
+//! than may pass, and never its end.
 
 use std::task::{Context, Poll, ready};
 
@@ -154,11 +155,15 @@ impl Pump {
             return Poll::Pending;
         }
         let before = self.request_payload;
-        let copied = copy(cx, down, up, &mut self.request, &mut self.request_payload);
+        let copied = copy(
+            cx,
+            down,
+            up,
+            &mut self.request,
+            &mut self.request_payload,
+            self.most,
+        );
         self.blocked = copied.is_pending() && !down.payload().is_empty();
-        if self.request_payload > self.most {
-            return Poll::Ready(End::Downstream(Fault::TooLarge(BODY)));
-        }
         match copied {
             Poll::Ready(Ok(())) => self.progress = self.progress.wrapping_add(1),
             Poll::Ready(Err(Side::Source(fault))) => return Poll::Ready(End::Downstream(fault)),
@@ -199,7 +204,14 @@ impl Pump {
             self.progress = self.progress.wrapping_add(1);
         }
         let before = self.response_payload;
-        let copied = copy(cx, up, down, &mut self.response, &mut self.response_payload);
+        let copied = copy(
+            cx,
+            up,
+            down,
+            &mut self.response,
+            &mut self.response_payload,
+            u64::MAX,
+        );
         self.held_up = copied.is_pending() && !up.payload().is_empty();
         if self.response_payload != before {
             self.progress = self.progress.wrapping_add(1);
@@ -221,18 +233,22 @@ impl Pump {
     }
 }
 
-/// Copies one direction until its end.
+/// Copies one direction until its end, or until the source has more than `most` bytes in all.
 fn copy<A: Source, B: Sink>(
     cx: &mut Context<'_>,
     source: &mut A,
     sink: &mut B,
     flow: &mut Flow,
     copied: &mut u64,
+    most: u64,
 ) -> Poll<Result<(), Side>> {
     while *flow == Flow::Open {
         match source.poll_payload(cx) {
             Poll::Ready(Ok(Payload::Data)) => {
                 let before = source.payload().len();
+                if before as u64 > most.saturating_sub(*copied) {
+                    return Poll::Ready(Err(Side::Source(Fault::TooLarge(BODY))));
+                }
                 let sent = sink.poll_send(cx, source);
                 *copied += before.saturating_sub(source.payload().len()) as u64;
                 ready!(sent).map_err(Side::Sink)?;
