@@ -88,6 +88,11 @@ impl Pump {
         self.request == Flow::Done
     }
 
+    /// Whether nothing is under way: the whole request went out, and its answer has not begun.
+    pub fn awaits_answer(&self) -> bool {
+        self.request == Flow::Done && !self.head
+    }
+
     /// A number that changes whenever something moved.
     pub fn progress(&self) -> u32 {
         self.progress

@@ -247,7 +247,7 @@ fn run(seed: u64, weather: impl Fn(&Sim) -> Weather, good: bool) -> u32 {
         weather,
         &json!({
             "listeners": [{ "name": "web", "address": "127.0.0.1:80", "routes": "main",
-                "timeouts": { "streamIdle": "5s", "idle": "20s" } }],
+                "timeouts": { "streamIdle": "5s", "request": "30s", "idle": "20s" } }],
             "routeTables": [{ "name": "main", "virtualHosts": [{ "hosts": ["*"], "routes": [
                 { "name": "all", "action": { "kind": "forward", "to": [{ "cluster": "site" }] } } ] }] }],
             "clusters": [{ "name": "site", "limits": { "idleConnections": sim.one(&[0, 1, 100]) } }],

@@ -1,5 +1,6 @@
 //! What must hold in every run.
 
+mod answers;
 mod exchanges;
 mod half_closed;
 mod plan;

@@ -1,0 +1,153 @@
+//! Servers that take their time before an answer, or amid it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::bytes::Talk;
+use super::clock::{MS, SECOND, Sim};
+use super::network::Weather;
+use super::proxy::Proxy;
+use crate::clock::{Clock, Nanos};
+
+const MINUTE: Nanos = 60 * SECOND;
+
+/// A proxy before servers at these addresses.
+fn proxy(sim: &Sim, timeouts: &Value, servers: &[&str]) -> Rc<Proxy> {
+    let endpoints: Vec<_> = servers
+        .iter()
+        .map(|address| json!({ "address": address }))
+        .collect();
+    Proxy::new(
+        sim,
+        Weather::CALM,
+        &json!({
+            "listeners": [{ "name": "web", "address": "127.0.0.1:80", "routes": "main", "timeouts": timeouts }],
+            "routeTables": [{ "name": "main", "virtualHosts": [{ "hosts": ["*"], "routes": [
+                { "name": "all", "action": { "kind": "forward", "to": [{ "cluster": "site" }] } } ] }] }],
+            "clusters": [{ "name": "site" }],
+            "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": endpoints }] }],
+        }),
+    )
+}
+
+/// What a client gets that sends these bytes, each so long after the last, and when, from a server that reads a head and
+/// then does likewise.
+fn asked(
+    timeouts: &Value,
+    sends: &[(Nanos, &'static str)],
+    answers: &[(Nanos, &'static str)],
+) -> (Nanos, String) {
+    let sim = Sim::new(0);
+    let proxy = proxy(&sim, timeouts, &["10.0.1.1:80"]);
+    let (clock, answers) = (sim.clone(), answers.to_vec());
+    proxy.net().listen("10.0.1.1:80", move |stream, _| {
+        let (sim, answers) = (clock.clone(), answers.clone());
+        clock.spawn("server", async move {
+            let mut talk = Talk::new(stream);
+            talk.head().await.unwrap();
+            for (span, bytes) in answers {
+                sim.sleep(span).await;
+                if talk.write(bytes.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+            let _ = talk.take_all().await;
+        });
+    });
+    let stream = proxy.connect();
+    let (mut reader, mut writer) = (Talk::new(stream.share()), Talk::new(stream));
+    let (clock, sends) = (sim.clone(), sends.to_vec());
+    sim.spawn("writer", async move {
+        for (span, bytes) in sends {
+            clock.sleep(span).await;
+            if writer.write(bytes.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    });
+    let over = Rc::new(RefCell::new(None));
+    let (keep, clock) = (Rc::clone(&over), sim.clone());
+    sim.spawn("reader", async move {
+        let start = clock.now();
+        let mut came = String::new();
+        if let Ok(head) = reader.head().await {
+            came = format!(
+                "{} {}",
+                head.status(),
+                head.get("proxy-status").unwrap_or_default()
+            );
+            let length = head.number("content-length").unwrap_or(0);
+            came += &format!(" {:?}", reader.body(head.framing(), length).await);
+        }
+        *keep.borrow_mut() = Some((clock.now() - start, came));
+    });
+    assert!(sim.run_until(sim.now() + 100 * MINUTE, || over.borrow().is_some()));
+    proxy.finish(SECOND);
+    over.take().unwrap()
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+
+#[track_caller]
+fn assert_came((at, came): (Nanos, String), after: Nanos, what: &str) {
+    assert_eq!(at / MS, after / MS, "{came}");
+    assert!(came.contains(what), "{came}");
+}
+
+#[test]
+fn an_answer_is_awaited_as_long_as_the_request_may_take() {
+    // "yes"
+    let whole = "Whole([121, 101, 115])";
+    let late = [(5 * MINUTE, OK), (0, "yes")];
+    for timeouts in [json!({}), json!({ "streamIdle": "1s" })] {
+        assert_came(asked(&timeouts, &[(0, GET)], &late), 5 * MINUTE, whole);
+        assert_came(
+            asked(&timeouts, &[(0, POST), (0, "abc")], &late),
+            5 * MINUTE,
+            whole,
+        );
+        let slow = [(0, POST), (900 * MS, "a"), (900 * MS, "bc")];
+        assert_came(asked(&timeouts, &slow, &late), 5 * MINUTE, whole);
+    }
+    let bounded = json!({ "streamIdle": "1s", "request": "10s" });
+    assert_came(
+        asked(&bounded, &[(0, GET)], &late),
+        10 * SECOND,
+        "request_timeout",
+    );
+}
+
+#[test]
+fn a_body_that_stands_still_is_cut() {
+    let idle = json!({ "streamIdle": "1s" });
+    let never = &[(100 * MINUTE, OK)];
+    // A request's, whether it began or not.
+    let stalled = "408 mesh; error=http_request_error; details=\"request_body_timeout\"";
+    assert_came(asked(&idle, &[(0, POST)], never), SECOND, stalled);
+    assert_came(
+        asked(&idle, &[(0, POST), (500 * MS, "ab")], never),
+        1_500 * MS,
+        stalled,
+    );
+    // Its server answered before it was there.
+    let early = &[(200 * MS, OK), (300 * MS, "yes")];
+    assert_came(asked(&idle, &[(0, POST)], early), 500 * MS, "Whole");
+    let early = &[(200 * MS, OK), (300 * MS, "y")];
+    assert_came(
+        asked(&idle, &[(0, POST), (400 * MS, "ab")], early),
+        1_500 * MS,
+        "Cut",
+    );
+    // A response's.
+    let part = &[(5 * SECOND, OK), (500 * MS, "y"), (2 * SECOND, "es")];
+    assert_came(asked(&idle, &[(0, GET)], part), 6_500 * MS, "Cut([121])");
+    assert_came(
+        asked(&idle, &[(0, GET)], &[(5 * SECOND, OK)]),
+        6 * SECOND,
+        "Cut([])",
+    );
+}
