@@ -101,6 +101,7 @@ impl EndpointState {
             endpoint: Arc::clone(self),
             started: now,
             standing,
+            answered: None,
         }
     }
 
@@ -195,6 +196,8 @@ pub struct InFlight {
     endpoint: Arc<EndpointState>,
     started: Nanos,
     standing: Standing,
+    /// What was recorded when the answer's head was there.
+    answered: Option<Outcome>,
 }
 
 impl InFlight {
@@ -204,10 +207,27 @@ impl InFlight {
     }
 
     /// Records how long the answer took and what it was, while the request stays in flight: for an answer
-    /// whose body streams on, when its head is there. Call it once; then drop the guard when the stream ends.
+    /// whose body streams on, when its head is there. How long the stream is says nothing of how soon the
+    /// endpoint answers.
     #[inline]
     pub fn answered(&mut self, now: Nanos, outcome: Outcome) {
-        let latency = now.saturating_sub(self.started);
+        self.record(now, now.saturating_sub(self.started), outcome);
+        self.answered = Some(outcome);
+    }
+
+    /// Ends the request: records it as [`answered`](Self::answered) does, unless that was done, and counts it no
+    /// longer. A stream that fails after its head was good counts as a failure besides.
+    #[inline]
+    pub fn finish(mut self, now: Nanos, outcome: Outcome) {
+        match (self.answered, outcome) {
+            (None, _) => self.answered(now, outcome),
+            (Some(Outcome::Success), Outcome::Failure) => self.record(now, 0, outcome),
+            (Some(_), _) => {}
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, now: Nanos, latency: Nanos, outcome: Outcome) {
         match outcome {
             Outcome::Success => {
                 self.endpoint.latency.record(now, Sample::Answer(latency));
@@ -219,12 +239,6 @@ impl InFlight {
             Outcome::Failure => self.endpoint.latency.record(now, Sample::Failure(latency)),
             Outcome::Cancelled => {}
         }
-    }
-
-    /// Ends the request: records it as [`answered`](Self::answered) does and counts it no longer.
-    #[inline]
-    pub fn finish(mut self, now: Nanos, outcome: Outcome) {
-        self.answered(now, outcome);
     }
 }
 

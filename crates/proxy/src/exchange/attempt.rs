@@ -202,7 +202,7 @@ impl<N: Net> Try<'_, N> {
         down: &mut D,
         up: &mut U,
         connection: Connection,
-        in_flight: InFlight,
+        mut in_flight: InFlight,
         outcome: &mut Outcome<N::Stream>,
     ) -> Result<End, Failure> {
         let cx = self.cx;
@@ -211,7 +211,7 @@ impl<N: Net> Try<'_, N> {
             via: cx.plan.resource.via.as_deref(),
         };
         let mut pump = Pump::new(self.forward.most_body);
-        let end = run(cx, down, up, &mut pump, &edits, self.forward).await;
+        let end = run(cx, down, up, &mut pump, &edits, self.forward, &mut in_flight).await;
         let now = cx.thread.now();
         if down.started() {
             outcome.status = up.status();
@@ -285,6 +285,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     pump: &mut Pump,
     edits: &ResponseEdits<'_>,
     forward: &Forward,
+    in_flight: &mut InFlight,
 ) -> Result<End, Reason> {
     let deadlines = forward.deadlines;
     let drain = cx.listener.drain_deadline();
@@ -292,6 +293,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     let mut seen = (pump.progress(), down.written(), up.written());
     let mut polls = 0u32;
     let mut half_closed = NEVER;
+    let mut answered = false;
     let mut judgement = forward.judgement;
     cx.deadline.set(idle.min(deadlines.request).min(drain));
     poll_fn(|task| {
@@ -313,6 +315,11 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
                 if pump.half_closed() {
                     half_closed = now + HALF_CLOSED_GRACE;
                 }
+            }
+            if pump.answered() && !answered {
+                answered = true;
+                // What is answered whole at once is recorded when it ends.
+                in_flight.answered(cx.thread.now(), verdict(up.status(), down.grpc_status()));
             }
         }
         let judged = cx.listener.judgement();

@@ -88,6 +88,11 @@ impl Pump {
         self.request == Flow::Done
     }
 
+    /// Whether the head of the final response came.
+    pub fn answered(&self) -> bool {
+        self.head
+    }
+
     /// Whether nothing is under way: the whole request went out, and its answer has not begun.
     pub fn awaits_answer(&self) -> bool {
         self.request == Flow::Done && !self.head

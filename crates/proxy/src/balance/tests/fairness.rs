@@ -259,3 +259,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn how_long_a_stream_lasts_is_no_latency() {
+    let endpoint = member(1).endpoint;
+    let mut stream = endpoint.start(0);
+    stream.answered(MS, Outcome::Success);
+    assert_eq!((endpoint.latency(MS), endpoint.load()), (Some(1e6), 1));
+    stream.finish(8 * SECOND, Outcome::Success);
+    assert!(endpoint.latency(8 * SECOND).unwrap() < 1e6);
+    assert_eq!(endpoint.load(), 0);
+    // One that fails in the end is as good as one that failed: a second, and not at once.
+    let mut stream = endpoint.start(8 * SECOND);
+    stream.answered(8 * SECOND + MS, Outcome::Success);
+    stream.finish(16 * SECOND, Outcome::Failure);
+    let latency = endpoint.latency(16 * SECOND).unwrap();
+    assert!((0.3e9..0.8e9).contains(&latency), "{latency}");
+}

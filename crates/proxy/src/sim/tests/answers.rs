@@ -1,6 +1,6 @@
 //! Servers that take their time before an answer, or amid it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
@@ -150,4 +150,54 @@ fn a_body_that_stands_still_is_cut() {
         6 * SECOND,
         "Cut([])",
     );
+}
+
+#[test]
+fn a_long_response_does_not_make_its_server_look_slow() {
+    let sim = Sim::new(1);
+    let addresses = ["10.0.1.1:80", "10.0.1.2:80"];
+    let proxy = proxy(&sim, &json!({}), &addresses);
+    let seen: Rc<[Cell<u32>; 2]> = Rc::default();
+    for (index, address) in addresses.iter().enumerate() {
+        let (clock, seen) = (sim.clone(), Rc::clone(&seen));
+        proxy.net().listen(address, move |stream, _| {
+            let (sim, seen) = (clock.clone(), Rc::clone(&seen));
+            clock.spawn("server", async move {
+                let mut talk = Talk::new(stream);
+                while let Ok(head) = talk.head().await {
+                    seen[index].set(seen[index].get() + 1);
+                    sim.sleep(MS).await;
+                    talk.write(OK.as_bytes()).await.unwrap();
+                    for byte in [b"y", b"e", b"s"] {
+                        if head.start.contains("/stream") {
+                            sim.sleep(3 * SECOND).await;
+                        }
+                        talk.write(byte).await.unwrap();
+                    }
+                }
+            });
+        });
+    }
+    let over = Rc::new(Cell::new(false));
+    let (keep, stream, look) = (Rc::clone(&over), proxy.connect(), Rc::clone(&seen));
+    sim.spawn("client", async move {
+        let mut talk = Talk::new(stream);
+        let mut ask = async |path: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+            talk.write(request.as_bytes()).await.unwrap();
+            assert_eq!(talk.head().await.unwrap().status(), 200);
+            assert_eq!(talk.take(3).await.unwrap(), b"yes");
+        };
+        for path in [&["/"; 100][..], &["/stream"], &["/"; 100]].concat() {
+            if path == "/stream" {
+                look.iter().for_each(|count| count.set(0));
+            }
+            ask(path).await;
+        }
+        keep.set(true);
+    });
+    assert!(sim.run_until(sim.now() + MINUTE, || over.get()));
+    let shares = [seen[0].get(), seen[1].get()];
+    assert!(shares.iter().all(|share| *share > 25), "{shares:?}");
+    proxy.finish(SECOND);
 }
