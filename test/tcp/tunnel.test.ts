@@ -10,7 +10,7 @@ import { temporaryFolder } from '../support/files.js';
 import { must, start } from '../support/processes.js';
 import { type Sidecar, startSidecar, web } from '../support/sidecar.js';
 import { type Peer, connect, tcpServer } from '../support/tcp.js';
-import { until } from '../support/wait.js';
+import { until, within } from '../support/wait.js';
 
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
@@ -90,6 +90,50 @@ for (const side of ['client', 'server'] as const) {
     await proxy.closedBy(side === 'client' ? 'client_closed' : 'upstream_incomplete');
   });
 }
+
+/** Breaks streams off whose side nobody reads. Node does not say what comes behind an end, so this is in Python. */
+const RESETS = `
+import select, socket, struct, sys
+server = socket.socket(); server.bind(('127.0.0.1', 0)); server.listen(9)
+print(server.getsockname()[1], file=sys.stderr, flush=True)
+port = int(sys.stdin.readline())
+def pair():
+    client = socket.create_connection(('127.0.0.1', port)); client.send(b'\\0')
+    accepted, _ = server.accept(); accepted.recv(1)
+    return client, accepted
+def fill(one):
+    one.setblocking(False)
+    while select.select([], [one], [], 0.3)[1]: one.send(b'x' * 65536)
+def ends(one, other):
+    one.shutdown(socket.SHUT_WR)
+    while other.recv(65536): pass
+def both(one, other):
+    fill(one); fill(other)
+def ends_while_blocked(one, other):
+    fill(other); ends(one, other)
+for name, before in [('ends', ends), ('blocked', lambda one, other: fill(one)), ('both blocked', both), ('ends while blocked', ends_while_blocked)]:
+    for side in (0, 1):
+        streams = pair(); one, other = streams[side], streams[1 - side]
+        before(one, other)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); one.close()
+        poll = select.poll(); poll.register(other, 0)
+        print(name, side, 'reset' if poll.poll(10000) and other.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) else 'nothing')
+`;
+
+test('a reset comes through though nobody reads: behind an end, or while the other side takes no more', async (t) => {
+  const peers = start(t, 'python3', ['-c', RESETS]);
+  const [, port] = await peers.said(/^(\d+)$/m);
+  const proxy = await startSidecar(t, web({ protocol: 'tcp', tcp: `127.0.0.1:${port}` }));
+  peers.child.stdin.write(`${proxy.port()}\n`);
+  await within('the end of all streams', peers.exit);
+  t.deepEqual(
+    peers.stdout().toString().trim().split('\n'),
+    ['ends', 'blocked', 'both blocked', 'ends while blocked'].flatMap((name) => [
+      `${name} 0 reset`,
+      `${name} 1 reset`,
+    ]),
+  );
+});
 
 test('a server that resets while the client writes: it is the server that is blamed', async (t) => {
   const server = await tcpServer(t, async (peer) => {

@@ -4,6 +4,7 @@
 //! [`Tunnel`] makes it a [`Stream`], so that the proxy's tunnel copies it as it copies sockets. `END_STREAM` is the end
 //! of one direction, RST_STREAM a reset.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -76,6 +77,10 @@ impl AsyncWrite for Tunnel {
 impl Stream for Tunnel {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.channel.poll_payload(cx).map(|_| Ok(()))
+    }
+
+    async fn failed(&self) {
+        poll_fn(|cx| self.channel.poll_failed(cx).map(drop)).await;
     }
 
     fn reset_on_drop(&mut self) {

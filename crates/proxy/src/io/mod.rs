@@ -31,6 +31,10 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Makes the coming drop a reset (RST) instead of an orderly end.
     fn reset_on_drop(&mut self);
 
+    /// Waits until the connection has failed: a reset, or no answer to keep-alive probes. For who neither reads nor waits
+    /// to write, and would not hear of it; an end is no failure.
+    fn failed(&self) -> impl Future<Output = ()>;
+
     /// The protocol agreed by ALPN, if TLS was spoken.
     fn alpn(&self) -> Option<&[u8]>;
 

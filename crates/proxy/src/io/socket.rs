@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::{Net, Stream, TlsFacts};
@@ -137,11 +137,28 @@ impl Plain {
         }
     }
 
+    async fn failed(&self) {
+        match self {
+            Self::Tcp(tcp) => tcp_failed(tcp).await,
+            Self::Unix(unix) => unix_failed(unix).await,
+        }
+    }
+
     fn reset_on_drop(&self) {
         if let Self::Tcp(tcp) = self {
             reset_on_drop(tcp);
         }
     }
+}
+
+// The runtime says only that it shuts down when it fails to wait, and then nobody is left to be told.
+
+async fn tcp_failed(tcp: &TcpStream) {
+    let _ = tcp.ready(Interest::ERROR).await;
+}
+
+async fn unix_failed(unix: &UnixStream) {
+    let _ = unix.ready(Interest::ERROR).await;
 }
 
 fn reset_on_drop(tcp: &TcpStream) {
@@ -179,6 +196,15 @@ impl Stream for Socket {
                 let held = session.reader().fill_buf().map(<[u8]>::len).map_err(|e| e.kind());
                 poll_tls_readable(held, io, cx)
             }
+        }
+    }
+
+    async fn failed(&self) {
+        match self {
+            Self::Tcp(tcp) => tcp_failed(tcp).await,
+            Self::Unix(unix) => unix_failed(unix).await,
+            Self::TlsServer(tls) => tls.get_ref().0.io.failed().await,
+            Self::TlsClient(tls) => tls.get_ref().0.failed().await,
         }
     }
 

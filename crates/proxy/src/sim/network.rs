@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -94,6 +95,7 @@ struct Pipe {
     ready: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    watcher: Option<Waker>,
 }
 
 struct Link {
@@ -208,6 +210,9 @@ fn arrive(link: &Rc<RefCell<Link>>, to: usize, piece: Piece) {
                 // What had come can still be read, as on Linux.
                 pipe.reset = true;
                 pipe.wake_reader();
+                if let Some(waker) = pipe.watcher.take() {
+                    waker.wake();
+                }
                 // And what is written the other way goes nowhere.
                 back.shut = true;
                 back.wake_writer();
@@ -298,6 +303,18 @@ impl Stream for SimStream {
         }
         pipe.reader = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    async fn failed(&self) {
+        poll_fn(|cx| {
+            let pipe = &mut self.0.link.borrow_mut().pipes[self.0.side];
+            if pipe.reset {
+                return Poll::Ready(());
+            }
+            pipe.watcher = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     fn reset_on_drop(&mut self) {

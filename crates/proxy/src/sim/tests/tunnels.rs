@@ -12,6 +12,7 @@ use super::http::{Body, Framing};
 use super::network::{SimStream, Weather};
 use super::proxy::Proxy;
 use crate::clock::{Clock, Nanos};
+use crate::io::Stream;
 
 /// How one end of a stream behaves.
 #[derive(Clone, Copy, Debug)]
@@ -498,4 +499,64 @@ fn where_only_http_is_served_a_silent_client_calls_nobody() {
     assert_eq!(after(&[(900 * MS, "G")]), None);
     let request = &[(900 * MS, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")];
     assert_eq!(after(request), Some(900 * MS));
+}
+
+/// How long after one side of a stream has broken it off the other has heard of it, when nobody reads the one because it
+/// had ended its side before or, without an end, because the other takes no more.
+fn heard_after(seed: u64, client_breaks: bool, ends: bool) -> Nanos {
+    let sim = Sim::new(seed);
+    let proxy = Proxy::new(
+        &sim,
+        Weather::CALM,
+        &resources(json!({ "protocol": "tcp", "tcp": [{ "cluster": "site" }] })),
+    );
+    let server = Rc::new(RefCell::new(None));
+    let keep = Rc::clone(&server);
+    proxy
+        .net()
+        .listen(SERVER, move |stream, _| *keep.borrow_mut() = Some(stream));
+    let client = proxy.connect();
+    sim.run_until(sim.now() + SECOND, || server.borrow().is_some());
+    let server = server.take().unwrap();
+    let (breaks, hears) = if client_breaks {
+        (client, server)
+    } else {
+        (server, client)
+    };
+    let mut talk = Talk::new(breaks.share());
+    let writer = async move {
+        if ends {
+            talk.end().await;
+        } else {
+            // It comes to an end with the stream.
+            while talk.write(&[0; 1024]).await.is_ok() {}
+        }
+    };
+    sim.spawn("writer", writer);
+    sim.run_until(sim.now() + 10 * SECOND, || false);
+    let (start, heard) = (sim.now(), Rc::new(RefCell::new(None)));
+    breaks.break_off();
+    let (clock, keep) = (sim.clone(), Rc::clone(&heard));
+    sim.spawn("watcher", async move {
+        Stream::failed(&hears).await;
+        *keep.borrow_mut() = Some(clock.now() - start);
+    });
+    sim.run_until(start + 100 * SECOND, || {
+        heard.borrow().is_some() && proxy.open() == 0
+    });
+    proxy.finish(SECOND);
+    heard.take().expect("the other side hears of it")
+}
+
+#[test]
+fn a_reset_comes_through_though_nobody_reads() {
+    each_seed("resets", 20, |seed| {
+        for (client_breaks, ends) in [(true, true), (true, false), (false, true), (false, false)] {
+            assert_eq!(
+                heard_after(seed, client_breaks, ends),
+                0,
+                "{client_breaks} {ends}"
+            );
+        }
+    });
 }
