@@ -143,3 +143,28 @@ test('CONNECT: other names are 403, no forward proxy is 403, a server that is no
   t.deepEqual(await ask('forward', 'gone.test:443'), [502, 'connect_refused']);
   t.is(server.peers.length, 0);
 });
+
+test('CONNECT: one that is refused ends its connection, so that what was for the tunnel is no request', async (t) => {
+  const origin = await httpOrigin(t);
+  const gone = await closedPort();
+  const proxy = await startSidecar(
+    t,
+    web({
+      forwardProxy: true,
+      routes: [...routes(origin.address), { match: { host: 'gone.test' }, to: `127.0.0.1:${gone}` }],
+    }),
+  );
+  for (const [target, status] of [
+    ['other.test:443', 403],
+    ['gone.test:443', 502],
+  ] as const) {
+    const peer = await connect(t, proxy.port());
+    await peer.send(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`);
+    const answer = await peer.response();
+    t.is(answer.status, status);
+    t.is(answer.headers.get('connection'), 'close');
+    peer.socket.write('GET /smuggled HTTP/1.1\r\nHost: shop.test\r\n\r\n');
+    t.is(await peer.readToEnd(), '');
+  }
+  t.is(origin.requests, 0);
+});

@@ -111,15 +111,40 @@ test('any other protocol: bytes both ways, early ones included, each side may en
   t.is(await peer.readToEnd(), `echo ${bytes}`);
 });
 
-test('an upgrade that the server does not take is an ordinary response, and the connection goes on', async (t) => {
+test('an upgrade that the server does not take is an ordinary response, and the connection ends with it', async (t) => {
   const origin = await httpOrigin(t, (incoming, outgoing) => outgoing.end(`plain ${incoming.url}`));
   // Node's server takes a request with `upgrade` as plain when nobody listens for upgrades.
+  const proxy = await startSidecar(
+    t,
+    web({ routes: [{ match: { path: '/here' }, respond: 404 }, { to: origin.address }] }),
+  );
+  for (const [ask, status] of [
+    [ASK, 200],
+    [ASK.replace('/chat', '/here'), 404],
+  ] as const) {
+    const peer = await connect(t, proxy.port());
+    await peer.send(ask);
+    const answer = await peer.response();
+    t.is(answer.status, status);
+    t.is(answer.headers.get('connection'), 'close');
+    // It may have been on its way before the answer was.
+    peer.socket.write('GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n');
+    t.is(await peer.readToEnd(), '');
+  }
+  t.is(origin.requests, 1);
+});
+
+test('what only hints at a newer HTTP, as curl and Java do with any request, keeps its connection', async (t) => {
+  const origin = await httpOrigin(t);
   const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const peer = await connect(t, proxy.port());
-  await peer.send(ASK);
-  t.is((await peer.response()).body, 'plain /chat');
-  await peer.send('GET /next HTTP/1.1\r\nHost: a\r\n\r\n');
-  t.is((await peer.response()).body, 'plain /next');
+  for (let n = 0; n < 2; n += 1) {
+    await peer.send(
+      'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n',
+    );
+    t.is((await peer.response()).status, 200);
+  }
+  t.is(origin.requests, 2);
 });
 
 test('bytes that a client sends before its upgrade was taken are held, and are no request when it is not', async (t) => {

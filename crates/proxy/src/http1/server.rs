@@ -101,11 +101,8 @@ impl<S: Stream> ServerExchange<S> {
             // An orderly end would say that the body was whole.
             self.wire.io.reset_on_drop();
         }
-        let reusable = self.finished
-            && !self.close
-            && !self.spoke_early()
-            && self.body.is_done()
-            && !self.writer.ends_with_connection();
+        let reusable =
+            self.finished && !self.close && self.body.is_done() && !self.writer.ends_with_connection();
         self.buffers.put(std::mem::take(&mut self.bytes));
         Finished {
             wire: self.wire,
@@ -114,11 +111,13 @@ impl<S: Stream> ServerExchange<S> {
         }
     }
 
-    /// Whether bytes came behind a request to leave HTTP. When it is not granted they belong to no protocol, and are
-    /// never taken for a request (attacks.md 17).
-    fn spoke_early(&self) -> bool {
-        let leaves = self.head.upgrade.is_some() || self.head.method == Method::Connect;
-        leaves && !self.wire.unread().is_empty()
+    /// Ends the connection with the response to a request to leave HTTP that is not granted. A client that did not wait
+    /// may have bytes of the other protocol on their way, written by whoever it speaks for; no look at what came so far
+    /// says that there are none, and none may be taken for a request (attacks.md 17). For CONNECT this is the rule (RFC
+    /// 9931); what upgrades to is as much in others' hands, and who asked in vain seldom stays. A hint (`h2c`), which many
+    /// clients send with any request, is no upgrade here and costs nobody a connection.
+    fn refuse_to_leave(&mut self) {
+        self.close |= self.head.upgrade.is_some() || self.head.method == Method::Connect;
     }
 
     fn framing(&mut self, status: u16, length: Length) -> BodyEncoder {
@@ -229,7 +228,9 @@ impl<S: Stream> Downstream for ServerExchange<S> {
     fn start_response<U: Upstream>(&mut self, up: &mut U, edits: &ResponseEdits<'_>) {
         let (response, length) = (up.response(), up.length());
         let status = response.status();
-        self.close |= self.spoke_early();
+        if status != 101 {
+            self.refuse_to_leave();
+        }
         let encoder = self.framing(status, length);
         let mut head = HeadWriter::new(self.wire.out());
         head.status_line(status, reason(response));
@@ -268,7 +269,8 @@ impl<S: Stream> Downstream for ServerExchange<S> {
         };
         let known = Length::Known(response.body.len() as u64);
         // The request's body may still be on its way; a client that is answered early must not be left in doubt.
-        self.close |= !self.body.is_done() || self.spoke_early();
+        self.close |= !self.body.is_done();
+        self.refuse_to_leave();
         let encoder = self.framing(status, known);
         let close = self.close;
         let version = self.head.version;
