@@ -26,9 +26,17 @@ pub enum Persistence {
     Close,
 }
 
+/// Which message the fields are of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Message {
+    Request,
+    /// `host` and `expect` say nothing here, and are as any other field.
+    Response,
+}
+
 /// What the fields say.
-#[derive(Default)]
 pub(crate) struct Facts {
+    message: Message,
     /// `host`.
     pub host: Option<Span>,
     /// `content-length`.
@@ -47,11 +55,29 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// Nothing was said yet.
+    pub(crate) fn of(message: Message) -> Self {
+        Self {
+            message,
+            host: None,
+            content_length: None,
+            chunked: false,
+            expect_continue: false,
+            upgrade: None,
+            upgrade_repeated: false,
+            close: false,
+            keep_alive: false,
+            upgrade_option: false,
+            named: 0,
+        }
+    }
+
     /// Notes one field.
     #[inline]
     fn note(&mut self, buf: &[u8], known: Known, span: Span) -> Result<(), HeadError> {
         let value = span.of(buf);
         match known {
+            Known::Host | Known::Expect if self.message == Message::Response => {}
             Known::Host => {
                 if self.host.replace(span).is_some() {
                     return Err(HeadError::DuplicateHost);

@@ -2,7 +2,7 @@
 
 use crate::body::BodyKind;
 use crate::error::HeadError;
-use crate::facts::{Facts, Persistence, partial, read_fields};
+use crate::facts::{Facts, Message, Persistence, partial, read_fields};
 use crate::field::{Field, Parsed, line_end};
 use crate::known::Known;
 use crate::limits::Limits;
@@ -58,7 +58,7 @@ impl ResponseHead {
         let Some(at) = self.status_line(buf)? else {
             return partial(buf, limits);
         };
-        let mut facts = Facts::default();
+        let mut facts = Facts::of(Message::Response);
         match read_fields(buf, at, limits, &mut self.fields, &mut facts)? {
             None => partial(buf, limits),
             Some(end) => {

@@ -92,3 +92,21 @@ fn connections_of_responses() {
     assert!(head.upgrade && head.body == BodyKind::None && head.persistence == Persistence::Close);
     assert_eq!(&bytes[head.head_len..], b"\x81\x00");
 }
+
+/// They say something in requests alone; servers that echo them are no attackers.
+#[test]
+fn what_rules_requests_does_not_rule_responses() {
+    for lines in [
+        "Expect: 200-ok\r\n",
+        "Expect: \r\nExpect: 100-continue\r\nExpect: 100-continue\r\n",
+        "Host: a,b\r\n",
+        "Host: a\r\nHost: \r\n",
+    ] {
+        let bytes = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: 2\r\n\r\n");
+        let head = parse(bytes.as_bytes(), Method::Get);
+        assert_eq!(
+            (head.fields.len(), head.body),
+            (lines.matches('\n').count() + 1, BodyKind::Fixed(2))
+        );
+    }
+}
