@@ -1,6 +1,7 @@
 // Can the sidecar be asked what it does, by those who may ask, and by nobody through itself?
 
 import test from 'ava';
+import { symlinkSync } from 'node:fs';
 import net from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
@@ -103,6 +104,23 @@ test('no cluster leads to the admin server, nor back to a listener', async (t) =
   const metrics = await admin.metrics();
   t.is(metrics.sum('mesh_upstream_connections_total'), 0, 'nothing was connected to');
   t.true(metrics.sum('mesh_upstream_connect_failures_total', { reason: 'loop_detected' }) >= 5);
+});
+
+test('no path of its Unix socket leads to the admin server, nor of a listener to that', async (t) => {
+  const folder = temporaryFolder(t);
+  const [own, web] = [join(folder, 'admin.sock'), join(folder, 'web.sock')];
+  symlinkSync(own, join(folder, 'link.sock'));
+  symlinkSync(folder, join(folder, 'around'));
+  const paths = ['admin.sock', './admin.sock', '/admin.sock', 'link.sock', 'around/link.sock', './web.sock'];
+  const routes = paths.map((path, n) => ({ match: { path: `/${n}` }, to: `unix:${folder}/${path}` }));
+  const listeners = [{ name: 'web', address: `unix:${web}`, routes }];
+  await startSidecar(t, { listeners }, { admin: `unix:${own}` });
+  t.is((await request(0, { socketPath: own, path: '/live' })).status, 200);
+  for (const n of routes.keys()) {
+    const { status, headers } = await request(0, { socketPath: web, path: `/${n}` });
+    t.is(status, 508, paths[n]);
+    t.deepEqual(proxyStatus(headers), { error: 'proxy_loop_detected', details: 'loop_detected' });
+  }
 });
 
 test('the admin server answers when a listener is at its limit', async (t) => {

@@ -7,8 +7,10 @@
 //! A workload that calls its own service by mutual TLS may reach itself, as it may reach any other copy: what comes in so
 //! goes to the application and nowhere else.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock};
 
 use mesh_model::resources::Address;
@@ -76,12 +78,36 @@ impl Own {
         if admin.is_some_and(|admin| canonical(admin) == address) {
             return true;
         }
-        let Address::Ip(ip) = address else { return false };
+        let ip = match address {
+            Address::Ip(ip) => ip,
+            Address::Unix(path) => return self.is_own_socket(&path),
+        };
         let may_call = by == For::Workloads && self.workloads_everywhere.contains(&ip.port());
         let everywhere = (self.everywhere.contains(&ip.port()) && !may_call)
             || matches!(admin, Some(Address::Ip(admin)) if admin.ip().is_unspecified() && admin.port() == ip.port());
         everywhere && is_of_this_machine(ip.ip())
     }
+
+    /// Whether a path leads to one of these Unix sockets: links, `..` and mounts give it many. Asked where a connection is
+    /// made, and not remembered: what a path leads to may change.
+    fn is_own_socket(&self, path: &str) -> bool {
+        let own = self.exact.iter().chain(self.admin.get());
+        let mut own = own.filter_map(|address| match address {
+            Address::Unix(path) => Some(path),
+            Address::Ip(_) => None,
+        });
+        let file = OnceCell::new();
+        own.any(|path_of_own| {
+            let file = *file.get_or_init(|| file_of(path));
+            file.is_some() && file_of(path_of_own) == file
+        })
+    }
+}
+
+/// Which file a path leads to, over all links.
+fn file_of(path: &str) -> Option<(u64, u64)> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 /// One form for addresses that reach the same place: IPv4 in IPv6 is IPv4, and no address is the loopback one.
@@ -183,6 +209,35 @@ mod tests {
         ] {
             assert!(!own.leads_here(&address(elsewhere), For::All), "{elsewhere}");
         }
+    }
+
+    #[test]
+    fn own_unix_sockets_are_known_by_every_path() {
+        let dir = std::env::temp_dir().join(format!("mesh-own-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = |name: &str| format!("{}/{name}", dir.display());
+        let listen = |name: &str| std::os::unix::net::UnixListener::bind(path(name)).unwrap();
+        let _sockets = [listen("own.sock"), listen("admin.sock"), listen("app.sock")];
+        std::os::unix::fs::symlink(path("own.sock"), path("link.sock")).unwrap();
+        std::os::unix::fs::symlink(&dir, path("around")).unwrap();
+        std::fs::hard_link(path("admin.sock"), path("hard.sock")).unwrap();
+        let unix = |name: &str| address(&format!("unix:{}", path(name)));
+        let admin = Arc::new(OnceLock::from(unix("admin.sock")));
+        let own = Own::new(&[unix("own.sock"), address("127.0.0.1:8080")], admin);
+        for here in [
+            "own.sock",
+            "./own.sock",
+            "/own.sock",
+            "link.sock",
+            "around/link.sock",
+            "hard.sock",
+        ] {
+            assert!(own.leads_here(&unix(here)), "{here}");
+        }
+        for elsewhere in ["app.sock", "./app.sock", "around/app.sock", "none.sock"] {
+            assert!(!own.leads_here(&unix(elsewhere)), "{elsewhere}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
