@@ -60,9 +60,13 @@ const serverTls = part(
       'Client certificates asked for. Absent: none.',
     ),
     minimumVersion: may(oneOf('1.2', '1.3'), 'The oldest version spoken, in quotes.', { default: '1.2' }),
-    alpn: may(list(text(formats.name), 'protocols'), 'Protocols offered by ALPN, in order.', {
-      default: ['h2', 'http/1.1'],
-    }),
+    alpn: may(
+      list(text(formats.name), 'protocols'),
+      'Protocols offered by ALPN, in order: those that `protocol` speaks. None by default where no requests are read.',
+      {
+        default: ['h2', 'http/1.1'],
+      },
+    ),
   },
   exactlyOne('certificate', 'certificates'),
   together('certificate', 'key'),

@@ -66,7 +66,7 @@ export interface ServerTlsConfig {
   clientCertificates?: ClientCertificatesConfig;
   /** The oldest version spoken, in quotes. Default: 1.2. */
   minimumVersion?: '1.2' | '1.3';
-  /** Protocols offered by ALPN, in order. Default: ["h2","http/1.1"]. */
+  /** Protocols offered by ALPN, in order: those that `protocol` speaks. None by default where no requests are read. Default: ["h2","http/1.1"]. */
   alpn?: string[];
 }
 

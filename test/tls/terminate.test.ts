@@ -2,6 +2,7 @@
 
 import http2 from 'node:http2';
 import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import { Authority } from '../support/certificates.js';
@@ -41,6 +42,39 @@ test('curl, over HTTP/1.1 and HTTP/2: the server behind is told `https`', async 
     t.is(seen.headers['x-forwarded-proto'], 'https');
     t.is(seen.headers.host, `a.test:${proxy.port()}`);
   }
+});
+
+test('where no requests are read, what is in TLS goes to the TCP target, whatever ALPN calls it', async (t) => {
+  const authority = await Authority.create(t);
+  const tls = await authority.sign({ names: ['a.test'] });
+  const origin = await httpOrigin(t);
+  const plain = http2.createServer((asked, answer) => answer.end(`HTTP/2 ${asked.url}`));
+  plain.listen(0, '127.0.0.1');
+  await once(plain, 'listening');
+  t.teardown(() => plain.close());
+  const { port } = plain.address() as AddressInfo;
+  const address = '127.0.0.1:0';
+  const sni = [{ hosts: ['pass.test'], to: '127.0.0.1:1' }];
+  const proxy = await startSidecar(t, {
+    listeners: [
+      { name: 'auto', address, tls, tcp: origin.address },
+      { name: 'sni', address, tls, tcp: origin.address, sni },
+      { name: 'tcp', address, protocol: 'tcp', tls: { ...tls, alpn: ['http/1.1'] }, tcp: origin.address },
+      { name: 'h2', address, protocol: 'tcp', tls: { ...tls, alpn: ['h2'] }, tcp: `127.0.0.1:${port}` },
+    ],
+  });
+  for (const name of ['auto', 'sni', 'tcp']) {
+    for (const flag of ['--http2', '--http1.1', '--no-alpn']) {
+      const resolve = ['--resolve', `a.test:${proxy.port(name)}:127.0.0.1`];
+      const url = `https://a.test:${proxy.port(name)}/x`;
+      const text = await must('curl', ['-sS', flag, '--cacert', authority.root, ...resolve, url]);
+      const { headers } = echoed({ text });
+      t.false('x-forwarded-for' in headers, `${name} ${flag}`);
+    }
+  }
+  const options = { servername: 'a.test', rejectUnauthorized: false };
+  const session = await http2Connect(t, proxy.url('h2', 'https'), options);
+  t.is((await ask(session, { ':path': '/y' })).text, 'HTTP/2 /y');
 });
 
 test('a request for a name of another certificate is 421, and the connection goes on', async (t) => {

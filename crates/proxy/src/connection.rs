@@ -7,7 +7,7 @@
 //!                                           └─> anything ─> tunnel to the TCP target
 //! ```
 //!
-//! What it speaks is told by the listener, by ALPN, or by its first bytes (`first_bytes`).
+//! What it speaks is told by the listener; where that leaves a choice by ALPN, or by its first bytes (`first_bytes`).
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -119,10 +119,13 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
             Ok(connection) => connection,
             Err(reason) => return Next::Over(Some(reason)),
         };
-        match connection.wire.io.alpn() {
-            Some(b"h2") => return Next::Http2(connection),
-            Some(b"http/1.1") => return Next::Http1(connection),
-            _ => {}
+        // The client chooses where there is a choice. Bytes that are not read are passed on, whatever they are called.
+        if plan.resource.protocol == ListenerProtocol::Auto && plan.reads_http() {
+            match connection.wire.io.alpn() {
+                Some(b"h2") => return Next::Http2(connection),
+                Some(b"http/1.1") => return Next::Http1(connection),
+                _ => {}
+            }
         }
     }
     match plan.resource.protocol {

@@ -85,6 +85,14 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// What is spoken on it, inside TLS where that ends here: bytes that nobody reads where it sends no requests anywhere.
+    pub fn spoken_protocol(&self) -> ListenerProtocol {
+        match self.protocol {
+            ListenerProtocol::Auto if self.routes.is_none() && !self.on_demand => ListenerProtocol::Tcp,
+            protocol => protocol,
+        }
+    }
+
     /// A listener with every default.
     pub fn new(name: impl Into<Name>, address: Address) -> Self {
         Self {
@@ -156,7 +164,8 @@ pub struct ServerTls {
     /// The oldest version spoken. Default 1.2: 1.3 alone locks out clients that are still in use.
     #[serde(default)]
     pub minimum_version: TlsVersion,
-    /// Protocols offered by ALPN, in order. Default `h2`, `http/1.1`, as far as the listener's protocol allows.
+    /// Protocols offered by ALPN, in order. Default `h2`, `http/1.1`, as far as the listener's protocol allows; none where
+    /// it reads no requests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alpn: Vec<String>,
 }

@@ -24,7 +24,7 @@ pub(super) fn check(listeners: &[Listener], known: &dyn Known, issues: &mut Issu
         targets(listener, known, &at, issues);
         protocol(listener, &at, issues);
         if let Some(tls) = &listener.tls {
-            server_tls(tls, &at.key("tls"), issues);
+            server_tls(tls, listener.protocol, &at.key("tls"), issues);
         }
         if let Some(workload) = &listener.workload {
             workload_ports(workload, listener, known, &at.key("workload"), issues);
@@ -234,7 +234,7 @@ fn protocol(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
     }
 }
 
-fn server_tls(tls: &ServerTls, at: &At<'_>, issues: &mut Issues) {
+fn server_tls(tls: &ServerTls, spoken: ListenerProtocol, at: &At<'_>, issues: &mut Issues) {
     let certificates = at.key("certificates");
     if tls.certificates.is_empty() {
         issues.add(
@@ -273,6 +273,20 @@ fn server_tls(tls: &ServerTls, at: &At<'_>, issues: &mut Issues) {
             );
         } else if !seen.insert(protocol) {
             issues.add(&alpn.index(number), super::duplicate("protocol", protocol));
+        } else if let (ListenerProtocol::Http1, "h2") | (ListenerProtocol::Http2, "http/1.1" | "http/1.0") =
+            (spoken, protocol.as_str())
+        {
+            issues.add(
+                &alpn.index(number),
+                Problem::new(
+                    IssueCode::Conflict,
+                    format!(
+                        "clients would choose {}, which the listener's `protocol` does not speak",
+                        shown(protocol)
+                    ),
+                    "`protocol: auto`, or only what it speaks",
+                ),
+            );
         }
     }
 }

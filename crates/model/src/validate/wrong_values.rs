@@ -49,6 +49,8 @@ pub(super) fn cases() -> Vec<(&'static str, Value, &'static str, IssueCode)> {
         ("/listeners/0/tls/clientCertificates/roots", json!(""), "listeners[0].tls.clientCertificates.roots", Missing),
         ("/listeners/0/tls/alpn/0", json!("h 2"), "listeners[0].tls.alpn[0]", BadValue),
         ("/listeners/0/tls/alpn/1", json!("h2"), "listeners[0].tls.alpn[1]", Duplicate),
+        ("/listeners/0/protocol", json!("http1"), "listeners[0].tls.alpn[0]", Conflict),
+        ("/listeners/0/protocol", json!("http2"), "listeners[0].tls.alpn[1]", Conflict),
         ("/listeners/0/limits/headerBytes", json!(1023), "listeners[0].limits.headerBytes", OutOfRange),
         ("/listeners/0/limits/headerBytes", json!(1_048_577), "listeners[0].limits.headerBytes", OutOfRange),
         ("/listeners/0/limits/connections", json!(0), "listeners[0].limits.connections", OutOfRange),

@@ -278,14 +278,17 @@ impl Compiler {
         } else {
             Some(SniIndex::compile(&listener.sni)?)
         };
+        let speaks_same = old.is_some_and(|old| old.resource.spoken_protocol() == listener.spoken_protocol());
         let tls = match (
             &listener.tls,
             old.and_then(|old| Some((old.resource.tls.as_ref()?, old.tls.as_ref()?))),
         ) {
-            (Some(tls), Some((before, compiled))) if tls == before => Some(Arc::clone(compiled)),
+            (Some(tls), Some((before, compiled))) if tls == before && speaks_same => {
+                Some(Arc::clone(compiled))
+            }
             (Some(tls), _) => Some(Arc::new(ServerTls::load(
                 tls,
-                listener.protocol,
+                listener.spoken_protocol(),
                 &tls_path("listeners", at),
             )?)),
             (None, _) => None,
