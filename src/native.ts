@@ -41,6 +41,8 @@ export interface NativeController {
   allow(whom: string): boolean;
   /** Identities and serial numbers. */
   revoked(): string[];
+  /** What it knows of tokens, which opens nothing. */
+  tokens(): string;
   /** Others have said who is revoked. */
   knowsRevoked(): void;
   rotateIssuer(): void;

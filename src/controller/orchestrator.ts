@@ -59,6 +59,13 @@ export interface ControlCore {
   validateResources(json: string): readonly ResourceIssue[];
 }
 
+/** What a control plane knew that another one of this process takes the place of. */
+interface Known {
+  readonly revoked: readonly string[];
+  /** Where nothing is stored. */
+  readonly tokens?: string;
+}
+
 /** A control plane that stands alone. */
 export class Orchestrator extends EventEmitter<MeshControlEvents> implements MeshControl {
   readonly #core: ControlCore;
@@ -155,7 +162,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const issuer = await this.#share(given);
     await Promise.all([directory.spoken(SETTLE_MS), this.#shared?.learn(SETTLE_MS)]);
     this.#throwIfClosed();
-    await this.#serve(listed(listen), issuer, []);
+    await this.#serve(listed(listen), issuer);
     this.#shared?.follow(this.#registry);
     this.#issuerFiles?.follow();
     const { addresses } = this.#running();
@@ -214,18 +221,23 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     return given ?? this.#shared.issuer();
   }
 
-  /** With another issuer. Sidecars find it again within moments. One that makes no sense changes nothing. */
+  /**
+   * With another issuer. Sidecars find it again within moments. One that makes no sense, as where its files are replaced one
+   * after the other, changes nothing.
+   */
   async #serveAgain(issuer: IssuerPem): Promise<void> {
     if (this.#closing) return;
+    await this.#tryIssuer(issuer);
+    if (this.#closing) return;
     const [before, good] = [this.#running(), this.#issuer];
-    const revoked = before.revoked();
+    const known = { revoked: before.revoked(), tokens: before.tokens() };
     this.#control = undefined;
     await before.close();
     if (this.#closing) return;
     try {
-      await this.#serve(before.addresses, issuer, revoked);
+      await this.#serve(before.addresses, issuer, known);
     } catch (error) {
-      if (!this.#closing && !this.#control) await this.#serve(before.addresses, good, revoked);
+      if (!this.#closing && !this.#control) await this.#serve(before.addresses, good, known);
       throw error;
     } finally {
       if (this.#control && !this.#closing) {
@@ -235,17 +247,24 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     }
   }
 
-  /** Serves, and believes nobody who `wasRevoked`, or is by what others have said since. */
+  /** @throws when it makes no sense */
+  async #tryIssuer(issuer: IssuerPem): Promise<void> {
+    const { trustDomain, certificateTtlMs } = this.#mesh.settings;
+    const settings = { trustDomain, certificateTtlMs, issuer };
+    await (await this.#core.start({ ...settings, listen: [], onEvent: () => {} })).close();
+  }
+
+  /** Serves, and believes nobody who was revoked `before`, or is by what others have said since. */
   async #serve(
     listen: readonly string[],
     issuer: IssuerPem | undefined,
-    wasRevoked: readonly string[],
+    before: Known = { revoked: [] },
   ): Promise<void> {
     const { telemetryIntervalMs, plaintextXds, attest } = this.#options;
     const decide = this.#decider();
     const { settings } = this.#mesh;
     const shared = this.#shared;
-    const revoked = new Set(shared?.denied(wasRevoked) ?? wasRevoked);
+    const revoked = new Set(shared?.denied(before.revoked) ?? before.revoked);
     this.#endpoints.clear();
     this.#others = Others.none;
     const control = await this.#core.start({
@@ -254,6 +273,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       certificateTtlMs: settings.certificateTtlMs,
       initial: this.#batchTo(undefined, this.#mesh),
       revoked: [...revoked],
+      ...(before.tokens !== undefined && { tokens: before.tokens }),
       ...(shared && { allowed: shared.allowed }),
       awaitsRevoked: shared?.knowsDenied === false,
       onEvent: (event) => this.#heard(event),

@@ -133,6 +133,8 @@ export interface ControlPlane {
   allow(whom: string): boolean;
   /** Who is revoked: identities and serial numbers. */
   revoked(): readonly string[];
+  /** What it knows of tokens, for the one that takes its place where nothing is stored. It opens nothing. */
+  tokens(): string;
   /** Others have said who is revoked (`awaitsRevoked`): sidecars are told from now on. */
   knowsRevoked(): void;
   /** Replaces the issuer of certificates. */
@@ -157,6 +159,8 @@ export interface ControlPlaneOptions {
   readonly stateDir?: string;
   /** An issuer of the operator's, in PEM, instead. */
   readonly issuer?: { readonly chain: string; readonly key: string; readonly roots: string };
+  /** What the one before told of its tokens; without `stateDir`. */
+  readonly tokens?: string;
   /** Who is revoked already, beside whom `stateDir` has: it holds before anybody is heard. */
   readonly revoked?: readonly string[];
   /** Whose revocation was taken back meanwhile, though `stateDir` has it. */

@@ -78,6 +78,10 @@ class CoreControlPlane implements ControlPlane {
     return this.#native.revoked();
   }
 
+  tokens(): string {
+    return explained(() => this.#native.tokens());
+  }
+
   knowsRevoked(): void {
     explained(() => this.#native.knowsRevoked());
   }

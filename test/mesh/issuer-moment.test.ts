@@ -47,8 +47,9 @@ test.serial('who asks meanwhile waits, and has what was asked for', async (t) =>
     config,
     {
       start: (options) => {
-        starts += 1;
-        if (starts === 2) {
+        // What listens nowhere is a try.
+        if (options.listen.length > 0) starts += 1;
+        if (starts === 2 && options.listen.length > 0) {
           // Nobody serves now.
           t.throws(() => plane.roots());
           const other = { mesh, services: { web: {}, basket: { port: 3000 } } };

@@ -9,9 +9,11 @@ import { createControlPlane } from '../../src/index.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { until } from '../support/wait.js';
+import { startMeshSidecar } from './support.js';
 
 const LOOK_MS = 60_000;
 const WEB = 'spiffe://mesh.local/ns/default/sa/web';
+const TILL = 'spiffe://mesh.local/ns/default/sa/till';
 const SERIAL = '4f1c09a2b7';
 
 test('a key without its chain changes nothing, and both are taken', async (t) => {
@@ -33,13 +35,17 @@ test('a key without its chain changes nothing, and both are taken', async (t) =>
   t.teardown(() => plane.close());
   const errors: string[] = [];
   plane.on('error', (error) => errors.push(String(error)));
-  await plane.listen();
+  let restarts = 0;
+  plane.on('restarted', () => (restarts += 1));
+  const [address] = await plane.listen();
+  const token = await plane.token(TILL);
   write(second, 'key');
   mock.timers.tick(LOOK_MS);
   await until('it is told', () => errors.length > 0);
   t.regex(errors.join(), /the key is not the issuer's/);
   t.is(plane.roots(), first.roots);
   t.regex(await plane.token('web'), /^mesh-token-/);
+  t.is(restarts, 0);
   // Nothing is stored, and it holds all the same.
   for (const whom of [WEB, SERIAL]) await plane.revoke(whom);
   write(second, 'chain', 'roots');
@@ -53,6 +59,14 @@ test('a key without its chain changes nothing, and both are taken', async (t) =>
     }
   });
   t.is(errors.length, 1);
+  await until('it is told', () => restarts === 1);
+  // What was handed out before opens still.
+  const [trustAnchors, file] = [join(folder, 'anchors'), join(folder, 'token')];
+  writeFileSync(trustAnchors, plane.roots());
+  writeFileSync(file, token, { mode: 0o600 });
+  const joins = { name: 'till', control: [String(address)], trustAnchors, token: file, ready: false };
+  const till = await startMeshSidecar(t, { ...joins, identity: TILL });
+  await till.process.said(/a certificate came/);
   for (const whom of [WEB, SERIAL]) t.true(await plane.allow(whom), whom);
   t.false(await plane.allow(WEB));
 });

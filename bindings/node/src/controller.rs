@@ -36,6 +36,8 @@ struct Wanted {
     /// Where root and issuer, and who is revoked, are kept; in memory without.
     state_dir: Option<PathBuf>,
     issuer: Option<Given>,
+    /// What another control plane told of its tokens.
+    tokens: Option<String>,
     /// Who is revoked already, beside whom `state_dir` has.
     #[serde(default)]
     revoked: Vec<String>,
@@ -82,6 +84,7 @@ impl From<Wanted> for Settings {
             settings.telemetry_interval = Duration::from_millis(interval);
         }
         settings.directory = wanted.state_dir;
+        settings.tokens = wanted.tokens;
         settings.revoked = wanted.revoked;
         settings.allowed = wanted.allowed;
         settings.awaits_revoked = wanted.awaits_revoked;
@@ -285,6 +288,12 @@ impl NativeController {
     #[napi(catch_unwind)]
     pub fn revoked(&self) -> Result<Vec<String>> {
         self.with(|controller| Ok(controller.revoked()))
+    }
+
+    /// What it knows of tokens, for the one that takes its place.
+    #[napi(catch_unwind)]
+    pub fn tokens(&self) -> Result<String> {
+        self.with(|controller| Ok(controller.tokens()))
     }
 
     /// Others have said who is revoked.

@@ -221,6 +221,11 @@ impl Controller {
         entries.map(|(denied, _)| denied.to_string()).collect()
     }
 
+    /// What it knows of tokens, for the next control plane of this process, where nothing is stored. It opens nothing.
+    pub fn tokens(&self) -> String {
+        self.plane.signing.tell_tokens()
+    }
+
     /// Others have said who is revoked, see [`Settings::awaits_revoked`]: sidecars are told from now on.
     pub fn knows_revoked(&self) {
         self.plane.signing.knows_revoked();

@@ -44,6 +44,9 @@ pub struct Settings {
     /// What a restart must not forget is kept here, for its owner alone: root and issuer that were made, who is revoked,
     /// and hashes of tokens. Without, it is gone with the process, and every sidecar begins anew with the next one.
     pub directory: Option<PathBuf>,
+    /// What the control plane before knew of tokens, see [`Controller::tokens`](crate::Controller::tokens): where there is no
+    /// directory.
+    pub tokens: Option<String>,
     /// Who is revoked already, beside whom the directory has: identities and serial numbers. It holds before anybody is
     /// heard.
     pub revoked: Vec<String>,
@@ -71,6 +74,7 @@ impl Settings {
             rates: Rates::default(),
             issuer: Issuer::Own,
             directory: None,
+            tokens: None,
             revoked: Vec::new(),
             allowed: Vec::new(),
             awaits_revoked: false,

@@ -90,7 +90,10 @@ impl Signing {
             authority.keep_denied(&list).map_err(RevokeError::from)?;
         }
         let list = Arc::new(list);
-        let tokens = authority.tokens(now)?;
+        let tokens = match &settings.tokens {
+            Some(told) if settings.directory.is_none() => Authority::told_tokens(told, now)?,
+            _ => authority.tokens(now)?,
+        };
         Ok(Self {
             state: Mutex::new(State {
                 authority,
@@ -125,6 +128,11 @@ impl Signing {
             return Err(error.into());
         }
         Ok(token.reveal().to_owned())
+    }
+
+    /// The tokens that are good, for the next control plane of this process.
+    pub(crate) fn tell_tokens(&self) -> String {
+        Authority::tell_tokens(&self.state().tokens)
     }
 
     /// Sees who is revoked.

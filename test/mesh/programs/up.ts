@@ -15,6 +15,7 @@ const control: ControlPlane = {
   revoke: () => {},
   allow: () => false,
   revoked: () => [],
+  tokens: () => '',
   knowsRevoked: () => {},
   rotateIssuer: () => {},
   rotateRoot: () => {},

@@ -275,6 +275,19 @@ impl Authority {
         directory.map_or(Ok(()), |directory| denied::store(directory, list))
     }
 
+    /// Tokens as a text, from which they open nothing: for the next authority of this process, where nothing is stored.
+    pub fn tell_tokens(tokens: &Tokens) -> String {
+        String::from_utf8(tokens::written(tokens)).unwrap_or_default()
+    }
+
+    /// The tokens of such a text that are good.
+    ///
+    /// # Errors
+    /// The text is no such one.
+    pub fn told_tokens(text: &str, now: SystemTime) -> Result<Tokens, AuthorityError> {
+        tokens::read(text.as_bytes(), now)
+    }
+
     /// The tokens that were made before this start and are good: none where nothing is stored.
     ///
     /// # Errors

@@ -35,12 +35,17 @@ struct Entry {
 
 /// The tokens that a directory knows and that are still good; none where none was ever stored.
 pub(super) fn load(directory: &Directory, now: SystemTime) -> Result<Tokens, AuthorityError> {
+    match directory.read_up_to(FILE, MAX_LONG_FILE)? {
+        Some(text) => read(&text, now),
+        None => Ok(Tokens::new()),
+    }
+}
+
+/// The tokens that a text names, and that are still good.
+pub(super) fn read(text: &[u8], now: SystemTime) -> Result<Tokens, AuthorityError> {
     let mut tokens = Tokens::new();
-    let Some(text) = directory.read_up_to(FILE, MAX_LONG_FILE)? else {
-        return Ok(tokens);
-    };
     let damaged = |why: String| AuthorityError::State(format!("{FILE}: {why}").into());
-    let file: File = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+    let file: File = serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
     if file.version != VERSION {
         return Err(damaged(format!("its version is {}, not {VERSION}", file.version)));
     }
@@ -64,6 +69,11 @@ pub(super) fn load(directory: &Directory, now: SystemTime) -> Result<Tokens, Aut
 
 /// Stores the tokens that are good.
 pub(super) fn store(directory: &Directory, tokens: &Tokens) -> Result<(), DirectoryError> {
+    directory.write(FILE, &written(tokens))
+}
+
+/// The text of the tokens that are good.
+pub(super) fn written(tokens: &Tokens) -> Vec<u8> {
     let tokens = tokens.grants().into_iter().map(|(hash, grant)| Entry {
         hash: hash.to_string(),
         id: grant.id.to_string(),
@@ -75,8 +85,7 @@ pub(super) fn store(directory: &Directory, tokens: &Tokens) -> Result<(), Direct
         tokens: tokens.collect(),
     };
     // Numbers and texts: there is nothing in it that JSON can't say.
-    let text = serde_json::to_vec(&file).unwrap_or_default();
-    directory.write(FILE, &text)
+    serde_json::to_vec(&file).unwrap_or_default()
 }
 
 #[cfg(test)]
