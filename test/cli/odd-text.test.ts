@@ -47,6 +47,7 @@ test('mesh stat, edges, check and config print no line or order of a sidecar', a
       },
     ],
     missing: [{ name: ODD, identity: ODD, sinceMs: -100_000 }],
+    strangers: [{ name: ODD, identity: ODD }],
     services: [{ name: ODD, endpoints: 0 }],
     edges: (['inbound', 'outbound'] as const).map((direction) => ({
       identity: `spiffe://mesh.local/ns/default/sa/${ODD}`,
