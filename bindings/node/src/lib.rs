@@ -16,10 +16,11 @@ use mesh_model::resources::EscapedSlashes;
 use mesh_proxy::admin;
 use mesh_proxy::discovery::name_server;
 use mesh_proxy::log::{Entry, Level, Log};
-use mesh_proxy::proxy::{ApplyError, Change, DrainOptions, Options, PanicWhere, Phase, Proxy};
+use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Options, PanicWhere, Phase, Proxy};
 use mesh_proxy::telemetry::prometheus::ProcessMetrics;
 use mesh_proxy::telemetry::{Report, Samples, Telemetry, TelemetryOptions, json, prometheus};
-use napi::bindgen_prelude::{AsyncTask, Env, Error, Result, Status, Task};
+use napi::JsDeferred;
+use napi::bindgen_prelude::{AsyncTask, Env, Error, Object, Result, Status, Task};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde_json::json;
@@ -109,12 +110,15 @@ impl NativeProxy {
     }
 
     /// Applies resources (JSON). Resolves with `{version, addresses: [{listener, address}]}` (JSON).
-    #[napi(catch_unwind)]
-    pub fn apply(&self, resources: String) -> AsyncTask<Apply> {
-        AsyncTask::new(Apply {
+    #[napi(catch_unwind, ts_return_type = "Promise<string>")]
+    pub fn apply<'env>(&self, env: &'env Env, resources: String) -> Result<Object<'env>> {
+        let (deferred, promise) = env.create_deferred()?;
+        let _ = env.spawn(Apply {
             shared: Arc::clone(&self.shared),
             resources,
-        })
+            answer: Some(Answer(Some(deferred))),
+        })?;
+        Ok(promise)
     }
 
     /// Starts the admin server; gives its address.
@@ -230,34 +234,86 @@ fn take(shared: &Shared) -> Option<Proxy> {
     shared.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
+/// The promise of a change, settled from whichever thread knows how it went. One that nobody answers, because the proxy
+/// has ended, is rejected.
+struct Answer(Option<JsDeferred<String, Given>>);
+type Given = Box<dyn FnOnce(Env) -> Result<String> + Send>;
+
+impl Answer {
+    fn give(mut self, result: Result<String>) {
+        self.settle(result);
+    }
+
+    fn settle(&mut self, result: Result<String>) {
+        match (self.0.take(), result) {
+            (Some(deferred), Ok(text)) => deferred.resolve(Box::new(|_| Ok(text))),
+            (Some(deferred), Err(error)) => deferred.reject(error),
+            (None, _) => {}
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.settle(Err(apply_error(&ApplyError::Closed)));
+    }
+}
+
+/// Reads resources and hands them on. It does not wait until they are live, which a silent server of names may hold up
+/// for seconds: threads of libuv's pool are few and everybody's, and no environment ends while one is at work.
 pub struct Apply {
     shared: Shared,
     resources: String,
+    answer: Option<Answer>,
 }
 
 impl Task for Apply {
-    type Output = String;
-    type JsValue = String;
+    type Output = ();
+    type JsValue = ();
 
-    fn compute(&mut self) -> Result<String> {
-        let resources = mesh_model::validate::parse(&self.resources)
-            .map_err(|issues| failure(&json!({ "code": "invalid", "issues": issues })))?;
-        // A server of names that is silent makes this wait: meanwhile the proxy can be looked at, drained and closed.
-        let applying = with(&self.shared, |proxy| {
-            Ok(proxy.applying(Change::Replace(resources)))
-        })?;
-        let applied = guarded(|| applying.wait().map_err(|error| apply_error(&error)))?;
-        let addresses: Vec<_> = applied
-            .addresses
-            .iter()
-            .map(|(listener, address)| json!({ "listener": listener, "address": address.to_string() }))
-            .collect();
-        Ok(json!({ "version": applied.version, "addresses": addresses }).to_string())
+    fn compute(&mut self) -> Result<()> {
+        let Some(answer) = self.answer.take() else {
+            return Ok(());
+        };
+        let read = guarded(|| {
+            mesh_model::validate::parse(&self.resources)
+                .map_err(|issues| failure(&json!({ "code": "invalid", "issues": issues })))
+        });
+        match read {
+            Ok(resources) => with(&self.shared, |proxy| {
+                proxy.apply_then(Change::Replace(resources), |result| {
+                    answer.give(
+                        result
+                            .map(|applied| told(&applied))
+                            .map_err(|error| apply_error(&error)),
+                    );
+                });
+                Ok(())
+            }),
+            Err(error) => {
+                answer.give(Err(error));
+                Ok(())
+            }
+        }
     }
 
-    fn resolve(&mut self, _: Env, output: String) -> Result<String> {
-        Ok(output)
+    fn resolve(&mut self, _: Env, (): ()) -> Result<()> {
+        Ok(())
     }
+
+    /// The answer says it.
+    fn reject(&mut self, _: Env, _: Error) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn told(applied: &Applied) -> String {
+    let addresses: Vec<_> = applied
+        .addresses
+        .iter()
+        .map(|(listener, address)| json!({ "listener": listener, "address": address.to_string() }))
+        .collect();
+    json!({ "version": applied.version, "addresses": addresses }).to_string()
 }
 
 pub struct Close {

@@ -246,16 +246,11 @@ impl Proxy {
     /// # Errors
     /// See [`ApplyError`].
     pub fn apply(&self, change: Change) -> Result<Applied, ApplyError> {
-        self.applying(change).wait()
-    }
-
-    /// Begins to apply a change, for whoever must not hold the proxy while it waits.
-    pub fn applying(&self, change: Change) -> Applying {
         let (reply, answer) = sync::sync_channel(1);
-        self.ask_to_apply(change, move |result| {
+        self.apply_then(change, move |result| {
             let _ = reply.send(result);
         });
-        Applying(answer)
+        answer.recv().map_err(|_| ApplyError::Closed)?
     }
 
     /// The same for asynchronous code. The change goes on when the future is dropped.
@@ -264,14 +259,19 @@ impl Proxy {
         change: Change,
     ) -> impl Future<Output = Result<Applied, ApplyError>> + Send + use<> {
         let (reply, answer) = oneshot::channel();
-        self.ask_to_apply(change, move |result| {
+        self.apply_then(change, move |result| {
             let _ = reply.send(result);
         });
         async { answer.await.map_err(|_| ApplyError::Closed)? }
     }
 
-    fn ask_to_apply(&self, change: Change, reply: impl FnOnce(Result<Applied, ApplyError>) + Send + 'static) {
-        // The reply is dropped when the control thread has ended.
+    /// The same for whoever wants to be called, on the control thread: `reply` must not wait for anything. It is dropped
+    /// unheard when the proxy has ended.
+    pub fn apply_then(
+        &self,
+        change: Change,
+        reply: impl FnOnce(Result<Applied, ApplyError>) + Send + 'static,
+    ) {
         let _ = self.asks.send(Ask::Apply(Box::new(change), Box::new(reply)));
     }
 
@@ -288,20 +288,6 @@ impl Proxy {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-/// A change on its way, which goes on when this is dropped.
-#[derive(Debug)]
-pub struct Applying(sync::Receiver<Result<Applied, ApplyError>>);
-
-impl Applying {
-    /// Waits until the change is live or refused.
-    ///
-    /// # Errors
-    /// See [`Proxy::apply`].
-    pub fn wait(self) -> Result<Applied, ApplyError> {
-        self.0.recv().map_err(|_| ApplyError::Closed)?
     }
 }
 
