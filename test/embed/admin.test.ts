@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import type { BoundAddress, Listening } from '../../src/index.js';
@@ -13,7 +14,7 @@ import { type Running, start } from '../support/processes.js';
 import { Exposition } from '../support/prometheus.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { tcpServer } from '../support/tcp.js';
-import { until } from '../support/wait.js';
+import { PATIENCE_MS, until, within } from '../support/wait.js';
 import { everythingTo, makeProxy } from './support.js';
 
 const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
@@ -44,6 +45,43 @@ test('off unless asked for; then on a free port, last among the addresses', asyn
   t.deepEqual(routes, JSON.parse(JSON.stringify(own)));
   const after = await proxy.apply(everythingTo(origin.address));
   t.is(portOf(after.addresses, 'admin'), admin, 'it stays');
+});
+
+/** Asks the admin server for more entries of the log than JavaScript's queue takes, then for a drain; then lets go. */
+const FLOOD = `
+const { parentPort, workerData: { port, entries, flag } } = require('node:worker_threads');
+const http = require('node:http');
+const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+const ask = (method, path, body) => new Promise((resolve, reject) => {
+  const asked = http.request({ port, host: '127.0.0.1', agent, method, path }, (response) => {
+    response.resume().on('end', resolve);
+  });
+  asked.on('error', reject).end(body);
+});
+(async () => {
+  for (let entry = 0; entry < entries; entry += 1) {
+    await ask('PUT', '/log-level', entry % 2 === 0 ? 'debug' : 'error');
+  }
+  await ask('POST', '/drain');
+})().finally(() => {
+  Atomics.store(flag, 0, 1);
+  Atomics.notify(flag, 0);
+  agent.destroy();
+});`;
+
+test('a drain is heard although JavaScript was blocked and more was said than it can keep, at any level', async (t) => {
+  const proxy = makeProxy(t, everythingTo('127.0.0.1:1'), { admin: '127.0.0.1:0' });
+  const { addresses } = await proxy.listen();
+  const flag = new Int32Array(new SharedArrayBuffer(4));
+  // An even number: the last level is the one at which the least is said.
+  const workerData = { port: portOf(addresses, 'admin'), entries: 1100, flag };
+  const worker = new Worker(FLOOD, { eval: true, workerData });
+  await once(worker, 'online');
+  const ends = Promise.all([once(proxy, 'draining'), once(proxy, 'close')]);
+  t.not(Atomics.wait(flag, 0, 0, PATIENCE_MS), 'timed-out');
+  await within('the end', ends);
+  t.false(proxy.listening);
+  await worker.terminate();
 });
 
 test('a drain that is asked for on the admin port is the proxy’s', async (t) => {

@@ -15,12 +15,12 @@ use mesh_http1::path::normalise_path;
 use mesh_model::resources::EscapedSlashes;
 use mesh_proxy::admin;
 use mesh_proxy::discovery::name_server;
-use mesh_proxy::log::{Entry, Level, Log};
+use mesh_proxy::log::{Entry, Level, Log, News};
 use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Options, PanicWhere, Phase, Proxy};
 use mesh_proxy::telemetry::prometheus::ProcessMetrics;
 use mesh_proxy::telemetry::{Report, Samples, Telemetry, TelemetryOptions, json, prometheus};
 use napi::JsDeferred;
-use napi::bindgen_prelude::{AsyncTask, Env, Error, Object, Result, Status, Task};
+use napi::bindgen_prelude::{AsyncTask, Env, Error, Function, Object, Result, Status, Task};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde_json::json;
@@ -66,15 +66,32 @@ fn with<T>(shared: &Shared, work: impl FnOnce(&mut Proxy) -> Result<T>) -> Resul
 }
 
 /// Takes what the proxy says, on JavaScript's thread. It keeps no process alive; what it is too busy for is dropped.
-type Said = ThreadsafeFunction<String, (), String, Status, false, true, MOST_SAID>;
+type Queue<const MOST: usize> = ThreadsafeFunction<String, (), String, Status, false, true, MOST>;
 const MOST_SAID: usize = 1024;
+/// As many panics as anybody wants to be told of at once.
+const MOST_PANICS: usize = 64;
+/// A proxy drains once.
+const MOST_DRAINS: usize = 1;
 
-fn log(said: Said) -> Log {
-    // Everything: the logger that it goes to has a level of its own.
-    Log::new(Level::Debug, move |entry: &Entry<'_>| {
+fn log(said: &Function<'_, String, ()>) -> Result<Log> {
+    fn put<const MOST: usize>(queue: &Queue<MOST>, entry: &Entry<'_>) {
         let entry = entry.json(SystemTime::now()).to_string();
-        said.call(entry, ThreadsafeFunctionCallMode::NonBlocking);
-    })
+        queue.call(entry, ThreadsafeFunctionCallMode::NonBlocking);
+    }
+    fn queue<const MOST: usize>(said: &Function<'_, String, ()>) -> Result<Queue<MOST>> {
+        let queue = said.build_threadsafe_function::<String>();
+        queue.weak::<true>().max_queue_size::<MOST>().build()
+    }
+    let entries = queue::<MOST_SAID>(said)?;
+    // News have queues of their own: none is lost for the number of the others.
+    let panics = queue::<MOST_PANICS>(said)?;
+    let drains = queue::<MOST_DRAINS>(said)?;
+    // Everything: the logger that it goes to has a level of its own.
+    let log = Log::new(Level::Debug, move |entry| put(&entries, entry));
+    Ok(log.with_news(move |about, entry| match about {
+        News::Panic => put(&panics, entry),
+        News::Drain => put(&drains, entry),
+    }))
 }
 
 /// One proxy.
@@ -89,12 +106,12 @@ impl NativeProxy {
     pub fn new(
         env: Env,
         threads: u32,
-        #[napi(ts_arg_type = "(entry: string) => void")] said: Said,
+        #[napi(ts_arg_type = "(entry: string) => void")] said: Function<'_, String, ()>,
         dns_servers: Vec<String>,
     ) -> Result<Self> {
         let proxy = Proxy::start(Options {
             threads: threads as usize,
-            log: Arc::new(log(said)),
+            log: Arc::new(log(&said)?),
             // They were looked at where they can be refused.
             dns_servers: dns_servers
                 .iter()

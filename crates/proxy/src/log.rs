@@ -64,13 +64,35 @@ pub struct Entry<'a> {
     pub fields: &'a [(&'a str, &'a dyn Display)],
 }
 
+/// What a host may act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// A drain was asked for on the admin port.
+    Drain,
+    /// A panic was contained.
+    Panic,
+}
+
+impl News {
+    /// Its name in an entry's field `about`.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Panic => "panic",
+        }
+    }
+}
+
 /// Takes what is said.
 type Sink = Box<dyn Fn(&Entry<'_>) + Send + Sync>;
+/// Takes news.
+type NewsSink = Box<dyn Fn(News, &Entry<'_>) + Send + Sync>;
 
 /// What one proxy has to say. Shared by its threads.
 pub struct Log {
     level: AtomicU8,
     sink: Sink,
+    news: Option<NewsSink>,
 }
 
 impl fmt::Debug for Log {
@@ -85,7 +107,15 @@ impl Log {
         Self {
             level: AtomicU8::new(level as u8),
             sink: Box::new(sink),
+            news: None,
         }
+    }
+
+    /// Gives what the host acts on to `news` instead, whatever the level: see [`Log::tell`].
+    #[must_use]
+    pub fn with_news(mut self, news: impl Fn(News, &Entry<'_>) + Send + Sync + 'static) -> Self {
+        self.news = Some(Box::new(news));
+        self
     }
 
     /// A log that nobody reads.
@@ -115,6 +145,24 @@ impl Log {
                 message,
                 fields,
             });
+        }
+    }
+
+    /// Says something that a host may act on. A host that takes news gets it at every level; for others it is an entry
+    /// like any.
+    pub fn tell(&self, level: Level, message: &str, about: News) {
+        let name = about.as_str();
+        let fields: &[(&str, &dyn Display)] = &[("about", &name)];
+        match &self.news {
+            Some(news) => news(
+                about,
+                &Entry {
+                    level,
+                    message,
+                    fields,
+                },
+            ),
+            None => self.say(level, message, fields),
         }
     }
 
@@ -226,6 +274,23 @@ mod tests {
             assert_eq!(level.as_str().parse(), Ok(level));
         }
         assert!("INFO".parse::<Level>().is_err());
+    }
+
+    #[test]
+    fn news_pass_at_every_level_and_are_entries_where_nobody_takes_them() {
+        let said: Arc<Mutex<Vec<String>>> = Arc::default();
+        let noted = |kind: &'static str| {
+            let said = Arc::clone(&said);
+            move |entry: &Entry<'_>| said.lock().unwrap().push(format!("{kind}: {}", entry.text()))
+        };
+        let news = noted("news");
+        let log = Log::new(Level::Error, noted("log")).with_news(move |_, entry| news(entry));
+        log.tell(Level::Info, "draining", News::Drain);
+        log.info("unheard", &[]);
+        let plain = Log::new(Level::Error, noted("plain"));
+        plain.tell(Level::Info, "unheard", News::Drain);
+        plain.tell(Level::Error, "broken", News::Panic);
+        assert_eq!(*said.lock().unwrap(), ["news: draining", "plain: error: broken"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use crate::log::Log;
+use crate::log::{Level, Log, News};
 use crate::telemetry::Telemetry;
 
 /// Counts and says panics.
@@ -37,7 +37,7 @@ impl Guard {
         let thread = thread.name().unwrap_or("a thread");
         let what = what.unwrap_or("standard error says where");
         self.log
-            .error(&format!("{thread} panicked: {what}"), &[("about", &"panic")]);
+            .tell(Level::Error, &format!("{thread} panicked: {what}"), News::Panic);
     }
 
     /// Does something that must not end this thread; `None` when it panicked.

@@ -7,7 +7,7 @@ use mesh_model::resources::Resources;
 
 use super::Site;
 use super::guard::{self, Caller};
-use crate::log::Level;
+use crate::log::{Level, News};
 use crate::proxy::DrainOptions;
 use crate::telemetry::{json, prometheus};
 
@@ -229,7 +229,7 @@ fn set_log_level(site: &Site, body: &[u8]) -> Response {
 
 fn drain(site: &Site) -> Response {
     let log = site.handle.log();
-    log.info("draining, as asked on the admin port", &[("about", &"drain")]);
+    log.tell(Level::Info, "draining, as asked on the admin port", News::Drain);
     site.handle.drain(DrainOptions {
         lame_duck: site.lame_duck,
         work: None,
