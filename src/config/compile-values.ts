@@ -39,10 +39,17 @@ export class Compilation {
   readonly #made = new Set<string>();
   readonly #anonymous: { cluster: Cluster; address: string | undefined; from: Path }[] = [];
   readonly sources: SourceMap;
+  readonly #placed: (address: string) => string;
 
-  constructor(declaredClusters: Iterable<string>, sources: SourceMap) {
+  /** `placed` makes the path of a Unix socket absolute. */
+  constructor(
+    declaredClusters: Iterable<string>,
+    sources: SourceMap,
+    placed: (written: string) => string = (written) => written,
+  ) {
     this.#declared = new Set(declaredClusters);
     this.sources = sources;
+    this.#placed = placed;
   }
 
   /** The weighted clusters that targets stand for. An address that is no cluster's name becomes a cluster. */
@@ -65,7 +72,7 @@ export class Compilation {
     if (this.#declared.has(name) || this.#made.has(name)) return;
     const dns = hostAndPort(name);
     if (address.accepts(name)) {
-      this.#anonymous.push({ cluster: { name }, address: name, from });
+      this.#anonymous.push({ cluster: { name }, address: this.#placed(name), from });
     } else if (dns) {
       this.#anonymous.push({
         cluster: { name, discovery: { kind: 'dns', ...dns } },

@@ -72,7 +72,8 @@ export interface Context {
 export function compile(config: Config, folder?: string): Compiled {
   const sources = new SourceMap();
   const clusters = Object.entries(config.clusters ?? {});
-  const compilation = new Compilation(Object.keys(config.clusters ?? {}), sources);
+  const placed = (address: string): string => placedAddress(folder, address);
+  const compilation = new Compilation(Object.keys(config.clusters ?? {}), sources, placed);
   const context: Context = { compilation, folder };
   const { resources } = compilation;
 
@@ -87,7 +88,7 @@ export function compile(config: Config, folder?: string): Compiled {
 
   const { admin, threads, lameDuck } = config;
   const settings = present<Settings>({
-    admin: admin === 'off' ? false : admin,
+    admin: admin === 'off' ? false : admin && placed(admin),
     threads,
     lameDuckMs: lameDuck === undefined ? undefined : durationMs(lameDuck),
   });
@@ -121,7 +122,7 @@ function listener(context: Context, config: ListenerConfig, index: number): List
   const { to, accessLog, trustedNetworks, tls } = config;
   return present({
     name,
-    address: config.address,
+    address: placedAddress(context.folder, config.address),
     direction: config.direction,
     protocol: config.protocol,
     tls: tls && serverTls(context, tls, at),
@@ -259,9 +260,16 @@ function pem(context: Context, text: string): string {
   return text.trimStart().startsWith('-----BEGIN') ? text : filePath(context, text);
 }
 
-function filePath({ folder }: Context, path: string): string {
+function filePath({ folder }: Pick<Context, 'folder'>, path: string): string {
   return folder === undefined || isAbsolute(path) ? path : resolve(folder, path);
 }
+
+/** An address as it is, a Unix socket's path made absolute. */
+function placedAddress(folder: string | undefined, address: string): string {
+  return address.startsWith(UNIX) ? `${UNIX}${filePath({ folder }, address.slice(UNIX.length))}` : address;
+}
+
+const UNIX = 'unix:';
 
 // Clusters --------------------------------------------------------------------------------------------------------
 
@@ -306,7 +314,7 @@ function endpoints(context: Context, name: string, config: ClusterConfig, from: 
   if (config.localities) {
     sources.set([...at, 'localities'], [...from, 'localities']);
     const localities = config.localities.map(({ endpoints: members, ...locality }) =>
-      present({ ...locality, endpoints: members.map(endpointOf) }),
+      present({ ...locality, endpoints: members.map((member) => endpointOf(context, member)) }),
     );
     return { cluster: name, localities };
   }
@@ -322,7 +330,7 @@ function endpoints(context: Context, name: string, config: ClusterConfig, from: 
       sources.set([...at, 'localities', index, 'endpoints', place], [...from, 'endpoints', source]);
     }
     const first = members[0]?.endpoint;
-    const made = members.map(({ endpoint }) => endpointOf(endpoint));
+    const made = members.map(({ endpoint }) => endpointOf(context, endpoint));
     return present({
       ...(typeof first === 'object' && { zone: first.zone, priority: first.priority }),
       // In one list an endpoint's share is its own weight, so that a group weighs what its members do.
@@ -333,8 +341,8 @@ function endpoints(context: Context, name: string, config: ClusterConfig, from: 
   return { cluster: name, localities };
 }
 
-function endpointOf(written: string | EndpointConfig | LocalEndpointConfig): Endpoint {
-  if (typeof written === 'string') return { address: written };
-  const { address, weight, health, metadata } = written;
-  return present({ address, weight, health, metadata });
+function endpointOf({ folder }: Context, written: string | EndpointConfig | LocalEndpointConfig): Endpoint {
+  if (typeof written === 'string') return { address: placedAddress(folder, written) };
+  const { weight, health, metadata } = written;
+  return present({ address: placedAddress(folder, written.address), weight, health, metadata });
 }
