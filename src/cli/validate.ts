@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { LoadedConfig } from '../config/load.js';
 import { ConfigError } from '../errors.js';
 import type { LoadedMesh } from '../mesh/load.js';
-import { loadCheckedFile } from './check.js';
+import { type CheckOptions, loadCheckedFile } from './check.js';
 import { ExitCode, type World } from './io.js';
 import { type Format, coloursOf, errorText, hasColours, json } from './output.js';
 import { outputOption } from './options.js';
@@ -14,26 +14,33 @@ export function addValidate(program: Command, world: World, end: (code: ExitCode
     .command('validate')
     .description('check configurations and mesh files; every mistake is listed with its place')
     .argument('<file...>', 'configurations or mesh files, YAML or JSON')
+    .option('--no-files', 'do not open the certificates, keys and roots that are named: for other machines')
     .addOption(outputOption())
     .addHelpText(
       'after',
       `
 Examples:
   mesh validate mesh.yaml
-  mesh validate config/*.yaml -o json`,
+  mesh validate config/*.yaml -o json
+  mesh validate mesh.yaml --no-files`,
     )
-    .action(async (files: string[], options: { output: Format }) =>
-      end(await validate(world, files, options.output)),
+    .action(async (files: string[], { output, ...options }: CheckOptions & { output: Format }) =>
+      end(await validate(world, files, output, options)),
     );
 }
 
-async function validate(world: World, files: readonly string[], format: Format): Promise<ExitCode> {
+async function validate(
+  world: World,
+  files: readonly string[],
+  format: Format,
+  options: CheckOptions,
+): Promise<ExitCode> {
   const core = await world.loadCore();
   const results: { file: string; valid: boolean; issues: ConfigError['issues'] }[] = [];
   const { green } = coloursOf(world.stdout, world.env);
   for (const file of files) {
     try {
-      const loaded = await loadCheckedFile(file, core);
+      const loaded = await loadCheckedFile(file, core, options);
       results.push({ file, valid: true, issues: [] });
       if (format === 'text') world.stdout.write(`${file}: ${green('ok')}, ${contentsOf(loaded)}\n`);
     } catch (error) {

@@ -8,12 +8,14 @@
 import { createHash } from 'node:crypto';
 import { CertificateError, type ConfigError } from '../errors.js';
 import { type Compiled, compile } from './compile.js';
-import { fromSchema } from './issues.js';
+import { address } from './formats.js';
+import { type RawIssue, fromSchema } from './issues.js';
 import {
   type ConfigPlace,
   type Origin,
   type ReadValue,
   isMesh,
+  lostKeys,
   placeOf,
   rawIssues,
   readConfig,
@@ -24,13 +26,21 @@ import {
 } from './origin.js';
 import { type Path, existingPart, parsePath, valueAt } from './path.js';
 import type { ResourceIssue } from './resources.js';
+import { restOf } from './rest.js';
 import { schema } from './schema.js';
 import type { Config } from './types.js';
 
 export { type ConfigPlace, readConfig } from './origin.js';
 
+/** What the two builds of this package, for `import` and `require`, know each other's configurations by. */
+const BRAND = Symbol.for('@mesh/proxy/LoadedConfig');
+
 /** A configuration whose shape is right, with what it means and where it came from. */
 export class LoadedConfig {
+  static {
+    Object.defineProperty(this.prototype, BRAND, { value: true });
+  }
+
   /** What was written. */
   readonly config: Config;
   /** The file, as given. */
@@ -86,6 +96,11 @@ export class LoadedConfig {
   }
 }
 
+/** Whether it is one, of whichever build. */
+export function isLoadedConfig(value: unknown): value is LoadedConfig {
+  return typeof value === 'object' && value !== null && BRAND in value;
+}
+
 /** Whether an issue is about a certificate, its key or the roots. */
 function isCertificate({ path }: ResourceIssue): boolean {
   return /\.tls\.(.+\.)?(certificates\[\d+\]|certificate|key|roots)$/.test(path);
@@ -115,7 +130,56 @@ export function checkValue(read: ReadValue): LoadedConfig {
     const message = 'this is a mesh file, which mesh up and mesh control take: expected listeners';
     throw refusal([whole(message)], origin);
   }
+  const seen = shapeOf(value);
+  if ('issues' in seen) {
+    const error = refusal(seen.issues, origin);
+    misshapen.set(error, { read, issues: seen.issues });
+    throw error;
+  }
+  const loaded = new LoadedConfig(seen.value, origin);
+  const socket = longSocket(loaded);
+  if (socket) throw refusal([socket], origin);
+  return loaded;
+}
+
+function shapeOf(value: unknown): { value: Config } | { issues: readonly RawIssue[] } {
   const result = schema.safeParse(value, { reportInput: true });
-  if (!result.success) throw refusal(fromSchema(result.error.issues), origin);
-  return new LoadedConfig(result.data, origin);
+  const issues = lostKeys(value).concat(result.success ? [] : fromSchema(result.error.issues));
+  return result.success && issues.length === 0 ? { value: result.data } : { issues };
+}
+
+/** What was refused for its shape, by the error that says so. */
+const misshapen = new WeakMap<object, { read: ReadValue; issues: readonly RawIssue[] }>();
+
+/**
+ * The error for a configuration that was refused for its shape, with what makes no sense in the rest of it: all mistakes
+ * at once. `find` is the core's, which knows what makes sense. Any other error stays as it is.
+ */
+export function withMeaning(error: unknown, find: (json: string) => readonly ResourceIssue[]): unknown {
+  const refused = typeof error === 'object' && error !== null ? misshapen.get(error) : undefined;
+  if (!refused) return error;
+  const { read, issues } = refused;
+  const rest = restOf(read.value, issues, shapeOf);
+  if (!rest) return error;
+  const { resources, sources } = compile(rest.value, read.origin.folder);
+  const found = rawIssues(find(JSON.stringify(resources)), (path) =>
+    rest.original(existingPart(rest.value, sources.find(parsePath(path)))),
+  ).filter((issue) => !rest.excuses(issue));
+  return found.length > 0 ? refusal([...issues, ...found], read.origin) : error;
+}
+
+/** An admin server's Unix socket whose path is too long once it is absolute. Those of resources are the core's to see. */
+function longSocket(loaded: LoadedConfig): RawIssue | undefined {
+  const written = loaded.config.admin;
+  if (typeof written !== 'string' || !written.startsWith('unix:')) return undefined;
+  const { admin } = loaded.compiled.settings;
+  if (typeof admin !== 'string' || address.accepts(admin)) return undefined;
+  const expected = 'unix:PATH with a path of 1 to 107 bytes, the folder of this file included';
+  return {
+    code: 'invalid',
+    path: ['admin'],
+    part: 'value',
+    message: `expected ${expected}, received ${admin}`,
+    expected,
+  };
 }

@@ -110,11 +110,58 @@ export function readDocument(text: string, file?: string): ReadValue {
   return { value: document.value, origin: { ...origin, document } };
 }
 
-/** An object as it is, bounded. */
+/** An object as it is, bounded, and made of nothing but what a file can say. */
 export function readObject(value: unknown): ReadValue {
   const excess = excessOf(value);
   if (excess) throw refusal([whole(excess.message)], {});
+  const strangers = strangersIn(value, []);
+  if (strangers.length > 0) throw refusal(strangers, {});
   return { value, origin: {} };
+}
+
+/** The objects that are not plain: what they hold is not in their keys, so that they would pass for empty ones. */
+function strangersIn(value: unknown, path: Path): RawIssue[] {
+  if (typeof value !== 'object' || value === null) return [];
+  if (Array.isArray(value)) return value.flatMap((item, index) => strangersIn(item, [...path, index]));
+  if (isPlain(value)) {
+    return Object.entries(value).flatMap(([key, item]) => strangersIn(item, [...path, key]));
+  }
+  const isPromise = 'then' in value && typeof value.then === 'function';
+  const received = isPromise ? 'a promise' : `an object of ${classOf(value)}`;
+  const expected = 'keys and values';
+  return [
+    {
+      code: 'invalid',
+      path,
+      part: 'value',
+      message: `expected ${expected}, received ${received}`,
+      expected,
+      received,
+      ...(isPromise && { suggestion: 'write await before it' }),
+    },
+  ];
+}
+
+/** Keys that mean something else in JavaScript, so that what they hold would vanish without a word. */
+export function lostKeys(value: unknown, path: Path = []): RawIssue[] {
+  if (typeof value !== 'object' || value === null) return [];
+  if (Array.isArray(value)) return value.flatMap((item, index) => lostKeys(item, [...path, index]));
+  return Object.entries(value).flatMap(([key, item]) => {
+    const here = [...path, key];
+    if (key !== '__proto__') return lostKeys(item, here);
+    return [{ code: 'invalid', path: here, part: 'key', message: `${key} is no name: expected another` }];
+  });
+}
+
+/** Whether an object has no class, in whichever realm it was made. */
+function isPlain(value: object): boolean {
+  const prototype = Object.getPrototypeOf(value) as object | null;
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+function classOf(value: object): string {
+  const { constructor } = value as { constructor?: unknown };
+  return typeof constructor === 'function' && constructor.name ? `the class ${constructor.name}` : 'a class';
 }
 
 /** A mistake of the whole. */

@@ -2,10 +2,12 @@
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { ConfigError } from '../../src/errors.js';
 import type { Config } from '../../src/config/index.js';
 import { LoadedConfig, checkConfig, loadConfig, parseConfig } from '../../src/config/index.js';
+import { withMeaning } from '../../src/config/load.js';
+import { createProxy, validateResources } from '../../src/index.js';
 import { refusalOf, temporaryFolder } from './support.js';
 
 test('YAML, JSON and an object mean the same', (t) => {
@@ -211,4 +213,107 @@ test('what is loaded knows where it came from', async (t) => {
   t.is(loaded.file, file);
   t.deepEqual(loaded.compiled.settings, { admin: false, threads: 3, lameDuckMs: 1500 });
   t.is(loaded.explain([{ path: '', code: 'too_many', message: 'more' }]).issues[0]?.file, file);
+});
+
+test('paths of Unix sockets start at the folder of the file, wherever an address stands', async (t) => {
+  const folder = temporaryFolder(t);
+  const file = join(folder, 'mesh.yaml');
+  writeFileSync(
+    file,
+    `admin: unix:admin.sock
+listeners:
+  - { address: unix:web.sock, to: unix:to.sock }
+  - { name: tcp, address: 127.0.0.1:0, to: [{ cluster: app }] }
+clusters:
+  app: { endpoints: [unix:one.sock, { address: unix:/run/two.sock }, 127.0.0.1:1] }
+`,
+  );
+  const { resources, settings } = (await loadConfig(file)).compiled;
+  const placed = (name: string): string => `unix:${join(folder, name)}`;
+  t.is(settings.admin, placed('admin.sock'));
+  t.is(resources.listeners[0]?.address, placed('web.sock'));
+  t.is(resources.listeners[0]?.name, 'unix:web.sock');
+  t.deepEqual(
+    resources.endpoints.map(({ cluster, localities }) => [
+      cluster,
+      localities.flatMap(({ endpoints }) => endpoints.map(({ address }) => address)),
+    ]),
+    [
+      ['app', [placed('one.sock'), 'unix:/run/two.sock', '127.0.0.1:1']],
+      ['unix:to.sock', [placed('to.sock')]],
+    ],
+  );
+});
+
+test('a Unix socket whose path is too long with its folder is refused at its place', async (t) => {
+  const file = join(temporaryFolder(t), 'mesh.yaml');
+  const name = 'n'.repeat(100);
+  writeFileSync(file, `listeners: []\nadmin: unix:${name}\n`);
+  const error = await t.throwsAsync(loadConfig(file), { instanceOf: ConfigError });
+  t.like(error?.issues[0], { field: 'admin', line: 2, code: 'invalid' });
+  writeFileSync(file, `listeners: [{ address: 'unix:${name}', to: '127.0.0.1:1' }]\n`);
+  const loaded = await loadConfig(file);
+  const [issue] = loaded.explain(validateResources(loaded.toJson())).issues;
+  t.like(issue, { field: 'listeners[0].address', line: 1 });
+});
+
+test('a name that would vanish is refused', (t) => {
+  for (const text of ['clusters: { __proto__: { endpoints: [] } }', '{"routeTables": {"__proto__": []}}']) {
+    const error = refusalOf(t, () => parseConfig(text));
+    t.regex(error.issues[0]?.field ?? '', /\.__proto__$/);
+    t.is(error.issues[0]?.line, 1);
+  }
+  const clusters = JSON.parse('{ "__proto__": {} }') as Config['clusters'];
+  refusalOf(t, () => checkConfig({ listeners: [], ...(clusters && { clusters }) }));
+});
+
+/** Every mistake of a text, as its line and field. */
+function allMistakes(t: ExecutionContext, text: string): string[] {
+  const error = withMeaning(
+    refusalOf(t, () => parseConfig(text)),
+    validateResources,
+  );
+  if (!(error instanceof ConfigError)) throw new Error('it is no refusal');
+  return error.issues.map(({ line, field }) => `${line} ${field}`);
+}
+
+test('a mistake of shape hides none of meaning, and each stands where it was written', (t) => {
+  const text = `listeners:
+  - { name: bad, adress: ':1', to: app }
+  - name: web
+    address: 127.0.0.1:0
+    routes:
+      - { to: app, timeout: soon }
+      - { to: nowhere }
+      - { match: { path: '/a' }, to: late }
+      - { to: app, retries: { attempts: 1, on: [sometimes] } }
+clusters:
+  app: { endpoints: [127.0.0.1:1, 127.0.0.1] }
+  late: { dns: late.test }
+threads: many
+`;
+  t.deepEqual(allMistakes(t, text), [
+    '2 listeners[0].address',
+    '2 listeners[0].adress',
+    '6 listeners[1].routes[0].timeout',
+    '7 listeners[1].routes[1].to',
+    '9 listeners[1].routes[3].retries',
+    '11 clusters.app.endpoints[1]',
+    '12 clusters.late.dns',
+    '13 threads',
+  ]);
+});
+
+test('what only follows from a part that was refused is not told', (t) => {
+  const listeners = "listeners: [{ name: web, address: ':0', to: app }]\n";
+  t.deepEqual(allMistakes(t, `${listeners}clusters: { app: none }\n`), ['2 clusters.app']);
+  t.deepEqual(allMistakes(t, `${listeners}clusters: none\n`), ['2 clusters']);
+  t.deepEqual(allMistakes(t, `${listeners}thread: 1\n`), ['1 listeners[0].to', '2 thread']);
+  t.deepEqual(allMistakes(t, '[1]\n'), ['1 ']);
+});
+
+test('an object is told all its mistakes at once as well', (t) => {
+  const config = { listeners: [{ address: ':0', to: 'nowhere' }], thread: 1 } as Config;
+  const error = t.throws(() => createProxy(config), { instanceOf: ConfigError });
+  t.deepEqual(error?.issues.map(({ field }) => field).toSorted(), ['listeners[0].to', 'thread']);
 });
