@@ -45,6 +45,8 @@ export interface World {
   readonly stderr: Output;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly signals: SignalSource;
+  /** The command goes on until it is told to end, whether anybody reads what it says or not. */
+  serves(): void;
   loadCore(): Promise<Core>;
   loadControlPlane(): Promise<StartControlPlane>;
 }

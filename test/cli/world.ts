@@ -55,6 +55,8 @@ export class FakeWorld implements World {
     };
   }
 
+  serves(): void {}
+
   loadCore(): Promise<Core> {
     const createProxy: CreateProxy = (config, options) => {
       const proxy = new FakeProxy(config as LoadedConfig, options);

@@ -32,6 +32,7 @@ process.exitCode = await runCommand(['up', ...process.argv.slice(2)], {
   stderr: process.stderr,
   env: process.env,
   signals: process,
+  serves: () => {},
   loadCore: () => import('../../../src/index.js'),
   loadControlPlane: () => Promise.resolve(() => Promise.resolve(control)),
 });
