@@ -62,7 +62,7 @@ function lineLogger(
   render: (time: string, level: LogLevel, details: object, message: string) => string,
 ): Logger {
   const { level = 'info', now = () => new Date() } = options;
-  const write = options.write ?? ((line: string) => void process.stderr.write(line));
+  const write = options.write ?? writeToStandardError;
   const method = (own: LogLevel): LogMethod => {
     if (LOG_LEVELS.indexOf(own) < LOG_LEVELS.indexOf(level)) return silent;
     return (first: object | string, message?: string) => {
@@ -71,6 +71,17 @@ function lineLogger(
     };
   };
   return { debug: method('debug'), info: method('info'), warn: method('warn'), error: method('error') };
+}
+
+let isHeard = false;
+
+/** That nobody reads any more is no failure of whoever writes. */
+function writeToStandardError(line: string): void {
+  const { stderr } = process;
+  // The stream tells of it later than any callback, even of `console.error`: for good, then.
+  if (!isHeard) stderr.on('error', () => {});
+  isHeard = true;
+  stderr.write(line);
 }
 
 const silent = (): void => {};

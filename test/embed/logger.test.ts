@@ -1,10 +1,12 @@
 // Does the proxy speak to the logger of the application, and only about itself?
 
+import { once } from 'node:events';
 import test from 'ava';
 import { pino } from 'pino';
 import { type LogMethod, type Logger, createProxy } from '../../src/index.js';
 import { httpOrigin, request } from '../support/http.js';
-import { everythingTo } from './support.js';
+import { within } from '../support/wait.js';
+import { everythingTo, program } from './support.js';
 
 test('pino gets what happens to the proxy, with details as fields', async (t) => {
   const origin = await httpOrigin(t);
@@ -46,4 +48,13 @@ test("a logger's methods keep their this", async (t) => {
   await proxy.listen();
   await proxy.close();
   t.deepEqual(logger.said, ['info: listening', 'info: closed']);
+});
+
+test('the default logger is no failure of its process when nobody reads standard error', async (t) => {
+  const running = program(t, 'unread');
+  running.child.stderr.destroy();
+  await once(running.child.stderr, 'close');
+  running.child.stdin.write('begin\n');
+  t.deepEqual(await within('the end of the process', running.exit), { code: 0, signal: null });
+  t.is(running.stdout().toString(), 'went on\n');
 });
