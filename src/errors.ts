@@ -5,6 +5,7 @@
  * people and may change. What an `AbortSignal` ends rejects with the signal's own reason, as everywhere in Node.
  */
 
+import { inspect } from 'node:util';
 import type { ConfigIssue } from './config/issues.js';
 import { renderIssue, renderIssues } from './config/issues.js';
 import { MeshError } from './mesh-error.js';
@@ -84,7 +85,7 @@ export class CertificateError extends ConfigError {
   }
 }
 
-/** Options of `createProxy` that make no sense. Code `MESH_OPTION_INVALID`. */
+/** Options of `createProxy`, or of a call on its proxy, that make no sense. Code `MESH_OPTION_INVALID`. */
 export class OptionError extends MeshError {
   static {
     this.prototype.name = 'OptionError';
@@ -92,8 +93,11 @@ export class OptionError extends MeshError {
 
   declare readonly code: 'MESH_OPTION_INVALID';
 
-  constructor(option: string, expected: string, received: unknown) {
-    super('MESH_OPTION_INVALID', `${option}: expected ${expected}, received ${String(received)}`);
+  constructor(option: string, expected: string, received: unknown, suggestion?: string) {
+    const shown =
+      typeof received === 'string' ? received : inspect(received, { depth: 0, breakLength: Infinity });
+    const advice = suggestion === undefined ? '' : `; ${suggestion}`;
+    super('MESH_OPTION_INVALID', `${option}: expected ${expected}, received ${shown}${advice}`);
   }
 }
 

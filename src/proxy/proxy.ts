@@ -6,18 +6,20 @@
 
 import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import * as formats from '../config/formats.js';
-import { LoadedConfig, checkConfig } from '../config/load.js';
+import { type LoadedConfig, checkConfig, isLoadedConfig, withMeaning } from '../config/load.js';
+import type { ResourceIssue } from '../config/resources.js';
 import type { Config } from '../config/types.js';
-import { type MeshError, OptionError, StateError } from '../errors.js';
-import { type Logger, plainLogger } from '../logger.js';
+import { type MeshError, type OptionError, StateError } from '../errors.js';
+import { type LogLevel, type LogMethod, type Logger, plainLogger } from '../logger.js';
 import { type NativeProxy, native } from '../native.js';
 import { meshError } from './failures.js';
 import { hear } from './news.js';
+import { checkDrainOptions, checkListenOptions, checkProxyOptions } from './options.js';
 import { addTo } from './prometheus.js';
 import type {
   BoundAddress,
   DrainOptions,
+  ListenOptions,
   Listening,
   MeshProxy,
   MetricsRegistry,
@@ -28,8 +30,6 @@ import type {
 
 /** More threads than this gain little: a gateway's work is the kernel's. */
 const MOST_THREADS = 4;
-/** More threads than this are a mistake. */
-const THREADS_LIMIT = 256;
 /** The longest span that the core takes: 24 days. */
 const LONGEST_MS = 2 ** 31 - 1;
 /** How often a drain is looked at. */
@@ -39,13 +39,24 @@ const KEEP_ALIVE_MS = 2 ** 30;
 /** The method by which a test makes the core panic. */
 export const PROVOKE_PANIC = Symbol('a panic of the core');
 
+/** A start that callers of `listen()` wait for. */
+interface Start {
+  /** Those that have not given up. */
+  callers: number;
+  /** Ends it, once there is none. */
+  readonly abandoned: AbortController;
+  readonly end: Promise<Listening>;
+}
+
 export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   #config: LoadedConfig;
   readonly #options: ProxyOptions;
   readonly #log: Logger;
   #core: NativeProxy | undefined;
   #admin: BoundAddress | undefined;
-  #listening: Promise<Listening> | undefined;
+  #start: Start | undefined;
+  /** The end of a core that failed to start: its addresses are free then. */
+  #ended: Promise<void> | undefined;
   /** Configurations go to the core one after the other, in the order they were given. */
   #turn: Promise<unknown> = Promise.resolve();
   #draining: Promise<void> | undefined;
@@ -56,10 +67,10 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   constructor(config: Config | LoadedConfig, options: ProxyOptions = {}) {
     super();
     native();
-    checkOptions(options);
+    checkProxyOptions(options);
     this.#config = load(config);
     this.#options = options;
-    this.#log = options.logger ?? plainLogger({ level: 'warn' });
+    this.#log = apart(options.logger ?? plainLogger({ level: 'warn' }));
     options.signal?.addEventListener('abort', this.#onAbort, { once: true });
     if (options.signal?.aborted) this.#onAbort();
   }
@@ -68,34 +79,64 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     return this.#keepAlive !== undefined;
   }
 
-  async listen({ signal }: { signal?: AbortSignal } = {}): Promise<Listening> {
+  async listen(options: ListenOptions = {}): Promise<Listening> {
+    checkListenOptions(options);
+    const { signal } = options;
     signal?.throwIfAborted();
     this.#throwIfClosed();
-    this.#listening ??= this.#start(signal).catch((error: unknown) => {
-      this.#listening = undefined;
-      throw error;
-    });
-    return await this.#listening;
+    const start = (this.#start ??= this.#begin());
+    start.callers += 1;
+    try {
+      return await unlessAborted(start.end, signal);
+    } finally {
+      start.callers -= 1;
+      if (start.callers === 0 && !this.listening) {
+        this.#forget(start);
+        start.abandoned.abort(signal?.reason);
+      }
+    }
   }
 
-  async #start(signal: AbortSignal | undefined): Promise<Listening> {
+  #begin(): Start {
+    const abandoned = new AbortController();
+    const start = { callers: 0, abandoned, end: this.#listen(abandoned.signal) };
+    start.end.catch(() => this.#forget(start));
+    return start;
+  }
+
+  /** The next `listen()` starts anew. */
+  #forget(start: Start): void {
+    if (this.#start === start) this.#start = undefined;
+  }
+
+  async #listen(abandoned: AbortSignal): Promise<Listening> {
+    if (this.#ended) await this.#ended;
+    abandoned.throwIfAborted();
+    this.#throwIfClosed();
     const { threads = this.#config.compiled.settings.threads ?? defaultThreads() } = this.#options;
     const core = startCore(threads, this.#onNews, this.#options.dnsServers ?? []);
     this.#core = core;
+    const end = (): void => {
+      if (this.#core === core) this.#core = undefined;
+      this.#ended = core.close();
+    };
+    abandoned.addEventListener('abort', end, { once: true });
     try {
       this.#admin = this.#serveAdmin(core);
       const listening = await this.#give(core, this.#config);
-      signal?.throwIfAborted();
+      abandoned.throwIfAborted();
       this.#throwIfClosed();
       this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
       if (!this.#referenced) this.#keepAlive.unref();
       this.#log.info(listening, 'listening');
-      this.emit('listening', listening);
+      aside(() => this.emit('listening', listening));
       return listening;
     } catch (error) {
-      this.#core = undefined;
-      await core.close();
+      end();
+      await this.#ended;
       throw error;
+    } finally {
+      abandoned.removeEventListener('abort', end);
     }
   }
 
@@ -111,11 +152,12 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   }
 
   async apply(config: Config | LoadedConfig): Promise<Listening> {
+    const core = this.#running();
     const loaded = load(config);
-    const listening = await this.#give(this.#running(), loaded);
+    const listening = await this.#give(core, loaded);
     this.#config = loaded;
     this.#log.info(listening, 'a new configuration is live');
-    this.emit('applied', listening);
+    aside(() => this.emit('applied', listening));
     return listening;
   }
 
@@ -136,6 +178,11 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   }
 
   drain(options: DrainOptions = {}): Promise<void> {
+    try {
+      checkDrainOptions(options);
+    } catch (error) {
+      return Promise.reject(error as OptionError);
+    }
     this.#draining ??= this.#drain(options);
     return this.#draining;
   }
@@ -144,7 +191,7 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     const core = this.#core;
     if (core && !this.#closing) {
       this.#log.info('draining');
-      this.emit('draining');
+      aside(() => this.emit('draining'));
       const lameDuck = lameDuckMs === undefined ? this.#lameDuckMs() : milliseconds(lameDuckMs);
       core.drain(lameDuck, timeoutMs === undefined ? undefined : milliseconds(timeoutMs));
       while (core.phase() !== 'drained' && core.phase() !== 'closed' && !this.#closing) {
@@ -170,8 +217,9 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     const core = this.#core;
     this.#core = undefined;
     await core?.close();
+    await this.#ended;
     this.#log.info('closed');
-    this.emit('close');
+    aside(() => this.emit('close'));
   }
 
   async stats(): Promise<ProxyStats> {
@@ -254,9 +302,9 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   readonly #onNews = (entry: string): void => {
     hear(entry, this.#log, {
       draining: () => void this.drain().catch(() => {}),
-      warning: (warning) => this.emit('warning', warning),
+      warning: (warning) => aside(() => this.emit('warning', warning)),
       // A defect that was contained must not end the process because nobody listens.
-      error: (error) => this.listenerCount('error') > 0 && this.emit('error', error),
+      error: (error) => aside(() => this.listenerCount('error') > 0 && this.emit('error', error)),
     });
   };
 
@@ -265,15 +313,27 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   };
 }
 
-function checkOptions({ admin, threads, dnsServers = [] }: ProxyOptions): void {
-  if (admin !== undefined && admin !== false && !formats.address.accepts(admin)) {
-    throw new OptionError('admin', `${formats.address.expected}, or false`, admin);
+/**
+ * Calls what is the application's: a logger, a listener. What that throws is the application's as well, an uncaught
+ * exception as from any listener of Node, and changes nothing of what the proxy does.
+ */
+function aside(call: () => unknown): void {
+  try {
+    call();
+  } catch (error) {
+    process.nextTick(() => {
+      throw error;
+    });
   }
-  if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= THREADS_LIMIT)) {
-    throw new OptionError('threads', `a whole number, 1 to ${THREADS_LIMIT}`, threads);
-  }
-  const wrong = dnsServers.find((server) => !formats.nameServer.accepts(server));
-  if (wrong !== undefined) throw new OptionError('dnsServers', formats.nameServer.expected, wrong);
+}
+
+/** The same for every method of a logger. */
+function apart(logger: Logger): Logger {
+  const method =
+    (level: LogLevel): LogMethod =>
+    (...said: [object | string, string?]) =>
+      aside(() => Reflect.apply(logger[level], logger, said) as unknown);
+  return { debug: method('debug'), info: method('info'), warn: method('warn'), error: method('error') };
 }
 
 function startCore(
@@ -290,7 +350,27 @@ function startCore(
 }
 
 function load(config: Config | LoadedConfig): LoadedConfig {
-  return config instanceof LoadedConfig ? config : checkConfig(config);
+  if (isLoadedConfig(config)) return config;
+  try {
+    return checkConfig(config);
+  } catch (error) {
+    throw withMeaning(error, (json) => JSON.parse(native().validate(json)) as ResourceIssue[]);
+  }
+}
+
+/** The promise's value, or the signal's reason as soon as that is aborted. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return await promise;
+  let onAbort = (): void => {};
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', onAbort, { once: true });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
 }
 
 function defaultThreads(): number {

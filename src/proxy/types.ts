@@ -17,7 +17,7 @@ export interface ProxyOptions {
    * and nothing that a call of yours rejects with. Default: warnings and errors to standard error.
    */
   logger?: Logger;
-  /** Closes the proxy when aborted; calls under way reject with its reason. */
+  /** Closes the proxy when aborted; calls under way reject with its reason, but for a drain: that has reached its end. */
   signal?: AbortSignal;
   /** Where the admin server listens, `false` for nowhere; wins over the configuration. Default: nowhere. */
   admin?: string | false;
@@ -54,6 +54,12 @@ export interface BoundAddress {
 export interface Listening {
   /** In the order of the configuration; the admin server last. */
   readonly addresses: readonly BoundAddress[];
+}
+
+/** How to listen. */
+export interface ListenOptions {
+  /** Gives up on it; once it has resolved, the signal means nothing more. */
+  signal?: AbortSignal;
 }
 
 /** How to drain. */
@@ -94,13 +100,15 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
 
   /**
    * Binds every listener of the configuration and starts to serve. All are bound, or none, and then it may be called
-   * again. The signal gives up on it; once it has resolved, the signal means nothing more.
+   * again. Called again meanwhile it joins the start that goes on, which ends early once every caller's signal has
+   * given up on it.
    *
    * @throws {ConfigError} the configuration makes no sense: a route leads to a cluster that is not there
    * @throws {ListenError} an address is in use or can't be had
    * @throws {CertificateError} a certificate or key can't be read or doesn't fit
+   * @throws {OptionError} an option makes no sense
    */
-  listen(options?: { signal?: AbortSignal }): Promise<Listening>;
+  listen(options?: ListenOptions): Promise<Listening>;
 
   /**
    * Replaces the configuration while traffic flows: listeners that stay keep their sockets, clusters that stay their
@@ -116,6 +124,8 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
   /**
    * Stops to accept, lets work in flight end or meet its deadline, and closes. Resolves when all has ended. Called
    * again it joins the drain that goes on.
+   *
+   * @throws {OptionError} an option makes no sense; then no drain has begun
    */
   drain(options?: DrainOptions): Promise<void>;
 

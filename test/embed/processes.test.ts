@@ -117,3 +117,18 @@ test('node:cluster: each worker may have a proxy of its own', async (t) => {
   t.deepEqual(await within('the end of the process', running.exit), { code: 0, signal: null });
   t.regex(running.stdout().toString(), /worker 1 ended 0\nworker 2 ended 0\n$/);
 });
+
+test('a logger and listeners that throw are the application’s to mend: the proxy goes on, and ends', async (t) => {
+  const origin = await httpOrigin(t);
+  const running = program(t, 'throws', origin.address);
+  t.deepEqual(await within('the end of the process', running.exit), { code: 0, signal: null });
+  const lines = running.stdout().toString().trim().split('\n');
+  t.deepEqual(
+    lines.filter((line) => !line.startsWith('uncaught')),
+    ['listens true', 'status 200', 'ended true'],
+  );
+  for (const event of ['listening', 'applied', 'draining', 'close']) {
+    t.is(lines.filter((line) => line === `uncaught ${event}`).length, 1, event);
+  }
+  t.is(lines.filter((line) => line === 'uncaught logger').length, 4);
+});

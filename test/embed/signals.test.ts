@@ -2,9 +2,10 @@
 
 import { getEventListeners, once } from 'node:events';
 import test from 'ava';
+import { NameServer } from '../control/name-server.js';
 import { httpOrigin, request } from '../support/http.js';
-import { connect } from '../support/tcp.js';
-import { within } from '../support/wait.js';
+import { closedPort, connect } from '../support/tcp.js';
+import { until, within } from '../support/wait.js';
 import { everythingTo, listening, makeProxy } from './support.js';
 
 const REASON = new Error('the application says so');
@@ -68,4 +69,45 @@ test('of listen(): it gives up on listening, and the proxy may try again', async
   const { addresses } = await proxy.listen({ signal: later.signal });
   later.abort();
   t.is((await request(addresses[0]?.port ?? 0)).status, 200, 'once it listens the signal means nothing');
+});
+
+test('of listen(): it gives up although a name server is silent, and the admin port is free for the next try', async (t) => {
+  const names = await NameServer.start(t);
+  names.trouble('site.test', 'nothing');
+  const admin = `127.0.0.1:${await closedPort()}`;
+  const proxy = makeProxy(t, everythingTo('site.test:80'), { dnsServers: [names.address], admin });
+  const controller = new AbortController();
+  let waits = true;
+  const other = makeProxy(t, everythingTo('site.test:80'), { dnsServers: [names.address] });
+  void other.listen().then(
+    () => (waits = false),
+    () => (waits = false),
+  );
+  const started = proxy.listen({ signal: controller.signal });
+  await until('both ask for the name', () => names.asked('site.test') > 1);
+  controller.abort(REASON);
+  t.is(await within('the refusal', t.throwsAsync(started)), REASON);
+  t.false(proxy.listening);
+  t.is(getEventListeners(controller.signal, 'abort').length, 0);
+
+  names.host('site.test', ['127.0.0.1']);
+  await within('the next try', proxy.listen());
+  t.is((await request(Number(admin.split(':')[1]), { path: '/ready' })).status, 200);
+  t.true(waits, 'the first try did not wait for its name');
+});
+
+test('of listen(): who gives up does not take the others with it', async (t) => {
+  const proxy = makeProxy(t, everythingTo('127.0.0.1:1'));
+  const [first, second] = [new AbortController(), new AbortController()];
+  const starts = [
+    proxy.listen({ signal: first.signal }),
+    proxy.listen({ signal: second.signal }),
+    proxy.listen(),
+  ] as const;
+  first.abort(REASON);
+  second.abort(REASON);
+  t.is(await t.throwsAsync(starts[0]), REASON);
+  t.is(await t.throwsAsync(starts[1]), REASON);
+  t.is((await starts[2]).addresses.length, 1);
+  t.true(proxy.listening);
 });

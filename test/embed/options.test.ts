@@ -1,0 +1,111 @@
+// Is an option that makes no sense refused, and told what would make sense?
+
+import test from 'ava';
+import {
+  type Config,
+  type DrainOptions,
+  MeshError,
+  OptionError,
+  checkConfig,
+  type ProxyOptions,
+  createProxy,
+} from '../../src/index.js';
+import { httpOrigin, request } from '../support/http.js';
+import { until, within } from '../support/wait.js';
+import { everythingTo, listening, makeProxy } from './support.js';
+
+const CONFIG = everythingTo('127.0.0.1:1');
+
+/** What is refused, as no compiler would let it pass. */
+const REFUSED: [options: unknown, message: RegExp][] = [
+  [{ lameDuckMs: '3s' }, /^lameDuckMs: expected a number of milliseconds, received 3s$/],
+  [{ lameDuckMs: Number.NaN }, /^lameDuckMs: expected .*, received NaN$/],
+  [{ thread: 2 }, /^options: expected one of logger, .*, received thread; did you mean threads\?$/],
+  [{ somethingElse: 2 }, /^options: expected one of logger, .*, received somethingElse$/],
+  [{ threads: '2' }, /^threads: expected a whole number, 1 to 256, received 2$/],
+  [{ threads: null }, /^threads: .*, received null$/],
+  [{ admin: true }, /^admin: expected .*, or false, received true$/],
+  [{ admin: null }, /^admin: .*, received null$/],
+  [{ signal: {} }, /^signal: expected an AbortSignal, received \{\}$/],
+  [{ dnsServers: '10.0.0.53' }, /^dnsServers: expected a list of name servers, received 10\.0\.0\.53$/],
+  [{ dnsServers: [53] }, /^dnsServers: expected .*, received 53$/],
+  [
+    { logger: {} },
+    /^logger: expected a logger with the methods debug, info, warn, and error, received \{\}$/,
+  ],
+  [{ logger: () => {} }, /^logger: expected /],
+  [null, /^options: expected an object, received null$/],
+  ['threads', /^options: expected an object, received threads$/],
+];
+
+for (const [options, message] of REFUSED) {
+  test(`of a proxy: ${message.source}`, (t) => {
+    const error = t.throws(() => createProxy(CONFIG, options as ProxyOptions), { instanceOf: OptionError });
+    t.is(error?.code, 'MESH_OPTION_INVALID');
+    t.regex(error?.message ?? '', message);
+  });
+}
+
+test('what is undefined is absent, and a logger may be a function with methods', async (t) => {
+  const logger = Object.assign(() => {}, { debug() {}, info() {}, warn() {}, error() {} });
+  const options = { admin: undefined, lameDuckMs: undefined, threads: undefined, dnsServers: undefined };
+  const proxy = createProxy(CONFIG, { ...options, signal: undefined, logger } as unknown as ProxyOptions);
+  await proxy.listen();
+  await proxy.close();
+  t.false(proxy.listening);
+});
+
+test('of listen() and drain(): nothing has begun, and work in flight goes on', async (t) => {
+  let answer = (): void => {};
+  const origin = await httpOrigin(t, (_, response) => {
+    answer = () => response.end('whole');
+  });
+  const idle = makeProxy(t, CONFIG);
+  await t.throwsAsync(idle.listen({ signal: {} as AbortSignal }), { instanceOf: OptionError });
+  await t.throwsAsync(idle.listen({ timeout: 1 } as object), { instanceOf: OptionError });
+  t.false(idle.listening);
+
+  const { proxy, port } = await listening(t, everythingTo(origin.address));
+  const underWay = request(port);
+  await until('a request is under way', () => origin.requests === 1);
+  for (const options of [
+    { timeoutMs: '5s' },
+    { timeoutMs: null },
+    { lameDuckMs: Number.NaN },
+    { timeout: 5 },
+  ]) {
+    await t.throwsAsync(proxy.drain(options as DrainOptions), { instanceOf: OptionError });
+  }
+  t.true(proxy.listening);
+  answer();
+  t.is((await underWay).text, 'whole');
+  await within('the end of the drain', proxy.drain({ timeoutMs: Infinity, lameDuckMs: -1 }));
+});
+
+test('a configuration that is awaited nowhere, or is no plain object, is refused', (t) => {
+  const refused: [config: unknown, message: RegExp][] = [
+    [Promise.resolve(CONFIG), /expected keys and values, received a promise; write await before it/],
+    [new Map(), /expected keys and values, received an object of the class Map/],
+    [
+      { listeners: [new Date()] },
+      /^listeners\[0\]: expected keys and values, received an object of the class Date/,
+    ],
+  ];
+  for (const [config, message] of refused) {
+    const error = t.throws(() => createProxy(config as Config), { instanceOf: MeshError });
+    t.is(error?.code, 'MESH_CONFIG_INVALID');
+    t.regex(error?.message ?? '', message);
+  }
+  const bare = Object.assign(Object.create(null) as object, CONFIG);
+  t.notThrows(() => createProxy(bare, { threads: 1 }));
+});
+
+test('a configuration that another copy of the package has loaded is one', async (t) => {
+  const copy = (await import(new URL('../../src/config/load.js?copy', import.meta.url).href)) as {
+    checkConfig: typeof checkConfig;
+  };
+  t.not(copy.checkConfig, checkConfig);
+  const proxy = createProxy(copy.checkConfig(CONFIG), { threads: 1 });
+  t.is((await proxy.listen()).addresses.length, 1);
+  await proxy.close();
+});
