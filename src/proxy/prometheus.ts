@@ -6,7 +6,7 @@
  */
 
 import { native } from '../native.js';
-import { type Family, type Sample, parseMetrics } from './exposition.js';
+import { type Family, type Sample, parseMetrics, parseMetricsSoon } from './exposition.js';
 import type { MetricsRegistry } from './types.js';
 
 /** How one value is made of those that several proxies have for the same labels. */
@@ -28,92 +28,130 @@ type Look = () => Promise<string | undefined>;
 
 /** What one registry is told of: several proxies may share one. */
 class Source {
-  readonly #looks = new Set<Look>();
-  #scrape: Promise<Family[]> | undefined;
+  /** Of each proxy, however often it was registered. */
+  readonly #looks = new Map<object, { look: Look; times: number }>();
+  /** As they stand in the registry, by name. */
+  readonly metrics = new Map<string, object>();
+  #scrape: Promise<Map<string, Sample[]>> | undefined;
 
-  add(look: Look): void {
-    this.#looks.add(look);
+  add(proxy: object, look: Look): void {
+    const { times } = this.#looks.get(proxy) ?? { times: 0 };
+    this.#looks.set(proxy, { look, times: times + 1 });
   }
 
-  /** Whether it was there, and was the last. */
-  removeLast(look: Look): boolean {
-    return this.#looks.delete(look) && this.#looks.size === 0;
+  /** Whether no proxy is left. */
+  remove(proxy: object): boolean {
+    const entry = this.#looks.get(proxy);
+    if (entry) entry.times -= 1;
+    if (entry?.times === 0) this.#looks.delete(proxy);
+    return this.#looks.size === 0;
   }
 
   /** The samples of a family. A registry asks for all families at once: they share one look. */
-  async samples(name: string): Promise<Sample[]> {
+  async samples(name: string): Promise<readonly Sample[]> {
     if (!this.#scrape) {
       this.#scrape = this.#look();
       setImmediate(() => {
         this.#scrape = undefined;
       });
     }
-    const families = await this.#scrape;
-    return families.flatMap((family) => (family.name === name ? family.samples : []));
+    return (await this.#scrape).get(name) ?? [];
   }
 
-  async #look(): Promise<Family[]> {
-    const texts = await Promise.all([...this.#looks].map((look) => look()));
-    return texts.flatMap((text) => parseMetrics(text ?? ''));
+  async #look(): Promise<Map<string, Sample[]>> {
+    const texts = await Promise.all(Array.from(this.#looks.values(), ({ look }) => look()));
+    const all = new Map<string, Sample[][]>();
+    for (const text of texts) {
+      for (const { name, samples } of await parseMetricsSoon(text ?? '')) {
+        all.set(name, [...(all.get(name) ?? []), samples]);
+      }
+    }
+    return new Map(Array.from(all, ([name, parts]) => [name, merged(parts, aggregatorOf(name))]));
   }
 }
 
 const sources = new WeakMap<MetricsRegistry, Source>();
 
 /** Adds a proxy to a registry; gives a function that takes it out. */
-export function addTo(registry: MetricsRegistry, look: Look): () => void {
-  const families = parseMetrics(native().metricFamilies());
-  const source = sources.get(registry) ?? addFamilies(registry, families);
-  source.add(look);
+export function addTo(registry: MetricsRegistry, proxy: object, look: Look): () => void {
+  const source = sourceOf(registry);
+  addFamilies(registry, source);
+  sources.set(registry, source);
+  source.add(proxy, look);
+  let isIn = true;
   return () => {
-    if (!source.removeLast(look)) return;
-    sources.delete(registry);
-    for (const { name } of families) registry.removeSingleMetric(name);
+    if (!isIn) return;
+    isIn = false;
+    if (!source.remove(proxy)) return;
+    if (sources.get(registry) === source) sources.delete(registry);
+    for (const name of source.metrics.keys()) {
+      if (stands(registry, source, name)) registry.removeSingleMetric(name);
+    }
   };
 }
 
-function addFamilies(registry: MetricsRegistry, families: readonly Family[]): Source {
-  const source = new Source();
+/** What the registry is told of already, unless it was cleared since: then it is told of nobody. */
+function sourceOf(registry: MetricsRegistry): Source {
+  const known = sources.get(registry);
+  const isThere = known && [...known.metrics.keys()].some((name) => stands(registry, known, name));
+  return isThere ? known : new Source();
+}
+
+/** Whether a metric of ours is in the registry, and not another of its name. */
+function stands(registry: MetricsRegistry, { metrics }: Source, name: string): boolean {
+  const metric = metrics.get(name);
+  return metric !== undefined && registry.getSingleMetric(name) === metric;
+}
+
+/** Adds the metrics that are not in the registry. */
+function addFamilies(registry: MetricsRegistry, source: Source): void {
   const added: string[] = [];
   try {
-    for (const family of families) {
-      registry.registerMetric(metricOf(family, registry, source));
-      added.push(family.name);
+    for (const family of parseMetrics(native().metricFamilies())) {
+      const { name } = family;
+      if (stands(registry, source, name)) continue;
+      const metric = metricOf(family, registry, source);
+      registry.registerMetric(metric);
+      source.metrics.set(name, metric);
+      added.push(name);
     }
   } catch (error) {
     // A registry that has one of the names already gets none of ours.
     for (const name of added) registry.removeSingleMetric(name);
     throw error;
   }
-  sources.set(registry, source);
-  return source;
 }
 
 /** A metric as prom-client keeps it: asked for its values at each scrape. */
 function metricOf({ name, help, type }: Family, registry: MetricsRegistry, source: Source): object {
-  const aggregator = NOT_SUMMED[name] ?? 'sum';
+  const aggregator = aggregatorOf(name);
   return {
     name,
+    // The counters are the core's, and count on.
+    reset() {},
     async get() {
       // In OpenMetrics a counter's family has no suffix, and its samples get it back.
       const isBare = type === 'counter' && registry.contentType.includes('openmetrics');
       const base = isBare ? name.replace(/_total$/, '') : name;
-      const values = merged(await source.samples(name), aggregator).map(
-        ({ name: metricName, labels, value }) => ({
-          labels,
-          value,
-          ...(type === 'histogram' && { metricName }),
-        }),
-      );
+      const samples = await source.samples(name);
+      const values =
+        type === 'histogram'
+          ? samples.map(({ name: metricName, labels, value }) => ({ labels, value, metricName }))
+          : samples.map(({ labels, value }) => ({ labels, value }));
       return { name: base, help, type, aggregator, values };
     },
   };
 }
 
-/** One value for each set of labels: two proxies may use the same names. */
-function merged(samples: readonly Sample[], how: keyof typeof COMBINE): Sample[] {
+function aggregatorOf(name: string): keyof typeof COMBINE {
+  return NOT_SUMMED[name] ?? 'sum';
+}
+
+/** One value for each set of labels: two proxies may use the same names. A proxy uses each set once. */
+function merged([first = [], ...others]: readonly Sample[][], how: keyof typeof COMBINE): Sample[] {
+  if (others.length === 0) return first;
   const all = new Map<string, Sample>();
-  for (const sample of samples) {
+  for (const sample of [first, ...others].flat()) {
     const key = JSON.stringify([sample.name, sample.labels]);
     const before = all.get(key);
     all.set(key, before ? { ...sample, value: COMBINE[how](before.value, sample.value) } : sample);

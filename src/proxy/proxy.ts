@@ -256,7 +256,7 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   }
 
   register(registry: MetricsRegistry): () => void {
-    return addTo(registry, () => this.#look());
+    return addTo(registry, this, () => this.#look());
   }
 
   /** A scrape is no failure because the proxy does not run, or ends meanwhile. */

@@ -167,6 +167,8 @@ export interface MetricsRegistry {
   readonly contentType: string;
   /** Adds a metric; throws when there is one of this name. */
   registerMetric(metric: object): void;
+  /** The metric of this name, if there is one. */
+  getSingleMetric(name: string): object | undefined;
   /** Takes a metric out by its name. */
   removeSingleMetric(name: string): void;
 }

@@ -165,3 +165,39 @@ test('a name that the registry has already is refused by prom-client, and nothin
   t.throws(() => proxy.register(registry), { message: /already been registered/ });
   t.deepEqual(registry.getMetricsAsArray(), [gauge]);
 });
+
+test('a registry may be cleared and reset, and a proxy registered twice counts once', async (t) => {
+  const origin = await httpOrigin(t);
+  const { proxy, port } = await listening(t, everythingTo(origin.address));
+  await request(port);
+  const registry = new Registry();
+  const requests = async (): Promise<number> =>
+    new Exposition((await registry.metrics()).replaceAll('\n\n', '\n')).sum('mesh_requests_total');
+  const first = proxy.register(registry);
+  registry.resetMetrics();
+  t.is(await requests(), 1, 'the counters are the proxy’s');
+
+  const second = proxy.register(registry);
+  t.is(await requests(), 1);
+  first();
+  first();
+  t.is(await requests(), 1, 'who registered it again still has it');
+  second();
+  t.is(registry.getMetricsAsArray().length, 0);
+
+  const beforeClear = proxy.register(registry);
+  registry.clear();
+  t.is(registry.getMetricsAsArray().length, 0);
+  const { proxy: other } = await listening(t, everythingTo(origin.address));
+  const afterClear = other.register(registry);
+  t.true(registry.getMetricsAsArray().length > 0);
+  t.is(await requests(), 0, 'what was cleared stays out');
+  beforeClear();
+  t.true(registry.getMetricsAsArray().length > 0, 'it takes out what it has added, and no more');
+  proxy.register(registry);
+  t.is(await requests(), 1);
+  registry.removeSingleMetric('mesh_requests_total');
+  afterClear();
+  proxy.register(registry);
+  t.is(await requests(), 1, 'what was taken out is added again');
+});
