@@ -19,6 +19,10 @@ export interface NativeProxy {
   close(): Promise<void>;
   /** Gives the address that the admin server got. */
   serveAdmin(address: string, lameDuckMs: number): string;
+  /** Changes how long a drain that the admin server is asked for still accepts. */
+  setLameDuck(lameDuckMs: number): void;
+  /** Counts a configuration that was refused before the core saw it. */
+  countRefused(): void;
   reopenLogs(): void;
   /** Looks at certificates, keys and roots now. */
   reloadFiles(): void;

@@ -5,7 +5,7 @@ import type { Resources } from '../config/resources.js';
 /** One difference. */
 export interface Change {
   readonly what: 'added' | 'changed' | 'removed';
-  readonly kind: 'listener' | 'route table' | 'cluster';
+  readonly kind: 'listener' | 'route table' | 'cluster' | 'setting';
   readonly name: string;
 }
 

@@ -6,12 +6,14 @@
  */
 
 import type { Command } from 'commander';
-import { type LoadedConfig, checkConfig, loadConfig } from '../config/load.js';
+import { type LoadedConfig, checkConfig, withMeaning } from '../config/load.js';
 import { type ConfigWatcher, watchConfig } from '../config/watch.js';
+import { StateError } from '../errors.js';
 import { jsonLogger, plainLogger } from '../logger.js';
 import type { BoundAddress, MeshProxy, ProxyOptions } from '../proxy/types.js';
 import { changesBetween, renderChanges } from './changes.js';
-import { ExitCode, type World } from './io.js';
+import { loadWhole } from './check.js';
+import { type Core, ExitCode, type Output, type World } from './io.js';
 import { DEFAULT_ADMIN } from './options.js';
 import { type GivenOptions, type RunOptions, readRunOptions, runOptions } from './run-options.js';
 import { type Format, coloursOf, errorJson, errorText, hasColours } from './output.js';
@@ -41,9 +43,11 @@ Examples:
 }
 
 async function run(world: World, options: RunOptions): Promise<ExitCode> {
-  const loaded = await load(options);
-  const { createProxy, checkResources } = await world.loadCore();
+  const core = await world.loadCore();
+  const { createProxy, checkResources } = core;
+  const loaded = withDefaults(await load(options, core));
   const teller = new Teller(world, options.output);
+  teller.follows(loaded);
   if (options.check) {
     const issues = checkResources(loaded.toJson());
     if (issues.length > 0) throw loaded.explain(issues);
@@ -51,13 +55,19 @@ async function run(world: World, options: RunOptions): Promise<ExitCode> {
     return ExitCode.ok;
   }
   const proxy = createProxy(loaded, proxyOptions(world, options, loaded));
-  return await new Run(world, teller, proxy, loaded, options).untilEnd();
+  return await new Run(world, core, teller, proxy, loaded, options).untilEnd();
 }
 
-async function load({ config, listen, to, accessLog }: RunOptions): Promise<LoadedConfig> {
-  if (config !== undefined) return await loadConfig(config);
+async function load({ config, listen, to, accessLog }: RunOptions, core: Core): Promise<LoadedConfig> {
+  if (config !== undefined) return await loadWhole(config, core);
   const log = accessLog === undefined || accessLog === '-' ? accessLog !== undefined : { path: accessLog };
   return checkConfig({ listeners: [{ name: 'main', address: listen ?? '', to: to ?? '', accessLog: log }] });
+}
+
+/** What the command sets where the configuration says nothing. */
+function withDefaults(loaded: LoadedConfig): LoadedConfig {
+  loaded.compiled.settings.lameDuckMs ??= DEFAULT_LAME_DUCK_MS;
+  return loaded;
 }
 
 /** An option wins over the configuration, and that over the default. */
@@ -65,7 +75,7 @@ function proxyOptions(world: World, options: RunOptions, loaded: LoadedConfig): 
   const { threads, dnsServers, logLevel, logFormat } = options;
   const admin = options.admin ?? loaded.compiled.settings.admin ?? DEFAULT_ADMIN;
   return {
-    lameDuckMs: lameDuckOf(options, loaded),
+    ...(options.lameDuckMs !== undefined && { lameDuckMs: options.lameDuckMs }),
     admin: admin === 'off' ? false : admin,
     ...(threads !== undefined && { threads }),
     dnsServers,
@@ -80,26 +90,48 @@ function lameDuckOf({ lameDuckMs }: Pick<RunOptions, 'lameDuckMs'>, { compiled }
   return lameDuckMs ?? compiled.settings.lameDuckMs ?? DEFAULT_LAME_DUCK_MS;
 }
 
+/** Whether the core writes lines to standard output by itself. */
+function logsToStdout({ compiled }: LoadedConfig): boolean {
+  return compiled.resources.listeners.some(({ accessLog }) => accessLog && accessLog.path === undefined);
+}
+
 /** Says what happens: lines for people, or one JSON object a line. */
 class Teller {
   readonly #world: World;
   readonly #format: Format;
+  /** Standard output is the access log's: two writers would tear each other's lines. */
+  #isLogged = false;
 
   constructor(world: World, format: Format) {
     this.#world = world;
     this.#format = format;
   }
 
+  /** What serves from now on. */
+  follows(loaded: LoadedConfig): void {
+    // A log that has gone may still have lines to write.
+    this.#isLogged ||= logsToStdout(loaded);
+  }
+
+  /** Where it says what happens. */
+  get #out(): Output {
+    return this.#isLogged ? this.#world.stderr : this.#world.stdout;
+  }
+
   event(event: string, details: object, text: string): void {
-    const { stdout } = this.#world;
-    stdout.write(`${this.#format === 'json' ? JSON.stringify({ event, ...details }) : text}\n`);
+    this.#out.write(`${this.#format === 'json' ? JSON.stringify({ event, ...details }) : text}\n`);
+  }
+
+  /** To people it is the logger's to tell. */
+  warning(warning: unknown): void {
+    if (this.#format === 'json') this.error('warning', warning);
   }
 
   /** `then` says what the proxy does about it. */
   error(event: string, error: unknown, then?: string): void {
-    const { stdout, stderr, env } = this.#world;
+    const { stderr, env } = this.#world;
     if (this.#format === 'json') {
-      stdout.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
+      this.#out.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
       return;
     }
     stderr.write(errorText(error, hasColours(stderr, env)));
@@ -107,8 +139,7 @@ class Teller {
   }
 
   addresses(addresses: readonly BoundAddress[]): void {
-    const { stdout, env } = this.#world;
-    const { bold, cyan } = coloursOf(stdout, env);
+    const { bold, cyan } = coloursOf(this.#out, this.#world.env);
     const lines = addresses.map(({ listener, address }) =>
       listener === 'admin' && !address.startsWith('unix:')
         ? `${bold(listener)}: metrics on ${cyan(`http://${address}/metrics`)}`
@@ -121,6 +152,7 @@ class Teller {
 /** One proxy, from its first listener to its end. */
 class Run {
   readonly #world: World;
+  readonly #core: Core;
   readonly #tell: Teller;
   readonly #proxy: MeshProxy;
   readonly #file: string | undefined;
@@ -132,8 +164,16 @@ class Run {
   /** Somebody wanted it to end. */
   #asked = false;
 
-  constructor(world: World, tell: Teller, proxy: MeshProxy, loaded: LoadedConfig, options: RunOptions) {
+  constructor(
+    world: World,
+    core: Core,
+    tell: Teller,
+    proxy: MeshProxy,
+    loaded: LoadedConfig,
+    options: RunOptions,
+  ) {
     this.#world = world;
+    this.#core = core;
     this.#tell = tell;
     this.#proxy = proxy;
     this.#current = loaded;
@@ -151,7 +191,7 @@ class Run {
       this.#asked = true;
       if (this.#signals === 0) this.#tell.event('draining', {}, 'draining, as asked on the admin port');
     });
-    proxy.on('warning', (warning) => this.#tell.error('warning', warning));
+    proxy.on('warning', (warning) => this.#tell.warning(warning));
     proxy.on('error', (error) => this.#tell.error('error', error, 'the rest keeps serving'));
     signals.on('SIGTERM', this.#onEndSignal);
     signals.on('SIGINT', this.#onEndSignal);
@@ -210,18 +250,27 @@ class Run {
     this.#watcher = watchConfig(this.#file, { since: this.#current });
     for await (const { config, error } of this.#watcher) {
       try {
-        if (error) throw error;
-        await this.#proxy.apply(config);
+        if (error) {
+          this.#proxy.countRefused();
+          throw withMeaning(error, this.#core.validateResources);
+        }
+        // Before it is live: its access log may be the first that goes to standard output.
+        this.#tell.follows(config);
+        await this.#proxy.apply(withDefaults(config));
         this.#tellChanges(config);
         this.#current = config;
       } catch (cause) {
-        this.#tell.error('refused', cause, keeps);
+        // A change that the end has overtaken was not refused.
+        if (!(this.#asked && cause instanceof StateError)) this.#tell.error('refused', cause, keeps);
       }
     }
   }
 
   #tellChanges(config: LoadedConfig): void {
     const changes = changesBetween(this.#current.compiled.resources, config.compiled.resources);
+    if (lameDuckOf(this.#options, this.#current) !== lameDuckOf(this.#options, config)) {
+      changes.push({ what: 'changed', kind: 'setting', name: 'lameDuck' });
+    }
     this.#tell.event('applied', { changes }, `applied: ${renderChanges(changes)}`);
     const { admin, threads } = this.#current.compiled.settings;
     const now = config.compiled.settings;

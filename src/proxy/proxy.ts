@@ -153,12 +153,23 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
 
   async apply(config: Config | LoadedConfig): Promise<Listening> {
     const core = this.#running();
-    const loaded = load(config);
+    const loaded = this.#load(config, core);
     const listening = await this.#give(core, loaded);
     this.#config = loaded;
+    if (this.#core === core) core.setLameDuck(this.#lameDuckMs());
     this.#log.info(listening, 'a new configuration is live');
     aside(() => this.emit('applied', listening));
     return listening;
+  }
+
+  /** What is refused here counts as what the core refuses. */
+  #load(config: Config | LoadedConfig, core: NativeProxy): LoadedConfig {
+    try {
+      return load(config);
+    } catch (error) {
+      core.countRefused();
+      throw error;
+    }
   }
 
   #give(core: NativeProxy, config: LoadedConfig): Promise<Listening> {
@@ -268,6 +279,10 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
       if (this.#closing) return undefined;
       throw error;
     }
+  }
+
+  countRefused(): void {
+    this.#core?.countRefused();
   }
 
   reloadFiles(): void {

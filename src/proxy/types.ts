@@ -152,6 +152,12 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
    */
   reloadFiles(): void;
 
+  /**
+   * Counts a configuration that never came to `apply()` as refused, in `stats().updates` and the metrics: one that could
+   * not be read, such as an error of `watchConfig`.
+   */
+  countRefused(): void;
+
   /** Opens the files of access logs anew, by their paths: for after they were moved. */
   reopenLogs(): void;
 

@@ -205,3 +205,92 @@ for (const command of ['', 'run', 'validate', 'compile', 'stats', 'version']) {
     if (command) t.regex(help, /-o, --output <format>/);
   });
 }
+
+test('mesh validate opens the files as a start does; --no-files is for other machines', async (t) => {
+  const file = join(temporaryFolder(t), 'mesh.yaml');
+  const listener = { address: ':0', to: '127.0.0.1:1', tls: { certificate: 'no.crt', key: 'no.key' } };
+  writeFileSync(file, JSON.stringify({ listeners: [listener] }));
+  const env = cleanEnvironment();
+  const { code, stderr } = await run(process.execPath, [main, 'validate', file], { env });
+  t.is(code, 64);
+  t.regex(stderr, /mesh\.yaml:1:\d+: error: .*no\.crt/);
+  t.regex(await must(process.execPath, [main, 'validate', file, '--no-files'], { env }), /ok, 1 listener/);
+});
+
+test('mesh run serves on when nobody reads what it says, applies changes, and drains', async (t) => {
+  const [one, two] = await Promise.all([
+    httpOrigin(t, (_, response) => response.end('one')),
+    httpOrigin(t, (_, response) => response.end('two')),
+  ]);
+  const file = join(temporaryFolder(t), 'mesh.yaml');
+  const write = (to: string): void =>
+    writeFileSync(file, JSON.stringify({ lameDuck: '0s', listeners: [{ address: '127.0.0.1:0', to }] }));
+  write(one.address);
+  const running = mesh(t, ['run', '-c', file, '--admin', 'off']);
+  const port = Number(await said(running, /listening on 127\.0\.0\.1:(\d+)$/m));
+  t.is((await request(port)).text, 'one');
+  running.child.stdout.destroy();
+  running.child.stderr.destroy();
+  write(two.address);
+  await until('the change is live', async () => (await request(port)).text === 'two');
+  // Both what it says of changes and what it says of mistakes find no reader.
+  writeFileSync(file, 'listeners: none\n');
+  write(one.address);
+  await until('the next change is live', async () => (await request(port)).text === 'one');
+  running.signal('SIGTERM');
+  t.deepEqual(await within('its end', running.exit), { code: 0, signal: null });
+});
+
+test('mesh run: SIGTERM and POST /drain go by the lame duck time that is applied now', async (t) => {
+  const origin = await httpOrigin(t);
+  const file = join(temporaryFolder(t), 'mesh.yaml');
+  const write = (lameDuck: string): void =>
+    writeFileSync(
+      file,
+      JSON.stringify({ lameDuck, listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }] }),
+    );
+  for (const how of ['signal', 'admin'] as const) {
+    write('1h');
+    const running = mesh(t, ['run', '-c', file, '--admin', '127.0.0.1:0']);
+    const admin = Number(await said(running, /metrics on http:\/\/127\.0\.0\.1:(\d+)\/metrics$/m));
+    write('0s');
+    await said(running, /^applied: changed setting lameDuck$/m);
+    if (how === 'signal') running.signal('SIGTERM');
+    else t.is((await request(admin, { method: 'POST', path: '/drain' })).status, 202);
+    t.deepEqual(await within('its end', running.exit), { code: 0, signal: null });
+  }
+});
+
+test('mesh run: configurations that could not be read are counted as refused', async (t) => {
+  const origin = await httpOrigin(t);
+  const file = join(temporaryFolder(t), 'mesh.yaml');
+  const good = JSON.stringify({
+    lameDuck: '0s',
+    listeners: [{ address: '127.0.0.1:0', to: origin.address }],
+  });
+  writeFileSync(file, good);
+  const running = mesh(t, ['run', '-c', file, '--admin', '127.0.0.1:0']);
+  const admin = Number(await said(running, /metrics on http:\/\/127\.0\.0\.1:(\d+)\/metrics$/m));
+  writeFileSync(file, 'listeners: none\n');
+  await until('it is refused', () => running.stderr().includes('not applied'));
+  const { text } = await request(admin, { path: '/metrics' });
+  t.regex(text, /^mesh_config_updates_total\{result="refused"\} [1-9]/m);
+});
+
+test('mesh run: where the access log is standard output, what it says goes to standard error', async (t) => {
+  const origin = await httpOrigin(t);
+  const env = { MESH_LAME_DUCK: '0s', MESH_ADMIN: 'off' };
+  const args = ['run', '--listen', '127.0.0.1:0', '--to', origin.address, '--access-log', '-'];
+  const running = mesh(t, args, env);
+  const port = await until(
+    'it listens',
+    () => /listening on 127\.0\.0\.1:(\d+)$/m.exec(running.stderr())?.[1],
+  );
+  t.is((await request(Number(port))).status, 200);
+  running.signal('SIGTERM');
+  t.deepEqual(await within('its end', running.exit), { code: 0, signal: null });
+  const lines = running.stdout().toString().trim().split('\n');
+  t.is(lines.length, 1);
+  t.notThrows(() => JSON.parse(lines[0] ?? '') as unknown);
+  t.regex(running.stderr(), /^draining;.*\nclosed\n$/m);
+});

@@ -4,7 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { ConfigError, ListenError } from '../../src/errors.js';
+import { ConfigError, ListenError, MeshError, StateError } from '../../src/errors.js';
+import { until } from '../support/wait.js';
 import { FakeProxy, FakeWorld } from './world.js';
 
 const PAIR = ['--listen', '127.0.0.1:8080', '--to', '127.0.0.1:3000'];
@@ -289,3 +290,47 @@ for (const [what, args, message] of [
     t.is(world.proxies.length, 0);
   });
 }
+
+test.serial('a warning is told once: to people by the logger, to programs as an event', async (t) => {
+  for (const [args, out] of [
+    [[], ''],
+    [['-o', 'json'], '{"event":"warning","error":{"code":"MESH_LOOKUP_FAILED","message":"no such name"}}\n'],
+  ] as const) {
+    const world = new FakeWorld();
+    const ended = world.run('run', ...PAIR, ...args);
+    await world.said('listening');
+    world.out = '';
+    proxyOf(world).emit('warning', new MeshError('MESH_LOOKUP_FAILED', 'no such name'));
+    t.is(world.out, out);
+    t.is(world.err, '');
+    world.signals.emit('SIGTERM');
+    proxyOf(world).emit('close');
+    await ended;
+  }
+});
+
+test.serial('a change that the end overtakes is not told as refused; one that is, is counted', async (t) => {
+  const text = "listeners: [{ address: ':0', to: 'localhost:1' }]\n";
+  const file = configFile(t, text);
+  const world = new FakeWorld();
+  const ended = world.run('run', '-c', file);
+  await world.said('listening');
+  const proxy = proxyOf(world);
+  writeFileSync(file, 'listeners: none\n');
+  await world.said('not applied');
+  t.true(proxy.refused > 0);
+  world.err = '';
+  let overtaken = (): void => {};
+  proxy.apply = () =>
+    new Promise((_, reject) => {
+      proxy.calls.push('apply');
+      overtaken = () => reject(new StateError('the proxy was closed'));
+    });
+  writeFileSync(file, `${text}threads: 1\n`);
+  await until('it is being applied', () => proxy.calls.includes('apply'));
+  world.signals.emit('SIGTERM');
+  overtaken();
+  proxy.emit('close');
+  const { code, stderr } = await ended;
+  t.deepEqual([code, stderr], [0, '']);
+});

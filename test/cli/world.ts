@@ -96,6 +96,7 @@ export class FakeProxy extends EventEmitter {
   readonly applied: LoadedConfig[] = [];
   readonly calls: string[] = [];
   drained: DrainOptions | undefined;
+  refused = 0;
   listening = false;
   /** Thrown by the next `listen` or `apply`. */
   static refusal: Error | undefined;
@@ -130,6 +131,10 @@ export class FakeProxy extends EventEmitter {
     this.#take();
     this.applied.push(checkConfig(config.config));
     return { addresses: [] };
+  }
+
+  countRefused(): void {
+    this.refused += 1;
   }
 
   reloadFiles(): void {

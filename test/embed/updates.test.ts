@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import type { Config } from '../../src/index.js';
 import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
-import { listening } from './support.js';
+import { everythingTo, listening } from './support.js';
 
 /** The shop with as many routes as there were updates, so that each one changes routes, clusters and endpoints. */
 function shop(to: string[], number: number): Config {
@@ -69,4 +69,13 @@ test('ten updates a second under load: no request fails', async (t) => {
   t.true(versions.size > 2, 'updates took effect meanwhile');
   const { updates } = await proxy.stats();
   t.deepEqual(updates, { applied: UPDATES + 1, refused: 0 });
+});
+
+test('what is refused before the core sees it counts as refused', async (t) => {
+  const { proxy } = await listening(t, everythingTo('127.0.0.1:1'));
+  await t.throwsAsync(proxy.apply({ listeners: 'none' } as unknown as Config), {
+    code: 'MESH_CONFIG_INVALID',
+  });
+  proxy.countRefused();
+  t.deepEqual((await proxy.stats()).updates, { applied: 1, refused: 2 });
 });

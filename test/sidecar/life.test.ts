@@ -42,6 +42,7 @@ test('SIGHUP: a good configuration goes live, a bad one leaves the last good one
   t.is((await request(port)).text, 'three');
   const metrics = await admin.metrics();
   t.is(metrics.sum('mesh_config_updates_total', { result: 'applied' }), 3);
+  t.is(metrics.sum('mesh_config_updates_total', { result: 'refused' }), 2);
 });
 
 test('SIGTERM: not ready, nothing new, and what is in flight is finished', async (t) => {

@@ -162,6 +162,24 @@ impl NativeProxy {
         })
     }
 
+    /// Changes how long a drain that the admin server is asked for still accepts.
+    #[napi(catch_unwind)]
+    pub fn set_lame_duck(&self, lame_duck_ms: u32) -> Result<()> {
+        with(&self.shared, |proxy| {
+            proxy.set_lame_duck(Duration::from_millis(lame_duck_ms.into()));
+            Ok(())
+        })
+    }
+
+    /// Counts a configuration that was refused before it came here.
+    #[napi(catch_unwind)]
+    pub fn count_refused(&self) -> Result<()> {
+        with(&self.shared, |proxy| {
+            proxy.count_refused();
+            Ok(())
+        })
+    }
+
     /// Looks at certificates, keys and roots now.
     #[napi(catch_unwind)]
     pub fn reload_files(&self) -> Result<()> {

@@ -3,6 +3,7 @@
 //! A [`Handle`] is held by whoever owns the proxy and by its admin server. Looking never waits for the control thread
 //! nor for a data thread.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +48,8 @@ pub struct Handle {
     pub(crate) access_log: Arc<AccessLog>,
     /// Whether the application behind the proxy is awaited.
     pub(crate) awaited: Arc<watch::Sender<bool>>,
+    /// In milliseconds.
+    pub(crate) lame_duck: Arc<AtomicU64>,
 }
 
 impl Handle {
@@ -54,6 +57,22 @@ impl Handle {
     /// close, idle connections end, and work in flight has until its listener's `timeouts.drain`. See [`Handle::phase`].
     pub fn drain(&self, options: DrainOptions) {
         let _ = self.asks.send(Ask::Drain(options));
+    }
+
+    /// How long a drain that is asked for on the admin port still accepts.
+    pub fn lame_duck(&self) -> Duration {
+        Duration::from_millis(self.lame_duck.load(Relaxed))
+    }
+
+    /// Changes that, from now on.
+    pub fn set_lame_duck(&self, span: Duration) {
+        let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.lame_duck.store(span, Relaxed);
+    }
+
+    /// Counts a configuration that its host refused before it came here: it could not be read.
+    pub fn count_refused(&self) {
+        self.telemetry.control().updates_refused.increment();
     }
 
     /// Looks at all files that the resources name, now and not in a while. What is bad is said and changes nothing.

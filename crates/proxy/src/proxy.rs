@@ -216,6 +216,7 @@ impl Proxy {
                 log,
                 access_log,
                 awaited: Arc::new(watch::Sender::new(false)),
+                lame_duck: Arc::default(),
             },
             admin: None,
             admin_address,
@@ -232,6 +233,7 @@ impl Proxy {
         if self.admin.is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        self.handle.set_lame_duck(options.lame_duck);
         let server = admin::Server::start(self.handle.clone(), options)?;
         let address = server.address().clone();
         // No connection of the data plane may lead there.

@@ -111,7 +111,10 @@ type Applying = Pin<Box<dyn Future<Output = Result<Applied, Vec<String>>>>>;
 fn apply(proxy: &Proxy, source: &Source) -> Applying {
     let resources = match load(source) {
         Ok(resources) => resources,
-        Err(problems) => return Box::pin(std::future::ready(Err(problems))),
+        Err(problems) => {
+            proxy.count_refused();
+            return Box::pin(std::future::ready(Err(problems)));
+        }
     };
     let applying = proxy.apply_soon(Change::Replace(resources));
     Box::pin(async {

@@ -46,7 +46,7 @@ const RENDERS: usize = 2;
 pub struct Options {
     /// Where it listens.
     pub address: Address,
-    /// How long a drain that is asked for here still accepts.
+    /// How long a drain that is asked for here still accepts, until [`Handle::set_lame_duck`] says otherwise.
     pub lame_duck: Duration,
 }
 
@@ -87,7 +87,6 @@ impl Server {
                             let _ = started.send(Ok(()));
                             let site = Site {
                                 handle,
-                                lame_duck: options.lame_duck,
                                 renders: Semaphore::new(RENDERS),
                                 seats: Seats::default(),
                             };
@@ -128,7 +127,6 @@ impl Drop for Server {
 /// What all connections share.
 struct Site {
     handle: Handle,
-    lame_duck: Duration,
     renders: Semaphore,
     seats: Seats,
 }

@@ -231,7 +231,7 @@ fn drain(site: &Site) -> Response {
     let log = site.handle.log();
     log.tell(Level::Info, "draining, as asked on the admin port", News::Drain);
     site.handle.drain(DrainOptions {
-        lame_duck: site.lame_duck,
+        lame_duck: site.handle.lame_duck(),
         work: None,
     });
     Response::text(202, "draining")
