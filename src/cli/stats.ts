@@ -29,7 +29,10 @@ Examples:
   mesh stats
   mesh stats --admin 127.0.0.1:9901 -o json | jq '.routes[].duration.p99Ms'`,
     )
-    .action(async ({ admin, output }: { admin: string; output: Format }) => {
+    .action(async ({ admin: given, output }: { admin: string; output: Format }, command: Command) => {
+      // What a variable says holds for every command: `off` is for the one that runs a proxy, and an empty one is none.
+      const isNone = command.getOptionValueSource('admin') === 'env' && ['', 'off'].includes(given);
+      const admin = isNone ? DEFAULT_ADMIN : given;
       if (!formats.address.accepts(admin))
         throw new UsageError([`--admin: expected ${formats.address.expected}, received ${admin}`]);
       const text = await read(admin);
@@ -60,6 +63,7 @@ function read(admin: string): Promise<string> {
         response.on('error', (error) => reject(noAnswer(admin, error.message)));
         response.on('end', () => {
           if (response.statusCode === 200) resolve(text);
+          else if (response.statusCode === 403) reject(fromThere(admin));
           else
             reject(
               noAnswer(admin, `it answered ${response.statusCode}, which a proxy's admin server does not`),
@@ -76,6 +80,13 @@ function read(admin: string): Promise<string> {
 function noAnswer(admin: string, reason: string): Error {
   return new Error(
     `no statistics from ${admin}: ${reason}; start a proxy with mesh run, or give its admin address with --admin`,
+  );
+}
+
+/** An admin server tells what it knows to its own host. */
+function fromThere(admin: string): Error {
+  return new Error(
+    `no statistics from ${admin}: it answers its own host alone; ask from there, by a loopback address or its Unix socket`,
   );
 }
 

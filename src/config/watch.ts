@@ -10,7 +10,7 @@
  */
 
 import { type FSWatcher, watch } from 'node:fs';
-import { realpath } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ConfigError } from '../errors.js';
 import { type LoadedConfig, parseConfig, readConfig } from './load.js';
@@ -52,7 +52,8 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
   readonly #debounceMs: number;
   readonly #poll: NodeJS.Timeout;
   readonly #signal: AbortSignal | undefined;
-  readonly #folders = new Map<string, FSWatcher>();
+  /** By name, with what the folder was when its watch began: one of the same name may take its place. */
+  readonly #folders = new Map<string, { watcher: FSWatcher; identity: string }>();
   #settle: NodeJS.Timeout | undefined;
   /** What was told last: the hash of a configuration or the text of an error. */
   #told: string | undefined;
@@ -93,7 +94,7 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
     clearInterval(this.#poll);
     clearTimeout(this.#settle);
     this.#signal?.removeEventListener('abort', this.stop);
-    for (const watcher of this.#folders.values()) watcher.close();
+    for (const { watcher } of this.#folders.values()) watcher.close();
     this.#folders.clear();
     this.#pending = undefined;
     for (const resolve of this.#waiting.splice(0)) resolve({ value: undefined, done: true });
@@ -169,26 +170,30 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
   async #watchFolders(): Promise<void> {
     const file = await realpath(this.#file).catch(() => this.#file);
     if (this.#stopped) return;
-    const wanted = new Set([dirname(this.#file), dirname(file)]);
-    for (const [folder, watcher] of this.#folders) {
-      if (wanted.has(folder)) continue;
+    const names = new Set([dirname(this.#file), dirname(file)]);
+    const wanted = new Map(
+      await Promise.all(Array.from(names, async (name) => [name, await identityOf(name)] as const)),
+    );
+    if (this.#stopped) return;
+    for (const [folder, { watcher, identity }] of this.#folders) {
+      if (wanted.get(folder) === identity) continue;
       watcher.close();
       this.#folders.delete(folder);
     }
-    for (const folder of wanted) {
-      if (!this.#folders.has(folder)) this.#watchFolder(folder);
+    for (const [folder, identity] of wanted) {
+      if (!this.#folders.has(folder)) this.#watchFolder(folder, identity);
     }
   }
 
-  #watchFolder(folder: string): void {
+  #watchFolder(folder: string, identity: string): void {
     try {
       const watcher = watch(folder, () => this.#onEvent());
       // The folder went away; the next look tries again.
       watcher.on('error', () => {
         watcher.close();
-        this.#folders.delete(folder);
+        if (this.#folders.get(folder)?.watcher === watcher) this.#folders.delete(folder);
       });
-      this.#folders.set(folder, watcher);
+      this.#folders.set(folder, { watcher, identity });
     } catch {
       // There is no such folder, or the system has no watches left: the slow look remains.
     }
@@ -201,6 +206,12 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
       this.#look();
     }, this.#debounceMs);
   }
+}
+
+/** What a folder is, whatever it is called. */
+async function identityOf(folder: string): Promise<string> {
+  const found = await stat(folder).catch(() => undefined);
+  return found ? `${found.dev}:${found.ino}` : 'none';
 }
 
 function unexpected(error: unknown): ConfigError {

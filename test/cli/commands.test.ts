@@ -324,3 +324,33 @@ test('control and token: wrong usage is 64, and nobody to ask is 1', async (t) =
   t.is(code, 1);
   t.regex(stderr, /no mesh answers at .*: there is none .*ENOENT.*; start one with mesh up or mesh control/);
 });
+
+test('stats: from another host it says so, and asks for no other proxy', async (t) => {
+  const address = await admin(t, 403, 'forbidden');
+  const { code, stderr } = await new FakeWorld().run('stats', '--admin', address);
+  t.is(code, 1);
+  t.regex(
+    stderr,
+    /it answers its own host alone; ask from there, by a loopback address or its Unix socket\n$/,
+  );
+});
+
+for (const value of ['', 'off']) {
+  test(`stats: MESH_ADMIN=${value} is none`, (t) => {
+    const env = { PATH: process.env['PATH'], MESH_ADMIN: value };
+    const { status, stderr } = spawnSync(process.execPath, [main, 'stats'], { env, encoding: 'utf8' });
+    t.true(status === 0 || (status === 1 && /no statistics from 127\.0\.0\.1:4191/.test(stderr)), stderr);
+  });
+}
+
+test('validate: files that are named are looked at, unless told not to', async (t) => {
+  const world = new FakeWorld();
+  world.loadCore = async () => ({
+    ...(await FakeWorld.prototype.loadCore.call(world)),
+    checkResources: () => [{ path: 'listeners[0].address', code: 'certificate', message: 'is missing' }],
+  });
+  t.is((await world.run('validate', good)).code, 64);
+  t.regex(world.err, /is missing/);
+  t.is((await world.run('validate', good, '--no-files')).code, 0);
+  t.is((await world.run('compile', good)).code, 0);
+});

@@ -227,3 +227,25 @@ test('stop() leaves nothing that keeps the process alive', (t) => {
   t.is(status, 0);
   t.is(stdout, '1\n');
 });
+
+test('after its folder was replaced, edits in the new one are told by events again', async (t) => {
+  const parent = temporaryFolder(t);
+  const folder = join(parent, 'conf');
+  const file = join(folder, 'mesh.yaml');
+  mkdirSync(folder);
+  writeFileSync(file, 'threads: 1\n');
+  const watcher = watching(t, file);
+  t.is(await threads(watcher), 1);
+  const replacement = join(parent, 'next');
+  mkdirSync(replacement);
+  writeFileSync(join(replacement, 'mesh.yaml'), 'threads: 2\n');
+  renameSync(folder, join(parent, 'former'));
+  renameSync(replacement, folder);
+  // What the slow look would do.
+  watcher.check();
+  t.is(await threads(watcher), 2);
+  await watcher.settled();
+  const change = threads(watcher);
+  writeFileSync(file, 'threads: 3\n');
+  t.is(await change, 3);
+});
