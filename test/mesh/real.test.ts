@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
+import { NameServer } from '../control/name-server.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, proxyStatus, request } from '../support/http.js';
 import { must, run } from '../support/processes.js';
@@ -175,6 +176,35 @@ test('names outside the mesh are passed through, unless only services may be cal
   const closed = await mesh.sidecar(t, 'web', { name: 'closed', flags: { '--egress': 'known' } });
   t.is((await ask(closed, '/', outside.address)).status, 403);
   t.is((await ask(closed, '/', 'nobody')).status, 403);
+});
+
+test('a port that a service does not declare is refused, also where its name means something outside', async (t) => {
+  const mesh = await Mesh.start(t);
+  const [inside, outside] = [await httpOrigin(t, tells), await httpOrigin(t, tells)];
+  const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${inside.address}` });
+  const names = await NameServer.start(t);
+  names.host('basket.shop', ['127.0.0.1']);
+  const flags = { '--dns-server': names.address };
+  const web = await mesh.sidecar(t, 'web', { flags });
+  const undeclared = `basket.shop:${outside.port}`;
+  t.is((await ask(web, '/', undeclared)).status, 200, 'nobody has such a service');
+  mesh.serve('basket', [basket.address]);
+  const refused = await until('the service', async () => {
+    const answer = await ask(web, '/', undeclared);
+    return answer.status !== 200 && answer;
+  });
+  t.is(`${refused.status} ${proxyStatus(refused.headers).details}`, '403 port_undeclared');
+  t.is((await ask(web, '/', 'basket.shop:3000')).status, 200);
+  const { requests } = outside;
+  const late = await mesh.sidecar(t, 'web', { name: 'late', flags });
+  for (const host of [undeclared, `BASKET.shop.:${outside.port}`]) {
+    const { status, headers } = await ask(late, '/', host);
+    t.is(`${status} ${proxyStatus(headers).details}`, '403 port_undeclared', host);
+  }
+  t.is(outside.requests, requests);
+  t.is((await ask(late, '/', outside.address)).status, 200, 'an address is no name of a service');
+  mesh.remove('basket');
+  await until('the end of the service', async () => (await ask(late, '/', undeclared)).status === 200);
 });
 
 test('policies decide, a change of them closes what is open, and audit only tells', async (t) => {

@@ -48,30 +48,6 @@ test('curl by http_proxy: services, one outside with a DNS name, and what needs 
   t.is(outside.requests, 1);
 });
 
-test('a port that a service does not declare is refused, also where its name means something outside', async (t) => {
-  const outside = await httpOrigin(t, (_, outgoing) => void outgoing.end('outside\n'));
-  const { port } = outside;
-  // As in Compose and Kubernetes, where the names of services are names in DNS too.
-  const call = (url: string): string => `curl -s --noproxy '' -H 'authorization: secret' ${url}; echo`;
-  const calls = ['localhost', 'LOCALHOST.', '127.0.0.1'].map((host) => call(`http://${host}:${port}/`));
-  const mesh = MeshUp.start(
-    t,
-    {
-      services: {
-        web: { run: [...calls, call('http://localhost:3000/'), 'sleep 600'].join('; ') },
-        localhost: { run: 'exec node server.cjs', port: 3000 },
-      },
-      policies: [{ to: 'localhost', deny: true }],
-    },
-    { files: { 'server.cjs': SERVER } },
-  );
-  await mesh.printed('web.1', 'Denied by policy.');
-  const said = mesh.lines().flatMap((line) => (line.copy === 'web.1' && line.text ? [line.text] : []));
-  const undeclared = 'This workload does not declare that port.';
-  t.deepEqual(said.slice(0, 3), [undeclared, undeclared, 'outside'], 'an address is no name of a service');
-  t.is(outside.requests, 1);
-});
-
 test('what a sidecar refuses is told with its reason, until it is mended; and nobody else may ask', async (t) => {
   const { address } = await httpOrigin(t, (_, outgoing) => void outgoing.end('small enough\n'));
   const mesh = (addresses: readonly string[]) => ({

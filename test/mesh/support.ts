@@ -21,9 +21,9 @@ export const idOf = (service: string, namespace = 'shop'): string =>
   `spiffe://mesh.test/ns/${namespace}/sa/${service}`;
 const NAMES = ['', '.shop', '.shop.mesh.test'];
 
-/** What a service is called by. */
+/** What a service is called by, and that its hosts are of the mesh. */
 const namesOf = (service: string, port: number): string[] =>
-  NAMES.flatMap((more) => [80, port].map((called) => `${service}${more}:${called}`));
+  NAMES.flatMap((more) => [80, port, '*'].map((called) => `${service}${more}:${called}`));
 
 /** A port to listen on. */
 export const freePort = closedPort;

@@ -223,7 +223,8 @@ mod tests {
         std::fs::hard_link(path("admin.sock"), path("hard.sock")).unwrap();
         let unix = |name: &str| address(&format!("unix:{}", path(name)));
         let admin = Arc::new(OnceLock::from(unix("admin.sock")));
-        let own = Own::new(&[unix("own.sock"), address("127.0.0.1:8080")], admin);
+        let listeners = [unix("own.sock"), address("127.0.0.1:8080")];
+        let own = Own::new(listeners.iter().map(|address| (address, For::All)), admin);
         for here in [
             "own.sock",
             "./own.sock",
@@ -232,10 +233,10 @@ mod tests {
             "around/link.sock",
             "hard.sock",
         ] {
-            assert!(own.leads_here(&unix(here)), "{here}");
+            assert!(own.leads_here(&unix(here), For::All), "{here}");
         }
         for elsewhere in ["app.sock", "./app.sock", "around/app.sock", "none.sock"] {
-            assert!(!own.leads_here(&unix(elsewhere)), "{elsewhere}");
+            assert!(!own.leads_here(&unix(elsewhere), For::All), "{elsewhere}");
         }
         std::fs::remove_dir_all(&dir).unwrap();
     }

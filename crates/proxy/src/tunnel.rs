@@ -113,7 +113,7 @@ pub async fn tunnel<C: Stream, S: Stream>(
             }
             let drain = (bounds.drain)();
             bounds.deadline.set(idle_at.min(drain));
-            Poll::Ready(bounds.deadline.poll(cx).is_ready().then(|| {
+            Poll::Ready(bounds.deadline.poll(cx).is_ready().then_some({
                 Err(if drain <= idle_at {
                     Reason::Draining
                 } else {
