@@ -111,7 +111,7 @@ test('request body bytes: of a body of unknown length no more arrives than may, 
   const young = await http2Origin(t, (stream) => {
     note(stream);
     const one = seen.at(-1);
-    stream.on('aborted', () => one && (one.whole = false));
+    stream.on('close', () => one && (one.whole &&= !stream.aborted));
   });
   const proxy = await startEmbedded(
     t,
@@ -129,7 +129,7 @@ test('request body bytes: of a body of unknown length no more arrives than may, 
   const session = await http2Connect(t, `http://127.0.0.1:${proxy.port()}`);
   let hits = 0;
   for (const path of ['/old', '/young']) {
-    for (const size of [1001, 5000, 60_000, 300_000]) {
+    for (const size of [1001, 5000, 60_000, 200_000]) {
       const half = 'x'.repeat(size - 500);
       for (const parts of [[half + 'x'.repeat(500)], ['x'.repeat(500), half]]) {
         const peer = await connect(t, proxy.port());

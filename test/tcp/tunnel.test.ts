@@ -110,7 +110,7 @@ def ends(one, other):
 def both(one, other):
     fill(one); fill(other)
 def ends_while_blocked(one, other):
-    fill(other); ends(one, other)
+    fill(other); other.setblocking(True); ends(one, other)
 for name, before in [('ends', ends), ('blocked', lambda one, other: fill(one)), ('both blocked', both), ('ends while blocked', ends_while_blocked)]:
     for side in (0, 1):
         streams = pair(); one, other = streams[side], streams[1 - side]

@@ -98,7 +98,12 @@ fn http1(bytes: &[u8]) -> Detected {
                 if is_blank(*space) && name.eq_ignore_ascii_case(b"HTTP/") && digit.is_ascii_digit())
         })
     };
-    let is_simple = || method == b"GET" && rest.iter().find(|b| !is_blank(**b)) == Some(&b'/');
+    let is_simple = || {
+        let mut words = rest.split(|b| is_blank(*b)).filter(|word| !word.is_empty());
+        method == b"GET"
+            && words.next().is_some_and(|target| target.starts_with(b"/"))
+            && words.next().is_none()
+    };
     match line_end {
         None => Detected::Undecided,
         Some(_) if has_version() || is_simple() => Detected::Http1,
@@ -185,7 +190,7 @@ mod tests {
             (b"PING\r\n", Detected::Other),
             (b"*1\r\n$4\r\nPING\r\n", Detected::Other),
             (b"\x00\x03\x00\x00", Detected::Other),
-            (b"POST / HTTP/x.1\r\n", Detected::Other),
+            (b"GET / HTTP/x.1\r\n", Detected::Other),
         ];
         for (bytes, expected) in cases {
             let decided_at = (1..=bytes.len())
