@@ -191,7 +191,21 @@ test('stream idle: a client that stops its body is 408', async (t) => {
   await (await server.accepted()).gone();
 });
 
-test('stream idle: an answer may take longer, whatever the method; once it began it may not stand still', async (t) => {
+test('stream idle: a server that does not answer is 504', async (t) => {
+  const server = await tcpServer(t);
+  const proxy = await startEmbedded(
+    t,
+    web({ routes: [{ to: server.address }], timeouts: { streamIdle: SHORT } }),
+  );
+  const answer = await request(proxy.port());
+  t.is(answer.status, 504);
+  t.deepEqual(proxyStatus(answer.headers), {
+    error: 'connection_read_timeout',
+    details: 'stream_idle_timeout',
+  });
+});
+
+test('stream idle: an answer may take as long as its request may; once it began it may not stand still', async (t) => {
   const origin = await httpOrigin(t, (incoming, outgoing) => {
     incoming.resume();
     if (incoming.url === '/late') setTimeout(() => outgoing.end('late'), 900);
@@ -199,7 +213,7 @@ test('stream idle: an answer may take longer, whatever the method; once it began
   });
   const proxy = await startEmbedded(
     t,
-    web({ routes: [{ to: origin.address }], timeouts: { streamIdle: SHORT } }),
+    web({ routes: [{ to: origin.address, timeout: '20s' }], timeouts: { streamIdle: SHORT } }),
   );
   t.is((await request(proxy.port(), { path: '/late' })).text, 'late');
   t.is((await request(proxy.port(), { path: '/late', method: 'POST', body: 'b' })).text, 'late');

@@ -333,8 +333,9 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
             }
         }
         let drain = cx.listener.drain_deadline();
-        // How long an answer may take is up to the request's deadline. Nothing to cut off is under way.
-        let idle = if pump.awaits_answer() { NEVER } else { idle };
+        // How long an answer may take is up to the request's deadline, where it has one. Nothing is awaited for ever.
+        let is_bounded = deadlines.request != NEVER && pump.awaits_answer();
+        let idle = if is_bounded { NEVER } else { idle };
         let at = idle.min(deadlines.request).min(drain).min(half_closed);
         cx.deadline.set(at);
         if cx.deadline.poll(task).is_pending() {

@@ -103,7 +103,10 @@ fn an_answer_is_awaited_as_long_as_the_request_may_take() {
     // "yes"
     let whole = "Whole([121, 101, 115])";
     let late = [(5 * MINUTE, OK), (0, "yes")];
-    for timeouts in [json!({}), json!({ "streamIdle": "1s" })] {
+    for timeouts in [
+        json!({ "request": "1h" }),
+        json!({ "streamIdle": "1s", "request": "1h" }),
+    ] {
         assert_came(asked(&timeouts, &[(0, GET)], &late), 5 * MINUTE, whole);
         assert_came(
             asked(&timeouts, &[(0, POST), (0, "abc")], &late),
@@ -113,6 +116,9 @@ fn an_answer_is_awaited_as_long_as_the_request_may_take() {
         let slow = [(0, POST), (900 * MS, "a"), (900 * MS, "bc")];
         assert_came(asked(&timeouts, &slow, &late), 5 * MINUTE, whole);
     }
+    // Where nothing was said of it, it may be silent as long as a body may.
+    let silent = "504 mesh; error=connection_read_timeout; details=\"stream_idle_timeout\"";
+    assert_came(asked(&json!({}), &[(0, GET)], &late), MINUTE, silent);
     let bounded = json!({ "streamIdle": "1s", "request": "10s" });
     assert_came(
         asked(&bounded, &[(0, GET)], &late),
@@ -123,7 +129,7 @@ fn an_answer_is_awaited_as_long_as_the_request_may_take() {
 
 #[test]
 fn a_body_that_stands_still_is_cut() {
-    let idle = json!({ "streamIdle": "1s" });
+    let idle = json!({ "streamIdle": "1s", "request": "1h" });
     let never = &[(100 * MINUTE, OK)];
     // A request's, whether it began or not.
     let stalled = "408 mesh; error=http_request_error; details=\"request_body_timeout\"";
