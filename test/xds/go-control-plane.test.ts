@@ -25,10 +25,12 @@ class GoControlPlane {
     return plane;
   }
 
-  /** Sets all there is: these names, each with one endpoint. */
-  async set(version: number, port: number, ...names: readonly string[]): Promise<void> {
+  /** Sets all there is: these names, each with one endpoint. Resolves with the place from which on it speaks of them. */
+  async set(version: number, port: number, ...names: readonly string[]): Promise<number> {
+    const from = this.#read;
     this.process.child.stdin.write(`set ${version} ${port} ${names.join(' ')}\n`);
     await this.says(new RegExp(`^done ${version}$`, 'm'));
+    return from;
   }
 
   /** All that it has said. */
@@ -36,12 +38,12 @@ class GoControlPlane {
     return this.process.stdout().toString();
   }
 
-  async says(pattern: RegExp): Promise<string> {
+  async says(pattern: RegExp, from = this.#read): Promise<string> {
     return until(`go-control-plane says ${pattern}`, () => {
       if (this.process.ended) throw new Error(this.process.stderr());
-      const match = pattern.exec(this.said().slice(this.#read));
+      const match = pattern.exec(this.said().slice(from));
       if (!match) return;
-      this.#read += match.index + match[0].length;
+      this.#read = Math.max(this.#read, from + match.index + match[0].length);
       return match[0];
     });
   }
@@ -121,8 +123,8 @@ for (const [form, { flags, nack }] of Object.entries(forms)) {
     await change.answers('basket', /^200 two$/);
 
     // What is bad is refused with its reason, and what was good serves; so does what is bad no more.
-    await go.set(3, two.port, 'bad:basket', 'billing');
-    t.regex(await go.says(nack), /basket: type: expected EDS/);
+    const third = await go.set(3, two.port, 'bad:basket', 'billing');
+    t.regex(await go.says(nack, third), /basket: type: expected EDS/);
     await change.answers('basket', /^200 two$/);
     t.is(change.sidecar.process.stderr().match(/a resource was refused/g)?.length, 1);
     await go.set(4, one.port, 'basket', 'billing');
