@@ -75,6 +75,19 @@ function isOtherForm({ code, path }: ZodIssue): boolean {
   );
 }
 
+/** A value of another kind than the one that is expected. */
+export function mismatch(path: Path, expected: string, received: string, suggestion?: string): RawIssue {
+  return {
+    code: 'invalid',
+    path,
+    part: 'value',
+    message: `expected ${expected}, received ${received}`,
+    expected,
+    received,
+    ...(suggestion && { suggestion }),
+  };
+}
+
 function explain(issue: ZodIssue, formats: readonly Format[]): RawIssue[] {
   const path = issue.path as Path;
   if (issue.code === 'unrecognized_keys') {
@@ -92,17 +105,7 @@ function explain(issue: ZodIssue, formats: readonly Format[]): RawIssue[] {
   }
   const received = shown(issue.input);
   const suggestion = advice(issue, expected, formats);
-  return [
-    {
-      code: 'invalid',
-      path,
-      part: 'value',
-      message: `expected ${expected}, received ${received}`,
-      expected,
-      received,
-      ...(suggestion && { suggestion }),
-    },
-  ];
+  return [mismatch(path, expected, received, suggestion)];
 }
 
 function unknownKey(path: Path, key: string, known: readonly string[]): RawIssue {

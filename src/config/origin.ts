@@ -9,7 +9,7 @@ import { open } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
 import { ConfigError } from '../errors.js';
 import { MAX_BYTES, SourceDocument, excessOf } from './document.js';
-import { MAX_ISSUES, type RawIssue, placed } from './issues.js';
+import { MAX_ISSUES, type RawIssue, mismatch, placed } from './issues.js';
 import { type Path, renderPath } from './path.js';
 import type { ResourceIssue } from './resources.js';
 
@@ -128,18 +128,7 @@ function strangersIn(value: unknown, path: Path): RawIssue[] {
   }
   const isPromise = 'then' in value && typeof value.then === 'function';
   const received = isPromise ? 'a promise' : `an object of ${classOf(value)}`;
-  const expected = 'keys and values';
-  return [
-    {
-      code: 'invalid',
-      path,
-      part: 'value',
-      message: `expected ${expected}, received ${received}`,
-      expected,
-      received,
-      ...(isPromise && { suggestion: 'write await before it' }),
-    },
-  ];
+  return [mismatch(path, 'keys and values', received, isPromise ? 'write await before it' : undefined)];
 }
 
 /** Keys that mean something else in JavaScript, so that what they hold would vanish without a word. */
