@@ -1,7 +1,5 @@
 // Does a proxy find servers by name, follow them when they move, and keep them when names fail?
 
-import dgram from 'node:dgram';
-import { once } from 'node:events';
 import http from 'node:http';
 import test, { type ExecutionContext } from 'ava';
 import { OptionError, createProxy } from '../../src/index.js';
@@ -9,6 +7,7 @@ import type { MeshError, ProxyStats } from '../../src/index.js';
 import { keepAliveAgent, proxyStatus, request, serve } from '../support/http.js';
 import { start } from '../support/processes.js';
 import { type Sidecar, type Work, cleanEnvironment, sidecarFile, startSidecar } from '../support/sidecar.js';
+import { closedPort } from '../support/tcp.js';
 import { until, within } from '../support/wait.js';
 import { NameServer } from './name-server.js';
 
@@ -39,16 +38,6 @@ function work(cluster: object): Work {
 const asking = (names: NameServer): { env: Record<string, string> } => ({
   env: { MESH_DNS_SERVER: names.address },
 });
-
-/** A UDP port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const socket = dgram.createSocket('udp4').bind(0, '127.0.0.1');
-  await once(socket, 'listening');
-  const { port } = socket.address();
-  socket.close();
-  await once(socket, 'close');
-  return port;
-}
 
 /** Requests, one after the other, until one is answered by this server; none may fail meanwhile. */
 async function untilAnsweredBy(t: ExecutionContext, proxy: Sidecar, name: string): Promise<void> {
@@ -171,7 +160,7 @@ test('when no server of a name can be connected to, the name is looked up before
 
 test('dnsmasq is a name server like any other', async (t) => {
   const server = await named(t, 'found');
-  const port = await freePort();
+  const port = await closedPort();
   const dnsmasq = start(t, 'dnsmasq', [
     '--keep-in-foreground',
     '--conf-file=/dev/null',
