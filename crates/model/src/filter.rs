@@ -21,6 +21,9 @@ struct Edits {
 }
 
 impl CompiledEdits {
+    /// Nothing is changed.
+    pub(crate) const NONE: Self = Self(None);
+
     /// Compiles edits. A name that is set twice keeps its last value.
     pub fn new(edits: &HeaderEdits) -> Self {
         if edits.is_empty() {

@@ -88,7 +88,7 @@ fn log_request<N: Net, S>(
         .then(|| request.value(Known::XRequestId))
         .flatten();
     log.queue.log(&Record {
-        route: outcome.route.as_deref().map(|route| &*route.name),
+        route: outcome.route.as_deref().map(|route| &**route.name()),
         cluster: outcome.cluster.as_ref().map(|cluster| cluster.as_str()),
         endpoint: outcome.endpoint.as_deref().map(|endpoint| &endpoint.address),
         protocol: if request.is_grpc() {

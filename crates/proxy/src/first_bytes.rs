@@ -54,7 +54,7 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
             FirstByte::Ended => return Next::Over(None),
             FirstByte::Silence => match server_first(&mut connection, plan).await {
                 ServerFirst::ClientSpoke(dialled) => {
-                    server = dialled;
+                    server = dialled.map(|dialled| *dialled);
                     // It had reason to wait.
                     connection.head_since = connection.thread.now();
                 }
@@ -72,7 +72,7 @@ pub(crate) async fn of_workload<N: Net>(mut connection: Connection<N>, plan: &Li
     let mut server = None;
     if connection.wire.unread().is_empty() {
         match server_first(&mut connection, plan).await {
-            ServerFirst::ClientSpoke(dialled) => server = dialled,
+            ServerFirst::ClientSpoke(dialled) => server = dialled.map(|dialled| *dialled),
             ServerFirst::Over(streamed) => return over(&connection, Protocol::Tcp, streamed),
         }
     }
@@ -210,7 +210,7 @@ async fn first_byte<N: Net>(connection: &mut Connection<N>, span: std::time::Dur
 
 enum ServerFirst<S> {
     /// The client spoke after all; the server that waits, if one could be reached.
-    ClientSpoke(Option<Dialled<S>>),
+    ClientSpoke(Option<Box<Dialled<S>>>),
     Over(Streamed),
 }
 
@@ -274,7 +274,7 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
     .await;
     let greets = || greets_as_http2(server.pooled.wire.unread()) == Some(true);
     match first {
-        Some(First::Client) => ServerFirst::ClientSpoke(Some(server)),
+        Some(First::Client) => ServerFirst::ClientSpoke(Some(Box::new(server))),
         Some(First::Server) if is_http && greets() => ServerFirst::ClientSpoke(None),
         Some(First::End) if is_http && matches!(first_byte(connection, LAST_WORD).await, FirstByte::Came) => {
             ServerFirst::ClientSpoke(None)

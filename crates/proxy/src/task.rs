@@ -162,7 +162,7 @@ where
 /// its task.
 struct Ended {
     guard: Arc<Guard>,
-    stats: Rc<Own<ListenerStats>>,
+    stats: Own<ListenerStats>,
     reason: Option<Reason>,
     is_idle: bool,
 }

@@ -330,7 +330,7 @@ fn http(
     let passed = index.passed_over(&request, MOST_PASSED_OVER).into_iter();
     decision.passed_over = passed
         .map(|(route, why)| PassedOver {
-            name: route.name.to_string(),
+            name: route.name().to_string(),
             path: place(number, table, route),
             why,
         })
@@ -338,9 +338,9 @@ fn http(
     let Some(matched) = index.find(&request) else {
         return refused(Reason::NoRoute, &request, None);
     };
-    let hosts = table.virtual_hosts.get(matched.route.virtual_host as usize);
+    let hosts = table.virtual_hosts.get(matched.route.virtual_host() as usize);
     decision.route = Some(DecidedRoute {
-        name: matched.route.name.to_string(),
+        name: matched.route.name().to_string(),
         table: table.name.clone(),
         hosts: hosts.map(|host| host.hosts.clone()).unwrap_or_default(),
         path: place(number, table, matched.route),
@@ -350,7 +350,7 @@ fn http(
 
 /// Where a route of the table with this number stands in the resources.
 fn place(number: usize, table: &RouteTable, route: &CompiledRoute) -> String {
-    let host = route.virtual_host as usize;
+    let host = route.virtual_host() as usize;
     let hosts = table.virtual_hosts.iter().take(host);
     let before: usize = hosts.map(|host| host.routes.len()).sum();
     let position = (route.id as usize).saturating_sub(before);
@@ -359,7 +359,7 @@ fn place(number: usize, table: &RouteTable, route: &CompiledRoute) -> String {
 
 /// What the route does.
 fn outcome(matched: Matched<'_>, listener: &Listener, request: &Request) -> Outcome {
-    let route = &matched.route.route;
+    let route = matched.route.written();
     match &route.action {
         Action::Forward { to } => {
             let mut path = Vec::new();

@@ -18,41 +18,42 @@ use super::{RequestView, draw, keys};
 
 /// A route made ready for requests.
 ///
-/// What every request asks stands first, and is two cache lines long: of ten thousand routes none is in the cache, and each
-/// line costs what a look-up costs. What most routes don't have is one word there.
+/// One cache line with the counts of its `Arc`, and nothing else is read of most routes: of ten thousand none is in the
+/// cache, and both a line and a page of its own cost what a look-up costs. What few routes have and what no request asks
+/// for are elsewhere.
 #[derive(Debug)]
-#[repr(C)]
 pub struct CompiledRoute {
     /// Its position in the table, counted over all virtual hosts.
     pub id: u32,
-    /// The position of its virtual host in the table.
-    pub virtual_host: u32,
-    /// All but the one on its path.
-    conditions: Option<Box<Conditions>>,
-    rewrites: Option<Box<Rewrites>>,
+    special: Option<Box<Special>>,
     clusters: Clusters,
-    /// The route's hash keys, names of headers in lower case.
-    hash_keys: Box<[HashKey]>,
-    /// `filters.requestHeaders`, ready to apply.
-    pub request_edits: CompiledEdits,
-    /// `filters.responseHeaders`, ready to apply.
-    pub response_edits: CompiledEdits,
-    /// Its deadlines.
-    pub timeouts: RouteTimeouts,
-    /// Its place among the routes of its virtual host, the most specific first.
-    pub(super) rank: u32,
-    pub(super) pattern: Box<PathPattern>,
-    /// Its name, unique in the table: the one it was given, or one made from its match.
-    pub name: Arc<str>,
-    /// The route as it was written.
-    pub route: Box<Route>,
+    pub(super) written: Box<Written>,
 }
 
-/// What is sent on in place of what came.
+/// What most routes do without.
 #[derive(Debug)]
-struct Rewrites {
+struct Special {
+    /// All but the one on its path.
+    conditions: Conditions,
     path: Option<PathRewrite>,
     host: HostRewrite,
+    /// Names of headers in lower case.
+    hash_keys: Box<[HashKey]>,
+    request_edits: CompiledEdits,
+    response_edits: CompiledEdits,
+    timeouts: RouteTimeouts,
+}
+
+/// How a route was written, and where it stands.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The position of its virtual host in the table.
+    virtual_host: u32,
+    /// Its place among the routes of its virtual host, the most specific first.
+    pub(super) rank: u32,
+    pub(super) pattern: PathPattern,
+    name: Arc<str>,
+    route: Route,
 }
 
 /// Where a route forwards to. Names of one table are shared: the next route's is in the cache already.
@@ -196,9 +197,15 @@ impl CompiledRoute {
                 issues,
             ),
         };
-        let rewrites = Rewrites {
-            path: route.filters.rewrite_path.clone(),
-            host: route.filters.host.clone(),
+        let filters = &route.filters;
+        let special = Special {
+            conditions,
+            path: filters.rewrite_path.clone(),
+            host: filters.host.clone(),
+            hash_keys: route.hash_key.iter().map(lower_case).collect(),
+            request_edits: CompiledEdits::new(&filters.request_headers),
+            response_edits: CompiledEdits::new(&filters.response_headers),
+            timeouts: route.timeouts,
         };
         let clusters = match &route.action {
             Action::Forward { to } => issues
@@ -206,26 +213,63 @@ impl CompiledRoute {
                 .unwrap_or(Clusters::None),
             Action::Redirect(_) | Action::Respond(_) => Clusters::None,
         };
+        let written = Written {
+            virtual_host,
+            rank: 0,
+            pattern,
+            name,
+            route: route.clone(),
+        };
         Self {
             id,
-            virtual_host,
-            conditions: (!conditions.is_empty()).then(|| Box::new(conditions)),
-            rewrites: (!rewrites.is_empty()).then(|| Box::new(rewrites)),
+            special: (!special.is_empty()).then(|| Box::new(special)),
             clusters,
-            hash_keys: route.hash_key.iter().map(lower_case).collect(),
-            request_edits: CompiledEdits::new(&route.filters.request_headers),
-            response_edits: CompiledEdits::new(&route.filters.response_headers),
-            timeouts: route.timeouts,
-            rank: 0,
-            pattern: Box::new(pattern),
-            name,
-            route: Box::new(route.clone()),
+            written: Box::new(written),
         }
+    }
+
+    /// The position of its virtual host in the table.
+    pub fn virtual_host(&self) -> u32 {
+        self.written.virtual_host
+    }
+
+    /// Its name, unique in the table: the one it was given, or one made from its match.
+    pub fn name(&self) -> &Arc<str> {
+        &self.written.name
+    }
+
+    /// The route as it was written.
+    pub fn written(&self) -> &Route {
+        &self.written.route
+    }
+
+    /// `filters.requestHeaders`, ready to apply.
+    #[inline]
+    pub fn request_edits(&self) -> &CompiledEdits {
+        self.special
+            .as_ref()
+            .map_or(&CompiledEdits::NONE, |special| &special.request_edits)
+    }
+
+    /// `filters.responseHeaders`, ready to apply.
+    #[inline]
+    pub fn response_edits(&self) -> &CompiledEdits {
+        self.special
+            .as_ref()
+            .map_or(&CompiledEdits::NONE, |special| &special.response_edits)
+    }
+
+    /// Its deadlines.
+    #[inline]
+    pub fn timeouts(&self) -> RouteTimeouts {
+        self.special
+            .as_ref()
+            .map_or_else(RouteTimeouts::default, |special| special.timeouts)
     }
 
     /// The redirect it answers with, if it does.
     pub fn redirect(&self) -> Option<&Redirect> {
-        match &self.route.action {
+        match &self.written.route.action {
             Action::Redirect(redirect) => Some(redirect),
             Action::Forward { .. } | Action::Respond(_) => None,
         }
@@ -233,7 +277,7 @@ impl CompiledRoute {
 
     /// The response it answers with, if it does.
     pub fn respond(&self) -> Option<&Respond> {
-        match &self.route.action {
+        match &self.written.route.action {
             Action::Respond(respond) => Some(respond),
             Action::Forward { .. } | Action::Redirect(_) => None,
         }
@@ -267,51 +311,57 @@ impl CompiledRoute {
     /// The path that is sent on, if it is another than the one that came.
     #[inline]
     pub fn path_rewrite(&self) -> Option<&PathRewrite> {
-        self.rewrites.as_ref()?.path.as_ref()
+        self.special.as_ref()?.path.as_ref()
     }
 
     /// The host that is sent on.
     #[inline]
     pub fn host_rewrite(&self) -> &HostRewrite {
-        self.rewrites
+        self.special
             .as_ref()
-            .map_or(&HostRewrite::Keep, |rewrites| &rewrites.host)
+            .map_or(&HostRewrite::Keep, |special| &special.host)
     }
 
     /// What consistent hashing hashes for this request: the first of the route's hash keys that is present.
     /// The same request gives the same number in every process.
     #[inline]
     pub fn hash_key(&self, request: &impl RequestView, source: Option<IpAddr>) -> Option<u64> {
-        self.hash_keys
-            .iter()
-            .find_map(|key| keys::hash(key, request, source))
+        let keys = &self.special.as_ref()?.hash_keys;
+        keys.iter().find_map(|key| keys::hash(key, request, source))
     }
 
     /// Whether everything but the path holds.
     #[inline]
     pub(super) fn takes(&self, request: &impl RequestView) -> bool {
-        self.conditions
-            .as_ref()
+        self.conditions()
             .is_none_or(|conditions| conditions.hold(request))
     }
 
     /// All conditions but the one on its path.
+    #[inline]
     pub(super) fn conditions(&self) -> Option<&Conditions> {
-        self.conditions.as_deref()
+        let special = self.special.as_ref()?;
+        Some(&special.conditions).filter(|conditions| !conditions.is_empty())
     }
 
     /// Smaller is more specific; of the same, the one that stands first.
     pub(super) fn order(&self) -> impl Ord + use<> {
         (
-            Specificity::new(self.pattern.order(), &self.route.matches),
+            Specificity::new(self.written.pattern.order(), &self.written.route.matches),
             self.id,
         )
     }
 }
 
-impl Rewrites {
+impl Special {
     fn is_empty(&self) -> bool {
-        self.path.is_none() && self.host == HostRewrite::Keep
+        self.conditions.is_empty()
+            && self.path.is_none()
+            && self.host == HostRewrite::Keep
+            && self.hash_keys.is_empty()
+            && self.request_edits.is_empty()
+            && self.response_edits.is_empty()
+            && self.timeouts == RouteTimeouts::default()
     }
 }
 

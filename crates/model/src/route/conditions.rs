@@ -14,7 +14,7 @@ use super::RequestView;
 use super::query::{self, Encoded};
 
 /// All conditions of a route save the one on its path.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Conditions {
     pub(super) grpc: bool,
     pub(super) methods: Box<[Box<[u8]>]>,

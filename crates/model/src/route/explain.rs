@@ -33,9 +33,9 @@ impl RouteIndex {
             let mut routes: Vec<_> = self
                 .routes
                 .iter()
-                .filter(|route| route.virtual_host == number && route.pattern.takes(request.path()))
+                .filter(|route| route.virtual_host() == number && route.written.pattern.takes(request.path()))
                 .collect();
-            routes.sort_by_key(|route| route.rank);
+            routes.sort_by_key(|route| route.written.rank);
             routes.into_iter().find(|route| match route.why_not(request) {
                 Some(why) => {
                     passed(route, why);
@@ -68,7 +68,7 @@ impl PathPattern {
 impl CompiledRoute {
     /// The first condition beside the path that does not hold, in words.
     fn why_not(&self, request: &impl RequestView) -> Option<String> {
-        let matches = &self.route.matches;
+        let matches = &self.written().matches;
         let conditions = self.conditions()?;
         if !conditions.method_holds(request) {
             return Some(format!("the method is not {}", matches.methods.join(" or ")));

@@ -354,7 +354,7 @@ proptest! {
         let index = RouteIndex::compile(&table).unwrap();
         for request in requests {
             let matched = index.find(&request);
-            prop_assert_eq!(matched.map(|matched| matched.route.name.to_string()), naive(&table, &request), "{:?}", request);
+            prop_assert_eq!(matched.map(|matched| matched.route.name().to_string()), naive(&table, &request), "{:?}", request);
             let mut before = Vec::new();
             let scanned = index.scan(&request, |route, why| before.push((route.id, why)));
             prop_assert_eq!(scanned.map(|route| route.id), matched.map(|matched| matched.route.id));

@@ -74,7 +74,7 @@ impl Regexes {
             .filter_map(|&id| routes.get(id as usize))
             .find(|route| {
                 route.takes(request)
-                    && matches!(&*route.pattern, PathPattern::Regex(regex) if regex.is_match(path))
+                    && matches!(&route.written.pattern, PathPattern::Regex(regex) if regex.is_match(path))
             })
     }
 }

@@ -223,7 +223,10 @@ impl TemplateTree {
 impl<R: RequestView> Search<'_, '_, R> {
     fn offer(&mut self, ids: &[u32]) {
         for route in ids.iter().filter_map(|&id| self.routes.get(id as usize)) {
-            if self.best.is_some_and(|best| best.rank <= route.rank) {
+            if self
+                .best
+                .is_some_and(|best| best.written.rank <= route.written.rank)
+            {
                 return;
             }
             if route.takes(self.request) {

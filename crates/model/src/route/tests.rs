@@ -93,7 +93,7 @@ fn index(hosts: Vec<(&[&str], Vec<Route>)>) -> RouteIndex {
 fn found(index: &RouteIndex, request: &Request) -> String {
     index
         .find(request)
-        .map_or_else(|| "-".into(), |matched| matched.route.name.to_string())
+        .map_or_else(|| "-".into(), |matched| matched.route.name().to_string())
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn prefixes_end_on_segment_borders() {
         ("/", "/", 0),
     ] {
         let matched = index.find(&get("h", path)).unwrap();
-        assert_eq!(&*matched.route.name, name, "{path}");
+        assert_eq!(&**matched.route.name(), name, "{path}");
         assert_eq!(matched.prefix_len, prefix_len, "{path}");
     }
     for path in ["", "*", "api"] {
@@ -355,7 +355,7 @@ fn names_are_made_from_the_match_and_unique() {
     let names: Vec<_> = table
         .routes()
         .iter()
-        .map(|route| route.name.to_string())
+        .map(|route| route.name().to_string())
         .collect();
     let expected = [
         "shop.test/api/*",

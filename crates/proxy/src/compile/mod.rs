@@ -254,7 +254,7 @@ impl Compiler {
         let labels: Vec<_> = index
             .routes()
             .iter()
-            .map(|route| self.telemetry.label(&route.name))
+            .map(|route| self.telemetry.label(route.name()))
             .collect();
         Ok(Arc::new(Routes {
             index,

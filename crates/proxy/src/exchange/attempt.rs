@@ -207,7 +207,7 @@ impl<N: Net> Try<'_, N> {
     ) -> Result<End, Failure> {
         let cx = self.cx;
         let edits = ResponseEdits {
-            headers: &self.forward.route.response_edits,
+            headers: self.forward.route.response_edits(),
             via: cx.plan.resource.via.as_deref(),
         };
         let mut pump = Pump::new(self.forward.most_body);

@@ -150,7 +150,7 @@ fn lead<N: Net, D: Downstream>(
 /// What a route says that forwards nothing.
 fn answer<N: Net>(cx: &Context<'_, N>, view: &View<'_>, matched: Matched<'_>) -> Step {
     let route = matched.route;
-    match &route.route.action {
+    match &route.written().action {
         Action::Respond(_) => Step::Respond(Arc::clone(route)),
         Action::Redirect(to) => {
             let location = redirect_location(
@@ -200,7 +200,7 @@ fn forward<N: Net, D: Downstream>(
         }
         target
     });
-    let timeouts = &route.timeouts;
+    let timeouts = route.timeouts();
     let span = timeouts.request.map_or(cx.plan.timeouts.request, |t| t.enabled());
     let grpc = request.grpc_timeout();
     let request_deadline =

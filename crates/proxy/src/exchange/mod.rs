@@ -178,7 +178,7 @@ pub struct Outcome<S> {
     /// The cluster that it went to.
     pub cluster: Option<Label>,
     /// What counts it.
-    pub stats: Rc<Own<RouteStats>>,
+    pub stats: Own<RouteStats>,
     /// The endpoint that it went to last.
     pub endpoint: Option<Arc<EndpointState>>,
     /// Tries beyond the first.
@@ -197,7 +197,7 @@ pub struct Outcome<S> {
 
 impl<S> Outcome<S> {
     /// Nothing has become of it yet.
-    pub fn new(stats: Rc<Own<RouteStats>>) -> Self {
+    pub fn new(stats: Own<RouteStats>) -> Self {
         Self {
             reason: None,
             status: 0,
@@ -286,13 +286,13 @@ async fn serve<N: Net, D: Downstream>(
         Step::Refuse(reason, detail) => refuse(down, &mut outcome, reason, detail),
         Step::Respond(route) => {
             if let Some(respond) = route.respond() {
-                local::respond(down, respond, &route.response_edits);
+                local::respond(down, respond, route.response_edits());
                 outcome.status = respond.status;
             }
         }
         Step::Redirect(route, location) => {
             if let Some(redirect) = route.redirect() {
-                local::redirect(down, redirect, &location, &route.response_edits);
+                local::redirect(down, redirect, &location, route.response_edits());
                 outcome.status = redirect.status;
             }
         }

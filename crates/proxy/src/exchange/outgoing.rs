@@ -84,7 +84,7 @@ impl Parts {
             },
             request_id: text(&self.request_id),
             via: cx.plan.resource.via.as_deref(),
-            edits: &forward.route.request_edits,
+            edits: forward.route.request_edits(),
             length,
             expects: request.expects_continue() && length != Length::None,
             upgrade: request.upgrade(),

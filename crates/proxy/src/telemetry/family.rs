@@ -4,9 +4,9 @@
 //! then it takes the family's lock. From there on it finds it in a map of its own.
 //!
 //! ```text
-//!   thread 0: LocalFamily ── key ──> Rc<Own<B>> ──┐
-//!   thread 1: LocalFamily ── key ──> Rc<Own<B>> ─┐│      Arc<Slot<B>>
-//!   Family: key ──> Entry { labels, slots: [ ────┘┘ ] } ──> scrape adds them up
+//!   thread 0: LocalFamily ── shelf of the key ──> Rc<Shelf<B>> ── place ──┐
+//!   thread 1: LocalFamily ── shelf of the key ──> Rc<Shelf<B>> ── place ─┐│      Arc<Slot<B>>
+//!   Family: key ──> Entry { labels, slots: [ ─────────────────────────────┘┘ ] } ──> scrape adds them up
 //! ```
 //!
 //! Bounded: at most `bound` label sets. What would be one more is counted under the label set `other`, and how often
@@ -16,11 +16,10 @@
 //! Invariant: a slot out of the family is marked `detached`. Its thread sees the mark at the next use and brings the
 //! slot back with all its counts, so that a label set that returns goes on from where it was.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
-use std::marker::PhantomData;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -36,38 +35,92 @@ pub(super) const RETIRED_KEPT: usize = 1000;
 /// A thread's map is swept for slots that left the family when it is at least this long.
 const LEAST_SWEEP: usize = 64;
 
+/// How many blocks lie on one shelf: their pointers are two cache lines.
+const PLACES: usize = 16;
+
 /// Labels that tell the blocks of a family apart.
 pub trait LabelSet: Clone + Send + 'static {
     /// The numbers of the labels.
-    type Key: Copy + Eq + Hash + Send + fmt::Debug;
+    type Key: LabelKey;
 
     /// The key of these labels.
     fn key(&self) -> Self::Key;
 }
 
-/// A block's place. Aligned, so that threads don't share a cache line; in this order, so that the mark that is looked at
-/// for each use lies with the cells that every use counts in.
+/// The numbers of labels. Keys that count on in one number are neighbours: they lie on one shelf.
+pub trait LabelKey: Copy + Eq + Hash + Send + fmt::Debug {
+    /// The same with the number that tells neighbours apart, and with another one in its place.
+    fn neighbours(&mut self) -> &mut u64;
+
+    /// The key of the shelf, and the place on it.
+    #[inline]
+    fn shelf(mut self) -> (Self, u8) {
+        let number = self.neighbours();
+        let place = *number % PLACES as u64;
+        *number /= PLACES as u64;
+        (self, place as u8)
+    }
+}
+
+/// A block's place. In this order, so that the mark that is looked at for each use lies with the cells that every use
+/// counts in.
+///
+/// It has no cache lines of its own: of ten thousand, a third would be room between them. What lies beside it is mostly the
+/// same thread's, since threads take memory from arenas of their own.
 #[derive(Debug, Default)]
-#[repr(C, align(64))]
+#[repr(C)]
 struct Slot<B> {
     detached: AtomicBool,
     thread: u32,
     cells: B,
 }
 
+/// Blocks of neighbours, of one thread. Ten thousand are looked at in turn without a way over each one's box.
+#[derive(Debug)]
+struct Shelf<B>([OnceCell<Arc<Slot<B>>>; PLACES]);
+
+impl<B: Default> Shelf<B> {
+    fn new() -> Self {
+        Self(std::array::from_fn(|_| OnceCell::new()))
+    }
+
+    #[inline]
+    fn at(&self, place: u8) -> &OnceCell<Arc<Slot<B>>> {
+        let [first, ..] = &self.0;
+        // Places are numbers of this length.
+        self.0.get(usize::from(place)).unwrap_or(first)
+    }
+
+    /// Whether any of its blocks is in the family.
+    fn is_in_use(&self) -> bool {
+        let mut slots = self.0.iter().filter_map(OnceCell::get);
+        slots.any(|slot| !slot.detached.load(Relaxed))
+    }
+}
+
 /// A block of cells that this thread, and no other, may write.
 #[derive(Debug)]
 pub struct Own<B> {
-    slot: Arc<Slot<B>>,
-    not_send: PhantomData<Rc<()>>,
+    shelf: Rc<Shelf<B>>,
+    place: u8,
 }
 
-impl<B> Deref for Own<B> {
+impl<B> Clone for Own<B> {
+    fn clone(&self) -> Self {
+        Self {
+            shelf: Rc::clone(&self.shelf),
+            place: self.place,
+        }
+    }
+}
+
+impl<B: Default> Deref for Own<B> {
     type Target = B;
 
     #[inline]
     fn deref(&self) -> &B {
-        &self.slot.cells
+        // Whoever holds this has put a block there.
+        &self.shelf.at(self.place).get_or_init(Arc::default).cells
     }
 }
 
@@ -230,7 +283,7 @@ pub(super) struct LocalFamily<L: LabelSet, B> {
 }
 
 /// Keys are numbers that this process makes, so a fast hash is safe.
-type OwnMap<L, B> = HashMap<<L as LabelSet>::Key, Rc<Own<B>>, foldhash::fast::RandomState>;
+type OwnMap<L, B> = HashMap<<L as LabelSet>::Key, Rc<Shelf<B>>, foldhash::fast::RandomState>;
 
 impl<L: LabelSet, B: Block> LocalFamily<L, B> {
     /// The blocks of data thread number `thread`.
@@ -245,12 +298,7 @@ impl<L: LabelSet, B: Block> LocalFamily<L, B> {
 
     /// This thread's block for a key. `labels` and `other` are asked only when there is none yet.
     #[inline]
-    pub(super) fn get(
-        &self,
-        key: L::Key,
-        labels: impl FnOnce() -> L,
-        other: impl FnOnce() -> L,
-    ) -> Rc<Own<B>> {
+    pub(super) fn get(&self, key: L::Key, labels: impl FnOnce() -> L, other: impl FnOnce() -> L) -> Own<B> {
         match self.attached(key) {
             Some(own) => own,
             None => self.attach(&labels(), other),
@@ -258,15 +306,19 @@ impl<L: LabelSet, B: Block> LocalFamily<L, B> {
     }
 
     #[inline]
-    fn attached(&self, key: L::Key) -> Option<Rc<Own<B>>> {
+    fn attached(&self, key: L::Key) -> Option<Own<B>> {
+        let (key, place) = key.shelf();
         let own = self.own.borrow();
-        own.get(&key)
-            .filter(|own| !own.slot.detached.load(Relaxed))
-            .map(Rc::clone)
+        let shelf = own.get(&key)?;
+        let slot = shelf.at(place).get()?;
+        (!slot.detached.load(Relaxed)).then(|| Own {
+            shelf: Rc::clone(shelf),
+            place,
+        })
     }
 
     #[cold]
-    fn attach(&self, labels: &L, other: impl FnOnce() -> L) -> Rc<Own<B>> {
+    fn attach(&self, labels: &L, other: impl FnOnce() -> L) -> Own<B> {
         if !self.family.full.load(Relaxed)
             && let Some(own) = self.attach_within(labels, self.family.bound)
         {
@@ -277,38 +329,42 @@ impl<L: LabelSet, B: Block> LocalFamily<L, B> {
         match self.attached(other.key()) {
             Some(own) => own,
             // There is no bound that can refuse this one; the block counts even if it were.
-            None => self
-                .attach_within(&other, usize::MAX)
-                .unwrap_or_else(|| self.new_block()),
+            None => self.attach_within(&other, usize::MAX).unwrap_or_else(|| Own {
+                shelf: Rc::new(Shelf::new()),
+                place: 0,
+            }),
         }
     }
 
-    fn attach_within(&self, labels: &L, bound: usize) -> Option<Rc<Own<B>>> {
-        let key = labels.key();
+    fn attach_within(&self, labels: &L, bound: usize) -> Option<Own<B>> {
+        let (key, place) = labels.key().shelf();
         let before = self.own.borrow().get(&key).map(Rc::clone);
-        let own = before.unwrap_or_else(|| self.new_block());
-        if !self.family.attach(labels, &own.slot, bound) {
+        let shelf = before.unwrap_or_else(|| Rc::new(Shelf::new()));
+        let there = shelf.at(place).get().map(Arc::clone);
+        let slot = there.unwrap_or_else(|| {
+            Arc::new(Slot {
+                thread: self.thread as u32,
+                ..Slot::default()
+            })
+        });
+        // Not even an empty place is kept for what is refused.
+        if !self.family.attach(labels, &slot, bound) {
             return None;
         }
+        shelf.at(place).get_or_init(|| slot);
         let mut all = self.own.borrow_mut();
         if all.len() >= self.sweep_at.get() {
-            all.retain(|_, own| !own.slot.detached.load(Relaxed));
+            all.retain(|_, shelf| shelf.is_in_use());
             self.sweep_at.set(LEAST_SWEEP.max(all.len() * 2));
         }
-        all.insert(key, Rc::clone(&own));
-        Some(own)
+        all.insert(key, Rc::clone(&shelf));
+        Some(Own { shelf, place })
     }
+}
 
-    fn new_block(&self) -> Rc<Own<B>> {
-        let slot = Slot {
-            cells: B::default(),
-            detached: AtomicBool::new(false),
-            thread: self.thread as u32,
-        };
-        Rc::new(Own {
-            slot: Arc::new(slot),
-            not_send: PhantomData,
-        })
+impl LabelKey for u64 {
+    fn neighbours(&mut self) -> &mut u64 {
+        self
     }
 }
 

@@ -8,7 +8,6 @@
 //! just connected; what is kept is bounded by
 //! [`TelemetryOptions`]; a report costs the data threads nothing.
 
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use super::access_log::LogStats;
 use super::control_plane::ControlPlane;
 use super::counter::SharedCounter;
 use super::decisions::Decisions;
-use super::family::{Family, LabelSet, LocalFamily, Own, Reading};
+use super::family::{Family, LabelKey, LabelSet, LocalFamily, Own, Reading};
 use super::labels::{Interner, Label, LookupResult, Protocol};
 use super::process::{ProcessStats, Task};
 use super::report::{ControlReport, Report, Samples, ThreadReport, imbalance};
@@ -48,8 +47,18 @@ pub struct Called<'a> {
     pub port: Option<&'a Label>,
 }
 
+/// Listener, route, cluster, protocol, peer and port.
+type RouteKey = (u64, u64, u64, Protocol, u64, u64);
+
+impl LabelKey for RouteKey {
+    /// The routes of a table are numbered one after the other.
+    fn neighbours(&mut self) -> &mut u64 {
+        &mut self.1
+    }
+}
+
 impl LabelSet for RouteLabels {
-    type Key = (u64, u64, u64, Protocol, u64, u64);
+    type Key = RouteKey;
 
     fn key(&self) -> Self::Key {
         (
@@ -366,7 +375,7 @@ impl ThreadTelemetry {
         cluster: &Label,
         protocol: Protocol,
         called: Called<'_>,
-    ) -> Rc<Own<RouteStats>> {
+    ) -> Own<RouteStats> {
         let [peer, port] = [called.by, called.port].map(|label| label.unwrap_or(&self.shared.none));
         let labels = || RouteLabels {
             listener: listener.clone(),
@@ -399,13 +408,13 @@ impl ThreadTelemetry {
     }
 
     /// This thread's block for a listener.
-    pub fn listener(&self, name: &Label) -> Rc<Own<ListenerStats>> {
+    pub fn listener(&self, name: &Label) -> Own<ListenerStats> {
         let other = || self.shared.other.clone();
         self.listeners.get(name.id(), || name.clone(), other)
     }
 
     /// This thread's block for a cluster.
-    pub fn cluster(&self, name: &Label) -> Rc<Own<ClusterStats>> {
+    pub fn cluster(&self, name: &Label) -> Own<ClusterStats> {
         let other = || self.shared.other.clone();
         self.clusters.get(name.id(), || name.clone(), other)
     }

@@ -302,8 +302,9 @@ pub enum Handshake {
     Failed,
 }
 
-/// One listener.
+/// One listener. Aligned, so that threads don't share a cache line.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct ListenerStats {
     accepted: Counter,
     closed: Counter,
@@ -421,8 +422,9 @@ impl ListenerTotals {
     }
 }
 
-/// One cluster.
+/// One cluster. Aligned, so that threads don't share a cache line.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct ClusterStats {
     connected: Histogram,
     failed: ReasonCounters,

@@ -68,7 +68,7 @@ pub struct Caller<'a, N: Net> {
 /// A request that waits, in the books until it is dropped.
 struct Pending {
     _permit: PendingPermit,
-    stats: Rc<Own<ClusterStats>>,
+    stats: Own<ClusterStats>,
 }
 
 impl Drop for Pending {
@@ -124,7 +124,7 @@ impl<N: Net> Caller<'_, N> {
         self.cluster.take(self.endpoint)
     }
 
-    fn pending(&self, stats: Rc<Own<ClusterStats>>) -> Result<Pending, Reason> {
+    fn pending(&self, stats: Own<ClusterStats>) -> Result<Pending, Reason> {
         let Some(permit) = self
             .plan
             .shared

@@ -103,7 +103,7 @@ pub async fn connect<N: Net>(
                 idle_since: now,
                 exchanges: 0,
                 epoch: plan.epoch,
-                open: OpenConnection::new(dial.permit, Rc::clone(&stats), now - started),
+                open: OpenConnection::new(dial.permit, stats.clone(), now - started),
             })
         }
         Some(Err(ConnectError::Workload(rejection))) => {

@@ -6,7 +6,6 @@
 //! endpoint and thread, and the idle timeout, enforced by [`Pool::sweep`] about once a second.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -38,7 +37,7 @@ pub struct Pooled<S> {
 /// An open connection in the books, taken out when it is dropped.
 pub struct OpenConnection {
     permit: ConnectionPermit,
-    stats: Rc<Own<ClusterStats>>,
+    stats: Own<ClusterStats>,
     is_idle: bool,
     /// Why this proxy ends it, where it is for its age.
     ended_by: Option<Reason>,
@@ -46,7 +45,7 @@ pub struct OpenConnection {
 
 impl OpenConnection {
     /// Books a connection that took `nanos` to make.
-    pub fn new(permit: ConnectionPermit, stats: Rc<Own<ClusterStats>>, nanos: Nanos) -> Self {
+    pub fn new(permit: ConnectionPermit, stats: Own<ClusterStats>, nanos: Nanos) -> Self {
         stats.connected(nanos);
         Self {
             permit,

@@ -331,10 +331,10 @@ proptest! {
             for path in ["/", "/a", "/a/", "/a/b", "/ab", "/b/x/y"] {
                 for method in ["GET", "POST", "PUT"] {
                     let request = Request { host, path, method };
-                    let name = index.find(&request).map(|found| found.route.name.to_string());
+                    let name = index.find(&request).map(|found| found.route.name().to_string());
                     let there = first_match(&message, &request).map(|route| route.name.clone());
                     prop_assert_eq!(&there, &name, "{} {}{}", method, host, path);
-                    let again = back.find(&request).map(|found| found.route.name.to_string());
+                    let again = back.find(&request).map(|found| found.route.name().to_string());
                     prop_assert_eq!(&again, &name, "back: {} {}{}", method, host, path);
                 }
             }
