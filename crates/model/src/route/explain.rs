@@ -29,7 +29,8 @@ impl RouteIndex {
         request: &impl RequestView,
         mut passed: impl FnMut(&'a Arc<CompiledRoute>, String),
     ) -> Option<&'a Arc<CompiledRoute>> {
-        self.hosts.find(request.host(), |number| {
+        self.hosts.find(request.host(), |value| {
+            let number = self.virtual_host(value)?;
             let mut routes: Vec<_> = self
                 .routes
                 .iter()

@@ -90,12 +90,17 @@ pub struct Matched<'a> {
     pub prefix_len: usize,
 }
 
+/// Marks what stands in [`RouteIndex::hosts`] as the number of a route: the only one of its host, which takes whatever
+/// comes. So it is in tables of many hosts, and nothing else has to be looked at.
+const ONLY: u32 = 1 << 31;
+
 /// A route table made ready for look-ups.
 #[derive(Debug)]
 pub struct RouteIndex {
     name: Arc<str>,
+    /// The number of a virtual host, or that of a route with [`ONLY`].
     hosts: HostMap,
-    /// By the number in `hosts`.
+    /// By the number of the virtual host.
     paths: Vec<PathIndex>,
     /// By [`CompiledRoute::id`].
     routes: Vec<Arc<CompiledRoute>>,
@@ -122,12 +127,6 @@ impl RouteIndex {
         let hosts_key = At::Root.key("virtualHosts");
         for (number, host) in table.virtual_hosts.iter().enumerate() {
             let at = hosts_key.index(number);
-            let patterns_key = at.key("hosts");
-            for (position, pattern) in host.hosts.iter().enumerate() {
-                if index.hosts.insert(pattern, number as u32).is_err() {
-                    issues.add(&patterns_key.index(position), duplicate_host(pattern));
-                }
-            }
             let routes_key = at.key("routes");
             let first = routes.len();
             for (position, route) in host.routes.iter().enumerate() {
@@ -144,7 +143,18 @@ impl RouteIndex {
                 ));
             }
             let of_host = routes.get_mut(first..).unwrap_or_default();
-            index.paths.push(PathIndex::new(of_host));
+            let paths = PathIndex::new(of_host);
+            let value = match paths.only(of_host) {
+                Some(id) => id | ONLY,
+                None => number as u32,
+            };
+            index.paths.push(paths);
+            let patterns_key = at.key("hosts");
+            for (position, pattern) in host.hosts.iter().enumerate() {
+                if index.hosts.insert(pattern, value).is_err() {
+                    issues.add(&patterns_key.index(position), duplicate_host(pattern));
+                }
+            }
         }
         // Only now, so that they lie side by side: ten thousand on few pages.
         index.routes = routes.into_iter().map(Arc::new).collect();
@@ -164,10 +174,25 @@ impl RouteIndex {
 
     /// The route that takes a request: the most specific host, and of its routes the most specific.
     pub fn find(&self, request: &impl RequestView) -> Option<Matched<'_>> {
-        let (route, prefix_len) = self.hosts.find(request.host(), |number| {
-            self.paths.get(number as usize)?.find(&self.routes, request)
+        let (route, prefix_len) = self.hosts.find(request.host(), |value| match value & ONLY {
+            0 => self.paths.get(value as usize)?.find(&self.routes, request),
+            _ => Some((self.only(value)?, 0)),
         })?;
         Some(Matched { route, prefix_len })
+    }
+
+    /// The route that takes all of a host.
+    #[inline]
+    fn only(&self, value: u32) -> Option<&Arc<CompiledRoute>> {
+        self.routes.get((value & !ONLY) as usize)
+    }
+
+    /// The position in the table of the virtual host that stands in [`RouteIndex::hosts`].
+    fn virtual_host(&self, value: u32) -> Option<u32> {
+        match value & ONLY {
+            0 => Some(value),
+            _ => Some(self.only(value)?.virtual_host()),
+        }
     }
 
     /// Whether a virtual host other than `*` takes this host (any case, with or without port): the names that a

@@ -157,6 +157,17 @@ impl PathIndex {
         }
     }
 
+    /// The route that takes every request, if there is no other one.
+    pub(super) fn only(&self, routes: &[CompiledRoute]) -> Option<u32> {
+        let List::One([id]) = self.any else {
+            return None;
+        };
+        match routes {
+            [only] if only.id == id && only.conditions().is_none() => Some(id),
+            _ => None,
+        }
+    }
+
     /// The most specific route that takes the request, and the length of its prefix.
     #[inline]
     pub(super) fn find<'a>(

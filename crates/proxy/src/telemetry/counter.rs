@@ -7,10 +7,10 @@
 //! Invariant: nothing here enforces the single writer. [`registry::Own`](super::registry::Own) does: it is the only
 //! way to a block from outside and can't leave its thread.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use mesh_model::errors::Reason;
+use once_cell::race::OnceBox;
 
 /// A number that only grows, with one writing thread. Wraps at 2^64.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ impl SharedCounter {
 
 /// One counter for each reason. Made when the first reason is counted, since most blocks never see one.
 #[derive(Debug, Default)]
-pub struct ReasonCounters(OnceLock<Box<[Counter; Reason::COUNT]>>);
+pub struct ReasonCounters(OnceBox<[Counter; Reason::COUNT]>);
 
 impl ReasonCounters {
     /// Counts one.

@@ -62,13 +62,10 @@ pub trait LabelKey: Copy + Eq + Hash + Send + fmt::Debug {
     }
 }
 
-/// A block's place. In this order, so that the mark that is looked at for each use lies with the cells that every use
-/// counts in.
-///
-/// It has no cache lines of its own: of ten thousand, a third would be room between them. What lies beside it is mostly the
-/// same thread's, since threads take memory from arenas of their own.
+/// A block's place. Aligned, so that threads don't share a cache line, and what is counted in most is one; in this order,
+/// so that the mark that is looked at for each use lies with it.
 #[derive(Debug, Default)]
-#[repr(C)]
+#[repr(C, align(64))]
 struct Slot<B> {
     detached: AtomicBool,
     thread: u32,

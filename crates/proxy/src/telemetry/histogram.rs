@@ -19,7 +19,7 @@
 //! relaxed loads and stores and a lookup in a 184-byte table. Memory grows with the durations that occur: ten thousand
 //! routes that all take a millisecond lie on a quarter of the pages that all their buckets would need.
 
-use std::sync::OnceLock;
+use once_cell::race::OnceBox;
 
 use super::counter::Counter;
 use crate::telemetry::Nanos;
@@ -104,12 +104,12 @@ pub fn bucket_of(nanos: Nanos) -> usize {
 const GROUP: usize = 16;
 const GROUPS: usize = BUCKETS.div_ceil(GROUP);
 
-/// The live histogram of one thread: 120 bytes, and 128 for each group of buckets that was ever counted in.
+/// The live histogram of one thread: 64 bytes, and 128 for each group of buckets that was ever counted in.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Histogram {
     sum: Counter,
-    groups: [OnceLock<Box<[Counter; GROUP]>>; GROUPS],
+    groups: [OnceBox<[Counter; GROUP]>; GROUPS],
 }
 
 impl Histogram {
@@ -287,7 +287,7 @@ const EXPOSED: [(&str, Nanos); 20] = [
     ("+Inf", Nanos::MAX),
 ];
 
-const _: () = assert!(size_of::<Histogram>() == 120);
+const _: () = assert!(size_of::<Histogram>() == 64);
 
 #[cfg(test)]
 mod tests {
