@@ -12,7 +12,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use mesh_http1::Limits;
 use mesh_model::resources::{Address, Listener, Trusted, WeightedCluster};
-use mesh_model::route::RouteIndex;
+use mesh_model::route::{CompiledRoute, RouteIndex};
 use mesh_model::sni::SniIndex;
 
 use crate::exchange::{Peer, Proved};
@@ -20,7 +20,7 @@ use crate::on_demand::OnDemand;
 use crate::own::Own;
 use crate::policy::{Admitted, Denied, Policy};
 use crate::telemetry::access_log::{Output, Sampler};
-use crate::telemetry::{Called, Label};
+use crate::telemetry::{Called, Label, Numbered};
 use crate::tls::ServerTls;
 use crate::upstream::cluster::ClusterPlan;
 use crate::workload::{Inbound, Port};
@@ -47,12 +47,44 @@ pub struct Plan {
 pub struct Routes {
     /// What finds a request's route.
     pub index: RouteIndex,
-    /// The routes' names as they stand in metrics, by the routes' numbers.
-    pub labels: Vec<Label>,
-    /// The same names' numbers.
-    pub label_ids: HashSet<u64, RandomState>,
+    /// The routes' names as they stand in metrics.
+    pub labels: RouteLabels,
     /// Where streams go that are not HTTP, where the table is a name's: as its first route that leads somewhere.
     pub tcp: Vec<WeightedCluster>,
+}
+
+/// The names of a table's routes, by the routes' numbers.
+pub struct RouteLabels {
+    labels: Vec<Label>,
+    ids: Vec<u64>,
+    known: HashSet<u64, RandomState>,
+}
+
+impl RouteLabels {
+    /// These names, in the order of the routes.
+    pub fn new(labels: Vec<Label>) -> Self {
+        let ids: Vec<_> = labels.iter().map(Label::id).collect();
+        Self {
+            known: ids.iter().copied().collect(),
+            ids,
+            labels,
+        }
+    }
+
+    /// The name of a route.
+    #[inline]
+    pub fn of(&self, route: &CompiledRoute) -> Option<Numbered<'_>> {
+        let at = route.id as usize;
+        Some(Numbered {
+            id: *self.ids.get(at)?,
+            label: self.labels.get(at)?,
+        })
+    }
+
+    /// Whether a route of the table has the name of this number.
+    pub fn has(&self, id: u64) -> bool {
+        self.known.contains(&id)
+    }
 }
 
 /// A listener, compiled.

@@ -21,10 +21,10 @@ use crate::balance::EndpointRegistry;
 use crate::clock::Nanos;
 use crate::discovery::Discovered;
 use crate::on_demand::{Names, OnDemand};
-use crate::plan::{AccessPlan, ByName, Compiled, ListenerPlan, Plan, Routes};
+use crate::plan::{AccessPlan, ByName, Compiled, ListenerPlan, Plan, RouteLabels, Routes};
 use crate::policy::Policy;
 use crate::telemetry::access_log::{AccessLog, Sampler, Target};
-use crate::telemetry::{Label, Telemetry, TelemetryOptions};
+use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::tls::{ClientConfigs, ServerTls};
 use crate::workload::{Inbound, Port};
 
@@ -241,7 +241,7 @@ impl Compiler {
             };
             let (route, cluster) = (&labels.route, &labels.cluster);
             let mut routes = listener.all_routes();
-            let has_route = route.id() == none || routes.any(|routes| routes.label_ids.contains(&route.id()));
+            let has_route = route.id() == none || routes.any(|routes| routes.labels.has(route.id()));
             let mut ports = listener.workload.iter().flat_map(|workload| &workload.ports);
             let mut has = |port: &str| ports.any(|of| of.label.as_str() == port);
             let has_port = labels.port().is_none_or(&mut has);
@@ -251,16 +251,12 @@ impl Compiler {
 
     fn routes(&self, table: &RouteTable) -> Result<Arc<Routes>, Vec<Issue>> {
         let index = RouteIndex::compile(table)?;
-        let labels: Vec<_> = index
-            .routes()
-            .iter()
-            .map(|route| self.telemetry.label(route.name()))
-            .collect();
+        let names = index.routes().iter().map(|route| route.name());
+        let labels = RouteLabels::new(names.map(|name| self.telemetry.label(name)).collect());
         Ok(Arc::new(Routes {
             index,
-            label_ids: labels.iter().map(Label::id).collect(),
-            tcp: streams(table),
             labels,
+            tcp: streams(table),
         }))
     }
 

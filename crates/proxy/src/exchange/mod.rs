@@ -252,8 +252,8 @@ async fn serve<N: Net, D: Downstream>(
     let telemetry = &cx.thread.telemetry;
     let none = telemetry.shared().none();
     let route_label = match (&route, cx.plan.routes(cx.peer, down.request().authority())) {
-        (Some(route), Some(routes)) => routes.labels.get(route.id as usize).unwrap_or(none),
-        _ => none,
+        (Some(route), Some(routes)) => routes.labels.of(route),
+        _ => None,
     };
     let protocol = if down.request().is_grpc() {
         Protocol::Grpc
@@ -267,7 +267,7 @@ async fn serve<N: Net, D: Downstream>(
     let cluster_label = cluster.as_ref().map(|cluster| cluster.plan().label.clone());
     let stats = telemetry.route(
         &cx.plan.label,
-        route_label,
+        route_label.unwrap_or(none.into()),
         cluster_label.as_ref().unwrap_or(none),
         protocol,
         cx.plan.called(cx.peer),

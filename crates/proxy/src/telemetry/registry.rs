@@ -16,7 +16,7 @@ use super::control_plane::ControlPlane;
 use super::counter::SharedCounter;
 use super::decisions::Decisions;
 use super::family::{Family, LabelKey, LabelSet, LocalFamily, Own, Reading};
-use super::labels::{Interner, Label, LookupResult, Protocol};
+use super::labels::{Interner, Label, LookupResult, Numbered, Protocol};
 use super::process::{ProcessStats, Task};
 use super::report::{ControlReport, Report, Samples, ThreadReport, imbalance};
 use super::stats::{Block, ClusterStats, ListenerStats, ListenerTotals, RouteStats};
@@ -368,18 +368,19 @@ impl ThreadTelemetry {
 
     /// This thread's block for requests of these labels. A hash look-up once it is there.
     #[inline]
-    pub fn route(
+    pub fn route<'a>(
         &self,
         listener: &Label,
-        route: &Label,
+        route: impl Into<Numbered<'a>>,
         cluster: &Label,
         protocol: Protocol,
         called: Called<'_>,
     ) -> Own<RouteStats> {
+        let route = route.into();
         let [peer, port] = [called.by, called.port].map(|label| label.unwrap_or(&self.shared.none));
         let labels = || RouteLabels {
             listener: listener.clone(),
-            route: route.clone(),
+            route: route.label.clone(),
             cluster: cluster.clone(),
             protocol,
             peer: peer.clone(),
@@ -398,7 +399,7 @@ impl ThreadTelemetry {
         };
         let key = (
             listener.id(),
-            route.id(),
+            route.id,
             cluster.id(),
             protocol,
             peer.id(),
