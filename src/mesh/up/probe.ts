@@ -1,11 +1,15 @@
-/** Is a copy ready? One question, answered within its deadline; what is missing is said in words. */
+/** Is a copy ready? Each question is over within its deadline, whatever is answered; what is missing is said in words. */
 
 import http from 'node:http';
 import net from 'node:net';
-import { text } from 'node:stream/consumers';
 import type { Readiness } from '../services.js';
 
+/** For a question and its whole answer, however lively its bytes are. */
 const DEADLINE_MS = 2000;
+/** More of an answer is not heard: the reasons of sidecars are short. */
+const LONGEST_TEXT = 16 * 1024;
+/** How long an application may take to write out the text of its answer, which nobody reads. */
+const LINGER_MS = 200;
 
 /** Undefined: ready. Else what is missing, and how to mend it where whoever has just begun may not know. */
 export type Missing =
@@ -27,7 +31,7 @@ const NO_APPLICATION = 'the application does not listen yet';
 export async function probe(admin: string, application: string, readiness: Readiness): Promise<Missing> {
   const sidecar = await get(admin, '/ready');
   if (sidecar === undefined) return { who: 'sidecar', what: 'its sidecar does not answer yet' };
-  const says = await text(sidecar).catch(() => '');
+  const says = await hear(sidecar).catch(() => '');
   if (sidecar.statusCode !== 200 && says.trim() !== NO_APPLICATION)
     return { who: 'sidecar', what: 'its sidecar is not ready' };
   const who = 'application';
@@ -37,8 +41,7 @@ export async function probe(admin: string, application: string, readiness: Readi
   }
   const answer = await get(application, readiness.path);
   if (answer === undefined) return { who, what: `nothing answers on ${application}`, mend: WRONG_PORT };
-  // Its text may have no end.
-  answer.resume();
+  letGo(answer);
   const { statusCode = 0 } = answer;
   return statusCode >= 200 && statusCode < 400
     ? undefined
@@ -52,11 +55,33 @@ function parts(address: string): { host: string; port: number } {
 
 function get(address: string, path: string): Promise<http.IncomingMessage | undefined> {
   return new Promise((resolve) => {
-    const options = { ...parts(address), path, agent: false, timeout: DEADLINE_MS };
-    const request = http.get(options, resolve);
-    request.once('timeout', () => request.destroy());
+    const request = http.get({ ...parts(address), path, agent: false }, resolve);
+    const late = setTimeout(() => request.destroy(), DEADLINE_MS);
     request.once('error', () => resolve(undefined));
+    // Its answer, if there is one, is over too.
+    request.once('close', () => {
+      clearTimeout(late);
+      resolve(undefined);
+    });
   });
+}
+
+/** The text of an answer, or its beginning. */
+async function hear(answer: http.IncomingMessage): Promise<string> {
+  let heard = '';
+  for await (const chunk of answer.setEncoding('utf8')) {
+    heard += String(chunk);
+    if (heard.length > LONGEST_TEXT) break;
+  }
+  return heard;
+}
+
+/** Whoever writes a few lines may finish them, and sees no connection break; a text may also have no end. */
+function letGo(answer: http.IncomingMessage): void {
+  const end = setTimeout(() => answer.destroy(), LINGER_MS);
+  hear(answer)
+    .catch(() => {})
+    .finally(() => clearTimeout(end));
 }
 
 function accepts(address: string): Promise<boolean> {
