@@ -10,6 +10,7 @@ import { type LoadedConfig, checkConfig, withMeaning } from '../config/load.js';
 import { type ConfigWatcher, watchConfig } from '../config/watch.js';
 import { StateError } from '../errors.js';
 import { jsonLogger, plainLogger } from '../logger.js';
+import { NextStart } from '../proxy/next-start.js';
 import type { BoundAddress, MeshProxy, ProxyOptions } from '../proxy/types.js';
 import { changesBetween, renderChanges } from './changes.js';
 import { loadWhole } from './check.js';
@@ -66,17 +67,20 @@ async function load({ config, listen, to, accessLog }: RunOptions, core: Core): 
 
 /** What the command sets where the configuration says nothing. */
 function withDefaults(loaded: LoadedConfig): LoadedConfig {
-  loaded.compiled.settings.lameDuckMs ??= DEFAULT_LAME_DUCK_MS;
+  const { settings } = loaded.compiled;
+  settings.lameDuckMs ??= DEFAULT_LAME_DUCK_MS;
+  settings.admin ??= DEFAULT_ADMIN;
   return loaded;
 }
 
 /** An option wins over the configuration, and that over the default. */
 function proxyOptions(world: World, options: RunOptions, loaded: LoadedConfig): ProxyOptions {
-  const { threads, dnsServers, logLevel, logFormat } = options;
-  const admin = options.admin ?? loaded.compiled.settings.admin ?? DEFAULT_ADMIN;
+  const { dnsServers, logLevel, logFormat } = options;
+  const { settings } = loaded.compiled;
+  const { admin = settings.admin, threads = settings.threads } = options;
   return {
     ...(options.lameDuckMs !== undefined && { lameDuckMs: options.lameDuckMs }),
-    admin: admin === 'off' ? false : admin,
+    ...(admin !== undefined && { admin: admin === 'off' ? false : admin }),
     ...(threads !== undefined && { threads }),
     dnsServers,
     logger: (logFormat === 'json' ? jsonLogger : plainLogger)({
@@ -157,6 +161,7 @@ class Run {
   readonly #proxy: MeshProxy;
   readonly #file: string | undefined;
   readonly #options: RunOptions;
+  readonly #nextStart: NextStart;
   /** What serves. */
   #current: LoadedConfig;
   #watcher: ConfigWatcher | undefined;
@@ -179,6 +184,7 @@ class Run {
     this.#current = loaded;
     this.#file = options.config;
     this.#options = options;
+    this.#nextStart = new NextStart(loaded.compiled.settings, options);
   }
 
   async untilEnd(): Promise<ExitCode> {
@@ -272,10 +278,7 @@ class Run {
       changes.push({ what: 'changed', kind: 'setting', name: 'lameDuck' });
     }
     this.#tell.event('applied', { changes }, `applied: ${renderChanges(changes)}`);
-    const { admin, threads } = this.#current.compiled.settings;
-    const now = config.compiled.settings;
-    if (admin !== now.admin || threads !== now.threads) {
-      this.#tell.event('restart', {}, 'admin and threads change with the next start');
-    }
+    const later = this.#nextStart.of(config.compiled.settings);
+    if (later !== undefined) this.#tell.event('restart', {}, later);
   }
 }

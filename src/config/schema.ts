@@ -354,7 +354,7 @@ export const schema = part('Config', 'A configuration of the proxy.', {
   clusters: may(map(cluster, 'names with clusters'), 'Where requests may go, by name.', { default: {} }),
   admin: may(
     z.union([z.literal(false), text(formats.admin)], { error: `expected ${formats.admin.expected}` }),
-    'Where health, metrics and statistics are served, or `off`.',
+    'Where health, metrics and statistics are served, or `off`; fixed at start.',
     { default: '127.0.0.1:4191; off when embedded' },
   ),
   threads: may(whole(1, 256), 'Data threads; fixed at start.', { default: 'CPU quota, at most 4' }),

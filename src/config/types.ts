@@ -10,7 +10,7 @@ export interface Config {
   routeTables?: Record<string, RouteConfig[]>;
   /** Where requests may go, by name. Default: {}. */
   clusters?: Record<string, ClusterConfig>;
-  /** Where health, metrics and statistics are served, or `off`. Default: 127.0.0.1:4191; off when embedded. */
+  /** Where health, metrics and statistics are served, or `off`; fixed at start. Default: 127.0.0.1:4191; off when embedded. */
   admin?: false | string;
   /** Data threads; fixed at start. Default: CPU quota, at most 4. */
   threads?: number;

@@ -9,11 +9,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type LoadedConfig, checkConfig, isLoadedConfig, withMeaning } from '../config/load.js';
 import type { ResourceIssue } from '../config/resources.js';
 import type { Config } from '../config/types.js';
-import { type MeshError, type OptionError, StateError } from '../errors.js';
+import { MeshError, type OptionError, StateError } from '../errors.js';
 import { type LogLevel, type LogMethod, type Logger, plainLogger } from '../logger.js';
 import { type NativeProxy, native } from '../native.js';
 import { meshError } from './failures.js';
 import { hear } from './news.js';
+import { type AtStart, NextStart } from './next-start.js';
 import { checkDrainOptions, checkListenOptions, checkProxyOptions } from './options.js';
 import { addTo } from './prometheus.js';
 import type {
@@ -54,6 +55,7 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   readonly #log: Logger;
   #core: NativeProxy | undefined;
   #admin: BoundAddress | undefined;
+  #nextStart: NextStart | undefined;
   #start: Start | undefined;
   /** The end of a core that failed to start: its addresses are free then. */
   #ended: Promise<void> | undefined;
@@ -113,16 +115,21 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     if (this.#ended) await this.#ended;
     abandoned.throwIfAborted();
     this.#throwIfClosed();
-    const { threads = this.#config.compiled.settings.threads ?? defaultThreads() } = this.#options;
-    const core = startCore(threads, this.#onNews, this.#options.dnsServers ?? []);
+    const runs = atStart(this.#config);
+    const core = startCore(
+      this.#options.threads ?? runs.threads,
+      this.#onNews,
+      this.#options.dnsServers ?? [],
+    );
     this.#core = core;
+    this.#nextStart = new NextStart(runs, this.#options);
     const end = (): void => {
       if (this.#core === core) this.#core = undefined;
       this.#ended = core.close();
     };
     abandoned.addEventListener('abort', end, { once: true });
     try {
-      this.#admin = this.#serveAdmin(core);
+      this.#admin = this.#serveAdmin(core, this.#options.admin ?? runs.admin);
       const listening = await this.#give(core, this.#config);
       abandoned.throwIfAborted();
       this.#throwIfClosed();
@@ -141,8 +148,7 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   }
 
   /** Before anything is applied: it tells when the proxy is ready, and no cluster may lead there. */
-  #serveAdmin(core: NativeProxy): BoundAddress | undefined {
-    const address = this.#options.admin ?? this.#config.compiled.settings.admin ?? false;
+  #serveAdmin(core: NativeProxy, address: string | false): BoundAddress | undefined {
     if (address === false) return undefined;
     try {
       return bound({ listener: 'admin', address: core.serveAdmin(address, this.#lameDuckMs()) });
@@ -159,6 +165,11 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     if (this.#core === core) core.setLameDuck(this.#lameDuckMs());
     this.#log.info(listening, 'a new configuration is live');
     aside(() => this.emit('applied', listening));
+    const later = this.#nextStart?.of(atStart(loaded));
+    if (later !== undefined) {
+      this.#log.warn(later);
+      aside(() => this.emit('warning', new MeshError('MESH_RESTART_NEEDED', later)));
+    }
     return listening;
   }
 
@@ -386,6 +397,12 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undef
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/** What a proxy in this process would start with by a configuration. */
+function atStart({ compiled }: LoadedConfig): Required<AtStart> {
+  const { admin = false, threads = defaultThreads() } = compiled.settings;
+  return { admin, threads };
 }
 
 function defaultThreads(): number {

@@ -82,8 +82,9 @@ export interface ProxyEvents {
   close: [];
   /**
    * Something needs attention, and the proxy goes on: a name can't be looked up (code `MESH_LOOKUP_FAILED`), a
-   * certificate ends (`MESH_CERTIFICATE_ENDING`), a changed file was refused (`MESH_RELOAD_REFUSED`), or else
-   * (`MESH_WARNING`). The logger gets it as well.
+   * certificate ends (`MESH_CERTIFICATE_ENDING`), a changed file was refused (`MESH_RELOAD_REFUSED`), what was applied
+   * has another `threads` or `admin` than what runs (`MESH_RESTART_NEEDED`), or else (`MESH_WARNING`). The logger gets it
+   * as well.
    */
   warning: [warning: MeshError];
   /**
@@ -113,7 +114,7 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
   /**
    * Replaces the configuration while traffic flows: listeners that stay keep their sockets, clusters that stay their
    * connections. It goes live whole or is refused whole, and then the last good one serves on. Several calls take
-   * effect in their order. `threads` and `admin` stay as they were at the start.
+   * effect in their order. `threads` and `admin` stay as they were at the start; others are a `warning`.
    *
    * @throws {ConfigError} the configuration is refused
    * @throws {ListenError} a new listener's address can't be had

@@ -178,8 +178,14 @@ test.serial(
 
     // What was refused is not the base of the next comparison.
     writeFileSync(file, `${text('')}admin: off\n`);
-    await world.said('applied: removed cluster other\nadmin and threads change with the next start\n');
+    await world.said('applied: removed cluster other\nadmin changes with the next start\n');
     t.is(proxy.applied.length, 4);
+    writeFileSync(file, `${text('  more: { dns: more.test:80 }\n')}admin: off\nthreads: 3\n`);
+    await world.said('applied: added cluster more\nadmin and threads change with the next start\n');
+    // What runs, by the default.
+    writeFileSync(file, `${text('')}admin: 127.0.0.1:4191\n`);
+    await world.said('applied: removed cluster more\n');
+    t.regex(world.out, /removed cluster more\n$/);
 
     world.signals.emit('SIGHUP');
     world.signals.emit('SIGTERM');

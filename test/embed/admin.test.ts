@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import { pino } from 'pino';
-import type { BoundAddress, Listening } from '../../src/index.js';
+import { type BoundAddress, type Listening, createProxy } from '../../src/index.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import { type Running, start } from '../support/processes.js';
@@ -45,6 +45,48 @@ test('off unless asked for; then on a free port, last among the addresses', asyn
   t.deepEqual(routes, JSON.parse(JSON.stringify(own)));
   const after = await proxy.apply(everythingTo(origin.address));
   t.is(portOf(after.addresses, 'admin'), admin, 'it stays');
+});
+
+test('a configuration with another admin or threads is live without them, and that is said once', async (t) => {
+  const said: string[] = [];
+  const say = (...[first, text]: [object | string, string?]): void =>
+    void said.push(typeof first === 'string' ? first : (text ?? ''));
+  const logger = { debug: () => {}, info: () => {}, warn: say, error: say };
+  const config = everythingTo('127.0.0.1:1');
+  const proxy = createProxy({ ...config, admin: '127.0.0.1:0', threads: 1 }, { logger });
+  t.teardown(() => proxy.close());
+  const warnings: string[] = [];
+  proxy.on('warning', ({ code, message }) => warnings.push(`${code} ${message}`));
+  const admin = portOf((await proxy.listen()).addresses, 'admin');
+  const off = { ...config, admin: 'off', threads: 1 } as const;
+  for (const next of [
+    off,
+    off,
+    { ...config, threads: 2 },
+    { ...config, admin: '127.0.0.1:0', threads: 1 },
+    off,
+  ])
+    t.is(portOf((await proxy.apply(next)).addresses, 'admin'), admin);
+  const told = [
+    'admin changes with the next start',
+    'admin and threads change with the next start',
+    'admin changes with the next start',
+  ];
+  t.deepEqual(said, told);
+  t.deepEqual(
+    warnings,
+    told.map((text) => `MESH_RESTART_NEEDED ${text}`),
+  );
+  t.is((await request(admin, { path: '/live' })).status, 200);
+});
+
+test('an option wins over the configuration at the next start too, so that there is nothing to say', async (t) => {
+  const proxy = makeProxy(t, everythingTo('127.0.0.1:1'), { admin: false });
+  const warnings: string[] = [];
+  proxy.on('warning', ({ message }) => warnings.push(message));
+  await proxy.listen();
+  await proxy.apply({ ...everythingTo('127.0.0.1:1'), admin: '127.0.0.1:0', threads: 3 });
+  t.deepEqual(warnings, []);
 });
 
 /** Asks the admin server for more entries of the log than JavaScript's queue takes, then for a drain; then lets go. */
