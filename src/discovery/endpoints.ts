@@ -4,7 +4,7 @@ import { isIP } from 'node:net';
 import { address as addressFormat } from '../config/formats.js';
 import { MeshError } from '../mesh-error.js';
 import { isSpiffeId } from '../mesh/formats.js';
-import type { DiscoveredEndpoint, EndpointLike } from './types.js';
+import type { DiscoveredEndpoint, EndpointChange, EndpointLike } from './types.js';
 
 /** The most endpoints of one source: a service with more is several, or a source that has lost its way. */
 export const MAX_ENDPOINTS = 10_000;
@@ -74,8 +74,17 @@ const isWeight = (value: unknown): value is number =>
   typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_WEIGHT;
 
 function wrong(field: string, expected: string, received: unknown): EndpointError {
-  const shown = String(JSON.stringify(received)).slice(0, 100);
+  const shown = shownOf(received).slice(0, 100);
   return new EndpointError(`${field && `${field}: `}expected ${expected}, received ${shown}`);
+}
+
+/** JSON, where there is one of it. */
+function shownOf(value: unknown): string {
+  try {
+    return String(JSON.stringify(value));
+  } catch {
+    return `a ${typeof value}`;
+  }
 }
 
 /**
@@ -88,6 +97,27 @@ export function endpointsIn(list: readonly EndpointLike[]): EndpointMap {
   if (list.length > MAX_ENDPOINTS)
     throw new EndpointError(`${list.length} endpoints: expected at most ${MAX_ENDPOINTS}`);
   return new Map(list.map((said) => endpointOf(said as EndpointLike)).map((each) => [each.address, each]));
+}
+
+/** What a change says; `set` may say what is wrong, too. */
+const SAYS = ['set', 'add', 'remove', 'complete', 'problem'] as const;
+const CHANGE = '{ set }, { add }, { remove }, { complete: true } or { problem }';
+
+/**
+ * Something that a source said, where it is a change: what says nothing that is known would else be taken for all there is.
+ *
+ * @throws {EndpointError} when it is none
+ */
+export function changeIn(said: unknown): EndpointChange {
+  if (typeof said !== 'object' || said === null) throw wrong('', CHANGE, said);
+  const given = said as Partial<Record<string, unknown>>;
+  const says = SAYS.filter((key) => given[key] !== undefined);
+  const strange = Object.keys(given).find((key) => !(SAYS as readonly string[]).includes(key));
+  const isOne = says.length === 1 || (says.length === 2 && says[0] === 'set' && says[1] === 'problem');
+  if (!isOne || strange !== undefined) throw wrong('', CHANGE, said);
+  if (says[0] === 'complete' && given['complete'] !== true)
+    throw wrong('complete', 'true', given['complete']);
+  return Object.fromEntries(says.map((key) => [key, given[key]])) as unknown as EndpointChange;
 }
 
 /**

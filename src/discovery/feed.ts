@@ -10,7 +10,15 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type EndpointMap, EndpointError, MAX_ENDPOINTS, endpointOf, endpointsIn } from './endpoints.js';
+import { format } from 'node:util';
+import {
+  type EndpointMap,
+  EndpointError,
+  MAX_ENDPOINTS,
+  changeIn,
+  endpointOf,
+  endpointsIn,
+} from './endpoints.js';
 import type { DiscoveredEndpoint, EndpointChange, NamedSource, SourceEvent, SourceStatus } from './types.js';
 
 /** The pause before a source is begun again: what has just ended is often back at once. It doubles each time ... */
@@ -157,26 +165,28 @@ export class Feed {
     });
   }
 
-  #take(change: EndpointChange): void {
-    if (!('set' in change) && 'problem' in change) {
-      this.#troubled(messageOf(change.problem));
-      return;
-    }
+  #take(said: unknown): void {
+    let change: EndpointChange;
     try {
+      change = changeIn(said);
       this.#apply(change);
     } catch (error) {
       // Whole or not at all: what is known stays.
       this.#troubled(messageOf(error));
       return;
     }
-    if (this.#making === undefined) this.#saidAtMs = Date.now();
-    this.#options.changed();
-    if (this.#making !== undefined) return;
-    if ('set' in change && change.problem !== undefined) this.#troubled(messageOf(change.problem));
-    else this.#well();
+    const { problem } = change as { readonly problem?: unknown };
+    const isOnlyProblem = problem !== undefined && !('set' in change);
+    if (!isOnlyProblem) {
+      if (this.#making === undefined) this.#saidAtMs = Date.now();
+      this.#options.changed();
+      if (this.#making !== undefined) return;
+    }
+    if (problem === undefined) this.#well();
+    else this.#troubled(messageOf(problem));
   }
 
-  #apply(change: Exclude<EndpointChange, { readonly problem: unknown }>): void {
+  #apply(change: EndpointChange): void {
     if ('set' in change) {
       this.#good = endpointsIn(change.set);
       this.#making = undefined;
@@ -187,9 +197,10 @@ export class Feed {
       this.#making?.set(endpoint.address, endpoint);
       this.#good.set(endpoint.address, endpoint);
     } else if ('remove' in change) {
-      this.#making?.delete(change.remove);
-      this.#good.delete(change.remove);
-    } else if (this.#making !== undefined) {
+      const { address } = endpointOf(change.remove);
+      this.#making?.delete(address);
+      this.#good.delete(address);
+    } else if ('complete' in change && this.#making !== undefined) {
       this.#good = this.#making;
       this.#making = undefined;
     }
@@ -225,7 +236,8 @@ export class Feed {
 }
 
 function messageOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
+  // Whatever it is: some things can't be made a text by themselves.
+  if (!(error instanceof Error)) return format('%s', error);
   // What a connection fails by is said by its cause.
   const cause = error.cause instanceof Error ? `: ${error.cause.message}` : '';
   return `${error.message}${cause}` || error.name;

@@ -26,7 +26,7 @@ export interface DiscoveredEndpoint {
 /** An endpoint, or its address where there is nothing else to say. */
 export type EndpointLike = string | DiscoveredEndpoint;
 
-/** Something that a source says. What can't be an endpoint refuses the whole change. */
+/** Something that a source says. What is none of these, or names what can't be an endpoint, is refused whole. */
 export type EndpointChange =
   /** This is all there is; `problem` is what of it could not be understood. */
   | { readonly set: readonly EndpointLike[]; readonly problem?: unknown }

@@ -10,27 +10,33 @@ import { Followed } from './support.js';
 
 const [A, B, C] = ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1'] as const;
 
+/** Something that is said and is no change. */
+class NoChange {
+  constructor(readonly said: unknown) {}
+}
+
 /** A source that says what a test hands it; each beginning is one more list of what to say. */
 class Hand {
   begun = 0;
-  readonly #waiting: (EndpointChange | Error)[] = [];
+  readonly #waiting: (EndpointChange | Error | NoChange)[] = [];
   #wake: () => void = () => {};
 
-  say(...changes: (EndpointChange | Error)[]): void {
+  /** Also what no source that is typed can say. */
+  say(...changes: (EndpointChange | Error | NoChange)[]): void {
     this.#waiting.push(...changes);
     this.#wake();
   }
 
   readonly source: Source = async function* (this: Hand, signal: AbortSignal) {
     this.begun += 1;
+    void once(signal, 'abort').then(() => this.#wake());
     while (!signal.aborted) {
       const next = this.#waiting.shift();
       if (next instanceof Error) throw next;
-      if (next !== undefined) yield next;
+      if (next !== undefined) yield next instanceof NoChange ? (next.said as EndpointChange) : next;
       else
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
-          void once(signal, 'abort').then(() => resolve());
         });
     }
   }.bind(this) as Source;
@@ -98,6 +104,58 @@ test('a change with something that is no endpoint is refused whole, and told', a
   hand.say({ set: [B] });
   await followed.has(B);
   t.is(followed.directory.status()[0]?.state, 'live');
+});
+
+test('what is no change at all is refused, also from one that was begun anew', async (t) => {
+  const hand = new Hand();
+  const followed = new Followed(t, [hand.source]);
+  hand.say({ set: [A, B] }, new Error('cut'));
+  await followed.happened('sourceFailed', /cut/);
+  await until('another beginning', () => hand.begun === 2);
+  const circle: { self?: unknown } = {};
+  circle.self = circle;
+  for (const [wrong, reason] of [
+    [{ endpoints: [A] }, /^expected \{ set \}, .*received \{"endpoints":\["10\.0\.0\.1:1"\]\}$/],
+    [{}, /received \{\}$/],
+    [{ complete: false }, /^complete: expected true, received false$/],
+    [{ complete: 1 }, /^complete: expected true, received 1$/],
+    [null, /received null$/],
+    ['10.0.0.1:1', /received "10\.0\.0\.1:1"$/],
+    [[A], /received \["10\.0\.0\.1:1"\]$/],
+    [{ set: [A], complete: true }, /received \{"set":\["10\.0\.0\.1:1"\],"complete":true\}$/],
+    [{ set: undefined, problem: undefined }, /received \{\}$/],
+    [circle, /received a object$/],
+    [{ set: A }, /^set: expected a list of endpoints/],
+    [{ remove: 'nowhere' }, /^address: expected the address of one server/],
+    [
+      {
+        get set(): never {
+          throw new Error('nothing to get');
+        },
+      },
+      /^nothing to get$/,
+    ],
+    // What has no text of its own.
+    [{ problem: Object.create(null) as unknown }, /Object: null prototype/],
+  ] as [unknown, RegExp][]) {
+    hand.say(new NoChange(wrong));
+    await followed.happened('sourceProblem', reason);
+    t.deepEqual(followed.addresses(), [A, B], String(reason));
+  }
+  t.is(hand.begun, 2);
+  t.is(followed.directory.status()[0]?.state, 'failing');
+  hand.say(new NoChange({ add: C, set: undefined }), { complete: true });
+  await followed.has(C);
+  t.like(followed.directory.status()[0], { state: 'live', problem: null });
+});
+
+test('an endpoint goes however its address is written', async (t) => {
+  const hand = new Hand();
+  const followed = new Followed(t, [hand.source]);
+  hand.say({ set: ['[0:0::1]:80', A] });
+  await followed.has(A, '[::1]:80');
+  hand.say({ remove: '[0:0:0::1]:80' });
+  await followed.has(A);
 });
 
 test('several sources are one list: the first that names an address says more of it, and any may drain it', async (t) => {
