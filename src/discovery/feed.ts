@@ -9,7 +9,7 @@
  * falls silent takes nothing away.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as othersTurn, setTimeout as sleep } from 'node:timers/promises';
 import { format } from 'node:util';
 import {
   type EndpointMap,
@@ -29,6 +29,10 @@ export const LONGEST_PAUSE_MS = 30_000;
 export const HEALTHY_MS = 10_000;
 /** A source that was begun and says nothing for so long hangs. */
 export const SILENCE_MS = 30_000;
+/** How many changes of one source are taken before it is the turn of all else that this process does ... */
+const TURN_CHANGES = 100;
+/** ... and how long that may take: a change of 10,000 endpoints takes some milliseconds. */
+const TURN_MS = 10;
 
 /** Who hears of a source. */
 export interface FeedOptions {
@@ -143,12 +147,17 @@ export class Feed {
     const { silenceMs = SILENCE_MS } = this.#options;
     const silent = new EndpointError(`it said nothing for ${silenceMs} ms`);
     const silence = setTimeout(() => this.#giveUp(silent), silenceMs).unref();
+    let begunAt = performance.now();
     try {
-      for (;;) {
+      for (let changes = 1; ; changes += 1) {
         const { done, value } = await this.#next(iterator);
         if (done === true) return;
         clearTimeout(silence);
         this.#take(value);
+        if (changes % TURN_CHANGES !== 0 && performance.now() - begunAt < TURN_MS) continue;
+        // One that never waits would keep everybody else from going on, and us from ending it.
+        await othersTurn();
+        begunAt = performance.now();
       }
     } finally {
       clearTimeout(silence);

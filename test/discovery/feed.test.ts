@@ -234,3 +234,28 @@ test('one that hangs is given up and begun anew, with pauses that grow', async (
   await feed.stop();
   t.deepEqual(pauses.slice(0, 2), [125, 250]);
 });
+
+test('one that never waits keeps nobody else from going on, and ends when it is told to', async (t) => {
+  const many = Array.from({ length: 10_000 }, (_, at) => `10.1.0.1:${at + 1}`);
+  for (const [enough, ...changes] of [
+    [1000, { set: [A] }, { add: B }],
+    [20, { set: many }, { set: [A, B] }],
+    [1000, { problem: 'one' }, { problem: 'one' }],
+  ] as [number, ...EndpointChange[]][]) {
+    let said = 0;
+    const followed = new Followed(t, [
+      async function* () {
+        for (;;) {
+          said += 1;
+          yield changes[said % 2] as EndpointChange;
+        }
+      },
+    ]);
+    await until('many changes', () => said > enough);
+    await followed.directory.close();
+    const last = said;
+    await new Promise(setImmediate);
+    t.is(said, last);
+    t.deepEqual(followed.addresses(), []);
+  }
+});
