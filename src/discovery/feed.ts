@@ -162,7 +162,9 @@ export class Feed {
     } finally {
       clearTimeout(silence);
       // Whoever hangs is not waited for, and how it ends is nothing new.
-      iterator.return?.().catch(() => {});
+      void Promise.resolve()
+        .then(() => iterator.return?.())
+        .catch(() => {});
     }
   }
 
@@ -170,7 +172,8 @@ export class Feed {
     return new Promise((resolve, reject) => {
       this.#giveUp = reject;
       if (this.#end.signal.aborted) reject(this.#end.signal.reason as Error);
-      else iterator.next().then(resolve, reject);
+      // Written by hand, it may give no promise.
+      else Promise.resolve(iterator.next()).then(resolve, reject);
     });
   }
 

@@ -208,6 +208,32 @@ test('one that returns is asked again, and keeps what it said', async (t) => {
   t.deepEqual(followed.events, []);
 });
 
+test('an iterator that gives no promises ends as any other does, and hides no reason', async (t) => {
+  let asked = 0;
+  const byHand = (last: () => unknown): Source => {
+    const begin = () => {
+      const list: unknown[] = [{ done: false, value: { set: [A] } }];
+      return { next: () => list.shift() ?? last(), return: () => undefined };
+    };
+    return () => ({ [Symbol.asyncIterator]: begin }) as unknown as AsyncIterable<EndpointChange>;
+  };
+  const inOrder = byHand(() => {
+    asked += 1;
+    return { done: true, value: undefined };
+  });
+  const withReason = byHand(() => {
+    throw new Error('the registry is gone');
+  });
+  const followed = new Followed(t, [inOrder, withReason]);
+  await followed.happened('sourceFailed', /^the registry is gone$/);
+  await until('it is asked again', () => asked > 1);
+  t.deepEqual(followed.addresses(), [A]);
+  for (const { kind, source, reason } of followed.events) {
+    t.is(source, 'source 1');
+    if (kind === 'sourceFailed') t.is(reason, 'the registry is gone');
+  }
+});
+
 test('one that hangs is given up and begun anew, with pauses that grow', async (t) => {
   const pauses: number[] = [];
   let begun = 0;
