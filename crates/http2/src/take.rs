@@ -64,11 +64,11 @@ impl Connection {
         }
     }
 
-    /// Whether the peer sends nothing more, and nothing waits to be taken.
+    /// Whether the peer sends nothing more, and nothing waits to be taken: neither payload nor trailers.
     pub fn is_at_end(&self, key: Key) -> bool {
-        self.streams
-            .get(key.0)
-            .is_none_or(|stream| stream.receive == Side::Ended && stream.payload.is_empty())
+        self.streams.get(key.0).is_none_or(|stream| {
+            stream.receive == Side::Ended && stream.payload.is_empty() && stream.trailers.is_none()
+        })
     }
 
     /// The trailers, once, after the end.

@@ -48,8 +48,10 @@ fn heads_pass_with_their_fields() {
     assert_eq!(next_head(&mut pair.client, key).unwrap().status, 103);
     assert_eq!(next_head(&mut pair.client, key).unwrap().status, 200);
     assert_eq!(take(&mut pair.client, key), (b"hello".to_vec(), Some(Ok(()))));
+    assert!(!pair.client.is_at_end(key), "trailers wait");
     let trailers = pair.client.take_trailers(key).unwrap();
     assert_eq!(fields(&trailers), "grpc-status: 0\r\n");
+    assert!(pair.client.is_at_end(key));
     pair.client.release(key);
     pair.server.release(there);
     pair.talk();
