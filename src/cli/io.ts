@@ -31,6 +31,8 @@ export interface Core {
 export interface Output {
   write(text: string): unknown;
   readonly isTTY?: boolean | undefined;
+  /** How much of what was written waits to be read. Absent: nothing ever does. */
+  readonly writableLength?: number | undefined;
 }
 
 /** Where signals come from: the process. */
@@ -45,7 +47,7 @@ export interface World {
   readonly stderr: Output;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly signals: SignalSource;
-  /** The command goes on until it is told to end, whether anybody reads what it says or not. */
+  /** The command goes on until it is told to end, and ends then, whether anybody reads what it says or not. */
   serves(): void;
   loadCore(): Promise<Core>;
   loadControlPlane(): Promise<StartControlPlane>;

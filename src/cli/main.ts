@@ -3,5 +3,8 @@
 
 import { processWorld } from './process-world.js';
 import { runCommand } from './program.js';
+import { endUnread } from './unread.js';
 
-process.exitCode = await runCommand(process.argv.slice(2), processWorld());
+const world = processWorld();
+process.exitCode = await runCommand(process.argv.slice(2), world);
+if (world.isServing()) endUnread();

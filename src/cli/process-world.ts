@@ -2,7 +2,11 @@
 
 import type { World } from './io.js';
 
-export function processWorld(): World {
+export interface ProcessWorld extends World {
+  isServing(): boolean;
+}
+
+export function processWorld(): ProcessWorld {
   let serves = false;
   // A reader that has seen enough (`mesh compile | head`) is no failure of a command that prints, and its end. What
   // serves goes on serving: to whom it speaks is not what it is there for.
@@ -22,6 +26,7 @@ export function processWorld(): World {
     serves: () => {
       serves = true;
     },
+    isServing: () => serves,
     loadCore: () => import('../index.js'),
     loadControlPlane: async () => (await import('../mesh/native-control-plane.js')).startControlPlane,
   };

@@ -28,6 +28,7 @@ import { loadCheckedMesh } from './check.js';
 import { type Core, ExitCode, type World } from './io.js';
 import { type Format, UsageError, coloursOf, errorJson, errorText, hasColours, plain } from './output.js';
 import { outputOption } from './options.js';
+import { Unread } from './unread.js';
 import { packageVersion } from './version.js';
 
 /** How often the table is drawn. */
@@ -133,6 +134,7 @@ export class Up {
   readonly #mesh: CompiledMesh;
   readonly #format: Format;
   readonly #screen: MeshScreen;
+  readonly #unread: Unread;
   #watcher: ConfigWatcher<LoadedMesh> | undefined;
   #running: RunningMesh | undefined;
   #admin: MeshAdmin | undefined;
@@ -149,6 +151,7 @@ export class Up {
     this.#mesh = this.#adjusted(mesh);
     this.#format = format;
     this.#screen = new MeshScreen(world.stdout, coloursOf(world.stdout, world.env));
+    this.#unread = new Unread(world.stdout);
   }
 
   #adjusted({ compiled }: LoadedMesh): CompiledMesh {
@@ -255,8 +258,19 @@ export class Up {
   };
 
   #event(event: string, details: object, text: string): void {
-    if (this.#format === 'json') this.#world.stdout.write(`${JSON.stringify({ event, ...details })}\n`);
-    else this.#screen.say(text);
+    this.#tellDropped();
+    if (this.#unread.takes('own')) this.#write({ event, ...details }, () => this.#screen.say(text));
+  }
+
+  #write(forPrograms: object, forPeople: () => void): void {
+    if (this.#format === 'json') this.#world.stdout.write(`${JSON.stringify(forPrograms)}\n`);
+    else forPeople();
+  }
+
+  #tellDropped(): void {
+    const lines = this.#unread.dropped();
+    const text = `${lines} lines were dropped: nobody read them in time`;
+    if (lines > 0) this.#write({ event: 'dropped', lines }, () => this.#screen.say(text));
   }
 
   /** Makes each new content of the file live, as far as that goes while everything runs. */
@@ -289,16 +303,18 @@ export class Up {
   }
 
   #trouble(error: unknown, event = 'error'): void {
-    const { stdout, stderr, env } = this.#world;
-    if (this.#format === 'json') stdout.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
+    const { stderr, env } = this.#world;
+    if (this.#format === 'json') this.#event(event, { error: errorJson(error) }, '');
     else stderr.write(errorText(error, hasColours(stderr, env)));
   }
 
   #line(copy: Copy, stream: 'stdout' | 'stderr', text: string): void {
-    if (this.#format === 'json') {
-      const line = { event: 'line', copy: copy.label, stream, text };
-      this.#world.stdout.write(`${JSON.stringify(line)}\n`);
-    } else this.#screen.line(copy.plan.service.name, copy.label, text);
+    const { label, plan } = copy;
+    this.#tellDropped();
+    if (!this.#unread.takes('others')) return;
+    this.#write({ event: 'line', copy: label, stream, text }, () =>
+      this.#screen.line(plan.service.name, label, text),
+    );
   }
 
   #changed(copy: Copy, why: string): void {
@@ -341,7 +357,8 @@ export class Up {
     const draw = (): void => {
       const lines = table.lines(running.copies, running.control.edges(), performance.now());
       if (isTTY) this.#screen.table(lines);
-      else if (this.#allReady && this.#firstSignal === undefined) this.#screen.say(lines.join('\n'));
+      else if (this.#allReady && this.#firstSignal === undefined && this.#unread.takes('own'))
+        this.#screen.say(lines.join('\n'));
     };
     return [setInterval(draw, DRAW_MS)];
   }

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { loadCheckedMesh } from '../cli/check.js';
 import { tellError } from '../cli/output.js';
 import { processWorld } from '../cli/process-world.js';
+import { endUnread } from '../cli/unread.js';
 import { ANY_PORT, Up } from '../cli/up.js';
 import { SOCKET } from '../mesh/admin/client.js';
 import { takenPorts } from '../mesh/up/ports.js';
@@ -64,4 +65,5 @@ try {
   process.exitCode = tellError(world, error, 'text');
 } finally {
   visitors?.close();
+  endUnread();
 }

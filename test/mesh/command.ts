@@ -18,6 +18,7 @@ export interface Line {
   phase?: string;
   application?: string;
   text?: string;
+  lines?: number;
 }
 
 /** A mesh that runs. */
@@ -43,6 +44,11 @@ export class MeshUp {
   /** Gives it another mesh file. */
   write(mesh: MeshConfig): void {
     writeFileSync(join(this.folder, 'mesh.yaml'), JSON.stringify(mesh));
+  }
+
+  /** Makes an empty file beside it. */
+  touch(name: string): void {
+    writeFileSync(join(this.folder, name), '');
   }
 
   /** All that it has told. */
