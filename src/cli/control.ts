@@ -18,6 +18,7 @@ import { MeshAdmin } from '../mesh/admin/server.js';
 import type { RevokeRequest, ServiceStatus, TokenRequest } from '../mesh/admin/types.js';
 import { Witness } from '../mesh/admin/witness.js';
 import type { ControlEvent, PolicyDecision, Sidecar } from '../mesh/control-plane.js';
+import { portNames } from '../mesh/compile.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import { identityOf } from '../mesh/names.js';
 import { deniedFor } from '../mesh/services.js';
@@ -218,6 +219,7 @@ class Control {
         settings.shared ? [] : this.#witness.missing(here, atMs),
       strangers: () => plane.strangers(),
       services: () => (settings.shared ? [] : this.#services()),
+      declared: () => portNames(this.#mesh.compiled),
       edges: () => plane.edges(),
       sources: () => plane.sources(),
       token: ({ service, ...options }: TokenRequest) => plane.token(service, options),

@@ -8,7 +8,8 @@ import type { Command } from 'commander';
 import { NoAnswerError, askStatus, findSocket } from '../mesh/admin/client.js';
 import { type Finding, check } from '../mesh/admin/findings.js';
 import type { MeshStatus, SidecarStatus } from '../mesh/admin/types.js';
-import { type Doing, edgesOf, servicesOf } from '../mesh/admin/views.js';
+import { statOf, unknownNames } from '../mesh/admin/named.js';
+import { type Doing, edgesOf } from '../mesh/admin/views.js';
 import { ExitCode, type World } from './io.js';
 import { type Format, UsageError, coloursOf, json, plain, table } from './output.js';
 import { outputOption, socketOption } from './options.js';
@@ -23,6 +24,14 @@ interface Options {
 type End = (code: ExitCode) => void;
 
 const ask = ({ socket }: Options): Promise<MeshStatus> => askStatus(socket || findSocket(process.cwd()));
+
+/** @throws {UsageError} when somebody is asked about who is not there */
+async function askNamed(options: Options): Promise<MeshStatus> {
+  const status = await ask(options);
+  const problems = unknownNames(status, options);
+  if (problems.length > 0) throw new UsageError(problems.map(plain));
+  return status;
+}
 
 export function addStat(program: Command, world: World, end: End): void {
   program
@@ -44,10 +53,8 @@ Examples:
   mesh stat --from web --to basket -o json`,
     )
     .action(async (options: Options) => {
-      const status = await ask(options);
-      const { from, to, output } = options;
-      const rows = from === undefined ? servicesOf(status, to) : edgesOf(status, from, to);
-      world.stdout.write(output === 'json' ? json(rows) : render(rows, world));
+      const rows = statOf(await askNamed(options), options);
+      world.stdout.write(options.output === 'json' ? json(rows) : render(rows, world));
       end(ExitCode.ok);
     });
 }
@@ -68,7 +75,7 @@ Examples:
   mesh edges --to basket`,
     )
     .action(async (options: Options) => {
-      const rows = edgesOf(await ask(options), options.from, options.to);
+      const rows = edgesOf(await askNamed(options), options.from, options.to);
       world.stdout.write(options.output === 'json' ? json(rows) : render(rows, world));
       end(ExitCode.ok);
     });

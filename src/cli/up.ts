@@ -226,6 +226,7 @@ export class Up {
       // Its copies are all services.
       strangers: () => [],
       services: () => running.services(),
+      declared: () => running.declared(),
       edges: () => control.edges(),
       sources: () => [],
       token: ({ service, ...options }: TokenRequest) =>

@@ -113,6 +113,11 @@ export function checkable(mesh: CompiledMesh): Resources {
   };
 }
 
+/** Every port of every service, as it is told of: `basket.shop:3000`. */
+export function portNames({ services, settings }: CompiledMesh): string[] {
+  return services.flatMap(({ name, ports }) => ports.map(({ port }) => clusterOf(name, port, settings)));
+}
+
 // Workloads -------------------------------------------------------------------------------------------------------
 
 /** Who answers for a service by another identity of the mesh than its own, and is no other service. */

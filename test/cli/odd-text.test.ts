@@ -49,6 +49,7 @@ test('mesh stat, edges, check and config print no line or order of a sidecar', a
     missing: [{ name: ODD, identity: ODD, sinceMs: -100_000 }],
     strangers: [{ name: ODD, identity: ODD }],
     services: [{ name: ODD, endpoints: 0 }],
+    declared: [ODD],
     edges: (['inbound', 'outbound'] as const).map((direction) => ({
       identity: `spiffe://mesh.local/ns/default/sa/${ODD}`,
       direction,
@@ -70,7 +71,14 @@ test('mesh stat, edges, check and config print no line or order of a sidecar', a
   const server = createServer((_, response) => void response.end(JSON.stringify(status))).listen(socket);
   t.teardown(() => server.close());
   await until('the socket', () => server.listening);
-  for (const args of [['stat'], ['edges'], ['check'], ['config', ODD], ['config', 'nobody']]) {
+  for (const args of [
+    ['stat'],
+    ['stat', '--to', 'nobody'],
+    ['edges'],
+    ['check'],
+    ['config', ODD],
+    ['config', 'nobody'],
+  ]) {
     for (const isTTY of [false, true]) {
       const world = new FakeWorld();
       world.isTTY = isTTY;

@@ -114,6 +114,7 @@ test.serial('rates are of what is counted since a control plane began anew', asy
     lifeMs: () => null,
     missing: () => [],
     services: () => [],
+    declared: () => [],
     edges: () => [edge({ requests })],
     sources: () => [],
     token: () => '',

@@ -134,6 +134,31 @@ test('a second mesh up in one folder leaves the first one its socket, and says s
   t.is((await type(folder, 'edges')).code, 0);
 });
 
+test('mesh stat and mesh edges of a service that is not there, or was not called', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(
+    join(folder, 'mesh.yaml'),
+    'services: { web: { run: sleep 600 }, ledger: { address: 10.0.0.7:80 } }\n',
+  );
+  const mesh = stay(t, folder, 'up', '--sidecar', sidecarFile());
+  await printed(mesh, /the control plane listens/);
+  for (const args of [
+    ['stat', '--from', 'wbe'],
+    ['stat', '--to', 'wbe'],
+    ['edges', '--to', 'wbe'],
+    ['edges', '--from', 'wbe', '-o', 'json'],
+  ]) {
+    const { code, stdout, stderr } = await type(folder, ...args);
+    t.is(code, 64, args.join(' '));
+    t.regex(stdout.toString() + stderr, /there is no service wbe; did you mean web\?/);
+  }
+  for (const to of ['web', 'ledger']) {
+    const { code, stdout } = await type(folder, 'stat', '--to', to);
+    t.is(code, 0);
+    t.regex(stdout.toString(), new RegExp(`^to\t.*\n${to}\\.default:80\t0\t0\\.0\t-\t`));
+  }
+});
+
 test('mesh control says where clients without TLS ask it', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'mesh.yaml'), 'services: { web: {} }\n');

@@ -61,6 +61,7 @@ export function status(edges: EdgeStatus[], sidecars: SidecarStatus[] = [sidecar
     missing: [],
     strangers: [],
     services: [],
+    declared: ['web.shop:80', 'basket.shop:3000', 'basket.shop:9000'],
     edges,
     sources: [],
   };

@@ -1,6 +1,7 @@
 // What is told of a mesh, from what sidecars told.
 
 import test from 'ava';
+import { statOf, unknownNames } from '../../src/mesh/admin/named.js';
 import { edgesOf, matches, servicesOf } from '../../src/mesh/admin/views.js';
 import { edge, status } from './status.js';
 import { idOf } from './support.js';
@@ -110,4 +111,38 @@ test('edges are told by caller and service, by short names too', (t) => {
     t.true(matches(name, 'basket.shop:3000'), name);
   }
   t.false(matches('ask', 'basket.shop:3000'));
+});
+
+test('whoever is asked about by name and was not called has done nothing, which is told', (t) => {
+  const told = status([edge({})]);
+  const rows = (asked: Parameters<typeof statOf>[1]) =>
+    statOf(told, asked).map(({ from, to, requests }) => [
+      ...(from === undefined ? [] : [from]),
+      to,
+      requests,
+    ]);
+  t.deepEqual(rows({}), [['basket.shop:3000', 10]]);
+  t.deepEqual(rows({ to: 'web' }), [['web.shop:80', 0]]);
+  t.deepEqual(rows({ to: 'basket' }), [
+    ['basket.shop:3000', 10],
+    ['basket.shop:9000', 0],
+  ]);
+  t.deepEqual(rows({ from: 'web', to: 'basket' }), [[idOf('web'), 'basket.shop:3000', 10]]);
+  t.deepEqual(rows({ from: 'basket', to: 'web' }), [[idOf('basket', 'shop'), 'web.shop:80', 0]]);
+  t.deepEqual(rows({ from: 'basket' }), []);
+});
+
+test('whoever is not there is told of, with who may be meant', (t) => {
+  const told = status([edge({}), edge({ direction: 'inbound', peer: idOf('gateway'), service: 'old.shop' })]);
+  const unknown = (asked: Parameters<typeof statOf>[1]): string[] => unknownNames(told, asked);
+  // Of the file, of a sidecar, of what was called before the file became another, and who has no sidecar.
+  for (const to of ['web', 'basket.shop:9000', 'basket:3000', 'old']) t.deepEqual(unknown({ to }), []);
+  for (const from of ['web', 'basket', idOf('web'), 'gateway', '']) t.deepEqual(unknown({ from }), []);
+  t.deepEqual(unknown({ from: 'nosuch', to: 'baskte' }), [
+    'there is no service nosuch; there are: basket, gateway, web',
+    'there is no service baskte; did you mean basket?',
+  ]);
+  t.deepEqual(unknown({ to: 'basket:3001' }), ['there is no service basket:3001; did you mean basket:3000?']);
+  const nobody = { ...told, declared: [], sidecars: [], edges: [] };
+  t.deepEqual(unknownNames(nobody, { to: 'web' }), ['there is no service web; there are: none']);
 });

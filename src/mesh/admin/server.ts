@@ -47,6 +47,8 @@ export interface MeshSource {
   strangers(): readonly Sidecar[];
   /** Services whose endpoints come and go. */
   services(): readonly ServiceStatus[];
+  /** Every port of every service of the mesh file. */
+  declared(): readonly string[];
   edges(): readonly Edge[];
   sources(): readonly SourceStatus[];
   /** A token for a service. @throws when there is no such service */
@@ -174,6 +176,7 @@ export class MeshAdmin {
       missing: source.missing(sidecars, atMs),
       strangers: source.strangers().map(({ name, identity }) => ({ name, identity })),
       services: source.services(),
+      declared: source.declared(),
       edges,
       sources: source.sources(),
     };

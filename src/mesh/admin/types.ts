@@ -106,6 +106,8 @@ export interface MeshStatus {
   readonly missing: readonly MissingStatus[];
   readonly strangers: readonly StrangerStatus[];
   readonly services: readonly ServiceStatus[];
+  /** Every port of every service of the mesh file, called or not: `basket.shop:3000`. */
+  readonly declared: readonly string[];
   readonly edges: readonly EdgeStatus[];
   /** Where endpoints come from. */
   readonly sources: readonly SourceStatus[];

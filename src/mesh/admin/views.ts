@@ -84,10 +84,12 @@ function sidesOf(edges: readonly EdgeStatus[]): { outbound: EdgeStatus[]; inboun
 }
 
 /** Empty for one that proved no identity. */
-const callerOf = ({ direction, identity, peer }: EdgeStatus): string =>
+export const callerOf = ({ direction, identity, peer }: EdgeStatus): string =>
   direction === 'outbound' ? identity : peer;
 
-const targetOf = ({ service, port }: EdgeStatus): string => (port === 0 ? service : `${service}:${port}`);
+/** `basket.shop:3000`. */
+export const targetOf = ({ service, port }: EdgeStatus): string =>
+  port === 0 ? service : `${service}:${port}`;
 
 /** Whether what somebody called may have been this: who called none of a service's ports may have meant any. */
 const isMeant = (edge: EdgeStatus, { service, port }: EdgeStatus): boolean =>
@@ -117,6 +119,20 @@ function mtlsOf(edges: readonly EdgeStatus[]): number | null {
   const requests = sumOf(edges, (edge) => edge.requests);
   return requests === 0 ? null : sumOf(edges, (edge) => (edge.mtls ? edge.requests : 0)) / requests;
 }
+
+/** A service that nobody has called. */
+export const nothingTo = (to: string): Doing => ({
+  to,
+  requests: 0,
+  rate: 0,
+  successRate: null,
+  mtls: null,
+  denied: 0,
+  audited: 0,
+  p50Ms: null,
+  p95Ms: null,
+  p99Ms: null,
+});
 
 function doing(group: Group): Doing {
   const requests = sumOf(group, (edge) => edge.requests);

@@ -13,7 +13,7 @@ import { replaceFile } from '../../controller/state.js';
 import type { DiscoveredEndpoint } from '../../discovery/types.js';
 import type { ServiceStatus } from '../admin/types.js';
 import { RestartError, batchBetween, needsRestart, sizeOf } from '../batch.js';
-import { type CompiledMesh, endpointsOf } from '../compile.js';
+import { type CompiledMesh, endpointsOf, portNames } from '../compile.js';
 import type { ControlEvent, ControlPlane, StartControlPlane } from '../control-plane.js';
 import { identityOf } from '../names.js';
 import { Copy, type Launch } from './copy.js';
@@ -136,6 +136,11 @@ export class RunningMesh {
       name,
       endpoints: ready.filter(({ plan }) => plan.service.name === name).length,
     }));
+  }
+
+  /** Every port of every service of the mesh file, as it is live. */
+  declared(): string[] {
+    return portNames(this.#mesh);
   }
 
   /** Drains everything; resolves when nothing is left. */
