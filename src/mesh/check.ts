@@ -12,7 +12,7 @@ import type { Path } from '../config/path.js';
 import { nearest } from '../config/suggest.js';
 import type { RouteConfig } from '../config/types.js';
 import { lifetimeMs } from './formats.js';
-import { CONTROL, urlVariable } from './names.js';
+import { CONTROL, OWN_PREFIX, PROXY_VARIABLES, portVariable, urlVariable } from './names.js';
 import { type ServicePort, isOutside, portsOf } from './services.js';
 import type { MeshConfig, PolicyConfig, ServiceConfig } from './types.js';
 
@@ -123,7 +123,7 @@ function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
     }
     taken.add(port);
   }
-  issues.push(...bindIssues(at, service));
+  issues.push(...bindIssues(at, service), ...environmentIssues(at, service));
   const named = Object.keys(service.ports ?? {});
   for (const [, wanted = ''] of (service.run ?? '').matchAll(/\{port\.([^{}]*)\}/g)) {
     if (named.includes(wanted)) continue;
@@ -141,6 +141,26 @@ function bindIssues(at: Path, { bind = {}, copies = 1 }: ServiceConfig): RawIssu
     const message = `${copies} copies take ${copies} ports from ${first}, and the last port is ${LAST_PORT}`;
     return [issue([...at, 'bind', key], 'bad_value', message, `write ${LAST_PORT - copies + 1}, or less`)];
   });
+}
+
+/** A variable that the mesh gives says what only the mesh knows: another value would be silently wrong. */
+function environmentIssues(at: Path, service: ServiceConfig): RawIssue[] {
+  const ports = new Map(portsOf(service).map(({ name }) => [portVariable(name), name]));
+  return Object.entries(service.env ?? {}).flatMap(([variable, value]): RawIssue[] => {
+    const isProxy = PROXY_VARIABLES.some((name) => name === variable);
+    if (!ports.has(variable) && !isProxy && !variable.startsWith(OWN_PREFIX)) return [];
+    const message = `${variable} is what the mesh tells it`;
+    const suggestion = isProxy
+      ? `leave it out; a command in run may set it: ${variable}="$${variable},..." node web.mjs`
+      : wantedPort(variable, ports.get(variable), value);
+    return [{ ...issue([...at, 'env', variable], 'conflict', message, suggestion), part: 'key' }];
+  });
+}
+
+function wantedPort(variable: string, name: string | undefined, value: string): string {
+  if (variable === portVariable(undefined))
+    return `write bind: { port: ${/^\d+$/.test(value) ? value : 3000} }`;
+  return name === undefined ? 'give it another name' : `leave it out: {port.${name}} in run is the same port`;
 }
 
 /** A service that would be the control plane itself, which signs nobody a certificate of its own identity. */

@@ -39,6 +39,22 @@ export const CONTROL = { namespace: 'mesh', service: 'control' };
 export const urlVariable = (service: string, port: string | undefined): string =>
   ['MESH_URL', service, ...(port === undefined ? [] : [port])].map(variablePart).join('_');
 
+/** The variable that says where a process listens: `PORT`, `PORT_GRPC`. */
+export const portVariable = (port: string | undefined): string =>
+  port === undefined ? 'PORT' : `PORT_${variablePart(port)}`;
+
+/** Variables by which programs find their sidecar. */
+export const PROXY_VARIABLES = [
+  'HTTP_PROXY',
+  'http_proxy',
+  'NO_PROXY',
+  'no_proxy',
+  'NODE_USE_ENV_PROXY',
+] as const;
+
+/** What the variables begin with that only the mesh gives. */
+export const OWN_PREFIX = 'MESH_';
+
 /** A name as a part of the name of a variable: `PORT_GRPC`, `MESH_URL_MY_SHOP`. */
 export function variablePart(name: string): string {
   return name.toUpperCase().replaceAll(/[^A-Z0-9]/g, '_');

@@ -108,7 +108,7 @@ const service = part(
     copies: may(whole(1, 100), 'How many processes.', { default: 1 }),
     env: may(
       z.record(text(formats.environmentName), text(anyText), { error: 'expected variables with texts' }),
-      'Variables for it, beside those of `mesh up` itself.',
+      'Variables for it, beside those of `mesh up` itself; not those by which it is told of the mesh.',
     ),
     cwd: may(text(name), 'The folder it runs in.', { default: "the file's" }),
     ready: may(

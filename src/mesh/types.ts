@@ -94,7 +94,7 @@ export interface ServiceConfig {
   protocol?: 'auto' | 'http1' | 'http2' | 'tcp';
   /** How many processes. Default: 1. */
   copies?: number;
-  /** Variables for it, beside those of `mesh up` itself. */
+  /** Variables for it, beside those of `mesh up` itself; not those by which it is told of the mesh. */
   env?: Record<string, string>;
   /** The folder it runs in. Default: the file's. */
   cwd?: string;

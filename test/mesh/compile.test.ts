@@ -5,6 +5,7 @@ import { type DescribedRequest, routeRequest } from '../../src/index.js';
 import { checkable, compileMesh, endpointsOf } from '../../src/mesh/compile.js';
 import { isMesh } from '../../src/config/origin.js';
 import { checkMeshConfig } from '../../src/mesh/load.js';
+import { environmentOf, placesOf } from '../../src/mesh/up/places.js';
 import { readDocument } from '../../src/config/origin.js';
 import { lifetime, lifetimeMs } from '../../src/mesh/formats.js';
 import type { MeshShape } from '../../src/mesh/schema.js';
@@ -139,4 +140,27 @@ test('the documented types accept what the schema accepts, and nothing else', (t
   const toConfig = (shape: MeshShape): MeshConfig => shape;
   t.deepEqual(toConfig(toShape({ services: {} })), { services: {} });
   t.is(checkMeshConfig(SHOP).compiled.services.length, 3);
+});
+
+test('a variable that the mesh gives a process can not be another one in env, but for the options of Node', (t) => {
+  const mesh = compileMesh(SHOP);
+  const [, service] = mesh.services;
+  if (!service?.process) return t.fail();
+  const copy = { service, process: service.process, number: 1 };
+  const inherited = { env: {}, register: 'file:///register.js', control: ['127.0.0.1:4144'] };
+  const given = environmentOf(copy, mesh, placesOf(copy, mesh, []), inherited);
+  t.true(Object.keys(given).length > 10);
+  for (const name of Object.keys(given)) {
+    const check = () =>
+      checkMeshConfig({
+        services: { ...SHOP.services, basket: { ...SHOP.services['basket'], env: { [name]: '1' } } },
+      });
+    if (name === 'NODE_OPTIONS') t.notThrows(check);
+    else
+      t.throws(
+        check,
+        { message: new RegExp(`services\\.basket\\.env\\.${name}: ${name} is what the mesh tells it`) },
+        name,
+      );
+  }
 });

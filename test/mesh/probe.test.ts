@@ -70,7 +70,18 @@ test('a sidecar whose reason is long or has no end is not ready', async (t) => {
   const head = 'HTTP/1.1 503 Service Unavailable\r\n\r\n';
   for (const sidecar of [await endless(t, head, 'x'), await flood(t, head)]) {
     const missing = await within('an end', probe(sidecar.address, application.address, READY), LONG_MS);
-    t.deepEqual(missing, { who: 'sidecar', what: 'its sidecar is not ready' });
+    t.is(missing?.who, 'sidecar');
+    t.regex(missing?.what ?? '', /^its sidecar is not ready(: x{1,200})?$/);
     await allClosed(sidecar);
   }
+});
+
+test('why a sidecar is not ready is told', async (t) => {
+  const application = await ready(t);
+  let reason = 'draining\n';
+  const sidecar = await httpOrigin(t, (_, response) => void response.writeHead(503).end(reason));
+  const what = async () => (await probe(sidecar.address, application.address, READY))?.what;
+  t.is(await what(), 'its sidecar is not ready: draining');
+  reason = '';
+  t.is(await what(), 'its sidecar is not ready');
 });

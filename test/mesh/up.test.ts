@@ -180,7 +180,7 @@ test('every copy is started with a port and a sidecar of its own, and becomes an
         copies: 2,
         port: 3000,
         ports: { grpc: 9000 },
-        env: { LEVEL: 'high' },
+        env: { LEVEL: 'high', NODE_OPTIONS: '--no-deprecation' },
       },
       basket: { run: RUN, protocol: 'http1', ready: { http: '/healthz' } },
       ledger: { address: '10.0.0.7:5432', protocol: 'tcp' },
@@ -196,7 +196,7 @@ test('every copy is started with a port and a sidecar of its own, and becomes an
   for (const name of ['HTTP_PROXY', 'http_proxy']) t.is(one.env[name], `http://${outbound}`);
   t.regex(one.env['NO_PROXY'] ?? '', /127\.0\.0\.1/);
   t.is(one.env['NODE_USE_ENV_PROXY'], '1');
-  t.regex(one.env['NODE_OPTIONS'] ?? '', /--import file:\/\/\/\S+\/register\.js$/);
+  t.regex(one.env['NODE_OPTIONS'] ?? '', /^--no-deprecation --import file:\/\/\/\S+\/register\.js$/);
   t.true(one.env['MESH_NAMES']?.split(',').includes('basket.default.mesh.local'));
   t.regex(one.env['MESH_URL_BASKET'] ?? '', /^http:\/\/127\.0\.0\.1:\d+$/);
   t.regex(one.env['MESH_URL_WEB_GRPC'] ?? '', /^http:\/\/127\.0\.0\.1:\d+$/);

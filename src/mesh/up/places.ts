@@ -1,6 +1,13 @@
 /** Where on this machine is a copy, and what is it told of that? Pure: from the plan and ports to arguments and variables. */
 
-import { hostsOf, identityOf, urlVariable, variablePart } from '../names.js';
+import {
+  OWN_PREFIX,
+  type PROXY_VARIABLES,
+  hostsOf,
+  identityOf,
+  portVariable,
+  urlVariable,
+} from '../names.js';
 import type { MeshSettings, ProcessPlan, Service } from '../services.js';
 
 const HOST = '127.0.0.1';
@@ -106,17 +113,20 @@ export function environmentOf(
 ): NodeJS.ProcessEnv {
   const env: NodeJS.ProcessEnv = {};
   // What steers this process or other sidecars is not for this one.
-  for (const [name, value] of Object.entries(inherited)) if (!name.startsWith('MESH_')) env[name] = value;
+  for (const [name, value] of Object.entries(inherited)) if (!name.startsWith(OWN_PREFIX)) env[name] = value;
   const proxy = `http://${places.outbound}`;
   const hosts = control.map((address) => address.slice(0, address.lastIndexOf(':')).replaceAll(/[[\]]/g, ''));
   const direct = [...new Set([...NO_PROXY, ...hosts])].join(',');
-  Object.assign(env, {
+  const proxies: Record<(typeof PROXY_VARIABLES)[number], string> = {
     HTTP_PROXY: proxy,
     http_proxy: proxy,
     NO_PROXY: direct,
     no_proxy: direct,
     NODE_USE_ENV_PROXY: '1',
-    NODE_OPTIONS: [inherited['NODE_OPTIONS'], `--import ${register}`].filter(Boolean).join(' '),
+  };
+  const { NODE_OPTIONS = inherited['NODE_OPTIONS'], ...own } = process.env;
+  Object.assign(env, proxies, {
+    NODE_OPTIONS: [NODE_OPTIONS, `--import ${register}`].filter(Boolean).join(' '),
     MESH_OUTBOUND: places.outbound,
     MESH_NAMES: mesh.services.flatMap(({ name }) => hostsOf(name, mesh.settings)).join(','),
   });
@@ -124,9 +134,9 @@ export function environmentOf(
     env[variable] = `${scheme}://${places.forwards.get(target)}`;
   }
   for (const { name, port } of service.ports) {
-    env[name === undefined ? 'PORT' : `PORT_${variablePart(name)}`] = portOf(places.ports.get(port));
+    env[portVariable(name)] = portOf(places.ports.get(port));
   }
-  return { ...env, ...process.env };
+  return { ...env, ...own };
 }
 
 /** What a sidecar needs to know of its control plane. */

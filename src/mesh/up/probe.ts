@@ -8,6 +8,8 @@ import type { Readiness } from '../services.js';
 const DEADLINE_MS = 2000;
 /** More of an answer is not heard: the reasons of sidecars are short. */
 const LONGEST_TEXT = 16 * 1024;
+/** More of a reason is not told. */
+const LONGEST_REASON = 200;
 /** How long an application may take to write out the text of its answer, which nobody reads. */
 const LINGER_MS = 200;
 
@@ -32,8 +34,10 @@ export async function probe(admin: string, application: string, readiness: Readi
   const sidecar = await get(admin, '/ready');
   if (sidecar === undefined) return { who: 'sidecar', what: 'its sidecar does not answer yet' };
   const says = await hear(sidecar).catch(() => '');
-  if (sidecar.statusCode !== 200 && says.trim() !== NO_APPLICATION)
-    return { who: 'sidecar', what: 'its sidecar is not ready' };
+  if (sidecar.statusCode !== 200 && says.trim() !== NO_APPLICATION) {
+    const [why = ''] = says.trim().split('\n');
+    return { who: 'sidecar', what: `its sidecar is not ready${why && `: ${why.slice(0, LONGEST_REASON)}`}` };
+  }
   const who = 'application';
   if (readiness.kind === 'tcp') {
     if (await accepts(application)) return undefined;
