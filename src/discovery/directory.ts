@@ -14,6 +14,8 @@ import type { DiscoveredEndpoint, NamedSource, SourceEvent, SourceStatus } from 
 
 /** How long changes wait for others: short beside the 50 ms in which a sidecar is to know, long beside a burst. */
 export const TOGETHER_MS = 10;
+/** What those are called in a snapshot that a service has no more. */
+const LEAVING = 'leaving';
 /** What all sources had, by service and by the name of the source. */
 export type Snapshot = Record<string, Record<string, readonly DiscoveredEndpoint[]>>;
 
@@ -31,7 +33,9 @@ export class Directory {
   readonly #options: DirectoryOptions;
   readonly #feeds = new Map<string, Map<string, Feed>>();
   /** Sources that a service has no more: what they had stays until those that it has now have said all there is. */
-  readonly #leaving = new Map<string, Feed[]>();
+  readonly #leaving = new Map<string, (readonly DiscoveredEndpoint[])[]>();
+  /** What the first sources of each service begin with. */
+  #known: Snapshot;
   /** What was told last, to tell nothing twice. */
   readonly #told = new Map<string, string>();
   readonly #changed = new Set<string>();
@@ -42,6 +46,7 @@ export class Directory {
 
   constructor(options: DirectoryOptions) {
     this.#options = options;
+    this.#known = options.known ?? {};
   }
 
   /** From now on services have these sources. One that stays the same goes on; the endpoints of one that goes, go. */
@@ -52,14 +57,23 @@ export class Directory {
         if (stay.some((source) => source.name === name && source.key === feed.key)) continue;
         void feed.stop();
         feeds.delete(name);
-        this.#leaving.set(service, [...(this.#leaving.get(service) ?? []), feed]);
+        this.#leave(service, [...feed.endpoints]);
       }
       if (feeds.size === 0) this.#feeds.delete(service);
     }
     for (const [service, sources] of wanted) {
       for (const source of sources) this.#begin(service, source);
+      for (const [name, endpoints] of Object.entries(this.#known[service] ?? {})) {
+        // The mesh file may be another one since, or those were leaving already.
+        if (!sources.some((source) => source.name === name)) this.#leave(service, endpoints);
+      }
     }
+    this.#known = {};
     for (const service of this.#leaving.keys()) this.#letGo(service);
+  }
+
+  #leave(service: string, endpoints: readonly DiscoveredEndpoint[]): void {
+    if (endpoints.length > 0) this.#leaving.set(service, [...(this.#leaving.get(service) ?? []), endpoints]);
   }
 
   #letGo(service: string): void {
@@ -71,7 +85,7 @@ export class Directory {
   #begin(service: string, source: NamedSource): void {
     const feeds = this.#feeds.get(service) ?? new Map<string, Feed>();
     if (feeds.has(source.name)) return;
-    const known = this.#options.known?.[service]?.[source.name];
+    const known = this.#known[service]?.[source.name];
     const feed: Feed = new Feed({
       service,
       source,
@@ -92,8 +106,8 @@ export class Directory {
 
   /** Who answers for a service, by address. */
   endpoints(service: string): DiscoveredEndpoint[] {
-    const feeds = [...(this.#feeds.get(service)?.values() ?? []), ...(this.#leaving.get(service) ?? [])];
-    return union(feeds.map(({ endpoints }) => endpoints));
+    const feeds = [...(this.#feeds.get(service)?.values() ?? [])];
+    return union([...feeds.map(({ endpoints }) => endpoints), ...(this.#leaving.get(service) ?? [])]);
   }
 
   status(): SourceStatus[] {
@@ -105,7 +119,11 @@ export class Directory {
     return Object.fromEntries(
       [...this.#feeds].map(([service, feeds]) => [
         service,
-        Object.fromEntries([...feeds].map(([name, { endpoints }]) => [name, [...endpoints]])),
+        Object.fromEntries([
+          ...[...feeds].map(([name, { endpoints }]) => [name, [...endpoints]] as const),
+          // Each by itself: together they may be more than one source may have.
+          ...(this.#leaving.get(service) ?? []).map((list, at) => [`${LEAVING} ${at}`, list] as const),
+        ]),
       ]),
     );
   }

@@ -185,7 +185,9 @@ test('another source of a service takes over when it has said all there is', asy
 
 test('what was known serves until a source has spoken', async (t) => {
   const hand = new Hand();
-  const followed = new Followed(t, [hand.source], [A, B]);
+  const followed = new Followed(t, [hand.source], {
+    basket: { 'source 0': [{ address: A }, { address: B }] },
+  });
   t.deepEqual(followed.addresses(), [A, B]);
   hand.say(new Error('nobody there'));
   await followed.happened('sourceFailed');

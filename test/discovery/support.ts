@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { Directory } from '../../src/discovery/directory.js';
+import { Directory, type Snapshot } from '../../src/discovery/directory.js';
 import { type RangeAnswer, ask, base64, endOf, fromBase64 } from '../../src/discovery/etcd-client.js';
 import type { NamedSource, Source, SourceEvent } from '../../src/discovery/types.js';
 import { temporaryFolder } from '../support/files.js';
@@ -93,11 +93,11 @@ export class Followed {
   constructor(
     t: Pick<ExecutionContext, 'teardown' | 'deepEqual'>,
     sources: readonly (Source | NamedSource)[],
-    known?: readonly string[],
+    known?: Snapshot,
   ) {
     this.#t = t;
     this.directory = new Directory({
-      ...(known && { known: { basket: { 'source 0': known.map((address) => ({ address })) } } }),
+      ...(known && { known }),
       changed: () => this.told.push(this.addresses()),
       tell: (event) => this.events.push(event),
     });
