@@ -4,6 +4,7 @@
 import { chmodSync, copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import type { SidecarStatus } from '../../src/mesh/admin/types.js';
 import { Etcd } from '../discovery/support.js';
 import { MeshUp } from '../mesh/command.js';
 import { type MeshSidecar, ask, startMeshSidecar } from '../mesh/support.js';
@@ -142,10 +143,11 @@ test.serial('docs/image.md: the program beside an application, told the rest by 
   t.is(await answered(await caller(t, shell, '127.0.0.1:4144')), `three items for ${WEB}`);
 });
 
-/** A `web` that asks `basket` what it is asked itself. */
+/** A `web` that asks `basket` what it is asked itself, but for how it is. */
 const ASKS = `
 import http from 'node:http';
 http.createServer(async ({ method, url }, response) => {
+  if (url === '/healthz') return void response.end();
   const answer = await fetch('http://basket' + url, { method });
   response.writeHead(answer.status).end(await answer.text());
 }).listen(process.env.PORT, '127.0.0.1');
@@ -161,6 +163,17 @@ async function up(t: ExecutionContext, mesh: string, files: Record<string, strin
   );
   return { running, port: Number(application.split(':')[1]) };
 }
+
+test.serial('docs/mesh-file.md: what no route takes goes to the service itself', async (t) => {
+  // Sidecars are not told yet to speak TLS to what is outside.
+  const mesh = example('docs/mesh-file.md', 'mesh.yaml').replace(', tls: true', '');
+  const { running, port } = await up(t, mesh, { 'web.mjs': ASKS });
+  t.is((await request(port, { path: '/items' })).status, 200);
+  // It has come to basket, which allows nobody to do that.
+  const slow = await request(port, { path: '/slow/items' });
+  t.deepEqual([slow.status, slow.text.trim()], [403, 'Denied by policy.']);
+  t.deepEqual((await running.json<SidecarStatus>('config', 'web-1')).nacks, []);
+});
 
 test.serial('docs/policy.md: what its rules allow and deny', async (t) => {
   const { port } = await up(t, example('docs/policy.md', 'mesh.yaml'), { 'web.mjs': ASKS });

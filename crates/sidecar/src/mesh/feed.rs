@@ -199,7 +199,8 @@ impl Feed {
                     return Err(format!("leads to {count} clusters, {MAX_CLUSTERS} are taken"));
                 }
                 sound(&Resources {
-                    clusters: clusters_of(&table).map(Cluster::new).collect(),
+                    // Several routes may lead to one.
+                    clusters: clusters.into_iter().map(Cluster::new).collect(),
                     route_tables: vec![table.clone()],
                     ..Resources::default()
                 })?;

@@ -457,3 +457,34 @@ fn a_table_leads_to_so_many_clusters_and_no_more() {
     let refused = feed.accept(Kind::RouteTable, "basket", &any).unwrap_err();
     assert_eq!(refused, "leads to 257 clusters, 256 are taken");
 }
+
+#[test]
+fn routes_of_a_table_may_lead_to_one_cluster() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    let to = |cluster: &str, weight| WeightedCluster {
+        cluster: cluster.into(),
+        weight,
+    };
+    let mut table = everything_to("b");
+    table.name = "basket".into();
+    let routes = &mut table.virtual_hosts[0].routes;
+    let mut slow = routes[0].clone();
+    slow.name = "slow".into();
+    slow.action = Action::Forward {
+        to: vec![to("b", 1), to("other", 1)],
+    };
+    routes.insert(0, slow);
+    accept(&mut feed, "basket:80", &listener("basket:80", "basket"));
+    accept(&mut feed, "basket", &table);
+    for name in ["b", "other"] {
+        accept(&mut feed, name, &cluster(name));
+        accept(&mut feed, name, &endpoints(name));
+    }
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    let clusters = feed.resources().unwrap().clusters.into_iter();
+    let called = clusters
+        .map(|cluster| cluster.name)
+        .filter(|name| !name.starts_with(own::APPLICATION));
+    assert_eq!(called.collect::<Vec<_>>(), ["b", "other"]);
+}
