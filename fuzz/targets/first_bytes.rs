@@ -1,8 +1,9 @@
-//! Is it found out early, and for good, what a client speaks, and which server it asks for?
+//! Is it found out early, and for good, what a client speaks, which server it asks for, and for whom a proxy speaks?
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use mesh_proxy::detect::{Detected, detect, greets_as_http2};
+use mesh_proxy::proxy_header::{Header, header};
 use mesh_proxy::tls::sniff::{Hello, client_hello};
 
 /// What a request line that does not end may take.
@@ -11,6 +12,7 @@ const MOST: usize = 1024;
 fuzz_target!(|bytes: &[u8]| {
     let mut known = Detected::Undecided;
     let mut hello = Hello::Incomplete;
+    let mut sent = Header::Incomplete;
     let mut greets = None;
     for end in 0..=bytes.len().min(2 * MOST) {
         let part = &bytes[..end];
@@ -26,6 +28,13 @@ fuzz_target!(|bytes: &[u8]| {
             "{hello:?}, then {now:?}"
         );
         hello = now;
+        let now = header(part, MOST);
+        assert!(
+            sent == Header::Incomplete || now == sent,
+            "{sent:?}, then {now:?}"
+        );
+        assert!(now != Header::Incomplete || end < MOST);
+        sent = now;
         let now = greets_as_http2(part);
         assert!(greets.is_none() || now == greets);
         greets = now;

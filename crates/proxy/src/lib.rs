@@ -38,6 +38,7 @@ pub mod plan;
 pub mod policy;
 mod policy_log;
 pub mod proxy;
+pub mod proxy_header;
 pub mod relay;
 pub mod reload;
 #[cfg(test)]
