@@ -227,3 +227,17 @@ test('with TLS terminated, what is inside is detected as well', async (t) => {
   );
   t.is(said, 'welcome\r\nbye\r\n');
 });
+
+test('who breaks a connection off before a word, as probes do, is no error', async (t) => {
+  const listeners = [
+    { name: 'requests', address: '127.0.0.1:0', routes: [{ respond: 200 }] },
+    { name: 'both', address: '127.0.0.1:0', routes: [{ respond: 200 }], tcp: '127.0.0.1:1' },
+    { name: 'http1', address: '127.0.0.1:0', protocol: 'http1' as const, routes: [{ respond: 200 }] },
+  ];
+  const proxy = await startEmbedded(t, { listeners });
+  for (const { name } of listeners) {
+    (await connect(t, proxy.port(name))).reset();
+    await until(`one of ${name} has gone`, async () => (await proxy.listener(name)).closed === 1);
+    t.deepEqual((await proxy.listener(name)).closedBy, {}, name);
+  }
+});

@@ -132,7 +132,9 @@ async fn by_bytes<N: Net>(
         match fill(&mut connection, at, most).await {
             Ok(Filled::Bytes(_)) => {}
             // A client that has nothing to say may still listen to a server that was called.
-            Ok(Filled::End) if connection.wire.unread().is_empty() && server.is_none() => {
+            Ok(Filled::End) | Err(Reason::ClientClosed)
+                if connection.wire.unread().is_empty() && server.is_none() =>
+            {
                 return Next::Over(None);
             }
             Ok(_) if takes_streams => {
