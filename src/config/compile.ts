@@ -132,6 +132,7 @@ function listener(context: Context, config: ListenerConfig, index: number): List
     limits: config.limits && listenerLimits(config.limits),
     timeouts: config.timeouts && present({ ...config.timeouts }),
     trustedNetworks: filled((trustedNetworks ?? []).map(networkOf)),
+    proxyProtocol: config.proxyProtocol,
     via: config.via,
     forwardProxy: config.forwardProxy,
     escapedSlashes: config.escapedSlashes,
@@ -200,6 +201,7 @@ function listenerLimits({
   headerBytes,
   requestBodyBytes,
   http2StreamWindowBytes,
+  proxyHeaderBytes,
   ...counts
 }: ListenerLimitsConfig): ListenerLimits {
   return present({
@@ -207,6 +209,7 @@ function listenerLimits({
     headerBytes: bytesOf(headerBytes),
     requestBodyBytes: bytesOf(requestBodyBytes),
     http2StreamWindowBytes: bytesOf(http2StreamWindowBytes),
+    proxyHeaderBytes: bytesOf(proxyHeaderBytes),
   });
 }
 

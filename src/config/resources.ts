@@ -40,6 +40,7 @@ export interface Listener {
   limits?: ListenerLimits;
   timeouts?: ListenerTimeouts;
   trustedNetworks?: string[];
+  proxyProtocol?: boolean;
   via?: string;
   forwardProxy?: boolean;
   escapedSlashes?: 'reject' | 'keep';
@@ -100,6 +101,7 @@ export interface ListenerLimits {
   requestsPerConnection?: number;
   requestBodyBytes?: number;
   http2StreamWindowBytes?: number;
+  proxyHeaderBytes?: number;
 }
 
 /** Deadlines towards a listener's clients. */

@@ -121,6 +121,11 @@ const listenerLimits = part(
       'Bytes of a request that an HTTP/2 client may send ahead of the server behind, on each stream.',
       { default: 262_144 },
     ),
+    proxyHeaderBytes: may(
+      bytes(0),
+      'Bytes of a header of the PROXY protocol (see `proxyProtocol`). The connection closes above.',
+      { default: 4096 },
+    ),
   },
 );
 
@@ -130,7 +135,7 @@ const listenerTimeouts = part(
   {
     header: may(
       duration(),
-      'To the end of the request head, from its first byte; also the wait for a first byte. 408 after.',
+      'To the end of the request head, from its first byte; also the wait for a first byte, and for a PROXY header. 408 after.',
       { default: '10s' },
     ),
     handshake: may(duration(), 'For a TLS handshake.', { default: '10s' }),
@@ -190,6 +195,11 @@ const listener = part(
       list(text(formats.trustedNetwork), 'networks such as 10.0.0.0/8'),
       'Networks whose `forwarded`, `x-forwarded-*` and `x-request-id` headers are believed; `unix`: those of whoever comes by a Unix socket.',
       { default: [] },
+    ),
+    proxyProtocol: may(
+      flag(),
+      'Whether connections from `trustedNetworks` begin with a header of the PROXY protocol (version 1 or 2), and are those of the client that it names. Others are taken as they are.',
+      { default: false },
     ),
     via: may(text(formats.name), 'The pseudonym sent in `via`. Absent: no `via` is added.'),
     forwardProxy: may(

@@ -44,6 +44,8 @@ export interface ListenerConfig {
   timeouts?: ListenerTimeoutsConfig;
   /** Networks whose `forwarded`, `x-forwarded-*` and `x-request-id` headers are believed; `unix`: those of whoever comes by a Unix socket. Default: []. */
   trustedNetworks?: string[];
+  /** Whether connections from `trustedNetworks` begin with a header of the PROXY protocol (version 1 or 2), and are those of the client that it names. Others are taken as they are. Default: false. */
+  proxyProtocol?: boolean;
   /** The pseudonym sent in `via`. Absent: no `via` is added. */
   via?: string;
   /** Whether absolute-form requests and CONNECT are served, for hosts the routes know. Default: false. */
@@ -262,11 +264,13 @@ export interface ListenerLimitsConfig {
   requestBodyBytes?: number | string;
   /** Bytes of a request that an HTTP/2 client may send ahead of the server behind, on each stream. Default: 262,144. */
   http2StreamWindowBytes?: number | string;
+  /** Bytes of a header of the PROXY protocol (see `proxyProtocol`). The connection closes above. Default: 4,096. */
+  proxyHeaderBytes?: number | string;
 }
 
 /** Deadlines towards a listener's clients. `0s` switches one off. */
 export interface ListenerTimeoutsConfig {
-  /** To the end of the request head, from its first byte; also the wait for a first byte. 408 after. Default: 10s. */
+  /** To the end of the request head, from its first byte; also the wait for a first byte, and for a PROXY header. 408 after. Default: 10s. */
   header?: string;
   /** For a TLS handshake. Default: 10s. */
   handshake?: string;

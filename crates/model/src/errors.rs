@@ -109,6 +109,10 @@ reasons! {
     Http2Protocol = "http2_protocol", Downstream, 400, grpc 13, "http_protocol_error", "The connection broke the HTTP/2 protocol.";
     /// The client's frames exceed what any honest client sends; GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 section 10.5).
     Http2Flood = "http2_flood", Downstream, 429, grpc 8, "http_request_error", "The connection sent too many frames.";
+    /// A connection from `trustedNetworks` does not begin with a header of the PROXY protocol, which `proxyProtocol` asks for.
+    ProxyHeaderInvalid = "proxy_header_invalid", Downstream, 400, grpc 13, "connection_terminated", "The connection has no valid PROXY header.";
+    /// The header of the PROXY protocol was not complete within `timeouts.header`.
+    ProxyHeaderTimeout = "proxy_header_timeout", Downstream, 408, grpc 4, "connection_read_timeout", "The connection's PROXY header took too long.";
     /// The TLS handshake failed.
     TlsHandshakeFailed = "tls_handshake_failed", Downstream, 400, grpc 14, "tls_protocol_error", "The TLS handshake failed.";
     /// The TLS handshake was not complete within `timeouts.handshake`.

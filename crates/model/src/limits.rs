@@ -165,9 +165,22 @@ pub const LIMITS: &[LimitDoc] = &[
         )
     },
     LimitDoc {
+        why: "addresses and names take under 1,000 bytes, a client's certificate some 2,000",
+        reached: "the connection closes",
+        reasons: &[Reason::ProxyHeaderInvalid],
+        counted: Counted::Limit("proxy_header_bytes"),
+        ..bound(
+            "listeners[].limits.proxyHeaderBytes",
+            Unit::Bytes,
+            4 * KIB,
+            256,
+            64 * KIB,
+        )
+    },
+    LimitDoc {
         why: "slow networks need a second or two; attackers hold on for hours",
-        reached: "408 and close; before the first byte just close; HTTP/2 gets GOAWAY",
-        reasons: &[Reason::HeaderTimeout],
+        reached: "408 and close; before the first byte, or amid a PROXY header, just close; HTTP/2 gets GOAWAY",
+        reasons: &[Reason::HeaderTimeout, Reason::ProxyHeaderTimeout],
         counted: Counted::Both,
         ..deadline("listeners[].timeouts.header", 10 * SECOND)
     },

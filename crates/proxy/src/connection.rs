@@ -1,11 +1,14 @@
 //! What becomes of a connection from its first byte to its last?
 //!
 //! ```text
-//!   accept ─> (TLS) ─> what does it speak? ─┬─> HTTP/1 ─> exchange, exchange, ... ─> upgrade ─> tunnel
-//!                                           ├─> HTTP/2 ─> an exchange a stream
-//!                                           ├─> TLS by server name ─> tunnel
-//!                                           └─> anything ─> tunnel to the TCP target
+//!   accept ─> (for whom?) ─> (TLS) ─> what does it speak? ─┬─> HTTP/1 ─> exchange, exchange, ... ─> upgrade ─> tunnel
+//!                                                          ├─> HTTP/2 ─> an exchange a stream
+//!                                                          ├─> TLS by server name ─> tunnel
+//!                                                          └─> anything ─> tunnel to the TCP target
 //! ```
+//!
+//! For whom it speaks is said by a proxy in front (`proxy_header`), where the listener knows of one: from then on the
+//! client is the one that the header names. What the socket itself decides was decided before.
 //!
 //! What it speaks is told by the listener; where that leaves a choice by ALPN, or by its first bytes (`first_bytes`).
 
@@ -27,8 +30,9 @@ use crate::io::wire::{Filled, ReadSize, Wire};
 use crate::io::{Stream, TlsFacts};
 use crate::own::is_of_this_machine;
 use crate::plan::{ListenerPermit, ListenerPlan};
+use crate::proxy_header::{Client, Header, header};
 use crate::streams::{stream, stream_to};
-use crate::telemetry::{Finished, Handshake, Protocol};
+use crate::telemetry::{Finished, Handshake, Limit, Protocol};
 use crate::thread::{Listener, Thread};
 use crate::timer::{Deadline, until};
 use crate::tls::sniff::{Hello, client_hello};
@@ -95,6 +99,15 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     if plan.resource.local_only && !connection.is_local() {
         connection.tell_of_stranger(&plan);
         return over(&connection, Protocol::Tcp, Err(Reason::NotLocal));
+    }
+    if plan.resource.proxy_protocol && plan.trusts(connection.peer.ip) {
+        match sent_for(&mut connection, &plan).await {
+            Ok(Some(Client::Sender)) => {}
+            Ok(Some(Client::Ip(address))) => connection.peer = Peer::new(Some(address)),
+            Ok(Some(Client::Unix)) => connection.peer = Peer::new(None),
+            Ok(None) => return Next::Over(None),
+            Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
+        }
     }
     if plan.resource.transparent
         && let Some(original) = connection.wire.io.original_destination()
@@ -164,6 +177,40 @@ pub(crate) fn over<N: Net>(connection: &Connection<N>, protocol: Protocol, strea
         connection.refused(reason, protocol, None);
         Some(reason)
     }))
+}
+
+/// Takes the header of the PROXY protocol from the front, and gives whom it names. What came behind it stays to be read.
+/// `None` when whoever connected left without a word, as probes do.
+async fn sent_for<N: Net>(
+    connection: &mut Connection<N>,
+    plan: &ListenerPlan,
+) -> Result<Option<Client>, Reason> {
+    let at = after(connection.head_since, plan.timeouts.header).min(connection.listener.drain_deadline());
+    let most = plan.resource.limits.proxy_header_bytes as usize;
+    loop {
+        match header(connection.wire.unread(), most) {
+            Header::Complete { length, client } => {
+                connection.wire.consume(length);
+                return Ok(Some(client));
+            }
+            Header::Incomplete => {}
+            Header::Invalid => return Err(Reason::ProxyHeaderInvalid),
+            Header::TooLarge => {
+                let stats = connection.thread.telemetry.listener(&plan.label);
+                stats.limit_hit(Limit::ProxyHeaderBytes);
+                return Err(Reason::ProxyHeaderInvalid);
+            }
+        }
+        let filled = fill(connection, at, most).await;
+        let said_nothing = connection.wire.unread().is_empty();
+        match filled {
+            Ok(Filled::Bytes(_)) => {}
+            Ok(Filled::End) | Err(Reason::ClientClosed) if said_nothing => return Ok(None),
+            Ok(_) => return Err(Reason::ProxyHeaderInvalid),
+            Err(Reason::HeaderTimeout) => return Err(Reason::ProxyHeaderTimeout),
+            Err(reason) => return Err(reason),
+        }
+    }
 }
 
 /// Reads more, by a deadline, into a buffer that may grow to `most`.

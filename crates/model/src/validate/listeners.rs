@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::issue::{At, IssueCode, Issues, Problem, shown};
-use crate::resources::{Address, Listener, ListenerProtocol, ServerTls, WorkloadPorts};
+use crate::resources::{Address, Listener, ListenerProtocol, ServerTls, Trusted, WorkloadPorts};
 use crate::sni::SniIndex;
 use crate::syntax;
 
@@ -368,6 +368,11 @@ fn numbers(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
             "listeners[].limits.http2StreamWindowBytes",
             limits.http2_stream_window_bytes.into(),
         ),
+        (
+            "proxyHeaderBytes",
+            "listeners[].limits.proxyHeaderBytes",
+            limits.proxy_header_bytes.into(),
+        ),
     ] {
         limit(issues, &key.key(field), path, value);
     }
@@ -396,6 +401,20 @@ fn numbers(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
 }
 
 fn extras(listener: &Listener, at: &At<'_>, issues: &mut Issues) {
+    if listener.proxy_protocol {
+        let is_unix = matches!(listener.address, Address::Unix(_));
+        let mut trusted = listener.trusted_networks.iter();
+        if !trusted.any(|trusted| matches!(trusted, Trusted::Unix) == is_unix) {
+            let expected = match is_unix {
+                false => "`trustedNetworks` with the networks of the proxies in front",
+                true => "`trustedNetworks` with `unix`",
+            };
+            issues.add(
+                &at.key("proxyProtocol"),
+                missing("nobody who comes here may send a PROXY header", expected),
+            );
+        }
+    }
     if let Some(via) = &listener.via
         && !(syntax::is_token(via) || syntax::is_authority(via))
     {

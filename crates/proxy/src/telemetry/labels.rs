@@ -102,6 +102,8 @@ closed_set! {
         RequestBodyBytes = "request_body_bytes",
         /// Requests on one connection (`limits.requestsPerConnection`).
         RequestsPerConnection = "requests_per_connection",
+        /// Bytes of a header of the PROXY protocol (`limits.proxyHeaderBytes`).
+        ProxyHeaderBytes = "proxy_header_bytes",
         /// HTTP/2 streams open at once (`limits.streams`).
         Streams = "streams",
         /// HTTP/2: streams that a client opened and reset (CVE-2023-44487).

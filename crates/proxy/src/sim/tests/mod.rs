@@ -4,6 +4,7 @@ mod answers;
 mod exchanges;
 mod half_closed;
 mod plan;
+mod proxied;
 mod tunnels;
 
 use super::{bytes, clock, each_seed, http, network, proxy};
