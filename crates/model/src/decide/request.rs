@@ -160,9 +160,9 @@ impl Request {
     }
 
     /// Takes what its client may not say of its way here, and adds what the proxy will say of that. Where some networks
-    /// are trusted, the client is taken to be in one.
+    /// are trusted, the client is taken to be in one, unless those are of proxies that say who it is.
     pub(super) fn comes_by(&mut self, listener: &Listener) {
-        let trusted = !listener.trusted_networks.is_empty();
+        let trusted = !listener.trusted_networks.is_empty() && !listener.proxy_protocol;
         self.headers.retain(|(name, _)| {
             let name = name.as_bytes();
             !way::is_peer(name) && (trusted || !way::is_of_the_way(name))

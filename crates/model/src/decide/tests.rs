@@ -296,11 +296,14 @@ fn headers_are_those_that_the_proxy_goes_by() {
     }
     let listener = |name: &str, trusted: Value, tls: Value| json!({ "name": name, "address": "127.0.0.1:0", "routes": "all", "trustedNetworks": trusted, "tls": tls });
     let tls = json!({ "certificates": [{ "certificate": "a", "key": "b" }] });
+    let mut proxied = listener("proxied", json!(["10.0.0.0/8"]), Value::Null);
+    proxied["proxyProtocol"] = json!(true);
     let resources = json!({
         "listeners": [
             listener("open", json!([]), Value::Null),
             listener("tls", json!([]), tls),
             listener("trusts", json!(["10.0.0.0/8"]), Value::Null),
+            proxied,
         ],
         "routeTables": [{ "name": "all", "virtualHosts": [{ "hosts": ["*"], "routes": routes }] }],
     });
@@ -311,6 +314,7 @@ fn headers_are_those_that_the_proxy_goes_by() {
         ("trusts", "b.test/", json!({ "X-Mesh-Peer": "x" }), "http"),
         ("open", "b.test/", json!({ "x-real-ip": "1.2.3.4" }), "http"),
         ("trusts", "b.test/", json!({ "x-real-ip": "1.2.3.4" }), "ip"),
+        ("proxied", "b.test/", json!({ "x-real-ip": "1.2.3.4" }), "http"),
         ("open", "b.test/", json!({ "x-forwarded-proto": "https" }), "http"),
         (
             "trusts",
