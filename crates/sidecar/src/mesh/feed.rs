@@ -42,7 +42,8 @@ pub(crate) struct Feed {
     names: BTreeMap<String, Name>,
     /// What was said of hosts, by `host:*`.
     hosts: BTreeMap<String, Host>,
-    /// Names whose askers are to be told that their hosts do not declare these ports.
+    /// Names of which nothing is known but that their hosts are of the mesh: their askers are to be told so, unless more is
+    /// said of them along with it.
     undeclared: Vec<String>,
     tables: BTreeMap<String, RouteTable>,
     clusters: BTreeMap<String, Cluster>,

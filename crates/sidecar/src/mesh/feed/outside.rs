@@ -107,11 +107,15 @@ impl Feed {
         answer
     }
 
-    /// A host is of the mesh: none of its names is called outside from here on.
+    /// A host is of the mesh: none of its names is called outside from here on. What they are told waits until all is taken
+    /// that was said together: the next word may be of a port that it declares.
     pub(super) fn is_of_the_mesh(&mut self, host: &str) {
         self.hosts.insert(host.to_owned(), Host::OfTheMesh);
         for name in self.unknown_of(host) {
-            self.names.remove(&name);
+            if let Some(known) = self.names.get_mut(&name) {
+                known.egress = None;
+                known.live = None;
+            }
             self.undeclared.push(name);
         }
     }
@@ -139,9 +143,14 @@ impl Feed {
         host_of(name).filter(|_| self.egress(name).is_some())
     }
 
-    /// The names that turned out to be of hosts of the mesh that do not declare their ports.
+    /// The names that turned out to be of hosts of the mesh that do not declare their ports, and that are forgotten by that.
     pub(crate) fn take_undeclared(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.undeclared)
+        let mut names = std::mem::take(&mut self.undeclared);
+        names.retain(|name| {
+            let is_unknown = self.names.get(name).is_some_and(|known| known.is_unknown);
+            is_unknown && self.names.remove(name).is_some()
+        });
+        names
     }
 
     /// Whether one more name outside the mesh takes the place of another.

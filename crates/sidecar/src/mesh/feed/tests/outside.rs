@@ -64,6 +64,30 @@ fn a_name_that_comes_to_be_known_is_not_called_outside_the_mesh_from_then_on() {
 }
 
 #[test]
+fn a_name_that_comes_to_be_known_with_its_host_is_called_whichever_is_said_first() {
+    for host_first in [true, false] {
+        let mut feed = feed();
+        feed.want("basket:80");
+        assert_eq!(said(&mut feed, "basket:80", false, true), []);
+        assert_eq!(tables(&mut feed), ["basket:80"]);
+        assert_eq!(feed.take_answers(), ["basket:80"]);
+        for of_host in [host_first, !host_first] {
+            match of_host {
+                true => accept(&mut feed, HOST, &listener(HOST, "basket")),
+                false => accept(&mut feed, "basket:80", &listener("basket:80", "basket")),
+            }
+        }
+        assert_eq!(feed.take_undeclared(), [""; 0], "{host_first}");
+        assert_eq!(tables(&mut feed), [""; 0], "calls wait for the rest");
+        feed.want("basket:80");
+        basket(&mut feed, "b");
+        assert_eq!(tables(&mut feed), ["basket:80"]);
+        assert_eq!(feed.take_answers(), ["basket:80"]);
+        assert_eq!(feed.take_undeclared(), [""; 0]);
+    }
+}
+
+#[test]
 fn a_name_whose_listener_is_refused_is_of_the_mesh_all_the_same() {
     let mut feed = feed();
     feed.want("basket:80");
