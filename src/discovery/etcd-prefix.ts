@@ -70,6 +70,8 @@ export class EtcdPrefix<T> {
   }
 
   async *#changes(access: EtcdAccess, signal: AbortSignal): AsyncGenerator<ReadonlyMap<string, T>> {
+    // Whoever was told all there is may have taken a while.
+    signal.throwIfAborted();
     const stop = new AbortController();
     const end = (): void => stop.abort(signal.reason);
     signal.addEventListener('abort', end, { once: true });

@@ -4,11 +4,12 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { type WatchMessage, base64, endOf, watch } from '../../src/discovery/etcd-client.js';
+import { EtcdPrefix } from '../../src/discovery/etcd-prefix.js';
 import { etcdSource } from '../../src/discovery/etcd.js';
 import { freePort } from '../mesh/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { must } from '../support/processes.js';
-import { until } from '../support/wait.js';
+import { until, within } from '../support/wait.js';
 import { Etcd, Followed } from './support.js';
 
 const [A, B, C] = ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1'] as const;
@@ -126,4 +127,13 @@ test('over TLS, as a user with a password', async (t) => {
   await followed.happened('sourceFailed', /authentication failed, invalid user ID or password/);
   writeFileSync(passwordFile, 'secret\n');
   await followed.has(A);
+});
+
+test('following ends when it is told to, also before the first change was asked for', async (t) => {
+  const etcd = await Etcd.start(t);
+  const end = new AbortController();
+  const keys = new EtcdPrefix(PREFIX, (text) => text).follow({ url: etcd.url }, end.signal);
+  t.deepEqual((await keys.next()).value, new Map());
+  end.abort();
+  await t.throwsAsync(within('the end', keys.next()), { any: true, name: 'AbortError' });
 });
