@@ -36,7 +36,7 @@ import type { MeshConfig } from '../mesh/types.js';
 import { Others } from './others.js';
 import { REGISTERED, sourcesOf } from './sources.js';
 import { IssuerFiles } from './issuer-files.js';
-import { Shared } from './shared.js';
+import { Shared, type SharedEvents } from './shared.js';
 import { StateFolder } from './state.js';
 import {
   DEFAULT_CONTROL,
@@ -210,14 +210,15 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   async #share(given: IssuerPem | undefined): Promise<IssuerPem | undefined> {
     const { settings } = this.#mesh;
     if (!settings.shared) return given;
-    this.#shared = new Shared(settings.shared, this.#core.start, settings, {
+    const events: SharedEvents = {
       tell: (event) => this.emit('source', event),
       renewed: (issuer) => this.#renewed(issuer),
       revoked: (whom) => this.#attempt(() => this.#control?.revoke(whom)),
       allowed: (whom) => this.#attempt(() => void this.#control?.allow(whom)),
       spoken: () => this.#attempt(() => this.#control?.knowsRevoked()),
       failed: (error) => this.#trouble(error),
-    });
+    };
+    this.#shared = new Shared(settings.shared, this.#core.start, settings, events, this.#state?.shared);
     return given ?? this.#shared.issuer();
   }
 

@@ -1,7 +1,7 @@
 /**
  * How do several control planes over one etcd answer the same?
  *
- *     PREFIX authority                 root and issuer, encrypted: all sign with it
+ *     PREFIX authority                 root and issuer, encrypted: all sign with it, and each keeps it in its state folder
  *     PREFIX sidecars/INSTANCE/...     who is connected to which of them, as long as that one lives
  *     PREFIX tokens/...                tokens that may be spent, at any of them
  *     PREFIX denied/...                who is revoked, at all of them
@@ -11,8 +11,9 @@
 
 import { createHash, randomUUID } from 'node:crypto';
 import { Announcer } from '../discovery/etcd-announce.js';
-import { accessTo, isLast, memberOf, pause } from '../discovery/etcd-access.js';
+import { accessTo, isLast, memberOf, pause, withMembers } from '../discovery/etcd-access.js';
 import type { EtcdAccess } from '../discovery/etcd-client.js';
+import { EtcdPrefix } from '../discovery/etcd-prefix.js';
 import { etcdSource } from '../discovery/etcd.js';
 import { Feed } from '../discovery/feed.js';
 import type { Registry } from '../discovery/registered.js';
@@ -20,13 +21,15 @@ import type { SourceEvent, SourceStatus } from '../discovery/types.js';
 import { OptionError, StateError } from '../errors.js';
 import type { Decision, StartControlPlane, TokenOptions } from '../mesh/control-plane.js';
 import type { MeshSettings, SharedPlan } from '../mesh/services.js';
+import { KeptIssuer } from './kept.js';
 import { SharedDenied } from './shared-denied.js';
 import { SharedTokens } from './shared-tokens.js';
-import { type IssuerPem, type SharedIssuer, Vault, makeIssuer, readKey } from './vault.js';
+import type { StateFile } from './state.js';
+import { type IssuerPem, type SharedIssuer, Vault, isDue, makeIssuer, readKey } from './vault.js';
 
-/** How often it is looked whether the issuer is another one, or is to be renewed: its life is months. */
+/** How often it is looked whether the issuer is to be renewed: its life is months. */
 const LOOK_MS = 60_000;
-/** How long a control plane waits for etcd at its start, where it can do nothing without. */
+/** How long a control plane waits for etcd at its first start: it can do nothing without. */
 const START_MS = 30_000;
 /** The pause between two tries of a start. */
 const RETRY_MS = 250;
@@ -56,7 +59,12 @@ export class Shared {
   readonly #events: SharedEvents;
   readonly #instance = randomUUID();
   readonly #end = new AbortController();
+  readonly #place: string;
+  readonly #kept: KeptIssuer | undefined;
   #made: SharedIssuer | undefined;
+  /** One look after the other. */
+  #looking: Promise<void> = Promise.resolve();
+  #watching: Promise<void> | undefined;
   /** The member that answered last, which is asked first: one that hangs is waited for once. */
   #member = 0;
   readonly #tokens: SharedTokens;
@@ -65,31 +73,71 @@ export class Shared {
   #feed: Feed | undefined;
   #announcer: Announcer | undefined;
 
-  constructor(options: SharedPlan, start: StartControlPlane, settings: IssuerSettings, events: SharedEvents) {
+  /** `kept` is where the issuer is kept between two lives. */
+  constructor(
+    options: SharedPlan,
+    start: StartControlPlane,
+    settings: IssuerSettings,
+    events: SharedEvents,
+    kept?: StateFile,
+  ) {
     this.#options = options;
     this.#start = start;
     this.#settings = settings;
     this.#events = events;
+    this.#place = `${options.etcd.prefix}authority`;
+    this.#kept = kept && new KeptIssuer(kept, this.#place, options.keyFile ?? '');
     this.#tokens = new SharedTokens(`${options.etcd.prefix}tokens/`, this.#end.signal);
   }
 
-  /** The issuer of all, where it is not the operator's. Waits for etcd for a while. */
+  /**
+   * The issuer of all, where it is not the operator's. A first start waits for etcd for a while; a later one goes on with
+   * what it had, as long as etcd does not answer, has lost it, or has that of another mesh.
+   */
   async issuer(): Promise<IssuerPem> {
+    let unreadable: unknown;
+    const kept = await this.#kept?.read().catch((error: unknown) => {
+      unreadable = error;
+      return undefined;
+    });
+    const first = async (): Promise<SharedIssuer> => {
+      // Another root would be another mesh, and this is not the first start of this one.
+      if (unreadable !== undefined) throw unreadable;
+      if (kept === undefined || isDue(kept.issuer, Date.now()))
+        return makeIssuer(this.#start, this.#settings, kept);
+      return kept;
+    };
+    const found = await this.#found(first, kept !== undefined).catch((error: unknown) => {
+      throw error instanceof StateError ? error : (unreadable ?? error);
+    });
+    const isOurs = found !== undefined && (!kept || kept.issuer.roots === found.issuer.roots);
+    this.#made = isOurs ? found : await first();
+    await this.#kept?.write(this.#made);
+    return this.#made.issuer;
+  }
+
+  /** What is in etcd, and what was made `first` where there was nothing; absent when it need not answer and does not. */
+  async #found(first: () => Promise<SharedIssuer>, isKept: boolean): Promise<SharedIssuer | undefined> {
+    const { etcd } = this.#options;
     const end = performance.now() + START_MS;
     for (let turn = 0; ; turn += 1) {
       try {
-        const vault = await this.#vault(await accessTo(turn, this.#options.etcd, this.#end.signal));
-        this.#made = await vault.issuer(() => makeIssuer(this.#start, this.#settings));
+        const vault = await this.#vault(await accessTo(turn, etcd, this.#end.signal));
+        const found = await vault.issuer(first);
         this.#member = turn;
-        return this.#made.issuer;
+        return found;
       } catch (cause) {
         // Another member may answer; a wrong key is wrong everywhere.
         if (cause instanceof StateError || this.#end.signal.aborted) throw cause;
         const why = cause instanceof Error ? cause.message : String(cause);
-        const what = `mesh.shared.etcd: ${memberOf(this.#options.etcd, turn)} fails, and the first start needs it: ${why}`;
-        const error = new Error(what, { cause });
-        if (turn + 1 >= this.#options.etcd.endpoints.length && performance.now() > end) throw error;
+        const what = isKept ? 'the issuer of the last start serves' : 'the first start needs it';
+        const error = new Error(`mesh.shared.etcd: ${memberOf(etcd, turn)} fails, and ${what}: ${why}`, {
+          cause,
+        });
+        const isRound = turn + 1 >= etcd.endpoints.length;
+        if (isRound && !isKept && performance.now() > end) throw error;
         if (turn === 0) this.#events.failed(error);
+        if (isRound && isKept) return undefined;
         await pause(RETRY_MS, this.#end.signal);
       }
     }
@@ -127,11 +175,30 @@ export class Shared {
       tell: (event) => this.#events.tell(event),
     });
     if (!this.#made) return;
-    this.#timer = setInterval(
-      () => void this.look().catch((error: unknown) => this.#events.failed(error)),
-      LOOK_MS,
-    );
-    this.#timer.unref();
+    this.#timer = setInterval(() => void this.#looked(), LOOK_MS).unref();
+    this.#watching = this.#watch();
+  }
+
+  /** Looks when etcd has another issuer or none, and when it answers again: it may have lost what it had. */
+  #watch(): Promise<void> {
+    const { signal } = this.#end;
+    const etcd = { ...this.#options.etcd, prefix: this.#place };
+    const prefix = new EtcdPrefix(this.#place, () => true);
+    // That etcd fails is told by those who follow more of it.
+    const failed = (): void => {};
+    return withMembers(etcd, signal, failed, async (access, well) => {
+      for await (const _ of prefix.follow(access, signal)) {
+        well();
+        await this.#looked();
+      }
+    });
+  }
+
+  /** Looks, and tells what is wrong. */
+  async #looked(): Promise<void> {
+    await this.look().catch((error: unknown) => {
+      if (!this.#end.signal.aborted) this.#events.failed(error);
+    });
   }
 
   /**
@@ -213,16 +280,24 @@ export class Shared {
   async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#end.abort();
-    await Promise.all([this.#announcer?.close(), this.#feed?.stop(), this.#denied?.close()]);
+    const followers = [this.#announcer?.close(), this.#feed?.stop(), this.#denied?.close(), this.#watching];
+    await Promise.all([...followers, this.#looking]);
   }
 
   /**
-   * Looks whether all sign with another issuer now, or it is to be renewed, or etcd has lost it; by itself each minute.
+   * Looks whether all sign with another issuer now, or it is to be renewed, or etcd has lost it; by itself each minute, and
+   * when etcd tells of a change.
    *
    * @throws {StateError} etcd has the issuer of another mesh
    * @throws {EtcdError} no member of etcd answers
    */
-  async look(): Promise<void> {
+  look(): Promise<void> {
+    const looked = this.#looking.then(() => this.#look());
+    this.#looking = looked.catch(() => {});
+    return looked;
+  }
+
+  async #look(): Promise<void> {
     const known = this.#made;
     if (!known) return;
     const now = await this.#ask(async (access) => {
@@ -233,18 +308,19 @@ export class Shared {
     });
     const { issuer } = now;
     if (issuer.roots !== known.issuer.roots) {
-      const what = `mesh.shared.etcd: ${this.#options.etcd.prefix}authority has the root of another mesh now`;
       throw new StateError(
-        `${what}; a control plane that is started again takes it, and no sidecar believes it then`,
+        `mesh.shared.etcd: ${this.#place} has the root of another mesh now, and this one goes on with its own, ` +
+          'which its sidecars believe; it is put back once that key is removed',
       );
     }
     if (issuer.chain === known.issuer.chain) return;
     this.#made = now;
     this.#events.renewed(issuer);
+    await this.#kept?.write(now);
   }
 
   async #vault(access: EtcdAccess): Promise<Vault> {
-    const { etcd, keyFile = '' } = this.#options;
-    return new Vault(access, `${etcd.prefix}authority`, await readKey(keyFile), this.#end.signal);
+    const { keyFile = '' } = this.#options;
+    return new Vault(access, this.#place, await readKey(keyFile), this.#end.signal);
   }
 }

@@ -4,6 +4,7 @@
  *     authority/       root and issuer, the core's own
  *     roots.pem        whom sidecars have to trust
  *     endpoints.json   who answered, so that a start while a source is gone empties nothing
+ *     shared.json      the issuer that is shared over etcd, so that an etcd which lost it is no other mesh
  *
  * The folder is its owner's alone. Files are replaced in one step: a crash leaves the old one or the new one.
  */
@@ -17,6 +18,15 @@ import { StateError } from '../errors.js';
 
 /** How long changes of what is known wait for others before they are written: a disk is no place for each of them. */
 const WRITE_MS = 250;
+
+/** One of its files. */
+export interface StateFile {
+  /** For people. */
+  readonly path: string;
+  /** What it says; absent when there is none. */
+  read(): Promise<string | undefined>;
+  write(text: string): Promise<void>;
+}
 
 /** A folder of state. */
 export class StateFolder {
@@ -50,6 +60,18 @@ export class StateFolder {
   /** Where the roots are written. */
   get roots(): string {
     return join(this.path, 'roots.pem');
+  }
+
+  /** The issuer that is shared. */
+  get shared(): StateFile {
+    const name = 'shared.json';
+    const path = join(this.path, name);
+    const read = (): Promise<string | undefined> =>
+      readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+        if (cause.code === 'ENOENT') return undefined;
+        throw new StateError(`${path} can't be read: ${cause.message}`);
+      });
+    return { path, read, write: (text) => this.write(name, text) };
   }
 
   /** Who answered; nobody when there is no such file, or it makes no sense. */

@@ -49,11 +49,16 @@ export async function seal(text: string, key: string, place: string): Promise<st
 }
 
 /**
- * Decrypts.
+ * Decrypts; `where` it was found is for people.
  *
  * @throws {StateError} when the key is another, or what was written was changed or moved
  */
-export async function unseal(text: string, key: string, place: string): Promise<string> {
+export async function unseal(
+  text: string,
+  key: string,
+  place: string,
+  where = `${place} in etcd`,
+): Promise<string> {
   try {
     const { version, salt, nonce, tag, data } = JSON.parse(text) as Sealed;
     if (version !== 1) throw new Error(`version ${String(version)}`);
@@ -64,7 +69,7 @@ export async function unseal(text: string, key: string, place: string): Promise<
     cipher.setAAD(Buffer.from(place)).setAuthTag(Buffer.from(tag, 'base64'));
     return cipher.update(Buffer.from(data, 'base64'), undefined, 'utf8') + cipher.final('utf8');
   } catch {
-    throw new StateError(`${place} in etcd can't be read with this key: it is another's, or was changed`);
+    throw new StateError(`${where} can't be read with this key: it is another's, or was changed`);
   }
 }
 

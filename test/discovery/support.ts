@@ -1,6 +1,6 @@
 // What the tests of discovery share: a real etcd, and a way to follow sources.
 
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { Directory, type Snapshot } from '../../src/discovery/directory.js';
@@ -48,6 +48,12 @@ export class Etcd {
 
   kill(): Promise<void> {
     return this.#process?.kill() ?? Promise.resolve();
+  }
+
+  /** Kills it, and takes all that it had. */
+  async lose(): Promise<void> {
+    await this.kill();
+    rmSync(join(this.#folder, 'data'), { recursive: true });
   }
 
   put(key: string, value: string | object): Promise<unknown> {
