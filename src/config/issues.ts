@@ -10,6 +10,7 @@ import type { Position } from './document.js';
 import { type Format, formats as configFormats } from './formats.js';
 import type { Path } from './path.js';
 import { renderPath, valueAt } from './path.js';
+import { BUT } from './schema-kit.js';
 import { nearest } from './suggest.js';
 
 /** One mistake in a configuration. */
@@ -76,7 +77,7 @@ function isOtherForm({ code, path }: ZodIssue): boolean {
 }
 
 /** A value of another kind than the one that is expected. */
-export function mismatch(path: Path, expected: string, received: string, suggestion?: string): RawIssue {
+function mismatch(path: Path, expected: string, received: string, suggestion?: string): RawIssue {
   return {
     code: 'invalid',
     path,
@@ -86,6 +87,21 @@ export function mismatch(path: Path, expected: string, received: string, suggest
     received,
     ...(suggestion && { suggestion }),
   };
+}
+
+const STRANGE: unique symbol = Symbol('what no file can say');
+
+/** Stands for such a value, so that the schema says what was expected there: it takes no function anywhere. */
+export function stranger(received: string, suggestion?: string): unknown {
+  return Object.assign(() => {}, { [STRANGE]: { received, suggestion } });
+}
+
+/** A value as it is told, and what to write instead where any other would do as little. */
+function seen(value: unknown): { received: string; suggestion?: string | undefined } {
+  if (typeof value === 'function' && STRANGE in value)
+    return value[STRANGE] as { received: string; suggestion?: string };
+  if (typeof value === 'bigint') return { received: `the BigInt ${value}n`, suggestion: `write ${value}` };
+  return { received: shown(value) };
 }
 
 function explain(issue: ZodIssue, formats: readonly Format[]): RawIssue[] {
@@ -99,12 +115,11 @@ function explain(issue: ZodIssue, formats: readonly Format[]): RawIssue[] {
     const [inner] = issue.issues;
     return [{ code: 'invalid', path, part: 'key', message: inner?.message ?? issue.message }];
   }
-  const expected = issue.message.replace(/^expected /, '');
+  const [expected = '', todo] = issue.message.replace(/^expected /, '').split(BUT);
   if (issue.input === undefined) {
     return [{ code: 'missing', path, part: 'value', message: `missing: expected ${expected}`, expected }];
   }
-  const received = shown(issue.input);
-  const suggestion = advice(issue, expected, formats);
+  const { received, suggestion = todo ?? advice(issue, expected, formats) } = seen(issue.input);
   return [mismatch(path, expected, received, suggestion)];
 }
 

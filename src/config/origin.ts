@@ -9,7 +9,7 @@ import { open } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
 import { ConfigError } from '../errors.js';
 import { MAX_BYTES, SourceDocument, excessOf } from './document.js';
-import { MAX_ISSUES, type RawIssue, mismatch, placed } from './issues.js';
+import { MAX_ISSUES, type RawIssue, placed, stranger } from './issues.js';
 import { type Path, renderPath } from './path.js';
 import type { ResourceIssue } from './resources.js';
 
@@ -110,25 +110,32 @@ export function readDocument(text: string, file?: string): ReadValue {
   return { value: document.value, origin: { ...origin, document } };
 }
 
-/** An object as it is, bounded, and made of nothing but what a file can say. */
+/** An object as it is, bounded. What no file can say is a stranger in it. */
 export function readObject(value: unknown): ReadValue {
   const excess = excessOf(value);
   if (excess) throw refusal([whole(excess.message)], {});
-  const strangers = strangersIn(value, []);
-  if (strangers.length > 0) throw refusal(strangers, {});
-  return { value, origin: {} };
+  return { value: withStrangers(value), origin: {} };
 }
 
-/** The objects that are not plain: what they hold is not in their keys, so that they would pass for empty ones. */
-function strangersIn(value: unknown, path: Path): RawIssue[] {
-  if (typeof value !== 'object' || value === null) return [];
-  if (Array.isArray(value)) return value.flatMap((item, index) => strangersIn(item, [...path, index]));
+/** The same, with a stranger for each object that is not plain: its keys do not show what it holds. */
+function withStrangers(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  if (Array.isArray(value)) return same(value, value.map(withStrangers));
   if (isPlain(value)) {
-    return Object.entries(value).flatMap(([key, item]) => strangersIn(item, [...path, key]));
+    const entries = Object.entries(value);
+    const seen = entries.map(([, item]) => withStrangers(item));
+    if (entries.every(([, item], index) => item === seen[index])) return value;
+    return Object.fromEntries(entries.map(([key], index) => [key, seen[index]]));
   }
   const isPromise = 'then' in value && typeof value.then === 'function';
-  const received = isPromise ? 'a promise' : `an object of ${classOf(value)}`;
-  return [mismatch(path, 'keys and values', received, isPromise ? 'write await before it' : undefined)];
+  return isPromise
+    ? stranger('a promise', 'write await before it')
+    : stranger(`an object of ${classOf(value)}`);
+}
+
+/** The list itself where nothing in it is another. */
+function same(list: readonly unknown[], seen: readonly unknown[]): readonly unknown[] {
+  return list.every((item, index) => item === seen[index]) ? list : seen;
 }
 
 /** Keys that mean something else in JavaScript, so that what they hold would vanish without a word. */

@@ -43,9 +43,14 @@ export function text(format: Format): z.ZodString {
   });
 }
 
-/** A whole number. */
-export function whole(minimum: number, maximum = U32): z.ZodInt {
-  const error = `expected a whole number, ${minimum.toLocaleString('en')} to ${maximum.toLocaleString('en')}`;
+/** What parts the sentence of a mistake from what to do about it; `issues.ts` is told both. */
+export const BUT = '; ';
+
+/** A whole number. `notZero` says what to write for a 0 that is none of them. */
+export function whole(minimum: number, maximum = U32, notZero?: string): z.ZodInt {
+  const expected = `expected a whole number, ${minimum.toLocaleString('en')} to ${maximum.toLocaleString('en')}`;
+  const error = ({ input }: { input?: unknown }): string =>
+    input === 0 && notZero !== undefined ? `${expected}${BUT}${notZero}` : expected;
   return z.int({ error }).min(minimum, { error }).max(maximum, { error });
 }
 

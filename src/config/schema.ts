@@ -92,22 +92,30 @@ const accessLog = part('AccessLog', 'Lines for finished requests and streams, JS
   path: may(text(formats.name), 'The file to append to.', { default: 'standard output' }),
 });
 
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+// The same ranges as the core's, of docs/limits.md; a test holds them equal.
 const listenerLimits = part(
   'ListenerLimits',
   'Bounds of a listener. Reaching one is counted and answered, and never grows memory.',
   {
-    connections: may(whole(0), 'Open connections, over all threads. Above it the accept queue waits.', {
-      default: 65_536,
-    }),
+    connections: may(
+      whole(1, 10_000_000),
+      'Open connections, over all threads. Above it the accept queue waits.',
+      {
+        default: 65_536,
+      },
+    ),
     headerBytes: may(
-      bytes(0),
+      bytes(KIB, MIB),
       "Bytes of a request head: 431 above; of an HTTP/1 server's response head: 502 above.",
       { default: 65_536 },
     ),
-    headerCount: may(whole(0), 'Header fields of a request: 431 above; of a response: 502 above.', {
+    headerCount: may(whole(8, 4096), 'Header fields of a request: 431 above; of a response: 502 above.', {
       default: 128,
     }),
-    streams: may(whole(0), 'HTTP/2 streams open at once on a connection.', { default: 100 }),
+    streams: may(whole(1, 10_000), 'HTTP/2 streams open at once on a connection.', { default: 100 }),
     requestsPerConnection: may(whole(0), 'Requests on a connection before it is closed; 0: no bound.', {
       default: 0,
     }),
@@ -117,7 +125,7 @@ const listenerLimits = part(
       { default: 0 },
     ),
     http2StreamWindowBytes: may(
-      bytes(0),
+      bytes(16 * KIB, MIB),
       'Bytes of a request that an HTTP/2 client may send ahead of the server behind, on each stream.',
       { default: 262_144 },
     ),
@@ -227,7 +235,11 @@ const listener = part(
 
 const endpointShape = {
   address: must(text(formats.address), 'Where it answers: `IP:PORT` or `unix:PATH`.'),
-  weight: may(whole(1, 1000), 'Share of traffic relative to its neighbours.', { default: 1 }),
+  weight: may(
+    whole(1, 1000, 'health: draining takes it out'),
+    'Share of traffic relative to its neighbours.',
+    { default: 1 },
+  ),
   health: may(
     oneOf('healthy', 'draining', 'unhealthy'),
     '`draining` finishes what it has, `unhealthy` takes nothing.',
@@ -287,11 +299,15 @@ const balancer = z.discriminatedUnion(
 );
 
 const clusterLimits = part('ClusterLimits', 'Bounds of a cluster, over all threads.', {
-  connections: may(whole(0), 'Open connections.', { default: 1024 }),
-  pendingRequests: may(whole(0), 'Requests waiting for a connection. More get 503.', { default: 1024 }),
-  requests: may(whole(0), 'Requests in flight.', { default: 16_384 }),
-  idleConnections: may(whole(0), 'Idle connections kept for each endpoint and thread.', { default: 100 }),
-  streamsPerConnection: may(whole(0), 'HTTP/2 streams on one connection before another is opened.', {
+  connections: may(whole(1, 1_000_000), 'Open connections.', { default: 1024 }),
+  pendingRequests: may(whole(1, 1_000_000), 'Requests waiting for a connection. More get 503.', {
+    default: 1024,
+  }),
+  requests: may(whole(1, 10_000_000), 'Requests in flight.', { default: 16_384 }),
+  idleConnections: may(whole(0, 100_000), 'Idle connections kept for each endpoint and thread.', {
+    default: 100,
+  }),
+  streamsPerConnection: may(whole(1, 10_000), 'HTTP/2 streams on one connection before another is opened.', {
     default: 100,
   }),
 });

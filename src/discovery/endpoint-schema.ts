@@ -23,7 +23,7 @@ export const endpointFormats: readonly Format[] = [endpointAddress, spiffeId];
 
 const endpoint = part('DiscoveredEndpoint', 'One endpoint.', {
   address: must(text(endpointAddress), 'Where it answers.'),
-  weight: may(whole(1, MAX_WEIGHT), 'Its share.', { default: 1 }),
+  weight: may(whole(1, MAX_WEIGHT, 'draining: true takes it out'), 'Its share.', { default: 1 }),
   draining: may(flag(), 'Whether it gets nothing new.', { default: false }),
   ports: may(list(whole(1, 65_535), 'ports'), 'The ports of its service that it answers for.', {
     default: 'all',

@@ -7,6 +7,7 @@ import { ConfigError } from '../../src/errors.js';
 import type { Config } from '../../src/config/index.js';
 import { LoadedConfig, checkConfig, loadConfig, parseConfig } from '../../src/config/index.js';
 import { withMeaning } from '../../src/config/load.js';
+import { checkMeshConfig } from '../../src/mesh/load.js';
 import { createProxy, validateResources } from '../../src/index.js';
 import { refusalOf, temporaryFolder } from './support.js';
 
@@ -316,4 +317,20 @@ test('an object is told all its mistakes at once as well', (t) => {
   const config = { listeners: [{ address: ':0', to: 'nowhere' }], thread: 1 } as Config;
   const error = t.throws(() => createProxy(config), { instanceOf: ConfigError });
   t.deepEqual(error?.issues.map(({ field }) => field).toSorted(), ['listeners[0].to', 'thread']);
+});
+
+test('a weight of 0 is no way to take an endpoint out: which one there is', (t) => {
+  const endpoints = [{ address: '127.0.0.1:1', weight: 0 }];
+  t.throws(() => checkConfig({ clusters: { a: { endpoints } } }), {
+    message: /weight: expected a whole number, 1 to 1,000, received 0; health: draining takes it out$/,
+  });
+  t.throws(
+    () => checkConfig({ clusters: { a: { endpoints: [{ address: '127.0.0.1:1', weight: 1001 }] } } }),
+    {
+      message: /weight: expected a whole number, 1 to 1,000, received 1001$/,
+    },
+  );
+  t.throws(() => checkMeshConfig({ services: { a: { discover: { endpoints } } } }), {
+    message: /weight: expected a whole number, 1 to [\d,]+, received 0; draining: true takes it out$/,
+  });
 });

@@ -9,7 +9,7 @@ import test from 'ava';
 import { docs } from '../../src/config/schema-kit.js';
 import { schema } from '../../src/config/schema.js';
 import { durationMs } from '../../src/config/formats.js';
-import { parseConfig } from '../../src/config/index.js';
+import { checkConfig, parseConfig } from '../../src/config/index.js';
 import { checkable, compileMesh, endpointsOf } from '../../src/mesh/compile.js';
 import { corpus, root } from './support.js';
 
@@ -199,3 +199,31 @@ for (const [struct, keys] of [
     }
   });
 }
+
+test('the ranges of limits are those of docs/limits.md, and are told of a number that is in none', (t) => {
+  const manual = readFileSync(join(root, 'docs', 'limits.md'), 'utf8');
+  const UNITS: Record<string, number> = { '': 1, KiB: 1024, MiB: 1024 * 1024 };
+  const row =
+    /^\| `(listeners|clusters)\[\]\.limits\.(\w+)` \|[^|]*\| ([\d,]+) ?(KiB|MiB|), ([\d,]+) ?(KiB|MiB|) \|/gm;
+  const rows = Array.from(
+    manual.matchAll(row),
+    ([, part = '', key = '', from = '', small = '', to = '', big = '']) => {
+      const bound = (number: string, unit: string): number =>
+        Number(number.replaceAll(',', '')) * (UNITS[unit] ?? Number.NaN);
+      return { part, key, from: bound(from, small), to: bound(to, big) };
+    },
+  );
+  t.is(rows.length, 10);
+  for (const { part, key, from, to } of rows) {
+    const limits = (number: number) =>
+      part === 'listeners'
+        ? { listeners: [{ address: ':0', to: '127.0.0.1:1', limits: { [key]: number } }] }
+        : { clusters: { a: { endpoints: ['127.0.0.1:1'], limits: { [key]: number } } } };
+    for (const number of [from, to]) t.notThrows(() => checkConfig(limits(number)), key);
+    const range = `expected a whole number, ${from.toLocaleString('en')} to ${to.toLocaleString('en')}, received`;
+    for (const number of [from - 1, to + 1]) {
+      const error = t.throws(() => checkConfig(limits(number)), undefined, key);
+      t.true(error?.message.includes(`limits.${key}: ${range} ${number}`), error?.message);
+    }
+  }
+});

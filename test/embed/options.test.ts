@@ -90,6 +90,19 @@ test('a configuration that is awaited nowhere, or is no plain object, is refused
       { listeners: [new Date()] },
       /^listeners\[0\]: expected keys and values, received an object of the class Date/,
     ],
+    [
+      { clusters: { a: { endpoints: [{ address: '127.0.0.1:1', weight: new Date() }] } } },
+      /^clusters\.a\.endpoints\[0\]\.weight: expected a whole number, 1 to 1,000, received an object of the class Date$/,
+    ],
+    [
+      { listeners: [{ address: ':0', to: '127.0.0.1:1', limits: { connections: 5n } }] },
+      /limits\.connections: expected a whole number, 1 to 10,000,000, received the BigInt 5n; write 5$/,
+    ],
+    [
+      { listeners: [], clusters: Promise.resolve({}) },
+      /^clusters: expected names with clusters, received a promise; write await before it$/,
+    ],
+    [{ listener: new Map() }, /unknown key listener/],
   ];
   for (const [config, message] of refused) {
     const error = t.throws(() => createProxy(config as Config), { instanceOf: MeshError });
