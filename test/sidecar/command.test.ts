@@ -201,6 +201,26 @@ test('what a command leaves behind is ended before the sidecar goes', async (t) 
   t.false(lives(await pidIn(file)));
 });
 
+test('a command that has ended is not called any more, though what it left does not end', async (t) => {
+  const file = join(temporaryFolder(t), 'left');
+  const left = `trap '' TERM; echo $$ > ${file}; while :; do sleep 0.02; done`;
+  const script = `sh -c "$0" & until [ -s ${file} ]; do sleep 0.02; done; exit 4`;
+  const sidecar = sidecarWith(t, [...flags(), '--grace', '1h'], ['sh', '-c', script, left]);
+  const [, port] = await sidecar.said(/main listens on 127\.0\.0\.1:(\d+)/);
+  await sidecar.said(/the command has ended, and what it left is being ended: draining/);
+  await until('the socket is closed', () =>
+    request(Number(port)).then(
+      () => false,
+      (error: NodeJS.ErrnoException) => error.code === 'ECONNREFUSED',
+    ),
+  );
+  const pid = await pidIn(file);
+  t.true(lives(pid));
+  sidecar.signal('SIGTERM');
+  t.is((await sidecar.exit).code, 1);
+  t.false(lives(pid));
+});
+
 test('a sidecar that is killed takes the command and its family along', async (t) => {
   const { command, pids } = family(t);
   const sidecar = sidecarWith(t, flags(), command);

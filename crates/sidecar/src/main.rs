@@ -254,6 +254,7 @@ struct Signals {
     interrupt: Signal,
     hangup: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -263,6 +264,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 }
@@ -370,6 +372,14 @@ async fn until_end(
                     Some(Err(_)) if draining => {}
                     Some(Err(problems)) => return refuse(lines, &problems),
                     None => {}
+                }
+                continue;
+            }
+            _ = signals.user2.recv() => {
+                if work.started.is_some() && !draining && *phase.borrow() != Phase::Draining {
+                    log.warn("the command has ended, and what it left is being ended: draining", &[]);
+                    proxy.drain(DrainOptions { lame_duck: Duration::ZERO, work: None });
+                    draining = true;
                 }
                 continue;
             }

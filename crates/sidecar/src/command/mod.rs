@@ -4,13 +4,14 @@
 //!      (the proxy)   (this binary)  (a process group of its own)
 //!
 //! The supervisor is this binary once more, in a form that `--help` does not list. It is there because only a process
-//! that lives on can end a whole group. Two of its signals are the whole protocol: `SIGTERM` asks the command to end,
-//! `SIGUSR1` ends everything at once. The kernel sends it the latter when the sidecar dies, however it dies.
+//! that lives on can end a whole group. Three signals are the whole protocol: `SIGTERM` asks the command to end, `SIGUSR1`
+//! ends everything at once, and `SIGUSR2` tells the sidecar that the command has ended and left somebody. The kernel sends
+//! the second one when the sidecar dies, however it dies.
 //!
 //! What holds:
 //! - The sidecar ends after its command, with the command's exit code; 128 + n when signal n ended it.
 //! - Whoever the command started and left is taken in by the supervisor, also what has left the group. It is asked to
-//!   end when the command has ended, and killed after the grace.
+//!   end when the command has ended, and killed after the grace. The sidecar drains meanwhile.
 //! - A sidecar that is killed takes the command and all of its descendants along.
 //! - A supervisor that is killed takes the command along, but not what the command started: nobody is left who knows.
 
@@ -75,12 +76,12 @@ pub(crate) fn end_with(parent: u64, signal: Signal) -> Result<(), Orphaned> {
     let _ = rustix::process::set_parent_process_death_signal(Some(signal));
     #[cfg(not(target_os = "linux"))]
     let _ = signal;
-    let now = getppid().map(|pid| u64::from(pid.as_raw_nonzero().get().unsigned_abs()));
-    if now == Some(parent) {
-        Ok(())
-    } else {
-        Err(Orphaned)
-    }
+    living(parent).map(|_| ()).ok_or(Orphaned)
+}
+
+/// The parent that was named, while it is the parent.
+fn living(parent: u64) -> Option<Pid> {
+    getppid().filter(|pid| u64::from(pid.as_raw_nonzero().get().unsigned_abs()) == parent)
 }
 
 /// This binary, also when another has taken its place on the disk.

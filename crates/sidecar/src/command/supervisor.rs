@@ -15,7 +15,7 @@ use rustix::process::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 
-use super::{BORDER, CAN_NOT_RUN, STEP, end_with, own_binary, pid_of};
+use super::{BORDER, CAN_NOT_RUN, STEP, end_with, living, own_binary, pid_of};
 use crate::say;
 
 /// When to look again for somebody to kill: the kernel's list of children may miss some while others go.
@@ -70,6 +70,9 @@ async fn supervise(parent: u64, grace: Duration, command: &[OsString]) -> std::i
             // What the command left behind is not served by anybody any more.
             family.signal(Signal::TERM);
             stage = Stage::Ending(Instant::now() + grace);
+            if let Some(sidecar) = living(parent) {
+                let _ = kill_process(sidecar, Signal::USR2);
+            }
         }
         if matches!(stage, Stage::Killing) {
             // Those who lost their parent to the last round have come since.
