@@ -203,6 +203,13 @@ test('a port that a service does not declare is refused, also where its name mea
   }
   t.is(outside.requests, requests);
   t.is((await ask(late, '/', outside.address)).status, 200, 'an address is no name of a service');
+  // Nor is one that was declared, and called, once it is not declared any more.
+  mesh.control.apply({ delete: { services: ['basket.shop:3000'] } });
+  const dropped = await until('the end of the port', async () => {
+    const answer = await ask(web, '/', 'basket.shop:3000');
+    return answer.status !== 200 && answer;
+  });
+  t.is(`${dropped.status} ${proxyStatus(dropped.headers).details}`, '403 port_undeclared');
   mesh.remove('basket');
   await until('the end of the service', async () => (await ask(late, '/', undeclared)).status === 200);
 });

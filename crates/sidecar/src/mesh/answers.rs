@@ -60,7 +60,7 @@ impl Life<'_> {
         self.mark();
     }
 
-    /// Whoever asks for a name that is no more, or for a port that nobody declares, need not wait.
+    /// Whoever asks for a name that is no more, or for a port that its host does not declare, need not wait.
     fn tell_gone(&mut self) {
         for name in self.feed.take_gone() {
             self.proxy.wanted().unknown(&name);
@@ -140,6 +140,7 @@ impl Life<'_> {
                 Answer::Full => self.proxy.wanted().full(&name),
             }
         }
+        self.tell_gone();
         self.mark();
     }
 

@@ -69,13 +69,6 @@ struct Name {
     dark: Option<Instant>,
 }
 
-impl Name {
-    /// Whether nothing says yet that it is of the mesh.
-    fn may_be_outside(&self) -> bool {
-        self.table.is_none() && !self.gone
-    }
-}
-
 impl Feed {
     /// Nothing is known yet.
     pub(crate) fn new(workload: Workload) -> Self {
@@ -130,7 +123,7 @@ impl Feed {
         ]);
         for (name, known) in &self.names {
             wishes.insert((Kind::Listener, name.clone()));
-            if known.may_be_outside() {
+            if known.table.is_none() {
                 wishes.extend(self.asked_host(name).map(|host| (Kind::Listener, host)));
             }
             let Some(table) = &known.table else { continue };
@@ -321,22 +314,30 @@ impl Feed {
 
     /// The names that are live and whose askers were not told yet.
     pub(crate) fn take_answers(&mut self) -> Vec<String> {
-        self.take_told(|known| known.live.is_some())
+        self.take_told(|_, (_, known)| known.live.is_some())
     }
 
-    /// The names that are no more, and whose askers were not told yet. They are told that nobody knows them.
+    /// The names that are no more, as nothing of their hosts is, and whose askers were not told yet. They are told that
+    /// nobody knows them.
     pub(crate) fn take_gone(&mut self) -> Vec<String> {
-        self.take_told(|known| known.gone)
+        self.take_gone_of(Host::Outside)
     }
 
-    fn take_told(&mut self, is: impl Fn(&Name) -> bool) -> Vec<String> {
-        let waiting = self.names.iter_mut();
-        let told = waiting.filter(|(_, known)| !known.answered && is(known));
-        told.map(|(name, known)| {
-            known.answered = true;
-            name.clone()
-        })
-        .collect()
+    /// The names that are no more, whose hosts are this, and whose askers were not told yet.
+    fn take_gone_of(&mut self, is: Host) -> Vec<String> {
+        self.take_told(|feed, (name, known)| known.gone && feed.host_of_gone(name, known) == Some(is))
+    }
+
+    fn take_told(&mut self, is: impl Fn(&Self, (&str, &Name)) -> bool) -> Vec<String> {
+        let waiting = self.names.iter().filter(|(_, known)| !known.answered);
+        let told = waiting.filter(|(name, known)| is(self, (name, known)));
+        let told: Vec<_> = told.map(|(name, _)| name.clone()).collect();
+        for name in &told {
+            if let Some(known) = self.names.get_mut(name) {
+                known.answered = true;
+            }
+        }
+        told
     }
 
     /// What is kept for a start without a control plane, which was heard of last at this time.

@@ -6,7 +6,8 @@
 //!
 //! A host that has any service is of the mesh, on ports that it does not declare too: the name may mean something outside
 //! as well, and a call there would be in plain text, around every policy. So `host:*` is asked for together with each name
-//! that may be outside, and a name that nobody knows is called outside once nobody knows that either.
+//! that may be outside, and a name that nobody knows is called outside once nobody knows that either. A name that was of the
+//! mesh and is no more is never called outside while it is asked for; by `host:*` it is known whether its port alone went.
 //!
 //! Invariants: at most [`MAX_EGRESS`] names outside the mesh are kept; hosts are asked about as long as one of their names
 //! is neither of the mesh nor forgotten.
@@ -122,9 +123,8 @@ impl Feed {
 
     /// A host is asked about no more, or nobody knows it any more.
     pub(super) fn host_removed(&mut self, host: &str) {
-        let asks = |(name, known): (&String, &Name)| {
-            known.may_be_outside() && host_of(name).as_deref() == Some(host)
-        };
+        let asks =
+            |(name, known): (&String, &Name)| known.table.is_none() && host_of(name).as_deref() == Some(host);
         match self.names.iter().any(asks) {
             true => drop(self.hosts.insert(host.to_owned(), Host::Outside)),
             false => drop(self.hosts.remove(host)),
@@ -143,14 +143,25 @@ impl Feed {
         host_of(name).filter(|_| self.egress(name).is_some())
     }
 
-    /// The names that turned out to be of hosts of the mesh that do not declare their ports, and that are forgotten by that.
+    /// The names that turned out to be of hosts of the mesh that do not declare their ports. What nobody ever knew is
+    /// forgotten by that.
     pub(crate) fn take_undeclared(&mut self) -> Vec<String> {
         let mut names = std::mem::take(&mut self.undeclared);
         names.retain(|name| {
             let is_unknown = self.names.get(name).is_some_and(|known| known.is_unknown);
             is_unknown && self.names.remove(name).is_some()
         });
+        names.extend(self.take_gone_of(Host::OfTheMesh));
         names
+    }
+
+    /// What was said of the host of a name that is no more; nothing when it is yet to be said.
+    pub(super) fn host_of_gone(&self, name: &str, known: &Name) -> Option<Host> {
+        match self.asked_host(name).filter(|_| known.table.is_none()) {
+            Some(host) => self.hosts.get(&host).copied(),
+            // It is not asked about.
+            None => Some(Host::Outside),
+        }
     }
 
     /// Whether one more name outside the mesh takes the place of another.

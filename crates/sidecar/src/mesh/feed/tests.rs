@@ -363,6 +363,12 @@ fn whoever_asks_for_a_name_that_is_no_more_is_told_so_until_it_is_there_again() 
         assert_eq!(tables(&mut feed), [""; 0]);
         assert_eq!(feed.take_gone(), [""; 0], "nobody asks");
         feed.want("basket:80");
+        if removed == Kind::Listener {
+            assert_eq!(feed.take_gone(), [""; 0], "its host may declare other ports");
+            assert_eq!(hosts(&feed), ["basket:*"]);
+            feed.does_not_exist(Kind::Listener, "basket:*", |_| None);
+        }
+        assert_eq!(feed.take_undeclared(), [""; 0]);
         assert_eq!(feed.take_gone(), ["basket:80"]);
         assert_eq!(feed.take_gone(), [""; 0]);
         basket(&mut feed, "b");

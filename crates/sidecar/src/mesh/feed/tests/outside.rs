@@ -143,6 +143,31 @@ fn a_port_that_a_host_of_the_mesh_does_not_declare_is_never_called_outside() {
 }
 
 #[test]
+fn a_port_that_is_declared_no_more_is_as_one_that_never_was() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    basket(&mut feed, "b");
+    let _ = (tables(&mut feed), feed.take_answers());
+    feed.removed(Kind::Listener, "basket:80");
+    assert_eq!(hosts(&feed), [HOST]);
+    accept(&mut feed, HOST, &listener(HOST, "basket"));
+    for _ in 0..2 {
+        feed.want("basket:80");
+        assert_eq!(feed.take_gone(), [""; 0]);
+        assert_eq!(feed.take_undeclared(), ["basket:80"]);
+        assert_eq!(feed.take_undeclared(), [""; 0]);
+        assert_eq!(tables(&mut feed), [""; 0]);
+    }
+    feed.removed(Kind::Listener, HOST);
+    feed.want("basket:80");
+    assert_eq!(feed.take_undeclared(), [""; 0]);
+    assert_eq!(feed.take_gone(), ["basket:80"], "nothing of the host is left");
+    assert_eq!(tables(&mut feed), [""; 0], "nor is it called outside");
+    basket(&mut feed, "b");
+    assert_eq!(tables(&mut feed), ["basket:80"], "it is declared again");
+}
+
+#[test]
 fn a_host_that_comes_to_be_of_the_mesh_is_not_called_outside_from_then_on() {
     let mut feed = feed();
     feed.want("basket:30011");
