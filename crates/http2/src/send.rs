@@ -288,8 +288,8 @@ impl Connection {
         self.settle(key.0);
     }
 
-    /// Its user is gone. A stream that is not complete is reset: with NO_ERROR when only the request was left unread
-    /// (RFC 9113 section 8.1), with CANCEL otherwise.
+    /// Its user is gone. A stream that is not complete is reset: a server's with NO_ERROR when only the request was left
+    /// unread (RFC 9113 section 8.1), and with INTERNAL_ERROR when the response is not whole, a client's with CANCEL.
     pub fn release(&mut self, key: Key) {
         let Some(stream) = self.streams.get_mut(key.0) else {
             return;
@@ -313,6 +313,7 @@ impl Connection {
             (Side::Ended, Side::Open) if self.role == Role::Server => {
                 self.reset_unless_over(id, Code::NO_ERROR)
             }
+            (Side::Open, _) if self.role == Role::Server => self.reset_unless_over(id, Code::INTERNAL_ERROR),
             (Side::Open, _) | (_, Side::Open) => self.reset_unless_over(id, Code::CANCEL),
             _ => {}
         }

@@ -236,10 +236,14 @@ fn a_stream_that_is_let_go_is_reset_as_far_as_it_is_open() {
     let mut pair = Pair::new();
     let (_, there, _) = pair.request(false);
     pair.server.release(there);
-    assert_eq!(verdict(&mut pair.server), Some((1, Code::CANCEL)));
+    assert_eq!(verdict(&mut pair.server), Some((1, Code::INTERNAL_ERROR)));
     let mut pair = Pair::new();
     let (key, there, _) = pair.request(true);
     pair.client.release(key);
+    assert_eq!(
+        pair.client.unsent().last_chunk(),
+        Some(&Code::CANCEL.0.to_be_bytes())
+    );
     pair.talk();
     assert!(pair.server.poll_failed(&mut cx(), there).is_ready());
     // What comes late for it is passed over, and its bytes do not shrink the connection's window for ever.

@@ -30,10 +30,11 @@ pub fn grpc_status(code: Code) -> u32 {
 }
 
 /// The code for a client whose server took its stream back with this one. What is said of this proxy's part is not
-/// the client's doing; what could be taken for leave to try again is not meant for a response that has begun.
+/// the client's doing; what could be taken for leave to try again, or for an end in order (NO_ERROR, CANCEL), is not
+/// meant for a response that has begun.
 pub fn passed_on(code: Code) -> Code {
     match code {
-        Code::CANCEL | Code::ENHANCE_YOUR_CALM | Code::INADEQUATE_SECURITY => code,
+        Code::ENHANCE_YOUR_CALM | Code::INADEQUATE_SECURITY => code,
         _ => Code::INTERNAL_ERROR,
     }
 }

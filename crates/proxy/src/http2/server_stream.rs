@@ -1,7 +1,8 @@
 //! The client's side of an exchange, over one stream of HTTP/2.
 //!
 //! A stream that is dropped before its response ended is reset: with NO_ERROR when only the request was left unread
-//! (RFC 9113 section 8.1), with CANCEL otherwise; [`ServerStream::abort`] says it better.
+//! (RFC 9113 section 8.1), with INTERNAL_ERROR otherwise; [`ServerStream::abort`] says it better. An answer that was cut
+//! is never reset with NO_ERROR or CANCEL: there are clients to whom either is an end in order.
 
 use std::task::{Context, Poll, ready};
 
@@ -148,17 +149,14 @@ impl ServerStream {
     }
 }
 
-/// What a reset says about a failure (RFC 9113 section 7).
+/// What a reset says about a failure (RFC 9113 section 7). CANCEL only to a client that is gone: Node's HTTP/2 takes it for
+/// the end of an answer, whatever length was announced.
 fn code(reason: Reason) -> Code {
     match reason {
         Reason::BadRequest | Reason::Http2Protocol => Code::PROTOCOL_ERROR,
         Reason::Http2Flood => Code::ENHANCE_YOUR_CALM,
-        Reason::UpstreamClosed
-        | Reason::UpstreamIncomplete
-        | Reason::UpstreamProtocol
-        | Reason::UpstreamHeadTooLarge
-        | Reason::Internal => Code::INTERNAL_ERROR,
-        _ => Code::CANCEL,
+        Reason::ClientClosed => Code::CANCEL,
+        _ => Code::INTERNAL_ERROR,
     }
 }
 
@@ -313,5 +311,22 @@ impl Downstream for ServerStream {
 
     fn grpc_status(&self) -> Option<u32> {
         self.grpc_status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_was_cut_looks_cut() {
+        for reason in Reason::ALL {
+            let looks_whole = [Code::NO_ERROR, Code::CANCEL].contains(&code(*reason));
+            assert_eq!(looks_whole, *reason == Reason::ClientClosed, "{reason:?}");
+        }
+        for reset in 0..14 {
+            let passed = fault::passed_on(Code(reset));
+            assert!(![Code::NO_ERROR, Code::CANCEL].contains(&passed), "{reset}");
+        }
     }
 }

@@ -266,7 +266,13 @@ async fn a_stream_that_the_server_takes_back_is_told_to_the_client() {
     );
     let mut send = connect(front.address).await;
     // Code of the server; code for the client; status for a gRPC caller.
-    for (code, passed, grpc) in [(8, 8, "1"), (2, 2, "13"), (1, 2, "13"), (11, 11, "8")] {
+    for (code, passed, grpc) in [
+        (8, 2, "1"),
+        (2, 2, "13"),
+        (1, 2, "13"),
+        (0, 2, "13"),
+        (11, 11, "8"),
+    ] {
         let early = fetch(&mut send, get(&format!("/early/{code}"))).await.unwrap();
         let status = early.head.headers["proxy-status"].to_str().unwrap();
         assert_eq!(early.status(), 502);
