@@ -219,6 +219,21 @@ impl ListenerPlan {
             && policy.is_none_or(|policy| policy.still(before.policy.as_ref(), client, admitted))
     }
 
+    /// Whether whoever was let in by an earlier plan of this listener could be let in by this one in the same way: what is
+    /// asked of clients before they say what they want is the same. Certificates that the listener shows may be others.
+    pub fn admits_as(&self, before: &Self) -> bool {
+        let (old, new) = (&before.resource, &self.resource);
+        let asks_same = || match (&old.tls, &new.tls) {
+            (None, None) => true,
+            (Some(old), Some(new)) => {
+                old.minimum_version == new.minimum_version
+                    && old.client_certificates == new.client_certificates
+            }
+            _ => false,
+        };
+        Arc::ptr_eq(old, new) || (old.protocol == new.protocol && asks_same())
+    }
+
     /// Whether clients may mean another connection than the one that they use. A forward proxy's clients never do.
     pub fn may_be_misdirected(&self) -> bool {
         !self.resource.forward_proxy && self.tls.as_ref().is_some_and(|tls| tls.has_several())

@@ -52,7 +52,7 @@ impl<N: Net> Relay<'_, N> {
             if judged.replace(judgement) == judgement {
                 return None;
             }
-            if !listener.plan().still(plan, peer, self.admitted) {
+            if !listener.judge().still(plan, peer, self.admitted) {
                 return Some(Reason::Denied);
             }
             thread

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use crate::access::AccessQueue;
 use crate::balance::Rng;
 use crate::buffer::Buffers;
-use crate::clock::{NEVER, Nanos};
+use crate::clock::{NEVER, Nanos, after};
 use crate::http2::socket::WriteBuffers;
 use crate::io::Net;
 use crate::io::splice::Pipes;
@@ -63,6 +63,9 @@ pub struct Thread<N: Net> {
     plan: RefCell<Arc<Plan>>,
     clusters: RefCell<ByName<Rc<Cluster<N::Stream>>>>,
     listeners: RefCell<ByName<Rc<Listener>>>,
+    /// Those that were taken out, or have let in clients by other rules than their successors do: as long as somebody is
+    /// there.
+    former: RefCell<Vec<Weak<Listener>>>,
     #[expect(
         clippy::vec_box,
         reason = "they go from hand to hand, and should be small to move"
@@ -100,6 +103,8 @@ struct Silence {
 /// A listener on one thread, shared by its connections.
 pub struct Listener {
     plan: RefCell<Arc<ListenerPlan>>,
+    /// What judges those who are here: the plan in force, or that of a successor.
+    judge: RefCell<Arc<ListenerPlan>>,
     access: RefCell<Option<Rc<AccessQueue>>>,
     /// Counts the times at which all who are here are to be judged again.
     judgement: Cell<u64>,
@@ -112,6 +117,9 @@ pub struct Listener {
 
 /// How long nothing more is written of clients of other machines.
 const TELL_AGAIN: Nanos = 60 * 1_000_000_000;
+
+/// The judgement of requests that a former listener takes: those are to be judged by its successor's plan too.
+pub const NOT_JUDGED: u64 = u64::MAX;
 
 /// How far a listener is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,8 +135,18 @@ pub enum Drain {
 impl Listener {
     /// A listener that serves.
     pub fn new(plan: Arc<ListenerPlan>) -> Rc<Self> {
+        Self::with_log(plan, None)
+    }
+
+    /// The one that follows this one and admits clients by other rules. Those who are here stay with this.
+    fn successor(&self, plan: Arc<ListenerPlan>) -> Rc<Self> {
+        Self::with_log(plan, self.access_queue())
+    }
+
+    fn with_log(plan: Arc<ListenerPlan>, log: Option<Rc<AccessQueue>>) -> Rc<Self> {
         Rc::new(Self {
-            access: RefCell::new(AccessQueue::update(None, plan.access.as_ref())),
+            access: RefCell::new(AccessQueue::update(log, plan.access.as_ref())),
+            judge: RefCell::new(Arc::clone(&plan)),
             plan: RefCell::new(plan),
             judgement: Cell::new(0),
             drain: Cell::new(Drain::No),
@@ -140,6 +158,12 @@ impl Listener {
     /// The plan in force.
     pub fn plan(&self) -> Arc<ListenerPlan> {
         Arc::clone(&self.plan.borrow())
+    }
+
+    /// The plan that says whether those who are here may stay. It is the newest of the listener's name, also when this
+    /// one is on its way out and serves by an older one.
+    pub fn judge(&self) -> Arc<ListenerPlan> {
+        Arc::clone(&self.judge.borrow())
     }
 
     /// Whether somebody of another machine is to be written of in the log: seldom, since anybody may come.
@@ -165,14 +189,21 @@ impl Listener {
     /// Takes a new plan. What is under way keeps the one it began with. True when policy is another, so that the caller
     /// wakes all who are here ([`Timers::wake_all`]).
     pub fn update(&self, plan: Arc<ListenerPlan>) -> bool {
-        let judges = self.plan.borrow().policy != plan.policy;
-        if judges {
-            self.judge_again();
-        }
         let before = self.access.take();
         self.access
             .replace(AccessQueue::update(before, plan.access.as_ref()));
-        self.plan.replace(plan);
+        self.plan.replace(Arc::clone(&plan));
+        self.judge_by(plan)
+    }
+
+    /// Has those who are here judged by a new plan, which may be a successor's. True when policy is another, so that the
+    /// caller wakes them ([`Timers::wake_all`]).
+    fn judge_by(&self, plan: Arc<ListenerPlan>) -> bool {
+        let judges = self.judge.borrow().policy != plan.policy;
+        self.judge.replace(plan);
+        if judges {
+            self.judge_again();
+        }
         judges
     }
 
@@ -239,6 +270,7 @@ impl<N: Net> Thread<N> {
             plan: RefCell::default(),
             clusters: RefCell::default(),
             listeners: RefCell::default(),
+            former: RefCell::default(),
             request_heads: RefCell::default(),
             response_heads: RefCell::default(),
             connections: Cell::new(0),
@@ -283,8 +315,10 @@ impl<N: Net> Thread<N> {
         }
     }
 
-    /// Takes a new plan: clusters and listeners that stay keep their connections.
-    pub fn update(&self, plan: Arc<Plan>) {
+    /// Takes a new plan: clusters and listeners that stay keep their connections. Where clients are let in by other rules
+    /// than before ([`ListenerPlan::admits_as`]), whoever came by those before is served by them and drained, as if the
+    /// listener had been taken out. Gives the names of such listeners, whose sockets are their successors' from now on.
+    pub fn update(&self, plan: Arc<Plan>) -> Vec<Arc<str>> {
         let mut clusters = self.clusters.borrow_mut();
         let stays = |name: &str, cluster: &Rc<Cluster<N::Stream>>| match plan.clusters.get(name) {
             Some(new) => {
@@ -306,16 +340,54 @@ impl<N: Net> Thread<N> {
             None => clusters.retain(|name, cluster| stays(name, cluster)),
         }
         drop(clusters);
-        let mut judges = false;
-        for (name, listener) in &*self.listeners.borrow() {
-            if let Some(new) = plan.listeners.get(name) {
-                judges |= listener.update(Arc::clone(new));
+        let (mut wakes, mut succeeded) = (false, Vec::new());
+        let mut listeners = self.listeners.borrow_mut();
+        for (name, listener) in &mut *listeners {
+            let Some(new) = plan.listeners.get(name) else {
+                continue;
+            };
+            if new.admits_as(&listener.plan.borrow()) {
+                wakes |= listener.update(Arc::clone(new));
+                continue;
+            }
+            let successor = listener.successor(Arc::clone(new));
+            let before = std::mem::replace(listener, successor);
+            before.set_drain(Drain::Until(after(
+                self.now(),
+                new.resource.timeouts.drain.enabled(),
+            )));
+            self.former.borrow_mut().push(Rc::downgrade(&before));
+            succeeded.push(Arc::clone(name));
+            wakes = true;
+        }
+        drop(listeners);
+        for former in self.former() {
+            if let Some(new) = plan.listeners.get(&former.plan.borrow().name) {
+                wakes |= former.judge_by(Arc::clone(new));
             }
         }
         *self.plan.borrow_mut() = plan;
         self.changed.notify_waiters();
-        if judges {
+        if wakes {
             self.timers.wake_all();
+        }
+        succeeded
+    }
+
+    /// The listeners that are no more, where somebody is still there.
+    fn former(&self) -> Vec<Rc<Listener>> {
+        let mut former = self.former.borrow_mut();
+        former.retain(|listener| listener.strong_count() > 0);
+        former.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Hastens the end of those who came to former listeners of this name. The caller then wakes them
+    /// ([`Timers::wake_all`]).
+    pub fn hasten(&self, name: &str, until: Nanos) {
+        for former in self.former() {
+            if *former.plan.borrow().name == *name {
+                former.set_drain(Drain::Until(until.min(former.drain_deadline())));
+            }
         }
     }
 
@@ -328,6 +400,9 @@ impl<N: Net> Thread<N> {
         }
         for listener in self.listeners.borrow().values() {
             listener.judge_again();
+        }
+        for former in self.former() {
+            former.judge_again();
         }
         self.timers.wake_all();
     }
@@ -387,7 +462,9 @@ impl<N: Net> Thread<N> {
 
     /// Takes a listener out; its connections hold on to it. A new one may have the same name.
     pub fn remove_listener(&self, name: &str) -> Option<Rc<Listener>> {
-        self.listeners.borrow_mut().remove(name)
+        let removed = self.listeners.borrow_mut().remove(name);
+        self.former.borrow_mut().extend(removed.iter().map(Rc::downgrade));
+        removed
     }
 
     /// All listeners.
@@ -402,6 +479,9 @@ impl<N: Net> Thread<N> {
         for cluster in clusters {
             cluster.sweep(now);
         }
+        self.former
+            .borrow_mut()
+            .retain(|listener| listener.strong_count() > 0);
         self.buffers.trim();
         self.http2.trim();
         self.pipes.trim();

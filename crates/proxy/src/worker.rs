@@ -131,13 +131,36 @@ type Data = Rc<Thread<Sockets>>;
 #[derive(Default)]
 struct Stop {
     asked: Notify,
-    next: RefCell<Option<Rc<Listener>>>,
+    told: RefCell<Told>,
+}
+
+/// What somebody who accepts was told. He may be woken once more than that.
+#[derive(Default)]
+struct Told {
+    next: Option<Rc<Listener>>,
+    stops: bool,
 }
 
 impl Stop {
-    /// Whom it goes on for, where it was asked to.
-    fn next(&self) -> Option<Rc<Listener>> {
-        self.next.borrow_mut().take()
+    /// Those who come from now on come to another listener.
+    fn go_on_for(&self, next: Rc<Listener>) {
+        self.told.borrow_mut().next = Some(next);
+        self.asked.notify_one();
+    }
+
+    /// Nobody else is let in.
+    fn stop(&self) {
+        self.told.borrow_mut().stops = true;
+        self.asked.notify_one();
+    }
+
+    /// Does what it was told. False when it is to stop.
+    fn goes_on(&self, listener: &mut Rc<Listener>) -> bool {
+        let Told { next, stops } = self.told.take();
+        if let Some(next) = next {
+            *listener = next;
+        }
+        !stops
     }
 }
 
@@ -157,7 +180,13 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
     let (mut stops, mut held) = (Stops::new(), Stops::new());
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Plan(plan) => thread.update(plan),
+            Command::Plan(plan) => {
+                for name in thread.update(plan) {
+                    if let (Some(stop), Some(listener)) = (stops.get(&name), thread.listener(&name)) {
+                        stop.go_on_for(listener);
+                    }
+                }
+            }
             Command::JudgeAgain => thread.judge_again(),
             Command::Listen(name, socket, accepting) => {
                 let Some(listener) = thread.listener(&name) else {
@@ -186,8 +215,7 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                 let (Some(stop), Some(listener)) = (held.remove(&from), thread.listener(&to)) else {
                     continue;
                 };
-                stop.next.replace(Some(listener));
-                stop.asked.notify_one();
+                stop.go_on_for(listener);
                 stops.insert(to, stop);
             }
             Command::Drain(name, drain) => {
@@ -200,11 +228,14 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                 for listener in &listeners {
                     listener.set_drain(drain);
                 }
+                if let (Some(name), Drain::Until(until)) = (&name, drain) {
+                    thread.hasten(name, until);
+                }
                 if closing {
                     stops.retain(|listener, stop| {
                         let stays = name.as_ref().is_some_and(|name| name != listener);
                         if !stays {
-                            stop.asked.notify_one();
+                            stop.stop();
                         }
                         stays
                     });
@@ -263,8 +294,9 @@ async fn accept(thread: Data, mut listener: Rc<Listener>, acceptor: Acceptor, st
         })
         .await;
         let Some(accepted) = next else {
-            let Some(next) = stop.next() else { break };
-            listener = next;
+            if !stop.goes_on(&mut listener) {
+                break;
+            }
             stopped.set(stop.asked.notified());
             continue;
         };
@@ -276,14 +308,13 @@ async fn accept(thread: Data, mut listener: Rc<Listener>, acceptor: Acceptor, st
                 out_of_descriptors(&thread, &listener).await;
             }
             Ok((socket, client)) => {
-                let mut permit = room(&thread, &listener, stopped.as_mut()).await;
-                while permit.is_none()
-                    && let Some(next) = stop.next()
-                {
-                    listener = next;
+                let permit = loop {
+                    let permit = room(&thread, &listener, stopped.as_mut()).await;
+                    if permit.is_some() || !stop.goes_on(&mut listener) {
+                        break permit;
+                    }
                     stopped.set(stop.asked.notified());
-                    permit = room(&thread, &listener, stopped.as_mut()).await;
-                }
+                };
                 let Some(permit) = permit else { break };
                 admit(&thread, &listener, socket, client, permit);
             }

@@ -20,6 +20,7 @@ use crate::on_demand::host_of;
 use crate::policy::Passed;
 use crate::policy_log;
 use crate::telemetry::Limit;
+use crate::thread::NOT_JUDGED;
 
 /// What is to be done about a request.
 pub(super) struct Decided {
@@ -87,7 +88,11 @@ pub(super) fn decide<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, norma
     if cx.plan.is_misdirected(cx.peer, view.host) {
         return Decided::refused(Reason::Misdirected, None);
     }
-    let judgement = cx.listener.judgement();
+    // Who came to a former listener is served by its plan, but not against the word of a newer one.
+    let judgement = match cx.listener.is_closing() {
+        true => NOT_JUDGED,
+        false => cx.listener.judgement(),
+    };
     let policy = cx.plan.policy.as_ref();
     let judged = policy.map(|policy| policy.request(cx.peer, &view)).transpose();
     if let Ok(Some(Passed {
