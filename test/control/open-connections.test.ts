@@ -173,3 +173,22 @@ test('a listener that shows another certificate, or has other routes, leaves con
   t.is((await ask(session, { ':path': '/new' })).status, 200);
   t.false(left);
 });
+
+test('open HTTP/2 connections go by the newest deadlines and limits', async (t) => {
+  const changes: Listener[] = [
+    { timeouts: { idle: '100ms' } },
+    { timeouts: { maxConnectionAge: '100ms' } },
+    { limits: { requestsPerConnection: 2 } },
+  ];
+  for (const change of changes) {
+    const routes: Listener['routes'] = [{ respond: { status: 200, body: 'here' } }];
+    const proxy = await startSidecar(t, web({ routes }));
+    const session = await http2Connect(t, proxy.url());
+    for (let n = 0; n < 3; n += 1) t.is((await ask(session, { ':path': '/' })).text, 'here');
+    const leave = once(session, 'goaway');
+    await proxy.reload(web({ ...change, routes }));
+    if (change.limits) t.is((await ask(session, { ':path': '/' })).text, 'here');
+    await within(`a GOAWAY for ${JSON.stringify(change)}`, leave);
+    await proxy.kill();
+  }
+});

@@ -154,7 +154,7 @@ pub struct AccessPlan {
 }
 
 /// A listener's deadlines; `None` is off.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a request's head and for the first byte.
     pub header: Option<Duration>,

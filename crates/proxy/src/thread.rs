@@ -23,7 +23,7 @@ use crate::io::Net;
 use crate::io::splice::Pipes;
 use crate::own::For;
 use crate::panics::Guard;
-use crate::plan::{ListenerPlan, Plan};
+use crate::plan::{ListenerPlan, Plan, Timeouts};
 use crate::task::AllPlaces;
 use crate::telemetry::ThreadTelemetry;
 use crate::timer::{Cap, Deadline, Timers};
@@ -160,6 +160,11 @@ impl Listener {
         Arc::clone(&self.plan.borrow())
     }
 
+    /// Its deadlines, as they are now.
+    pub fn timeouts(&self) -> Timeouts {
+        self.plan.borrow().timeouts
+    }
+
     /// The plan that says whether those who are here may stay. It is the newest of the listener's name, also when this
     /// one is on its way out and serves by an older one.
     pub fn judge(&self) -> Arc<ListenerPlan> {
@@ -186,14 +191,15 @@ impl Listener {
         self.judgement.set(self.judgement.get().wrapping_add(1));
     }
 
-    /// Takes a new plan. What is under way keeps the one it began with. True when policy is another, so that the caller
-    /// wakes all who are here ([`Timers::wake_all`]).
+    /// Takes a new plan. What is under way keeps the one it began with. True when policy is another, or deadlines are, so
+    /// that the caller wakes all who are here ([`Timers::wake_all`]).
     pub fn update(&self, plan: Arc<ListenerPlan>) -> bool {
+        let deadlines = self.plan.borrow().timeouts != plan.timeouts;
         let before = self.access.take();
         self.access
             .replace(AccessQueue::update(before, plan.access.as_ref()));
         self.plan.replace(Arc::clone(&plan));
-        self.judge_by(plan)
+        self.judge_by(plan) || deadlines
     }
 
     /// Has those who are here judged by a new plan, which may be a successor's. True when policy is another, so that the

@@ -16,7 +16,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -113,7 +112,6 @@ struct Driver<'a, N: Net> {
     connection: channel::Shared,
     socket: Socket<N::Stream>,
     shared: Rc<Shared<N>>,
-    plan: Arc<ListenerPlan>,
     stats: Own<ListenerStats>,
     deadline: &'a Deadline,
     opened: Nanos,
@@ -182,6 +180,8 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         Some(Some(_)) => return refused(Reason::ClientClosed),
         None => return refused(Reason::HeaderTimeout),
     }
+    // Settings are those of its beginning; all else goes by the plan in force.
+    drop(plan);
     let idle_since = Cell::new(thread.now());
     // Unlike those of its streams not due at the end of a drain: what they say then is sent first.
     let late = thread.timers.deadline();
@@ -201,7 +201,6 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         connection,
         socket,
         shared,
-        plan,
         stats,
         deadline: &late,
         opened,
@@ -214,10 +213,11 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         blame @ (Reason::Http2Flood | Reason::Http2Protocol | Reason::HeaderTimeout | Reason::ClientStalled),
     ) = reason
     {
+        let plan = driver.shared.listener.plan();
         let from = access::From {
             thread: &driver.shared.thread,
             listener: &driver.shared.listener,
-            plan: &driver.plan,
+            plan: &plan,
             peer: &driver.shared.peer,
             protocol: Protocol::Http2,
         };
@@ -331,12 +331,12 @@ impl<N: Net> Driver<'_, N> {
 
     fn accept(&mut self, channel: Channel, head: Box<mesh_http2::Head>) {
         self.served = self.served.saturating_add(1);
-        let most = self.plan.resource.limits.requests_per_connection;
-        if most > 0 && self.served == most {
+        let plan = self.shared.listener.plan();
+        let most = plan.resource.limits.requests_per_connection;
+        if most > 0 && self.served >= most && self.phase == Phase::Open {
             self.stats.limit_hit(Limit::RequestsPerConnection);
             self.leave(Reason::MaxRequests);
         }
-        let plan = self.shared.listener.plan();
         let with = (Alive::new(&self.shared), plan, head, channel);
         let places = &self.shared.thread.places;
         tokio::task::spawn_local(places.lend(
@@ -390,7 +390,7 @@ impl<N: Net> Driver<'_, N> {
                 return Poll::Ready(None);
             }
         }
-        let timeouts = &self.plan.timeouts;
+        let timeouts = listener.timeouts();
         let (idle, age) = match self.phase {
             Phase::Open if self.shared.streams.get() == 0 => (
                 after(self.shared.idle_since.get(), timeouts.idle),
