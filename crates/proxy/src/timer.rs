@@ -219,6 +219,16 @@ impl Deadline {
         }
     }
 
+    /// A new deadline that is [`NEVER`], and never later than what caps this one.
+    pub fn another(&self) -> Self {
+        let cap = {
+            let inner = self.timers.inner.borrow();
+            let slot = inner.slots.get(self.key as usize);
+            slot.and_then(|slot| slot.cap.clone())
+        };
+        self.timers.new_deadline(cap)
+    }
+
     /// When it is due.
     pub fn at(&self) -> Nanos {
         self.timers
@@ -388,6 +398,8 @@ mod tests {
         assert!(deadline.poll(&cx).is_ready());
         deadline.set(NEVER);
         assert!(deadline.poll(&cx).is_ready());
+        assert!(deadline.another().poll(&cx).is_ready());
+        assert!(timers.deadline().another().poll(&cx).is_pending());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! endpoint. Whoever sends it a request holds an [`InFlight`], which counts while it lives: it cannot be
 //! forgotten, nor given back twice, so the count never underflows.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -100,7 +101,7 @@ impl EndpointState {
         InFlight {
             endpoint: Arc::clone(self),
             started: now,
-            standing,
+            standing: Cell::new(standing),
             answered: None,
         }
     }
@@ -169,6 +170,17 @@ pub struct EndpointStats {
     pub ejections: u64,
 }
 
+/// Looks whether an endpoint that was out is back, by a connect that outlives its request. Until it is dropped no other
+/// request does so, unless that takes too long.
+#[derive(Debug)]
+pub struct Probe(Arc<EndpointState>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.backoff.inconclusive();
+    }
+}
+
 /// How a request ended, as far as its endpoint is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -195,7 +207,7 @@ enum Standing {
 pub struct InFlight {
     endpoint: Arc<EndpointState>,
     started: Nanos,
-    standing: Standing,
+    standing: Cell<Standing>,
     /// What was recorded when the answer's head was there.
     answered: Option<Outcome>,
 }
@@ -204,6 +216,13 @@ impl InFlight {
     /// Where the request went.
     pub fn endpoint(&self) -> &Arc<EndpointState> {
         &self.endpoint
+    }
+
+    /// Gives away the probe that this request is, where it is one: how a connect goes says more.
+    #[cold]
+    pub fn hand_over(&self) -> Option<Probe> {
+        let standing = self.standing.replace(Standing::Regular);
+        (standing == Standing::OnProbe).then(|| Probe(Arc::clone(&self.endpoint)))
     }
 
     /// Records how long the answer took and what it was, while the request stays in flight: for an answer
@@ -231,8 +250,8 @@ impl InFlight {
         match outcome {
             Outcome::Success => {
                 self.endpoint.latency.record(now, Sample::Answer(latency));
-                if self.standing == Standing::OnProbe {
-                    self.standing = Standing::Regular;
+                if self.standing.get() == Standing::OnProbe {
+                    self.standing.set(Standing::Regular);
                     self.endpoint.backoff.succeeded();
                 }
             }
@@ -246,7 +265,7 @@ impl Drop for InFlight {
     #[inline]
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Relaxed);
-        if self.standing == Standing::OnProbe {
+        if self.standing.get() == Standing::OnProbe {
             self.endpoint.backoff.inconclusive();
         }
     }

@@ -42,7 +42,7 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
-pub use endpoint::{EndpointState, EndpointStats, InFlight, Outcome};
+pub use endpoint::{EndpointState, EndpointStats, InFlight, Outcome, Probe};
 pub use hash::hash_key;
 pub use picker::{Member, PickError, Picked, Picker, Tried};
 pub use registry::EndpointRegistry;

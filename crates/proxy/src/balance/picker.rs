@@ -221,7 +221,8 @@ impl Picker {
 }
 
 impl Member {
-    fn takes_traffic(&self) -> bool {
+    /// Whether it is chosen at all.
+    pub fn takes_traffic(&self) -> bool {
         self.weight > 0 && self.locality_weight > 0
     }
 }

@@ -71,6 +71,8 @@ pub(super) struct Try<'a, N: Net> {
     pub(super) cluster: &'a Rc<Cluster<N::Stream>>,
     pub(super) plan: &'a Arc<ClusterPlan>,
     pub(super) endpoint: &'a Arc<EndpointState>,
+    /// The endpoints that are asked no more, unless there is no other to try: none where this is the last try.
+    pub(super) tried: Option<&'a Tried>,
     /// On a connection that nobody used before.
     pub(super) fresh: bool,
 }
@@ -111,6 +113,7 @@ pub async fn forward<N: Net, D: Downstream>(
             cluster,
             plan,
             endpoint: &endpoint,
+            tried: Some(&tried).filter(|_| attempt + 1 < TRIES),
             fresh,
         };
         let done = one.run(down, outcome, now).await;
@@ -150,7 +153,7 @@ impl<N: Net> Try<'_, N> {
     ) -> Result<(), Failure> {
         let in_flight = self.endpoint.start(now);
         let wanted = wanted(self.plan, down.request(), self.forward.kind);
-        match self.carrier(down, wanted).await? {
+        match self.carrier(down, wanted, &in_flight).await? {
             Carrier::Http1(pooled) => over_http1::send(self, down, pooled, in_flight, outcome).await,
             Carrier::Http2(seat) => over_http2::send(self, down, seat, in_flight, outcome).await,
         }
@@ -161,13 +164,16 @@ impl<N: Net> Try<'_, N> {
         &self,
         down: &mut D,
         wanted: Wanted,
+        in_flight: &InFlight,
     ) -> Result<Carrier<N::Stream>, Failure> {
-        let caller = Caller {
+        let mut caller = Caller {
             thread: self.cx.thread,
             cluster: self.cluster,
             plan: self.plan,
             endpoint: self.endpoint,
+            in_flight,
             fresh: self.fresh,
+            others: false,
             deadline: self.cx.deadline,
             not_after: self
                 .forward
@@ -178,6 +184,8 @@ impl<N: Net> Try<'_, N> {
         if let Some(carrier) = caller.at_once(wanted) {
             return Ok(carrier);
         }
+        let has_other = |tried| self.plan.has_other(self.endpoint, tried, self.cx.thread.now());
+        caller.others = self.tried.is_some_and(has_other);
         // Boxed: it is seldom asked, and would make every exchange's memory half as large again.
         let mut carrier = Box::pin(caller.carrier(wanted));
         let found = poll_fn(|task| {

@@ -78,6 +78,9 @@ pub trait Net: Clock {
     /// Connects to a server, TLS included where the target asks for it. The caller keeps the deadline.
     fn connect(&self, target: &Target) -> impl Future<Output = Result<Self::Stream, ConnectError>>;
 
+    /// Has a task of its own do something. It is dropped with its thread.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static);
+
     /// Terminates TLS on a stream of which `prefix` was read already. The caller keeps the deadline.
     fn accept_tls(
         &self,

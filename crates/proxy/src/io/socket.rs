@@ -81,6 +81,10 @@ impl Net for Sockets {
         connect(target).await
     }
 
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(task);
+    }
+
     async fn accept_tls(
         &self,
         stream: Socket,

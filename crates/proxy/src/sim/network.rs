@@ -436,7 +436,11 @@ pub(super) struct SimNet {
 struct NetState {
     weather: Weather,
     servers: HashMap<Address, Server>,
+    /// How long connects take besides, by address.
+    delays: HashMap<Address, Nanos>,
     connections: usize,
+    /// Connects that were begun, by address.
+    begun: HashMap<Address, usize>,
 }
 
 impl SimNet {
@@ -446,7 +450,9 @@ impl SimNet {
             inner: Rc::new(RefCell::new(NetState {
                 weather,
                 servers: HashMap::new(),
+                delays: HashMap::new(),
                 connections: 0,
+                begun: HashMap::new(),
             })),
         }
     }
@@ -455,6 +461,18 @@ impl SimNet {
     pub(super) fn listen(&self, address: &str, server: impl Fn(SimStream, usize) + 'static) {
         let address = address.parse().unwrap();
         self.inner.borrow_mut().servers.insert(address, Rc::new(server));
+    }
+
+    /// Has connects to an address take that long; [`NEVER`]: it swallows what begins them.
+    pub(super) fn delay(&self, address: &str, span: Nanos) {
+        let address = address.parse().unwrap();
+        self.inner.borrow_mut().delays.insert(address, span);
+    }
+
+    /// How many connects to an address were begun.
+    pub(super) fn begun(&self, address: &str) -> usize {
+        let address: Address = address.parse().unwrap();
+        self.inner.borrow().begun.get(&address).copied().unwrap_or(0)
     }
 }
 
@@ -469,7 +487,15 @@ impl Net for SimNet {
 
     async fn connect(&self, target: &Target) -> Result<SimStream, ConnectError> {
         let weather = self.inner.borrow().weather;
-        self.sim.sleep(self.sim.below(weather.latency + 1)).await;
+        let delay = {
+            let mut inner = self.inner.borrow_mut();
+            *inner.begun.entry(target.address.clone()).or_default() += 1;
+            inner.delays.get(&target.address).copied().unwrap_or(0)
+        };
+        if delay == NEVER {
+            std::future::pending::<()>().await;
+        }
+        self.sim.sleep(delay + self.sim.below(weather.latency + 1)).await;
         self.sim.moved();
         if weather.refusals > 0 && self.sim.once_in(weather.refusals) {
             match self.sim.below(3) {
@@ -488,6 +514,10 @@ impl Net for SimNet {
         let (ours, theirs) = pair(&self.sim, weather);
         server(theirs, number);
         Ok(ours)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.sim.spawn("task", task);
     }
 
     async fn accept_tls(

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::clock::{MS, SECOND, Sim};
 use super::network::{SimNet, SimStream, Weather, pair};
+use crate::balance::EndpointStats;
 use crate::clock::{Clock, NEVER, Nanos};
 use crate::compile::Compiler;
 use crate::discovery::Discovered;
@@ -139,9 +140,25 @@ impl Proxy {
         self.open.get()
     }
 
+    /// What is known of an endpoint.
+    pub(super) fn endpoint(&self, address: &str) -> EndpointStats {
+        let mut endpoints = self.compiler.registry.endpoints().into_iter();
+        let found = endpoints.find(|(_, endpoint)| endpoint.address.to_string() == address);
+        found.unwrap().1.stats(self.sim.now())
+    }
+
     /// Idle connections to a cluster's servers.
     pub(super) fn idle(&self, cluster: &str) -> usize {
         self.thread.cluster(cluster).unwrap().idle()
+    }
+
+    /// Whether no connection to a server is being opened.
+    fn is_settled(&self) -> bool {
+        let report = self.telemetry.look(Vec::new());
+        report.clusters.iter().all(|(name, _)| {
+            let cluster = self.thread.cluster(name.as_str()).unwrap();
+            cluster.plan().shared.open_connections() as usize == cluster.idle()
+        })
     }
 
     /// Drains within `span`, sees that nothing is left, and lets go of everything.
@@ -156,9 +173,9 @@ impl Proxy {
             self.drain(span);
         }
         let end = self.drains_until.get() + MS;
-        let over = self
-            .sim
-            .run_until(end.max(self.sim.now() + MS), || self.open.get() == 0);
+        let over = self.sim.run_until(end.max(self.sim.now() + MS), || {
+            self.open.get() == 0 && self.is_settled()
+        });
         assert!(over, "connections outlive the drain: {:?}", self.sim.running());
         assert_eq!(self.listener.plan().shared.open_connections(), 0, "permits");
         // Servers' connections that wait in the pool hold no buffer.

@@ -8,7 +8,8 @@
 //!
 //! Where the server chooses the version (ALPN), requests that come meanwhile wait for its choice, and it is remembered
 //! for the next connection. Bounds: `limits.connections`, `limits.pendingRequests`; whoever waits for room does so as
-//! long as a connect may take.
+//! long as a connect may take. Where another endpoint may be asked instead, a connect is waited for only for a part of
+//! the time that the request has; it goes on meanwhile, for others.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,17 +17,20 @@ use std::sync::Arc;
 use mesh_model::errors::Reason;
 
 use super::cluster::{Cluster, ClusterPlan, ConnectionPermit, PendingPermit};
-use super::dial::{Dial, connect};
+use super::dial::{Dial, connect, open};
 use super::pool::Pooled;
 use super::room::wait_for;
 use super::target::Offer;
-use crate::balance::EndpointState;
-use crate::clock::{NEVER, Nanos};
+use crate::balance::{EndpointState, InFlight};
+use crate::clock::Nanos;
 use crate::http2::client::{NoSeat, Seat};
 use crate::io::{Net, Stream};
 use crate::telemetry::{ClusterStats, Limit, Own};
 use crate::thread::Thread;
 use crate::timer::Deadline;
+
+/// How long a connect is waited for at least before another endpoint is asked: most take less, over any distance.
+const LEAST_PATIENCE: Nanos = 250_000_000;
 
 /// What carries a request.
 pub enum Carrier<S> {
@@ -57,8 +61,12 @@ pub struct Caller<'a, N: Net> {
     pub plan: &'a Arc<ClusterPlan>,
     /// The endpoint.
     pub endpoint: &'a Arc<EndpointState>,
+    /// Counts the request there.
+    pub in_flight: &'a InFlight,
     /// Whether it wants none of the idle HTTP/1 connections: one of them was found closed.
     pub fresh: bool,
+    /// Whether another endpoint may be asked instead.
+    pub others: bool,
     /// Wakes its task.
     pub deadline: &'a Deadline,
     /// When nobody wants the answer any more.
@@ -158,35 +166,54 @@ impl<N: Net> Caller<'_, N> {
                 }
             }
         };
-        let dial = Dial {
-            permit,
-            offer,
-            not_after: self.not_after,
-        };
-        let pooled = connect(self.thread, self.deadline, self.plan, self.endpoint, dial).await?;
+        let pooled = self.connects(permit, offer).await?;
         if !chose_http2(&pooled) {
             return Ok(Carrier::Http1(pooled));
         }
-        self.endpoint.note_choice(false);
-        let most = self.plan.streams_per_connection();
-        let before = self.plan.connect_deadline(self.thread.now());
-        let connections = self.cluster.http2_of(self.plan);
-        let adopted = connections.adopt(self.thread, self.endpoint, most, before, pooled);
+        let adopted = adopt(self.thread, self.cluster, self.plan, self.endpoint, pooled);
         Ok(Carrier::Http2(adopted.await?))
+    }
+
+    /// Opens a connection, which others may have when it comes too late for this request.
+    async fn connects(&self, permit: ConnectionPermit, offer: Offer) -> Result<Pooled<N::Stream>, Reason> {
+        let dial = Dial {
+            permit,
+            offer,
+            probe: self.in_flight.hand_over(),
+        };
+        let late = {
+            let (thread, cluster) = (Rc::clone(self.thread), Rc::clone(self.cluster));
+            let (plan, endpoint) = (Arc::clone(self.plan), Arc::clone(self.endpoint));
+            async move |pooled| {
+                if chose_http2(&pooled) {
+                    // Its place is free again at once. What failed is in the books.
+                    let _ = adopt(&thread, &cluster, &plan, &endpoint, pooled).await;
+                } else {
+                    cluster.put(&endpoint, pooled);
+                }
+            }
+        };
+        let (thread, plan, endpoint) = (self.thread, self.plan, self.endpoint);
+        let until = self.patience();
+        let opened = open(thread, self.deadline, plan, endpoint, dial, until, late);
+        opened.await.map_err(|reason| match reason {
+            Reason::RequestTimeout => self.late(until),
+            reason => reason,
+        })
     }
 
     /// A place on a shared connection.
     async fn http2(&self, wanted: Wanted) -> Result<Seat, NoSeat> {
         let most = self.plan.streams_per_connection();
-        let waits_until = self.waits_until();
+        let (waits_until, patience) = (self.waits_until(), self.patience());
         let connections = self.cluster.http2_of(self.plan);
         loop {
-            self.deadline.set(self.not_after);
+            self.deadline.set(patience);
             let before = self.plan.connect_deadline(self.thread.now());
             let opens = || self.opens(wanted);
             let checkout = connections.checkout(self.thread, self.endpoint, most, before, opens);
             let seat = crate::timer::until(self.deadline, checkout).await;
-            match seat.unwrap_or(Err(NoSeat::Failed(Reason::RequestTimeout))) {
+            match seat.unwrap_or(Err(NoSeat::Failed(self.late(patience)))) {
                 // Room may have come and gone, as long as it is worth waiting for.
                 Err(NoSeat::Failed(Reason::ConnectionLimit)) if self.thread.now() < waits_until => {}
                 done => return done,
@@ -211,13 +238,14 @@ impl<N: Net> Caller<'_, N> {
     fn opens(&self, wanted: Wanted) -> impl Future<Output = Result<Pooled<N::Stream>, NoSeat>> + use<N> {
         let (thread, cluster) = (Rc::clone(self.thread), Rc::clone(self.cluster));
         let (plan, endpoint) = (Arc::clone(self.plan), Arc::clone(self.endpoint));
+        let probe = self.in_flight.hand_over();
         async move {
             let deadline = thread.timers.deadline();
             let permit = plan.permit().ok_or(NoSeat::Failed(Reason::ConnectionLimit))?;
             let dial = Dial {
                 permit,
                 offer: Offer::Http,
-                not_after: NEVER,
+                probe,
             };
             let pooled = connect(&thread, &deadline, &plan, &endpoint, dial)
                 .await
@@ -238,6 +266,25 @@ impl<N: Net> Caller<'_, N> {
             .or_else(|| self.cluster.make_room().then(|| self.plan.permit()).flatten())
     }
 
+    /// Until when a connect to this endpoint is waited for.
+    fn patience(&self) -> Nanos {
+        if !self.others {
+            return self.not_after;
+        }
+        let now = self.thread.now();
+        let part = self.not_after.saturating_sub(now) / 2;
+        now.saturating_add(part.max(LEAST_PATIENCE)).min(self.not_after)
+    }
+
+    /// Why a wait is over that was until then.
+    fn late(&self, until: Nanos) -> Reason {
+        if until < self.not_after {
+            Reason::ConnectTimeout
+        } else {
+            Reason::RequestTimeout
+        }
+    }
+
     fn waits_until(&self) -> Nanos {
         self.plan.connect_deadline(self.thread.now()).min(self.not_after)
     }
@@ -255,6 +302,21 @@ impl<N: Net> Caller<'_, N> {
             Reason::RequestTimeout
         })
     }
+}
+
+/// Takes on a connection on which the server chose HTTP/2, and gives a place on it.
+async fn adopt<N: Net>(
+    thread: &Rc<Thread<N>>,
+    cluster: &Cluster<N::Stream>,
+    plan: &ClusterPlan,
+    endpoint: &Arc<EndpointState>,
+    pooled: Pooled<N::Stream>,
+) -> Result<Seat, Reason> {
+    endpoint.note_choice(false);
+    let most = plan.streams_per_connection();
+    let before = plan.connect_deadline(thread.now());
+    let connections = cluster.http2_of(plan);
+    connections.adopt(thread, endpoint, most, before, pooled).await
 }
 
 enum Room<S> {

@@ -266,6 +266,14 @@ impl ClusterPlan {
         self.picker.pick(now, rng, hash, tried).map_err(|_| self.nobody)
     }
 
+    /// Whether there is an endpoint besides this one that may be asked and was not.
+    pub fn has_other(&self, than: &Arc<EndpointState>, tried: &Tried, now: Nanos) -> bool {
+        let members = self.picker.endpoints().iter().enumerate();
+        members
+            .filter(|(index, member)| member.takes_traffic() && !tried.contains(*index))
+            .any(|(_, member)| !Arc::ptr_eq(&member.endpoint, than) && member.endpoint.is_available(now))
+    }
+
     /// Counts one more connection, unless there are as many as there may be.
     pub fn permit(&self) -> Option<ConnectionPermit> {
         self.shared.connection(self.resource.limits.connections)

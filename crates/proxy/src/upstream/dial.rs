@@ -1,18 +1,21 @@
 //! How is a connection to an endpoint opened, and who learns how that went?
 //!
 //! Each one is counted against the cluster's limit before it is tried, its time and its failure are recorded, and an
-//! endpoint that can't be reached is put aside.
+//! endpoint that can't be reached is put aside. So it is opened in a task of its own: who waits for it may leave before
+//! it is known whether the endpoint can be reached, and would leave the next ones as wise as before. It ends by the
+//! cluster's connect timeout, or with the drain that would have ended the one that it is for.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use mesh_identity::Side;
 use mesh_model::errors::Reason;
+use tokio::sync::oneshot;
 
 use super::cluster::{ClusterPlan, ConnectionPermit};
 use super::pool::{OpenConnection, Pooled};
 use super::target::Offer;
-use crate::balance::EndpointState;
+use crate::balance::{EndpointState, InFlight, Probe};
 use crate::clock::Nanos;
 use crate::io::Net;
 use crate::io::wire::Wire;
@@ -25,12 +28,12 @@ use crate::upstream::ConnectError;
 /// Opens a connection for a stream of bytes, which does not wait for room.
 ///
 /// # Errors
-/// [`Reason::ConnectionLimit`], and what [`connect`] says.
+/// [`Reason::ConnectionLimit`], and what [`open`] says.
 pub async fn connect_endpoint<N: Net>(
-    thread: &Thread<N>,
+    thread: &Rc<Thread<N>>,
     deadline: &Deadline,
-    plan: &ClusterPlan,
-    endpoint: &Arc<EndpointState>,
+    plan: &Arc<ClusterPlan>,
+    in_flight: &InFlight,
     not_after: Nanos,
 ) -> Result<Pooled<N::Stream>, Reason> {
     let stats = thread.telemetry.cluster(&plan.label);
@@ -42,9 +45,12 @@ pub async fn connect_endpoint<N: Net>(
     let dial = Dial {
         permit,
         offer: Offer::Nothing,
-        not_after,
+        probe: in_flight.hand_over(),
     };
-    connect(thread, deadline, plan, endpoint, dial).await
+    let endpoint = in_flight.endpoint();
+    // A stream's connection is of no use to another one.
+    let late = async |_| {};
+    open(thread, deadline, plan, endpoint, dial, not_after, late).await
 }
 
 /// What a connection is opened with.
@@ -53,14 +59,46 @@ pub struct Dial {
     pub permit: ConnectionPermit,
     /// What the server is offered to speak.
     pub offer: Offer,
-    /// When nobody wants it any more.
-    pub not_after: Nanos,
+    /// Where it shows whether an endpoint that was out is back.
+    pub probe: Option<Probe>,
+}
+
+/// Opens a connection for one who waits until `not_after`. It goes to `late` when nobody waits any more.
+///
+/// # Errors
+/// What [`connect`] says; [`Reason::RequestTimeout`] when it takes longer.
+pub async fn open<N: Net>(
+    thread: &Rc<Thread<N>>,
+    deadline: &Deadline,
+    plan: &Arc<ClusterPlan>,
+    endpoint: &Arc<EndpointState>,
+    dial: Dial,
+    not_after: Nanos,
+    late: impl AsyncFnOnce(Pooled<N::Stream>) + 'static,
+) -> Result<Pooled<N::Stream>, Reason> {
+    let (tell, told) = oneshot::channel();
+    thread.net.spawn({
+        let deadline = deadline.another();
+        let (thread, plan, endpoint) = (Rc::clone(thread), Arc::clone(plan), Arc::clone(endpoint));
+        async move {
+            let connected = connect(&thread, &deadline, &plan, &endpoint, dial).await;
+            if let Err(Ok(pooled)) = tell.send(connected) {
+                late(pooled).await;
+            }
+        }
+    });
+    deadline.set(not_after);
+    match until(deadline, told).await {
+        Some(connected) => connected.unwrap_or(Err(Reason::ConnectFailed)),
+        None => Err(Reason::RequestTimeout),
+    }
 }
 
 /// Opens a connection, TLS included.
 ///
 /// # Errors
-/// Why it could not be made; [`Reason::LoopDetected`] when it would lead back to this proxy; [`Reason::RequestTimeout`] when nobody wanted it any more.
+/// Why it could not be made; [`Reason::LoopDetected`] when it would lead back to this proxy; [`Reason::RequestTimeout`] when
+/// what caps the deadline came first.
 pub async fn connect<N: Net>(
     thread: &Thread<N>,
     deadline: &Deadline,
@@ -79,7 +117,7 @@ pub async fn connect<N: Net>(
     }
     let started = thread.now();
     let connect_by = plan.connect_deadline(started);
-    deadline.set(connect_by.min(dial.not_after));
+    deadline.set(connect_by);
     let target = match plan.target(endpoint, dial.offer) {
         Ok(target) => target,
         Err(reason) => {
@@ -122,7 +160,7 @@ pub async fn connect<N: Net>(
             stats.connect_failed(error.reason());
             Err(error.reason())
         }
-        None if dial.not_after <= connect_by => Err(Reason::RequestTimeout),
+        None if now < connect_by => Err(Reason::RequestTimeout),
         None => failed(Reason::ConnectTimeout),
     }
 }

@@ -70,7 +70,7 @@ pub async fn dial_cluster<N: Net>(
             Err(reason) => return Err(last.unwrap_or(reason)),
         };
         let in_flight = endpoint.start(now);
-        match connect_endpoint(thread, deadline, &plan, &endpoint, not_after).await {
+        match connect_endpoint(thread, deadline, &plan, &in_flight, not_after).await {
             Ok(pooled) => {
                 return Ok(Dialled {
                     pooled,

@@ -1,6 +1,7 @@
 //! What must hold in every run.
 
 mod answers;
+mod connects;
 mod exchanges;
 mod half_closed;
 mod plan;
