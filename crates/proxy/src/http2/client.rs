@@ -54,6 +54,16 @@ pub enum NoSeat {
     Http1,
 }
 
+/// A connection on which HTTP/2 is to be spoken.
+pub struct Opened<S> {
+    /// The connection.
+    pub pooled: Pooled<S>,
+    /// When its server must have spoken.
+    pub before: Nanos,
+    /// Is told whether it has.
+    pub greeted: Box<dyn FnOnce(Result<(), Reason>)>,
+}
+
 /// One endpoint's.
 struct Entry {
     /// Held, so that its address is nobody else's key.
@@ -182,8 +192,7 @@ impl Connections {
     }
 
     /// A place on a connection to an endpoint, when need be on one that `connect` makes. The caller keeps the
-    /// deadline and counts who waits; a caller that is dropped leaves the attempt to others. A server of which a
-    /// connection is made has spoken `before` this time.
+    /// deadline and counts who waits; a caller that is dropped leaves the attempt to others.
     ///
     /// `connect` runs in a task of its own: it must keep its own deadline and hold what it uses.
     ///
@@ -195,12 +204,11 @@ impl Connections {
         thread: &Rc<Thread<N>>,
         endpoint: &Arc<EndpointState>,
         most: u32,
-        before: Nanos,
         connect: impl Fn() -> F,
     ) -> Result<Seat, NoSeat>
     where
         N: Net,
-        F: Future<Output = Result<Pooled<N::Stream>, NoSeat>> + 'static,
+        F: Future<Output = Result<Opened<N::Stream>, NoSeat>> + 'static,
     {
         for _ in 0..MOST_ATTEMPTS {
             if let Some(seat) = self.take(endpoint, most) {
@@ -211,7 +219,7 @@ impl Connections {
             }
             let mut attempt = match self.join(endpoint, most) {
                 Some(attempt) => attempt,
-                None => self.open(thread, endpoint, most, before, connect()),
+                None => self.open(thread, endpoint, most, connect()),
             };
             // The list may have been pruned meanwhile; the request still goes where it was meant to.
             let seat = {
@@ -251,14 +259,18 @@ impl Connections {
         thread: &Rc<Thread<N>>,
         endpoint: &Arc<EndpointState>,
         most: u32,
-        before: Nanos,
-        pooled: Pooled<N::Stream>,
+        opened: Opened<N::Stream>,
     ) -> Result<Seat, Reason> {
+        let Opened {
+            pooled,
+            before,
+            greeted,
+        } = opened;
         let link = establish(thread, pooled, most, Rc::clone(&self.room)).await?;
         let seat = link.seat(most).ok_or(Reason::UpstreamClosed)?;
         let (_, book) = self.begin(endpoint);
         let thread = Rc::clone(thread);
-        spawn_local(async move { book.finish(&thread, link, before).await });
+        spawn_local(async move { book.finish(&thread, link, before, greeted).await });
         Ok(seat)
     }
 
@@ -317,21 +329,22 @@ impl Connections {
         thread: &Rc<Thread<N>>,
         endpoint: &Arc<EndpointState>,
         most: u32,
-        before: Nanos,
-        connect: impl Future<Output = Result<Pooled<N::Stream>, NoSeat>> + 'static,
+        connect: impl Future<Output = Result<Opened<N::Stream>, NoSeat>> + 'static,
     ) -> Attempt {
         let (attempt, book) = self.begin(endpoint);
         let (thread, room) = (Rc::clone(thread), Rc::clone(&self.room));
         spawn_local(async move {
-            let made = match connect.await {
-                Ok(pooled) => establish(&thread, pooled, most, room)
-                    .await
-                    .map_err(NoSeat::Failed),
-                Err(reason) => Err(reason),
+            let Opened {
+                pooled,
+                before,
+                greeted,
+            } = match connect.await {
+                Ok(opened) => opened,
+                Err(reason) => return book.done(Err(reason)),
             };
-            match made {
-                Ok(link) => book.finish(&thread, link, before).await,
-                Err(reason) => book.done(Err(reason)),
+            match establish(&thread, pooled, most, room).await {
+                Ok(link) => book.finish(&thread, link, before, greeted).await,
+                Err(reason) => book.done(Err(NoSeat::Failed(reason))),
             }
         });
         attempt
@@ -348,7 +361,13 @@ struct Book {
 
 impl Book {
     /// There is a connection: one request may go on it, the others when its server has spoken.
-    async fn finish<N: Net>(self, thread: &Thread<N>, link: Rc<Link>, before: Nanos) {
+    async fn finish<N: Net>(
+        self,
+        thread: &Thread<N>,
+        link: Rc<Link>,
+        before: Nanos,
+        tell: impl FnOnce(Result<(), Reason>),
+    ) {
         self.change(|entry, _| entry.links.push(Rc::clone(&link)));
         // Nobody may be waiting any more.
         let _ = self.report.send(Made::Standing(Rc::clone(&link)));
@@ -356,6 +375,7 @@ impl Book {
         if greeted.is_err() {
             self.change(|entry, _| entry.links.retain(|other| !Rc::ptr_eq(other, &link)));
         }
+        tell(greeted);
         self.done(greeted.map(|()| link).map_err(NoSeat::Failed));
     }
 

@@ -17,14 +17,14 @@ use std::sync::Arc;
 use mesh_model::errors::Reason;
 
 use super::cluster::{Cluster, ClusterPlan, ConnectionPermit, PendingPermit};
-use super::dial::{Dial, connect, open};
+use super::dial::{Dial, chose_http2, connect, greeting, open};
 use super::pool::Pooled;
 use super::room::wait_for;
 use super::target::Offer;
 use crate::balance::{EndpointState, InFlight};
 use crate::clock::Nanos;
-use crate::http2::client::{NoSeat, Seat};
-use crate::io::{Net, Stream};
+use crate::http2::client::{NoSeat, Opened, Seat};
+use crate::io::Net;
 use crate::telemetry::{ClusterStats, Limit, Own};
 use crate::thread::Thread;
 use crate::timer::Deadline;
@@ -209,9 +209,8 @@ impl<N: Net> Caller<'_, N> {
         let connections = self.cluster.http2_of(self.plan);
         loop {
             self.deadline.set(patience);
-            let before = self.plan.connect_deadline(self.thread.now());
             let opens = || self.opens(wanted);
-            let checkout = connections.checkout(self.thread, self.endpoint, most, before, opens);
+            let checkout = connections.checkout(self.thread, self.endpoint, most, opens);
             let seat = crate::timer::until(self.deadline, checkout).await;
             match seat.unwrap_or(Err(NoSeat::Failed(self.late(patience)))) {
                 // Room may have come and gone, as long as it is worth waiting for.
@@ -235,24 +234,26 @@ impl<N: Net> Caller<'_, N> {
     }
 
     /// Opens a connection that others wait for as well, so that it does not end with this request.
-    fn opens(&self, wanted: Wanted) -> impl Future<Output = Result<Pooled<N::Stream>, NoSeat>> + use<N> {
+    fn opens(&self, wanted: Wanted) -> impl Future<Output = Result<Opened<N::Stream>, NoSeat>> + use<N> {
         let (thread, cluster) = (Rc::clone(self.thread), Rc::clone(self.cluster));
         let (plan, endpoint) = (Arc::clone(self.plan), Arc::clone(self.endpoint));
         let probe = self.in_flight.hand_over();
         async move {
             let deadline = thread.timers.deadline();
+            let before = plan.connect_deadline(thread.now());
             let permit = plan.permit().ok_or(NoSeat::Failed(Reason::ConnectionLimit))?;
-            let dial = Dial {
-                permit,
-                offer: Offer::Http,
-                probe,
-            };
-            let pooled = connect(&thread, &deadline, &plan, &endpoint, dial)
+            let pooled = connect(&thread, &deadline, &plan, &endpoint, permit, Offer::Http)
                 .await
                 .map_err(NoSeat::Failed)?;
             if wanted == Wanted::Http2 || chose_http2(&pooled) {
-                return Ok(pooled);
+                let greeted = greeting(&thread, &plan, &endpoint, &pooled, probe);
+                return Ok(Opened {
+                    pooled,
+                    before,
+                    greeted,
+                });
             }
+            endpoint.connect_succeeded();
             endpoint.note_choice(true);
             cluster.put(&endpoint, pooled);
             Err(NoSeat::Http1)
@@ -308,22 +309,22 @@ impl<N: Net> Caller<'_, N> {
 async fn adopt<N: Net>(
     thread: &Rc<Thread<N>>,
     cluster: &Cluster<N::Stream>,
-    plan: &ClusterPlan,
+    plan: &Arc<ClusterPlan>,
     endpoint: &Arc<EndpointState>,
     pooled: Pooled<N::Stream>,
 ) -> Result<Seat, Reason> {
     endpoint.note_choice(false);
     let most = plan.streams_per_connection();
-    let before = plan.connect_deadline(thread.now());
+    let opened = Opened {
+        before: plan.connect_deadline(thread.now()),
+        greeted: greeting(thread, plan, endpoint, &pooled, None),
+        pooled,
+    };
     let connections = cluster.http2_of(plan);
-    connections.adopt(thread, endpoint, most, before, pooled).await
+    connections.adopt(thread, endpoint, most, opened).await
 }
 
 enum Room<S> {
     Idle(Pooled<S>),
     Permit(ConnectionPermit),
-}
-
-fn chose_http2<S: Stream>(pooled: &Pooled<S>) -> bool {
-    pooled.wire.io.alpn() == Some(b"h2")
 }

@@ -4,12 +4,16 @@
 //! endpoint that can't be reached is put aside. So it is opened in a task of its own: who waits for it may leave before
 //! it is known whether the endpoint can be reached, and would leave the next ones as wise as before. It ends by the
 //! cluster's connect timeout, or with the drain that would have ended the one that it is for.
+//!
+//! A kernel accepts connections for a program that is stopped. So where HTTP/2 is spoken for certain an endpoint is
+//! reached when its server has spoken, as it does unasked.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use mesh_identity::Side;
 use mesh_model::errors::Reason;
+use mesh_model::resources::UpstreamProtocol;
 use tokio::sync::oneshot;
 
 use super::cluster::{ClusterPlan, ConnectionPermit};
@@ -17,8 +21,8 @@ use super::pool::{OpenConnection, Pooled};
 use super::target::Offer;
 use crate::balance::{EndpointState, InFlight, Probe};
 use crate::clock::Nanos;
-use crate::io::Net;
 use crate::io::wire::Wire;
+use crate::io::{Net, Stream};
 use crate::own::For;
 use crate::telemetry::Limit;
 use crate::thread::Thread;
@@ -77,11 +81,16 @@ pub async fn open<N: Net>(
     late: impl AsyncFnOnce(Pooled<N::Stream>) + 'static,
 ) -> Result<Pooled<N::Stream>, Reason> {
     let (tell, told) = oneshot::channel();
+    let Dial { permit, offer, probe } = dial;
     thread.net.spawn({
         let deadline = deadline.another();
         let (thread, plan, endpoint) = (Rc::clone(thread), Arc::clone(plan), Arc::clone(endpoint));
         async move {
-            let connected = connect(&thread, &deadline, &plan, &endpoint, dial).await;
+            let connected = connect(&thread, &deadline, &plan, &endpoint, permit, offer).await;
+            if connected.as_ref().is_ok_and(|pooled| !chose_http2(pooled)) {
+                endpoint.connect_succeeded();
+            }
+            drop(probe);
             if let Err(Ok(pooled)) = tell.send(connected) {
                 late(pooled).await;
             }
@@ -94,7 +103,41 @@ pub async fn open<N: Net>(
     }
 }
 
-/// Opens a connection, TLS included.
+/// Whether a server chose HTTP/2.
+pub fn chose_http2<S: Stream>(pooled: &Pooled<S>) -> bool {
+    pooled.wire.io.alpn() == Some(b"h2")
+}
+
+/// Who books whether a server has spoken HTTP/2 on a connection that [`connect`] made. Where it never said that it would,
+/// only that there is a connection counts: a client may ask an HTTP/1 server for gRPC.
+pub fn greeting<N: Net>(
+    thread: &Rc<Thread<N>>,
+    plan: &Arc<ClusterPlan>,
+    endpoint: &Arc<EndpointState>,
+    pooled: &Pooled<N::Stream>,
+    probe: Option<Probe>,
+) -> Box<dyn FnOnce(Result<(), Reason>)> {
+    if plan.resource.protocol != UpstreamProtocol::Http2 && pooled.wire.io.alpn().is_none() {
+        endpoint.connect_succeeded();
+        return Box::new(|_| {});
+    }
+    let (thread, plan, endpoint) = (Rc::clone(thread), Arc::clone(plan), Arc::clone(endpoint));
+    Box::new(move |greeted| {
+        match greeted {
+            Ok(()) => endpoint.connect_succeeded(),
+            Err(reason) => failed(&thread, &plan, &endpoint, reason),
+        }
+        drop(probe);
+    })
+}
+
+/// Books a connect that failed.
+fn failed<N: Net>(thread: &Thread<N>, plan: &ClusterPlan, endpoint: &EndpointState, reason: Reason) {
+    thread.telemetry.cluster(&plan.label).connect_failed(reason);
+    plan.connect_failed(endpoint, thread.now(), &mut thread.rng.borrow_mut());
+}
+
+/// Opens a connection, TLS included. That it succeeded is for the caller to book.
 ///
 /// # Errors
 /// Why it could not be made; [`Reason::LoopDetected`] when it would lead back to this proxy; [`Reason::RequestTimeout`] when
@@ -104,7 +147,8 @@ pub async fn connect<N: Net>(
     deadline: &Deadline,
     plan: &ClusterPlan,
     endpoint: &Arc<EndpointState>,
-    dial: Dial,
+    permit: ConnectionPermit,
+    offer: Offer,
 ) -> Result<Pooled<N::Stream>, Reason> {
     let stats = thread.telemetry.cluster(&plan.label);
     let by = match plan.workload {
@@ -118,7 +162,7 @@ pub async fn connect<N: Net>(
     let started = thread.now();
     let connect_by = plan.connect_deadline(started);
     deadline.set(connect_by);
-    let target = match plan.target(endpoint, dial.offer) {
+    let target = match plan.target(endpoint, offer) {
         Ok(target) => target,
         Err(reason) => {
             stats.connect_failed(reason);
@@ -128,22 +172,18 @@ pub async fn connect<N: Net>(
     let connected = until(deadline, thread.net.connect(&target)).await;
     let now = thread.now();
     let failed = |reason| {
-        stats.connect_failed(reason);
-        plan.connect_failed(endpoint, now, &mut thread.rng.borrow_mut());
+        failed(thread, plan, endpoint, reason);
         Err(reason)
     };
     match connected {
-        Some(Ok(stream)) => {
-            endpoint.connect_succeeded();
-            Ok(Pooled {
-                wire: Wire::new(stream, Rc::clone(&thread.buffers)),
-                opened: now,
-                idle_since: now,
-                exchanges: 0,
-                epoch: plan.epoch,
-                open: OpenConnection::new(dial.permit, stats.clone(), now - started),
-            })
-        }
+        Some(Ok(stream)) => Ok(Pooled {
+            wire: Wire::new(stream, Rc::clone(&thread.buffers)),
+            opened: now,
+            idle_since: now,
+            exchanges: 0,
+            epoch: plan.epoch,
+            open: OpenConnection::new(permit, stats.clone(), now - started),
+        }),
         Some(Err(ConnectError::Workload(rejection))) => {
             stats.rejected(rejection);
             let fields: [(&str, &dyn std::fmt::Display); 4] = [

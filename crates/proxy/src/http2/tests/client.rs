@@ -16,7 +16,7 @@ use tokio::task::{LocalSet, spawn_local, yield_now};
 use crate::balance::EndpointState;
 use crate::clock::{NEVER, SystemClock};
 use crate::exchange::message::{Fault, HeadKind, Length, Payload, Sink, Source, Trailers, Upstream};
-use crate::http2::client::{Connections, NoSeat, Seat};
+use crate::http2::client::{Connections, NoSeat, Opened, Seat};
 use crate::http2::client_stream::ClientStream;
 use crate::io::socket::{Socket, Sockets};
 use crate::io::wire::Wire;
@@ -62,7 +62,7 @@ impl Caller {
         };
         let seat = self
             .connections
-            .checkout(&self.thread, &self.endpoint, self.streams, NEVER, connect);
+            .checkout(&self.thread, &self.endpoint, self.streams, connect);
         tokio::time::timeout(PATIENCE, seat)
             .await
             .expect("a seat or a reason")
@@ -82,20 +82,25 @@ impl Caller {
     }
 }
 
-async fn dial(thread: Rc<Thread<Sockets>>, address: SocketAddr) -> Result<Pooled<Socket>, NoSeat> {
+async fn dial(thread: Rc<Thread<Sockets>>, address: SocketAddr) -> Result<Opened<Socket>, NoSeat> {
     let tcp = TcpStream::connect(address)
         .await
         .map_err(|_| NoSeat::Failed(Reason::ConnectRefused))?;
     tcp.set_nodelay(true).unwrap();
     let permit = Arc::new(ClusterShared::default()).connection(1).unwrap();
     let stats = thread.telemetry.cluster(thread.telemetry.shared().none());
-    Ok(Pooled {
+    let pooled = Pooled {
         wire: Wire::new(Socket::Tcp(tcp), Rc::clone(&thread.buffers)),
         opened: thread.now(),
         idle_since: thread.now(),
         exchanges: 0,
         epoch: 0,
         open: OpenConnection::new(permit, stats, 0),
+    };
+    Ok(Opened {
+        pooled,
+        before: NEVER,
+        greeted: Box::new(|_| {}),
     })
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
+use mesh_model::errors::Reason;
 
 #[tokio::test]
 async fn a_slow_reader_slows_an_http2_server() {
@@ -178,14 +179,67 @@ async fn a_server_that_never_speaks_is_not_waited_for_long() {
     let cluster = json!({ "protocol": "http2", "timeouts": { "connect": "50ms" } });
     let front = front_of(&[address], cluster, json!({}));
     let send = connect(front.address).await;
-    // One of them has the only place; the other tries its luck elsewhere.
-    let calls = [(); 2].map(|()| {
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..2 {
         let mut send = send.clone();
-        tokio::spawn(async move { fetch(&mut send, get("/")).await.is_ok() })
+        calls.spawn(async move { fetch(&mut send, get("/")).await.unwrap() });
+    }
+    // One of them has the only place; the other is told, since the only server is out by then.
+    let told = calls.join_next().await.unwrap().unwrap();
+    let status = told.head.headers["proxy-status"].to_str().unwrap();
+    assert!(
+        told.status() == 504 && status.contains("connect_timeout"),
+        "{status}"
+    );
+    assert_eq!(front.connections().0, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_never_speaks_is_left() {
+    let hangs = scripted(|mut socket| async move {
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    let well = http2_server(Builder::new(), echo).await;
+    let cluster = json!({
+        "protocol": "http2",
+        "balancer": { "kind": "roundRobin" },
+        "timeouts": { "connect": "50ms" },
     });
-    eventually("another is opened", || front.connections().0 > 1).await;
-    for call in calls {
-        call.abort();
+    let listener = json!({ "timeouts": { "request": "300ms" } });
+    let front = front_of(&[hangs, well], cluster, listener);
+    let mut send = connect(front.address).await;
+    let mut late = 0;
+    for _ in 0..40 {
+        late += u32::from(fetch(&mut send, get("/")).await.unwrap().status() != 200);
+    }
+    // One that was sent at once, and a probe now and then; in turn it would be half of them.
+    assert!((1..10).contains(&late), "{late}");
+    let report = front.proxy.look();
+    let site = report.clusters.iter().find(|(name, _)| name.as_str() == "site");
+    let failed: Vec<_> = site.unwrap().1.failed.iter().map(|(reason, _)| reason).collect();
+    assert_eq!(failed, [Reason::ConnectTimeout]);
+}
+
+#[tokio::test]
+async fn an_http1_server_that_is_asked_for_grpc_stays_in() {
+    let closes = scripted(|mut socket| async move {
+        read_until(&mut socket, "SM").await;
+    })
+    .await;
+    let hangs = scripted(|mut socket| async move {
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    })
+    .await;
+    for server in [closes, hangs] {
+        let cluster = json!({ "protocol": "auto", "timeouts": { "connect": "50ms" } });
+        let front = front_of(&[server], cluster, json!({ "timeouts": { "request": "200ms" } }));
+        let mut send = connect(front.address).await;
+        let answer = fetch(&mut send, call("/")).await.unwrap();
+        assert_ne!(answer.head.headers["grpc-status"], "0");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let endpoints = front.proxy.look().endpoints;
+        assert!(endpoints.iter().all(|endpoint| endpoint.connect_failures == 0));
     }
 }
 
