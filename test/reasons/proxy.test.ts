@@ -1,10 +1,11 @@
 // What the proxy decides: is each reason said, counted and written down?
 
 import net from 'node:net';
-import { block, FLAG, TYPE, frame, opening } from '../attacks/frames.js';
+import type { ExecutionContext } from 'ava';
+import { arrives, block, CODE, FLAG, TYPE, frame, opening, PREFACE, u32 } from '../attacks/frames.js';
 import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
 import { web } from '../support/sidecar.js';
-import { connect } from '../support/tcp.js';
+import { connect, tcpServer } from '../support/tcp.js';
 import { clientHello } from '../support/tls.js';
 import { check } from './support.js';
 
@@ -29,6 +30,16 @@ const asking = (path: string) => ({
     endpoints: [],
   },
 });
+
+/** A server that says of its HTTP/2 that no stream may be open, once it is asked something. */
+const fullServer = (t: ExecutionContext) =>
+  tcpServer(t, async (peer) => {
+    await peer.read(PREFACE.length);
+    const { stream } = await arrives('a request', peer, ({ type }) => type === TYPE.headers);
+    const none = frame(TYPE.settings, 0, 0, Buffer.concat([Buffer.of(0, 3), u32(0)]));
+    const heard = frame(TYPE.settings, FLAG.ack, 0);
+    await peer.send(Buffer.concat([none, heard, frame(TYPE.reset, 0, stream, u32(CODE.refused))]));
+  });
 
 check('proxy', [
   {
@@ -118,6 +129,18 @@ check('proxy', [
     work: asking,
     cause: ({ sidecar }) => request(sidecar.port('web'), { headers: { host: 'nobody.test' } }),
     answer: [503, 'dns_timeout'],
+    counted: ['responses'],
+  },
+  {
+    reason: 'upstream_full',
+    when: 'the only server lets no stream be open',
+    work: async (path, t) => {
+      const { address } = await fullServer(t);
+      const app = { endpoints: [address], protocol: 'http2', timeouts: { connect: '300ms' } } as const;
+      return web({ routes: [{ to: 'app' }], accessLog: { path } }, { clusters: { app } });
+    },
+    cause: ({ sidecar }) => request(sidecar.port('web')),
+    answer: [503, 'destination_unavailable'],
     counted: ['responses'],
   },
 ]);

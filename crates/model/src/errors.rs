@@ -157,6 +157,8 @@ reasons! {
     RequestLimit = "request_limit", Proxy, 503, grpc 14, "connection_limit_reached", "Too many requests are in flight to this cluster.";
     /// `limits.connections` of the cluster, for a stream that needs a connection of its own.
     ConnectionLimit = "connection_limit", Proxy, 503, grpc 14, "connection_limit_reached", "Too many connections to this cluster.";
+    /// The server's HTTP/2 lets no stream be open (RFC 9113 section 6.5.2), nor did any other one's in time.
+    UpstreamFull = "upstream_full", Proxy, 503, grpc 14, "destination_unavailable", "The server takes no requests at present.";
     /// The proxy sheds load.
     Overloaded = "overloaded", Proxy, 503, grpc 14, "connection_limit_reached", "The proxy is overloaded.";
     /// The proxy, or this listener, is going away.

@@ -185,7 +185,8 @@ impl<N: Net> Try<'_, N> {
             return Ok(carrier);
         }
         let has_other = |tried| self.plan.has_other(self.endpoint, tried, self.cx.thread.now());
-        caller.others = self.tried.is_some_and(has_other);
+        let others = self.tried.is_some_and(has_other);
+        caller.others = others;
         // Boxed: it is seldom asked, and would make every exchange's memory half as large again.
         let mut carrier = Box::pin(caller.carrier(wanted));
         let found = poll_fn(|task| {
@@ -200,6 +201,8 @@ impl<N: Net> Try<'_, N> {
             | Reason::Overloaded
             | Reason::UpstreamOverflow
             | Reason::ConnectionLimit => Failure::Final(reason, Detail::default()),
+            // It was waited for.
+            Reason::UpstreamFull if !others => Failure::Final(reason, Detail::default()),
             reason => Failure::Again(reason),
         })
     }

@@ -9,7 +9,8 @@
 //! Where the server chooses the version (ALPN), requests that come meanwhile wait for its choice, and it is remembered
 //! for the next connection. Bounds: `limits.connections`, `limits.pendingRequests`; whoever waits for room does so as
 //! long as a connect may take. Where another endpoint may be asked instead, a connect is waited for only for a part of
-//! the time that the request has; it goes on meanwhile, for others.
+//! the time that the request has; it goes on meanwhile, for others. And a server that lets no stream be open is waited
+//! for only where there is no other.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -160,6 +161,7 @@ impl<N: Net> Caller<'_, N> {
                     Some(pooled) => Some(Room::Idle(pooled)),
                     None => self.room().map(Room::Permit),
                 };
+                self.limit_hit();
                 match self.wait(self.waits_until(), room).await? {
                     Room::Permit(permit) => permit,
                     Room::Idle(pooled) => return Ok(Carrier::Http1(pooled)),
@@ -212,22 +214,32 @@ impl<N: Net> Caller<'_, N> {
             let opens = || self.opens(wanted);
             let checkout = connections.checkout(self.thread, self.endpoint, most, opens);
             let seat = crate::timer::until(self.deadline, checkout).await;
+            let is_full = || self.cluster.http2.takes_nobody(self.endpoint);
             match seat.unwrap_or(Err(NoSeat::Failed(self.late(patience)))) {
+                Err(NoSeat::Failed(Reason::ConnectionLimit)) if self.others && is_full() => {
+                    return Err(NoSeat::Failed(Reason::UpstreamFull));
+                }
                 // Room may have come and gone, as long as it is worth waiting for.
                 Err(NoSeat::Failed(Reason::ConnectionLimit)) if self.thread.now() < waits_until => {}
                 done => return done,
             }
             let free = || {
                 let seat = self.cluster.http2.take(self.endpoint, most);
-                if seat.is_some() || self.cluster.http2.takes_nobody(self.endpoint) {
+                if seat.is_some() || is_full() {
                     return seat.map(Some);
                 }
                 // The permit is asked for anew by whoever opens a connection.
                 self.room().map(|_| None)
             };
+            if !is_full() {
+                self.limit_hit();
+            }
             match self.wait(waits_until, free).await {
                 Ok(Some(seat)) => return Ok(seat),
                 Ok(None) => {}
+                Err(Reason::ConnectionLimit) if is_full() => {
+                    return Err(NoSeat::Failed(Reason::UpstreamFull));
+                }
                 Err(reason) => return Err(NoSeat::Failed(reason)),
             }
         }
@@ -290,10 +302,14 @@ impl<N: Net> Caller<'_, N> {
         self.plan.connect_deadline(self.thread.now()).min(self.not_after)
     }
 
-    /// Waits for room.
-    async fn wait<T>(&self, until: Nanos, look: impl FnMut() -> Option<T>) -> Result<T, Reason> {
+    /// Counts that there may be no more connections.
+    fn limit_hit(&self) {
         let stats = self.thread.telemetry.cluster(&self.plan.label);
         stats.limit_hit(Limit::Connections);
+    }
+
+    /// Waits for room.
+    async fn wait<T>(&self, until: Nanos, look: impl FnMut() -> Option<T>) -> Result<T, Reason> {
         self.deadline.set(until);
         let bells = (&self.cluster.room, &self.plan.shared.room);
         let found = wait_for(bells.0, bells.1, self.deadline, look).await;

@@ -164,10 +164,29 @@ async fn a_server_that_lets_no_stream_be_open_is_waited_for_and_not_called_again
     let refused = fetch(&mut send, get("/")).await.unwrap();
     let status = refused.head.headers["proxy-status"].to_str().unwrap();
     assert!(
-        refused.status() == 503 && status.contains("connection_limit"),
+        refused.status() == 503 && status.contains("upstream_full"),
         "{status}"
     );
     assert_eq!(front.connections().0, 1);
+    assert_eq!(front.cluster_limit(Limit::Connections), 0);
+}
+
+#[tokio::test]
+async fn a_server_that_lets_no_stream_be_open_is_not_waited_for_where_there_is_another() {
+    let full = Builder::new().max_concurrent_streams(0).clone();
+    let full = http2_server(full, |_, _| async {}).await;
+    let well = http2_server(Builder::new(), echo).await;
+    let cluster = json!({
+        "protocol": "http2",
+        "balancer": { "kind": "roundRobin" },
+        "timeouts": { "connect": "10m" },
+    });
+    let front = front_of(&[full, well], cluster, json!({}));
+    let mut send = connect(front.address).await;
+    for _ in 0..20 {
+        assert_eq!(fetch(&mut send, get("/")).await.unwrap().status(), 200);
+    }
+    assert_eq!(front.connections().0, 2);
 }
 
 #[tokio::test]
