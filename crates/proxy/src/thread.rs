@@ -28,6 +28,7 @@ use crate::task::AllPlaces;
 use crate::telemetry::ThreadTelemetry;
 use crate::timer::{Cap, Deadline, Timers};
 use crate::upstream::cluster::Cluster;
+use crate::upstream::room::Door;
 use crate::workload::server;
 
 type ByName<T> = HashMap<Arc<str>, T, RandomState>;
@@ -60,6 +61,8 @@ pub struct Thread<N: Net> {
     audited: Silence,
     /// Wakes whoever waits for another plan.
     pub changed: Notify,
+    /// Where other threads knock that wait for what idle connections here hold.
+    pub door: Door,
     plan: RefCell<Arc<Plan>>,
     clusters: RefCell<ByName<Rc<Cluster<N::Stream>>>>,
     listeners: RefCell<ByName<Rc<Listener>>>,
@@ -273,6 +276,7 @@ impl<N: Net> Thread<N> {
             denied: Silence::default(),
             audited: Silence::default(),
             changed: Notify::new(),
+            door: Door::default(),
             plan: RefCell::default(),
             clusters: RefCell::default(),
             listeners: RefCell::default(),
@@ -447,7 +451,7 @@ impl<N: Net> Thread<N> {
         }
         let plan = self.plan.borrow();
         let (name, plan) = plan.clusters.get_key_value(name)?;
-        let cluster = Cluster::new(Arc::clone(plan));
+        let cluster = Cluster::new(Arc::clone(plan), Arc::clone(&self.door));
         self.clusters
             .borrow_mut()
             .insert(Arc::clone(name), Rc::clone(&cluster));
@@ -476,6 +480,14 @@ impl<N: Net> Thread<N> {
     /// All listeners.
     pub fn listeners(&self) -> Vec<Rc<Listener>> {
         self.listeners.borrow().values().cloned().collect()
+    }
+
+    /// What must happen when another thread knocked.
+    pub fn give_up(&self) {
+        let clusters: Vec<_> = self.clusters.borrow().values().cloned().collect();
+        for cluster in clusters {
+            cluster.give_up();
+        }
     }
 
     /// What must happen about once a second.

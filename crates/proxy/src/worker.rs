@@ -278,8 +278,10 @@ async fn tick(thread: Data) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        interval.tick().await;
-        thread.tick();
+        tokio::select! {
+            _ = interval.tick() => thread.tick(),
+            () = thread.door.notified() => thread.give_up(),
+        }
     }
 }
 

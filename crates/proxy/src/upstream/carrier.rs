@@ -311,8 +311,7 @@ impl<N: Net> Caller<'_, N> {
     /// Waits for room.
     async fn wait<T>(&self, until: Nanos, look: impl FnMut() -> Option<T>) -> Result<T, Reason> {
         self.deadline.set(until);
-        let bells = (&self.cluster.room, &self.plan.shared.room);
-        let found = wait_for(bells.0, bells.1, self.deadline, look).await;
+        let found = wait_for(&self.cluster.room, &self.plan.shared, self.deadline, look).await;
         found.ok_or(if until < self.not_after {
             Reason::ConnectionLimit
         } else {

@@ -15,7 +15,7 @@ use mesh_model::errors::Reason;
 use mesh_model::resources::{Cluster as ClusterResource, Endpoints};
 
 use super::pool::{Ages, Pool, Pooled};
-use super::room::Bell;
+use super::room::{AtHome, Bell, Door, Doors};
 use super::target::{Offer, Target, TargetTls};
 use crate::balance::{EndpointState, Picked, Picker, Rng, Tried};
 use crate::clock::{NEVER, Nanos, after, nanos};
@@ -59,6 +59,8 @@ pub struct ClusterShared {
     pending: AtomicU32,
     /// Rung when a connection may be opened again.
     pub room: Bell,
+    /// Where who waits for room knocks.
+    pub doors: Doors,
 }
 
 /// Counts something up to a bound; `None` at the bound. Dropping gives it back, and tells who waits for it.
@@ -126,13 +128,15 @@ pub struct Cluster<S> {
     pub http2: Connections,
     /// Rung when a connection of this thread is idle again, or has a place.
     pub room: Rc<Bell>,
+    at_home: RefCell<AtHome>,
 }
 
 impl<S: Stream> Cluster<S> {
-    /// A cluster without connections.
-    pub fn new(plan: Arc<ClusterPlan>) -> Rc<Self> {
+    /// A cluster without connections, on a thread that has this door.
+    pub fn new(plan: Arc<ClusterPlan>, door: Door) -> Rc<Self> {
         let room = Rc::<Bell>::default();
         Rc::new(Self {
+            at_home: RefCell::new(AtHome::new(&plan.shared, door)),
             plan: RefCell::new(plan),
             pools: RefCell::default(),
             http2: Connections::new(Rc::clone(&room)),
@@ -148,6 +152,7 @@ impl<S: Stream> Cluster<S> {
     /// Takes a new plan. Connections to endpoints that stay are kept, unless what is spoken to them changed.
     pub fn update(&self, plan: Arc<ClusterPlan>) {
         let old = self.plan.replace(Arc::clone(&plan));
+        self.at_home.borrow_mut().follow(&plan.shared);
         let stays = |endpoint: usize| {
             old.epoch == plan.epoch
                 && plan
@@ -225,9 +230,25 @@ impl<S: Stream> Cluster<S> {
             !pool.is_empty()
         });
         self.http2.sweep(ages);
-        // Threads that wait can't reach the connections of this one.
-        let shared = Arc::clone(&self.plan.borrow().shared);
-        while shared.room.is_awaited() && !self.room.is_awaited() && self.make_room() {}
+        self.give_up();
+    }
+
+    /// Closes as many idle connections as others wait for, who can't reach them. They knock; and as a permit that is free
+    /// is anybody's, this is asked from time to time besides.
+    pub fn give_up(&self) {
+        let plan = self.plan();
+        let shared = &plan.shared;
+        let waiting = shared.room.waiting();
+        if waiting == 0 || self.room.is_awaited() {
+            return;
+        }
+        let most = plan.resource.limits.connections;
+        let wanted = shared.open_connections().saturating_add(waiting);
+        for _ in most..wanted {
+            if !self.make_room() {
+                return;
+            }
+        }
     }
 
     /// Closes idle connections to workloads that are such, and gives no more places on those that are in use.

@@ -3,15 +3,72 @@
 //! Room is a connection that may still be opened, one that is idle, or a place on one that is shared. A data thread has
 //! a [`Bell`] for what comes free among its own connections, and a cluster has one for all threads, for connections that
 //! may be opened again. Ringing costs a load while nobody waits.
+//!
+//! What is idle on one thread can't be used by another, and counts all the same. So who finds no room knocks at the other
+//! threads ([`Doors`]), which then close as many idle connections as are wanted.
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::cluster::ClusterShared;
 use crate::timer::{Deadline, until};
+
+/// Wakes a data thread that may have something to give up.
+pub type Door = Arc<Notify>;
+
+/// The threads that have connections of a cluster.
+#[derive(Default)]
+pub struct Doors(Mutex<Vec<Door>>);
+
+impl Doors {
+    /// Asks all threads to give up what others wait for.
+    #[cold]
+    pub fn knock(&self) {
+        self.lock().iter().for_each(|door| door.notify_one());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Door>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that is knocked at for a cluster, until it is dropped.
+pub struct AtHome {
+    shared: Arc<ClusterShared>,
+    door: Door,
+}
+
+impl AtHome {
+    /// Has a thread knocked at.
+    pub fn new(shared: &Arc<ClusterShared>, door: Door) -> Self {
+        shared.doors.lock().push(Arc::clone(&door));
+        Self {
+            shared: Arc::clone(shared),
+            door,
+        }
+    }
+
+    /// Goes over to what counts for the cluster by now.
+    pub fn follow(&mut self, shared: &Arc<ClusterShared>) {
+        if !Arc::ptr_eq(&self.shared, shared) {
+            *self = Self::new(shared, Arc::clone(&self.door));
+        }
+    }
+}
+
+impl Drop for AtHome {
+    fn drop(&mut self) {
+        let mut doors = self.shared.doors.lock();
+        if let Some(at) = doors.iter().position(|door| Arc::ptr_eq(door, &self.door)) {
+            doors.swap_remove(at);
+        }
+    }
+}
 
 /// Wakes one of those that wait, in the order of their coming.
 #[derive(Default)]
@@ -38,7 +95,13 @@ impl Bell {
     /// Whether somebody waits.
     #[inline]
     pub fn is_awaited(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
+        self.waiting() > 0
+    }
+
+    /// How many wait.
+    #[inline]
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Relaxed)
     }
 }
 
@@ -59,15 +122,17 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Waits until `look` finds something; it is asked again whenever one of the bells rings. `None` when the deadline came
-/// first.
+/// Waits until `look` finds something; it is asked again whenever a bell rings, that of the thread or that of the cluster.
+/// `None` when the deadline came first.
 pub async fn wait_for<T>(
     thread: &Bell,
-    cluster: &Bell,
+    shared: &ClusterShared,
     deadline: &Deadline,
     mut look: impl FnMut() -> Option<T>,
 ) -> Option<T> {
+    let cluster = &shared.room;
     let _waiting = (Waiting::new(thread), Waiting::new(cluster));
+    let mut has_knocked = false;
     loop {
         let mut of_thread = pin!(thread.notify.notified());
         let mut of_cluster = pin!(cluster.notify.notified());
@@ -76,6 +141,9 @@ pub async fn wait_for<T>(
         of_cluster.as_mut().enable();
         if let Some(found) = look() {
             return Some(found);
+        }
+        if !std::mem::replace(&mut has_knocked, true) {
+            shared.doors.knock();
         }
         until(deadline, either(of_thread, of_cluster)).await?;
     }
@@ -106,16 +174,17 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn each_ring_wakes_one_and_none_is_lost() {
         let test = async {
-            let (thread, cluster) = (Rc::new(Bell::default()), Rc::new(Bell::default()));
+            let (thread, shared) = (Rc::new(Bell::default()), Arc::new(ClusterShared::default()));
+            let cluster = &shared.room;
             let timers = Timers::new();
             let (room, served) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
             for _ in 0..10 {
-                let (thread, cluster) = (Rc::clone(&thread), Rc::clone(&cluster));
+                let (thread, shared) = (Rc::clone(&thread), Arc::clone(&shared));
                 let (room, served) = (Rc::clone(&room), Rc::clone(&served));
                 let deadline = timers.deadline();
                 spawn_local(async move {
                     let look = || (room.get() > 0).then(|| room.set(room.get() - 1));
-                    wait_for(&thread, &cluster, &deadline, look).await.unwrap();
+                    wait_for(&thread, &shared, &deadline, look).await.unwrap();
                     served.set(served.get() + 1);
                 });
             }
@@ -144,8 +213,32 @@ mod tests {
         let deadline = timers.deadline();
         deadline.set(5);
         timers.advance(6);
-        let (thread, cluster) = (Bell::default(), Bell::default());
-        assert_eq!(wait_for(&thread, &cluster, &deadline, || None::<()>).await, None);
+        let (thread, shared) = (Bell::default(), ClusterShared::default());
+        assert_eq!(wait_for(&thread, &shared, &deadline, || None::<()>).await, None);
         assert!(!thread.is_awaited());
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn who_waits_knocks_once_at_those_that_are_at_home() {
+        let timers = Timers::new();
+        let deadline = timers.deadline();
+        deadline.set(5);
+        timers.advance(6);
+        let [shared, other] = [(); 2].map(|()| Arc::new(ClusterShared::default()));
+        let doors = [(); 3].map(|()| Door::default());
+        let [mut first, _second, third] = doors
+            .each_ref()
+            .map(|door| AtHome::new(&shared, Arc::clone(door)));
+        first.follow(&other);
+        drop(third);
+        assert_eq!(
+            wait_for(&Bell::default(), &shared, &deadline, || None::<()>).await,
+            None
+        );
+        let knocked = doors.each_ref().map(|door| {
+            let mut knocked = pin!(door.notified());
+            knocked.as_mut().enable()
+        });
+        assert_eq!(knocked, [false, true, false]);
     }
 }

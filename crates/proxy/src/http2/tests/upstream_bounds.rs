@@ -312,6 +312,26 @@ async fn threads_take_turns_where_one_connection_is_allowed() {
 }
 
 #[tokio::test]
+async fn what_is_idle_on_another_thread_is_given_up_at_once() {
+    for (server, protocol) in [
+        (http2_server(Builder::new(), echo).await, "http2"),
+        (hello().await, "http1"),
+    ] {
+        let cluster = json!({
+            "protocol": protocol,
+            "limits": { "connections": 1 },
+            "timeouts": { "connect": "500ms" },
+        });
+        let front = front_on(4, &[server], cluster, json!({}));
+        for _ in 0..40 {
+            let mut send = connect(front.address).await;
+            let answer = fetch(&mut send, get("/")).await.unwrap();
+            assert_eq!(answer.status(), 200, "{protocol}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn whoever_waits_for_room_does_so_for_a_while() {
     let (address, _go, here) = waiting().await;
     let cluster = json!({
