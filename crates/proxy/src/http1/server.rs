@@ -3,7 +3,9 @@
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use mesh_http1::{BodyEncoder, BodyKind, HeadWriter, Limits, Method, Persistence, RequestHead, Version};
+use mesh_http1::{
+    BodyEncoder, BodyKind, Field, HeadWriter, Known, Limits, Method, Persistence, RequestHead, Version,
+};
 
 use mesh_model::filter::CompiledEdits;
 
@@ -134,6 +136,23 @@ impl<S: Stream> ServerExchange<S> {
         }
     }
 
+    /// Writes what the client must ask to switch to (RFC 9110 section 15.5.22): it speaks with the server then.
+    #[cold]
+    fn write_upgrades(head: &mut HeadWriter<'_>, response: ResponseRef<'_>, edits: &ResponseEdits<'_>) {
+        let ResponseRef::Http1 { bytes, head: from } = response else {
+            return;
+        };
+        let is_upgrade = |field: &&Field| field.known == Known::Upgrade;
+        let mut upgrades = from.fields.iter().filter(is_upgrade).peekable();
+        if upgrades.peek().is_none() || edits.headers.drops(b"upgrade") {
+            return;
+        }
+        head.field(b"Connection", b"upgrade");
+        for upgrade in upgrades {
+            head.field(b"Upgrade", upgrade.value.of(bytes));
+        }
+    }
+
     /// Writes the fields that frame the body and the connection.
     fn write_framing(
         head: &mut HeadWriter<'_>,
@@ -239,6 +258,9 @@ impl<S: Stream> Downstream for ServerExchange<S> {
             head.field(b"Connection", b"upgrade");
             head.field(b"Upgrade", upgrade_token(response));
         } else {
+            if status == 426 && self.head.version == Version::Http11 {
+                Self::write_upgrades(&mut head, response, edits);
+            }
             Self::write_framing(&mut head, status, length, &encoder, self.close, self.head.version);
         }
         head.end();
@@ -335,7 +357,7 @@ fn reason<'a>(response: ResponseRef<'a>) -> &'a [u8] {
 fn upgrade_token<'a>(response: ResponseRef<'a>) -> &'a [u8] {
     match response {
         ResponseRef::Http1 { bytes, head } => head
-            .field(mesh_http1::Known::Upgrade)
+            .field(Known::Upgrade)
             .map_or(b"", |field| field.value.of(bytes)),
         ResponseRef::Http2(_) => b"",
     }

@@ -153,6 +153,38 @@ async fn row_25_what_may_be_no_trailer_passes_in_no_direction() {
 }
 
 #[tokio::test]
+async fn what_a_426_asks_for_is_said_where_it_can_be() {
+    let server = scripted(|mut socket| async move {
+        read_until(&mut socket, "\r\n\r\n").await;
+        let answer = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket, TLS/1.0\r\nConnection: x-hop, upgrade\r\nX-Hop: 1\r\n\
+            Upgrade: other\r\nContent-Length: 0\r\n\r\n";
+        socket.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let front = front(server, json!({}));
+    let ask = async |version, fields| {
+        raw(
+            front.address,
+            &format!("GET / HTTP/{version}\r\nHost: shop.test\r\n{fields}\r\n"),
+        )
+        .await
+    };
+    let upgrades = "Connection: upgrade\r\nUpgrade: websocket, TLS/1.0\r\nUpgrade: other\r\n";
+    let closes = "Connection: close\r\n";
+    assert_eq!(
+        ask("1.1", closes).await,
+        format!("HTTP/1.1 426 Upgrade Required\r\n{upgrades}Content-Length: 0\r\n{closes}\r\n")
+    );
+    assert_eq!(
+        ask("1.0", "").await,
+        format!("HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n{closes}\r\n")
+    );
+    let mut send = connect(front.address).await;
+    let whole = fetch(&mut send, get("/")).await.unwrap();
+    assert_eq!((whole.status(), whole.head.headers.get("upgrade")), (426, None));
+}
+
+#[tokio::test]
 async fn a_request_for_nobody_is_for_the_server() {
     let server = http2_server(Builder::new(), echo).await;
     let front = front_of(&[server], http2(), json!({}));
