@@ -136,8 +136,10 @@ check('proxy', [
     when: 'the only server lets no stream be open',
     work: async (path, t) => {
       const { address } = await fullServer(t);
-      const app = { endpoints: [address], protocol: 'http2', timeouts: { connect: '300ms' } } as const;
-      return web({ routes: [{ to: 'app' }], accessLog: { path } }, { clusters: { app } });
+      return web(
+        { routes: [{ to: 'app' }], accessLog: { path } },
+        { clusters: { app: { endpoints: [address], protocol: 'http2', timeouts: { connect: '300ms' } } } },
+      );
     },
     cause: ({ sidecar }) => request(sidecar.port('web')),
     answer: [503, 'destination_unavailable'],
