@@ -218,6 +218,7 @@ class Control {
       missing: (here: readonly Sidecar[], atMs: number) =>
         settings.shared ? [] : this.#witness.missing(here, atMs),
       strangers: () => plane.strangers(),
+      revoked: () => plane.revoked(),
       services: () => (settings.shared ? [] : this.#services()),
       declared: () => portNames(this.#mesh.compiled),
       edges: () => plane.edges(),

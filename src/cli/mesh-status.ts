@@ -91,7 +91,8 @@ export function addCheck(program: Command, world: World, end: End): void {
       'after',
       `
 Errors: what a sidecar refuses, certificates with less than 20 % of their life left, services without endpoints, no mesh
-at all. Warnings: sidecars that are not ready or left without a word, other versions, requests without TLS.
+at all. Warnings: sidecars that are not ready or left without a word, who is revoked, other versions, requests
+without TLS.
 
 Examples:
   mesh check

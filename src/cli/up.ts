@@ -225,6 +225,7 @@ export class Up {
       missing: (here: readonly Sidecar[], atMs: number) => this.#witness.missing(here, atMs),
       // Its copies are all services.
       strangers: () => [],
+      revoked: () => control.revoked(),
       services: () => running.services(),
       declared: () => running.declared(),
       edges: () => control.edges(),

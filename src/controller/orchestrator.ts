@@ -495,6 +495,10 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     return this.#control?.sidecars() ?? [];
   }
 
+  revoked(): readonly string[] {
+    return this.#control?.revoked() ?? [];
+  }
+
   strangers(): readonly Sidecar[] {
     const named = new Set(this.#mesh.workloads.map(({ name }) => name));
     const isStranger = ({ phase, identity }: Sidecar): boolean =>

@@ -153,6 +153,8 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
    * mesh's default and the policies for all (`to: '*'`) hold for them, and no other.
    */
   strangers(): readonly Sidecar[];
+  /** Who is revoked: identities, and serial numbers of certificates. */
+  revoked(): readonly string[];
   /** Who called whom, since the start. */
   edges(): readonly Edge[];
   /** Where endpoints come from, and how that goes. */

@@ -48,6 +48,7 @@ test('mesh stat, edges, check and config print no line or order of a sidecar', a
     ],
     missing: [{ name: ODD, identity: ODD, sinceMs: -100_000 }],
     strangers: [{ name: ODD, identity: ODD }],
+    revoked: [ODD],
     services: [{ name: ODD, endpoints: 0 }],
     declared: [ODD],
     edges: (['inbound', 'outbound'] as const).map((direction) => ({

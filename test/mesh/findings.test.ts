@@ -53,6 +53,14 @@ test('a certificate should have been renewed with a fifth of its life left, or 1
   t.deepEqual(ends(null, 60_000), well);
 });
 
+test('who is revoked is told', (t) => {
+  const revoked = [idOf('web'), '4f1c09a2b7'];
+  t.deepEqual(
+    told(check({ ...status([]), revoked })),
+    revoked.map((whom) => `warning: ${whom} is revoked: calls by it and to it fail`),
+  );
+});
+
 test('a service that nobody answers for is told, once', (t) => {
   const services = [
     { name: 'basket', endpoints: 0 },

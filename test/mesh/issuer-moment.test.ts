@@ -109,6 +109,7 @@ test.serial('rates are of what is counted since a control plane began anew', asy
     version: '0.1.0',
     isBypassable: false,
     strangers: () => [],
+    revoked: () => [],
     issuer: () => null,
     sidecars: () => [],
     lifeMs: () => null,

@@ -7,12 +7,15 @@ import tls from 'node:tls';
 import test from 'ava';
 import { MeshError } from '../../src/errors.js';
 import { temporaryFolder } from '../support/files.js';
-import { httpOrigin, request } from '../support/http.js';
+import { http2Origin, httpOrigin, proxyStatus, request } from '../support/http.js';
 import { until } from '../support/wait.js';
 import { Mesh, type MeshSidecar, ask, idOf, numberOf } from './support.js';
 
 /** Handshakes with the revoked that a sidecar has refused. */
 const REFUSED = /^mesh_identity_rejections_total\{.*rejection="revoked".*\} (\d+)$/m;
+
+/** Servers that did not believe it. */
+const REFUSED_BY = /^mesh_upstream_identity_rejections_total\{.*rejection="refused_by_peer".*\} (\d+)$/m;
 
 /** The serial number of what a sidecar shows. */
 function serialOf(mesh: Mesh, sidecar: string): string {
@@ -40,7 +43,14 @@ test('by serial number: the caller of that certificate is refused, another of it
   await until('what is under way', () => origin.requests > before);
   mesh.control.revoke(serial);
   t.is((await silent).status, 403);
-  t.is((await ask(one)).status, 502);
+  const refused = await ask(one);
+  t.is(`${refused.status} ${proxyStatus(refused.headers).details}`, '502 upstream_tls');
+  await until('its own count', async () => (await numberOf(one, REFUSED_BY)) > 0);
+  const unready = await until('its end', async () => {
+    const { status, text } = await request(one.admin, { path: '/ready' });
+    return status === 503 && text;
+  });
+  t.regex(unready, /was revoked/);
   await until('its handshake is refused', async () => (await numberOf(basket, REFUSED)) > 0);
   t.is((await ask(two)).status, 200);
   await mesh.happened('gone', (event) => (event['sidecar'] as { name: string }).name === 'one');
@@ -49,6 +59,26 @@ test('by serial number: the caller of that certificate is refused, another of it
 
   t.true(mesh.control.allow(serial));
   await until('belief again', async () => (await ask(one)).status === 200);
+  await until('its control plane', async () => (await request(one.admin, { path: '/ready' })).status === 200);
+});
+
+test('who calls is told that it is not believed, over HTTP/2 too', async (t) => {
+  const mesh = await Mesh.start(t);
+  const origin = await http2Origin(t, (stream) => {
+    stream.respond({ ':status': 200 });
+    stream.end();
+  });
+  const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${origin.address}/http2` });
+  mesh.serve('basket', [basket.address], 3000, 'http2');
+  const web = await mesh.sidecar(t, 'web');
+  t.is((await ask(web)).status, 200);
+  mesh.control.revoke(idOf('web'));
+  const last = await until('the refusal', async () => {
+    const { status, headers } = await ask(web);
+    return status === 502 && proxyStatus(headers).details === 'upstream_tls';
+  });
+  t.true(last);
+  t.true((await numberOf(web, REFUSED_BY)) > 0);
 });
 
 test('by serial number: the server of that certificate is left for another of its identity', async (t) => {

@@ -60,6 +60,7 @@ export function status(edges: EdgeStatus[], sidecars: SidecarStatus[] = [sidecar
     sidecars,
     missing: [],
     strangers: [],
+    revoked: [],
     services: [],
     declared: ['web.shop:80', 'basket.shop:3000', 'basket.shop:9000'],
     edges,

@@ -62,6 +62,19 @@ impl Error {
             .is_some_and(|status| status.code == Code::Unimplemented)
     }
 
+    /// Whether the other side says that this one's identity, or its certificate, was revoked.
+    pub fn is_revoked(&self) -> bool {
+        match self {
+            Self::Status(status) => {
+                status.code == Code::PermissionDenied && status.message.starts_with("revoked:")
+            }
+            Self::Tls(error) => {
+                *error == rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked)
+            }
+            _ => false,
+        }
+    }
+
     /// The token used in metrics and logs.
     pub const fn as_str(&self) -> &'static str {
         match self {

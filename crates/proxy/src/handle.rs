@@ -30,6 +30,9 @@ use crate::telemetry::{
 /// Why a proxy is not ready that waits for its application and for nothing else. `mesh up` knows these words: it looks at
 /// the application itself.
 const NO_APPLICATION: &str = "the application does not listen yet";
+/// Why one is not whose control plane says that it is revoked. `mesh up` knows these words too: callers are told by the
+/// certificate.
+const REVOKED: &str = "this identity, or its certificate, was revoked: no workload believes this one";
 
 /// A way to a running proxy.
 #[derive(Clone)]
@@ -113,7 +116,12 @@ impl Handle {
         let (standing, _) = self.standing();
         let ended = standing == Standing::Expired;
         let ended = ended.then_some("the certificate has ended: no workload believes this one");
-        phase.into_iter().chain(ended).collect()
+        let revoked = self.control_plane().has_revoked();
+        phase
+            .into_iter()
+            .chain(ended)
+            .chain(revoked.then_some(REVOKED))
+            .collect()
     }
 
     /// What is wrong although traffic may come.

@@ -21,12 +21,17 @@ const SILENT_MS = 30_000;
 
 /** What is wrong, what is right, and what one had better know. */
 export function check(status: MeshStatus): Finding[] {
-  const { sidecars, missing, strangers, services, edges, sources, issuer, atMs, version } = status;
+  const { sidecars, missing, strangers, revoked, services, edges, sources, issuer, atMs, version } = status;
   const findings = [
     ...(issuer ? checkIssuer(issuer, atMs) : []),
     ...sidecars.flatMap((sidecar) => checkSidecar(sidecar, version, atMs)),
     ...missing.flatMap((one) => checkMissing(one, atMs)),
     ...strangers.map(strange),
+    ...revoked.map((whom): Finding => ({
+      level: 'warning',
+      what: `${whom} is revoked: calls by it and to it fail`,
+      mend: `mesh revoke ${whom} --undo, where it is to be believed again`,
+    })),
     ...sources.flatMap((source) => checkSource(source, atMs)),
     ...services.flatMap((service) => checkService(service, sources)),
   ];

@@ -45,6 +45,8 @@ export interface MeshSource {
   missing(here: readonly Sidecar[], atMs: number): readonly MissingStatus[];
   /** Sidecars that are ready, and neither a service nor who answers for one. */
   strangers(): readonly Sidecar[];
+  /** Who is revoked: identities and serial numbers. */
+  revoked(): readonly string[];
   /** Services whose endpoints come and go. */
   services(): readonly ServiceStatus[];
   /** Every port of every service of the mesh file. */
@@ -175,6 +177,7 @@ export class MeshAdmin {
       sidecars: sidecars.map((sidecar) => ({ ...sidecar, certificateLifeMs: source.lifeMs(sidecar) })),
       missing: source.missing(sidecars, atMs),
       strangers: source.strangers().map(({ name, identity }) => ({ name, identity })),
+      revoked: source.revoked(),
       services: source.services(),
       declared: source.declared(),
       edges,

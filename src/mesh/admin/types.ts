@@ -105,6 +105,8 @@ export interface MeshStatus {
   /** Who left within the last hour; of what was before the start nothing is known. */
   readonly missing: readonly MissingStatus[];
   readonly strangers: readonly StrangerStatus[];
+  /** Identities and serial numbers of certificates that are revoked. */
+  readonly revoked: readonly string[];
   readonly services: readonly ServiceStatus[];
   /** Every port of every service of the mesh file, called or not: `basket.shop:3000`. */
   readonly declared: readonly string[];

@@ -26,16 +26,23 @@ export type Missing =
 const WRONG_PORT =
   'it has to listen on the port in its variable PORT, which {port} in run is too; bind gives it one of your choice';
 
-/** What a sidecar answers that waits for nothing but its application, which is looked at here, by its own readiness. */
-const NO_APPLICATION = 'the application does not listen yet';
+/**
+ * What a sidecar answers that waits for nothing but its application, which is looked at here, by its own readiness; and one
+ * that is revoked: its callers refuse it, and are told why, which they would not be if nobody knew where it is.
+ */
+const BEARABLE: ReadonlySet<string> = new Set([
+  'the application does not listen yet',
+  'this identity, or its certificate, was revoked: no workload believes this one',
+]);
 
 /** Whether the sidecar and the application behind it may be sent requests. */
 export async function probe(admin: string, application: string, readiness: Readiness): Promise<Missing> {
   const sidecar = await get(admin, '/ready');
   if (sidecar === undefined) return { who: 'sidecar', what: 'its sidecar does not answer yet' };
-  const says = await hear(sidecar).catch(() => '');
-  if (sidecar.statusCode !== 200 && says.trim() !== NO_APPLICATION) {
-    const [why = ''] = says.trim().split('\n');
+  const says = (await hear(sidecar).catch(() => '')).trim().split('\n');
+  const isBearable = says.every((line) => BEARABLE.has(line));
+  if (sidecar.statusCode !== 200 && !isBearable) {
+    const why = says.find((line) => !BEARABLE.has(line)) ?? '';
     return { who: 'sidecar', what: `its sidecar is not ready${why && `: ${why.slice(0, LONGEST_REASON)}`}` };
   }
   const who = 'application';

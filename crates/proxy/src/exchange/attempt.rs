@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use mesh_http1::Method;
+use mesh_identity::Rejection;
 use mesh_model::errors::Reason;
 use mesh_model::resources::UpstreamProtocol;
 
@@ -26,6 +27,7 @@ use crate::telemetry::Limit;
 use crate::thread::Drain;
 use crate::upstream::carrier::{Caller, Carrier, Wanted};
 use crate::upstream::cluster::{Cluster, ClusterPlan};
+use crate::upstream::dial::rejected;
 
 /// Tries for one request: the first and two more. More would multiply load just when servers fail.
 const TRIES: u32 = 3;
@@ -205,6 +207,24 @@ impl<N: Net> Try<'_, N> {
             Reason::UpstreamFull if !others => Failure::Final(reason, Detail::default()),
             reason => Failure::Again(reason),
         })
+    }
+
+    /// The same failure, or that the workload at the other end of a new connection has not believed this one.
+    pub(super) fn explained(
+        &self,
+        failure: Failure,
+        connection: Connection,
+        refused: impl FnOnce() -> Option<Rejection>,
+    ) -> Failure {
+        match failure {
+            Failure::Final(Reason::UpstreamClosed, detail)
+                if connection == Connection::New && self.plan.workload.is_some() =>
+            {
+                let why = refused().map(|why| rejected(self.cx.thread, self.plan, self.endpoint, why));
+                Failure::Final(why.unwrap_or(Reason::UpstreamClosed), detail)
+            }
+            other => other,
+        }
     }
 
     /// Passes a request and its response, under the exchange's deadlines, and says what became of it.

@@ -8,7 +8,7 @@ use super::pump::End;
 use super::request::RequestKind;
 use crate::balance::InFlight;
 use crate::http1::client::{ClientExchange, Switch};
-use crate::io::Net;
+use crate::io::{Net, Stream};
 use crate::upstream::pool::Pooled;
 use mesh_http1::Method;
 
@@ -52,8 +52,9 @@ pub(super) async fn send<N: Net, D: Downstream>(
         Connection::New
     };
     let end = one.pump(down, &mut up, connection, in_flight, outcome).await;
-    let (wire, head, reusable) = up.finish_exchange();
+    let (mut wire, head, reusable) = up.finish_exchange();
     cx.thread.put_response_head(head);
+    let end = end.map_err(|failure| one.explained(failure, connection, || wire.io.refused()));
     let pooled = Pooled {
         wire,
         opened,

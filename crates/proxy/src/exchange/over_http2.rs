@@ -48,6 +48,7 @@ pub(super) async fn send<N: Net, D: Downstream>(
             Err(fault) => return Err(upstream_failure(fault, false)),
         }
     };
-    one.pump(down, &mut up, connection, in_flight, outcome).await?;
+    let end = one.pump(down, &mut up, connection, in_flight, outcome).await;
+    end.map_err(|failure| one.explained(failure, connection, || up.refused()))?;
     Ok(())
 }

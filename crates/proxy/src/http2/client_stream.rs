@@ -7,6 +7,7 @@
 use std::task::{Context, Poll, ready};
 
 use mesh_http2::{Head, HeadWriter};
+use mesh_identity::Rejection;
 
 use super::channel::Channel;
 use super::client::Seat;
@@ -28,6 +29,11 @@ pub struct ClientStream {
 }
 
 impl ClientStream {
+    /// Why the workload at the other end of the connection did not believe this one, where it has ended by that.
+    pub fn refused(&self) -> Option<Rejection> {
+        self.seat.refused()
+    }
+
     /// Sends a request's head. `bodiless` when the response has no body whatever it announces (HEAD). `most_fields`
     /// bounds the response's fields.
     ///

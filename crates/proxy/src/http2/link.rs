@@ -15,6 +15,7 @@ use std::time::Duration;
 use mesh_http2::frame::Kind;
 use mesh_http2::meter::{Budgets, Role};
 use mesh_http2::{Cause, Connection, Settings};
+use mesh_identity::{Rejection, Side};
 use mesh_model::errors::Reason;
 use tokio::task::spawn_local;
 
@@ -53,6 +54,8 @@ pub(super) struct Link {
     over: Rc<Cell<bool>>,
     /// Why it ends with its streams, where it is for its age.
     ended_by: Rc<Cell<Option<Reason>>>,
+    /// Why the other end did not believe this one, where it has ended by that.
+    refused: Rc<Cell<Option<Rejection>>>,
     clock: Box<dyn Fn() -> Nanos>,
     room: Rc<Bell>,
     /// What it is counted in, over all threads.
@@ -76,6 +79,11 @@ impl Seat {
     /// Whether the workload at the other end is such a one.
     pub(super) fn leads_to(&self, is_such: impl Fn(&mesh_identity::Peer) -> bool) -> bool {
         self.link.leads_to(is_such)
+    }
+
+    /// Why the other end did not believe this one, where the connection has ended by that.
+    pub(super) fn refused(&self) -> Option<Rejection> {
+        self.link.refused.get()
     }
 
     /// Opens the stream, see [`Connection::open_stream`].
@@ -153,7 +161,10 @@ impl Link {
         let greeted = poll_fn(|cx| self.connection.borrow_mut().poll_greeted(cx));
         match until(&deadline, greeted).await {
             Some(true) => Ok(()),
-            Some(false) => Err(Reason::UpstreamClosed),
+            Some(false) => {
+                let refused = self.refused.get().map(|refused| refused.reason(Side::Server));
+                Err(refused.unwrap_or(Reason::UpstreamClosed))
+            }
             None => {
                 self.close();
                 Err(Reason::ConnectTimeout)
@@ -208,6 +219,7 @@ pub(super) async fn establish<N: Net>(
     let connection = Rc::new(RefCell::new(connection));
     let over = Rc::new(Cell::new(false));
     let ended_by = Rc::default();
+    let refused = Rc::default();
     let link = Rc::new(Link {
         connection: Rc::clone(&connection),
         streams: Cell::new(0),
@@ -216,6 +228,7 @@ pub(super) async fn establish<N: Net>(
         idle_since: Cell::new(opened),
         over: Rc::clone(&over),
         ended_by: Rc::clone(&ended_by),
+        refused: Rc::clone(&refused),
         clock: Box::new(clock),
         room,
         shared: Arc::clone(open.shared()),
@@ -228,6 +241,7 @@ pub(super) async fn establish<N: Net>(
         link: Rc::downgrade(&link),
         over,
         ended_by,
+        refused,
         allowed: 1,
         liveness: Liveness::default(),
         deadline: thread.timers.deadline(),
@@ -257,6 +271,7 @@ struct Driver<N: Net> {
     link: Weak<Link>,
     over: Rc<Cell<bool>>,
     ended_by: Rc<Cell<Option<Reason>>>,
+    refused: Rc<Cell<Option<Rejection>>>,
     /// Streams that the server allowed when it was asked last.
     allowed: u32,
     liveness: Liveness,
@@ -269,6 +284,7 @@ impl<N: Net> Driver<N> {
         self.deadline.set(after(self.thread.now(), Some(LOOK)));
         poll_fn(|cx| self.poll(cx)).await;
         self.over.set(true);
+        self.refused.set(self.socket.refused());
         let cause = self.connection.borrow().over();
         if let Some(Cause::Flood(flood)) = cause {
             open.limit_hit(fault::limit(flood));

@@ -80,6 +80,11 @@ impl<S: Stream> Socket<S> {
         (self.wire.bytes_read, self.written)
     }
 
+    /// Why the other end did not believe this one, where the connection has ended by that.
+    pub fn refused(&mut self) -> Option<mesh_identity::Rejection> {
+        self.wire.io.refused()
+    }
+
     /// Makes the coming drop a reset.
     pub fn reset_on_drop(&mut self) {
         self.wire.io.reset_on_drop();

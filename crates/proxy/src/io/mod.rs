@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use mesh_identity::Rejection;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -50,6 +51,12 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
 
     /// The certificate that the other side has proved to be its own.
     fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        None
+    }
+
+    /// Why the other side did not believe this one. In TLS 1.3 a server says so when its client takes the handshake for
+    /// done; asked of connections that have failed.
+    fn refused(&mut self) -> Option<Rejection> {
         None
     }
 

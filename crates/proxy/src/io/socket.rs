@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use mesh_identity::Rejection;
 use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -133,6 +134,16 @@ macro_rules! each_plain {
     };
 }
 
+/// Reads what is there.
+impl io::Read for Plain {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(tcp) => tcp.try_read(buf),
+            Self::Unix(unix) => unix.try_read(buf),
+        }
+    }
+}
+
 impl Plain {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -257,6 +268,15 @@ impl Stream for Socket {
             Self::TlsClient(tls) => tls.get_ref().1.peer_certificates(),
         };
         certificates?.first()
+    }
+
+    fn refused(&mut self) -> Option<Rejection> {
+        let Self::TlsClient(tls) = self else { return None };
+        let (io, session) = tls.get_mut();
+        // Its word may still be unread where a write has failed first. What was wrong before is said again.
+        let _ = session.read_tls(io);
+        let said = Rejection::of(&session.process_new_packets().err()?)?;
+        Some(said).filter(|said| *said == Rejection::RefusedByPeer)
     }
 
     fn tls_facts(&self) -> Option<TlsFacts> {

@@ -2,7 +2,7 @@
 //!
 //! Whoever talks to it notes it here; any thread may.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use super::counter::SharedCounter;
@@ -21,6 +21,8 @@ pub struct ControlPlane {
     pub slowed: SharedCounter,
     /// Resources that it removed and that are kept for a while.
     held: AtomicU64,
+    /// Whether it said last that this workload is revoked.
+    revoked: AtomicBool,
 }
 
 impl ControlPlane {
@@ -28,7 +30,11 @@ impl ControlPlane {
     pub fn note(&self, answers: bool) {
         const ANSWERS: i64 = -1;
         match answers {
-            true => self.silent_since.store(ANSWERS, Relaxed),
+            true => {
+                self.silent_since.store(ANSWERS, Relaxed);
+                // It answers nobody who is.
+                self.revoked.store(false, Relaxed);
+            }
             // Since when, which is not set anew by each try.
             false => {
                 let now = seconds_since_1970().max(1);
@@ -59,6 +65,16 @@ impl ControlPlane {
         if let Some((_, counter)) = known.into_iter().find(|(loss, _)| loss.as_str() == why) {
             counter.increment();
         }
+    }
+
+    /// Notes that it says that this workload is revoked. It is so until it answers again.
+    pub fn revokes(&self) {
+        self.revoked.store(true, Relaxed);
+    }
+
+    /// Whether it said last that this workload is revoked.
+    pub fn has_revoked(&self) -> bool {
+        self.revoked.load(Relaxed)
     }
 
     /// Notes how many resources it removed that are kept for a while.
@@ -124,6 +140,17 @@ mod tests {
         let lost: Vec<_> = report.lost.into_iter().filter(|(_, count)| *count > 0).collect();
         assert_eq!(lost, [(ControlLoss::Protocol, 1)]);
         assert_eq!((report.held, report.refused, report.slowed), (7, 0, 0));
+    }
+
+    #[test]
+    fn who_is_revoked_is_so_until_it_answers_again() {
+        let plane = ControlPlane::default();
+        assert!(!plane.has_revoked());
+        plane.revokes();
+        plane.note(false);
+        assert!(plane.has_revoked());
+        plane.note(true);
+        assert!(!plane.has_revoked());
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mesh_identity::Side;
+use mesh_identity::{Rejection, Side};
 use mesh_model::errors::Reason;
 use mesh_model::resources::UpstreamProtocol;
 use tokio::sync::oneshot;
@@ -184,17 +184,7 @@ pub async fn connect<N: Net>(
             epoch: plan.epoch,
             open: OpenConnection::new(permit, stats.clone(), now - started),
         }),
-        Some(Err(ConnectError::Workload(rejection))) => {
-            stats.rejected(rejection);
-            let fields: [(&str, &dyn std::fmt::Display); 4] = [
-                ("cluster", &plan.label.as_str()),
-                ("endpoint", &endpoint.address),
-                ("expected", &endpoint.identity().unwrap_or_default()),
-                ("rejection", &rejection.as_str()),
-            ];
-            thread.say_rejected("a workload was not believed", &fields);
-            failed(rejection.reason(Side::Server))
-        }
+        Some(Err(ConnectError::Workload(rejection))) => failed(rejected(thread, plan, endpoint, rejection)),
         Some(Err(error)) if error.blames_endpoint() => failed(error.reason()),
         Some(Err(error)) => {
             stats.connect_failed(error.reason());
@@ -203,4 +193,22 @@ pub async fn connect<N: Net>(
         None if now < connect_by => Err(Reason::RequestTimeout),
         None => failed(Reason::ConnectTimeout),
     }
+}
+
+/// Counts and says that a workload was not believed, or does not believe this one; the reason of calls that fail by that.
+pub fn rejected<N: Net>(
+    thread: &Thread<N>,
+    plan: &ClusterPlan,
+    endpoint: &EndpointState,
+    rejection: Rejection,
+) -> Reason {
+    thread.telemetry.cluster(&plan.label).rejected(rejection);
+    let fields: [(&str, &dyn std::fmt::Display); 4] = [
+        ("cluster", &plan.label.as_str()),
+        ("endpoint", &endpoint.address),
+        ("expected", &endpoint.identity().unwrap_or_default()),
+        ("rejection", &rejection.as_str()),
+    ];
+    thread.say_rejected("a workload was not believed", &fields);
+    rejection.reason(Side::Server)
 }

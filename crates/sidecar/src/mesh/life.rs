@@ -175,6 +175,9 @@ impl<'a> Life<'a> {
                     self.tell_why_left(error);
                     let control_plane = self.proxy.control_plane();
                     control_plane.note(false);
+                    if error.is_revoked() {
+                        control_plane.revokes();
+                    }
                     control_plane.lost(error.as_str());
                     self.pause()
                 }
