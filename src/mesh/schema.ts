@@ -8,8 +8,7 @@
 
 import { z } from 'zod';
 import { type Book, CONFIG } from '../config/describe.js';
-import { name, text as anyText } from '../config/formats.js';
-import { clientTls } from '../config/schema.js';
+import { name, pem, text as anyText } from '../config/formats.js';
 import {
   atMostOne,
   duration,
@@ -28,6 +27,19 @@ import {
 import { headerConditions, route } from '../config/schema-route.js';
 import { endpointList } from '../discovery/endpoint-schema.js';
 import * as formats from './formats.js';
+
+const outsideTls = part(
+  'OutsideTls',
+  'TLS towards servers outside of the mesh. Sidecars are told it, so it holds no key.',
+  {
+    serverName: may(text(name), 'The name sent as SNI and verified in the certificate.', {
+      default: 'the DNS name in `address`',
+    }),
+    roots: may(text(pem), 'Roots to trust: a PEM file, which the control plane reads, or PEM text.', {
+      default: "those of each sidecar's system",
+    }),
+  },
+);
 
 const portNumber = () => whole(1, 65_535);
 const protocol = () => oneOf('auto', 'http1', 'http2', 'tcp');
@@ -135,9 +147,7 @@ const service = part(
     ),
     grace: may(duration(), 'How long it may take to end when asked.', { default: '10s' }),
     tls: may(
-      z.union([flag(), clientTls], {
-        error: 'expected true, false or { serverName, roots, certificate, key }',
-      }),
+      z.union([flag(), outsideTls], { error: 'expected true, false or { serverName, roots }' }),
       'TLS towards what is outside of the mesh: `true`, or `{ serverName, roots }`.',
       { default: false },
     ),

@@ -1,6 +1,6 @@
 // Made from schema.ts by generate.ts: change the schema, then run `node dist/config/generate.js --sources`.
 
-import type { ClientTlsConfig, RouteConfig, ValueConditionConfig } from '../config/types.js';
+import type { RouteConfig, ValueConditionConfig } from '../config/types.js';
 
 /** A mesh: its services, who may call whom, and which way. */
 export interface MeshConfig {
@@ -105,7 +105,7 @@ export interface ServiceConfig {
   /** How long it may take to end when asked. Default: 10s. */
   grace?: string;
   /** TLS towards what is outside of the mesh: `true`, or `{ serverName, roots }`. Default: false. */
-  tls?: boolean | ClientTlsConfig;
+  tls?: boolean | OutsideTlsConfig;
 }
 
 /** Where endpoints come from. Several sources are one list. */
@@ -160,6 +160,14 @@ export interface BindConfig {
   outbound?: number;
   /** Where its health and metrics are. */
   admin?: number;
+}
+
+/** TLS towards servers outside of the mesh. Sidecars are told it, so it holds no key. */
+export interface OutsideTlsConfig {
+  /** The name sent as SNI and verified in the certificate. Default: the DNS name in `address`. */
+  serverName?: string;
+  /** Roots to trust: a PEM file, which the control plane reads, or PEM text. Default: those of each sidecar's system. */
+  roots?: string;
 }
 
 /** Who may do what to whom. A service with any `allow` denies what none allows, `deny` wins, and order means nothing. */

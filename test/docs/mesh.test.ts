@@ -165,8 +165,7 @@ async function up(t: ExecutionContext, mesh: string, files: Record<string, strin
 }
 
 test.serial('docs/mesh-file.md: what no route takes goes to the service itself', async (t) => {
-  // Sidecars are not told yet to speak TLS to what is outside.
-  const mesh = example('docs/mesh-file.md', 'mesh.yaml').replace(', tls: true', '');
+  const mesh = example('docs/mesh-file.md', 'mesh.yaml');
   const { running, port } = await up(t, mesh, { 'web.mjs': ASKS });
   t.is((await request(port, { path: '/items' })).status, 200);
   // It has come to basket, which allows nobody to do that.

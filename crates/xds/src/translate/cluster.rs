@@ -10,7 +10,7 @@ use mesh_model::resources::{
     Balancer, Cluster, ClusterLimits, ClusterTimeouts, Discovery, Duration, UpstreamProtocol,
 };
 
-use super::tls::{to_transport_socket, workload};
+use super::tls::{Security, security, to_transport_socket};
 use super::values::{duration, port, to_duration, to_socket_address};
 use super::{Refusal, Translate, decode, envelope, our_metadata, refuse_present, to_metadata};
 use crate::kind::Kind;
@@ -56,14 +56,15 @@ impl Translate for Cluster {
         if ours.get(ours::PROTOCOL).is_some_and(|name| name == ours::TCP) {
             cluster.protocol = UpstreamProtocol::Tcp;
         }
-        cluster.workload = workload(message.transport_socket.as_ref(), cluster.protocol)?;
+        match security(message.transport_socket.as_ref(), cluster.protocol)? {
+            Security::Plaintext => {}
+            Security::Workload(workload) => cluster.workload = Some(workload),
+            Security::Server(tls) => cluster.tls = Some(tls),
+        }
         Ok(cluster)
     }
 
     fn to_message(&self) -> Result<Self::Message, Refusal> {
-        if self.tls.is_some() {
-            return Err(Refusal::new("tls", "TLS settings are not carried over xDS"));
-        }
         let Some(connect) = self.timeouts.connect.enabled() else {
             return Err(Refusal::new(
                 "timeouts.connect",
@@ -88,9 +89,7 @@ impl Translate for Cluster {
             ..wire::Cluster::default()
         };
         to_discovery(self, &mut message)?;
-        if let Some(workload) = &self.workload {
-            message.transport_socket = Some(to_transport_socket(workload, self.protocol)?);
-        }
+        message.transport_socket = to_transport_socket(self)?;
         let mut ours = our_own(self);
         to_balancer(&self.balancer, &mut message, &mut ours);
         message.metadata = to_metadata(ours);

@@ -226,6 +226,88 @@ fn only_the_mtls_of_workloads_is_taken() {
     );
 }
 
+/// The cluster of a server outside of the mesh.
+fn outside_cluster(tls: ClientTls) -> Cluster {
+    let mut cluster = Cluster::new("billing");
+    cluster.discovery = Discovery::Dns {
+        host: "billing.test.".into(),
+        port: 8443,
+    };
+    cluster.tls = Some(tls);
+    cluster
+}
+
+#[test]
+fn tls_towards_servers_outside_is_carried_with_its_name_and_roots() {
+    const ROOTS: &str = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
+    let tls = |name: Option<&str>, roots: Option<&str>| ClientTls {
+        server_name: name.map(str::to_owned),
+        roots: roots.map(|roots| Pem(roots.to_owned())),
+        ..ClientTls::default()
+    };
+    for protocol in [
+        UpstreamProtocol::Http1,
+        UpstreamProtocol::Http2,
+        UpstreamProtocol::Auto,
+    ] {
+        for (name, roots) in [
+            (None, None),
+            (Some("pay.test"), Some(ROOTS)),
+            (Some("10.0.0.1"), None),
+        ] {
+            let mut cluster = outside_cluster(tls(name, roots));
+            cluster.protocol = protocol;
+            let there = Cluster::from_message(cluster.to_message().unwrap()).unwrap();
+            assert_eq!(there.tls, Some(tls(name.or(Some("billing.test")), roots)));
+            assert_eq!((there.workload, there.protocol), (None, protocol));
+        }
+    }
+    let refused = |tls| outside_cluster(tls).to_message().unwrap_err().field;
+    assert_eq!(refused(tls(None, Some("/etc/roots.pem"))), "tls.roots");
+    assert_eq!(
+        refused(ClientTls {
+            certificate: Some(Pem(ROOTS.into())),
+            ..ClientTls::default()
+        }),
+        "tls.certificate"
+    );
+    let mut listed = outside_cluster(tls(None, None));
+    listed.discovery = Discovery::Endpoints;
+    assert_eq!(listed.to_message().unwrap_err().field, "tls.serverName");
+}
+
+#[test]
+fn who_is_believed_outside_is_said_in_full_or_refused() {
+    type Change = fn(&mut wire::ServerValidationContext);
+    let changes: &[Change] = &[
+        |c| c.match_typed_subject_alt_names.clear(),
+        |c| c.match_typed_subject_alt_names[0].san_type = 3,
+        |c| c.match_typed_subject_alt_names[0].matcher.as_mut().unwrap().exact = Some("other.test".into()),
+        |c| {
+            c.match_typed_subject_alt_names[0]
+                .matcher
+                .as_mut()
+                .unwrap()
+                .ignore_case = true
+        },
+        |c| c.system_root_certs = None,
+        |c| c.trusted_ca = Some(wire::DataSource::text("-----BEGIN")),
+    ];
+    for change in changes {
+        let mut message = outside_cluster(ClientTls::default()).to_message().unwrap();
+        let config = message.transport_socket.as_mut().unwrap().typed_config.as_mut();
+        let config = config.unwrap();
+        let mut context = wire::UpstreamTlsContext::decode(&*config.value).unwrap();
+        let common = context.common_tls_context.as_mut().unwrap();
+        change(common.validation_context.as_mut().unwrap());
+        config.value = context.encode_to_vec().into();
+        assert_eq!(
+            Cluster::from_message(message).unwrap_err().field,
+            "transport_socket"
+        );
+    }
+}
+
 #[test]
 fn an_unreadable_identity_is_refused() {
     let mut endpoint = Endpoint::new("127.0.0.1:80".parse().unwrap());
@@ -308,7 +390,7 @@ fn what_is_harmless_is_passed_over() {
 fn what_the_messages_cannot_say_is_refused() {
     let mut cluster = Cluster::new("api");
     cluster.tls = Some(ClientTls::default());
-    assert_eq!(cluster.to_message().unwrap_err().field, "tls");
+    assert_eq!(cluster.to_message().unwrap_err().field, "tls.serverName");
     let mut cluster = Cluster::new("api");
     cluster.discovery = Discovery::DnsSrv {
         name: "_http._tcp.site.internal".into(),

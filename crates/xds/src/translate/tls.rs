@@ -1,9 +1,12 @@
-//! mTLS between workloads, and SDS: whom to trust.
+//! mTLS between workloads, TLS towards servers outside of the mesh, and SDS: whom to trust.
 //!
-//! A cluster of workloads has one form, which Envoy reads as mutual TLS 1.3 with certificates that it gets by SDS. Any
-//! other TLS context is refused: what it asks for beyond that form would not be done.
+//! Each has one form. That of workloads Envoy reads as mutual TLS 1.3 with certificates that it gets by SDS, the other one
+//! as TLS with a server whose name and roots are said. Any other TLS context is refused: what it asks for beyond these forms
+//! would not be done.
 
-use mesh_model::resources::{UpstreamProtocol, WorkloadTls};
+use std::net::IpAddr;
+
+use mesh_model::resources::{ClientTls, Cluster, Pem, UpstreamProtocol, WorkloadTls};
 
 use super::{Refusal, Translate, decode_whole, envelope};
 use crate::kind::Kind;
@@ -73,54 +76,133 @@ impl Translate for TrustRoots {
     }
 }
 
-/// The TLS of a cluster's connections; nothing is plaintext.
-pub(super) fn workload(
+/// What protects a cluster's connections.
+pub(super) enum Security {
+    /// Nothing.
+    Plaintext,
+    Workload(WorkloadTls),
+    Server(ClientTls),
+}
+
+/// The TLS of a cluster's connections.
+pub(super) fn security(
     socket: Option<&wire::TransportSocket>,
     protocol: UpstreamProtocol,
-) -> Result<Option<WorkloadTls>, Refusal> {
+) -> Result<Security, Refusal> {
     let refusal = |reason: &str| Refusal::new("transport_socket", reason);
     let config = match socket {
-        None => return Ok(None),
-        Some(socket) if socket.name == RAW_BUFFER => return Ok(None),
+        None => return Ok(Security::Plaintext),
+        Some(socket) if socket.name == RAW_BUFFER => return Ok(Security::Plaintext),
         Some(wire::TransportSocket {
             typed_config: Some(config),
             ..
         }) if config.type_url == UPSTREAM_URL => config,
         Some(_) => {
             return Err(refusal(
-                "is not known, and to pass it over is not safe: expected plaintext or the mTLS of workloads",
+                "is not known, and to pass it over is not safe: expected plaintext, TLS, or the mTLS of workloads",
             ));
         }
     };
     let context: wire::UpstreamTlsContext =
         decode_whole(&config.value, "").map_err(|refusal| refusal.within("transport_socket"))?;
-    let ours = upstream_context(context.sni.clone(), protocol);
-    if context != ours || context.sni.is_empty() {
-        return Err(refusal(
-            "expected the mTLS of workloads: TLS 1.3, a server name, certificate and roots from `mesh/identity` and \
-             `mesh/roots`, the mesh's protocols",
-        ));
+    let name = context.sni.clone();
+    if !name.is_empty() && context == workload_context(name.clone(), protocol) {
+        return Ok(Security::Workload(WorkloadTls { server_name: name }));
     }
-    Ok(Some(WorkloadTls {
-        server_name: context.sni,
+    let roots = roots_of(&context);
+    if !name.is_empty() && context == server_context(name.clone(), roots.clone(), protocol) {
+        return Ok(Security::Server(ClientTls {
+            server_name: Some(name),
+            roots: roots.map(Pem),
+            ..ClientTls::default()
+        }));
+    }
+    Err(refusal(
+        "expected the mTLS of workloads (TLS 1.3, a server name, certificate and roots from `mesh/identity` and `mesh/roots`, \
+         the mesh's protocols), or TLS with a server name that its certificate has to hold, roots as text or the system's, \
+         and the cluster's protocols",
+    ))
+}
+
+/// The transport socket of a cluster; none where its connections are plaintext.
+pub(super) fn to_transport_socket(cluster: &Cluster) -> Result<Option<wire::TransportSocket>, Refusal> {
+    let context = match (&cluster.workload, &cluster.tls) {
+        (None, None) => return Ok(None),
+        (Some(workload), _) if workload.server_name.is_empty() => {
+            return Err(Refusal::new("workload.serverName", "is empty"));
+        }
+        (Some(workload), _) => workload_context(workload.server_name.clone(), cluster.protocol),
+        (None, Some(tls)) => {
+            if tls.certificate.is_some() || tls.key.is_some() {
+                return Err(Refusal::new(
+                    "tls.certificate",
+                    "keys are not carried over xDS: the server can't ask for a certificate",
+                ));
+            }
+            let roots = match &tls.roots {
+                Some(roots) if roots.path().is_some() => {
+                    return Err(Refusal::new(
+                        "tls.roots",
+                        "a file of this machine is not carried over xDS: expected the text of it",
+                    ));
+                }
+                roots => roots.as_ref().map(|roots| roots.0.clone()),
+            };
+            let name = cluster.tls_name().filter(|name| !name.is_empty());
+            let name = name.ok_or_else(|| Refusal::new("tls.serverName", "is missing"))?;
+            server_context(name.to_owned(), roots, cluster.protocol)
+        }
+    };
+    Ok(Some(wire::TransportSocket {
+        name: TLS.to_owned(),
+        typed_config: Some(envelope(UPSTREAM_URL, &context)),
     }))
 }
 
-pub(super) fn to_transport_socket(
-    workload: &WorkloadTls,
-    protocol: UpstreamProtocol,
-) -> Result<wire::TransportSocket, Refusal> {
-    if workload.server_name.is_empty() {
-        return Err(Refusal::new("workload.serverName", "is empty"));
-    }
-    let context = upstream_context(workload.server_name.clone(), protocol);
-    Ok(wire::TransportSocket {
-        name: TLS.to_owned(),
-        typed_config: Some(envelope(UPSTREAM_URL, &context)),
-    })
+/// The roots that stand in a context.
+fn roots_of(context: &wire::UpstreamTlsContext) -> Option<String> {
+    let common = context.common_tls_context.as_ref()?;
+    let validation = common.validation_context.as_ref()?;
+    validation.trusted_ca.as_ref()?.inline_string.clone()
 }
 
-fn upstream_context(sni: String, protocol: UpstreamProtocol) -> wire::UpstreamTlsContext {
+fn server_context(
+    sni: String,
+    roots: Option<String>,
+    protocol: UpstreamProtocol,
+) -> wire::UpstreamTlsContext {
+    const DNS: i32 = 2;
+    const IP_ADDRESS: i32 = 4;
+    let alpn: &[&str] = match protocol {
+        UpstreamProtocol::Http1 => &["http/1.1"],
+        UpstreamProtocol::Http2 => &["h2"],
+        UpstreamProtocol::Auto | UpstreamProtocol::Tcp => &["h2", "http/1.1"],
+    };
+    let name = wire::SubjectAltNameMatcher {
+        san_type: match sni.parse::<IpAddr>() {
+            Ok(_) => IP_ADDRESS,
+            Err(_) => DNS,
+        },
+        matcher: Some(wire::StringMatcher {
+            exact: Some(sni.clone()),
+            ..wire::StringMatcher::default()
+        }),
+    };
+    wire::UpstreamTlsContext {
+        common_tls_context: Some(wire::CommonTlsContext {
+            alpn_protocols: alpn.iter().map(|&protocol| protocol.to_owned()).collect(),
+            validation_context: Some(wire::ServerValidationContext {
+                match_typed_subject_alt_names: vec![name],
+                system_root_certs: roots.is_none().then(wire::SystemRootCerts::default),
+                trusted_ca: roots.map(wire::DataSource::text),
+            }),
+            ..wire::CommonTlsContext::default()
+        }),
+        sni,
+    }
+}
+
+fn workload_context(sni: String, protocol: UpstreamProtocol) -> wire::UpstreamTlsContext {
     let secret = |name: &str| wire::SdsSecretConfig {
         name: name.to_owned(),
         sds_config: Some(wire::ConfigSource::aggregated()),
@@ -140,6 +222,7 @@ fn upstream_context(sni: String, protocol: UpstreamProtocol) -> wire::UpstreamTl
             alpn_protocols: alpn.iter().map(|&protocol| protocol.to_owned()).collect(),
             tls_certificate_sds_secret_configs: vec![secret(IDENTITY_SECRET)],
             validation_context_sds_secret_config: Some(secret(ROOTS_SECRET)),
+            validation_context: None,
         }),
         sni,
     }

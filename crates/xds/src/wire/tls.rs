@@ -5,8 +5,9 @@ use prost::Message;
 
 use super::Opaque;
 use super::core::ConfigSource;
+use super::matcher::StringMatcher;
 
-/// `UpstreamTlsContext`, as far as workloads need it.
+/// `UpstreamTlsContext`, as far as workloads and servers outside of the mesh need it.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct UpstreamTlsContext {
     #[prost(message, optional, tag = "1")]
@@ -15,11 +16,13 @@ pub struct UpstreamTlsContext {
     pub sni: String,
 }
 
-/// `CommonTlsContext`, as far as workloads need it.
+/// `CommonTlsContext`, as far as workloads and servers outside of the mesh need it.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct CommonTlsContext {
     #[prost(message, optional, tag = "1")]
     pub tls_params: Option<TlsParameters>,
+    #[prost(message, optional, tag = "3")]
+    pub validation_context: Option<ServerValidationContext>,
     #[prost(string, repeated, tag = "4")]
     pub alpn_protocols: Vec<String>,
     #[prost(message, repeated, tag = "6")]
@@ -68,6 +71,31 @@ pub struct CertificateValidationContext {
     #[prost(message, optional, tag = "1")]
     pub trusted_ca: Option<DataSource>,
 }
+
+/// `CertificateValidationContext`, as far as it says which servers outside of the mesh are believed.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ServerValidationContext {
+    #[prost(message, optional, tag = "1")]
+    pub trusted_ca: Option<DataSource>,
+    #[prost(message, repeated, tag = "15")]
+    pub match_typed_subject_alt_names: Vec<SubjectAltNameMatcher>,
+    #[prost(message, optional, tag = "17")]
+    pub system_root_certs: Option<SystemRootCerts>,
+}
+
+/// `SubjectAltNameMatcher`.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SubjectAltNameMatcher {
+    /// 2 is a DNS name, 4 an IP address.
+    #[prost(int32, tag = "1")]
+    pub san_type: i32,
+    #[prost(message, optional, tag = "2")]
+    pub matcher: Option<StringMatcher>,
+}
+
+/// `CertificateValidationContext.SystemRootCerts`, which says nothing but that it is there.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SystemRootCerts {}
 
 /// `envoy.config.core.v3.DataSource`.
 #[derive(Clone, PartialEq, Eq, Message)]

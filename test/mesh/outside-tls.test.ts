@@ -1,0 +1,49 @@
+// Is a server outside of the mesh called by TLS, and believed by its name and roots alone?
+
+import test from 'ava';
+import { Authority } from '../support/certificates.js';
+import { httpsOrigin } from '../support/tls.js';
+import { MeshUp } from './command.js';
+
+/** Asks twice, and says what it is told. */
+const ASKS = `
+const asked = async () => {
+  const answer = await fetch('http://billing/', { signal: AbortSignal.timeout(5000) });
+  const text = (await answer.text()).trim();
+  return answer.ok ? text : String(answer.status);
+};
+for (let n = 0; n < 2; n += 1) console.log('billing says ' + await asked());
+setInterval(() => {}, 1000);
+`;
+
+test('a service outside of the mesh is called by TLS', async (t) => {
+  const authority = await Authority.create(t);
+  const origin = await httpsOrigin(t, await authority.sign({ names: ['billing.test'] }), { name: 'paid' });
+  const billing = { address: origin.address, tls: { serverName: 'billing.test', roots: authority.root } };
+  const mesh = MeshUp.start(
+    t,
+    { services: { web: { run: 'exec node web.mjs' }, billing } },
+    { files: { 'web.mjs': ASKS } },
+  );
+  await mesh.printed('web.1', 'billing says paid');
+  t.is(origin.names[0], 'billing.test');
+});
+
+test('who has another name, or is vouched for by others, is not sent anything', async (t) => {
+  const [authority, stranger] = await Promise.all([Authority.create(t), Authority.create(t, 'stranger')]);
+  const certificate = await authority.sign({ names: ['billing.test'] });
+  for (const tls of [
+    { serverName: 'other.test', roots: authority.root },
+    { serverName: 'billing.test', roots: stranger.root },
+    { serverName: 'billing.test' },
+  ]) {
+    const origin = await httpsOrigin(t, certificate);
+    const mesh = MeshUp.start(
+      t,
+      { services: { web: { run: 'exec node web.mjs' }, billing: { address: origin.address, tls } } },
+      { files: { 'web.mjs': ASKS } },
+    );
+    await mesh.printed('web.1', 'billing says 502');
+    t.is(origin.handshakes, 0, JSON.stringify(tls));
+  }
+});
