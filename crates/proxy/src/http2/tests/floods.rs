@@ -1,8 +1,11 @@
 //! Rows 1 to 8 and 11 of the attacks, byte by byte, and how the proxy takes leave.
 
+use super::client::{Caller, local};
 use super::*;
 
 use mesh_http2::frame::PREFACE;
+
+use crate::exchange::message::Fault;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -245,4 +248,26 @@ async fn row_11_frames_on_streams_that_are_not_there_end_the_connection() {
         let goaway = came.iter().rfind(|frame| frame.kind == GOAWAY).expect("a GOAWAY");
         assert_eq!(goaway.code(), 1, "{came:?}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_floods_is_left() {
+    local(async {
+        let upstream = scripted(|mut socket| async move {
+            let mut bytes = frame(4, 0, 0, &[]);
+            for _ in 0..1000 {
+                bytes.extend(frame(6, 0, 0, &[0; 8]));
+            }
+            let _ = socket.write_all(&bytes).await;
+            while socket.read(&mut [0; 4096]).await.is_ok_and(|n| n > 0) {}
+        })
+        .await;
+        let caller = Caller::new(upstream, 100);
+        assert!(matches!(caller.call().await.err(), Some(Fault::Io(_))));
+        eventually("the connection is not used again", || {
+            caller.connections.take(&caller.endpoint, 100).is_none()
+        })
+        .await;
+    })
+    .await;
 }
