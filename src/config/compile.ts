@@ -260,8 +260,14 @@ export function clientTls(context: Context, tls: true | ClientTlsConfig): Client
 
 /** PEM text as it is, a file's name made absolute. */
 function pem(context: Context, text: string): string {
-  return text.trimStart().startsWith('-----BEGIN') ? text : filePath(context, text);
+  return isPemText(text) ? text : filePath(context, text);
 }
+
+/** Whether a PEM is text, and not the path of a file: what the core recognises, too. */
+export const isPemText = (pemOrPath: string): boolean => pemOrPath.trimStart().startsWith(PEM_BEGINS);
+
+/** How PEM text begins. */
+export const PEM_BEGINS = '-----BEGIN';
 
 function filePath({ folder }: Pick<Context, 'folder'>, path: string): string {
   return folder === undefined || isAbsolute(path) ? path : resolve(folder, path);

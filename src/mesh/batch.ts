@@ -1,6 +1,7 @@
 /** What has to be told to a control plane when a mesh file becomes another one? */
 
 import { readFileSync } from 'node:fs';
+import { PEM_BEGINS, isPemText } from '../config/compile.js';
 import type { Cluster } from '../config/resources.js';
 import { MeshError } from '../mesh-error.js';
 import type { CompiledMesh } from './compile.js';
@@ -34,19 +35,17 @@ export function batchBetween(before: CompiledMesh | undefined, after: CompiledMe
 /** The cluster for sidecars, which may be on other machines: with the roots themselves, and not their file. */
 function carried(cluster: Cluster): Cluster {
   const { name, tls } = cluster;
-  if (tls?.roots === undefined || tls.roots.trimStart().startsWith(PEM)) return cluster;
+  if (tls?.roots === undefined || isPemText(tls.roots)) return cluster;
   try {
     const roots = readFileSync(tls.roots, 'utf8');
     // What is no text of certificates would be taken for the path of a file there.
-    return { ...cluster, tls: { ...tls, roots: roots.slice(Math.max(roots.indexOf(PEM), 0)) } };
+    return { ...cluster, tls: { ...tls, roots: roots.slice(Math.max(roots.indexOf(PEM_BEGINS), 0)) } };
   } catch (cause) {
     throw new MeshError('MESH_ROOTS_UNREADABLE', `the roots of ${name} can't be read: ${String(cause)}`, {
       cause,
     });
   }
 }
-
-const PEM = '-----BEGIN';
 
 /** How many resources a batch touches. */
 export function sizeOf({ upsert = {}, delete: gone = {} }: MeshBatch): number {

@@ -3,13 +3,11 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { Shared } from '../../src/controller/shared.js';
 import { createControlPlane } from '../../src/index.js';
-import { startControlPlane } from '../../src/mesh/native-control-plane.js';
 import { startMeshSidecar } from '../mesh/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { tcpServer } from '../support/tcp.js';
-import { Etcd } from './support.js';
+import { Etcd, sharedPart } from './support.js';
 
 const WEB = 'spiffe://mesh.local/ns/default/sa/web';
 const BASKET = 'spiffe://mesh.local/ns/default/sa/basket';
@@ -45,21 +43,7 @@ test('a sidecar joins, by a token of one use', async (t) => {
 
 test('the issuer is looked at where a member answers', async (t) => {
   const { etcd, silent, shared } = await plan(t);
-  const failures: unknown[] = [];
-  const part = new Shared(
-    shared,
-    startControlPlane,
-    { trustDomain: 'mesh.local', certificateTtlMs: 60_000 },
-    {
-      tell: () => {},
-      renewed: () => {},
-      revoked: () => {},
-      allowed: () => {},
-      spoken: () => {},
-      failed: (error) => failures.push(error),
-    },
-  );
-  t.teardown(() => part.close());
+  const { part, failures } = sharedPart(t, shared);
   await part.issuer();
   t.regex(failures.join(), /fails, and the first start needs it: no answer within 1500 ms/);
   await etcd.empty('/mesh/');

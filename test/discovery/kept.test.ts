@@ -4,17 +4,15 @@ import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KeptIssuer } from '../../src/controller/kept.js';
-import { Shared } from '../../src/controller/shared.js';
 import { StateFolder } from '../../src/controller/state.js';
 import { StateError } from '../../src/errors.js';
 import { createControlPlane } from '../../src/index.js';
-import { startControlPlane } from '../../src/mesh/native-control-plane.js';
 import { ask, startMeshSidecar } from '../mesh/support.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { until } from '../support/wait.js';
-import { Etcd } from './support.js';
+import { Etcd, sharedPart } from './support.js';
 
 const KEY = 'a key of the operator, which is long enough';
 const PREFIX = '/mesh/control/';
@@ -35,22 +33,8 @@ interface Life {
 
 /** What a control plane shares, without the control plane: one life of it. */
 async function live(t: ExecutionContext, { etcd, stateDir, key, prefix = PREFIX }: Life) {
-  const failures: string[] = [];
-  const part = new Shared(
-    { etcd: { endpoints: [etcd.url], prefix }, keyFile: key },
-    startControlPlane,
-    { trustDomain: 'mesh.local', certificateTtlMs: 60_000 },
-    {
-      tell: () => {},
-      renewed: () => {},
-      revoked: () => {},
-      allowed: () => {},
-      spoken: () => {},
-      failed: (error) => failures.push(String(error)),
-    },
-    (await StateFolder.open(stateDir)).shared,
-  );
-  t.teardown(() => part.close());
+  const plan = { etcd: { endpoints: [etcd.url], prefix }, keyFile: key };
+  const { part, failures } = sharedPart(t, plan, (await StateFolder.open(stateDir)).shared);
   return { part, failures, issuer: await part.issuer() };
 }
 

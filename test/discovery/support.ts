@@ -3,9 +3,13 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { Shared } from '../../src/controller/shared.js';
+import type { StateFile } from '../../src/controller/state.js';
 import { Directory, type Snapshot } from '../../src/discovery/directory.js';
 import { type RangeAnswer, ask, base64, endOf, fromBase64 } from '../../src/discovery/etcd-client.js';
 import type { NamedSource, Source, SourceEvent } from '../../src/discovery/types.js';
+import { startControlPlane } from '../../src/mesh/native-control-plane.js';
+import type { SharedPlan } from '../../src/mesh/services.js';
 import { temporaryFolder } from '../support/files.js';
 import { type Running, start } from '../support/processes.js';
 import { PATIENCE_MS, until } from '../support/wait.js';
@@ -136,4 +140,29 @@ export class Followed {
       this.events.find((event) => event.kind === kind && reason.test(event.reason ?? '')),
     );
   }
+}
+
+/** What a control plane shares, without the control plane, and what failed of it. */
+export function sharedPart(
+  t: Test,
+  plan: SharedPlan,
+  kept?: StateFile,
+): { part: Shared; failures: string[] } {
+  const failures: string[] = [];
+  const part = new Shared(
+    plan,
+    startControlPlane,
+    { trustDomain: 'mesh.local', certificateTtlMs: 60_000 },
+    {
+      tell: () => {},
+      renewed: () => {},
+      revoked: () => {},
+      allowed: () => {},
+      spoken: () => {},
+      failed: (error) => failures.push(String(error)),
+    },
+    kept,
+  );
+  t.teardown(() => part.close());
+  return { part, failures };
 }

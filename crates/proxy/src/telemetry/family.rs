@@ -49,7 +49,7 @@ pub trait LabelSet: Clone + Send + 'static {
 
 /// The numbers of labels. Keys that count on in one number are neighbours: they lie on one shelf.
 pub trait LabelKey: Copy + Eq + Hash + Send + fmt::Debug {
-    /// The same with the number that tells neighbours apart, and with another one in its place.
+    /// The number that tells neighbours apart.
     fn neighbours(&mut self) -> &mut u64;
 
     /// The key of the shelf, and the place on it.
