@@ -16,7 +16,7 @@ use mesh_model::errors::Reason;
 
 use crate::balance::EndpointState;
 use crate::exchange::message::RequestRef;
-use crate::exchange::{Context, Outcome, Peer};
+use crate::exchange::{Context, Outcome, Peer, Taken};
 use crate::io::Net;
 use crate::plan::{AccessPlan, ListenerPlan};
 use crate::telemetry::access_log::{Queue, Record, Sampler};
@@ -88,7 +88,7 @@ fn log_request<N: Net, S>(
         .then(|| request.value(Known::XRequestId))
         .flatten();
     log.queue.log(&Record {
-        route: outcome.route.as_deref().map(|route| &**route.name()),
+        route: outcome.route.as_ref().and_then(Taken::name),
         cluster: outcome.cluster.as_ref().map(|cluster| cluster.as_str()),
         endpoint: outcome.endpoint.as_deref().map(|endpoint| &endpoint.address),
         protocol: if request.is_grpc() {

@@ -73,8 +73,8 @@ impl RouteLabels {
 
     /// The name of a route.
     #[inline]
-    pub fn of(&self, route: &CompiledRoute) -> Option<Numbered<'_>> {
-        let at = route.id as usize;
+    pub fn of(&self, route: CompiledRoute<'_>) -> Option<Numbered<'_>> {
+        let at = route.id() as usize;
         Some(Numbered {
             id: *self.ids.get(at)?,
             label: self.labels.get(at)?,

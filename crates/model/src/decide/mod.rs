@@ -349,11 +349,11 @@ fn http(
 }
 
 /// Where a route of the table with this number stands in the resources.
-fn place(number: usize, table: &RouteTable, route: &CompiledRoute) -> String {
+fn place(number: usize, table: &RouteTable, route: CompiledRoute<'_>) -> String {
     let host = route.virtual_host() as usize;
     let hosts = table.virtual_hosts.iter().take(host);
     let before: usize = hosts.map(|host| host.routes.len()).sum();
-    let position = (route.id as usize).saturating_sub(before);
+    let position = (route.id() as usize).saturating_sub(before);
     format!("routeTables[{number}].virtualHosts[{host}].routes[{position}]")
 }
 

@@ -1,34 +1,48 @@
-//! One route, with everything that can be known before a request comes.
+//! The routes of a table, with everything that can be known before a request comes.
 
-use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::filter::CompiledEdits;
-use crate::issue::{At, IssueCode, Issues, Problem, shown};
+use crate::issue::{At, IssueCode, Issues, Problem};
 use crate::resources::{
-    Action, GrpcMatch, HashKey, HostRewrite, PathMatch, PathRewrite, Redirect, Respond, Route, RouteMatch,
-    RouteTable, RouteTimeouts, VirtualHost, WeightedCluster,
+    Action, HashKey, HostRewrite, PathRewrite, Redirect, Respond, Route, RouteTimeouts, WeightedCluster,
 };
 
 use super::conditions::{Condition, Conditions};
-use super::templates::Template;
+use super::specificity::{PathPattern, Specificity};
 use super::{RequestView, draw, keys};
 
-/// A route made ready for requests.
+/// The routes of a table, by their numbers.
 ///
-/// One cache line with the counts of its `Arc`, and nothing else is read of most routes: of ten thousand none is in the
-/// cache, and both a line and a page of its own cost what a look-up costs. What few routes have and what no request asks
-/// for are elsewhere.
-#[derive(Debug)]
-pub struct CompiledRoute {
-    /// Its position in the table, counted over all virtual hosts.
-    pub id: u32,
-    special: Option<Box<Special>>,
-    clusters: Clusters,
-    pub(super) written: Box<Written>,
+/// Where there are ten thousand, what each request reads of its own is what the cache can't hold, and it drives out what
+/// the kernel has there: so that is eight bytes of a route, and all else is kept apart.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    brief: Vec<Brief>,
+    special: Vec<Special>,
+    /// The names of the clusters, each once.
+    clusters: Vec<Arc<str>>,
+    written: Vec<Written>,
 }
+
+/// What is read of a route for each request.
+#[derive(Clone, Copy, Debug)]
+struct Brief {
+    /// Which of [`Routes::special`], or [`NONE`].
+    special: u32,
+    /// Which of [`Routes::clusters`]; [`NONE`] where it answers by itself, [`SEVERAL`] where [`Special::clusters`] are.
+    cluster: u32,
+}
+
+/// There is none.
+const NONE: u32 = u32::MAX;
+/// There are several.
+const SEVERAL: u32 = u32::MAX - 1;
+
+/// Which of [`Routes::clusters`], and the running sum of the weights.
+type Share = (u32, u64);
 
 /// What most routes do without.
 #[derive(Debug)]
@@ -42,131 +56,78 @@ struct Special {
     request_edits: CompiledEdits,
     response_edits: CompiledEdits,
     timeouts: RouteTimeouts,
+    /// Where they are several.
+    clusters: Box<[Share]>,
 }
 
 /// How a route was written, and where it stands.
 #[derive(Debug)]
-pub(super) struct Written {
+struct Written {
     /// The position of its virtual host in the table.
     virtual_host: u32,
     /// Its place among the routes of its virtual host, the most specific first.
-    pub(super) rank: u32,
-    pub(super) pattern: PathPattern,
+    rank: u32,
+    pattern: PathPattern,
     name: Arc<str>,
     route: Route,
 }
 
-/// Where a route forwards to. Names of one table are shared: the next route's is in the cache already.
-#[derive(Debug)]
-enum Clusters {
-    /// It answers by itself.
-    None,
-    One(Arc<str>),
-    /// With running sums of their weights.
-    Several(Box<[(Arc<str>, u64)]>),
+/// A route made ready for requests, borrowed from its table.
+#[derive(Clone, Copy, Debug)]
+pub struct CompiledRoute<'a> {
+    routes: &'a Routes,
+    id: u32,
+    brief: Brief,
 }
 
-/// How specific a match is, by the documented order of [`RouteMatch`]. Smaller is more specific and asked first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Specificity {
-    path: (u8, [usize; 3]),
-    without_grpc: bool,
-    without_method: bool,
-    headers: Reverse<usize>,
-    query: Reverse<usize>,
-}
-
-impl Specificity {
-    /// How specific a match is; `None` when its path condition can't be read. Regular expressions are not compiled: they
-    /// are all alike.
-    pub fn of(matches: &RouteMatch) -> Option<Self> {
-        let path = match &matches.path {
-            Some(PathMatch::Regex(_)) => PathPattern::REGEX,
-            _ => PathPattern::parse(matches).ok()?.order(),
-        };
-        Some(Self::new(path, matches))
-    }
-
-    fn new(path: (u8, [usize; 3]), matches: &RouteMatch) -> Self {
+impl Routes {
+    /// None yet, with room for so many.
+    pub(super) fn with_capacity(count: usize) -> Self {
         Self {
-            path,
-            without_grpc: matches.grpc.is_none(),
-            without_method: matches.methods.is_empty(),
-            headers: Reverse(matches.headers.len()),
-            query: Reverse(matches.query.len()),
-        }
-    }
-}
-
-/// The path condition, parsed. Kept to build the index and to say how specific it is.
-#[derive(Debug)]
-pub(super) enum PathPattern {
-    Exact(Box<str>),
-    Template(Template),
-    Regex(regex::bytes::Regex),
-    Prefix(Box<str>),
-    None,
-}
-
-impl PathPattern {
-    /// The order of regular expressions.
-    const REGEX: (u8, [usize; 3]) = (2, [0; 3]);
-
-    pub(super) fn parse(matches: &RouteMatch) -> Result<Self, Problem> {
-        let pattern = match (&matches.path, &matches.grpc) {
-            (Some(PathMatch::Exact(path)), _) => Self::Exact(path.as_str().into()),
-            (Some(PathMatch::Prefix(prefix)), _) => Self::Prefix(prefix.as_str().into()),
-            (Some(PathMatch::Template(text)), _) => Self::Template(Template::parse(text)?),
-            (Some(PathMatch::Regex(text)), _) => Self::Regex(crate::pattern::compile(text)?),
-            (
-                None,
-                Some(GrpcMatch {
-                    service,
-                    method: Some(method),
-                }),
-            ) => Self::Exact(format!("/{service}/{method}").into()),
-            (
-                None,
-                Some(GrpcMatch {
-                    service,
-                    method: None,
-                }),
-            ) => Self::Prefix(format!("/{service}/").into()),
-            (None, None) => Self::None,
-        };
-        match &pattern {
-            Self::Exact(path) | Self::Prefix(path) if !path.starts_with('/') => Err(Problem::new(
-                IssueCode::BadPath,
-                format!("{} does not start with `/`", shown(path)),
-                "a path such as /api",
-            )),
-            _ => Ok(pattern),
+            brief: Vec::with_capacity(count),
+            written: Vec::with_capacity(count),
+            ..Self::default()
         }
     }
 
-    /// Smaller is more specific: the kind, then what tells apart within the kind.
-    fn order(&self) -> (u8, [usize; 3]) {
-        match self {
-            Self::Exact(_) => (0, [0; 3]),
-            Self::Template(template) => (1, template.order()),
-            Self::Regex(_) => Self::REGEX,
-            Self::Prefix(prefix) => (3, [usize::MAX - prefix.len(), 0, 0]),
-            Self::None => (4, [0; 3]),
+    /// How many there are.
+    pub(super) fn len(&self) -> u32 {
+        self.brief.len() as u32
+    }
+
+    /// The route of this number.
+    #[inline]
+    pub(super) fn get(&self, id: u32) -> Option<CompiledRoute<'_>> {
+        let brief = *self.brief.get(id as usize)?;
+        Some(CompiledRoute {
+            routes: self,
+            id,
+            brief,
+        })
+    }
+
+    /// All of them, by their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = CompiledRoute<'_>> {
+        (0..self.len()).filter_map(|id| self.get(id))
+    }
+
+    /// Says that a route is this place among those of its virtual host.
+    pub(super) fn rank(&mut self, id: u32, rank: u32) {
+        if let Some(written) = self.written.get_mut(id as usize) {
+            written.rank = rank;
         }
     }
-}
 
-impl CompiledRoute {
-    /// Compiles a route; its rank is set when its virtual host is complete.
-    pub(super) fn new(
-        id: u32,
+    /// Compiles one more; its rank is said when its virtual host is complete.
+    pub(super) fn push(
+        &mut self,
         virtual_host: u32,
         name: Arc<str>,
         route: &Route,
         clusters: &mut ClusterNames,
         at: &At<'_>,
         issues: &mut Issues,
-    ) -> Self {
+    ) {
         let match_key = at.key("match");
         let path_key = match_key.key(if route.matches.path.is_some() {
             "path"
@@ -198,6 +159,15 @@ impl CompiledRoute {
             ),
         };
         let filters = &route.filters;
+        let (cluster, several) = match &route.action {
+            Action::Forward { to } => issues
+                .keep(
+                    &at.key("action").key("to"),
+                    clusters.compile(to, &mut self.clusters),
+                )
+                .unwrap_or((NONE, [].into())),
+            Action::Redirect(_) | Action::Respond(_) => (NONE, [].into()),
+        };
         let special = Special {
             conditions,
             path: filters.rewrite_path.clone(),
@@ -206,78 +176,104 @@ impl CompiledRoute {
             request_edits: CompiledEdits::new(&filters.request_headers),
             response_edits: CompiledEdits::new(&filters.response_headers),
             timeouts: route.timeouts,
+            clusters: several,
         };
-        let clusters = match &route.action {
-            Action::Forward { to } => issues
-                .keep(&at.key("action").key("to"), clusters.compile(to))
-                .unwrap_or(Clusters::None),
-            Action::Redirect(_) | Action::Respond(_) => Clusters::None,
+        let mut brief = Brief {
+            special: NONE,
+            cluster,
         };
-        let written = Written {
+        if !special.is_empty() {
+            brief.special = self.special.len() as u32;
+            self.special.push(special);
+        }
+        self.brief.push(brief);
+        self.written.push(Written {
             virtual_host,
             rank: 0,
             pattern,
             name,
             route: route.clone(),
-        };
-        Self {
-            id,
-            special: (!special.is_empty()).then(|| Box::new(special)),
-            clusters,
-            written: Box::new(written),
+        });
+    }
+}
+
+impl<'a> CompiledRoute<'a> {
+    /// Its position in the table, counted over all virtual hosts.
+    #[inline]
+    pub fn id(self) -> u32 {
+        self.id
+    }
+
+    #[inline]
+    fn special(self) -> Option<&'a Special> {
+        match self.brief.special {
+            NONE => None,
+            at => self.routes.special.get(at as usize),
         }
     }
 
+    fn as_written(self) -> &'a Written {
+        // One is pushed with each route.
+        &self.routes.written[self.id as usize]
+    }
+
     /// The position of its virtual host in the table.
-    pub fn virtual_host(&self) -> u32 {
-        self.written.virtual_host
+    pub fn virtual_host(self) -> u32 {
+        self.as_written().virtual_host
+    }
+
+    /// Its place among the routes of its virtual host, the most specific first.
+    pub(super) fn place(self) -> u32 {
+        self.as_written().rank
+    }
+
+    /// The condition on its path.
+    pub(super) fn pattern(self) -> &'a PathPattern {
+        &self.as_written().pattern
     }
 
     /// Its name, unique in the table: the one it was given, or one made from its match.
-    pub fn name(&self) -> &Arc<str> {
-        &self.written.name
+    pub fn name(self) -> &'a Arc<str> {
+        &self.as_written().name
     }
 
     /// The route as it was written.
-    pub fn written(&self) -> &Route {
-        &self.written.route
+    pub fn written(self) -> &'a Route {
+        &self.as_written().route
     }
 
     /// `filters.requestHeaders`, ready to apply.
     #[inline]
-    pub fn request_edits(&self) -> &CompiledEdits {
-        self.special
-            .as_ref()
+    pub fn request_edits(self) -> &'a CompiledEdits {
+        self.special()
             .map_or(&CompiledEdits::NONE, |special| &special.request_edits)
     }
 
     /// `filters.responseHeaders`, ready to apply.
     #[inline]
-    pub fn response_edits(&self) -> &CompiledEdits {
-        self.special
-            .as_ref()
+    pub fn response_edits(self) -> &'a CompiledEdits {
+        self.special()
             .map_or(&CompiledEdits::NONE, |special| &special.response_edits)
     }
 
     /// Its deadlines.
     #[inline]
-    pub fn timeouts(&self) -> RouteTimeouts {
-        self.special
-            .as_ref()
+    pub fn timeouts(self) -> RouteTimeouts {
+        self.special()
             .map_or_else(RouteTimeouts::default, |special| special.timeouts)
     }
 
     /// The redirect it answers with, if it does.
-    pub fn redirect(&self) -> Option<&Redirect> {
-        match &self.written.route.action {
+    pub fn redirect(self) -> Option<&'a Redirect> {
+        match &self.written().action {
             Action::Redirect(redirect) => Some(redirect),
             Action::Forward { .. } | Action::Respond(_) => None,
         }
     }
 
     /// The response it answers with, if it does.
-    pub fn respond(&self) -> Option<&Respond> {
-        match &self.written.route.action {
+    pub fn respond(self) -> Option<&'a Respond> {
+        match &self.written().action {
             Action::Respond(respond) => Some(respond),
             Action::Forward { .. } | Action::Redirect(_) => None,
         }
@@ -286,68 +282,67 @@ impl CompiledRoute {
     /// Draws a cluster by weight: its position among those of [`Action::Forward`]. `None` when it redirects or responds.
     /// `random` gives a number uniform over all 64 bits.
     #[inline]
-    pub fn pick(&self, random: impl FnOnce() -> u64) -> Option<usize> {
-        match &self.clusters {
-            Clusters::None => None,
-            Clusters::One(_) => Some(0),
-            Clusters::Several(clusters) => {
+    pub fn pick(self, random: impl FnOnce() -> u64) -> Option<usize> {
+        match self.brief.cluster {
+            NONE => None,
+            SEVERAL => {
+                let clusters = &self.special()?.clusters;
                 let (_, total) = clusters.last()?;
                 let drawn = draw(random(), *total);
                 Some(clusters.partition_point(|&(_, sum)| sum <= drawn))
             }
+            _ => Some(0),
         }
     }
 
     /// The name of a cluster that was picked.
     #[inline]
-    pub fn cluster(&self, position: usize) -> &str {
-        match &self.clusters {
-            Clusters::None => "",
-            Clusters::One(name) => name,
-            Clusters::Several(clusters) => clusters.get(position).map_or("", |(name, _)| name),
-        }
+    pub fn cluster(self, position: usize) -> &'a str {
+        let several = || self.special()?.clusters.get(position);
+        let at = match self.brief.cluster {
+            SEVERAL => several().map_or(NONE, |&(at, _)| at),
+            at => at,
+        };
+        self.routes.clusters.get(at as usize).map_or("", |name| name)
     }
 
     /// The path that is sent on, if it is another than the one that came.
     #[inline]
-    pub fn path_rewrite(&self) -> Option<&PathRewrite> {
-        self.special.as_ref()?.path.as_ref()
+    pub fn path_rewrite(self) -> Option<&'a PathRewrite> {
+        self.special()?.path.as_ref()
     }
 
     /// The host that is sent on.
     #[inline]
-    pub fn host_rewrite(&self) -> &HostRewrite {
-        self.special
-            .as_ref()
-            .map_or(&HostRewrite::Keep, |special| &special.host)
+    pub fn host_rewrite(self) -> &'a HostRewrite {
+        self.special().map_or(&HostRewrite::Keep, |special| &special.host)
     }
 
     /// What consistent hashing hashes for this request: the first of the route's hash keys that is present.
     /// The same request gives the same number in every process.
     #[inline]
-    pub fn hash_key(&self, request: &impl RequestView, source: Option<IpAddr>) -> Option<u64> {
-        let keys = &self.special.as_ref()?.hash_keys;
+    pub fn hash_key(self, request: &impl RequestView, source: Option<IpAddr>) -> Option<u64> {
+        let keys = &self.special()?.hash_keys;
         keys.iter().find_map(|key| keys::hash(key, request, source))
     }
 
     /// Whether everything but the path holds.
     #[inline]
-    pub(super) fn takes(&self, request: &impl RequestView) -> bool {
+    pub(super) fn takes(self, request: &impl RequestView) -> bool {
         self.conditions()
             .is_none_or(|conditions| conditions.hold(request))
     }
 
     /// All conditions but the one on its path.
     #[inline]
-    pub(super) fn conditions(&self) -> Option<&Conditions> {
-        let special = self.special.as_ref()?;
-        Some(&special.conditions).filter(|conditions| !conditions.is_empty())
+    pub(super) fn conditions(self) -> Option<&'a Conditions> {
+        Some(&self.special()?.conditions).filter(|conditions| !conditions.is_empty())
     }
 
     /// Smaller is more specific; of the same, the one that stands first.
-    pub(super) fn order(&self) -> impl Ord + use<> {
+    pub(super) fn order(self) -> impl Ord + use<> {
         (
-            Specificity::new(self.written.pattern.order(), &self.written.route.matches),
+            Specificity::new(self.pattern().order(), &self.written().matches),
             self.id,
         )
     }
@@ -362,37 +357,45 @@ impl Special {
             && self.request_edits.is_empty()
             && self.response_edits.is_empty()
             && self.timeouts == RouteTimeouts::default()
+            && self.clusters.is_empty()
     }
 }
 
-/// The clusters' names of a table, each once.
+/// Where the names of a table's clusters stand.
 #[derive(Default)]
-pub(super) struct ClusterNames(HashSet<Arc<str>>);
+pub(super) struct ClusterNames(HashMap<Arc<str>, u32>);
 
 impl ClusterNames {
-    fn compile(&mut self, clusters: &[WeightedCluster]) -> Result<Clusters, Problem> {
+    /// What [`Brief::cluster`] and [`Special::clusters`] say of these.
+    fn compile(
+        &mut self,
+        clusters: &[WeightedCluster],
+        names: &mut Vec<Arc<str>>,
+    ) -> Result<(u32, Box<[Share]>), Problem> {
         let mut sum = 0;
-        let named: Box<[_]> = clusters
+        let numbered: Box<[_]> = clusters
             .iter()
             .map(|cluster| {
                 sum += u64::from(cluster.weight);
-                (self.name(&cluster.cluster), sum)
+                (self.number(&cluster.cluster, names), sum)
             })
             .collect();
-        match &*named {
+        match &*numbered {
             _ if sum == 0 => Err(no_weight(clusters)),
-            [(only, _)] => Ok(Clusters::One(Arc::clone(only))),
-            _ => Ok(Clusters::Several(named)),
+            [(only, _)] => Ok((*only, [].into())),
+            _ => Ok((SEVERAL, numbered)),
         }
     }
 
-    fn name(&mut self, name: &str) -> Arc<str> {
+    fn number(&mut self, name: &str, names: &mut Vec<Arc<str>>) -> u32 {
         if let Some(known) = self.0.get(name) {
-            return Arc::clone(known);
+            return *known;
         }
+        let number = names.len() as u32;
         let name: Arc<str> = name.into();
-        self.0.insert(Arc::clone(&name));
-        name
+        names.push(Arc::clone(&name));
+        self.0.insert(name, number);
+        number
     }
 }
 
@@ -430,79 +433,5 @@ pub(crate) fn no_weight(clusters: &[WeightedCluster]) -> Problem {
             "all weights are 0",
             "at least one weight above 0",
         )
-    }
-}
-
-/// Gives every route of a table a name of its own.
-pub(super) struct Names {
-    taken: HashSet<Arc<str>>,
-    /// How many routes were given each made name: the next number is found without trying those before it.
-    made: HashMap<String, u32>,
-}
-
-impl Names {
-    /// Longest name made from a match; long patterns are cut.
-    const MOST: usize = 120;
-
-    pub(super) fn of(table: &RouteTable) -> Self {
-        let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
-        Self {
-            taken: routes
-                .filter(|route| !route.name.is_empty())
-                .map(|route| route.name.as_str().into())
-                .collect(),
-            made: HashMap::new(),
-        }
-    }
-
-    pub(super) fn name(&mut self, host: &VirtualHost, route: &Route) -> Arc<str> {
-        if !route.name.is_empty() {
-            return route.name.as_str().into();
-        }
-        let made = Self::made(host, route);
-        let count = self.made.entry(made.clone()).or_default();
-        loop {
-            *count += 1;
-            let name: Arc<str> = match *count {
-                1 => made.as_str().into(),
-                more => format!("{made}#{more}").into(),
-            };
-            // A name that was given may look like a made one.
-            if self.taken.insert(name.clone()) {
-                return name;
-            }
-        }
-    }
-
-    /// `shop.test/api/*:GET`, with what a label can't hold replaced.
-    fn made(host: &VirtualHost, route: &Route) -> String {
-        let matches = &route.matches;
-        let path = match (&matches.path, &matches.grpc) {
-            (Some(PathMatch::Exact(path) | PathMatch::Template(path)), _) => path.clone(),
-            (Some(PathMatch::Prefix(path)), _) => format!("{}/*", path.trim_end_matches('/')),
-            (Some(PathMatch::Regex(path)), _) => format!("~{path}"),
-            (None, Some(GrpcMatch { service, method })) => {
-                format!("/{service}/{}", method.as_deref().unwrap_or("*"))
-            }
-            (None, None) => String::new(),
-        };
-        let mut name = match host.hosts.first().map(ToString::to_string) {
-            Some(host) if host != "*" => host + &path,
-            _ if path.is_empty() => "*".to_owned(),
-            _ => path,
-        };
-        if !matches.methods.is_empty() {
-            name = format!("{name}:{}", matches.methods.join(","));
-        }
-        name.chars()
-            .take(Self::MOST)
-            .map(|c| {
-                if c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '`') {
-                    c
-                } else {
-                    '_'
-                }
-            })
-            .collect()
     }
 }

@@ -3,9 +3,8 @@
 //! For tools: a scan over all routes, with words for people. It asks the same conditions as the index and tells each
 //! path by itself, so it is a second opinion on the index too: a property test holds one to the other.
 
-use std::sync::Arc;
-
-use super::compiled::{CompiledRoute, PathPattern};
+use super::compiled::CompiledRoute;
+use super::specificity::PathPattern;
 use super::{RequestView, RouteIndex};
 use crate::issue::shown;
 use crate::resources::{ValueCondition, ValueMatch};
@@ -13,7 +12,7 @@ use crate::resources::{ValueCondition, ValueMatch};
 impl RouteIndex {
     /// The routes that stand before the one that takes a request, the most specific first, each with the reason: their
     /// host and path take it, another condition does not. At most `most`.
-    pub fn passed_over(&self, request: &impl RequestView, most: usize) -> Vec<(&Arc<CompiledRoute>, String)> {
+    pub fn passed_over(&self, request: &impl RequestView, most: usize) -> Vec<(CompiledRoute<'_>, String)> {
         let mut passed = Vec::new();
         self.scan(request, |route, why| {
             if passed.len() < most {
@@ -27,19 +26,19 @@ impl RouteIndex {
     pub(super) fn scan<'a>(
         &'a self,
         request: &impl RequestView,
-        mut passed: impl FnMut(&'a Arc<CompiledRoute>, String),
-    ) -> Option<&'a Arc<CompiledRoute>> {
+        mut passed: impl FnMut(CompiledRoute<'a>, String),
+    ) -> Option<CompiledRoute<'a>> {
         self.hosts.find(request.host(), |value| {
             let number = self.virtual_host(value)?;
             let mut routes: Vec<_> = self
                 .routes
                 .iter()
-                .filter(|route| route.virtual_host() == number && route.written.pattern.takes(request.path()))
+                .filter(|route| route.virtual_host() == number && route.pattern().takes(request.path()))
                 .collect();
-            routes.sort_by_key(|route| route.written.rank);
+            routes.sort_by_key(|route| route.place());
             routes.into_iter().find(|route| match route.why_not(request) {
                 Some(why) => {
-                    passed(route, why);
+                    passed(*route, why);
                     false
                 }
                 None => true,
@@ -66,9 +65,9 @@ impl PathPattern {
     }
 }
 
-impl CompiledRoute {
+impl CompiledRoute<'_> {
     /// The first condition beside the path that does not hold, in words.
-    fn why_not(&self, request: &impl RequestView) -> Option<String> {
+    fn why_not(self, request: &impl RequestView) -> Option<String> {
         let matches = &self.written().matches;
         let conditions = self.conditions()?;
         if !conditions.method_holds(request) {

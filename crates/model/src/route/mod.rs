@@ -25,26 +25,30 @@ mod compiled;
 mod conditions;
 mod explain;
 mod keys;
+mod names;
 mod paths;
 #[cfg(test)]
 mod property_tests;
 mod query;
 mod regexes;
+mod specificity;
 mod templates;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+pub use compiled::CompiledRoute;
 pub(crate) use compiled::no_weight;
-pub use compiled::{CompiledRoute, Specificity};
 pub(crate) use conditions::Condition;
 pub use keys::stable_hash;
+pub use specificity::Specificity;
 pub(crate) use templates::Template;
 
 use crate::hosts::HostMap;
 use crate::issue::{At, Issue, IssueCode, Issues, Problem};
 use crate::resources::{RouteTable, WeightedCluster};
+use compiled::Routes;
 use paths::PathIndex;
 
 /// What a route may ask of a request. The data plane implements it over the bytes it received, without copying.
@@ -85,7 +89,7 @@ pub fn is_grpc_type(content_type: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Matched<'a> {
     /// The route.
-    pub route: &'a Arc<CompiledRoute>,
+    pub route: CompiledRoute<'a>,
     /// How many bytes of the path the route's prefix took, without its final `/`; 0 for other kinds of match.
     pub prefix_len: usize,
 }
@@ -102,8 +106,7 @@ pub struct RouteIndex {
     hosts: HostMap,
     /// By the number of the virtual host.
     paths: Vec<PathIndex>,
-    /// By [`CompiledRoute::id`].
-    routes: Vec<Arc<CompiledRoute>>,
+    routes: Routes,
 }
 
 impl RouteIndex {
@@ -114,37 +117,28 @@ impl RouteIndex {
     /// weights that can't be drawn. Paths start at the table. [`validate`](crate::validate::validate) finds these and more.
     pub fn compile(table: &RouteTable) -> Result<Self, Vec<Issue>> {
         let mut issues = Issues::default();
-        let mut names = compiled::Names::of(table);
+        let mut names = names::Names::of(table);
         let mut clusters = compiled::ClusterNames::default();
+        let count = table.virtual_hosts.iter().map(|host| host.routes.len()).sum();
         let mut index = Self {
             name: table.name.as_str().into(),
             hosts: HostMap::new(),
             paths: Vec::with_capacity(table.virtual_hosts.len()),
-            routes: Vec::new(),
+            routes: Routes::with_capacity(count),
         };
-        let count = table.virtual_hosts.iter().map(|host| host.routes.len()).sum();
-        let mut routes = Vec::with_capacity(count);
+        let routes = &mut index.routes;
         let hosts_key = At::Root.key("virtualHosts");
         for (number, host) in table.virtual_hosts.iter().enumerate() {
             let at = hosts_key.index(number);
             let routes_key = at.key("routes");
             let first = routes.len();
             for (position, route) in host.routes.iter().enumerate() {
-                let id = (first + position) as u32;
                 let name = names.name(host, route);
-                routes.push(CompiledRoute::new(
-                    id,
-                    number as u32,
-                    name,
-                    route,
-                    &mut clusters,
-                    &routes_key.index(position),
-                    &mut issues,
-                ));
+                let at = routes_key.index(position);
+                routes.push(number as u32, name, route, &mut clusters, &at, &mut issues);
             }
-            let of_host = routes.get_mut(first..).unwrap_or_default();
-            let paths = PathIndex::new(of_host);
-            let value = match paths.only(of_host) {
+            let paths = PathIndex::new(routes, first..routes.len());
+            let value = match paths.only(routes, first..routes.len()) {
                 Some(id) => id | ONLY,
                 None => number as u32,
             };
@@ -156,8 +150,6 @@ impl RouteIndex {
                 }
             }
         }
-        // Only now, so that they lie side by side: ten thousand on few pages.
-        index.routes = routes.into_iter().map(Arc::new).collect();
         let issues = issues.into_vec();
         if issues.is_empty() { Ok(index) } else { Err(issues) }
     }
@@ -168,8 +160,14 @@ impl RouteIndex {
     }
 
     /// All routes, by [`CompiledRoute::id`].
-    pub fn routes(&self) -> &[Arc<CompiledRoute>] {
-        &self.routes
+    pub fn routes(&self) -> impl Iterator<Item = CompiledRoute<'_>> {
+        self.routes.iter()
+    }
+
+    /// The route of this [number](CompiledRoute::id).
+    #[inline]
+    pub fn route(&self, id: u32) -> Option<CompiledRoute<'_>> {
+        self.routes.get(id)
     }
 
     /// The route that takes a request: the most specific host, and of its routes the most specific.
@@ -183,8 +181,8 @@ impl RouteIndex {
 
     /// The route that takes all of a host.
     #[inline]
-    fn only(&self, value: u32) -> Option<&Arc<CompiledRoute>> {
-        self.routes.get((value & !ONLY) as usize)
+    fn only(&self, value: u32) -> Option<CompiledRoute<'_>> {
+        self.routes.get(value & !ONLY)
     }
 
     /// The position in the table of the virtual host that stands in [`RouteIndex::hosts`].

@@ -4,13 +4,14 @@
 //! reached leads up through the prefixes, longest first. The walk is as deep as the longest configured path, however
 //! long the path asked for.
 
-use std::sync::Arc;
+use std::ops::Range;
 
 use crate::hosts::{ByteKey, ByteMap, byte_map};
 
 use super::RequestView;
-use super::compiled::{CompiledRoute, PathPattern};
+use super::compiled::{CompiledRoute, Routes};
 use super::regexes::Regexes;
+use super::specificity::PathPattern;
 use super::templates::TemplateTree;
 
 /// The routes of one virtual host, in one cache line: there may be ten thousand hosts.
@@ -70,6 +71,14 @@ impl Children {
         }
     }
 
+    fn each(&mut self, change: impl FnMut(&mut u32)) {
+        match self {
+            Self::None => {}
+            Self::One(_, child) => std::iter::once(child).for_each(change),
+            Self::Many(children) => children.values_mut().for_each(change),
+        }
+    }
+
     fn insert(&mut self, segment: &[u8], child: u32) {
         *self = match std::mem::take(self) {
             Self::None => Self::One(segment.into(), child),
@@ -84,6 +93,16 @@ impl Children {
                 Self::Many(children)
             }
         };
+    }
+}
+
+impl Node {
+    /// The route, where it is by prefix and nothing else is here.
+    fn leaf(&self) -> Option<u32> {
+        match (&self.children, self.exact, self.prefix, self.below) {
+            (Children::None, List::Empty, List::One([id]), List::Empty) if self.length > 0 => Some(id),
+            _ => None,
+        }
     }
 }
 
@@ -116,40 +135,38 @@ impl List {
 
 impl PathIndex {
     /// Indexes the routes of one virtual host, and gives each its rank.
-    pub(super) fn new(routes: &mut [CompiledRoute]) -> Self {
-        let mut order: Vec<usize> = (0..routes.len()).collect();
-        order.sort_by_cached_key(|&position| routes.get(position).map(CompiledRoute::order));
-        for (rank, &position) in order.iter().enumerate() {
-            if let Some(route) = routes.get_mut(position) {
-                route.written.rank = rank as u32;
-            }
+    pub(super) fn new(routes: &mut Routes, of_host: Range<u32>) -> Self {
+        let mut order: Vec<u32> = of_host.collect();
+        order.sort_by_cached_key(|&id| routes.get(id).map(CompiledRoute::order));
+        for (rank, &id) in (0..).zip(&order) {
+            routes.rank(id, rank);
         }
         let mut nodes = Vec::new();
         let mut lists = Vec::new();
         let mut any = List::Empty;
         let mut templates = TemplateTree::default();
         let mut regexes = Vec::new();
-        for route in order.iter().filter_map(|&position| routes.get(position)) {
-            let list = match &route.written.pattern {
+        for route in order.iter().filter_map(|&id| routes.get(id)) {
+            let list = match route.pattern() {
                 PathPattern::Exact(path) => &mut node(&mut nodes, path).exact,
                 PathPattern::Prefix(path) => match path.strip_suffix('/') {
                     Some(path) => &mut node(&mut nodes, path).below,
                     None => &mut node(&mut nodes, path).prefix,
                 },
                 PathPattern::Template(template) => {
-                    templates.insert(template, route.id);
+                    templates.insert(template, route.id());
                     continue;
                 }
                 PathPattern::Regex(regex) => {
-                    regexes.push((route.id, regex));
+                    regexes.push((route.id(), regex));
                     continue;
                 }
                 PathPattern::None => &mut any,
             };
-            list.push(route.id, &mut lists);
+            list.push(route.id(), &mut lists);
         }
         Self {
-            nodes: nodes.into(),
+            nodes: without_leaves(nodes),
             lists: lists.into(),
             any,
             templates: (!templates.is_empty()).then(|| Box::new(templates)),
@@ -158,34 +175,33 @@ impl PathIndex {
     }
 
     /// The route that takes every request, if there is no other one.
-    pub(super) fn only(&self, routes: &[CompiledRoute]) -> Option<u32> {
+    pub(super) fn only(&self, routes: &Routes, of_host: Range<u32>) -> Option<u32> {
         let List::One([id]) = self.any else {
             return None;
         };
-        match routes {
-            [only] if only.id == id && only.conditions().is_none() => Some(id),
-            _ => None,
-        }
+        let alone = of_host.len() == 1 && routes.get(id)?.conditions().is_none();
+        alone.then_some(id)
     }
 
     /// The most specific route that takes the request, and the length of its prefix.
     #[inline]
     pub(super) fn find<'a>(
         &self,
-        routes: &'a [Arc<CompiledRoute>],
+        routes: &'a Routes,
         request: &impl RequestView,
-    ) -> Option<(&'a Arc<CompiledRoute>, usize)> {
+    ) -> Option<(CompiledRoute<'a>, usize)> {
         let path = request.path();
         let first = |list: &List| {
             list.ids(&self.lists)
                 .iter()
-                .filter_map(|&id| routes.get(id as usize))
+                .filter_map(|&id| routes.get(id))
                 .find(|route| route.takes(request))
         };
         if path.first() != Some(&b'/') {
             return first(&self.any).map(|route| (route, 0));
         }
-        let deepest = self.walk(path);
+        let mut leaf = Node::default();
+        let deepest = self.walk(path, &mut leaf);
         let ended = |node: &Node| node.length as usize == path.len();
         if let Some(route) = deepest
             .filter(|&node| ended(node))
@@ -213,9 +229,11 @@ impl PathIndex {
         first(&self.any).map(|route| (route, 0))
     }
 
-    /// The deepest node whose path is the path asked for, or a prefix of it on a segment border.
+    /// The deepest node whose path is the path asked for, or a prefix of it on a segment border. `leaf` is where one is made
+    /// that is no more than the number of its route.
     #[inline]
-    fn walk(&self, path: &[u8]) -> Option<&Node> {
+    fn walk<'a>(&'a self, path: &[u8], leaf: &'a mut Node) -> Option<&'a Node> {
+        let mut at = 0;
         let mut node = self.nodes.first()?;
         while let Some(rest) = path.get(node.length as usize + 1..) {
             if matches!(node.children, Children::None) {
@@ -223,13 +241,45 @@ impl PathIndex {
             }
             let length = rest.iter().position(|&b| b == b'/').unwrap_or(rest.len());
             let child = rest.get(..length).and_then(|segment| node.children.get(segment));
-            match child.and_then(|child| self.nodes.get(child as usize)) {
-                Some(child) => node = child,
+            let Some(child) = child else {
+                break;
+            };
+            if child & LEAF != 0 {
+                leaf.length = node.length + 1 + length as u32;
+                leaf.up = at;
+                leaf.prefix = List::One([child & !LEAF]);
+                return Some(leaf);
+            }
+            match self.nodes.get(child as usize) {
+                Some(below) => (at, node) = (child, below),
                 None => break,
             }
         }
         Some(node)
     }
+}
+
+/// Marks a child that is the number of a route: a node with nothing but one route by prefix. So it is in tables of many
+/// prefixes, and no node has to be looked at.
+const LEAF: u32 = 1 << 31;
+
+/// The nodes without those that are no more than a route's number.
+fn without_leaves(nodes: Vec<Node>) -> Box<[Node]> {
+    let mut values = Vec::with_capacity(nodes.len());
+    let mut stays = 0;
+    for node in &nodes {
+        let value = node.leaf().map_or(stays, |id| id | LEAF);
+        stays += u32::from(value & LEAF == 0);
+        values.push(value);
+    }
+    let moved = |old: u32| values.get(old as usize).copied().unwrap_or_default();
+    let kept = nodes.into_iter().filter(|node| node.leaf().is_none());
+    kept.map(|mut node| {
+        node.up = moved(node.up);
+        node.children.each(|child| *child = moved(*child));
+        node
+    })
+    .collect()
 }
 
 /// The node of a path, made when it is new.
@@ -269,7 +319,5 @@ mod tests {
     fn what_a_look_up_reads_is_a_cache_line_each() {
         assert_eq!(size_of::<Node>(), 64);
         assert_eq!(size_of::<PathIndex>(), 64);
-        // With the two counts of its `Arc`.
-        assert_eq!(size_of::<CompiledRoute>() + 16, 64);
     }
 }

@@ -356,9 +356,9 @@ proptest! {
             let matched = index.find(&request);
             prop_assert_eq!(matched.map(|matched| matched.route.name().to_string()), naive(&table, &request), "{:?}", request);
             let mut before = Vec::new();
-            let scanned = index.scan(&request, |route, why| before.push((route.id, why)));
-            prop_assert_eq!(scanned.map(|route| route.id), matched.map(|matched| matched.route.id));
-            prop_assert!(before.iter().all(|(id, why)| scanned.is_none_or(|route| route.id != *id) && !why.is_empty()));
+            let scanned = index.scan(&request, |route, why| before.push((route.id(), why)));
+            prop_assert_eq!(scanned.map(|route| route.id()), matched.map(|matched| matched.route.id()));
+            prop_assert!(before.iter().all(|(id, why)| scanned.is_none_or(|route| route.id() != *id) && !why.is_empty()));
         }
     }
 

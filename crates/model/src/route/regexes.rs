@@ -3,12 +3,11 @@
 //! Expressions are tried in order of specificity. Where there are many, sets of them are asked first whether any
 //! matches at all, so that a path which none takes costs one pass for each set.
 
-use std::sync::Arc;
-
 use regex::bytes::{Regex, RegexSet, RegexSetBuilder};
 
 use super::RequestView;
-use super::compiled::{CompiledRoute, PathPattern};
+use super::compiled::{CompiledRoute, Routes};
+use super::specificity::PathPattern;
 
 /// Patterns in one set: enough to make a miss cheap, few enough to bound a set's program.
 const SET: usize = 32;
@@ -61,9 +60,9 @@ impl Regexes {
     #[inline]
     pub(super) fn find<'a>(
         &self,
-        routes: &'a [Arc<CompiledRoute>],
+        routes: &'a Routes,
         request: &impl RequestView,
-    ) -> Option<&'a Arc<CompiledRoute>> {
+    ) -> Option<CompiledRoute<'a>> {
         let path = request.path();
         let possible = self
             .groups
@@ -71,10 +70,10 @@ impl Regexes {
             .filter(|group| group.set.as_ref().is_none_or(|set| set.is_match(path)));
         possible
             .flat_map(|group| &group.ids)
-            .filter_map(|&id| routes.get(id as usize))
+            .filter_map(|&id| routes.get(id))
             .find(|route| {
                 route.takes(request)
-                    && matches!(&route.written.pattern, PathPattern::Regex(regex) if regex.is_match(path))
+                    && matches!(route.pattern(), PathPattern::Regex(regex) if regex.is_match(path))
             })
     }
 }

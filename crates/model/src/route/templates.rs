@@ -4,13 +4,11 @@
 //! search goes down both, and keeps the most specific route that takes the request. It recurses no deeper than the
 //! longest template has segments.
 
-use std::sync::Arc;
-
 use crate::hosts::ByteMap;
 use crate::issue::{IssueCode, Problem, shown};
 
 use super::RequestView;
-use super::compiled::CompiledRoute;
+use super::compiled::{CompiledRoute, Routes};
 
 /// A parsed template, `/users/{id}/files/{path*}`.
 #[derive(Debug)]
@@ -146,9 +144,9 @@ struct Node {
 /// The best route so far.
 struct Search<'a, 'r, R> {
     path: &'r [u8],
-    routes: &'a [Arc<CompiledRoute>],
+    routes: &'a Routes,
     request: &'r R,
-    best: Option<&'a Arc<CompiledRoute>>,
+    best: Option<CompiledRoute<'a>>,
 }
 
 impl TemplateTree {
@@ -185,9 +183,9 @@ impl TemplateTree {
     /// The most specific route that takes the request.
     pub(super) fn find<'a>(
         &self,
-        routes: &'a [Arc<CompiledRoute>],
+        routes: &'a Routes,
         request: &impl RequestView,
-    ) -> Option<&'a Arc<CompiledRoute>> {
+    ) -> Option<CompiledRoute<'a>> {
         let mut search = Search {
             path: request.path(),
             routes,
@@ -222,11 +220,8 @@ impl TemplateTree {
 
 impl<R: RequestView> Search<'_, '_, R> {
     fn offer(&mut self, ids: &[u32]) {
-        for route in ids.iter().filter_map(|&id| self.routes.get(id as usize)) {
-            if self
-                .best
-                .is_some_and(|best| best.written.rank <= route.written.rank)
-            {
+        for route in ids.iter().filter_map(|&id| self.routes.get(id)) {
+            if self.best.is_some_and(|best| best.place() <= route.place()) {
                 return;
             }
             if route.takes(self.request) {

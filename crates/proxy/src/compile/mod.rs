@@ -12,7 +12,7 @@ use mesh_identity::MeshTls;
 use mesh_model::issue::{Issue, IssueCode, PathStep};
 use mesh_model::policy::PolicySet;
 use mesh_model::resources::{Action, Listener, Resources, RouteTable, WeightedCluster, WorkloadPorts};
-use mesh_model::route::RouteIndex;
+use mesh_model::route::{CompiledRoute, RouteIndex};
 use mesh_model::sni::SniIndex;
 use mesh_model::spiffe::TrustDomain;
 use mesh_store::{Snapshot, Store};
@@ -251,7 +251,7 @@ impl Compiler {
 
     fn routes(&self, table: &RouteTable) -> Result<Arc<Routes>, Vec<Issue>> {
         let index = RouteIndex::compile(table)?;
-        let names = index.routes().iter().map(|route| route.name());
+        let names = index.routes().map(CompiledRoute::name);
         let labels = RouteLabels::new(names.map(|name| self.telemetry.label(name)).collect());
         Ok(Arc::new(Routes {
             index,

@@ -69,7 +69,7 @@ impl Detail {
 /// One try.
 pub(super) struct Try<'a, N: Net> {
     pub(super) cx: &'a Context<'a, N>,
-    pub(super) forward: &'a Forward,
+    pub(super) forward: &'a Forward<'a>,
     pub(super) cluster: &'a Rc<Cluster<N::Stream>>,
     pub(super) plan: &'a Arc<ClusterPlan>,
     pub(super) endpoint: &'a Arc<EndpointState>,
@@ -83,7 +83,7 @@ pub(super) struct Try<'a, N: Net> {
 pub async fn forward<N: Net, D: Downstream>(
     cx: &Context<'_, N>,
     down: &mut D,
-    forward: &Forward,
+    forward: &Forward<'_>,
     cluster: &Rc<Cluster<N::Stream>>,
     outcome: &mut Outcome<N::Stream>,
 ) {
@@ -315,7 +315,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     up: &mut U,
     pump: &mut Pump,
     edits: &ResponseEdits<'_>,
-    forward: &Forward,
+    forward: &Forward<'_>,
     in_flight: &mut InFlight,
 ) -> Result<End, Reason> {
     let deadlines = forward.deadlines;

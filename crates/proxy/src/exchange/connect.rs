@@ -32,7 +32,7 @@ pub fn look_into<D: Downstream>(down: &mut D) -> Option<Box<str>> {
 pub async fn open<N: Net, D: Downstream>(
     cx: &Context<'_, N>,
     down: &mut D,
-    forward: &Forward,
+    forward: &Forward<'_>,
     outcome: &mut Outcome<N::Stream>,
 ) {
     let not_after = forward.deadlines.request.min(cx.listener.drain_deadline());

@@ -17,21 +17,22 @@ use super::{Context, Deadlines};
 use crate::clock::{NEVER, after};
 use crate::io::Net;
 use crate::on_demand::host_of;
+use crate::plan::Routes;
 use crate::policy::Passed;
 use crate::policy_log;
 use crate::telemetry::Limit;
 use crate::thread::NOT_JUDGED;
 
 /// What is to be done about a request.
-pub(super) struct Decided {
-    pub(super) step: Step,
-    /// The route that says so.
-    pub(super) route: Option<Arc<CompiledRoute>>,
+pub(super) struct Decided<'a> {
+    pub(super) step: Step<'a>,
+    /// The route that says so, and its table.
+    pub(super) route: Option<(&'a Arc<Routes>, CompiledRoute<'a>)>,
     /// Whether it passes and would be denied, were the policies in audit mode enforced.
     pub(super) audited: bool,
 }
 
-impl Decided {
+impl Decided<'_> {
     /// It is answered so.
     pub(super) fn refused(reason: Reason, detail: Option<&'static str>) -> Self {
         Self {
@@ -42,17 +43,17 @@ impl Decided {
     }
 }
 
-pub(super) enum Step {
+pub(super) enum Step<'a> {
     Refuse(Reason, Option<&'static str>),
-    Respond(Arc<CompiledRoute>),
-    Redirect(Arc<CompiledRoute>, String),
-    Forward(Forward),
+    Respond(CompiledRoute<'a>),
+    Redirect(CompiledRoute<'a>, String),
+    Forward(Forward<'a>),
 }
 
 /// A request that goes to a cluster.
-pub struct Forward {
+pub struct Forward<'a> {
     /// The route.
-    pub route: Arc<CompiledRoute>,
+    pub route: CompiledRoute<'a>,
     /// Which of the route's clusters.
     choice: usize,
     /// Path and query when they differ from what came.
@@ -71,15 +72,19 @@ pub struct Forward {
     pub judgement: u64,
 }
 
-impl Forward {
+impl<'a> Forward<'a> {
     /// The cluster's name.
-    pub fn cluster(&self) -> &str {
+    pub fn cluster(&self) -> &'a str {
         self.route.cluster(self.choice)
     }
 }
 
 /// Everything that can be said of a request before anything waits.
-pub(super) fn decide<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, normal: &mut Vec<u8>) -> Decided {
+pub(super) fn decide<'a, N: Net, D: Downstream>(
+    cx: &Context<'a, N>,
+    down: &D,
+    normal: &mut Vec<u8>,
+) -> Decided<'a> {
     let request = down.request();
     let view = match View::new(request, cx.plan, cx.peer, normal) {
         Ok(view) => view,
@@ -116,12 +121,12 @@ pub(super) fn decide<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, norma
 }
 
 /// Which way a request goes that policy lets in, and the route that says so. `judged` is by which rule, and when.
-fn lead<N: Net, D: Downstream>(
-    cx: &Context<'_, N>,
+fn lead<'a, N: Net, D: Downstream>(
+    cx: &Context<'a, N>,
     down: &D,
     view: &View<'_>,
     judged: (Option<RuleId>, u64),
-) -> (Step, Option<Arc<CompiledRoute>>) {
+) -> (Step<'a>, Option<(&'a Arc<Routes>, CompiledRoute<'a>)>) {
     let request = down.request();
     let Some(routes) = cx.plan.routes(cx.peer, view.host) else {
         let reason = match cx.plan.declares(cx.peer) {
@@ -149,14 +154,14 @@ fn lead<N: Net, D: Downstream>(
         Some(choice) => forward(cx, down, view, matched, choice, judged),
         None => answer(cx, view, matched),
     };
-    (step, Some(Arc::clone(route)))
+    (step, Some((routes, route)))
 }
 
 /// What a route says that forwards nothing.
-fn answer<N: Net>(cx: &Context<'_, N>, view: &View<'_>, matched: Matched<'_>) -> Step {
+fn answer<'a, N: Net>(cx: &Context<'a, N>, view: &View<'_>, matched: Matched<'a>) -> Step<'a> {
     let route = matched.route;
     match &route.written().action {
-        Action::Respond(_) => Step::Respond(Arc::clone(route)),
+        Action::Respond(_) => Step::Respond(route),
         Action::Redirect(to) => {
             let location = redirect_location(
                 to,
@@ -166,7 +171,7 @@ fn answer<N: Net>(cx: &Context<'_, N>, view: &View<'_>, matched: Matched<'_>) ->
                 view.query,
                 matched.prefix_len,
             );
-            Step::Redirect(Arc::clone(route), location)
+            Step::Redirect(route, location)
         }
         Action::Forward { .. } => Step::Refuse(Reason::ClusterUnknown, None),
     }
@@ -174,14 +179,14 @@ fn answer<N: Net>(cx: &Context<'_, N>, view: &View<'_>, matched: Matched<'_>) ->
 
 /// What is sent on, to which of a route's clusters, unless the body is too large. `judged` is by which rule of the policy,
 /// and when.
-fn forward<N: Net, D: Downstream>(
-    cx: &Context<'_, N>,
+fn forward<'a, N: Net, D: Downstream>(
+    cx: &Context<'a, N>,
     down: &D,
     view: &View<'_>,
-    matched: Matched<'_>,
+    matched: Matched<'a>,
     choice: usize,
     (rule, judgement): (Option<RuleId>, u64),
-) -> Step {
+) -> Step<'a> {
     let request = down.request();
     let kind = request.kind();
     let route = matched.route;
@@ -224,6 +229,6 @@ fn forward<N: Net, D: Downstream>(
                 .stream_idle
                 .map_or(cx.plan.timeouts.stream_idle, |t| t.enabled()),
         },
-        route: Arc::clone(route),
+        route,
     })
 }

@@ -30,13 +30,12 @@ use std::time::Duration;
 use mesh_identity::sni::Target;
 use mesh_model::errors::Reason;
 use mesh_model::policy::RuleId;
-use mesh_model::route::CompiledRoute;
 use mesh_model::spiffe::SpiffeId;
 
 use crate::balance::EndpointState;
 use crate::clock::Nanos;
 use crate::io::{Net, TlsFacts};
-use crate::plan::ListenerPlan;
+use crate::plan::{ListenerPlan, Routes};
 use crate::telemetry::{Label, Own, Protocol, RouteStats};
 use crate::thread::{Listener, Thread};
 use crate::timer::Deadline;
@@ -167,6 +166,19 @@ pub struct Context<'a, N: Net> {
     pub protocol: Protocol,
 }
 
+/// A route that took a request, and may outlive the plan.
+pub struct Taken {
+    routes: Arc<Routes>,
+    id: u32,
+}
+
+impl Taken {
+    /// The route's name.
+    pub fn name(&self) -> Option<&str> {
+        Some(self.routes.index.route(self.id)?.name())
+    }
+}
+
 /// What became of a request.
 pub struct Outcome<S> {
     /// Why the proxy answered or gave up; `None` when the server's response went through.
@@ -174,7 +186,7 @@ pub struct Outcome<S> {
     /// The status that was sent; 0 when none was.
     pub status: u16,
     /// The route that took it.
-    pub route: Option<Arc<CompiledRoute>>,
+    pub route: Option<Taken>,
     /// The cluster that it went to.
     pub cluster: Option<Label>,
     /// What counts it.
@@ -251,10 +263,7 @@ async fn serve<N: Net, D: Downstream>(
     };
     let telemetry = &cx.thread.telemetry;
     let none = telemetry.shared().none();
-    let route_label = match (&route, cx.plan.routes(cx.peer, down.request().authority())) {
-        (Some(route), Some(routes)) => routes.labels.of(route),
-        _ => None,
-    };
+    let route_label = route.and_then(|(routes, route)| routes.labels.of(route));
     let protocol = if down.request().is_grpc() {
         Protocol::Grpc
     } else {
@@ -277,7 +286,10 @@ async fn serve<N: Net, D: Downstream>(
         stats.audited();
     }
     let mut outcome = Outcome::new(stats);
-    outcome.route = route;
+    outcome.route = route.map(|(routes, route)| Taken {
+        routes: Arc::clone(routes),
+        id: route.id(),
+    });
     outcome.cluster = cluster_label;
     if let Step::Forward(forward) = &step {
         outcome.rule = forward.rule;

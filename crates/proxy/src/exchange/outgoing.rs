@@ -23,7 +23,7 @@ impl Parts {
         cx: &Context<'_, N>,
         plan: &ClusterPlan,
         endpoint: &EndpointState,
-        forward: &Forward,
+        forward: &Forward<'_>,
         request: RequestRef<'_>,
     ) -> Self {
         let host = match forward.route.host_rewrite() {
@@ -55,7 +55,7 @@ impl Parts {
     pub(super) fn outgoing<'a, N: Net>(
         &'a self,
         cx: &'a Context<'_, N>,
-        forward: &'a Forward,
+        forward: &'a Forward<'a>,
         request: RequestRef<'a>,
         length: Length,
     ) -> Outgoing<'a> {

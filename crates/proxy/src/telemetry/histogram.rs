@@ -16,8 +16,12 @@
 //! (exactly 1/11). The borders are decimal, so every `le` of the Prometheus exposition is a border and its count exact.
 //!
 //! Invariants: buckets are `(lower, upper]`, as `le` wants it; one thread records, any thread reads; recording is two
-//! relaxed loads and stores and a lookup in a 184-byte table. Memory grows with the durations that occur: ten thousand
-//! routes that all take a millisecond lie on a quarter of the pages that all their buckets would need.
+//! loads and stores without a lock and a lookup in a 184-byte table. Memory grows with the durations that occur: ten
+//! thousand routes that all take a millisecond lie on a third of the pages that all their buckets would need.
+
+use std::mem::offset_of;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU8, AtomicU64};
 
 use once_cell::race::OnceBox;
 
@@ -101,36 +105,113 @@ pub fn bucket_of(nanos: Nanos) -> usize {
 }
 
 /// Buckets that are made together: most series stay within one or two such groups.
-const GROUP: usize = 16;
+const GROUP: usize = 15;
 const GROUPS: usize = BUCKETS.div_ceil(GROUP);
 
-/// The live histogram of one thread: 64 bytes, and 128 for each group of buckets that was ever counted in.
+/// The live histogram of one thread: 88 bytes, and 240 for each group of buckets that was ever counted in.
+///
+/// Most durations of a series are of one group, and so its low bits are here, beside the sum. Ten thousand series cost a
+/// cache line each to count in then, and not two.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Histogram {
     sum: Counter,
-    groups: [OnceBox<[Counter; GROUP]>; GROUPS],
+    near: Near,
+    groups: [OnceBox<[Bucket; GROUP]>; GROUPS],
+}
+
+/// What the buckets of one group count since the last carry: 255 at most.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct Near {
+    /// One more than the group's number; 0 while there is none. Once there is one, it stays.
+    group: AtomicU8,
+    low: [AtomicU8; GROUP],
+}
+
+/// One bucket's count, without what is [near](Near).
+///
+/// It is written to `begun`, the low bits are set to nothing, and then it is written to `done`. So a reader that looks at
+/// `done`, the low bits and `begun`, in this order, knows whether a carry came in between: then what `begun` says is the
+/// whole, as it was when the carry began, and less than the whole is now. What is read never goes down.
+#[derive(Debug, Default)]
+struct Bucket {
+    begun: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Bucket {
+    /// Adds `n`, and sets the low bits to nothing in between, if there are such. For the owning thread only.
+    fn add(&self, n: u64, low: Option<&AtomicU8>) {
+        let sum = self.begun.load(Relaxed).wrapping_add(n);
+        self.begun.store(sum, Relaxed);
+        if let Some(low) = low {
+            low.store(0, Release);
+        }
+        self.done.store(sum, Release);
+    }
+
+    fn get(&self, low: Option<&AtomicU8>) -> u64 {
+        let done = self.done.load(Acquire);
+        let low = low.map_or(0, |low| low.load(Acquire));
+        let begun = self.begun.load(Relaxed);
+        match begun == done {
+            true => done.wrapping_add(u64::from(low)),
+            false => begun,
+        }
+    }
+}
+
+impl Near {
+    /// The low bits of a group's buckets, if they are here.
+    #[inline]
+    fn of(&self, group: usize) -> Option<&[AtomicU8; GROUP]> {
+        (usize::from(self.group.load(Acquire)) == group + 1).then_some(&self.low)
+    }
 }
 
 impl Histogram {
+    /// How many of its bytes, the first ones, are all that most durations are counted in.
+    pub(super) const HOT: usize = offset_of!(Self, groups);
+
     /// Counts one duration. For the owning thread only.
     #[inline]
     pub fn record(&self, nanos: Nanos) {
         let bucket = bucket_of(nanos);
-        if let Some(group) = self.groups.get(bucket / GROUP)
-            && let Some(bucket) = group.get_or_init(Box::default).get(bucket % GROUP)
-        {
-            bucket.increment();
+        let (group, place) = (bucket / GROUP, bucket % GROUP);
+        let low = self.near.of(group).and_then(|low| low.get(place));
+        match low.map(|low| (low, low.load(Relaxed).checked_add(1))) {
+            Some((low, Some(count))) => low.store(count, Release),
+            Some((low, None)) => self.count(group, place, 256, Some(low)),
+            None => self.count(group, place, 1, None),
         }
         self.sum.add(nanos);
     }
 
+    /// Counts in a bucket that is not near, or whose low bits are full.
+    #[cold]
+    fn count(&self, group: usize, place: usize, n: u64, low: Option<&AtomicU8>) {
+        let Some(buckets) = self.groups.get(group) else {
+            return;
+        };
+        let is_new = buckets.get().is_none();
+        if let Some(bucket) = buckets.get_or_init(Box::default).get(place) {
+            bucket.add(n, low);
+        }
+        // The first duration of many a series is like no other: it waited for a connection.
+        if !is_new && self.near.group.load(Relaxed) == 0 {
+            self.near.group.store(group as u8 + 1, Release);
+        }
+    }
+
     /// Adds what was recorded to `snapshot`. For any thread.
     pub fn add_to(&self, snapshot: &mut Snapshot) {
-        for (sums, group) in snapshot.buckets.chunks_mut(GROUP).zip(&self.groups) {
-            let counts = group.get().into_iter().flat_map(|group| group.iter());
-            for (sum, bucket) in sums.iter_mut().zip(counts) {
-                *sum = sum.wrapping_add(bucket.get());
+        let sums = snapshot.buckets.chunks_mut(GROUP);
+        for (number, (sums, group)) in sums.zip(&self.groups).enumerate() {
+            let low = self.near.of(number);
+            let buckets = group.get().into_iter().flat_map(|group| group.iter());
+            for (place, (sum, bucket)) in sums.iter_mut().zip(buckets).enumerate() {
+                *sum = sum.wrapping_add(bucket.get(low.and_then(|low| low.get(place))));
             }
         }
         snapshot.sum = snapshot.sum.wrapping_add(self.sum.get());
@@ -287,7 +368,7 @@ const EXPOSED: [(&str, Nanos); 20] = [
     ("+Inf", Nanos::MAX),
 ];
 
-const _: () = assert!(size_of::<Histogram>() == 64);
+const _: () = assert!(size_of::<Histogram>() == 88 && size_of::<Bucket>() * GROUP == 240);
 
 #[cfg(test)]
 mod tests {
@@ -382,6 +463,47 @@ mod tests {
         assert_eq!(snapshot.quantile(-1.0), snapshot.quantile(0.0));
         assert_eq!(snapshot.quantile(7.0), snapshot.quantile(1.0));
         assert_eq!(snapshot.quantile(f64::NAN), snapshot.quantile(0.0));
+    }
+
+    #[test]
+    fn what_is_near_is_carried() {
+        for each in [1_000_000, 40_000, 61_000_000_000] {
+            let histogram = Histogram::default();
+            for recorded in 1..=1_000 {
+                histogram.record(each);
+                let snapshot = histogram.snapshot();
+                assert_eq!(snapshot.count(), recorded);
+                assert_eq!(snapshot.buckets[bucket_of(each)], recorded);
+            }
+        }
+    }
+
+    #[test]
+    fn another_group_than_what_is_near_counts_as_well() {
+        let histogram = Histogram::default();
+        for at in 0..3_000u64 {
+            histogram.record([20_000, 1_000_000, 300_000_000][at as usize % 3]);
+        }
+        for each in [20_000, 1_000_000, 300_000_000] {
+            assert_eq!(histogram.snapshot().buckets[bucket_of(each)], 1_000);
+        }
+    }
+
+    /// Of one bucket, so that carries are what is read.
+    #[test]
+    fn a_reader_beside_carries_sees_growing_counts() {
+        const WRITES: u64 = 2_000_000;
+        let histogram = Histogram::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..WRITES).for_each(|_| histogram.record(1_000_000)));
+            let mut seen = 0;
+            while seen < WRITES {
+                let count = histogram.snapshot().count();
+                assert!(count >= seen, "{count} after {seen}");
+                assert!(count <= WRITES);
+                seen = count;
+            }
+        });
     }
 
     #[test]
