@@ -1,11 +1,14 @@
 /** `mesh redirect`: send this machine's connections through its sidecar. */
 
 import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import {
   DEFAULT_REDIRECTION,
   IPTABLES_LIST,
+  type Iptables,
   type PortRange,
   type Redirection,
   type Rule,
@@ -24,10 +27,8 @@ import { UsageError } from './output.js';
  */
 export const TOOLS_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-/** The same rules for both families. */
-const IPTABLES = ['iptables', 'ip6tables'] as const;
-
-type Iptables = (typeof IPTABLES)[number];
+/** Both families. */
+const IPTABLES: readonly Iptables[] = ['iptables', 'ip6tables'];
 
 /** The table that the rules are in. */
 const NAT = ['-t', 'nat'] as const;
@@ -38,8 +39,10 @@ const TOOL_MS = 30_000;
 /** How many seconds iptables waits for the lock that another holds, rather than to fail at once: less than it may take. */
 const WAIT = '--wait=20';
 
+type Backend = 'nft' | 'iptables';
+
 interface Options {
-  readonly backend: 'nft' | 'iptables';
+  readonly backend?: Backend;
   readonly inboundPort: number;
   readonly outboundPort: number;
   readonly uid: number;
@@ -54,7 +57,10 @@ export function addRedirect(program: Command, world: World, end: (code: ExitCode
     .description('send the TCP connections of this network namespace through its sidecar (as root)')
     .addArgument(new Argument('<what>', 'what to do').choices(['on', 'off', 'print']))
     .addOption(
-      new Option('--backend <name>', 'which tool of the kernel').choices(['nft', 'iptables']).default('nft'),
+      new Option('--backend <name>', 'which tool of the kernel (default: nft; off: both)').choices([
+        'nft',
+        'iptables',
+      ]),
     )
     .option('--inbound-port <port>', "the sidecar's inbound port", port, defaults.inboundPort)
     .option('--outbound-port <port>', "the sidecar's outbound port", port, defaults.outboundPort)
@@ -97,27 +103,54 @@ function ports(text: string): PortRange[] {
 }
 
 function redirect(world: World, what: 'on' | 'off' | 'print', options: Options): ExitCode {
-  const redirection: Redirection = options;
-  if (options.backend === 'nft') {
-    const rules = what === 'off' ? nftablesOff() : nftables(redirection);
-    if (what === 'print') world.stdout.write(rules);
-    else run('nft', ['-f', '-'], rules);
-    return ExitCode.ok;
-  }
-  const rules = iptables(redirection);
-  if (what === 'print') {
-    for (const tool of IPTABLES)
-      for (const rule of rules) world.stdout.write(`${[tool, ...NAT, ...rule].join(' ')}\n`);
-  } else if (what === 'on') on(rules);
-  else fail(IPTABLES.flatMap((tool) => tried(tool, [], 'rules of the mesh may be left')));
+  const { backend = 'nft' } = options;
+  if (what === 'print') world.stdout.write(printed(backend, options));
+  else if (what === 'on') {
+    on[backend](options);
+    // Only now, so that no connection goes around the sidecar in between. Two kinds of rules do what one does.
+    fail(off[backend === 'nft' ? 'iptables' : 'nft']());
+  } else fail(options.backend ? off[options.backend](true) : [...off.nft(), ...off.iptables()]);
   return ExitCode.ok;
 }
 
+function printed(backend: Backend, redirection: Redirection): string {
+  if (backend === 'nft') return nftables(redirection);
+  const line = (tool: Iptables, rule: Rule): string => `${[tool, ...NAT, ...rule].join(' ')}\n`;
+  return IPTABLES.flatMap((tool) => iptables(redirection, tool).map((rule) => line(tool, rule))).join('');
+}
+
+const on: Record<Backend, (redirection: Redirection) => void> = {
+  nft: (redirection) => void run('nft', ['-f', '-'], nftables(redirection)),
+  iptables: replaceAll,
+};
+
+/** What went wrong with taking the rules away. A tool that is not there has put none there, unless it is `meant`. */
+const off: Record<Backend, (meant?: boolean) => unknown[]> = {
+  nft: (meant = false) =>
+    meant || isThere('nft') ? caught(() => run('nft', ['-f', '-'], nftablesOff())) : [],
+  iptables: (meant = false) =>
+    IPTABLES.filter((tool) => meant || isThere(tool)).flatMap((tool) =>
+      tried(tool, [], 'rules of the mesh may be left'),
+    ),
+};
+
+const isThere = (tool: string): boolean =>
+  TOOLS_PATH.split(':').some((folder) => existsSync(join(folder, tool)));
+
+function caught(work: () => unknown): unknown[] {
+  try {
+    work();
+    return [];
+  } catch (error) {
+    return [error];
+  }
+}
+
 /** Both families or neither: a half of them would send callers around the sidecar. */
-function on(rules: readonly Rule[]): void {
+function replaceAll(redirection: Redirection): void {
   const before = IPTABLES.map((tool) => [tool, ours(tool)] as const);
   try {
-    for (const tool of IPTABLES) replace(tool, rules);
+    for (const tool of IPTABLES) replace(tool, iptables(redirection, tool));
   } catch (error) {
     const back = before.flatMap(([tool, old]) => tried(tool, old, 'the rules of before may not be back'));
     fail([error, ...back]);
@@ -126,12 +159,8 @@ function on(rules: readonly Rule[]): void {
 
 /** Replaces what is there of ours, for what went wrong: what one tool can't do keeps the other from nothing. */
 function tried(tool: Iptables, rules: readonly Rule[], otherwise: string): unknown[] {
-  try {
-    replace(tool, rules);
-    return [];
-  } catch (error) {
-    return [error, new UsageError([`${tool}: ${otherwise}`])];
-  }
+  const errors = caught(() => replace(tool, rules));
+  return errors.length === 0 ? [] : [...errors, new UsageError([`${tool}: ${otherwise}`])];
 }
 
 /** Puts rules in the place of all that is there of ours, as a whole or not at all. */

@@ -3,8 +3,8 @@
  *
  * Inbound: every TCP connection that comes in from outside, and is for this machine, goes to the sidecar's inbound port;
  * what the machine only forwards, to its containers or as a router, is none of the workload's. Outbound: every one that
- * this machine (or network namespace) makes goes to its outbound port, unless it goes to the loopback or is the
- * sidecar's own, which is told by its user id. The sidecar asks the kernel where a connection was made to.
+ * this machine (or network namespace) makes goes to its outbound port, unless it goes to the loopback or to an address of
+ * one link, or is the sidecar's own, which is told by its user id. The sidecar asks the kernel where a connection was made to.
  */
 
 /** Whom the rules are for. */
@@ -35,6 +35,12 @@ export const DEFAULT_REDIRECTION: Redirection = {
   skipOutbound: [],
 };
 
+/**
+ * Addresses of one link of IPv6. Who calls one is bound to the link's interface, which leads to no sidecar on the
+ * loopback: redirected, the call would reach nobody.
+ */
+const LINK_LOCAL = 'fe80::/10';
+
 /** The nftables table that holds all our rules: who deletes it deletes exactly them. */
 export const TABLE = 'mesh';
 
@@ -58,6 +64,7 @@ export function nftables(redirection: Redirection): string {
     '    type nat hook output priority -100; policy accept;',
     `    meta skuid ${uid} return`,
     '    oifname "lo" return',
+    `    ip6 daddr ${LINK_LOCAL} return`,
     ...skip(redirection.skipOutbound),
     `    meta l4proto tcp redirect to :${outboundPort}`,
     '  }',
@@ -83,8 +90,11 @@ export type Rule = readonly string[];
 /** Lists what is in the table that ours are in. */
 export const IPTABLES_LIST = ['-S'] as const;
 
-/** The same rules for `iptables` and for `ip6tables`, where none of ours is. */
-export function iptables(redirection: Redirection): Rule[] {
+/** The tools of the two families. */
+export type Iptables = 'iptables' | 'ip6tables';
+
+/** The rules for one family, where none of ours is. */
+export function iptables(redirection: Redirection, tool: Iptables): Rule[] {
   const add = (chain: string, ...rule: string[]): Rule => ['-A', chain, ...rule];
   const skip = (chain: string, ports: readonly PortRange[]): Rule[] =>
     ports.map((port) => add(chain, '-p', 'tcp', '--dport', port.replace('-', ':'), '-j', 'RETURN'));
@@ -97,6 +107,7 @@ export function iptables(redirection: Redirection): Rule[] {
     redirect('MESH_INBOUND', redirection.inboundPort),
     add('MESH_OUTBOUND', '-m', 'owner', '--uid-owner', String(redirection.uid), '-j', 'RETURN'),
     add('MESH_OUTBOUND', '-o', 'lo', '-j', 'RETURN'),
+    ...(tool === 'ip6tables' ? [add('MESH_OUTBOUND', '-d', LINK_LOCAL, '-j', 'RETURN')] : []),
     ...skip('MESH_OUTBOUND', redirection.skipOutbound),
     redirect('MESH_OUTBOUND', redirection.outboundPort),
     ...CHAINS.map(([chain, hook]) => add(hook, '-p', 'tcp', '-j', chain)),

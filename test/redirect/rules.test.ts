@@ -76,6 +76,31 @@ withIptables('iptables: on is on however often, off leaves nothing', (t) => {
   t.notRegex(inNamespace(`${on}\n${twice}\n${OFF}\n${OFF}\n${LIST}`), /MESH/);
 });
 
+const withBoth = isRoot && ['iptables', 'ip6tables', 'nft'].every(has) ? test : test.skip;
+const LIST_BOTH = `${LIST}; nft list tables`;
+
+withBoth('off takes away what either backend has put there', (t) => {
+  for (const backend of ['nft', 'iptables']) {
+    const on = `${MESH} on --backend ${backend}`;
+    t.regex(inNamespace(`${on}\n${LIST_BOTH}`), /MESH|table inet mesh/);
+    t.notRegex(inNamespace(`${on}\n${MESH} off\n${LIST_BOTH}`), /MESH|table inet mesh/);
+  }
+});
+
+withBoth('off with a backend leaves what the other one has put there', (t) => {
+  t.regex(inNamespace(`${ON}\n${MESH} off --backend nft\n${LIST}`), /MESH/);
+  t.regex(inNamespace(`${MESH} on\n${OFF}\nnft list tables`), /table inet mesh/);
+});
+
+withBoth('on takes the place of what the other backend has put there', (t) => {
+  const nftLast = inNamespace(`${ON}\n${MESH} on\n${LIST_BOTH}`);
+  t.regex(nftLast, /table inet mesh/);
+  t.notRegex(nftLast, /MESH/);
+  const iptablesLast = inNamespace(`${MESH} on\n${ON}\n${LIST_BOTH}`);
+  t.notRegex(iptablesLast, /table inet mesh/);
+  t.regex(iptablesLast, /MESH/);
+});
+
 withIptables('iptables: off that may do nothing fails, and says so', (t) => {
   const told = inNamespace(`${ON}\nsetpriv --bounding-set=-net_admin ${OFF} ${AND_TELL}\n${LIST}`);
   for (const tool of ['iptables', 'ip6tables']) {
@@ -204,6 +229,30 @@ ${call('client', '10.1.0.1')}`;
   'iptables: what a machine only forwards passes',
   (t) => {
     t.is(inNamespace(router(`${ON} > /dev/null`)), 'behind\nsidecar\n');
+  },
+);
+
+/** A call over the link's own addresses, which go with an interface. */
+const onOneLink = (rules: string): string => `
+mount -t tmpfs none /run
+ip netns add server; ip -n server link set lo up; ip link set lo up
+ip link add eth0 type veth peer name eth0 netns server
+ip link set eth0 up; ip -n server link set eth0 up
+ip -n server addr add fe80::7/64 dev eth0 nodad; ip addr add fe80::8/64 dev eth0 nodad
+mkfifo /run/up
+ip netns exec server ${says('behind', 8080)} > /run/up & behind=$!; read up < /run/up
+trap 'kill $behind' EXIT
+${rules}
+'${process.execPath}' -e "require('node:net').connect(8080, 'fe80::7%eth0').on('error', (e) => console.log(e.code)).on('data', (d) => process.stdout.write(d))"`;
+
+(isRoot && has('nft') && hasIp ? test : test.skip)("nftables: calls to a link's addresses pass", (t) => {
+  t.is(inNamespace(onOneLink(nft(nftables(here)))), 'behind\n');
+});
+
+(isRoot && ['iptables', 'ip6tables'].every(has) && hasIp ? test : test.skip)(
+  "iptables: calls to a link's addresses pass",
+  (t) => {
+    t.is(inNamespace(onOneLink(`${ON} > /dev/null`)), 'behind\n');
   },
 );
 
