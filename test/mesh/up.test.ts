@@ -336,6 +336,21 @@ test('a second signal ends at once what does not want to end', async (t) => {
   t.deepEqual(processesOf(mesh.folder), []);
 });
 
+test('a copy whose output somebody else holds open is started again', async (t) => {
+  const mesh = up(t, { services: { web: { run: `setsid sleep 600 & ${RUN}` } } });
+  t.teardown(() => processesOf(mesh.folder).forEach((pid) => process.kill(pid, 'SIGKILL')));
+  await mesh.ready('web.1');
+  const isSupervisor = (pid: number): boolean =>
+    readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('--as-supervisor');
+  const [supervisor = 0] = processesOf(mesh.folder).filter(isSupervisor);
+  const from = mesh.lines().length;
+  process.kill(supervisor, 'SIGKILL');
+  await mesh.line('it ended', ({ copy, phase }) => copy === 'web.1' && phase === 'waiting', from);
+  await mesh.ready('web.1', from);
+  mesh.process.signal('SIGTERM');
+  t.is((await within('the end', mesh.process.exit)).code, 0);
+});
+
 test('nothing stays when it is killed', async (t) => {
   const mesh = up(t, { services: { web: { run: `${RUN} & ${RUN.replace('exec ', '')}; wait`, copies: 2 } } });
   await mesh.ready('web.1');
@@ -345,6 +360,28 @@ test('nothing stays when it is killed', async (t) => {
   await until('all have gone', () => processesOf(mesh.folder).length === 0);
   t.pass();
 });
+
+const canMount = process.getuid?.() === 0 && process.platform === 'linux';
+(canMount ? test : test.skip)(
+  'a temporary folder that is full is named, and nothing is left in it',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    writeFileSync(join(folder, 'mesh.json'), JSON.stringify({ services: {} }));
+    const script = `
+mount -t tmpfs -o size=64k none '${folder}/tmp'
+cat /dev/zero > '${folder}/tmp/all' 2> /dev/null || true
+TMPDIR='${folder}/tmp' '${process.execPath}' '${UP}' '${folder}/mesh.json' --sidecar /bin/true > /dev/null || true
+ls '${folder}/tmp'`;
+    mkdirSync(join(folder, 'tmp'));
+    const shell = start(t, 'unshare', ['--mount', 'sh', '-ec', script], { env: cleanEnvironment() });
+    t.is((await within('the end', shell.exit)).code, 0, shell.stderr());
+    t.regex(
+      shell.stderr(),
+      new RegExp(`the temporary folder ${folder}/tmp takes no files .*ENOSPC.*: set TMPDIR`),
+    );
+    t.is(shell.stdout().toString(), 'all\n');
+  },
+);
 
 test("the next one removes what a killed one left, and nothing that is or may be somebody else's", async (t) => {
   const idle = { services: {} };

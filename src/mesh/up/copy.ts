@@ -21,6 +21,8 @@ const PATIENCE = 3;
 const PAUSE_MS = { first: 1000, longest: 30_000 };
 /** Whoever lived this long died of something new. */
 const HEALTHY_MS = 60_000;
+/** What it said last is read for so long after its end: whatever it left behind may hold its output open for ever. */
+const LAST_WORDS_MS = 500;
 /** A killed sidecar ends its command in this time. */
 const KILLED_MS = 3000;
 
@@ -143,7 +145,15 @@ export class Copy {
     this.#listen(child, 'stdout');
     this.#listen(child, 'stderr');
     const over = new AbortController();
-    const ended = once(child, 'close').then(
+    const closed = once(child, 'close');
+    child.once('exit', () => {
+      const late = setTimeout(() => {
+        child.stdout?.destroy();
+        child.stderr?.destroy();
+      }, LAST_WORDS_MS);
+      child.once('close', () => clearTimeout(late));
+    });
+    const ended = closed.then(
       ([code, killer]: (number | string | null)[]) =>
         killer === null || killer === undefined
           ? `it ended with exit code ${code}`

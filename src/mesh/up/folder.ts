@@ -35,7 +35,19 @@ export async function makeFolder(trouble: (error: unknown) => void): Promise<str
   // Without a kernel that tells processes apart nothing is known of the others.
   if (self) await removeLeft(parent, self.where).catch(trouble);
   const folder = await mkdtemp(join(parent, PREFIX));
-  if (self) await writeFile(join(folder, OWNER), JSON.stringify(self), { mode: 0o600 });
+  if (!self) return folder;
+  try {
+    await writeFile(join(folder, OWNER), JSON.stringify(self), { mode: 0o600 });
+  } catch (error) {
+    // Nobody could tell whose it is, and so it would stay for ever.
+    await rm(folder, { recursive: true, force: true });
+    throw new Error(
+      `the temporary folder ${parent} takes no files (${(error as Error).message}): set TMPDIR`,
+      {
+        cause: error,
+      },
+    );
+  }
   return folder;
 }
 
