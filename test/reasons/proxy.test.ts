@@ -117,7 +117,10 @@ check('proxy', [
           ]),
         );
       const names = Array.from({ length: MAX_PENDING }, (_, n) => ask(`n${n}.test`, 2 * n + 1));
-      await peer.send(opening(), Buffer.concat(names));
+      const ping = frame(TYPE.ping, 0, 0, '12345678');
+      await peer.send(opening(), Buffer.concat([...names, ping]));
+      // Answered in its turn: all names are asked for by then.
+      await arrives('the answer to a PING', peer, ({ type }) => type === TYPE.ping);
       return request(sidecar.port('web'), { headers: { host: 'one-more.test' } });
     },
     answer: [503, 'connection_limit_reached'],

@@ -4,10 +4,11 @@
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type Admin, startWithAdmin } from '../sidecar/support.js';
-import { lines } from '../support/access-log.js';
+import { linesOf } from '../support/access-log.js';
 import { temporaryFolder } from '../support/files.js';
 import { proxyStatus } from '../support/http.js';
 import type { Sidecar, SidecarOptions, Work } from '../support/sidecar.js';
+import { until } from '../support/wait.js';
 
 /** A response's status and fields. */
 export interface Answer {
@@ -56,7 +57,8 @@ export function check(layer: string, cases: readonly Case[]): void {
         const metrics = await admin.metricsOnce(`${name} counts it`, (seen) => count(seen) > 0);
         t.is(count(metrics), 1, name);
       }
-      const line = (await lines(log, 1)).find((each) => each['reason'] === reason);
+      // There may be lines of others before: of whoever had to be there first.
+      const line = await until('its line', () => linesOf(log).find((each) => each['reason'] === reason));
       t.like(line, { reason, layer, ...(answer && { status: answer[0] }) });
     });
   }
