@@ -1,6 +1,7 @@
 // Rows 9, 10 and 30: does a client that takes its time, or many that take all places, cost anybody else anything?
 
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { proxyStatus } from '../support/http.js';
 import { connect, tcpServer } from '../support/tcp.js';
@@ -10,7 +11,10 @@ import { type Front, LISTENERS, front, recorder } from './support.js';
 
 const ORDINARY = 'GET /ordinary HTTP/1.1\r\nHost: a.test\r\n\r\n';
 
-/** Sends a byte now and then until the other side has had enough. */
+/** The time of a head that this process begins: it may stand still for seconds before it does. */
+const HEADER = '6s';
+
+/** Sends a byte now and then, and not too many, until the other side has had enough. */
 async function drip(
   t: ExecutionContext,
   peer: Awaited<ReturnType<Front['connect']>>,
@@ -19,6 +23,7 @@ async function drip(
   await until('the connection ends', async () => {
     if (peer.ended || peer.closed) return true;
     await peer.send(bytes()).catch(() => {});
+    await sleep(100);
     return false;
   });
   t.true(peer.ended || peer.closed);
@@ -28,42 +33,58 @@ for (const listener of LISTENERS) {
   test(`row 10: ${listener}`, async (t) => {
     const server = await recorder(t);
     const proxy = await front(t, server.address, {
-      timeouts: { header: '300ms', handshake: '300ms', streamIdle: '300ms', idle: '300ms' },
+      // The server has its own time to answer.
+      timeouts: { header: HEADER, streamIdle: '300ms', idle: '300ms', request: '20s' },
     });
 
-    const head = await proxy.connect(t, listener);
-    await head.send('GET /slow HTTP/1.1\r\nHost: a.test\r\n');
-    await drip(t, head, () => 'X: y\r\n');
-    t.regex(head.text(), /^HTTP\/1\.1 408 .*header_timeout/s, 'a head that never ends');
+    const head = async (): Promise<void> => {
+      const peer = await proxy.connect(t, listener);
+      await peer.send('GET /slow HTTP/1.1\r\nHost: a.test\r\n');
+      await drip(t, peer, () => 'X: y\r\n');
+      t.regex(peer.text(), /^HTTP\/1\.1 408 .*header_timeout/s, 'a head that never ends');
+    };
 
-    const line = await proxy.connect(t, listener);
-    await line.send('GET /');
-    await drip(t, line, () => 'a');
-    t.regex(line.text(), /^HTTP\/1\.1 408 /, 'a line that never ends');
+    const line = async (): Promise<void> => {
+      const peer = await proxy.connect(t, listener);
+      await peer.send('GET /');
+      await drip(t, peer, () => 'a');
+      t.regex(peer.text(), /^HTTP\/1\.1 408 /, 'a line that never ends');
+    };
 
-    const silent = await proxy.connect(t, listener);
-    t.is(await silent.readToEnd(), '', 'nothing at all');
+    const silent = async (): Promise<void> => {
+      const peer = await proxy.connect(t, listener);
+      t.is(await peer.readToEnd(), '', 'nothing at all');
+    };
 
-    const idle = await proxy.connect(t, listener);
-    await idle.send(ORDINARY);
-    t.is((await idle.response()).status, 200);
-    t.is(await idle.readToEnd(), '', 'no second request');
+    const idle = async (): Promise<void> => {
+      const peer = await proxy.connect(t, listener);
+      await peer.send(ORDINARY);
+      t.is((await peer.response()).status, 200);
+      t.is(await peer.readToEnd(), '', 'no second request');
+    };
 
-    const body = await proxy.connect(t, listener);
-    await body.send('POST /slow HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc');
-    const refusal = await body.response();
-    t.is(refusal.status, 408, 'a body that stops');
-    t.is(proxyStatus(refusal.headers).details, 'request_body_timeout');
-    t.is(await body.readToEnd(), '');
+    const body = async (): Promise<void> => {
+      const peer = await proxy.connect(t, listener);
+      await peer.send('POST /slow HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\nabc');
+      const refusal = await peer.response();
+      t.is(refusal.status, 408, 'a body that stops');
+      t.is(proxyStatus(refusal.headers).details, 'request_body_timeout');
+      t.is(await peer.readToEnd(), '');
+    };
 
-    const preface = await proxy.connect(t, listener, 'h2');
-    await preface.send('PRI * HTTP/2.0\r\n\r\nS');
-    await preface.readToEnd();
+    const preface = async (): Promise<void> => {
+      const peer = await proxy.connect(t, listener, 'h2');
+      await peer.send('PRI * HTTP/2.0\r\n\r\nS');
+      await peer.readToEnd();
+    };
 
-    const streams = await proxy.connect(t, listener, 'h2');
-    await streams.send(opening());
-    await streams.readToEnd();
+    const streams = async (): Promise<void> => {
+      const peer = await proxy.connect(t, listener, 'h2');
+      await peer.send(opening());
+      await peer.readToEnd();
+    };
 
+    await Promise.all([head(), line(), silent(), idle(), body(), preface(), streams()]);
     const responses = 'mesh_responses_total';
     await proxy.counted(0, 1, responses, { listener, reason: 'request_body_timeout' });
     t.true((await proxy.count(responses, { listener, reason: 'header_timeout' })) >= 2);
@@ -77,16 +98,16 @@ for (const listener of LISTENERS) {
 for (const listener of LISTENERS) {
   test(`row 10: ${listener}: a head of HTTP/2 that never ends, while a stream is open`, async (t) => {
     const server = await tcpServer(t);
-    const proxy = await front(t, server.address, { timeouts: { header: '300ms' } });
-    const whole = request(3);
-    for (const [n, unfinished] of [request(3, REQUEST, FLAG.endStream), whole.subarray(0, 20)].entries()) {
+    const proxy = await front(t, server.address, { timeouts: { header: HEADER } });
+    const ends = async (unfinished: Buffer): Promise<void> => {
       const peer = await proxy.connect(t, listener, 'h2');
       await peer.send(opening(), request(1), unfinished);
       const goodbye = await arrives('GOAWAY', peer, ({ type }) => type === TYPE.goaway);
       t.is(code(goodbye), CODE.none);
       await peer.gone();
-      await (await server.accepted(n)).gone();
-    }
+    };
+    await Promise.all([ends(request(3, REQUEST, FLAG.endStream)), ends(request(3).subarray(0, 20))]);
+    for (const n of [0, 1]) await (await server.accepted(n)).gone();
     const labels = { listener, reason: 'header_timeout' };
     await proxy.counted(0, 2, 'mesh_connections_closed_total', labels);
   });
@@ -99,10 +120,10 @@ test('row 10: a TLS handshake that never starts, or never ends', async (t) => {
   const silent = await connect(t, port);
   t.is(await silent.readToEnd(), '');
   const half = await connect(t, port);
-  await half.send('\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03');
+  await half.send('\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03').catch(() => {});
   await half.readToEnd();
   const plain = await connect(t, port);
-  await plain.send(ORDINARY);
+  await plain.send(ORDINARY).catch(() => {});
   await plain.readToEnd();
   t.is(server.bytes(), '');
 });
@@ -139,7 +160,7 @@ test('row 9: windows of a byte at a time', async (t) => {
       `HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n${'x'.repeat(1_000_000)}`,
     );
   });
-  const proxy = await front(t, server.address, { timeouts: { streamIdle: '500ms' } });
+  const proxy = await front(t, server.address, { timeouts: { streamIdle: '500ms', request: '20s' } });
   // A window of nothing: the response can't be sent, and the stream is reaped.
   const peer = await proxy.connect(t, 'plain');
   await peer.send(opening('\0\x04\0\0\0\0'), request(1));
