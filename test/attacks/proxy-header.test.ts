@@ -86,11 +86,12 @@ for (const listener of LISTENERS) {
     const port = proxy.proxy.port(listener);
     for (const begun of ['', 'P', 'PROXY TCP4 192.0.2.1 ', SIGNATURE, block(client).subarray(0, 20)]) {
       const peer = await connect(t, port);
-      if (begun !== '') await peer.send(begun);
+      // Its time may be over before this process has said anything.
+      if (begun !== '') await peer.send(begun).catch(() => {});
       t.is(await peer.readToEnd(), '');
     }
     const dripping = await connect(t, port);
-    await dripping.send('PROXY UNKNOWN ');
+    await dripping.send('PROXY UNKNOWN ').catch(() => {});
     await until('a drip is ended', async () => {
       if (dripping.ended || dripping.closed) return true;
       // Too few to make a line too long in the time that it has.
@@ -111,10 +112,11 @@ test('row 32: a header from elsewhere is bytes like any others', async (t) => {
     connect(t, proxy.proxy.port(listener), '127.0.0.1', '127.0.0.2');
   for (const header of [line(client), block(client), summed(client)]) {
     const plain = await elsewhere('plain');
-    await plain.send(header, ORDINARY);
+    // The header alone is refused.
+    await plain.send(header, ORDINARY).catch(() => {});
     t.regex(await plain.readToEnd(), /^HTTP\/1\.1 400 /);
     const secure = await elsewhere('tls');
-    await secure.send(header, ORDINARY);
+    await secure.send(header, ORDINARY).catch(() => {});
     t.notRegex(await secure.readToEnd(), /HTTP/);
   }
   t.is(server.bytes(), '');
@@ -128,13 +130,13 @@ test('row 32: a header from elsewhere is bytes like any others', async (t) => {
 
 test('row 32: half headers by the hundred cost a buffer each, for as long as a head may take', async (t) => {
   const server = await recorder(t);
-  const proxy = await front(t, server.address, { ...proxied, timeouts: { header: '5s' } });
+  const proxy = await front(t, server.address, { ...proxied, timeouts: { header: '8s' } });
   const half = raw(0x21, 0x11, Buffer.concat([addresses, Buffer.alloc(3000)])).subarray(0, 2000);
   const before = proxy.proxy.residentBytes();
   const peers = await Promise.all(
     Array.from({ length: 500 }, async () => {
       const peer = await connect(t, proxy.proxy.port('plain'));
-      await peer.send(half);
+      await peer.send(half).catch(() => {});
       return peer;
     }),
   );
