@@ -80,15 +80,14 @@ test('row 21: a response that comes before it was asked for', async (t) => {
 const UPGRADE = 'GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n';
 
 test('row 17: what is sent before 101 waits for it', async (t) => {
-  const server = await tcpServer(t, async (peer) => {
-    await peer.readUntil('\r\n\r\n');
-  });
+  const server = await tcpServer(t);
   const proxy = await front(t, server.address);
   for (const listener of ['plain', 'tls'] as const) {
     const number = server.peers.length;
     const peer = await proxy.connect(t, listener);
     await peer.send(`${UPGRADE}${HIDDEN}`);
     const upstream = await server.accepted(number);
+    await upstream.readUntil('\r\n\r\n');
     // Another request goes through meanwhile, so the bytes have long come.
     const other = await proxy.connect(t, 'plain');
     await other.send(ask());

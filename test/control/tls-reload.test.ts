@@ -187,7 +187,14 @@ test('towards servers: new roots are trusted, a new certificate is shown, no req
   const { port } = server.address() as AddressInfo;
   const proxy = await startSidecar(t, {
     listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ to: 'site' }] }],
-    clusters: { site: { endpoints: [`127.0.0.1:${port}`], tls: { serverName: 'site.test', roots, ...own } } },
+    clusters: {
+      site: {
+        endpoints: [`127.0.0.1:${port}`],
+        tls: { serverName: 'site.test', roots, ...own },
+        // The server is in this process, which may stand still amid a handshake.
+        timeouts: { connect: '20s' },
+      },
+    },
   });
   const agent = new http.Agent({ keepAlive: true });
   t.teardown(() => agent.destroy());
@@ -253,7 +260,10 @@ test('in Node: refused files and certificates that end are warnings; dates and r
     await until('it is shown', () => shown(t, addresses[0]?.port ?? 0, authority).catch(() => false)),
     '02',
   );
-  const { reloads, certificates } = await proxy.stats();
+  const { reloads, certificates } = await until('it is counted', async () => {
+    const stats = await proxy.stats();
+    return stats.reloads.done > 0 && stats;
+  });
   t.deepEqual(reloads, { done: 1, refused: 1 });
   t.true((certificates[0]?.notAfterSeconds ?? 0) > Date.now() / 1000);
   const metrics = await proxy.metrics();

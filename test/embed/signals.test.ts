@@ -89,11 +89,11 @@ test('of listen(): it gives up although a name server is silent, and the admin p
   t.is(await within('the refusal', t.throwsAsync(started)), REASON);
   t.false(proxy.listening);
   t.is(getEventListeners(controller.signal, 'abort').length, 0);
+  t.true(waits, 'the first try did not wait for its name');
 
   names.host('site.test', ['127.0.0.1']);
   await within('the next try', proxy.listen());
   t.is((await request(Number(admin.split(':')[1]), { path: '/ready' })).status, 200);
-  t.true(waits, 'the first try did not wait for its name');
 });
 
 test('of listen(): who gives up does not take the others with it', async (t) => {

@@ -38,7 +38,10 @@ test.serial('traffic flows through a proxy of a worker thread; what it closes is
   const origin = await httpOrigin(t);
   const { worker, port } = await workerWith(origin.address);
   t.is((await request(port)).status, 200);
-  t.is(coreThreads().filter((name) => name.startsWith('mesh-data-')).length, 2);
+  await until(
+    'two data threads',
+    () => coreThreads().filter((name) => name.startsWith('mesh-data-')).length === 2,
+  );
   const exit = once(worker, 'exit');
   worker.postMessage('close');
   t.deepEqual(await within('the end of the worker', exit), [0]);

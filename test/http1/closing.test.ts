@@ -100,7 +100,8 @@ test('a client that leaves takes its request with it, and the connection to the 
   peer.reset();
   await upstream.gone();
   await proxy.endedBy('client_closed');
-  t.is((await proxy.listener()).active, 0);
+  await until('its connection is over', async () => (await proxy.listener()).active === 0);
+  t.pass();
 });
 
 test('bytes behind a response belong to nobody: the connection is not used again', async (t) => {

@@ -6,6 +6,7 @@ import { startEmbedded } from '../support/embedded.js';
 import { httpOrigin, proxyStatus, request } from '../support/http.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { type Peer, type RawResponse, closedPort, connect, tcpServer } from '../support/tcp.js';
+import { until } from '../support/wait.js';
 
 /** Sends bytes to a new connection and takes one response. */
 async function ask(t: Parameters<typeof connect>[0], port: number, bytes: string): Promise<RawResponse> {
@@ -32,7 +33,11 @@ test('the shape: RFC 9209, a text that ends its line, and the same word in the s
   t.is(answer.headers.get('content-length'), String(answer.body.length));
   t.is(answer.body, 'The server refused the connection.\n');
   await proxy.endedBy('connect_refused');
-  const [route] = await proxy.routes();
+  const [route] = await until('all of it is counted', async () => {
+    const routes = await proxy.routes();
+    // This is the last.
+    return routes[0]?.duration.count === 1 && routes;
+  });
   t.like(route, { route: 'all', cluster: 'dead', requests: 1, failures: 1, responses: { '5xx': 1 } });
 });
 
