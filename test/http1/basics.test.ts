@@ -2,14 +2,13 @@
 
 import test from 'ava';
 import { echoed, httpOrigin, keepAliveAgent, proxyStatus, request } from '../support/http.js';
-import { startSidecar } from '../support/sidecar.js';
+import { startSidecar, web } from '../support/sidecar.js';
 import { closedPort, connect } from '../support/tcp.js';
 
 test('a request and its response pass, on connections that both sides keep', async (t) => {
   const origin = await httpOrigin(t);
-  const proxy = await startSidecar(t, {
-    listeners: [{ name: 'web', address: '127.0.0.1:0', to: origin.address }],
-  });
+  // No TCP target: a client's silence would call it, and is counted.
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
   const agent = keepAliveAgent(t, { maxSockets: 1 });
   for (let n = 0; n < 10; n += 1) {
     const answer = await request(proxy.port(), {
@@ -30,9 +29,7 @@ test('a request and its response pass, on connections that both sides keep', asy
 
 test('a server that is not there: 502, the reason and a short text', async (t) => {
   const port = await closedPort();
-  const proxy = await startSidecar(t, {
-    listeners: [{ name: 'web', address: '127.0.0.1:0', to: `127.0.0.1:${port}` }],
-  });
+  const proxy = await startSidecar(t, web({ routes: [{ to: `127.0.0.1:${port}` }] }));
   const answer = await request(proxy.port());
   t.is(answer.status, 502);
   t.deepEqual(proxyStatus(answer.headers), { error: 'connection_refused', details: 'connect_refused' });

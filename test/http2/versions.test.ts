@@ -33,7 +33,12 @@ function before(address: string, root: string, protocol?: 'http1' | 'http2'): Co
   const tls = { serverName: 'site.test', roots: root };
   return web(
     { routes: [{ to: 'site' }] },
-    { clusters: { site: { endpoints: [address], tls, ...(protocol && { protocol }) } } },
+    {
+      clusters: {
+        // The server is in this process, which may stand still amid a handshake.
+        site: { endpoints: [address], tls, timeouts: { connect: '20s' }, ...(protocol && { protocol }) },
+      },
+    },
   );
 }
 

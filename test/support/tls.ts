@@ -26,14 +26,14 @@ export interface TlsOrigin {
   handshakes: number;
 }
 
-/** An HTTPS server that answers with its name; it ends with the test. */
+/** An HTTPS server that answers with its name, and closes no connection by itself; it ends with the test. */
 export async function httpsOrigin(
   t: Test,
   { certificate, key }: Certificate,
   { name = 'origin', ...options }: https.ServerOptions & { name?: string } = {},
 ): Promise<TlsOrigin> {
   const server = https.createServer(
-    { cert: readFileSync(certificate), key: readFileSync(key), ...options },
+    { cert: readFileSync(certificate), key: readFileSync(key), keepAliveTimeout: 0, ...options },
     (_, outgoing) => outgoing.end(name),
   );
   const origin: TlsOrigin = { port: 0, address: '', names: [], protocols: [], clients: [], handshakes: 0 };
