@@ -2,11 +2,12 @@
 
 import { once } from 'node:events';
 import http2 from 'node:http2';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { http2Origin } from '../support/http.js';
 import { ask, http2Connect, readAnswer } from '../support/http2.js';
 import { startSidecar, web } from '../support/sidecar.js';
+import { closedPort } from '../support/tcp.js';
 import { until, within } from '../support/wait.js';
 
 /** A server that can go and come back on its port. */
@@ -14,8 +15,10 @@ class Restarting {
   #server: http2.Http2Server | undefined;
   #sessions = new Set<http2.ServerHttp2Session>();
   #sockets = new Set<Socket>();
-  port = 0;
   served = 0;
+
+  /** A port that the system gives to nobody else while the server is away. */
+  constructor(readonly port: number) {}
 
   async start(): Promise<void> {
     const server = http2.createServer();
@@ -39,7 +42,6 @@ class Restarting {
     });
     server.listen(this.port, '127.0.0.1');
     await once(server, 'listening');
-    this.port = (server.address() as AddressInfo).port;
     this.#server = server;
   }
 
@@ -61,7 +63,10 @@ class Restarting {
 }
 
 async function pair(t: ExecutionContext): Promise<[Restarting, Restarting]> {
-  const both: [Restarting, Restarting] = [new Restarting(), new Restarting()];
+  const both: [Restarting, Restarting] = [
+    new Restarting(await closedPort()),
+    new Restarting(await closedPort()),
+  ];
   for (const server of both) {
     await server.start();
     t.teardown(() => server.kill());
