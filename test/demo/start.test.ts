@@ -129,7 +129,7 @@ test.serial(
     const pids = offspring(running.pid);
     t.true(pids.length >= 8, 'four sidecars, four services');
     process.kill(-running.pid, 'SIGINT');
-    const { code, signal } = await within('its end', running.exit);
+    const { code, signal } = await within('its end', running.exit, PATIENCE_MS);
     t.deepEqual({ code, signal }, { code: 0, signal: null });
     const text = running.stdout().toString();
     t.notRegex(text, /^==> /m, 'whoever runs the tests has built it: it is not built twice');
@@ -148,6 +148,6 @@ test.serial('npm start: killed, it takes all that it started with it', async (t)
   t.true(pids.length >= 8, 'four sidecars, four services');
   process.kill(-running.pid, 'SIGKILL');
   await running.exit;
-  await until('all have gone', () => !pids.some(lives));
+  await until('all have gone', () => !pids.some(lives), PATIENCE_MS);
   t.pass();
 });

@@ -16,12 +16,21 @@ interface Seen {
   stop: boolean;
 }
 
+/** How long a connection that is asked to leave is kept for the request that may be on its way: `WARM` of the core. */
+const WARM_MS = 1000;
+
 /** Clients that send one request after the other on kept connections until they are refused or told to stop. */
 function loops(t: Test, port: number, count: number): { seen: Seen; ended: Promise<unknown> } {
   const seen: Seen = { answered: 0, failed: [], stop: false };
   const loop = async (): Promise<void> => {
     const agent = keepAliveAgent(t, { maxSockets: 1 });
+    let asked = performance.now();
     while (!seen.stop) {
+      const before = asked;
+      // Behind the writing of the request.
+      setImmediate(() => {
+        asked = performance.now();
+      });
       try {
         const { status, text } = await request(port, { agent, path: '/x' });
         if (status !== 200 || text !== 'x'.repeat(1000)) seen.failed.push(`${status} ${text.slice(0, 100)}`);
@@ -30,6 +39,8 @@ function loops(t: Test, port: number, count: number): { seen: Seen; ended: Promi
         const { code = String(error) } = error as NodeJS.ErrnoException;
         // The listener is gone: nobody took the request.
         if (code === 'ECONNREFUSED') return;
+        // This process stood still, and its connection was idle.
+        if (code === 'ECONNRESET' && asked - before > WARM_MS) continue;
         seen.failed.push(code);
       }
     }
