@@ -147,8 +147,11 @@ test('mesh stats tells of a running proxy, to people and to programs', async (t)
   const port = Number(await said(running, /^main: listening on 127\.0\.0\.1:(\d+)$/m));
   for (let sent = 0; sent < 3; sent += 1) await request(port);
   const env = { ...cleanEnvironment(), MESH_ADMIN: admin };
-  const text = await must(process.execPath, [main, 'stats'], { env });
-  t.regex(text, new RegExp(String.raw`^main\t\*\t${origin.address}\thttp1\t3\t100\.00 %\t`, 'm'));
+  const row = new RegExp(String.raw`^main\t\*\t${origin.address}\thttp1\t3\t100\.00 %\t`, 'm');
+  // A request is counted as a success a moment after its response.
+  await until('all are counted', async () =>
+    row.test(await must(process.execPath, [main, 'stats'], { env })),
+  );
   const json = await must(process.execPath, [main, 'stats', '-o', 'json'], { env });
   const { routes } = JSON.parse(json) as { routes: { requests: number }[] };
   t.deepEqual(

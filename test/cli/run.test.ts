@@ -148,8 +148,9 @@ test.serial(
     t.is(proxy.applied.length, 1);
 
     writeFileSync(file, text('  more: { dns: more.test }\n'));
+    // A look that falls between the two steps of a writer is told before.
+    await world.said('mesh.yaml:4:16: error: clusters.more.dns: expected a DNS name and port');
     await world.said('not applied: the last good configuration keeps serving\n');
-    t.regex(world.err, /mesh\.yaml:4:16: error: clusters\.more\.dns: expected a DNS name and port/);
     t.is(proxy.applied.length, 1);
 
     FakeProxy.refusal = new ConfigError([

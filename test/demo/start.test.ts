@@ -11,12 +11,18 @@ import { until, within } from '../support/wait.js';
 /** Starting may build what is stale. */
 const PATIENCE_MS = 120_000;
 
-/** Makes sure that somebody has the port, if it isn't somebody else already. */
+/** Makes sure that somebody has the port until the test ends, if it isn't somebody else already, who may leave it. */
 async function occupied(t: ExecutionContext, port: number): Promise<void> {
   const server = net.createServer((socket) => socket.destroy());
   t.teardown(() => server.close());
-  server.listen(port, '127.0.0.1');
-  await once(server, 'listening').catch((error: NodeJS.ErrnoException) => t.is(error.code, 'EADDRINUSE'));
+  server.on('error', (error: NodeJS.ErrnoException) => t.is(error.code, 'EADDRINUSE'));
+  const take = (): void => {
+    if (!server.listening) server.listen(port, '127.0.0.1');
+  };
+  const again = setInterval(take, 20);
+  t.teardown(() => clearInterval(again));
+  take();
+  await once(server, 'listening').catch(() => {});
 }
 
 /** Waits until it has printed something; the first group of the match. */
@@ -113,17 +119,16 @@ test.serial(
     t.regex(await (await fetch(metrics)).text(), /^mesh_requests_total\{.*\} \d+$/m);
     const hint = await printed(running, /npx (mesh edges --socket \S+)\n/);
     const [, ...args] = hint.split(' ');
-    const edges = JSON.parse(await must(process.execPath, ['dist/cli/main.js', ...args, '-o', 'json'])) as {
-      from: string;
-      to: string;
-      mtls: number;
-    }[];
+    const edge = async (to: string) => {
+      const said = await must(process.execPath, ['dist/cli/main.js', ...args, '-o', 'json']);
+      return (JSON.parse(said) as { from: string; to: string; mtls: number }[]).find(
+        (each) => each.to === to,
+      );
+    };
     const web = 'spiffe://mesh.local/ns/default/sa/web';
     for (const to of ['catalogue.default:80', 'basket.default:80']) {
-      t.like(
-        edges.find((edge) => edge.to === to),
-        { from: web, mtls: 1 },
-      );
+      // Both ends tell of it, each in its own time.
+      t.like(await until(`the edge to ${to}`, () => edge(to)), { from: web, mtls: 1 });
     }
 
     const pids = offspring(running.pid);

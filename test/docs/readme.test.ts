@@ -13,6 +13,7 @@ import { files, node } from '../house/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import { must } from '../support/processes.js';
+import { until } from '../support/wait.js';
 import { Ports, Shell, example, page, printed } from './support.js';
 
 /** Whatever builds on a machine that has not built it yet. */
@@ -40,7 +41,9 @@ test.serial('with a configuration: checked, served, told of', async (t) => {
   t.regex(await shell.type(validate), /^mesh\.yaml: ok, /);
   await printed(await shell.stay(run), /listening on/);
   t.is((await request(await shell.ports.of('8080'))).status, 200);
-  t.regex(await shell.type(stats), /^web\t\*\tsite\thttp1\t1\t100\.00 %/m);
+  // A request is counted as a success a moment after its response.
+  const row = /^web\t\*\tsite\thttp1\t1\t100\.00 %/m;
+  t.true(await until('the request is counted', async () => row.test(await shell.type(stats))));
 });
 
 /** A shell in which the proxy's admin server is where the README has it, and a server answers at 3000. */
