@@ -49,7 +49,13 @@ test('a listener that is renamed keeps its socket: nobody is refused', async (t)
   t.deepEqual(failures, []);
   t.true(answers.size > 1);
   // A connection of the listener that is gone ends with its next answer, at the latest.
-  await until('nobody has the first one', async () => (await request(port, { agent })).text === last);
+  await until('nobody has the first one', () =>
+    request(port, { agent }).then(
+      ({ text }) => text === last,
+      // One that is idle for longer than a request may be on its way ends without: just now, it seems.
+      ({ code }: NodeJS.ErrnoException) => t.is(code, 'ECONNRESET') && false,
+    ),
+  );
 });
 
 test('two listeners that exchange their ports keep both sockets', async (t) => {
