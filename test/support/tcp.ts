@@ -1,5 +1,6 @@
 // How does a test speak bytes? A client that sends exactly what it is told, and servers that follow a script.
 
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
 import type { ExecutionContext } from 'ava';
@@ -225,13 +226,32 @@ export async function tcpServer(
 
 const ports = new Ports();
 
+/** An address of this machine at which nothing else is: a socket there marks a port as one of this process. */
+const MARKS = '127.77.0.1';
+
 /**
  * A port on which nobody listens: it was free a moment ago. The system gives it to no outgoing connection, and to no
- * server of another test, which whoever calls it would reach.
+ * server of another test, which whoever calls it would reach. No other test gets it before this process has ended: it may
+ * be listened on much later, and again after a while in which nobody did.
  */
 export async function closedPort(): Promise<number> {
-  const [port = 0] = await ports.take(1);
-  return port;
+  for (;;) {
+    const [port = 0] = await ports.take(1);
+    if (await isMarked(port)) return port;
+  }
+}
+
+/** Marks a port as ours, unless another process has. */
+function isMarked(port: number): Promise<boolean> {
+  const socket = createSocket('udp4').unref();
+  return new Promise((resolve) => {
+    socket.once('error', ({ code }: NodeJS.ErrnoException) => {
+      socket.close();
+      // A system may have no such address: then nobody marks.
+      resolve(code !== 'EADDRINUSE');
+    });
+    socket.bind({ address: MARKS, port, exclusive: true }, () => resolve(true));
+  });
 }
 
 function asBuffer(bytes: Bytes): Uint8Array {
