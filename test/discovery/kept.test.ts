@@ -7,7 +7,7 @@ import { KeptIssuer } from '../../src/controller/kept.js';
 import { StateFolder } from '../../src/controller/state.js';
 import { StateError } from '../../src/errors.js';
 import { createControlPlane } from '../../src/index.js';
-import { ask, startMeshSidecar } from '../mesh/support.js';
+import { ask, freePort, startMeshSidecar } from '../mesh/support.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
@@ -130,14 +130,14 @@ test('an etcd that has lost all is given it by those that run, and one that star
   const etcd = await Etcd.start(t);
   const [folder, key] = [temporaryFolder(t), keyFile(t)];
   const shared = { etcd: { endpoints: etcd.url, prefix: PREFIX }, keyFile: key };
-  const open = async (stateDir: string, listen = '127.0.0.1:0') => {
+  const open = async (stateDir: string, listen: string) => {
     const config = { mesh: { shared }, services: { web: {}, basket: { port: 3000 } } };
     const plane = createControlPlane(config, { listen, stateDir });
     t.teardown(() => plane.close());
     return { plane, stateDir, control: await plane.listen() };
   };
-  const one = await open(temporaryFolder(t));
-  const two = await open(temporaryFolder(t));
+  const one = await open(temporaryFolder(t), `127.0.0.1:${await freePort()}`);
+  const two = await open(temporaryFolder(t), '127.0.0.1:0');
   const trustAnchors = join(folder, 'roots.pem');
   writeFileSync(trustAnchors, one.plane.roots());
   const joins = async (service: string, at: typeof one, ports?: string) => {
@@ -153,7 +153,7 @@ test('an etcd that has lost all is given it by those that run, and one that star
 
   await etcd.lose();
   await one.plane.close();
-  const again = await open(one.stateDir, one.control[0]);
+  const again = await open(one.stateDir, String(one.control[0]));
   t.is(again.plane.roots(), two.plane.roots());
   t.is(readFileSync(join(one.stateDir, 'roots.pem'), 'utf8'), two.plane.roots());
   await etcd.begin(t);

@@ -10,7 +10,7 @@ import { createControlPlane } from '../../src/index.js';
 import type { ControlEvent, Sidecar } from '../../src/mesh/control-plane.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
 import type { IssuerPlan } from '../../src/mesh/services.js';
-import { ask, startMeshSidecar } from '../mesh/support.js';
+import { ask, freePort, startMeshSidecar } from '../mesh/support.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
@@ -178,7 +178,7 @@ test('a control plane that starts while etcd is silent takes no revocation back,
   const issuer = { chain: join(folder, 'crt'), key: join(folder, 'key'), roots: join(folder, 'roots') };
   const made = await (await Authority.create(t)).issuer();
   for (const part of ['chain', 'key', 'roots'] as const) writeFileSync(issuer[part], made[part]);
-  const one = await plane(t, etcd, issuer, '127.0.0.1:0');
+  const one = await plane(t, etcd, issuer, `127.0.0.1:${await freePort()}`);
   const joins = async (service: string, ports?: string) => {
     const token = join(folder, service);
     writeFileSync(token, await one.control.token(service), { mode: 0o600 });

@@ -14,6 +14,7 @@ import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { until } from '../support/wait.js';
 import { edge } from './status.js';
+import { freePort } from './support.js';
 
 const LOOK_MS = 60_000;
 
@@ -59,7 +60,7 @@ test.serial('who asks meanwhile waits, and has what was asked for', async (t) =>
       },
       validateResources: () => [],
     },
-    { listen: '127.0.0.1:0' },
+    { listen: `127.0.0.1:${await freePort()}` },
   );
   t.teardown(() => plane.close());
   const restarted = new Promise<string>((resolve) => {
@@ -90,7 +91,8 @@ test.serial('mesh control writes the roots that are trusted now where it was tol
   const [file, anchors] = [join(folder, 'mesh.yaml'), join(folder, 'anchors.pem')];
   writeFileSync(file, JSON.stringify({ mesh, services: { web: {} } }));
   const world = new RealWorld();
-  const ended = world.run('control', file, '--listen', '127.0.0.1:0', '--trust-anchors-out', anchors);
+  const listen = `127.0.0.1:${await freePort()}`;
+  const ended = world.run('control', file, '--listen', listen, '--trust-anchors-out', anchors);
   t.teardown(async () => {
     world.signals.emit('SIGTERM');
     await ended;

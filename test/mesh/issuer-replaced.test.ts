@@ -9,7 +9,7 @@ import { createControlPlane } from '../../src/index.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { until } from '../support/wait.js';
-import { startMeshSidecar } from './support.js';
+import { freePort, startMeshSidecar } from './support.js';
 
 const LOOK_MS = 60_000;
 const WEB = 'spiffe://mesh.local/ns/default/sa/web';
@@ -31,7 +31,7 @@ test('a key without its chain changes nothing, and both are taken', async (t) =>
   };
   write(first, 'chain', 'key', 'roots');
   const config = { mesh: { certificates: { issuer: plan } }, services: { web: {} } };
-  const plane = createControlPlane(config, { listen: '127.0.0.1:0' });
+  const plane = createControlPlane(config, { listen: `127.0.0.1:${await freePort()}` });
   t.teardown(() => plane.close());
   const errors: string[] = [];
   plane.on('error', (error) => errors.push(String(error)));

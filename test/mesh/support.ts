@@ -38,7 +38,8 @@ export class Mesh {
 
   static async start(t: Test, options: Partial<ControlPlaneOptions> = {}): Promise<Mesh> {
     const mesh = new Mesh(options);
-    await mesh.open('127.0.0.1:0');
+    // Another one may take its place later: meanwhile no outgoing connection is to be given its port.
+    await mesh.open(`127.0.0.1:${await freePort()}`);
     t.teardown(() => mesh.control.close());
     return mesh;
   }
