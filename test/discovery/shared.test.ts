@@ -13,7 +13,7 @@ import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { type Running, must, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
-import { until } from '../support/wait.js';
+import { PATIENCE_MS, until } from '../support/wait.js';
 import { answer } from './delta.js';
 import { Etcd } from './support.js';
 
@@ -142,7 +142,8 @@ test('a drained sidecar of another control plane is gone from this one', async (
   await until('both know it', () => one.counts.at(-1) === 1 && two.counts.at(-1) === 1);
   sidecar.process.signal('SIGTERM');
   // The other one hears that it drains, and 10 s later that it is gone.
-  await until('both know that it left', () => one.counts.at(-1) === 0 && two.counts.at(-1) === 0);
+  const left = (): boolean => one.counts.at(-1) === 0 && two.counts.at(-1) === 0;
+  await until('both know that it left', left, 2 * PATIENCE_MS);
   t.pass();
 });
 
@@ -229,7 +230,11 @@ test('one that starts knows who is revoked before it listens', async (t) => {
   const [one] = both;
   const spare = await one.plane.token('web', { uses: 2 });
   await joins('web', one, spare);
-  const serial = one.plane.sidecars()[0]?.certificateSerial ?? '';
+  // It tells it a moment after it is ready.
+  const serial = await until(
+    'its serial number',
+    () => one.plane.sidecars()[0]?.certificateSerial ?? undefined,
+  );
   await one.plane.revoke(serial);
   await one.plane.revoke(idOf('basket'));
   const late = await open();

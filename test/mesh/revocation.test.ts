@@ -8,7 +8,7 @@ import test from 'ava';
 import { MeshError } from '../../src/errors.js';
 import { temporaryFolder } from '../support/files.js';
 import { http2Origin, httpOrigin, proxyStatus, request } from '../support/http.js';
-import { until } from '../support/wait.js';
+import { PATIENCE_MS, until } from '../support/wait.js';
 import { Mesh, type MeshSidecar, ask, idOf, numberOf } from './support.js';
 
 /** Handshakes with the revoked that a sidecar has refused. */
@@ -17,12 +17,12 @@ const REFUSED = /^mesh_identity_rejections_total\{.*rejection="revoked".*\} (\d+
 /** Servers that did not believe it. */
 const REFUSED_BY = /^mesh_upstream_identity_rejections_total\{.*rejection="refused_by_peer".*\} (\d+)$/m;
 
-/** The serial number of what a sidecar shows. */
-function serialOf(mesh: Mesh, sidecar: string): string {
-  const { certificateSerial } = mesh.control.sidecars().find(({ name }) => name === sidecar) ?? {};
-  if (!certificateSerial) throw new Error(`${sidecar} has no certificate`);
-  return certificateSerial;
-}
+/** The serial number of what a sidecar shows, which it tells its control plane a moment after it is ready. */
+const serialOf = (mesh: Mesh, sidecar: string): Promise<string> =>
+  until(`the serial number of ${sidecar}`, () => {
+    const { certificateSerial } = mesh.control.sidecars().find(({ name }) => name === sidecar) ?? {};
+    return certificateSerial ?? undefined;
+  });
 
 test('by serial number: the caller of that certificate is refused, another of its identity is not', async (t) => {
   const mesh = await Mesh.start(t);
@@ -34,8 +34,8 @@ test('by serial number: the caller of that certificate is refused, another of it
   const one = await mesh.sidecar(t, 'web', { name: 'one' });
   const two = await mesh.sidecar(t, 'web', { name: 'two' });
   for (const web of [one, two]) t.is((await ask(web)).status, 200);
-  const serial = serialOf(mesh, 'one');
-  t.not(serial, serialOf(mesh, 'two'));
+  const serial = await serialOf(mesh, 'one');
+  t.not(serial, await serialOf(mesh, 'two'));
 
   // What waits for its answer is told so; its connection ends, too, and takes nothing more.
   const before = origin.requests;
@@ -59,7 +59,12 @@ test('by serial number: the caller of that certificate is refused, another of it
 
   t.true(mesh.control.allow(serial));
   await until('belief again', async () => (await ask(one)).status === 200);
-  await until('its control plane', async () => (await request(one.admin, { path: '/ready' })).status === 200);
+  // Who was turned away a few times asks again after up to half a minute.
+  await until(
+    'its control plane',
+    async () => (await request(one.admin, { path: '/ready' })).status === 200,
+    2 * PATIENCE_MS,
+  );
 });
 
 test('who calls is told that it is not believed, over HTTP/2 too', async (t) => {
@@ -91,7 +96,7 @@ test('by serial number: the server of that certificate is left for another of it
   mesh.serve('basket', [one.address]);
   const web = await mesh.sidecar(t, 'web');
   t.is((await ask(web)).text, 'one');
-  mesh.control.revoke(serialOf(mesh, 'one'));
+  mesh.control.revoke(await serialOf(mesh, 'one'));
   await until('the refusal', async () => (await ask(web)).status === 502);
   const rejected = /^mesh_upstream_identity_rejections_total\{.*rejection="revoked".*\} (\d+)$/m;
   await until('its handshake is refused', async () => {
@@ -116,7 +121,7 @@ test('a sidecar that starts again without a control plane knows who was revoked'
   ];
   for (const caller of [web, till, other]) t.is((await ask(caller)).status, 200);
   mesh.control.revoke(idOf('web'));
-  mesh.control.revoke(serialOf(mesh, 'till'));
+  mesh.control.revoke(await serialOf(mesh, 'till'));
   for (const caller of [web, till]) {
     await until('the refusal', async () => (await ask(caller)).status === 502);
   }

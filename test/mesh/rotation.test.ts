@@ -16,7 +16,8 @@ test('certificates of a minute are renewed under load until the first have ended
   const web = await mesh.sidecar(t, 'web');
   const serials = (): (string | null)[] =>
     mesh.control.sidecars().map(({ certificateSerial }) => certificateSerial);
-  const first = serials();
+  // They are told a moment after the sidecars are ready.
+  const first = await until('the first certificates', () => !serials().includes(null) && serials());
   const ends = mesh.control.sidecars().map(({ certificateNotAfterMs }) => certificateNotAfterMs ?? Infinity);
   t.is(new Set(first).size, 2, 'each has a certificate of its own');
   const requests = load(web);
