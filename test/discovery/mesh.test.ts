@@ -28,7 +28,7 @@ import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import { type Running, must, run, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
-import { until } from '../support/wait.js';
+import { PATIENCE_MS, until } from '../support/wait.js';
 import { Etcd } from './support.js';
 
 const MESH = join(process.cwd(), 'dist', 'cli', 'main.js');
@@ -104,11 +104,17 @@ class ControlProcess implements Place {
     await this.says(/the control plane listens on/);
   }
 
-  says(pattern: RegExp): Promise<RegExpExecArray> {
+  /** Waits until it has said something, from a number of characters on. */
+  says(pattern: RegExp, from = 0): Promise<RegExpExecArray> {
     return until(`mesh control says ${pattern}`, () => {
       if (this.process.ended) throw new Error(this.process.stderr());
-      return pattern.exec(this.process.stdout().toString()) ?? undefined;
+      return pattern.exec(this.said().slice(from)) ?? undefined;
     });
+  }
+
+  /** All that it has said. */
+  said(): string {
+    return this.process.stdout().toString();
   }
 
   /** What another command answers. */
@@ -299,10 +305,11 @@ test('sidecars join mesh control by themselves, across its restarts, and leave w
   await control.says(/^basket: registered: odd offers port 4000, and basket has 3000/m);
   const two = await join_(t, control, 'basket', { application, name: 'basket-2' });
   await control.says(/^basket: 3 endpoints/m);
+  const three = control.said().length;
   one.process.signal('SIGTERM');
-  await control.says(/^basket-1: draining/m);
+  await control.says(/^basket-1: draining/m, three);
   await one.process.exit;
-  await control.says(/^basket: 2 endpoints/m);
+  await control.says(/^basket: 2 endpoints/m, three);
   await more(requests);
   t.deepEqual((await requests.stop()).bad, []);
 
@@ -324,19 +331,22 @@ test('sidecars join mesh control by themselves, across its restarts, and leave w
   await control.says(/^applied: /m);
   await until('the policy', async () => (await ask(web)).status === 403);
 
+  const both = control.said().length;
   for (const last of [odd, two]) {
     last.process.signal('SIGTERM');
     await last.process.exit;
   }
-  await control.says(/^basket: 0 endpoints/m);
-  // Revoked, `web` was cut off; it asks again after a while.
-  const { code, findings } = await until('web is back', async () => {
+  await control.says(/^basket: 0 endpoints/m, both);
+  // Revoked, `web` was cut off; it asks again after up to half a minute.
+  const isBack = ({ what }: Finding): boolean =>
+    !/^no sidecar is connected|is connected and not ready$/.test(what);
+  const check = async () => {
     const options = { cwd: control.folder, env: cleanEnvironment() };
     const checked = await run(process.execPath, [MESH, 'check', '-o', 'json'], options);
     const all = JSON.parse(checked.stdout.toString()) as Finding[];
-    const isBack = all.every(({ what }) => what !== 'no sidecar is connected');
-    return isBack && { code: checked.code, findings: all };
-  });
+    return all.every(isBack) && { code: checked.code, findings: all };
+  };
+  const { code, findings } = await until('web is back', check, 2 * PATIENCE_MS);
   // `web` has no endpoints either, and is not missed: it only calls others.
   t.deepEqual(
     findings.map(({ level, what }) => `${level}: ${what}`),
@@ -383,11 +393,12 @@ test('policies for a service hold for who answers for it by another identity, wh
   await join_(t, ids, 'nobody', { application });
   const web = await join_(t, ids, 'web');
   const strangers = (): string[] => plane.strangers().map(({ name }) => name);
+  const statusOf = async (service: string, path: string): Promise<number> =>
+    (await ask(web, path, service)).status;
   const isSo = async (service: string): Promise<void> => {
-    const statusOf = async (path: string): Promise<number> => (await ask(web, path, service)).status;
-    await until(`${service} answers`, async () => (await statusOf('/')) === 200);
-    t.is(await statusOf(`/${service}`), 403, service);
-    t.is(await statusOf(service === 'cart' ? '/basket' : '/cart'), 200, service);
+    await until(`${service} answers`, async () => (await statusOf(service, '/')) === 200);
+    t.is(await statusOf(service, `/${service}`), 403, service);
+    t.is(await statusOf(service, service === 'cart' ? '/basket' : '/cart'), 200, service);
   };
   await isSo('basket');
   await isSo('cart');
@@ -396,6 +407,8 @@ test('policies for a service hold for who answers for it by another identity, wh
   // One that the source names later.
   feed.emit('set', [endpoint(other, 'cart-v3')]);
   await until('the other one is known', () => strangers().toSorted().join() === 'cart-v2,nobody');
+  // Its callers may hear of it before it hears who may call.
+  await until('it is closed', async () => (await statusOf('cart', '/cart')) === 403);
   await isSo('cart');
   // Another file, in which they answer for nobody.
   await plane.apply({ services: { web: {}, basket: { port: 3000 }, cart: { port: 3000 } } });
