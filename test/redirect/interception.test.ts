@@ -206,7 +206,9 @@ const carries = test.macro(async (t, backend: keyof typeof BACKENDS) => {
     const inbound = control
       .edges()
       .filter(({ direction, requests }) => direction === 'inbound' && requests > 0);
-    const isWhole = inbound.some(({ mtls, requests, denied }) => !mtls && requests > denied);
+    const isWhole =
+      inbound.filter(({ mtls }) => mtls).length >= clusters.length &&
+      inbound.some(({ mtls, requests, denied }) => !mtls && requests > denied);
     return isWhole && inbound.map((edge) => [edge.peer, edge.mtls, edge.port, edge.protocol].join(' '));
   });
   const called = ['3000 http1', '3001 http2', '3002 http2', '5432 tcp', '7000 tcp'];

@@ -7,6 +7,7 @@ import { Authority, type Certificate } from '../support/certificates.js';
 import { startEmbedded } from '../support/embedded.js';
 import { web } from '../support/sidecar.js';
 import { tlsConnect } from '../support/tls.js';
+import { until } from '../support/wait.js';
 
 type Test = Parameters<typeof startEmbedded>[0];
 
@@ -55,7 +56,11 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     t.is(await ask(await strangers.sign({ names: ['me'], client: true }), version), undefined);
     t.is(await ask(await authority.sign({ names: ['me'], client: true, expired: true }), version), undefined);
     t.is(await ask(await authority.sign({ names: ['me'] }), version), undefined);
-    const { closedBy, tlsFailures } = await proxy.listener();
+    // What a client has seen is counted a moment later.
+    const { closedBy, tlsFailures } = await until('all are counted', async () => {
+      const listener = await proxy.listener();
+      return (listener.closedBy['client_certificate'] ?? 0) >= 4 && listener;
+    });
     t.is(closedBy['client_certificate'], 4, JSON.stringify(closedBy));
     t.is(tlsFailures, 4);
   });
