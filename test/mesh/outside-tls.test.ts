@@ -5,15 +5,17 @@ import { Authority } from '../support/certificates.js';
 import { httpsOrigin } from '../support/tls.js';
 import { MeshUp } from './command.js';
 
-/** Asks twice, and says what it is told. */
+/** Asks again and again, and says what it is told. */
 const ASKS = `
 const asked = async () => {
   const answer = await fetch('http://billing/', { signal: AbortSignal.timeout(5000) });
   const text = (await answer.text()).trim();
   return answer.ok ? text : String(answer.status);
 };
-for (let n = 0; n < 2; n += 1) console.log('billing says ' + await asked());
-setInterval(() => {}, 1000);
+for (;;) {
+  console.log('billing says ' + await asked());
+  await new Promise((resolve) => setTimeout(resolve, 200));
+}
 `;
 
 test('a service outside of the mesh is called by TLS', async (t) => {
