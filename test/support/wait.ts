@@ -32,3 +32,24 @@ export async function within<T>(what: string, promise: PromiseLike<T>, patienceM
     clearTimeout(timer);
   }
 }
+
+/**
+ * What comes of something of which a part has to be done within a span, since its end is a proxy's to set. `attempt` says
+ * when that part is done; one that took longer than the span, because this process was held up, says nothing.
+ */
+export function inTime<T>(
+  what: string,
+  spanMs: number,
+  attempt: (done: () => void) => Promise<T>,
+): Promise<T> {
+  return until(what, async () => {
+    const begun = performance.now();
+    let took = Infinity;
+    try {
+      return await attempt(() => (took = performance.now() - begun));
+    } catch (error) {
+      if (took < spanMs) throw error;
+      return undefined;
+    }
+  });
+}
