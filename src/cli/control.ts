@@ -26,6 +26,7 @@ import { loadCheckedMesh } from './check.js';
 import { ExitCode, type World } from './io.js';
 import { outputOption } from './options.js';
 import { type Format, UsageError, errorJson, errorText, hasColours, plain } from './output.js';
+import { BoundedOutput, type Whose, droppedLine } from './unread.js';
 import { packageVersion } from './version.js';
 
 /** Beside the mesh file, where its socket is. */
@@ -100,6 +101,8 @@ async function control(world: World, file: string, options: ControlOptions): Pro
 /** One control plane, from its start to its end. */
 class Control {
   readonly #world: World;
+  readonly #stdout: BoundedOutput;
+  readonly #stderr: BoundedOutput;
   readonly #file: string;
   /** What is live. */
   #mesh: LoadedMesh;
@@ -120,6 +123,9 @@ class Control {
     options: ControlOptions,
   ) {
     this.#world = world;
+    const dropped = droppedLine(options.output);
+    this.#stdout = new BoundedOutput(world.stdout, dropped);
+    this.#stderr = new BoundedOutput(world.stderr, dropped);
     this.#file = file;
     this.#mesh = mesh;
     this.#plane = plane;
@@ -137,7 +143,7 @@ class Control {
     signals.on('SIGINT', this.#onSignal);
     signals.on('SIGHUP', this.#onReloadSignal);
     plane.on('control', (event) => this.#control(event));
-    plane.on('policy', (decision) => this.#event('policy', decision, policyLine(decision)));
+    plane.on('policy', (decision) => this.#event('policy', decision, policyLine(decision), 'others'));
     plane.on('source', (event) => this.#source(event));
     plane.on('endpoints', (service, count) =>
       this.#event('endpoints', { service, count }, `${service}: ${count} endpoints`),
@@ -276,7 +282,7 @@ class Control {
   #control(event: ControlEvent): void {
     this.#witness.heard(event, Date.now());
     if (event.kind === 'rotated') this.#keepAnchors();
-    this.#event('control', event, controlLine(event));
+    this.#event('control', event, controlLine(event), 'others');
   }
 
   #source(event: SourceEvent): void {
@@ -287,21 +293,20 @@ class Control {
     this.#event('source', event, `${service}: ${source}: ${text}`);
   }
 
-  #event(event: string, details: object, text: string | undefined): void {
+  #event(event: string, details: object, text: string | undefined, whose: Whose = 'own'): void {
     if (this.#options.output === 'json')
-      this.#world.stdout.write(`${JSON.stringify({ event, ...details })}\n`);
-    else if (text !== undefined) this.#say(text);
+      this.#stdout.write(`${JSON.stringify({ event, ...details })}\n`, whose);
+    else if (text !== undefined) this.#say(text, whose);
   }
 
-  #say(text: string): void {
-    this.#world.stdout.write(`${plain(text)}\n`);
+  #say(text: string, whose: Whose = 'own'): void {
+    this.#stdout.write(`${plain(text)}\n`, whose);
   }
 
   #trouble(error: unknown, event = 'error'): void {
-    const { stdout, stderr, env } = this.#world;
     if (this.#options.output === 'json')
-      stdout.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
-    else stderr.write(errorText(error, hasColours(stderr, env)));
+      this.#stdout.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
+    else this.#stderr.write(errorText(error, hasColours(this.#stderr, this.#world.env)));
   }
 }
 

@@ -9,7 +9,7 @@ import type { Command } from 'commander';
 import { type LoadedConfig, checkConfig, withMeaning } from '../config/load.js';
 import { type ConfigWatcher, watchConfig } from '../config/watch.js';
 import { StateError } from '../errors.js';
-import { jsonLogger, plainLogger } from '../logger.js';
+import { type LogLevel, type Logger, jsonLogger, plainLogger } from '../logger.js';
 import { NextStart } from '../proxy/next-start.js';
 import type { BoundAddress, MeshProxy, ProxyOptions } from '../proxy/types.js';
 import { changesBetween, renderChanges } from './changes.js';
@@ -18,6 +18,7 @@ import { type Core, ExitCode, type Output, type World } from './io.js';
 import { DEFAULT_ADMIN } from './options.js';
 import { type GivenOptions, type RunOptions, readRunOptions, runOptions } from './run-options.js';
 import { type Format, coloursOf, errorJson, errorText, hasColours } from './output.js';
+import { BoundedOutput, DROPPED, droppedLine } from './unread.js';
 
 /** How long a load balancer may take to see that `/ready` is red. */
 const DEFAULT_LAME_DUCK_MS = 3000;
@@ -83,11 +84,19 @@ function proxyOptions(world: World, options: RunOptions, loaded: LoadedConfig): 
     ...(admin !== undefined && { admin: admin === 'off' ? false : admin }),
     ...(threads !== undefined && { threads }),
     dnsServers,
-    logger: (logFormat === 'json' ? jsonLogger : plainLogger)({
-      level: logLevel,
-      write: (line) => void world.stderr.write(line),
-    }),
+    logger: boundedLogger(world.stderr, logFormat === 'json' ? jsonLogger : plainLogger, logLevel),
   };
+}
+
+/** A logger that says among its lines how many nobody read in time. */
+function boundedLogger(output: Output, logger: typeof plainLogger, level: LogLevel): Logger {
+  let last = '';
+  const lost = logger({ write: (line) => (last = line) });
+  const bounded = new BoundedOutput(output, (lines) => {
+    lost.warn({ lines }, DROPPED);
+    return last;
+  });
+  return logger({ level, write: (line) => bounded.write(line, 'others') });
 }
 
 function lameDuckOf({ lameDuckMs }: Pick<RunOptions, 'lameDuckMs'>, { compiled }: LoadedConfig): number {
@@ -101,13 +110,17 @@ function logsToStdout({ compiled }: LoadedConfig): boolean {
 
 /** Says what happens: lines for people, or one JSON object a line. */
 class Teller {
-  readonly #world: World;
+  readonly #env: World['env'];
+  readonly #stdout: Output;
+  readonly #stderr: Output;
   readonly #format: Format;
   /** Standard output is the access log's: two writers would tear each other's lines. */
   #isLogged = false;
 
-  constructor(world: World, format: Format) {
-    this.#world = world;
+  constructor({ stdout, stderr, env }: World, format: Format) {
+    this.#env = env;
+    this.#stdout = new BoundedOutput(stdout, droppedLine(format));
+    this.#stderr = new BoundedOutput(stderr, droppedLine(format));
     this.#format = format;
   }
 
@@ -119,7 +132,7 @@ class Teller {
 
   /** Where it says what happens. */
   get #out(): Output {
-    return this.#isLogged ? this.#world.stderr : this.#world.stdout;
+    return this.#isLogged ? this.#stderr : this.#stdout;
   }
 
   event(event: string, details: object, text: string): void {
@@ -133,17 +146,16 @@ class Teller {
 
   /** `then` says what the proxy does about it. */
   error(event: string, error: unknown, then?: string): void {
-    const { stderr, env } = this.#world;
     if (this.#format === 'json') {
       this.#out.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
       return;
     }
-    stderr.write(errorText(error, hasColours(stderr, env)));
-    if (then) stderr.write(`${then}\n`);
+    this.#stderr.write(errorText(error, hasColours(this.#stderr, this.#env)));
+    if (then) this.#stderr.write(`${then}\n`);
   }
 
   addresses(addresses: readonly BoundAddress[]): void {
-    const { bold, cyan } = coloursOf(this.#out, this.#world.env);
+    const { bold, cyan } = coloursOf(this.#out, this.#env);
     const lines = addresses.map(({ listener, address }) =>
       listener === 'admin' && !address.startsWith('unix:')
         ? `${bold(listener)}: metrics on ${cyan(`http://${address}/metrics`)}`

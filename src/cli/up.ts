@@ -28,7 +28,7 @@ import { loadCheckedMesh } from './check.js';
 import { type Core, ExitCode, type World } from './io.js';
 import { type Format, UsageError, coloursOf, errorJson, errorText, hasColours, plain } from './output.js';
 import { outputOption } from './options.js';
-import { Unread } from './unread.js';
+import { BoundedOutput, Unread, droppedLine, droppedText } from './unread.js';
 import { packageVersion } from './version.js';
 
 /** How often the table is drawn. */
@@ -135,6 +135,7 @@ export class Up {
   readonly #format: Format;
   readonly #screen: MeshScreen;
   readonly #unread: Unread;
+  readonly #stderr: BoundedOutput;
   #watcher: ConfigWatcher<LoadedMesh> | undefined;
   #running: RunningMesh | undefined;
   #admin: MeshAdmin | undefined;
@@ -152,6 +153,7 @@ export class Up {
     this.#format = format;
     this.#screen = new MeshScreen(world.stdout, coloursOf(world.stdout, world.env));
     this.#unread = new Unread(world.stdout);
+    this.#stderr = new BoundedOutput(world.stderr, droppedLine('text'));
   }
 
   #adjusted({ compiled }: LoadedMesh): CompiledMesh {
@@ -264,6 +266,12 @@ export class Up {
     if (this.#unread.takes('own')) this.#write({ event, ...details }, () => this.#screen.say(text));
   }
 
+  /** What programs are told of otherwise. */
+  #say(text: string): void {
+    this.#tellDropped();
+    if (this.#unread.takes('own')) this.#screen.say(plain(text));
+  }
+
   #write(forPrograms: object, forPeople: () => void): void {
     if (this.#format === 'json') this.#world.stdout.write(`${JSON.stringify(forPrograms)}\n`);
     else forPeople();
@@ -271,8 +279,7 @@ export class Up {
 
   #tellDropped(): void {
     const lines = this.#unread.dropped();
-    const text = `${lines} lines were dropped: nobody read them in time`;
-    if (lines > 0) this.#write({ event: 'dropped', lines }, () => this.#screen.say(text));
+    if (lines > 0) this.#write({ event: 'dropped', lines }, () => this.#screen.say(droppedText(lines)));
   }
 
   /** Makes each new content of the file live, as far as that goes while everything runs. */
@@ -287,7 +294,7 @@ export class Up {
         this.#event('applied', { resources }, `applied: ${resources} resources changed`);
       } catch (cause) {
         this.#trouble(cause, 'refused');
-        if (this.#format === 'text') this.#screen.say('not applied: what was good before stays in force');
+        if (this.#format === 'text') this.#say('not applied: what was good before stays in force');
       }
     }
   }
@@ -298,16 +305,13 @@ export class Up {
     this.#witness.heard(event, Date.now());
     if (this.#format === 'json') this.#event('control', event, '');
     else if (kind === 'nack')
-      this.#screen.say(
-        plain(`${String(event['node'])} refuses what it was sent: ${JSON.stringify(event['nacks'])}`),
-      );
-    else if (kind === 'authorityFailed') this.#screen.say(plain(`certificates: ${String(event['reason'])}`));
+      this.#say(`${String(event['node'])} refuses what it was sent: ${JSON.stringify(event['nacks'])}`);
+    else if (kind === 'authorityFailed') this.#say(`certificates: ${String(event['reason'])}`);
   }
 
   #trouble(error: unknown, event = 'error'): void {
-    const { stderr, env } = this.#world;
     if (this.#format === 'json') this.#event(event, { error: errorJson(error) }, '');
-    else stderr.write(errorText(error, hasColours(stderr, env)));
+    else this.#stderr.write(errorText(error, hasColours(this.#stderr, this.#world.env)));
   }
 
   #line(copy: Copy, stream: 'stdout' | 'stderr', text: string): void {
@@ -337,7 +341,7 @@ export class Up {
     if (this.#allReady || copies.length === 0 || !copies.every((each) => each.phase === 'ready')) return;
     this.#allReady = true;
     this.#event('ready', { copies: copies.length }, `all are ready: ${copies.length} of ${copies.length}`);
-    if (this.#running) this.#plan.opened?.(this.#running, (line) => this.#screen.say(line));
+    if (this.#running) this.#plan.opened?.(this.#running, (line) => this.#say(line));
   }
 
   #tellSlow(): void {
