@@ -11,7 +11,7 @@ import { type Format, formats as configFormats } from './formats.js';
 import type { Path } from './path.js';
 import { renderPath, valueAt } from './path.js';
 import { BUT } from './schema-kit.js';
-import { nearest } from './suggest.js';
+import { instead, nearest } from './suggest.js';
 
 /** One mistake in a configuration. */
 export interface ConfigIssue {
@@ -124,16 +124,14 @@ function explain(issue: ZodIssue, formats: readonly Format[]): RawIssue[] {
 }
 
 function unknownKey(path: Path, key: string, known: readonly string[]): RawIssue {
-  const meant = nearest(key, known);
-  const expected = `one of ${known.join(', ')}`;
   return {
     code: 'unknown_key',
     path,
     part: 'key',
     message: `unknown key ${key}`,
-    expected,
+    expected: `one of ${known.join(', ')}`,
     received: key,
-    suggestion: meant ? `did you mean ${meant}?` : `expected ${expected}`,
+    suggestion: instead(key, known),
   };
 }
 

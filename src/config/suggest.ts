@@ -16,6 +16,12 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   return best && best.distance <= Math.max(1, Math.floor(wanted.length / 3)) ? best.candidate : undefined;
 }
 
+/** What to write instead of a word that is none of those that are known. */
+export function instead(word: string, known: readonly string[]): string {
+  const meant = nearest(word, known);
+  return meant ? `did you mean ${meant}?` : `expected one of ${known.join(', ')}`;
+}
+
 /** Levenshtein's distance with swaps of neighbours (optimal string alignment). */
 function distanceOf(a: string, b: string): number {
   let before: number[] = [];

@@ -14,7 +14,7 @@ import { Announcer } from '../discovery/etcd-announce.js';
 import { accessTo, isLast, memberOf, pause, withMembers } from '../discovery/etcd-access.js';
 import type { EtcdAccess } from '../discovery/etcd-client.js';
 import { EtcdPrefix } from '../discovery/etcd-prefix.js';
-import { etcdSource } from '../discovery/etcd.js';
+import { announcedSource } from '../discovery/etcd.js';
 import { Feed } from '../discovery/feed.js';
 import type { Registry } from '../discovery/registered.js';
 import type { SourceEvent, SourceStatus } from '../discovery/types.js';
@@ -156,7 +156,7 @@ export class Shared {
   follow(registry: Registry): void {
     const etcd = { ...this.#options.etcd, prefix: `${this.#options.etcd.prefix}sidecars/` };
     const own = `${this.#instance}/`;
-    const source = etcdSource(etcd, (name) => name.startsWith(own));
+    const source = announcedSource(etcd, (name) => name.startsWith(own));
     this.#announcer = new Announcer(etcd, (error) => this.#events.failed(error));
     const announce = (): void => {
       const entries = registry.own().map((endpoint) => {

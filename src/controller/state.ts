@@ -11,7 +11,7 @@
 
 import { mkdir, open, readFile, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { endpointsIn } from '../discovery/endpoints.js';
+import { writtenEndpoint } from '../discovery/endpoints.js';
 import type { Snapshot } from '../discovery/directory.js';
 import type { EndpointLike } from '../discovery/types.js';
 import { StateError } from '../errors.js';
@@ -83,9 +83,7 @@ export class StateFolder {
       >;
       const checked = Object.entries(kept).map(([service, sources]) => [
         service,
-        Object.fromEntries(
-          Object.entries(sources).map(([name, list]) => [name, [...endpointsIn(list).values()]]),
-        ),
+        Object.fromEntries(Object.entries(sources).map(([name, list]) => [name, list.map(writtenEndpoint)])),
       ]);
       return Object.fromEntries(checked) as Snapshot;
     } catch {

@@ -2,6 +2,7 @@
 
 import { isIP } from 'node:net';
 import { address as addressFormat } from '../config/formats.js';
+import { instead } from '../config/suggest.js';
 import { MeshError } from '../mesh-error.js';
 import { isSpiffeId } from '../mesh/formats.js';
 import type { DiscoveredEndpoint, EndpointChange, EndpointLike } from './types.js';
@@ -13,6 +14,9 @@ export const MAX_WEIGHT = 1000;
 /** What an address of one server looks like. */
 export const ADDRESS =
   'the address of one server such as 10.0.0.7:8443, [fd00::7]:8443 or unix:/run/app.sock';
+
+/** How much is shown of what was received. */
+const LONGEST_SHOWN = 100;
 
 /** What a source said can't be. Code `MESH_ENDPOINT_INVALID`. */
 export class EndpointError extends MeshError {
@@ -28,25 +32,41 @@ export class EndpointError extends MeshError {
 /** Endpoints by their address. */
 export type EndpointMap = Map<string, DiscoveredEndpoint>;
 
+/** What an endpoint may say. */
+const KNOWN: Record<keyof DiscoveredEndpoint, true> = {
+  address: true,
+  weight: true,
+  draining: true,
+  ports: true,
+  identity: true,
+};
+const KEYS: readonly string[] = Object.keys(KNOWN);
+
 /**
- * An endpoint as it is meant.
+ * An endpoint as it is meant. `place` says where it stands.
  *
  * @throws {EndpointError} when it can't be one
  */
-export function endpointOf(said: EndpointLike): DiscoveredEndpoint {
+export function endpointOf(said: EndpointLike, place = ''): DiscoveredEndpoint {
   const given: unknown = typeof said === 'string' ? { address: said } : said;
-  if (typeof given !== 'object' || given === null) throw wrong('', 'an address or { address }', said);
+  if (typeof given !== 'object' || given === null) throw wrong(place, 'an address or { address }', said);
+  const at = (key: string): string => (place === '' ? key : `${place}.${key}`);
+  const strange = Object.keys(given).find((key) => !KEYS.includes(key));
+  if (strange !== undefined) {
+    const key = strange.slice(0, LONGEST_SHOWN);
+    throw new EndpointError(`${at(key)}: unknown key ${key}; ${instead(strange, KEYS)}`);
+  }
   const { address, weight, draining, ports, identity } = given as Partial<Record<string, unknown>>;
   const one = typeof address === 'string' ? serverAddress(address) : undefined;
-  if (one === undefined) throw wrong('address', ADDRESS, address);
+  if (one === undefined) throw wrong(at('address'), ADDRESS, address);
   if (weight !== undefined && !isWeight(weight))
-    throw wrong('weight', `a whole number, 1 to ${MAX_WEIGHT}`, weight);
+    throw wrong(at('weight'), `a whole number, 1 to ${MAX_WEIGHT}`, weight);
   if (draining !== undefined && typeof draining !== 'boolean')
-    throw wrong('draining', 'true or false', draining);
+    throw wrong(at('draining'), 'true or false', draining);
   if (ports !== undefined && !(Array.isArray(ports) && ports.every(isPort)))
-    throw wrong('ports', 'a list of ports', ports);
+    throw wrong(at('ports'), 'a list of ports', ports);
   if (identity !== undefined && !(typeof identity === 'string' && isSpiffeId(identity)))
-    throw wrong('identity', 'a SPIFFE id', identity);
+    throw wrong(at('identity'), 'a SPIFFE id', identity);
   return {
     address: one,
     ...(weight !== undefined && { weight }),
@@ -54,6 +74,20 @@ export function endpointOf(said: EndpointLike): DiscoveredEndpoint {
     ...(ports !== undefined && { ports: [...(ports as number[])] }),
     ...(identity !== undefined && { identity }),
   };
+}
+
+/**
+ * An endpoint that a control plane wrote for itself or for others, which may be of a newer version and say more.
+ *
+ * @throws {EndpointError} when it can't be one
+ */
+export function writtenEndpoint(said: EndpointLike): DiscoveredEndpoint {
+  if (typeof said !== 'object' || said === null) return endpointOf(said);
+  return endpointOf(
+    Object.fromEntries(
+      Object.entries(said).filter(([key]) => KEYS.includes(key)),
+    ) as unknown as DiscoveredEndpoint,
+  );
 }
 
 /** The one way to write an address, where it is one that can be connected to: several ways would be several endpoints. */
@@ -74,7 +108,7 @@ const isWeight = (value: unknown): value is number =>
   typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_WEIGHT;
 
 function wrong(field: string, expected: string, received: unknown): EndpointError {
-  const shown = shownOf(received).slice(0, 100);
+  const shown = shownOf(received).slice(0, LONGEST_SHOWN);
   return new EndpointError(`${field && `${field}: `}expected ${expected}, received ${shown}`);
 }
 
@@ -88,7 +122,7 @@ function shownOf(value: unknown): string {
 }
 
 /**
- * All of a list.
+ * All of a list that is set.
  *
  * @throws {EndpointError} when one of them can't be an endpoint, or there are too many
  */
@@ -96,7 +130,11 @@ export function endpointsIn(list: readonly EndpointLike[]): EndpointMap {
   if (!Array.isArray(list)) throw wrong('set', 'a list of endpoints', list);
   if (list.length > MAX_ENDPOINTS)
     throw new EndpointError(`${list.length} endpoints: expected at most ${MAX_ENDPOINTS}`);
-  return new Map(list.map((said) => endpointOf(said as EndpointLike)).map((each) => [each.address, each]));
+  return new Map(
+    list
+      .map((said, index) => endpointOf(said as EndpointLike, `set[${index}]`))
+      .map((each) => [each.address, each]),
+  );
 }
 
 /** What a change says; `set` may say what is wrong, too. */

@@ -8,14 +8,27 @@
  * key serves.
  */
 
-import { EndpointError, endpointOf } from './endpoints.js';
+import { EndpointError, endpointOf, writtenEndpoint } from './endpoints.js';
 import { type EtcdOptions, accessTo } from './etcd-access.js';
 import { EtcdPrefix } from './etcd-prefix.js';
 import type { DiscoveredEndpoint, EndpointChange, EndpointLike, Source } from './types.js';
 
 /** Follows all keys with a prefix. `skip` passes over some, by what stands behind the prefix; default: none. */
 export function etcdSource(options: EtcdOptions, skip: (name: string) => boolean = () => false): Source {
-  const prefix = new EtcdPrefix(options.prefix, known);
+  return following(options, skip, endpointOf);
+}
+
+/** The same of what other control planes have written there. */
+export function announcedSource(options: EtcdOptions, skip: (name: string) => boolean): Source {
+  return following(options, skip, writtenEndpoint);
+}
+
+type Read = (said: EndpointLike) => DiscoveredEndpoint;
+
+function following(options: EtcdOptions, skip: (name: string) => boolean, read: Read): Source {
+  const prefix = new EtcdPrefix(options.prefix, (text, key, before: Known | undefined) =>
+    known(text, key, before, read),
+  );
   let turns = 0;
   return async function* (signal) {
     // The next one each time: this one may be why it is begun anew.
@@ -38,9 +51,9 @@ function changeOf(keys: ReadonlyMap<string, Known>, skip: (name: string) => bool
   return { set, ...(problem !== undefined && { problem }) };
 }
 
-function known(text: string, key: string, before: Known | undefined): Known {
+function known(text: string, key: string, before: Known | undefined, read: Read): Known {
   try {
-    return { endpoint: endpointOf(readValue(text)) };
+    return { endpoint: read(readValue(text)) };
   } catch (error) {
     if (!(error instanceof EndpointError)) throw error;
     return { endpoint: before?.endpoint, problem: new EndpointError(`${key}: ${error.message}`) };

@@ -203,13 +203,13 @@ export class Feed {
       this.#good = endpointsIn(change.set);
       this.#making = undefined;
     } else if ('add' in change) {
-      const endpoint = endpointOf(change.add);
+      const endpoint = endpointOf(change.add, 'add');
       if (this.#good.size >= MAX_ENDPOINTS && !this.#good.has(endpoint.address))
         throw new EndpointError(`more than ${MAX_ENDPOINTS} endpoints`);
       this.#making?.set(endpoint.address, endpoint);
       this.#good.set(endpoint.address, endpoint);
     } else if ('remove' in change) {
-      const { address } = endpointOf(change.remove);
+      const { address } = endpointOf(change.remove, 'remove');
       this.#making?.delete(address);
       this.#good.delete(address);
     } else if ('complete' in change && this.#making !== undefined) {

@@ -26,7 +26,10 @@ export interface DiscoveredEndpoint {
 /** An endpoint, or its address where there is nothing else to say. */
 export type EndpointLike = string | DiscoveredEndpoint;
 
-/** Something that a source says. What is none of these, or names what can't be an endpoint, is refused whole. */
+/**
+ * Something that a source says. What is none of these, or names what can't be an endpoint or says of one what nobody knows,
+ * is refused whole.
+ */
 export type EndpointChange =
   /** This is all there is; `problem` is what of it could not be understood. */
   | { readonly set: readonly EndpointLike[]; readonly problem?: unknown }

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { type WatchMessage, base64, endOf, watch } from '../../src/discovery/etcd-client.js';
 import { EtcdPrefix } from '../../src/discovery/etcd-prefix.js';
-import { etcdSource } from '../../src/discovery/etcd.js';
+import { announcedSource, etcdSource } from '../../src/discovery/etcd.js';
 import { freePort } from '../mesh/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { must } from '../support/processes.js';
@@ -35,8 +35,29 @@ test('keys come and go, values are addresses or JSON, and other prefixes are oth
   await etcd.remove(`${PREFIX}1`);
   await followed.has(A, B);
   await followed.happened('sourceProblem', /^\/mesh\/basket\/3: expected an address, or an endpoint in JSON/);
+  await etcd.put(`${PREFIX}3`, { address: C, wieght: 3 });
+  await followed.happened(
+    'sourceProblem',
+    /^\/mesh\/basket\/3: wieght: unknown key wieght; did you mean weight\?$/,
+  );
+  await followed.has(A, B);
+  await etcd.put(`${PREFIX}3`, C);
+  await followed.has(A, B, C);
+  await etcd.put(`${PREFIX}3`, { address: '10.0.0.4:1', wieght: 3 });
+  await until('it is told', () => followed.directory.status()[0]?.problem?.includes('wieght'));
+  await followed.has(A, B, C);
   await etcd.remove(`${PREFIX}3`);
   await followed.has(A, B);
+});
+
+test('what other control planes write may be of a newer version, and say more', async (t) => {
+  const etcd = await Etcd.start(t);
+  await etcd.put(`${PREFIX}1`, { address: A, ports: [1], tomorrow: true });
+  await etcd.put(`${PREFIX}own`, { address: B });
+  const source = announcedSource({ endpoints: [etcd.url], prefix: PREFIX }, (name) => name === 'own');
+  const followed = new Followed(t, [source]);
+  await followed.has(A);
+  t.deepEqual(followed.directory.endpoints('basket'), [{ address: A, ports: [1] }]);
 });
 
 test('a key with a lease goes with the lease', async (t) => {

@@ -90,7 +90,13 @@ test('a change with something that is no endpoint is refused whole, and told', a
     [['localhost:80'], /received "localhost:80"/],
     [[{ address: B, weight: 0 }], /weight: expected a whole number, 1 to 1000, received 0/],
     [[{ address: B, identity: 'basket' }], /identity: expected a SPIFFE id/],
-    [[{ address: B, ports: [0] }], /ports: expected a list of ports/],
+    [[{ address: B, ports: [0] }], /^set\[1\]\.ports: expected a list of ports/],
+    [[C, { address: B, wieght: 3 }], /^set\[2\]\.wieght: unknown key wieght; did you mean weight\?$/],
+    [[{ address: B, port: 80 }], /^set\[1\]\.port: unknown key port; did you mean ports\?$/],
+    [
+      [{ address: B, zone: 'a' }],
+      /zone: unknown key zone; expected one of address, weight, draining, ports, identity$/,
+    ],
     [
       Array.from({ length: 10_000 }, (_, at) => `10.1.0.1:${at + 1}`),
       /10001 endpoints: expected at most 10000/,
@@ -100,6 +106,9 @@ test('a change with something that is no endpoint is refused whole, and told', a
     await followed.happened('sourceProblem', reason);
     t.deepEqual(followed.addresses(), [A]);
   }
+  hand.say(new NoChange({ add: { address: B, wieght: 3 } }));
+  await followed.happened('sourceProblem', /^add\.wieght: unknown key wieght; did you mean weight\?$/);
+  t.deepEqual(followed.addresses(), [A]);
   t.is(hand.begun, 1);
   hand.say({ set: [B] });
   await followed.has(B);
@@ -126,7 +135,7 @@ test('what is no change at all is refused, also from one that was begun anew', a
     [{ set: undefined, problem: undefined }, /received \{\}$/],
     [circle, /received a object$/],
     [{ set: A }, /^set: expected a list of endpoints/],
-    [{ remove: 'nowhere' }, /^address: expected the address of one server/],
+    [{ remove: 'nowhere' }, /^remove\.address: expected the address of one server/],
     [
       {
         get set(): never {
