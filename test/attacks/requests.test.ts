@@ -4,7 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { proxyStatus } from '../support/http.js';
 import { printable } from '../support/tcp.js';
 import { until } from '../support/wait.js';
-import { HIDDEN, type Payload, REQUESTS } from './payloads.js';
+import { HIDDEN, type Payload, REQUESTS } from '../../src/attack/payloads.js';
 import { type Front, LISTENERS, type Listener, type Recorder, front, recorder } from './support.js';
 
 const ORDINARY = 'GET /ordinary HTTP/1.1\r\nHost: a.test\r\n\r\n';

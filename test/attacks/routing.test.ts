@@ -4,8 +4,10 @@ import test from 'ava';
 import { proxyStatus } from '../support/http.js';
 import { front, recorder } from './support.js';
 import { LISTENERS } from './support.js';
-import { HIDDEN, PATHS } from './payloads.js';
-import { FLAG, REQUEST, arrives, code, opening, request, TYPE } from './frames.js';
+import { HIDDEN } from '../../src/attack/payloads.js';
+import { PATHS } from './paths.js';
+import { FLAG, REQUEST, code, opening, request, TYPE } from '../../src/attack/frames.js';
+import { arrives } from './arrives.js';
 
 const get = (path: string, fields = ''): string =>
   `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${fields}Connection: close\r\n\r\n`;

@@ -4,7 +4,8 @@ import test from 'ava';
 import { proxyStatus } from '../support/http.js';
 import { type Peer, tcpServer } from '../support/tcp.js';
 import { until } from '../support/wait.js';
-import { ANSWERS, HIDDEN } from './payloads.js';
+import { HIDDEN } from '../../src/attack/payloads.js';
+import { ANSWERS } from './answers.js';
 import { front } from './support.js';
 
 const GOOD = 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood';

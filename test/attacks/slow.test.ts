@@ -6,7 +6,8 @@ import test, { type ExecutionContext } from 'ava';
 import { proxyStatus } from '../support/http.js';
 import { connect, tcpServer } from '../support/tcp.js';
 import { until } from '../support/wait.js';
-import { CODE, FLAG, REQUEST, TYPE, arrives, code, framesOf, opening, request } from './frames.js';
+import { CODE, FLAG, REQUEST, TYPE, code, opening, request } from '../../src/attack/frames.js';
+import { arrives, framesOf } from './arrives.js';
 import { type Front, LISTENERS, front, recorder } from './support.js';
 
 const ORDINARY = 'GET /ordinary HTTP/1.1\r\nHost: a.test\r\n\r\n';

@@ -1,6 +1,7 @@
 // What clients do: is each reason said, counted and written down?
 
-import { CODE, TYPE, arrives, code, frame, opening } from '../attacks/frames.js';
+import { CODE, TYPE, code, frame, opening } from '../../src/attack/frames.js';
+import { arrives } from '../attacks/arrives.js';
 import { Authority } from '../support/certificates.js';
 import { ask, http2Connect } from '../support/http2.js';
 import { web } from '../support/sidecar.js';

@@ -2,7 +2,8 @@
 
 import net from 'node:net';
 import type { ExecutionContext } from 'ava';
-import { arrives, block, CODE, FLAG, TYPE, frame, opening, PREFACE, u32 } from '../attacks/frames.js';
+import { block, CODE, FLAG, TYPE, frame, opening, PREFACE, u32 } from '../../src/attack/frames.js';
+import { arrives } from '../attacks/arrives.js';
 import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
 import { web } from '../support/sidecar.js';
 import { connect, tcpServer } from '../support/tcp.js';

@@ -2,7 +2,8 @@
 
 import test from 'ava';
 import type { ServerResponse } from 'node:http';
-import { CODE, TYPE, arrives, code, framesOf, opening, request as ask2 } from '../attacks/frames.js';
+import { CODE, TYPE, code, opening, request as ask2 } from '../../src/attack/frames.js';
+import { arrives, framesOf } from '../attacks/arrives.js';
 import { linesOf } from '../support/access-log.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, proxyStatus, request } from '../support/http.js';

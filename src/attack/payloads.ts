@@ -1,9 +1,11 @@
-// What do hostile peers send? The rows are those of the conformance list: 12 to 16 and 19 are HTTP/1 requests that two
-// parsers could read differently, each with what must come of it. One line is one attack; nothing here knows a test.
+/**
+ * What do hostile peers send over HTTP/1? The rows are those of the conformance list: 12 to 16 and 19 are requests that two
+ * parsers could read differently, each with what must come of it. One line is one attack.
+ */
 
 /** What must come of a request. */
 export type Outcome =
-  /** Answered with this status, then closed; nothing of it reaches a server. */
+  /** Answered with this status, by our own proxies with this detail, then closed; nothing of it reaches a server. */
   | { refused: number; detail: string }
   /** Sent on, with these lines and without those. Text of the request as a server reads it. */
   | { passes: string[]; without?: string[] };
@@ -14,6 +16,8 @@ export interface Payload {
   name: string;
   bytes: string;
   outcome: Outcome;
+  /** Standards, and the list, leave it open; our own proxies refuse it all the same. */
+  strict: boolean;
 }
 
 /** The request that is hidden in another. No server may ever see it. */
@@ -33,9 +37,15 @@ const chunked = (body: string): string => post('Transfer-Encoding: chunked', bod
 /** A request that begins with this line. */
 const line = (text: string): string => `${text}\r\n${HOST}\r\n${HIDDEN}`;
 
-type Row = [name: string, bytes: string, outcome: Outcome];
+type Row = [name: string, bytes: string, outcome: Outcome, strict?: 'strict'];
 const row = (number: number, rows: Row[]): Payload[] =>
-  rows.map(([name, bytes, outcome]) => ({ row: number, name, bytes, outcome }));
+  rows.map(([name, bytes, outcome, strict]) => ({
+    row: number,
+    name,
+    bytes,
+    outcome,
+    strict: strict !== undefined,
+  }));
 
 const BOTH = refused('content_length_and_transfer_encoding');
 const CODING = refused('invalid_transfer_encoding');
@@ -65,7 +75,7 @@ const row12 = row(12, [
   ['empty element before chunked', post('Transfer-Encoding: ,chunked'), CODING],
   ['empty element behind chunked', post('Transfer-Encoding: chunked,'), CODING],
   ['chunked is not last', post('Transfer-Encoding: chunked, gzip'), CODING],
-  ['chunked behind another coding', post('Transfer-Encoding: gzip, chunked'), CODING],
+  ['chunked behind another coding', post('Transfer-Encoding: gzip, chunked'), CODING, 'strict'],
   ['chunked behind identity', post('Transfer-Encoding: identity, chunked'), CODING],
   ['identity', post('Transfer-Encoding: identity'), CODING],
   ['chunked twice in one field', post('Transfer-Encoding: chunked, chunked'), CODING],
@@ -153,6 +163,7 @@ const row14 = row(14, [
     'leading zeros without end',
     chunked(`${'0'.repeat(40)}5\r\nhello\r\n0\r\n\r\n${HIDDEN}`),
     refused('chunk_size_overflow'),
+    'strict',
   ],
   ['2^63', chunked(`8000000000000000\r\nhello\r\n0\r\n\r\n${HIDDEN}`), refused('chunk_size_overflow')],
   ['TERM.EXT: an extension with LF', chunked(`5;\nhello\r\n0\r\n\r\n${HIDDEN}`), LINE_END],
@@ -209,8 +220,8 @@ const row15 = row(15, [
   ['NUL in a name', get('X\0: y'), NAME],
   ['bare CR in a value', get('X: a\rb'), refused('bare_cr')],
   ['bare LF in a value', get('X: a\nY: b'), refused('bare_lf')],
-  ['DEL in a value', get('X: a\x7fb'), VALUE],
-  ['a control byte in a value', get('X: a\x01b'), VALUE],
+  ['DEL in a value', get('X: a\x7fb'), VALUE, 'strict'],
+  ['a control byte in a value', get('X: a\x01b'), VALUE, 'strict'],
   ['folded', get('X: a\r\n b'), refused('obsolete_line_folding')],
   ['folded by a tab', get('X: a\r\n\tb'), refused('obsolete_line_folding')],
   [
@@ -236,8 +247,9 @@ const row15 = row(15, [
     'too many connection options',
     get(`Connection: ${Array.from({ length: 50 }, (_, n) => `x${n}`).join(',')}`),
     refused('too_many_connection_options', 431),
+    'strict',
   ],
-  ['connection is no list of tokens', get('Connection: "close"'), refused('invalid_connection')],
+  ['connection is no list of tokens', get('Connection: "close"'), refused('invalid_connection'), 'strict'],
   ['high bytes in a value', `GET /attack HTTP/1.1\r\n${HOST}X: a\xffb\r\n\r\n`, passes('X: a\xffb')],
   ['an empty value', `GET /attack HTTP/1.1\r\n${HOST}X:\r\n\r\n`, passes('X: \r\n')],
 ]);
@@ -267,7 +279,12 @@ const row16 = row(16, [
   ['HTTP/0.9', 'GET /\r\n', VERSION],
   ['LF behind the version', `GET / HTTP/1.1\n${HOST}\r\n${HIDDEN}`, refused('bare_lf')],
   ['CR behind the version', `GET / HTTP/1.1\r${HOST}\r\n${HIDDEN}`, refused('bare_cr')],
-  ['two empty lines before it', `\r\n\r\n${line('GET / HTTP/1.1')}`, refused('leading_empty_lines')],
+  [
+    'two empty lines before it',
+    `\r\n\r\n${line('GET / HTTP/1.1')}`,
+    refused('leading_empty_lines'),
+    'strict',
+  ],
   ['a bare LF before it', `\n${line('GET / HTTP/1.1')}`, refused('bare_lf')],
   ['a relative target', line('GET attack HTTP/1.1'), refused('invalid_target_form')],
   ['a star for GET', line('GET * HTTP/1.1'), refused('invalid_target_form')],
@@ -289,7 +306,7 @@ const row16 = row(16, [
   ['a host with a query', `GET / HTTP/1.1\r\nHost: a.test?x\r\n\r\n${HIDDEN}`, INVALID_HOST],
   ['a list of hosts', `GET / HTTP/1.1\r\nHost: a.test, b.test\r\n\r\n${HIDDEN}`, INVALID_HOST],
   ['a host with a space', `GET / HTTP/1.1\r\nHost: a test\r\n\r\n${HIDDEN}`, INVALID_HOST],
-  ['a host with an escape', `GET / HTTP/1.1\r\nHost: %61.test\r\n\r\n${HIDDEN}`, INVALID_HOST],
+  ['a host with an escape', `GET / HTTP/1.1\r\nHost: %61.test\r\n\r\n${HIDDEN}`, INVALID_HOST, 'strict'],
   ['a host with high bytes', `GET / HTTP/1.1\r\nHost: \xe4.test\r\n\r\n${HIDDEN}`, INVALID_HOST],
   ['port 65536', `GET / HTTP/1.1\r\nHost: a.test:65536\r\n\r\n${HIDDEN}`, INVALID_HOST],
   ['port 2^32 and 80', `GET / HTTP/1.1\r\nHost: a.test:4294967376\r\n\r\n${HIDDEN}`, INVALID_HOST],
@@ -347,140 +364,3 @@ const row19 = row(19, [
 
 /** Requests over HTTP/1. */
 export const REQUESTS: readonly Payload[] = [...row12, ...row13, ...row14, ...row15, ...row16, ...row19];
-
-/** What a hostile server answers, and what must come of it. */
-export interface Answer {
-  name: string;
-  method?: string;
-  bytes: string;
-  /** 502 with this detail; or the body that a client is given while the rest is dropped. */
-  outcome: { detail: string } | { body: string };
-}
-
-const OK = 'HTTP/1.1 200 OK\r\n';
-const FORGED = 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged';
-const bad = (name: string, bytes: string, detail: string): Answer => ({ name, bytes, outcome: { detail } });
-const sifted = (name: string, bytes: string, body: string, method = 'GET'): Answer => ({
-  name,
-  method,
-  bytes,
-  outcome: { body },
-});
-
-/** Row 21. None of these connections may carry another request. */
-export const ANSWERS: readonly Answer[] = [
-  bad(
-    'two lengths',
-    `${OK}Content-Length: 2\r\nContent-Length: 8\r\n\r\nok${FORGED}`,
-    'duplicate_content_length',
-  ),
-  bad(
-    'the same length twice',
-    `${OK}Content-Length: 2\r\nContent-Length: 2\r\n\r\nok`,
-    'duplicate_content_length',
-  ),
-  bad('a list of lengths', `${OK}Content-Length: 2, 2\r\n\r\nok`, 'invalid_content_length'),
-  bad('a signed length', `${OK}Content-Length: +2\r\n\r\nok`, 'invalid_content_length'),
-  bad(
-    'a length and a coding',
-    `${OK}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
-    'content_length_and_transfer_encoding',
-  ),
-  bad(
-    'another coding',
-    `${OK}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n`,
-    'invalid_transfer_encoding',
-  ),
-  bad('a hidden coding', `${OK}Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n`, 'invalid_field_value'),
-  bad(
-    'chunked in HTTP/1.0',
-    'HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
-    'unexpected_transfer_encoding',
-  ),
-  bad(
-    'chunked on 204',
-    'HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
-    'unexpected_transfer_encoding',
-  ),
-  bad(
-    'a body on 204',
-    `HTTP/1.1 204 No Content\r\nContent-Length: ${FORGED.length}\r\n\r\n${FORGED}`,
-    'unexpected_body',
-  ),
-  bad('lines that end in LF', 'HTTP/1.1 200 OK\nContent-Length: 2\n\nok', 'bare_lf'),
-  bad('a bare CR', `${OK}X: a\rContent-Length: 2\r\n\r\nok`, 'bare_cr'),
-  bad('a folded field', `${OK}X: a\r\n b\r\nContent-Length: 2\r\n\r\nok`, 'obsolete_line_folding'),
-  bad('space before a colon', `${OK}Content-Length : 2\r\n\r\nok`, 'space_before_colon'),
-  bad('NUL in a value', `${OK}X: \0\r\nContent-Length: 2\r\n\r\nok`, 'invalid_field_value'),
-  bad('no colon', `${OK}X\r\nContent-Length: 2\r\n\r\nok`, 'missing_colon'),
-  bad('another protocol', 'SSH-2.0-OpenSSH_9.2\r\n', 'unsupported_version'),
-  bad('HTTP/0.9', '<html>hello</html>', 'unsupported_version'),
-  bad('HTTP/2.0', 'HTTP/2.0 200 OK\r\n\r\n', 'unsupported_version'),
-  bad('a status of two digits', 'HTTP/1.1 20 OK\r\n\r\n', 'invalid_status'),
-  bad('a status below 100', 'HTTP/1.1 099 OK\r\n\r\n', 'invalid_status'),
-  bad(
-    '101 that nobody asked for',
-    'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n',
-    'unasked_switch',
-  ),
-  bad('an endless head', `${OK}X: ${'y'.repeat(100_000)}`, 'head_too_large'),
-  bad('200 fields', `${OK}${'X: y\r\n'.repeat(200)}\r\n`, 'too_many_fields'),
-  bad('1xx without end', 'HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(20), 'informational_flood'),
-  sifted('a response behind the response', `${OK}Content-Length: 2\r\n\r\nok${FORGED}`, 'ok'),
-  sifted(
-    'a response behind the last chunk',
-    `${OK}Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n${FORGED}`,
-    'ok',
-  ),
-  sifted(
-    'bytes behind 304',
-    `HTTP/1.1 304 Not Modified\r\nContent-Length: ${FORGED.length}\r\n\r\n${FORGED}`,
-    '',
-  ),
-  sifted('bytes behind 204', `HTTP/1.1 204 No Content\r\n\r\n${FORGED}`, ''),
-  sifted('a body to HEAD', `${OK}Content-Length: ${FORGED.length}\r\n\r\n${FORGED}`, '', 'HEAD'),
-  sifted('one byte too many', `${OK}Content-Length: 2\r\n\r\nok\n`, 'ok'),
-  sifted('close in another case', `${OK}Content-Length: 2\r\nCONNECTION: CLOSE\r\n\r\nok`, 'ok'),
-];
-
-/** Row 22: a path, and what a server is asked for instead; a number is the status of a refusal. */
-export const PATHS: readonly (readonly [path: string, outcome: string | number])[] = [
-  ['/public//../admin', '/admin'],
-  ['/./admin', '/admin'],
-  ['//admin', '/admin'],
-  ['/public/../admin', '/admin'],
-  ['/public/./../admin', '/admin'],
-  ['/public/%2e%2e/admin', '/admin'],
-  ['/public/.%2e/admin', '/admin'],
-  ['/public/%2E./admin', '/admin'],
-  ['/%61dmin', '/admin'],
-  ['/adm%69n', '/admin'],
-  ['/public/..//admin', '/admin'],
-  ['/admin/', '/admin/'],
-  ['/admin/.', '/admin/'],
-  ['/admin//x', '/admin/x'],
-  ['/admin/x/..', '/admin/'],
-  ['/public/..%2fadmin', 400],
-  ['/public%2f..%2fadmin', 400],
-  ['/public/..%5cadmin', 400],
-  ['/public/..\\admin', 400],
-  ['/public/..;/admin', 400],
-  ['/public/..;x=y/admin', 400],
-  ['/public/..%3b/admin', 400],
-  ['/public/.;/admin', 400],
-  ['/../admin', 400],
-  ['/public/../../admin', 400],
-  ['/%2e%2e/admin', 400],
-  ['/admin%00', 400],
-  ['/public%00/../admin', 400],
-  ['/%', 400],
-  ['/%2', 400],
-  ['/%zz', 400],
-  ['/%u0061dmin', 400],
-  ['/public/%252e%252e/admin', '/public/%252e%252e/admin'],
-  ['/public;x=y/a', '/public;x=y/a'],
-  ['/ADMIN', '/ADMIN'],
-  ['/public/a%c3%a9', '/public/a%C3%A9'],
-  ['/public/...', '/public/...'],
-  ['/public/?../admin', '/public/?../admin'],
-];

@@ -1,11 +1,13 @@
-// How are HTTP/2 frames written by hand, and what came back? No library is between a test and the bytes, since none would
-// send what is forbidden.
+/**
+ * How are HTTP/2 frames written by hand, and what came back?
+ *
+ * No library is between an attack and the bytes, since none would send what is forbidden.
+ */
 
-import type { Peer } from '../support/tcp.js';
-import { until } from '../support/wait.js';
-
+/** How a client's side begins (RFC 9113 section 3.4). */
 export const PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
 
+/** Types of frames (RFC 9113 section 6). */
 export const TYPE = {
   data: 0,
   headers: 1,
@@ -19,8 +21,10 @@ export const TYPE = {
   continuation: 9,
 } as const;
 
+/** Flags of frames. */
 export const FLAG = { endStream: 1, ack: 1, endHeaders: 4, padded: 8, priority: 0x20 } as const;
 
+/** Error codes (RFC 9113 section 7). */
 export const CODE = {
   none: 0,
   protocol: 1,
@@ -69,8 +73,11 @@ function text(value: string): Buffer {
   return Buffer.concat([Buffer.from(length), bytes]);
 }
 
+/** Fields of a head, in their order. */
+export type Fields = readonly (readonly [name: string, value: string])[];
+
 /** Fields as HPACK literals without indexing (RFC 7541 section 6.2.2): any bytes, in this order. */
-export function block(fields: readonly (readonly [string, string])[]): Buffer {
+export function block(fields: Fields): Buffer {
   return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.of(0), text(name), text(value)]));
 }
 
@@ -85,10 +92,15 @@ export const REQUEST = [
 /** A request's HEADERS on a stream. */
 export function request(
   stream: number,
-  fields: readonly (readonly [string, string])[] = REQUEST,
+  fields: Fields = REQUEST,
   flags: number = FLAG.endStream | FLAG.endHeaders,
 ): Buffer {
   return frame(TYPE.headers, flags, stream, block(fields));
+}
+
+/** A stream is taken back. */
+export function cancel(stream: number): Buffer {
+  return frame(TYPE.reset, 0, stream, u32(CODE.cancel));
 }
 
 /** A client's start: the preface and its settings. */
@@ -109,9 +121,8 @@ export function code(of: Frame): number {
   return of.payload.readUInt32BE(of.type === TYPE.goaway ? 4 : 0);
 }
 
-/** Every whole frame that has come so far, left where it is. */
-export function framesOf(peer: Peer): Frame[] {
-  const bytes = peer.peek();
+/** Every whole frame of what has come so far. */
+export function framesIn(bytes: Buffer): Frame[] {
   const frames: Frame[] = [];
   for (let at = 0; at + 9 <= bytes.length;) {
     const end = at + 9 + bytes.readUIntBE(at, 3);
@@ -125,13 +136,4 @@ export function framesOf(peer: Peer): Frame[] {
     at = end;
   }
   return frames;
-}
-
-/** Waits for a frame that is wanted; fails when the connection ends before. */
-export function arrives(what: string, peer: Peer, wanted: (frame: Frame) => boolean): Promise<Frame> {
-  return until(what, () => {
-    const found = framesOf(peer).find(wanted);
-    if (!found && (peer.closed || peer.ended)) throw new Error(`the connection ended before ${what}`);
-    return found;
-  });
 }
