@@ -2,6 +2,7 @@
 
 import { Command, CommanderError } from 'commander';
 import { addRevoke, addToken } from './access.js';
+import { addAttack } from './attack.js';
 import { addCompile } from './compile.js';
 import { addControl } from './control.js';
 import { addExplain } from './explain.js';
@@ -42,6 +43,7 @@ Examples:
   mesh validate mesh.yaml
   mesh explain -c mesh.yaml http://shop.test/api/items
   mesh stats
+  mesh attack http://127.0.0.1:8080/
 
 Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     );
@@ -54,6 +56,7 @@ Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     addValidate,
     addCompile,
     addExplain,
+    addAttack,
     addStats,
     addStat,
     addEdges,
