@@ -18,6 +18,9 @@ type Range = readonly [network: string, prefix: number, family: Family];
 const MACHINE: readonly Range[] = [
   ['127.0.0.0', 8, 'ipv4'],
   ['::1', 128, 'ipv6'],
+  // No address at all: who connects to it stays on the machine.
+  ['0.0.0.0', 32, 'ipv4'],
+  ['::', 128, 'ipv6'],
 ];
 const NETWORK: readonly Range[] = [
   ['10.0.0.0', 8, 'ipv4'],

@@ -16,7 +16,7 @@ import { type AttackReport, type Report, type RowReport, reportOf, rowReport, sk
 import { ROWS, type Row } from './rows.js';
 import { attackSlowly, slowClients } from './slow.js';
 import { NoTargetError, type Reach, Target } from './target.js';
-import { type Verdict, failed, isRefusal } from './verdict.js';
+import { type Answered, type Verdict, failed, isRefusal } from './verdict.js';
 
 /** What to check, and how. */
 export interface AttackOptions extends Reach {
@@ -28,8 +28,8 @@ export interface AttackOptions extends Reach {
   readonly timeoutMs: number;
 }
 
-/** How a target answers an ordinary request over one version of HTTP: by a status, or why it can't be judged. */
-type Ordinary = { readonly status: number } | { readonly why: string };
+/** How a target answers an ordinary request over one version of HTTP: by a status, or why it can't be judged by its answers. */
+type Ordinary = { readonly status: number } | { readonly why: string; readonly error?: NoTargetError };
 
 /**
  * Checks a target.
@@ -40,24 +40,33 @@ type Ordinary = { readonly status: number } | { readonly why: string };
 export async function attack(url: URL, options: AttackOptions): Promise<Report> {
   const deadline = new Deadline(options.timeoutMs);
   const target = await Target.find(url, options, deadline);
-  const http1 = ordinaryOf('HTTP/1', await askHttp1(target));
-  const http2 = ordinaryOf('HTTP/2', await askHttp2(target).catch(() => undefined));
+  const http1 = await ordinaryOf('HTTP/1', () => askHttp1(target));
+  const http2 = await ordinaryOf('HTTP/2', () => askHttp2(target));
   if ('why' in http1 && 'why' in http2)
-    throw new NoTargetError(`${url.href}: ${http1.why}; ${http2.why}: nothing can be told from its answers`);
+    throw http1.error ?? new NoTargetError(`${url.href} can't be judged: ${http1.why}; ${http2.why}`);
   const check = new Conformance(target, http1, http2, options.slow);
   const rows: RowReport[] = [];
   for (const row of ROWS.filter(({ number }) => options.only?.includes(number) ?? true))
     rows.push(await check.row(row));
-  return reportOf(url, target.address, rows);
+  return reportOf(url, target.address, rows, check.isComplete);
 }
 
-/** What refuses everything, or fails at everything, would seem to hold. */
-function ordinaryOf(version: string, status: number | undefined): Ordinary {
-  if (status === undefined) return { why: `no ${version} is spoken there` };
-  if (isRefusal(status) || status >= 500)
-    return { why: `an ordinary request over ${version} is answered by ${status}` };
-  return { status };
+async function ordinaryOf(version: string, ask: () => Promise<Answered>): Promise<Ordinary> {
+  try {
+    const answered = await ask();
+    if (answered === 'foreign') return { why: `no ${version} is spoken there` };
+    if (answered === 'silent') return { why: `an ordinary request over ${version} is not answered` };
+    // What refuses everything, or fails at everything, would seem to hold.
+    if (isRefusal(answered) || answered >= 500)
+      return { why: `an ordinary request over ${version} is answered by ${answered}` };
+    return { status: answered };
+  } catch (error) {
+    if (!(error instanceof NoTargetError)) throw error;
+    return { why: `no ${version} is spoken there`, error };
+  }
 }
+
+const CUT = 'no verdict before the time was up';
 
 /** One attack of a row. */
 interface Attempt {
@@ -77,21 +86,25 @@ class Conformance {
     readonly slow: boolean,
   ) {}
 
+  /** Whether all that was to be seen was looked at. */
+  get isComplete(): boolean {
+    return this.#over === undefined;
+  }
+
   async row(row: Row): Promise<RowReport> {
     const why = this.#why(row);
     if (why !== undefined) return skipped(row, why);
+    const attempts = this.#attempts(row);
+    // Slow ones all at once: each waits for the same time.
+    const groups = row.check === 'slow' ? [attempts] : attempts.map((each) => [each]);
     const attacks: AttackReport[] = [];
-    if (row.check === 'slow') {
-      // All at once: each waits for the same time.
-      attacks.push(...(await Promise.all(this.#attempts(row).map((each) => this.#make(each)))));
-      await this.#mustAnswer(attacks);
-      return rowReport(row, attacks);
-    }
-    for (const attempt of this.#attempts(row)) {
-      attacks.push(await this.#make(attempt));
-      await this.#mustAnswer(attacks);
+    for (const group of groups) {
       if (this.#over !== undefined) break;
+      attacks.push(...(await Promise.all(group.map((each) => this.#make(each)))));
+      await this.#mustAnswer(attacks);
     }
+    const isCut = attacks.length < attempts.length && attacks.every(({ verdict }) => verdict === 'held');
+    if (isCut) attacks.push({ name: attempts[attacks.length]?.name ?? '', ...failed(CUT) });
     return rowReport(row, attacks);
   }
 
@@ -138,37 +151,27 @@ class Conformance {
     try {
       const verdict = await make();
       const isCut = verdict.verdict === 'failed' && this.target.deadline.isOver;
-      return { name, ...(isCut ? failed('no verdict before the time was up') : verdict) };
+      return { name, ...(isCut ? failed(CUT) : verdict) };
     } catch (error) {
       if (!(error instanceof NoTargetError)) throw error;
-      return { name, ...failed(`no longer answers: ${error.message}`) };
+      return { name, ...failed(this.target.deadline.isOver ? CUT : error.message) };
     }
   }
 
-  /** Whatever was seen of an attack, who does not serve others as before has not held. */
+  /** Whatever was seen of an attack: who does not serve others as before has not held. */
   async #mustAnswer(attacks: AttackReport[]): Promise<void> {
-    if (this.target.deadline.isOver) {
-      this.#over = 'the time was up';
-      return;
+    const isWell = await this.#isWell();
+    if (this.target.deadline.isOver) this.#over = 'the time was up';
+    else if (!isWell) {
+      this.#over = 'it no longer answers';
+      const last = attacks.pop();
+      if (last) attacks.push({ name: last.name, ...failed(`${last.happened}; then it no longer answers`) });
     }
-    const status = await this.#ask();
-    if (status !== undefined) return;
-    const isUp = this.target.deadline.isOver;
-    this.#over = isUp ? 'the time was up' : 'it no longer answers';
-    const last = attacks.at(-1);
-    if (last)
-      attacks[attacks.length - 1] = {
-        name: last.name,
-        ...failed(isUp ? 'no verdict before the time was up' : `${last.happened}; then no longer answers`),
-      };
   }
 
-  /** The status of an ordinary request, if it is one of those that it had before. */
-  async #ask(): Promise<number | undefined> {
-    const before = 'status' in this.http1 ? this.http1 : this.http2;
-    const ask = before === this.http1 ? askHttp1 : askHttp2;
-    const status = await ask(this.target).catch(() => undefined);
-    if (status === undefined || isRefusal(status) || status >= 500) return undefined;
-    return status;
+  /** Whether an ordinary request is answered. */
+  async #isWell(): Promise<boolean> {
+    const ask = 'status' in this.http1 ? askHttp1 : askHttp2;
+    return 'status' in (await ordinaryOf('HTTP', () => ask(this.target)));
   }
 }

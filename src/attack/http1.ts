@@ -4,7 +4,7 @@ import { BEHIND_MS, ORDINARY_MS, VERDICT_MS } from './bounds.js';
 import type { Connection } from './connection.js';
 import type { Payload } from './payloads.js';
 import type { Target } from './target.js';
-import { type Verdict, failed, held, isRefusal } from './verdict.js';
+import { type Answered, type Verdict, failed, held, isRefusal, taken } from './verdict.js';
 
 /** The answers in what came. */
 interface Answers {
@@ -58,21 +58,20 @@ function behindBody(head: string, rest: string): string | undefined {
 }
 
 /** An ordinary request of a target's URL. */
-function ordinary({ url }: Target, connection: 'close' | 'keep-alive'): string {
-  return `GET ${url.pathname}${url.search} HTTP/1.1\r\nHost: ${url.host}\r\nConnection: ${connection}\r\n\r\n`;
+function ordinary({ url }: Target): string {
+  return `GET ${url.pathname}${url.search} HTTP/1.1\r\nHost: ${url.host}\r\nConnection: close\r\n\r\n`;
 }
 
-/** The status of an ordinary request, on a connection of its own; undefined when there is none in time. */
-export async function askHttp1(target: Target): Promise<number | undefined> {
+/** What comes of an ordinary request, on a connection of its own. */
+export async function askHttp1(target: Target): Promise<Answered> {
   const connection = await target.dial('http/1.1');
   try {
-    connection.send(ordinary(target, 'close'));
-    return (
-      (await connection.until(
-        () => answersIn(connection.bytes).statuses[0] ?? (connection.isOver ? 0 : undefined),
-        target.deadline.within(ORDINARY_MS),
-      )) || undefined
-    );
+    connection.send(ordinary(target));
+    const seen = (): Answered | undefined => {
+      const { statuses, isForeign } = answersIn(connection.bytes);
+      return statuses[0] ?? (isForeign || connection.isOver ? 'foreign' : undefined);
+    };
+    return (await connection.until(seen, target.deadline.within(ORDINARY_MS))) ?? 'silent';
   } finally {
     connection.close();
   }
@@ -110,7 +109,7 @@ async function judgeRefused({ deadline }: Target, connection: Connection): Promi
     }
     if (second !== undefined) return failed(`${first}, and ${second} to what was hidden behind it`);
     if (!connection.isOver) return undefined;
-    return isRefusal(first) ? held(`${first} and close`) : failed(`${first}, as if it was fine`);
+    return isRefusal(first) ? held(`${first} and close`) : failed(taken(first));
   };
   const answered = (): true | undefined => {
     const [first] = answersIn(connection.bytes).statuses;
@@ -122,24 +121,22 @@ async function judgeRefused({ deadline }: Target, connection: Connection): Promi
   if (late) return late;
   const [first] = answersIn(connection.bytes).statuses;
   if (first === undefined) return failed('no answer: it waits for more');
-  return failed(isRefusal(first) ? `${first}, but the connection stays open` : `${first}, as if it was fine`);
+  return failed(isRefusal(first) ? `${first}, but the connection stays open` : taken(first));
 }
 
 /** It is legal. It must be one request and no more: the next on the connection is answered as ever. */
 async function judgePassed(target: Target, connection: Connection): Promise<Verdict> {
-  const { deadline } = target;
-  const first = await connection.until(
-    () => answersIn(connection.bytes).statuses[0] ?? (connection.isOver ? 0 : undefined),
-    deadline.within(ORDINARY_MS),
-  );
+  const answer = (number: number): Promise<number | 'close' | undefined> =>
+    connection.until<number | 'close'>(
+      () => answersIn(connection.bytes).statuses[number] ?? (connection.isOver ? 'close' : undefined),
+      target.deadline.within(VERDICT_MS),
+    );
+  const first = await answer(0);
   if (first === undefined) return failed('no answer to what is legal');
-  connection.send(ordinary(target, 'close'));
-  const second = await connection.until(
-    () => answersIn(connection.bytes).statuses[1] ?? (connection.isOver ? 0 : undefined),
-    deadline.within(VERDICT_MS),
-  );
+  connection.send(ordinary(target));
+  const second = await answer(1);
   if (second === undefined) return failed(`${first}, and no answer to the next request`);
-  if (isRefusal(second))
+  if (second !== 'close' && isRefusal(second))
     return failed(`${first}, and ${second} to the next request: it was read otherwise than it was sent`);
-  return held(first === 0 ? 'close' : String(first));
+  return held(String(first));
 }

@@ -17,7 +17,7 @@ import {
 } from './frames.js';
 import type { Demand } from './http2-attacks.js';
 import type { Target } from './target.js';
-import { type Verdict, failed, held, isRefusal } from './verdict.js';
+import { type Answered, type Verdict, failed, held, isRefusal, taken } from './verdict.js';
 
 /** The pseudo-fields of an ordinary request of a target's URL. */
 export function siteOf({ url, isTls }: Target): Fields {
@@ -78,19 +78,20 @@ function digitsOf(value: Uint8Array): string {
 const isH2 = ({ socket }: Connection): boolean =>
   !(socket instanceof TLSSocket) || socket.alpnProtocol === 'h2';
 
-/** The status of an ordinary request, on a connection of its own; undefined when the target speaks no HTTP/2. */
-export async function askHttp2(target: Target): Promise<number | undefined> {
+/** What comes of an ordinary request, on a connection of its own. */
+export async function askHttp2(target: Target): Promise<Answered> {
   const connection = await target.dial('h2');
   try {
-    if (!isH2(connection)) return undefined;
+    if (!isH2(connection)) return 'foreign';
     connection.send(opening(), request(1, siteOf(target)));
-    return (
-      (await connection.until(() => {
-        const frames = framesIn(connection.bytes);
-        const answer = frames[0]?.type === TYPE.settings && frames.find(({ type }) => type === TYPE.headers);
-        return answer ? statusOf(answer) : connection.isOver ? 0 : undefined;
-      }, target.deadline.within(ORDINARY_MS))) || undefined
-    );
+    const seen = (): Answered | undefined => {
+      const frames = framesIn(connection.bytes);
+      const answer = frames[0]?.type === TYPE.settings && frames.find(({ type }) => type === TYPE.headers);
+      if (answer) return statusOf(answer);
+      const isHttp1 = connection.bytes.subarray(0, 5).toString('latin1') === 'HTTP/';
+      return isHttp1 || connection.isOver ? 'foreign' : undefined;
+    };
+    return (await connection.until(seen, target.deadline.within(ORDINARY_MS))) ?? 'silent';
   } finally {
     connection.close();
   }
@@ -160,7 +161,7 @@ function verdictOf(connection: Connection, demand: Demand): Verdict | undefined 
   const answer = demand === 'refuses' && frames.find(({ type }) => type === TYPE.headers);
   if (!answer) return undefined;
   const status = statusOf(answer);
-  return isRefusal(status) ? held(String(status)) : failed(`${status || 'answered'}, as if it was fine`);
+  return isRefusal(status) ? held(String(status)) : failed(taken(status));
 }
 
 /** The word of farewell that blames us, if there was one. */

@@ -32,9 +32,11 @@ export interface Report {
   readonly held: number;
   readonly failed: number;
   readonly skipped: number;
+  /** Whether all that was to be seen was looked at: neither was the time up, nor did the target stop to answer. */
+  readonly complete: boolean;
 }
 
-export function reportOf(url: URL, address: string, rows: readonly RowReport[]): Report {
+export function reportOf(url: URL, address: string, rows: readonly RowReport[], complete: boolean): Report {
   const count = (wanted: RowReport['verdict']): number =>
     rows.filter(({ verdict }) => verdict === wanted).length;
   return {
@@ -44,6 +46,7 @@ export function reportOf(url: URL, address: string, rows: readonly RowReport[]):
     held: count('held'),
     failed: count('failed'),
     skipped: count('skipped'),
+    complete,
   };
 }
 

@@ -57,12 +57,10 @@ const ONLY_YOURS = 'mesh attack only attacks what is yours';
 export function mustBeYours(address: string, place: Place, network: boolean): void {
   if (place === 'public')
     throw new RefusedTargetError(
-      `${address} is a public address, and ${ONLY_YOURS}: a proxy on this machine, or in your network`,
+      `${address} is a public address, and ${ONLY_YOURS}: give one of this machine or of your network`,
     );
   if (place === 'network' && !network)
-    throw new RefusedTargetError(
-      `${address} is not this machine, and ${ONLY_YOURS}: if that one is, say --network`,
-    );
+    throw new RefusedTargetError(`${address} is not this machine, and ${ONLY_YOURS}: say --network if it is`);
 }
 
 /** Reads a URL. @throws {RefusedTargetError} when it is none that can be attacked */
@@ -135,14 +133,13 @@ export class Target {
       this.#waiting.shift()?.();
     });
     const connection = new Connection(socket, (bytes) => this.#spend(bytes));
+    const isTls = this.isTls && spoken !== 'bytes';
     const late = AbortSignal.timeout(Math.ceil(this.deadline.within(CONNECT_MS)));
     try {
-      await once(socket, this.isTls && spoken !== 'bytes' ? 'secureConnect' : 'connect', { signal: late });
+      await once(socket, isTls ? 'secureConnect' : 'connect', { signal: late });
     } catch (error) {
       socket.destroy();
-      throw late.aborted
-        ? new NoTargetError(`${this.url.origin} accepts no connection in time`)
-        : unreachable(this.url, error);
+      throw unreachable(this.url, late.aborted ? { code: isTls ? LATE_TLS : 'ETIMEDOUT' } : error);
     }
     return connection;
   }
@@ -171,14 +168,20 @@ export class Target {
 
 /** Why nobody is there, in one line. */
 function unreachable(url: URL, error: unknown): NoTargetError {
-  const { code = '', message } = error as NodeJS.ErrnoException;
-  return new NoTargetError(
-    `${url.origin} can't be reached: ${REASONS[code] ?? message}${code && ` (${code})`}; ${mend(code)}`,
-  );
+  const { code = '', message = '' } = error as Partial<NodeJS.ErrnoException>;
+  const reason = REASONS[code] ?? (isOfTls(code) ? 'no TLS is made' : message);
+  return new NoTargetError(`${url.origin} can't be reached: ${reason}${code && ` (${code})`}; ${mend(code)}`);
 }
+
+/** A handshake that never ends. */
+const LATE_TLS = 'ERR_SSL_TIMEOUT';
+
+/** What OpenSSL says is for its authors. */
+const isOfTls = (code: string): boolean => /^(ERR_SSL|EPROTO)/.test(code);
 
 const REASONS: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens there',
+  ETIMEDOUT: 'no connection is made in time',
   ECONNRESET: 'it breaks the connection',
   ENOTFOUND: 'there is no such name',
   EAI_AGAIN: 'no name server answers',
@@ -187,6 +190,6 @@ const REASONS: Readonly<Record<string, string>> = {
 function mend(code: string): string {
   if (/CERT|ISSUER|SIGNATURE|ALTNAME/.test(code))
     return 'give its roots by --ca FILE, or believe it by --insecure';
-  if (/SSL|EPROTO/.test(code)) return 'does it speak TLS there?';
+  if (isOfTls(code)) return 'does it speak TLS there?';
   return 'start what is to be checked, or mend the URL';
 }

@@ -68,7 +68,7 @@ Examples:
       });
       world.stdout.write(output === 'json' ? json(report) : render(report, world));
       // Of what nothing was seen nothing is known.
-      end(report.failed === 0 && report.held > 0 ? ExitCode.ok : ExitCode.failure);
+      end(report.complete && report.failed === 0 && report.held > 0 ? ExitCode.ok : ExitCode.failure);
     });
 }
 
