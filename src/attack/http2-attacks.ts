@@ -36,7 +36,7 @@ const TWICE = 2;
 /**
  * What a good proxy bears: in a window of time, or on a connection. Sozu's and Envoy's defaults, which are ours.
  */
-const BEARS = {
+export const BEARS = {
   resets: 100,
   ownResets: 500,
   continuations: 20,

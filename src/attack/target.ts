@@ -8,6 +8,7 @@
 import { lookup } from 'node:dns/promises';
 import { once } from 'node:events';
 import { connect, isIP, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { MeshError } from '../mesh-error.js';
 import { type Place, placeOf } from './addresses.js';
@@ -96,14 +97,10 @@ export class Target {
    */
   static async find(url: URL, reach: Reach, deadline: Deadline, resolve = resolveName): Promise<Target> {
     const name = url.hostname.replace(/^\[|\]$/g, '');
-    const addresses = isIP(name)
-      ? [name]
-      : await resolve(name).catch((error: unknown) => {
-          throw unreachable(url, error);
-        });
+    const addresses = isIP(name) ? [name] : await addressesOf(url, name, deadline, resolve);
     // Before the first connection: one that may not be attacked among them means that the name is not only yours.
     for (const address of addresses) mustBeYours(address, placeOf(address), reach.network);
-    let failure: unknown = new Error('it has no address');
+    let failure: unknown = { code: 'ENOTFOUND' };
     for (const address of addresses) {
       const target = new Target(url, address, reach, deadline);
       try {
@@ -163,6 +160,26 @@ export class Target {
   #spend(bytes: number): void {
     this.#spent += bytes;
     if (this.#spent > MOST_BYTES) throw new Error(`a check sends ${MOST_BYTES} bytes at most`);
+  }
+}
+
+/** Who asks name servers waits for as long as they let him; a check does not. */
+async function addressesOf(
+  url: URL,
+  name: string,
+  deadline: Deadline,
+  resolve: Resolve,
+): Promise<readonly string[]> {
+  const answered = new AbortController();
+  const late = sleep(deadline.within(CONNECT_MS), undefined, { signal: answered.signal }).then(() => {
+    throw Object.assign(new Error(), { code: 'EAI_AGAIN' });
+  });
+  try {
+    return await Promise.race([resolve(name), late]);
+  } catch (error) {
+    throw unreachable(url, error);
+  } finally {
+    answered.abort();
   }
 }
 
