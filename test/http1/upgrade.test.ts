@@ -197,3 +197,27 @@ test('`upgrade` without `connection: upgrade` is no upgrade', async (t) => {
   t.is(answer.status, 200);
   t.false('upgrade' in (JSON.parse(answer.text) as { headers: object }).headers);
 });
+
+test('an `upgrade` of a response that switches nothing is dropped, also where it means nothing', async (t) => {
+  let head = '';
+  const server = await tcpServer(t, async (peer) => {
+    for (;;) {
+      await peer.readUntil('\r\n\r\n');
+      await peer.send(`${head}Content-Length: 2\r\n\r\nok`);
+    }
+  });
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
+  const peer = await connect(t, proxy.port());
+  for (const status of ['200 OK', '404 Not Found', '426 Upgrade Required']) {
+    for (const upgrade of ['', ',', 'web socket', 'a/b/c', '(none)']) {
+      head = `HTTP/1.1 ${status}\r\nConnection: upgrade\r\nUpgrade: ${upgrade}\r\n`;
+      await peer.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+      const answer = await peer.response();
+      t.is(`${answer.status}`, status.slice(0, 3), upgrade);
+      t.is(answer.body, 'ok');
+      t.false(answer.headers.has('upgrade'), `${status} ${upgrade}`);
+      t.false(answer.headers.has('connection'), `${status} ${upgrade}`);
+    }
+  }
+  t.is(server.peers.length, 1);
+});

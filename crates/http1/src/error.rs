@@ -98,7 +98,7 @@ pub enum HeadError {
     InvalidConnection = "invalid_connection",
     /// More options in `connection` than anyone needs: each costs a look at every field (RFC 9110 section 7.6.1).
     TooManyConnectionOptions = "too_many_connection_options",
-    /// An `upgrade` that is no list of protocols, or a 101 that names none (RFC 9110 sections 7.8 and 15.2.2).
+    /// A request's `upgrade` that is no list of protocols, or a 101 that names none (RFC 9110 sections 7.8 and 15.2.2).
     InvalidUpgrade = "invalid_upgrade",
     /// An `expect` that hides `100-continue` from some readers: twice, or amid other text (RFC 9110 section 10.1.1).
     InvalidExpect = "invalid_expect",

@@ -30,7 +30,7 @@ pub enum Persistence {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Message {
     Request,
-    /// `host` and `expect` say nothing here, and are as any other field.
+    /// `host` and `expect` say nothing here, and are as any other field; `upgrade` says something with 101 alone.
     Response,
 }
 
@@ -48,6 +48,7 @@ pub(crate) struct Facts {
     /// `upgrade`, when there is one field of that name.
     pub upgrade: Option<Span>,
     upgrade_repeated: bool,
+    upgrade_invalid: bool,
     close: bool,
     keep_alive: bool,
     upgrade_option: bool,
@@ -65,6 +66,7 @@ impl Facts {
             expect_continue: false,
             upgrade: None,
             upgrade_repeated: false,
+            upgrade_invalid: false,
             close: false,
             keep_alive: false,
             upgrade_option: false,
@@ -109,8 +111,15 @@ impl Facts {
                 self.chunked = true;
             }
             Known::Upgrade => {
-                if !list(value).all(is_protocol) || list(value).next().is_none() {
-                    return Err(HeadError::InvalidUpgrade);
+                if !names_protocols(value) {
+                    // Where nothing is switched, a server's is not passed on and does no harm.
+                    return match self.message {
+                        Message::Request => Err(HeadError::InvalidUpgrade),
+                        Message::Response => {
+                            self.upgrade_invalid = true;
+                            Ok(())
+                        }
+                    };
                 }
                 self.upgrade_repeated |= self.upgrade.replace(span).is_some();
             }
@@ -190,7 +199,8 @@ impl Facts {
     /// The protocols offered or chosen (RFC 9110 section 7.8): of HTTP/1.1 alone, only when `connection` says so and one
     /// field names them. A `h2c` among them makes it none: a tunnel into HTTP/2 would pass every rule by.
     pub(crate) fn upgrade(&self, buf: &[u8], version: Version) -> Option<Span> {
-        let wanted = self.upgrade_option && !self.upgrade_repeated && version == Version::Http11;
+        let clear = !self.upgrade_repeated && !self.upgrade_invalid;
+        let wanted = self.upgrade_option && clear && version == Version::Http11;
         self.upgrade
             .filter(|span| wanted && !list(span.of(buf)).any(|p| p.eq_ignore_ascii_case(b"h2c")))
     }
@@ -284,7 +294,12 @@ fn content_length(value: &[u8]) -> Result<u64, HeadError> {
         .ok_or(HeadError::InvalidContentLength)
 }
 
-/// `name` or `name/version` (RFC 9110 section 7.8).
+/// Whether the value of an `upgrade` names protocols, as it must (RFC 9110 section 7.8).
+pub fn names_protocols(value: &[u8]) -> bool {
+    list(value).next().is_some() && list(value).all(is_protocol)
+}
+
+/// `name` or `name/version`.
 fn is_protocol(element: &[u8]) -> bool {
     let mut parts = element.splitn(2, |b| *b == b'/');
     parts.next().is_some_and(is_token) && parts.next().is_none_or(is_token)

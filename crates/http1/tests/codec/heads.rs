@@ -301,6 +301,14 @@ fn bad_responses() -> Vec<(Vec<u8>, HeadError)> {
             b"HTTP/1.0 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
             InvalidUpgrade,
         ),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade:\r\nConnection: upgrade\r\n\r\n",
+            InvalidUpgrade,
+        ),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\nUpgrade: b c\r\nConnection: upgrade\r\n\r\n",
+            InvalidUpgrade,
+        ),
         (b"HTTP/1.1 200 OK\r\nSet-Cookie: a\r\n b\r\n\r\n", ObsoleteFold),
         (b"HTTP/1.1 200 OK\r\nX : y\r\n\r\n", SpaceBeforeColon),
         (b"HTTP/1.1 200 OK\r\nX: \x00\r\n\r\n", InvalidValue),

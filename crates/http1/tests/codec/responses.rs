@@ -75,6 +75,20 @@ fn bodies_of_responses() {
     }
 }
 
+/// RFC 9110 section 7.8; attacks.md 17.
+#[test]
+fn an_upgrade_says_something_with_101_alone() {
+    for upgrade in ["", ",", "web socket", "a/b/c", "echo/1", "h2c"] {
+        for status in [103, 200, 204, 426] {
+            let bytes = format!("HTTP/1.1 {status} X\r\nConnection: upgrade\r\nUpgrade: {upgrade}\r\n\r\n");
+            assert!(
+                !parse(bytes.as_bytes(), Method::Get).upgrade,
+                "{status} {upgrade}"
+            );
+        }
+    }
+}
+
 #[test]
 fn connections_of_responses() {
     let persistence = |bytes: &[u8]| parse(bytes, Method::Get).persistence;

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use mesh_http1::{
     BodyEncoder, BodyKind, Field, HeadWriter, Known, Limits, Method, Persistence, RequestHead, Version,
+    names_protocols,
 };
 
 use mesh_model::filter::CompiledEdits;
@@ -142,7 +143,8 @@ impl<S: Stream> ServerExchange<S> {
         let ResponseRef::Http1 { bytes, head: from } = response else {
             return;
         };
-        let is_upgrade = |field: &&Field| field.known == Known::Upgrade;
+        let is_upgrade =
+            |field: &&Field| field.known == Known::Upgrade && names_protocols(field.value.of(bytes));
         let mut upgrades = from.fields.iter().filter(is_upgrade).peekable();
         if upgrades.peek().is_none() || edits.headers.drops(b"upgrade") {
             return;
