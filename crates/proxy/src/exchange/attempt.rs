@@ -15,7 +15,7 @@ use mesh_identity::Rejection;
 use mesh_model::errors::Reason;
 use mesh_model::resources::UpstreamProtocol;
 
-use super::message::{Downstream, Fault, INFORMATIONAL_FLOOD, RequestRef, ResponseEdits, Upstream};
+use super::message::{Downstream, Fault, INFORMATIONAL_FLOOD, Length, RequestRef, ResponseEdits, Upstream};
 use super::pump::{BODY, End, Pump};
 use super::request::{RequestKind, View};
 use super::{Context, Forward, Outcome, over_http1, over_http2, refuse};
@@ -241,7 +241,8 @@ impl<N: Net> Try<'_, N> {
             headers: self.forward.route.response_edits(),
             via: cx.plan.resource.via.as_deref(),
         };
-        let mut pump = Pump::new(self.forward.most_body);
+        let expects = down.length() != Length::None && down.request().expects_continue();
+        let mut pump = Pump::new(self.forward.most_body, expects);
         let end = run(cx, down, up, &mut pump, &edits, self.forward, &mut in_flight).await;
         let now = cx.thread.now();
         if down.started() {

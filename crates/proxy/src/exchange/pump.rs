@@ -55,6 +55,8 @@ pub struct Pump {
     blocked: bool,
     /// The server's payload waits for the client.
     held_up: bool,
+    /// The client waits for 100 before it sends its payload, and has not got it.
+    expects: bool,
     /// Most bytes of a request's payload.
     most: u64,
 }
@@ -66,8 +68,9 @@ enum Side {
 }
 
 impl Pump {
-    /// Nothing has moved yet. `most` bounds the request's payload.
-    pub fn new(most: Option<u64>) -> Self {
+    /// Nothing has moved yet. `most` bounds the request's payload; `expects` says that the client waits for 100 before it
+    /// sends it.
+    pub fn new(most: Option<u64>, expects: bool) -> Self {
         Self {
             request: Flow::Open,
             response: Flow::Open,
@@ -79,6 +82,7 @@ impl Pump {
             half_closed: false,
             blocked: false,
             held_up: false,
+            expects,
             most: most.unwrap_or(u64::MAX),
         }
     }
@@ -93,9 +97,19 @@ impl Pump {
         self.head
     }
 
-    /// Whether nothing is under way: the whole request went out, and its answer has not begun.
+    /// Whether nothing is under way: the answer has not begun, and the whole request went out, or all of it that the
+    /// client sends without one.
     pub fn awaits_answer(&self) -> bool {
-        self.request == Flow::Done && !self.head
+        (self.request == Flow::Done || self.awaits_leave()) && !self.head
+    }
+
+    /// Whether the client waits for a word of the server, as it may (RFC 9110 section 10.1.1).
+    fn awaits_leave(&self) -> bool {
+        self.expects && self.request == Flow::Open && self.request_payload == 0 && !self.blocked
+    }
+
+    fn awaits_client(&self) -> bool {
+        self.request == Flow::Open && !self.blocked && !self.awaits_leave()
     }
 
     /// A number that changes whenever something moved.
@@ -120,8 +134,7 @@ impl Pump {
 
     /// Whether what is missing is the client's doing: it does not send its request, or does not read.
     pub fn waits_for_client(&self) -> bool {
-        let sends = self.request == Flow::Open && !self.blocked;
-        sends || self.held_up || self.response == Flow::Flushing
+        self.awaits_client() || self.held_up || self.response == Flow::Flushing
     }
 
     /// Moves what can be moved.
@@ -194,6 +207,7 @@ impl Pump {
         while !self.head {
             match ready!(up.poll_head(cx)) {
                 Ok(HeadKind::Informational) => {
+                    self.expects &= up.status() != 100;
                     down.informational(up.response());
                     up.head_passed();
                     if let Poll::Ready(Err(fault)) = down.poll_flush(cx) {

@@ -12,6 +12,7 @@ use super::proxy::Proxy;
 use crate::clock::{Clock, Nanos};
 
 const MINUTE: Nanos = 60 * SECOND;
+const SERVER: &str = "10.0.1.1:80";
 
 /// A proxy before servers at these addresses.
 fn proxy(sim: &Sim, timeouts: &Value, servers: &[&str]) -> Rc<Proxy> {
@@ -40,9 +41,9 @@ fn asked(
     answers: &[(Nanos, &'static str)],
 ) -> (Nanos, String) {
     let sim = Sim::new(0);
-    let proxy = proxy(&sim, timeouts, &["10.0.1.1:80"]);
+    let proxy = proxy(&sim, timeouts, &[SERVER]);
     let (clock, answers) = (sim.clone(), answers.to_vec());
-    proxy.net().listen("10.0.1.1:80", move |stream, _| {
+    proxy.net().listen(SERVER, move |stream, _| {
         let (sim, answers) = (clock.clone(), answers.clone());
         clock.spawn("server", async move {
             let mut talk = Talk::new(stream);
@@ -72,7 +73,10 @@ fn asked(
     sim.spawn("reader", async move {
         let start = clock.now();
         let mut came = String::new();
-        if let Ok(head) = reader.head().await {
+        while let Ok(head) = reader.head().await {
+            if head.status() < 200 {
+                continue;
+            }
             came = format!(
                 "{} {}",
                 head.status(),
@@ -80,6 +84,7 @@ fn asked(
             );
             let length = head.number("content-length").unwrap_or(0);
             came += &format!(" {:?}", reader.body(head.framing(), length).await);
+            break;
         }
         *keep.borrow_mut() = Some((clock.now() - start, came));
     });
@@ -156,6 +161,40 @@ fn a_body_that_stands_still_is_cut() {
         6 * SECOND,
         "Cut([])",
     );
+}
+
+#[test]
+fn a_client_that_waits_to_be_let_on_is_not_to_blame_for_a_silent_server() {
+    const EXPECTING: &str = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+    const ON: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    const HINTS: &str = "HTTP/1.1 103 Early Hints\r\n\r\n";
+    let idle = json!({ "streamIdle": "1s" });
+    let bounded = json!({ "streamIdle": "1s", "request": "10s" });
+    let waits = [(0, EXPECTING)];
+    let silent = "504 mesh; error=connection_read_timeout; details=\"stream_idle_timeout\"";
+    let late = "504 mesh; error=http_response_timeout; details=\"request_timeout\"";
+    let stalled = "408 mesh; error=http_request_error; details=\"request_body_timeout\"";
+    let never = (100 * MINUTE, OK);
+    assert_came(asked(&idle, &waits, &[never]), SECOND, silent);
+    assert_came(asked(&bounded, &waits, &[never]), 10 * SECOND, late);
+    assert_came(
+        asked(&bounded, &waits, &[(5 * SECOND, HINTS), never]),
+        10 * SECOND,
+        late,
+    );
+    // An answer that may take as long as any.
+    let answer = [(5 * SECOND, OK), (0, "yes")];
+    assert_came(asked(&bounded, &waits, &answer), 5 * SECOND, "200  Whole");
+    let on = [(5 * SECOND, ON), (3 * SECOND, OK), (0, "yes")];
+    let sends = [(0, EXPECTING), (5_500 * MS, "abc")];
+    assert_came(asked(&bounded, &sends, &on), 8 * SECOND, "200  Whole");
+    // Once the server has let it on, or it does not wait, it is the client that is awaited.
+    assert_came(asked(&bounded, &waits, &on), 6 * SECOND, stalled);
+    let sends = [(0, EXPECTING), (500 * MS, "a")];
+    assert_came(asked(&bounded, &sends, &[never]), 1_500 * MS, stalled);
+    // The server stops amid an answer that needs no body.
+    let part = [(5 * SECOND, OK), (0, "y"), never];
+    assert_came(asked(&bounded, &waits, &part), 6 * SECOND, "200  Cut([121])");
 }
 
 #[test]
