@@ -262,6 +262,31 @@ test('connections of a cluster: requests wait for one, as pending; more than may
   t.is(limitHits['connections'], waiting.length);
 });
 
+test('connections of a cluster: a client that leaves while its request waits is no longer in the queue', async (t) => {
+  const origin = await httpOrigin(t, () => {});
+  const proxy = await startEmbedded(
+    t,
+    web(
+      { routes: [{ to: 'app' }] },
+      {
+        clusters: {
+          app: { endpoints: [origin.address], timeouts: { connect: '1h' }, limits: { connections: 1 } },
+        },
+      },
+    ),
+  );
+  const first = await connect(t, proxy.port());
+  await first.send('GET /first HTTP/1.1\r\nHost: a\r\n\r\n');
+  await until('it arrives', () => origin.requests === 1);
+  const peers = await Promise.all([1, 2, 3].map(() => connect(t, proxy.port())));
+  for (const peer of peers) await peer.send('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab');
+  await until('they wait', async () => (await proxy.cluster('app')).pending === peers.length);
+  for (const peer of peers) peer.reset();
+  await until('nobody waits', async () => (await proxy.cluster('app')).pending === 0);
+  t.is(await proxy.endedBy('client_closed'), peers.length);
+  t.is(origin.requests, 1);
+});
+
 test('idle connections: a pool keeps no more than it may, and the youngest', async (t) => {
   const held: (() => void)[] = [];
   const origin = await httpOrigin(t, (incoming, outgoing) => {

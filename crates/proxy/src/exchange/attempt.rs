@@ -6,6 +6,7 @@
 //! says it never looked at (HTTP/2 `REFUSED_STREAM`, `GOAWAY`) is repeated whatever its method.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,7 +16,9 @@ use mesh_identity::Rejection;
 use mesh_model::errors::Reason;
 use mesh_model::resources::UpstreamProtocol;
 
-use super::message::{Downstream, Fault, INFORMATIONAL_FLOOD, Length, RequestRef, ResponseEdits, Upstream};
+use super::message::{
+    Downstream, Fault, Gone, INFORMATIONAL_FLOOD, Length, RequestRef, ResponseEdits, Upstream,
+};
 use super::pump::{BODY, End, Pump};
 use super::request::{RequestKind, View};
 use super::{Context, Forward, Outcome, over_http1, over_http2, refuse};
@@ -190,13 +193,7 @@ impl<N: Net> Try<'_, N> {
         let others = self.tried.is_some_and(has_other);
         caller.others = others;
         // Boxed: it is seldom asked, and would make every exchange's memory half as large again.
-        let mut carrier = Box::pin(caller.carrier(wanted));
-        let found = poll_fn(|task| {
-            if down.poll_cancelled(task).is_ready() {
-                return Poll::Ready(Err(Reason::ClientClosed));
-            }
-            carrier.as_mut().poll(task)
-        });
+        let found = Box::pin(self.wait(down, caller.carrier(wanted)));
         found.await.map_err(|reason| match reason {
             Reason::ClientClosed
             | Reason::RequestTimeout
@@ -207,6 +204,38 @@ impl<N: Net> Try<'_, N> {
             Reason::UpstreamFull if !others => Failure::Final(reason, Detail::default()),
             reason => Failure::Again(reason),
         })
+    }
+
+    /// Waits for a connection as long as the client does.
+    async fn wait<D: Downstream, T>(
+        &self,
+        down: &mut D,
+        found: impl Future<Output = Result<T, Reason>>,
+    ) -> Result<T, Reason> {
+        let thread = self.cx.thread;
+        let mut found = pin!(found);
+        let mut half_closed = None;
+        poll_fn(|task| {
+            if half_closed.is_none() {
+                match down.poll_left(task) {
+                    Poll::Ready(Gone::Cancelled) => return Poll::Ready(Err(Reason::ClientClosed)),
+                    Poll::Ready(Gone::HalfClosed) => {
+                        let deadline = thread.timers.deadline();
+                        deadline.set(thread.now() + HALF_CLOSED_GRACE);
+                        half_closed = Some(deadline);
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if half_closed
+                .as_ref()
+                .is_some_and(|grace| grace.poll(task).is_ready())
+            {
+                return Poll::Ready(Err(Reason::ClientClosed));
+            }
+            found.as_mut().poll(task)
+        })
+        .await
     }
 
     /// The same failure, or that the workload at the other end of a new connection has not believed this one.

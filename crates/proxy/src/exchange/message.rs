@@ -267,6 +267,10 @@ pub trait Downstream: Source + Sink {
     /// request's end.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone>;
 
+    /// Ready when the client is seen to have gone, or to have said that it sends nothing more, while its request waits for
+    /// a server. What it sends meanwhile is read as far as there is room for it; asked no more once it was ready.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Gone>;
+
     /// Ready when the client has taken its request back. Asked while its request waits; where that can't be known
     /// without reading on, never.
     fn poll_cancelled(&mut self, _: &mut Context<'_>) -> Poll<()> {

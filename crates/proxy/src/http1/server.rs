@@ -332,8 +332,11 @@ impl<S: Stream> Downstream for ServerExchange<S> {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        if self.gone {
+            return Poll::Ready(Gone::HalfClosed);
+        }
         // The next request may come early; it waits in the buffer, and so does the news of an end behind it.
-        if self.gone || !self.wire.unread().is_empty() {
+        if !self.wire.unread().is_empty() {
             return Poll::Pending;
         }
         ready!(self.wire.poll_readable(cx)).ok();
@@ -345,6 +348,21 @@ impl<S: Stream> Downstream for ServerExchange<S> {
             }
             Ok(_) => Poll::Pending,
             Err(_) => Poll::Ready(Gone::Cancelled),
+        }
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        if self.body.is_done() {
+            return self.poll_gone(cx);
+        }
+        loop {
+            match ready!(self.wire.poll_fill(cx, ReadSize::Small)) {
+                Ok(Filled::Bytes(_)) => {}
+                Ok(Filled::Full) => return Poll::Pending,
+                // Whether its body is whole shows when it is passed on.
+                Ok(Filled::End) => return Poll::Ready(Gone::HalfClosed),
+                Err(_) => return Poll::Ready(Gone::Cancelled),
+            }
         }
     }
 }

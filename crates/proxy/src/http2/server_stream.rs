@@ -302,6 +302,10 @@ impl Downstream for ServerStream {
         self.poll_cancelled(cx).map(|()| Gone::Cancelled)
     }
 
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        self.poll_gone(cx)
+    }
+
     fn poll_cancelled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.answer {
             Answer::Broken => Poll::Ready(()),

@@ -1,4 +1,4 @@
-//! Clients that end their side: they may be reading still, or be gone.
+//! Clients that end their side: they may be reading still, or be gone. And those that are gone for certain.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use super::clock::{MS, SECOND, Sim};
 use super::each_seed;
 use super::network::Weather;
 use super::proxy::Proxy;
-use crate::clock::{Clock, Nanos};
+use crate::clock::{Clock, NEVER, Nanos};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
 
@@ -90,6 +90,100 @@ fn a_client_that_ended_its_side_gets_all_that_keeps_coming() {
             let (at, came) = served(seed, ends, words);
             assert_eq!(at, 17 * SECOND, "after {ends}");
             assert!(came.starts_with(b"HTTP/1.1 200 ") && came.ends_with(b"\r\n\r\nyes"));
+        }
+    });
+}
+
+/// What a client's request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    /// A connection that is being made.
+    Connect,
+    /// The one connection that there may be.
+    Room,
+}
+
+/// How a client leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    End,
+    Reset,
+}
+
+/// How long a request with these bytes waits still once its client has left.
+fn waits(seed: u64, for_: For, by: By, pieces: &'static [&[u8]]) -> Nanos {
+    const SERVER: &str = "10.0.1.1:80";
+    let sim = Sim::new(seed);
+    let proxy = Proxy::new(
+        &sim,
+        Weather::CALM,
+        &json!({
+            "listeners": [{ "name": "web", "address": "127.0.0.1:80", "routes": "main" }],
+            "routeTables": [{ "name": "main", "virtualHosts": [{ "hosts": ["*"], "routes": [
+                { "name": "all", "action": { "kind": "forward", "to": [{ "cluster": "site" }] } } ] }] }],
+            "clusters": [{ "name": "site", "limits": { "connections": 1 }, "timeouts": { "connect": "1h" } }],
+            "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": [{ "address": SERVER }] }] }],
+        }),
+    );
+    let clock = sim.clone();
+    proxy.net().listen(SERVER, move |stream, _| {
+        clock.spawn("server", async move {
+            // It never answers.
+            let _ = Talk::new(stream).take_all().await;
+        });
+    });
+    if for_ == For::Connect {
+        proxy.net().delay(SERVER, NEVER);
+    }
+    let first = proxy.connect();
+    sim.spawn("first", async move {
+        let mut talk = Talk::new(first);
+        talk.write(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .await
+            .unwrap();
+        let _ = talk.take_all().await;
+    });
+    sim.run_until(sim.now() + SECOND, || false);
+    let (stream, clock) = (proxy.connect(), sim.clone());
+    let left = Rc::new(RefCell::new(None));
+    let keep = Rc::clone(&left);
+    sim.spawn("client", async move {
+        let mut talk = Talk::new(stream);
+        for piece in pieces {
+            talk.write(piece).await.unwrap();
+            clock.sleep(SECOND).await;
+        }
+        *keep.borrow_mut() = Some(clock.now());
+        match by {
+            By::Reset => talk.reset(),
+            By::End => {
+                talk.end().await;
+                let came = talk.take_all().await;
+                assert!(came.as_ref().is_ok_and(Vec::is_empty), "{came:?}");
+            }
+        }
+    });
+    assert_eq!(proxy.open(), 2);
+    let is_over = || left.borrow().is_some() && proxy.open() == 1;
+    assert!(
+        sim.run_until(sim.now() + 100 * SECOND, is_over),
+        "{for_:?} {by:?}"
+    );
+    let waited = sim.now() - left.take().unwrap();
+    proxy.finish(SECOND);
+    waited
+}
+
+#[test]
+fn a_client_that_leaves_while_its_request_waits_for_a_connection_is_noticed() {
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\n";
+    each_seed("leaves", 10, |seed| {
+        for for_ in [For::Connect, For::Room] {
+            for pieces in [&[GET][..], &[POST], &[POST, b"a"], &[POST, b"abc"]] {
+                assert_eq!(waits(seed, for_, By::Reset, pieces), 0, "{for_:?}");
+                assert_eq!(waits(seed, for_, By::End, pieces), 5 * SECOND, "{for_:?}");
+            }
         }
     });
 }
