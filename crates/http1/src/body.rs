@@ -347,6 +347,11 @@ impl BodyDecoder {
             Trailers::default()
         }
     }
+
+    /// The trailers, left where they are, when the body is done.
+    pub fn trailers(&self) -> Option<&Trailers> {
+        self.is_done().then(|| self.trailers.kept())
+    }
 }
 
 #[inline]

@@ -97,6 +97,10 @@ impl Collector {
         write_line(lines, &name, &value);
     }
 
+    pub(crate) fn kept(&self) -> &Trailers {
+        &self.kept
+    }
+
     pub(crate) fn take(&mut self) -> Trailers {
         self.line = 0;
         std::mem::take(&mut self.kept)

@@ -12,7 +12,7 @@ use crate::hpack::decoder::Decoded;
 const OVERHEAD: usize = 32;
 
 /// A message's fields.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Head {
     bytes: Vec<u8>,
     /// The fields, in order.

@@ -71,6 +71,11 @@ impl Connection {
         })
     }
 
+    /// The trailers, left where they are, after the end.
+    pub fn trailers(&self, key: Key) -> Option<&Head> {
+        self.streams.get(key.0)?.trailers.as_deref()
+    }
+
     /// The trailers, once, after the end.
     pub fn take_trailers(&mut self, key: Key) -> Option<Box<Head>> {
         self.streams.get_mut(key.0)?.trailers.take()

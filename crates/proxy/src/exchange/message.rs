@@ -147,7 +147,8 @@ pub trait Source {
     /// Marks payload as taken.
     fn advance(&mut self, n: usize);
 
-    /// The trailers, once, after the end.
+    /// The trailers, once, after the end. Those of a request without payload again each time: it may have to be sent again,
+    /// whole.
     fn take_trailers(&mut self) -> Trailers;
 
     /// How long the body is.

@@ -94,12 +94,12 @@ impl BodyReader {
 
     /// The trailers, once.
     pub fn take_trailers(&mut self) -> Trailers {
-        let trailers = self.decoder.take_trailers();
-        if trailers.is_empty() {
-            Trailers::None
-        } else {
-            Trailers::Lines(trailers.into_lines())
-        }
+        self.decoder.take_trailers().into()
+    }
+
+    /// The trailers, which stay there to be taken.
+    pub fn trailers(&self) -> Trailers {
+        self.decoder.trailers().cloned().unwrap_or_default().into()
     }
 }
 
@@ -165,6 +165,16 @@ impl BodyWriter {
             Err(Fault::Truncated)
         } else {
             Ok(())
+        }
+    }
+}
+
+impl From<mesh_http1::Trailers> for Trailers {
+    fn from(trailers: mesh_http1::Trailers) -> Self {
+        if trailers.is_empty() {
+            Self::None
+        } else {
+            Self::Lines(trailers.into_lines())
         }
     }
 }

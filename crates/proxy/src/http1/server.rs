@@ -194,7 +194,10 @@ impl<S: Stream> Source for ServerExchange<S> {
     }
 
     fn take_trailers(&mut self) -> Trailers {
-        self.body.take_trailers()
+        match self.payload.received {
+            0 => self.body.trailers(),
+            _ => self.body.take_trailers(),
+        }
     }
 
     fn length(&self) -> Length {

@@ -72,7 +72,10 @@ impl Channel {
 
     /// Whether the peer sends nothing more, and nothing is left.
     pub fn is_at_end(&self) -> bool {
-        self.payload().is_empty() && (self.ended.is_some() || self.connection.borrow().is_at_end(self.key))
+        match self.ended {
+            Some(Err(_)) => true,
+            _ => self.payload().is_empty() && self.connection.borrow().is_at_end(self.key),
+        }
     }
 
     /// Waits for payload or the end.
@@ -112,6 +115,13 @@ impl Channel {
     pub fn take_trailers(&mut self) -> Trailers {
         let trailers = self.connection.borrow_mut().take_trailers(self.key);
         trailers.map_or(Trailers::None, Trailers::Fields)
+    }
+
+    /// The trailers, which stay there to be taken.
+    pub fn trailers(&self) -> Trailers {
+        let connection = self.connection.borrow();
+        let trailers = connection.trailers(self.key).cloned();
+        trailers.map_or(Trailers::None, |head| Trailers::Fields(Box::new(head)))
     }
 
     /// Takes some payload from a source.

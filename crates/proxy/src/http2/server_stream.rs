@@ -178,7 +178,10 @@ impl Source for ServerStream {
     }
 
     fn take_trailers(&mut self) -> Trailers {
-        self.channel.take_trailers()
+        match self.channel.payload_bytes() {
+            (0, _) => self.channel.trailers(),
+            _ => self.channel.take_trailers(),
+        }
     }
 
     fn length(&self) -> Length {
