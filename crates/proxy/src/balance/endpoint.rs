@@ -225,7 +225,13 @@ impl InFlight {
         (standing == Standing::OnProbe).then(|| Probe(Arc::clone(&self.endpoint)))
     }
 
-    /// Records how long the answer took and what it was, while the request stays in flight: for an answer
+    /// Says that so much of the time since the request began was not the endpoint's: it waited for the client.
+    #[inline]
+    pub fn excuse(&mut self, span: Nanos) {
+        self.started = self.started.saturating_add(span);
+    }
+
+    /// Records how long the answer took, less what was [`excused`](Self::excuse), and what it was, while the request stays in flight: for an answer
     /// whose body streams on, when its head is there. How long the stream is says nothing of how soon the
     /// endpoint answers.
     #[inline]

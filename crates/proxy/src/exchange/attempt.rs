@@ -306,10 +306,11 @@ impl<N: Net> Try<'_, N> {
                 Err(upstream_failure(fault, begun || down.started()))
             }
             Err(reason) => {
-                if !matches!(
+                let is_clients = matches!(
                     reason,
                     Reason::ClientStalled | Reason::RequestBodyTimeout | Reason::Denied
-                ) {
+                );
+                if !is_clients && !pump.awaits_payload() {
                     in_flight.finish(now, Verdict::Failure);
                 }
                 let token = Some(REVOKED.1).filter(|_| reason == REVOKED.0);
@@ -354,6 +355,8 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     let mut seen = (pump.progress(), down.written(), up.written());
     let mut polls = 0u32;
     let mut half_closed = NEVER;
+    // Since when payload of the client is waited for.
+    let mut waits = NEVER;
     let mut answered = false;
     let mut judgement = forward.judgement;
     cx.deadline.set(idle.min(deadlines.request).min(drain));
@@ -366,22 +369,29 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
         }
         polls = polls.saturating_add(1);
         let moved = (pump.progress(), down.written(), up.written());
-        if moved != seen {
-            seen = moved;
-            // The first poll sends the request at the time the exchange began: no need to look at the clock, unless the
-            // client's end came with its request.
-            if polls > 1 || pump.half_closed() {
-                let now = cx.thread.now();
+        let moves = moved != seen;
+        seen = moved;
+        let awaits = pump.awaits_payload();
+        // The first poll sends the request at the time the exchange began: no need to look at the clock, unless the
+        // client's end came with its request, or not all of it is there.
+        if moves && (polls > 1 || pump.half_closed()) || awaits != (waits != NEVER) {
+            let now = cx.thread.now();
+            if moves {
                 idle = after(now, deadlines.stream_idle);
                 if pump.half_closed() {
                     half_closed = now + HALF_CLOSED_GRACE;
                 }
             }
-            if pump.answered() && !answered {
-                answered = true;
-                // What is answered whole at once is recorded when it ends.
-                in_flight.answered(cx.thread.now(), verdict(up.status(), down.grpc_status()));
+            // An answer that came before the whole request was late by the time since the last of it.
+            if waits != NEVER && !pump.answered() {
+                in_flight.excuse(now.saturating_sub(waits));
             }
+            waits = if awaits { now } else { NEVER };
+        }
+        if pump.answered() && !answered {
+            answered = true;
+            // What is answered whole at once is recorded when it ends.
+            in_flight.answered(cx.thread.now(), verdict(up.status(), down.grpc_status()));
         }
         let judged = cx.listener.judgement();
         if judged != judgement {

@@ -103,6 +103,11 @@ impl Pump {
         (self.request == Flow::Done || self.awaits_leave()) && !self.head
     }
 
+    /// Whether the answer has not begun, and more of the client's payload must come first for all that is known.
+    pub fn awaits_payload(&self) -> bool {
+        self.awaits_client() && !self.head
+    }
+
     /// Whether the client waits for a word of the server, as it may (RFC 9110 section 10.1.1).
     fn awaits_leave(&self) -> bool {
         self.expects && self.request == Flow::Open && self.request_payload == 0 && !self.blocked

@@ -40,6 +40,16 @@ fn asked(
     sends: &[(Nanos, &'static str)],
     answers: &[(Nanos, &'static str)],
 ) -> (Nanos, String) {
+    asked_and(timeouts, sends, answers, |_| {})
+}
+
+/// The same; the proxy is looked at when that is over.
+fn asked_and(
+    timeouts: &Value,
+    sends: &[(Nanos, &'static str)],
+    answers: &[(Nanos, &'static str)],
+    look: impl FnOnce(&Proxy),
+) -> (Nanos, String) {
     let sim = Sim::new(0);
     let proxy = proxy(&sim, timeouts, &[SERVER]);
     let (clock, answers) = (sim.clone(), answers.to_vec());
@@ -89,6 +99,7 @@ fn asked(
         *keep.borrow_mut() = Some((clock.now() - start, came));
     });
     assert!(sim.run_until(sim.now() + 100 * MINUTE, || over.borrow().is_some()));
+    look(&proxy);
     proxy.finish(SECOND);
     over.take().unwrap()
 }
@@ -195,6 +206,39 @@ fn a_client_that_waits_to_be_let_on_is_not_to_blame_for_a_silent_server() {
     // The server stops amid an answer that needs no body.
     let part = [(5 * SECOND, OK), (0, "y"), never];
     assert_came(asked(&bounded, &waits, &part), 6 * SECOND, "200  Cut([121])");
+}
+
+/// How slow a server looks, in milliseconds, that was asked with these bytes and answered with these, as [`asked`]; none
+/// when nothing is known of it.
+fn looks(
+    timeouts: &Value,
+    sends: &[(Nanos, &'static str)],
+    answers: &[(Nanos, &'static str)],
+) -> Option<u64> {
+    let mut latency = None;
+    asked_and(timeouts, sends, answers, |proxy| {
+        latency = proxy.endpoint(SERVER).latency
+    });
+    latency.map(|latency| (latency / 1e6).round() as u64)
+}
+
+#[test]
+fn a_slow_request_does_not_make_its_server_look_slow() {
+    let timeouts = json!({ "request": "10s" });
+    let answer = |after| [(after, OK), (0, "yes")];
+    let whole = [(0, POST), (0, "abc")];
+    assert_eq!(looks(&timeouts, &whole, &answer(20 * MS)), Some(20));
+    let slow = [(0, POST), (2 * SECOND, "a"), (3 * SECOND, "bc")];
+    assert_eq!(looks(&timeouts, &slow, &answer(5_020 * MS)), Some(20));
+    // It answered before all was there: as late as the last that it could answer to.
+    assert_eq!(looks(&timeouts, &slow, &answer(3_500 * MS)), Some(1_500));
+    let part = [(0, POST), (500 * MS, "a")];
+    assert_eq!(looks(&timeouts, &part, &answer(520 * MS)), Some(20));
+    // What never came whole says nothing of it; what came whole and was never answered does.
+    let never = [(100 * MINUTE, OK)];
+    let trickles = [(0, POST), (9 * SECOND, "a")];
+    assert_eq!(looks(&timeouts, &trickles, &never), None);
+    assert_eq!(looks(&timeouts, &whole, &never), Some(10_000));
 }
 
 #[test]
