@@ -147,6 +147,8 @@ reasons! {
     NameTimeout = "name_timeout", Proxy, 503, grpc 14, "dns_timeout", "Nobody said in time who that is.";
     /// Too many names wait for somebody to say who they are.
     NameLimit = "name_limit", Proxy, 503, grpc 14, "connection_limit_reached", "Too many names are asked for.";
+    /// What the control plane says of the name was refused, and nothing good was said of it before.
+    ConfigRefused = "config_refused", Proxy, 503, grpc 14, "proxy_configuration_error", "What is said of that name can't be used.";
     /// The route names a cluster that is not there.
     ClusterUnknown = "cluster_unknown", Proxy, 503, grpc 14, "proxy_configuration_error", "The route's cluster is not known.";
     /// The cluster has no endpoints.

@@ -7,7 +7,7 @@
 //!   request ─> table? ─ no ─> Names::want ──> Names::next ──> host: subscribes, looks up, ...
 //!                 ^                                             │
 //!                 ├── a plan with the table <─── applies it ────┤
-//!                 └── refused <───── Names::unknown, ::undeclared, ::full ─┘
+//!                 └── refused <───── Names::unknown, ::unusable, ... ──────┘
 //! ```
 //!
 //! Invariants: [`MAX_PENDING`] names wait for an answer and as many are remembered as refused, for
@@ -23,7 +23,7 @@ use crate::plan::Routes;
 
 /// Names without an answer.
 pub const MAX_PENDING: usize = 256;
-/// How long a name that nobody knows, or that there is no room for, is refused without asking.
+/// How long a name that nobody knows, that is of no use or that there is no room for is refused without asking.
 pub const REMEMBER_UNKNOWN: Duration = Duration::from_secs(5);
 /// How long a request waits for an answer: as long as for a name server.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,6 +63,8 @@ pub enum Wanted {
     Unknown,
     /// The name's host is known, and does not declare that port.
     Undeclared,
+    /// What is said of the name can't be used.
+    Unusable,
     /// Too many names wait for an answer, or are called.
     Full,
 }
@@ -123,6 +125,11 @@ impl Names {
     /// The name's host is known, and does not declare that port.
     pub fn undeclared(&self, name: &str) {
         self.refuse(name, Wanted::Undeclared);
+    }
+
+    /// What is said of the name can't be used.
+    pub fn unusable(&self, name: &str) {
+        self.refuse(name, Wanted::Unusable);
     }
 
     /// There is no room for a table for the name.

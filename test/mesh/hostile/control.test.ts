@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
 import { Authority } from '../../support/certificates.js';
+import { proxyStatus } from '../../support/http.js';
 import { PATIENCE_MS, until } from '../../support/wait.js';
 import { Mesh, ask, idOf, load } from '../support.js';
 import { type Answer, HostileControl, denied, endpoints, prefix, response } from './control.js';
@@ -189,6 +190,37 @@ test('a bad resource is refused with its reason, and the last good one serves', 
     { name: BASKET, version: 'good', bytes: endpoints(BASKET, basket.address, BASKET_ID) },
   ]);
   await until('an endpoint', async () => (await ask(web)).status === 200);
+  await siege.ends(t);
+});
+
+test('who calls by a resource that was refused, with no good one before, is told so at once', async (t) => {
+  const siege = await Siege.prepare(t, ['basket', 'till']);
+  await siege.begin();
+  const { control, web, basket } = siege;
+  const till = 'till.shop:3000';
+  const ads = await control.stream();
+  await ads.wants('endpoints', till);
+  const told = async (host: string) => {
+    const { status, headers } = await ask(web, '/', host);
+    return `${status} ${proxyStatus(headers).details}`;
+  };
+  const unread = [{ name: 'depot:80', version: 'bad', bytes: message([1, 7]) }];
+  const depot = told('depot');
+  await ads.wants('listener', 'depot:80');
+  await ads.respond('listener', unread);
+  t.is(await depot, '503 config_refused', 'who was waiting');
+  t.is(await told('depot'), '503 config_refused');
+  await ads.answered(await ads.respond('endpoints', [], [till]));
+  const address = [{ name: till, version: 'bad', bytes: endpoints(till, 'till.shop:80', BASKET_ID) }];
+  t.regex((await ads.answered(await ads.respond('endpoints', address))).nack ?? '', /address/);
+  await web.process.said(
+    /a resource was refused, and there is no good one.* resource=till\.shop:3000 reason=.*address/,
+  );
+  t.is(await told('till'), '503 config_refused');
+  const good = [{ name: till, version: 'good', bytes: endpoints(till, basket.address, BASKET_ID) }];
+  await ads.answered(await ads.respond('endpoints', good));
+  await until('a good one', async () => (await ask(web, '/', 'till')).status === 200);
+  await siege.endures(t);
   await siege.ends(t);
 });
 

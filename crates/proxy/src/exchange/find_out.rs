@@ -140,6 +140,7 @@ impl<N: Net> Asks<'_, N> {
             Wanted::Pending => Ok(()),
             Wanted::Unknown => Err(self.nobody),
             Wanted::Undeclared => Err(Reason::PortUndeclared),
+            Wanted::Unusable => Err(Reason::ConfigRefused),
             Wanted::Full => Err(Reason::NameLimit),
         }
     }

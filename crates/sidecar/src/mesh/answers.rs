@@ -56,12 +56,20 @@ impl Life<'_> {
     pub(super) fn want(&mut self, name: &str) {
         self.usage.asked_for(name);
         self.feed.want(name);
-        self.tell_gone();
+        self.tell_closed();
         self.mark();
     }
 
-    /// Whoever asks for a name that is no more, or for a port that its host does not declare, need not wait.
-    fn tell_gone(&mut self) {
+    /// Whoever asks for a name that is no more, of which what is said was refused, or for a port that its host does not
+    /// declare, need not wait.
+    fn tell_closed(&mut self) {
+        let client = &self.client;
+        for name in self
+            .feed
+            .take_unusable(|kind, name| client.is_refused(kind, name))
+        {
+            self.proxy.wanted().unusable(&name);
+        }
         for name in self.feed.take_gone() {
             self.proxy.wanted().unknown(&name);
         }
@@ -82,8 +90,11 @@ impl Life<'_> {
         self.proxy.control_plane().refused.add((told.len() + more) as u64);
         for (kind, name, nack) in told {
             let fields: [(&str, &dyn std::fmt::Display); 2] = [("resource", &name), ("reason", &nack)];
-            self.log()
-                .error("a resource was refused: the last good one serves", &fields);
+            let what = match self.client.is_refused(kind, &name) {
+                true => "a resource was refused, and there is no good one: what needs it does not serve",
+                false => "a resource was refused: the last good one serves",
+            };
+            self.log().error(what, &fields);
             let state = ConfigState {
                 kind: kind.type_url().to_owned(),
                 name: plain(&name, mesh_protocol::MAX_NAME),
@@ -99,7 +110,7 @@ impl Life<'_> {
         if let Some(pem) = self.feed.take_roots() {
             self.trust(&pem);
         }
-        self.tell_gone();
+        self.tell_closed();
         self.events();
         self.mark();
         Ok(())
@@ -140,7 +151,7 @@ impl Life<'_> {
                 Answer::Full => self.proxy.wanted().full(&name),
             }
         }
-        self.tell_gone();
+        self.tell_closed();
         self.mark();
     }
 
@@ -189,13 +200,16 @@ impl Life<'_> {
                     "not applied: the last good configuration keeps serving"
                 };
                 self.log().error(what, &fields);
+                for name in self.feed.take_answers() {
+                    self.proxy.wanted().unusable(&name);
+                }
                 return;
             }
         }
         for name in self.feed.take_answers() {
             self.proxy.wanted().known(&name);
         }
-        self.tell_gone();
+        self.tell_closed();
         let heard = self.proxy.control_plane().heard();
         let heard_at = heard.map(|at| at - at % KEEP_HEARD.as_secs());
         if let Some(state) = &mut self.state

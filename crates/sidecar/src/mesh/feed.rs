@@ -317,6 +317,27 @@ impl Feed {
         self.take_told(|_, (_, known)| known.live.is_some())
     }
 
+    /// The names of which something was refused, of which nothing good is there, and whose askers were not told yet: they
+    /// are to be told so, since nothing is on its way.
+    pub(crate) fn take_unusable(&mut self, is_refused: impl Fn(Kind, &str) -> bool) -> Vec<String> {
+        self.take_told(|feed, (name, known)| known.live.is_none() && feed.lacks(name, known, &is_refused))
+    }
+
+    /// Whether what a name still needs is there and was refused.
+    fn lacks(&self, name: &str, known: &Name, is_refused: impl Fn(Kind, &str) -> bool) -> bool {
+        let Some(table) = &known.table else {
+            return is_refused(Kind::Listener, name);
+        };
+        let Some(newest) = self.tables.get(table) else {
+            return is_refused(Kind::RouteTable, table);
+        };
+        clusters_of(newest).any(|name| match self.clusters.get(name) {
+            Some(cluster) if !is_listed(cluster) || self.endpoints.contains_key(name) => false,
+            Some(_) => is_refused(Kind::Endpoints, name),
+            None => is_refused(Kind::Cluster, name),
+        })
+    }
+
     /// The names that are no more, as nothing of their hosts is, and whose askers were not told yet. They are told that
     /// nobody knows them.
     pub(crate) fn take_gone(&mut self) -> Vec<String> {

@@ -315,6 +315,13 @@ impl Client {
         self.kinds.iter().map(PerKind::held).sum()
     }
 
+    /// Whether a resource is there, was refused, and no good one was there before.
+    pub fn is_refused(&self, kind: Kind, name: &str) -> bool {
+        let wants = self.kinds.iter().zip(Kind::ALL).find(|(_, of)| *of == kind);
+        let want = wants.and_then(|(of_kind, _)| of_kind.wants.get(name));
+        want.is_some_and(|want| matches!(want.known, Known::Refused))
+    }
+
     /// The next request to send on an incremental stream. Take them until there is none after each call that changes
     /// something.
     pub fn poll_request(&mut self) -> Option<DeltaDiscoveryRequest> {

@@ -265,6 +265,38 @@ fn a_bad_resource_is_refused_and_the_last_good_one_serves() {
     assert_eq!(tables(&mut feed), ["basket:80"]);
 }
 
+#[test]
+fn whoever_asks_for_a_name_of_which_something_was_refused_is_told_so_until_it_is_good() {
+    let steps: [(Kind, &str, fn(&mut Feed)); 4] = [
+        (Kind::Listener, "basket:80", |feed| {
+            accept(feed, "basket:80", &listener("basket:80", "basket"));
+        }),
+        (Kind::RouteTable, "basket", |feed| {
+            accept(feed, "basket", &everything_to("b"));
+        }),
+        (Kind::Cluster, "b", |feed| accept(feed, "b", &cluster("b"))),
+        (Kind::Endpoints, "b", |feed| accept(feed, "b", &endpoints("b"))),
+    ];
+    let mut feed = feed();
+    for (kind, name, good) in steps {
+        feed.want("basket:80");
+        let refused = |of, is: &str| (of, is) == (kind, name);
+        assert_eq!(feed.take_unusable(|_, _| false), [""; 0], "it is on its way");
+        assert_eq!(feed.take_unusable(refused), ["basket:80"], "{kind:?}");
+        assert_eq!(feed.take_unusable(refused), [""; 0], "they were told");
+        assert_eq!(tables(&mut feed), [""; 0]);
+        good(&mut feed);
+    }
+    feed.want("basket:80");
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    assert_eq!(
+        feed.take_unusable(|_, _| true),
+        [""; 0],
+        "the last good one serves"
+    );
+    assert_eq!(feed.take_answers(), ["basket:80"]);
+}
+
 /// The control plane does not know a name or its host, and no name is idle.
 fn unknown(feed: &mut Feed, name: &str) -> Answer {
     unknown_while(feed, name, |_| None)
