@@ -67,6 +67,27 @@ test('by serial number: the caller of that certificate is refused, another of it
   );
 });
 
+test('a workload of which nothing else changes is ready soon after it is believed again', async (t) => {
+  const mesh = await Mesh.start(t);
+  const web = await mesh.sidecar(t, 'web');
+  const ready = async (): Promise<string> => {
+    const { status, text } = await request(web.admin, { path: '/ready' });
+    return `${status} ${text}`;
+  };
+  await until('the control plane', async () => (await ready()).startsWith('200'));
+  mesh.control.revoke(idOf('web'));
+  await until('the refusal', async () => /^503.*was revoked/s.test(await ready()));
+  // Waits that went on doubling would take longer than this test waits.
+  const lost = /^mesh_control_plane_connections_lost_total\{reason="(?:status|tls)"\} (\d+)$/gm;
+  const tries = async (): Promise<number> => {
+    const { text } = await request(web.admin, { path: '/metrics' });
+    return [...text.matchAll(lost)].reduce((sum, [, count]) => sum + Number(count), 0);
+  };
+  await until('seven tries', async () => (await tries()) >= 7, 25_000);
+  t.true(mesh.control.allow(idOf('web')));
+  await until('belief again', async () => (await ready()).startsWith('200'));
+});
+
 test('who calls is told that it is not believed, over HTTP/2 too', async (t) => {
   const mesh = await Mesh.start(t);
   const origin = await http2Origin(t, (stream) => {

@@ -38,6 +38,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 const LOOK_AT_NAMES: Duration = Duration::from_secs(10);
 /// But not more often than this.
 const LOOK_AT_NAMES_LEAST: Duration = Duration::from_secs(1);
+/// The longest wait between tries while the control plane says that this workload is revoked: it is there, and a revocation
+/// that was taken back is to be heard of soon.
+const WHILE_REVOKED: Duration = Duration::from_secs(4);
 
 type Applying = Pin<Box<dyn Future<Output = Result<Applied, ApplyError>>>>;
 
@@ -175,11 +178,14 @@ impl<'a> Life<'a> {
                     self.tell_why_left(error);
                     let control_plane = self.proxy.control_plane();
                     control_plane.note(false);
+                    control_plane.lost(error.as_str());
                     if error.is_revoked() {
                         control_plane.revokes();
                     }
-                    control_plane.lost(error.as_str());
-                    self.pause()
+                    match error.is_revoked() {
+                        true => self.pause().min(self.within(WHILE_REVOKED)),
+                        false => self.pause(),
+                    }
                 }
                 Left::Tls(error) => {
                     self.log().error(error, &[]);
@@ -194,6 +200,12 @@ impl<'a> Life<'a> {
     fn pause(&mut self) -> Duration {
         let random = self.next_random();
         self.client.disconnected(random)
+    }
+
+    /// A span at random, between half of this one and all of it.
+    fn within(&mut self, most: Duration) -> Duration {
+        let share = f64::from(self.next_random()) / f64::from(u32::MAX);
+        most.mul_f64(0.5 + share / 2.0)
     }
 
     /// Calls any of the control planes from now on, so that they share the sidecars.
@@ -324,10 +336,7 @@ impl<'a> Life<'a> {
                         if self.answers.opens_at(Instant::now()).is_some() {
                             self.proxy.control_plane().slowed.increment();
                         }
-                        if !std::mem::replace(&mut heard, true) {
-                            self.log().info("the control plane answers", &[]);
-                            self.proxy.control_plane().note(true);
-                        }
+                        self.hears(&mut heard);
                         self.responded(response, &mut telling).map_err(Left::Ended)?;
                     }
                     Err(error) if error.is_unimplemented() && asking.is_incremental() => {
@@ -341,6 +350,8 @@ impl<'a> Life<'a> {
                     Ok(None) => {}
                     Ok(Some(message)) => {
                         self.commands.came(Instant::now());
+                        // It may have nothing new to say of resources.
+                        self.hears(&mut heard);
                         if let Some(message) = message.message {
                             self.told(message);
                         }
@@ -381,6 +392,14 @@ impl<'a> Life<'a> {
                 }
                 error = control.closed() => return Ok(Left::Ended(error)),
             }
+        }
+    }
+
+    /// Something came over a connection: the control plane is there, and believes this workload.
+    fn hears(&self, heard: &mut bool) {
+        if !std::mem::replace(heard, true) {
+            self.log().info("the control plane answers", &[]);
+            self.proxy.control_plane().note(true);
         }
     }
 
