@@ -302,12 +302,13 @@ impl Service for Plane {
                         self.heard(&id, &membership.place, message)?;
                     }
                 }
-                command = commands.recv() => match command {
+                // Who does not read is told what holds when it does: not all that held meanwhile.
+                command = commands.recv(), if !stream.outgoing.is_waiting() => match command {
                     Some(command) => stream.outgoing.push(&command.into())?,
                     // It has come again by another stream.
                     None => return Err(Status::new(Code::Aborted, "replaced: it has come again")),
                 },
-                changed = revoked.changed() => {
+                changed = revoked.changed(), if !stream.outgoing.is_waiting() => {
                     if changed.is_err() {
                         return Err(Status::new(Code::Unavailable, "closing"));
                     }

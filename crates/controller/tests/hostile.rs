@@ -10,11 +10,16 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use mesh_controller::{
-    Attempt, Deciding, Decision, Decisions, MAX_EDGES_OF_ONE, Phase, Proof, Rates, RevokeError, TokenError,
+    Attempt, Batch, Deciding, Decision, Decisions, MAX_EDGES_OF_ONE, Phase, Proof, Rates, RevokeError,
+    TokenError, Workload,
 };
+use mesh_model::policy::{AuthorizationPolicy, PolicyAction, PolicyDefault, PolicyMode, PolicyTarget};
 use mesh_protocol::client::Reports;
-use mesh_protocol::message::{Edge, FromSidecar, Ready, Telemetry};
+use mesh_protocol::message::{Edge, FromControl, FromSidecar, Ready, Telemetry};
 use mesh_protocol::{Code, Error, MAX_EDGES};
+use mesh_xds::kind::Kind;
+use mesh_xds::wire::DeltaDiscoveryRequest;
+use prost::Message;
 use support::{Plane, Sidecar, id, within};
 
 const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
@@ -283,6 +288,98 @@ async fn who_is_revoked_is_cut_off_and_its_tokens_are_void() {
     let old = plane.sidecar(WEB).sign(&token).await.unwrap_err();
     assert_eq!(refusal(&old), denied("token_unknown"));
     plane.member(WEB).await;
+}
+
+/// Changes while a subscriber reads nothing.
+const CHANGES: u32 = 10_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_revocations_that_nobody_reads_no_more_waits_than_one_list() {
+    const REVOKED: usize = 2000;
+    let plane = Plane::start();
+    let web = plane.member(WEB).await;
+    let mut reports = web.reports("web-1").await;
+    within(plane.until(|sidecars| sidecars.len() == 1)).await;
+    for number in 0..REVOKED {
+        let id = format!("spiffe://mesh.test/ns/shop/sa/revoked-{number}");
+        plane.controller.revoke(&id).unwrap();
+    }
+    for _ in 0..CHANGES / 2 {
+        plane.controller.revoke(TILL).unwrap();
+        plane.controller.allow(TILL).unwrap();
+    }
+    plane.controller.revoke(TILL).unwrap();
+    let (mut lists, mut list) = (0, Vec::new());
+    within(async {
+        loop {
+            let message = reports.incoming.receive().await.unwrap().unwrap();
+            let Some(FromControl::Denied(denied)) = message.message else {
+                continue;
+            };
+            list.extend(denied.identities);
+            if denied.more {
+                continue;
+            }
+            lists += 1;
+            if list.len() > REVOKED && list.iter().any(|id| id == TILL) {
+                break;
+            }
+            list.clear();
+        }
+    })
+    .await;
+    assert_eq!(list.len(), REVOKED + 1);
+    // What had left before the way was full, one list that waited, and the last one.
+    assert!(lists < 50, "{lists} lists");
+    assert_eq!(plane.controller.sidecars().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_resources_that_nobody_reads_one_response_waits() {
+    let plane = Plane::start();
+    let web = plane.member(WEB).await;
+    let workload = |default_policy, policies: usize| {
+        let policy = |number| AuthorizationPolicy {
+            name: format!("policy-{number}-{}", "x".repeat(200)),
+            targets: vec![PolicyTarget::Listener("inbound".into())],
+            action: PolicyAction::Allow,
+            mode: PolicyMode::Enforce,
+            rules: Vec::new(),
+        };
+        let mut batch = Batch::default();
+        batch.upsert.workloads.push(Workload {
+            name: WEB.into(),
+            default_policy,
+            policies: (0..policies).map(policy).collect(),
+        });
+        plane.controller.apply(batch).unwrap();
+    };
+    workload(PolicyDefault::Deny, 100);
+    let mut ads = web.resources().await;
+    let mut asks = DeltaDiscoveryRequest {
+        type_url: Kind::Listener.type_url().to_owned(),
+        resource_names_subscribe: vec![WEB.into()],
+        ..DeltaDiscoveryRequest::default()
+    };
+    within(ads.outgoing.send(&asks)).await.unwrap();
+    for _ in 0..CHANGES / 2 {
+        workload(PolicyDefault::Allow, 100);
+        workload(PolicyDefault::Deny, 100);
+    }
+    workload(PolicyDefault::Deny, 1);
+    asks.resource_names_subscribe.clear();
+    let mut responses = Vec::new();
+    within(async {
+        while responses.last().is_none_or(|bytes| *bytes > 10_000) {
+            let response = ads.incoming.receive().await.unwrap().unwrap();
+            responses.push(response.encoded_len());
+            asks.response_nonce = response.nonce;
+            ads.outgoing.send(&asks).await.unwrap();
+        }
+    })
+    .await;
+    // The one that waited, and what holds.
+    assert!(responses.len() <= 2, "{responses:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use mesh_controller::{Controller, Decisions, Rates, Settings, SidecarView, TokensAlone};
 use mesh_identity::{Manager, MeshTls, TrustBundle};
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
-use mesh_protocol::client::{Reports, server_name};
+use mesh_protocol::client::{Ads, Reports, server_name};
 use mesh_protocol::message::{Attestation, FromSidecar, Hello, SignRequest};
 use mesh_protocol::{Control, Error};
 use rustls::pki_types::CertificateDer;
@@ -161,6 +161,11 @@ impl Sidecar {
     /// Gets another one for the one that it has.
     pub(crate) async fn renew(&self) -> Result<(), Error> {
         self.sign("").await
+    }
+
+    /// Asks for resources.
+    pub(crate) async fn resources(&self) -> Ads {
+        within(self.connect().await.unwrap().ads()).await.unwrap()
     }
 
     /// Says hello.
