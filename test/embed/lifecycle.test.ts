@@ -3,9 +3,15 @@
 import { once } from 'node:events';
 import http from 'node:http';
 import test from 'ava';
-import { type Config, type MeshProxy, StateError, createProxy } from '../../src/index.js';
+import {
+  type Config,
+  type ListenerConfig,
+  type MeshProxy,
+  StateError,
+  createProxy,
+} from '../../src/index.js';
 import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
-import { closedPort, connect } from '../support/tcp.js';
+import { closedPort, connect, tcpServer } from '../support/tcp.js';
 import { until, within } from '../support/wait.js';
 import { everythingTo, listening, makeProxy } from './support.js';
 
@@ -155,6 +161,32 @@ test('a drain ends at its deadline, whatever is still open', async (t) => {
   await within('the end of the drain', proxy.drain({ timeoutMs: 1 }));
   await peer.gone();
   t.is(peer.text(), '', 'cut, and not ended as if it were whole');
+  t.false(proxy.listening);
+});
+
+test('a drain ends at its deadline also who came to a listener that is no more, or is never to be cut', async (t) => {
+  const echo = await tcpServer(t, ({ socket }) => socket.pipe(socket));
+  const stream = (name: string, address = '127.0.0.1:0'): ListenerConfig => ({
+    name,
+    address,
+    protocol: 'tcp',
+    to: echo.address,
+    timeouts: { drain: '0s' },
+  });
+  const proxy = makeProxy(t, { listeners: [stream('leaves'), stream('moves'), stream('stays')] });
+  const { addresses } = await proxy.listen();
+  const peers = await Promise.all(addresses.map(({ port = 0 }) => connect(t, port)));
+  for (const peer of peers) {
+    await peer.send('here');
+    await peer.readUntil('here');
+  }
+  await proxy.apply({ listeners: [stream('moves', '127.0.0.2:0'), stream('stays')] });
+  for (const peer of peers) {
+    await peer.send('still');
+    await peer.readUntil('still');
+  }
+  await within('the end of the drain', proxy.drain({ timeoutMs: 1 }));
+  for (const peer of peers) await peer.gone();
   t.false(proxy.listening);
 });
 

@@ -391,11 +391,11 @@ impl<N: Net> Thread<N> {
         former.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Hastens the end of those who came to former listeners of this name. The caller then wakes them
+    /// Hastens the end of those who came to former listeners, of this name or of any. The caller then wakes them
     /// ([`Timers::wake_all`]).
-    pub fn hasten(&self, name: &str, until: Nanos) {
+    pub fn hasten(&self, name: Option<&str>, until: Nanos) {
         for former in self.former() {
-            if *former.plan.borrow().name == *name {
+            if name.is_none_or(|name| *former.plan.borrow().name == *name) {
                 former.set_drain(Drain::Until(until.min(former.drain_deadline())));
             }
         }
@@ -473,6 +473,13 @@ impl<N: Net> Thread<N> {
     /// Takes a listener out; its connections hold on to it. A new one may have the same name.
     pub fn remove_listener(&self, name: &str) -> Option<Rc<Listener>> {
         let removed = self.listeners.borrow_mut().remove(name);
+        self.former.borrow_mut().extend(removed.iter().map(Rc::downgrade));
+        removed
+    }
+
+    /// Takes all of them out.
+    pub fn remove_listeners(&self) -> Vec<Rc<Listener>> {
+        let removed: Vec<_> = self.listeners.borrow_mut().drain().map(|(_, it)| it).collect();
         self.former.borrow_mut().extend(removed.iter().map(Rc::downgrade));
         removed
     }

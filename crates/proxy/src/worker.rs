@@ -46,7 +46,7 @@ pub enum Command {
     Hold(Arc<str>),
     /// The sockets that were kept of the first listener are the second's from now on. It is in the plan that came before.
     HandOn(Arc<str>, Arc<str>),
-    /// A listener, or all of them, goes the way out.
+    /// A listener goes the way out, or all of them, those that are no more included.
     Drain(Option<Arc<str>>, Drain),
     /// Somebody was revoked.
     JudgeAgain,
@@ -223,13 +223,14 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                 let listeners = match &name {
                     Some(name) if closing => thread.remove_listener(name).into_iter().collect(),
                     Some(name) => thread.listener(name).into_iter().collect(),
+                    None if closing => thread.remove_listeners(),
                     None => thread.listeners(),
                 };
                 for listener in &listeners {
                     listener.set_drain(drain);
                 }
-                if let (Some(name), Drain::Until(until)) = (&name, drain) {
-                    thread.hasten(name, until);
+                if let Drain::Until(until) = drain {
+                    thread.hasten(name.as_deref(), until);
                 }
                 if closing {
                     stops.retain(|listener, stop| {

@@ -87,19 +87,26 @@ impl Control {
 
     /// Closes all sockets. Gives the time by which all work must have ended.
     fn close_listeners(&mut self, now: Nanos, work: Option<Duration>) -> Nanos {
-        // Those that an update has taken out keep the time that they were given.
-        let mut last = self
-            .former
-            .iter()
-            .filter(|former| former.shared.open_connections() > 0)
-            .map(|former| former.until)
-            .fold(now, Nanos::max);
-        for (name, listener) in &*self.plan.listeners {
-            let span = work.or_else(|| listener.resource.timeouts.drain.enabled());
-            let until = span.map_or(NEVER, |span| now.saturating_add(nanos(span)));
-            last = last.max(until);
-            self.tell(|| Command::Drain(Some(Arc::clone(name)), Drain::Until(until)));
-        }
+        let last = if let Some(span) = work {
+            // Also of those who came to listeners that an update has taken out, however long they were given then.
+            let until = now.saturating_add(nanos(span));
+            self.tell(|| Command::Drain(None, Drain::Until(until)));
+            until
+        } else {
+            let mut last = self
+                .former
+                .iter()
+                .filter(|former| former.shared.open_connections() > 0)
+                .map(|former| former.until)
+                .fold(now, Nanos::max);
+            for (name, listener) in &*self.plan.listeners {
+                let span = listener.resource.timeouts.drain.enabled();
+                let until = span.map_or(NEVER, |span| now.saturating_add(nanos(span)));
+                last = last.max(until);
+                self.tell(|| Command::Drain(Some(Arc::clone(name)), Drain::Until(until)));
+            }
+            last
+        };
         self.bound.clear();
         last.saturating_add(nanos(GRACE))
     }
