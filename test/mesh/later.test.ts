@@ -36,6 +36,18 @@ test('a name that was asked for too early is called over mTLS once the mesh has 
   t.is(answer, MUTUAL);
 });
 
+test('a name that the mesh has is called by it from the moment on, and never looked for outside', async (t) => {
+  const mesh = await Mesh.start(t);
+  const web = await mesh.sidecar(t, 'web');
+  const { address } = await late(t, mesh);
+  const texts = new Set<string>();
+  for (let more = 0; more < 60; more++) {
+    mesh.serve(`late-${more}`, [address], 3000, 'auto', 'late');
+    texts.add((await ask(web, '/', `late-${more}`)).text);
+  }
+  t.deepEqual([...texts], [MUTUAL]);
+});
+
 test('a name that was called outside the mesh never is again once the mesh has it', async (t) => {
   const mesh = await Mesh.start(t);
   const web = await mesh.sidecar(t, 'web');

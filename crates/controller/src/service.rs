@@ -61,6 +61,11 @@ impl Plane {
         let (mut node, mut refused) = (String::new(), Vec::new());
         let mut had = Vec::new();
         loop {
+            // Whoever asks after a change is answered by it: a name that was made known a moment ago would be said not to
+            // exist, and be looked for outside of the mesh.
+            if live.has_changed().unwrap_or_default() {
+                seen = live.borrow_and_update().seen_by(&id);
+            }
             while !stream.outgoing.is_waiting() {
                 let Some(response) = state.response(&seen) else {
                     break;
