@@ -10,6 +10,7 @@
  */
 
 import { EventEmitter } from 'node:events';
+import { isDeepStrictEqual } from 'node:util';
 import { Directory } from '../discovery/directory.js';
 import { Registry } from '../discovery/registered.js';
 import type { SourceStatus } from '../discovery/types.js';
@@ -36,6 +37,7 @@ import type { MeshConfig } from '../mesh/types.js';
 import { Others } from './others.js';
 import { REGISTERED, sourcesOf } from './sources.js';
 import { IssuerFiles } from './issuer-files.js';
+import { type Known, type Left, LeftBehind, nowhere } from './left.js';
 import { Shared, type SharedEvents } from './shared.js';
 import { StateFolder } from './state.js';
 import {
@@ -59,13 +61,6 @@ export interface ControlCore {
   validateResources(json: string): readonly ResourceIssue[];
 }
 
-/** What a control plane knew that another one of this process takes the place of. */
-interface Known {
-  readonly revoked: readonly string[];
-  /** Where nothing is stored. */
-  readonly tokens?: string;
-}
-
 /** A control plane that stands alone. */
 export class Orchestrator extends EventEmitter<MeshControlEvents> implements MeshControl {
   readonly #core: ControlCore;
@@ -80,6 +75,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   /** The one that signs, unless it was made by the core. */
   #issuer: IssuerPem | undefined;
   #control: ControlPlane | undefined;
+  readonly #behind = new LeftBehind();
   /** What was told of services whose addresses are not written, by cluster. */
   #endpoints = new Map<string, string>();
   /** Who answers for a service by another identity, as it was told. */
@@ -184,7 +180,9 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   #renewed(issuer: IssuerPem): void {
     this.#settled = this.#settled
       .then(() => this.#serveAgain(issuer))
-      .catch((error: unknown) => this.#trouble(error));
+      .catch((error: unknown) => {
+        if (this.#behind.isNews(error)) this.#trouble(error);
+      });
   }
 
   /** Says once when the issuer that was given ends soon, and when it has ended. */
@@ -227,25 +225,44 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
    * after the other, changes nothing.
    */
   async #serveAgain(issuer: IssuerPem): Promise<void> {
+    if (this.#closing || (this.#control && isDeepStrictEqual(issuer, this.#issuer))) return;
+    if (!this.#behind.left) await this.#tryIssuer(issuer);
     if (this.#closing) return;
-    await this.#tryIssuer(issuer);
+    const left = this.#behind.left ?? (await this.#leave());
     if (this.#closing) return;
-    const [before, good] = [this.#running(), this.#issuer];
+    try {
+      await this.#serve(left.addresses, issuer, left.known);
+    } catch (error) {
+      if (this.#closing || this.#control) throw error;
+      await this.#serve(left.addresses, left.issuer, left.known).catch((cause: unknown) => {
+        throw this.#closing || this.#control ? cause : nowhere(error, cause);
+      });
+      throw error;
+    } finally {
+      if (!this.#closing) this.#stands(left, issuer);
+    }
+  }
+
+  async #leave(): Promise<Left> {
+    const before = this.#running();
     const known = { revoked: before.revoked(), tokens: before.tokens() };
     this.#control = undefined;
     await before.close();
-    if (this.#closing) return;
-    try {
-      await this.#serve(before.addresses, issuer, known);
-    } catch (error) {
-      if (!this.#closing && !this.#control) await this.#serve(before.addresses, good, known);
-      throw error;
-    } finally {
-      if (this.#control && !this.#closing) {
-        this.emit('restarted');
-        this.#lookAtIssuer();
-      }
+    return { addresses: before.addresses, known, issuer: this.#issuer };
+  }
+
+  /** Either it serves, or it tries again: with what is in the issuer's files then, and with the one before. */
+  #stands(left: Left, issuer: IssuerPem): void {
+    if (this.#control) {
+      this.#behind.end();
+      this.emit('restarted');
+      this.#lookAtIssuer();
+      return;
     }
+    this.#behind.keep(left, async () => {
+      const now = await this.#issuerFiles?.issuer().catch(() => undefined);
+      this.#renewed(now ?? issuer);
+    });
   }
 
   /** @throws when it makes no sense */
@@ -530,6 +547,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   async #end(): Promise<void> {
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
     clearInterval(this.#timer);
+    this.#behind.end();
     const directory = this.#directory;
     // Before sidecars are cut off: their going is this one's end and not theirs.
     if (directory) await this.#state?.close(() => directory.snapshot());

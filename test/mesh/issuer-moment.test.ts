@@ -14,7 +14,7 @@ import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { until } from '../support/wait.js';
 import { edge } from './status.js';
-import { freePort } from './support.js';
+import { freePort, startMeshSidecar } from './support.js';
 
 const LOOK_MS = 60_000;
 
@@ -36,7 +36,7 @@ async function operator(t: ExecutionContext) {
     write(second);
     mock.timers.tick(LOOK_MS);
   };
-  return { folder, mesh: { certificates: { issuer: plan } }, first, second, replace };
+  return { folder, mesh: { certificates: { issuer: plan } }, first, second, replace, write };
 }
 
 test.serial('who asks meanwhile waits, and has what was asked for', async (t) => {
@@ -74,6 +74,65 @@ test.serial('who asks meanwhile waits, and has what was asked for', async (t) =>
   t.regex(String(token), /^mesh-token-/);
   t.regex(await plane.token('basket'), /^mesh-token-/);
   t.true(await plane.allow('4f1c'));
+});
+
+test.serial('where neither issuer can be served it goes on trying, and listens again', async (t) => {
+  const { mesh, first, second, replace, write } = await operator(t);
+  let isBroken = false;
+  let tries = 0;
+  const core: ConstructorParameters<typeof Orchestrator>[1] = {
+    start: async (options) => {
+      if (isBroken && options.listen.length > 0) {
+        tries += 1;
+        throw new Error(options.issuer?.roots === second.roots ? 'no room for it' : 'nor for it');
+      }
+      return startControlPlane(options);
+    },
+    validateResources: () => [],
+  };
+  const plane = new Orchestrator({ mesh, services: { web: {} } }, core, { listen: '127.0.0.1:0' });
+  t.teardown(() => plane.close());
+  const errors: string[] = [];
+  plane.on('error', (error) => errors.push(String(error)));
+  let restarts = 0;
+  plane.on('restarted', () => (restarts += 1));
+  const addresses = await plane.listen();
+  await plane.revoke('4f1c');
+  const token = await plane.token('web');
+  isBroken = true;
+  replace();
+  await until('it has tried twice again', () => tries >= 6);
+  t.deepEqual(errors, [
+    'StateError: the control plane listens nowhere, and tries again each second: ' +
+      'the issuer that is to serve: no room for it; the one before: nor for it',
+  ]);
+  await t.throwsAsync(plane.token('web'), { message: /does not listen/ });
+  t.is(restarts, 0);
+  // Files of which the core makes nothing are no end of it either.
+  write({ ...second, key: 'broken' });
+  isBroken = false;
+  await until('it listens again', () => restarts === 1);
+  t.is(plane.roots(), first.roots);
+  t.deepEqual(plane.revoked(), ['4f1c']);
+  t.regex(await plane.token('web'), /^mesh-token-/);
+  replace();
+  await until('the other one serves', () => restarts === 2);
+  t.is(plane.roots(), second.roots);
+  // What was handed out before opens still, where it was said to.
+  const folder = temporaryFolder(t);
+  const [trustAnchors, file] = [join(folder, 'anchors'), join(folder, 'token')];
+  writeFileSync(trustAnchors, plane.roots());
+  writeFileSync(file, token, { mode: 0o600 });
+  const identity = 'spiffe://mesh.local/ns/default/sa/web';
+  const web = await startMeshSidecar(t, {
+    name: 'web',
+    identity,
+    control: addresses,
+    trustAnchors,
+    token: file,
+    ready: false,
+  });
+  await web.process.said(/a certificate came/);
 });
 
 class RealWorld extends FakeWorld {
