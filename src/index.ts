@@ -17,6 +17,7 @@ import type { CreateControlPlane } from './controller/types.js';
 import { startControlPlane } from './mesh/native-control-plane.js';
 
 export * from './config/index.js';
+export { checkConfig, loadConfig, loadMesh, parseConfig, parseMesh, watchConfig } from './checked.js';
 export type * from './decision.js';
 export * from './errors.js';
 export { type LogLevel, type LogMethod, type Logger, plainLogger, silentLogger } from './logger.js';
@@ -37,7 +38,7 @@ export type {
   PolicyDecision,
   Sidecar,
 } from './mesh/control-plane.js';
-export { type LoadedMesh, loadMesh, parseMesh } from './mesh/load.js';
+export type { LoadedMesh } from './mesh/load.js';
 export type * from './mesh/types.js';
 
 /** Makes a proxy. Nothing listens before `listen()`. */

@@ -1,15 +1,14 @@
 /** Loads a configuration or a mesh file and asks the core whether it makes sense. */
 
-import { type LoadedConfig, checkValue, readConfig, withMeaning } from '../config/load.js';
-import { type ReadValue, isMesh, readDocument } from '../config/origin.js';
-import type { ResourceIssue } from '../config/resources.js';
-import type { ConfigError } from '../errors.js';
+import { type LoadedConfig, readConfig } from '../config/load.js';
+import { checkWhole, sensible } from '../config/meaning.js';
+import { isMesh, readDocument } from '../config/origin.js';
 import { type LoadedMesh, loadMesh, checkMeshValue } from '../mesh/load.js';
 import type { Core } from './io.js';
 
 /** @throws {ConfigError} with everything that is wrong, whoever found it */
 export async function loadChecked(file: string, core: Core): Promise<LoadedConfig> {
-  return checked(await loadWhole(file, core), core);
+  return sensible(await loadWhole(file, core), core.validateResources);
 }
 
 /**
@@ -18,20 +17,12 @@ export async function loadChecked(file: string, core: Core): Promise<LoadedConfi
  * @throws {ConfigError} with everything that is wrong, whoever found it
  */
 export async function loadWhole(file: string, core: Pick<Core, 'validateResources'>): Promise<LoadedConfig> {
-  return whole(readDocument(await readConfig(file), file), core);
-}
-
-function whole(read: ReadValue, core: Pick<Core, 'validateResources'>): LoadedConfig {
-  try {
-    return checkValue(read);
-  } catch (error) {
-    throw withMeaning(error, core.validateResources);
-  }
+  return checkWhole(readDocument(await readConfig(file), file), core.validateResources);
 }
 
 /** @throws {ConfigError} with everything that is wrong, whoever found it */
 export async function loadCheckedMesh(file: string, core: Core): Promise<LoadedMesh> {
-  return checked(await loadMesh(file), core);
+  return sensible(await loadMesh(file), core.validateResources);
 }
 
 /**
@@ -41,27 +32,16 @@ export async function loadCheckedMesh(file: string, core: Core): Promise<LoadedM
  */
 export async function loadCheckedFile(
   file: string,
-  core: Core,
+  { validateResources, checkResources }: Core,
   { files }: CheckOptions,
 ): Promise<LoadedConfig | LoadedMesh> {
   const read = readDocument(await readConfig(file), file);
-  if (isMesh(read)) return checked(checkMeshValue(read), core);
-  return checked(whole(read, core), core, files ? core.checkResources : core.validateResources);
+  if (isMesh(read)) return sensible(checkMeshValue(read), validateResources);
+  return sensible(checkWhole(read, validateResources), files ? checkResources : validateResources);
 }
 
 /** How to check. */
 export interface CheckOptions {
   /** Whether to open the certificates, keys and roots that are named. */
   readonly files: boolean;
-}
-
-interface Checkable {
-  toJson(): string;
-  explain(issues: readonly ResourceIssue[]): ConfigError;
-}
-
-function checked<T extends Checkable>(loaded: T, core: Core, find = core.validateResources): T {
-  const issues = find(loaded.toJson());
-  if (issues.length > 0) throw loaded.explain(issues);
-  return loaded;
 }

@@ -24,6 +24,7 @@ export type CompiledModule = object;
 
 /** The part of `WebAssembly` that is used; TypeScript knows it only together with everything else of a browser. */
 interface WebAssemblyApi {
+  readonly Module: new (bytes: Uint8Array) => CompiledModule;
   readonly Instance: new (module: CompiledModule, imports: object) => { readonly exports: unknown };
   compile(bytes: ArrayBuffer | Uint8Array): Promise<CompiledModule>;
   compileStreaming(response: Response): Promise<CompiledModule>;
@@ -36,6 +37,11 @@ const webAssembly = (): WebAssemblyApi =>
 export async function compile(source: ArrayBuffer | Uint8Array | CompiledModule): Promise<CompiledModule> {
   const isBytes = source instanceof ArrayBuffer || ArrayBuffer.isView(source);
   return isBytes ? webAssembly().compile(source as ArrayBuffer | Uint8Array) : source;
+}
+
+/** The same of bytes, while everybody waits. */
+export function compileNow(bytes: Uint8Array): CompiledModule {
+  return new (webAssembly().Module)(bytes);
 }
 
 /** A module compiled while it arrives, where its server names its type; else once it is there. */

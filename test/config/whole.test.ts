@@ -1,0 +1,92 @@
+// Is an application that loads a configuration told everything that is wrong with it, whoever finds it?
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { ConfigError } from '../../src/errors.js';
+import {
+  type Config,
+  checkConfig,
+  loadConfig,
+  loadMesh,
+  parseConfig,
+  parseMesh,
+  watchConfig,
+} from '../../src/index.js';
+import { must } from '../support/processes.js';
+import { cleanEnvironment } from '../support/sidecar.js';
+import { refusalOf, temporaryFolder } from './support.js';
+
+/** A cluster that is not there, and nothing else. */
+const SENSELESS = 'listeners:\n  - { address: ":1", to: nowhere }\n';
+/** The same beside a mistake of shape. */
+const BOTH = `${SENSELESS}  - { address: ":2", to: "localhost:1", idle: 1 }\n`;
+const NOWHERE = { code: 'unknown_reference', field: 'listeners[0].to', line: 2, column: 26 };
+const IDLE = { code: 'unknown_key', field: 'listeners[1].idle', line: 3 };
+const MESH =
+  'services: { web: { port: 1 } }\nroutes: { web: [{ to: web, setHeaders: { connection: close } }] }\n';
+
+function file(t: ExecutionContext, text: string): string {
+  const path = join(temporaryFolder(t), 'mesh.yaml');
+  writeFileSync(path, text);
+  return path;
+}
+
+async function refused(t: ExecutionContext, work: Promise<unknown>): Promise<ConfigError> {
+  const error = await t.throwsAsync(work, { instanceOf: ConfigError });
+  return error as ConfigError;
+}
+
+test('a file that makes no sense is refused when it is loaded, in its place', async (t) => {
+  const error = await refused(t, loadConfig(file(t, SENSELESS)));
+  t.is(error.issues.length, 1);
+  t.like(error.issues[0], NOWHERE);
+  t.regex(error.message, /mesh\.yaml:2:26: listeners\[0\]\.to: there is no cluster `nowhere`/);
+});
+
+test('what makes no sense is told beside what has no shape', async (t) => {
+  for (const issues of [
+    (await refused(t, loadConfig(file(t, BOTH)))).issues,
+    refusalOf(t, () => parseConfig(BOTH)).issues,
+  ]) {
+    t.is(issues.length, 2);
+    t.like(issues[0], NOWHERE);
+    t.like(issues[1], IDLE);
+  }
+});
+
+test('an object is looked at in the same way, and a file that is watched', async (t) => {
+  const config: Config = { listeners: [{ address: ':1', to: 'nowhere' }] };
+  t.is(refusalOf(t, () => checkConfig(config)).issues[0]?.field, 'listeners[0].to');
+  const watcher = watchConfig(file(t, BOTH));
+  t.teardown(() => watcher.stop());
+  const { value } = await watcher.next();
+  t.is(value?.error?.issues.length, 2);
+});
+
+test('what is right is taken, though the files that it names are not there', async (t) => {
+  const text =
+    'listeners:\n  - { address: ":1", tls: { certificate: a.crt, key: a.key }, routes: [{ respond: 204 }] }\n';
+  t.is((await loadConfig(file(t, text))).compiled.resources.listeners.length, 1);
+});
+
+test('a mesh file, too', async (t) => {
+  const loaded = await loadMesh(file(t, 'services: { web: { port: 3000 } }\n'));
+  t.is(loaded.compiled.services.length, 1);
+  const error = refusalOf(t, () => parseMesh(MESH));
+  t.regex(error.message, /^2:\d+: routes\.web\[0\]\.setHeaders\.connection: `connection` can't be edited/);
+});
+
+test('without the native core the model in WebAssembly says the same', async (t) => {
+  const source = `
+    Object.defineProperty(process, 'arch', { value: 'abacus' });
+    const { parseConfig, validateResources } = await import(${JSON.stringify(join(process.cwd(), 'dist/index.js'))});
+    try { parseConfig(${JSON.stringify(BOTH)}); } catch ({ issues }) { console.log(JSON.stringify(issues)); }
+    try { validateResources('{}'); } catch ({ code }) { console.log(code); }`;
+  const said = await must(process.execPath, ['--input-type=module', '-e', source], {
+    env: cleanEnvironment(),
+  });
+  const [issues = '', code] = said.trim().split('\n');
+  t.deepEqual(JSON.parse(issues), refusalOf(t, () => parseConfig(BOTH)).issues);
+  t.is(code, 'MESH_CORE_UNAVAILABLE');
+});
