@@ -2,10 +2,14 @@
 
 import { setImmediate as pause } from 'node:timers/promises';
 
-/** One sample; of a histogram the name has its suffix. */
+type Labels = Readonly<Record<string, string>>;
+
+/** One sample, as prom-client takes values; of a histogram the name has its suffix. */
 export interface Sample {
-  readonly name: string;
-  readonly labels: Readonly<Record<string, string>>;
+  readonly metricName: string;
+  readonly labels: Labels;
+  /** Of a histogram's series the labels that all its samples have, one object for all; not among `labels` then. */
+  readonly sharedLabels?: Labels;
   readonly value: number;
 }
 
@@ -17,22 +21,27 @@ export interface Family {
   readonly samples: Sample[];
 }
 
-const HEAD = /^# HELP (\S+) (.*)\n# TYPE \S+ (\S+)$/;
+const HELP = /^# HELP (\S+) (.*)$/;
+const TYPE = /^# TYPE \S+ (\S+)$/;
 const LABEL = /([^=,]+)="((?:[^"\\]|\\.)*)"/g;
+/** The last label of a bucket, and of nothing else: a quote within a value is escaped. */
+const BOUND = ',le="';
 /** How long a text is read without letting others have the event loop: ten thousand label sets are megabytes. */
 const SLICE_MS = 5;
+/** After how many lines that is looked at. */
+const SLICE_LINES = 200;
 
 /** The families, in their order. */
 export function parseMetrics(text: string): Family[] {
-  return partsOf(text).flatMap(familyOf);
+  return [...read(text)].filter((each) => each !== undefined);
 }
 
 /** The same, with a pause now and then. */
 export async function parseMetricsSoon(text: string): Promise<Family[]> {
   const families: Family[] = [];
   let since = performance.now();
-  for (const part of partsOf(text)) {
-    families.push(...familyOf(part));
+  for (const family of read(text)) {
+    if (family) families.push(family);
     if (performance.now() - since < SLICE_MS) continue;
     await pause();
     since = performance.now();
@@ -40,25 +49,73 @@ export async function parseMetricsSoon(text: string): Promise<Family[]> {
   return families;
 }
 
-const partsOf = (text: string): string[] => text.split(/^(?=# HELP )/m);
-
-function familyOf(part: string): Family[] {
-  const [help = '', type = '', ...lines] = part.trimEnd().split('\n');
-  const head = HEAD.exec(`${help}\n${type}`);
-  if (!head) return [];
-  return [{ name: head[1] ?? '', help: head[2] ?? '', type: head[3] ?? '', samples: lines.map(sampleOf) }];
+/** All labels of a sample. */
+export function labelsOf({ labels, sharedLabels }: Sample): Labels {
+  return sharedLabels ? { ...sharedLabels, ...labels } : labels;
 }
 
-function sampleOf(line: string): Sample {
+/** The families one after the other; in between it gives nothing now and then, where there may be a pause. */
+function* read(text: string): Generator<Family | undefined> {
+  let family: Family | undefined;
+  let help: RegExpExecArray | null = null;
+  let series: Series | undefined;
+  let lines = 0;
+  for (let at = 0, end = 0; at < text.length; at = end + 1) {
+    end = text.indexOf('\n', at);
+    if (end < 0) end = text.length;
+    const line = text.slice(at, end);
+    lines += 1;
+    if (lines % SLICE_LINES === 0) yield undefined;
+    if (line.startsWith('# HELP ')) {
+      if (family) yield family;
+      family = undefined;
+      series = undefined;
+      help = HELP.exec(line);
+    } else if (line.startsWith('#')) {
+      const type = TYPE.exec(line);
+      if (help && type)
+        family = { name: help[1] ?? '', help: help[2] ?? '', type: type[1] ?? '', samples: [] };
+    } else if (family && line !== '') {
+      if (family.type === 'histogram') series = seriesOf(line, series);
+      family.samples.push(sampleOf(line, series));
+    }
+  }
+  if (family) yield family;
+}
+
+/** A series of a histogram: what stands between the braces of all its lines, but for their bounds, and the labels of that. */
+interface Series {
+  readonly inside: string;
+  readonly labels: Labels;
+}
+
+/** The series of a line: the one of the line before, most often. */
+function seriesOf(line: string, before: Series | undefined): Series {
+  const whole = insideOf(line);
+  const bound = whole.lastIndexOf(BOUND);
+  const inside = bound < 0 ? whole : whole.slice(0, bound);
+  return before?.inside === inside ? before : { inside, labels: labelsIn(inside) };
+}
+
+function sampleOf(line: string, series: Series | undefined): Sample {
   const space = line.lastIndexOf(' ');
   const brace = line.indexOf('{');
   const number = line.slice(space + 1);
   const value = number === '+Inf' ? Infinity : Number(number);
-  if (brace < 0) return { name: line.slice(0, space), labels: {}, value };
-  const inside = line.slice(brace + 1, space - 1);
-  const labels = inside.includes('\\') ? escapedLabels(inside) : plainLabels(inside);
-  return { name: line.slice(0, brace), labels, value };
+  const metricName = line.slice(0, brace < 0 ? space : brace);
+  if (!series) return { metricName, labels: labelsIn(insideOf(line)), value };
+  const own = insideOf(line).slice(series.inside.length + 1);
+  return { metricName, labels: labelsIn(own), sharedLabels: series.labels, value };
 }
+
+/** What stands between the braces. */
+function insideOf(line: string): string {
+  const brace = line.indexOf('{');
+  return brace < 0 ? '' : line.slice(brace + 1, line.lastIndexOf('}'));
+}
+
+const labelsIn = (inside: string): Labels =>
+  inside.includes('\\') ? escapedLabels(inside) : plainLabels(inside);
 
 /** Most by far: nothing in them is escaped. */
 function plainLabels(inside: string): Record<string, string> {

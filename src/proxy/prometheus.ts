@@ -5,8 +5,9 @@
  * from one look at the core at scrape time, whose counters are its own: nothing is counted twice.
  */
 
+import { setImmediate as pause } from 'node:timers/promises';
 import { native } from '../native.js';
-import { type Family, type Sample, parseMetrics, parseMetricsSoon } from './exposition.js';
+import { type Family, type Sample, labelsOf, parseMetrics, parseMetricsSoon } from './exposition.js';
 import type { MetricsRegistry } from './types.js';
 
 /** How one value is made of those that several proxies have for the same labels. */
@@ -23,6 +24,12 @@ const NOT_SUMMED: Readonly<Record<string, 'min' | 'max'>> = {
   mesh_thread_imbalance_ratio: 'max',
 };
 
+/**
+ * So many samples are given to a registry before others have the event loop: it makes text of them at once, which takes some
+ * milliseconds.
+ */
+const SLICE_SAMPLES = 1000;
+
 /** The metrics of one proxy as text; undefined while it does not run. */
 type Look = () => Promise<string | undefined>;
 
@@ -32,7 +39,11 @@ class Source {
   readonly #looks = new Map<object, { look: Look; times: number }>();
   /** As they stand in the registry, by name. */
   readonly metrics = new Map<string, object>();
-  #scrape: Promise<Map<string, Sample[]>> | undefined;
+  #scrape: Promise<Map<string, Sample[][]>> | undefined;
+  /** One family after the other. */
+  #turn: Promise<unknown> = Promise.resolve();
+  /** How many samples were given since the last pause. */
+  #given = 0;
 
   add(proxy: object, look: Look): void {
     const { times } = this.#looks.get(proxy) ?? { times: 0 };
@@ -55,10 +66,22 @@ class Source {
         this.#scrape = undefined;
       });
     }
-    return (await this.#scrape).get(name) ?? [];
+    const parts = (await this.#scrape).get(name) ?? [];
+    const samples = this.#turn.then(async () => {
+      const count = parts.reduce((sum, { length }) => sum + length, 0);
+      if (this.#given + count > SLICE_SAMPLES) {
+        await pause();
+        this.#given = 0;
+      }
+      this.#given += count;
+      return merged(parts, aggregatorOf(name));
+    });
+    this.#turn = samples;
+    return samples;
   }
 
-  async #look(): Promise<Map<string, Sample[]>> {
+  /** What each proxy has of each family. */
+  async #look(): Promise<Map<string, Sample[][]>> {
     const texts = await Promise.all(Array.from(this.#looks.values(), ({ look }) => look()));
     const all = new Map<string, Sample[][]>();
     for (const text of texts) {
@@ -66,7 +89,7 @@ class Source {
         all.set(name, [...(all.get(name) ?? []), samples]);
       }
     }
-    return new Map(Array.from(all, ([name, parts]) => [name, merged(parts, aggregatorOf(name))]));
+    return all;
   }
 }
 
@@ -125,22 +148,41 @@ function addFamilies(registry: MetricsRegistry, source: Source): void {
 /** A metric as prom-client keeps it: asked for its values at each scrape. */
 function metricOf({ name, help, type }: Family, registry: MetricsRegistry, source: Source): object {
   const aggregator = aggregatorOf(name);
+  if (type === 'histogram') {
+    const asked = async (values: (samples: readonly Sample[]) => readonly object[]): Promise<object> => ({
+      name,
+      help,
+      type,
+      aggregator,
+      values: values(await source.samples(name)),
+    });
+    // For text prom-client makes that of labels which many samples share only once.
+    return { name, reset, get: () => asked(whole), getForPromString: () => asked((samples) => samples) };
+  }
   return {
     name,
-    // The counters are the core's, and count on.
-    reset() {},
+    reset,
     async get() {
       // In OpenMetrics a counter's family has no suffix, and its samples get it back.
       const isBare = type === 'counter' && registry.contentType.includes('openmetrics');
       const base = isBare ? name.replace(/_total$/, '') : name;
       const samples = await source.samples(name);
-      const values =
-        type === 'histogram'
-          ? samples.map(({ name: metricName, labels, value }) => ({ labels, value, metricName }))
-          : samples.map(({ labels, value }) => ({ labels, value }));
+      const values = samples.map(({ labels, value }) => ({ labels, value }));
       return { name: base, help, type, aggregator, values };
     },
   };
+}
+
+/** The counters are the core's, and count on. */
+function reset(): void {}
+
+/** With all their labels in each. */
+function whole(samples: readonly Sample[]): readonly object[] {
+  return samples.map((sample) => ({
+    labels: labelsOf(sample),
+    value: sample.value,
+    metricName: sample.metricName,
+  }));
 }
 
 function aggregatorOf(name: string): keyof typeof COMBINE {
@@ -152,7 +194,7 @@ function merged([first = [], ...others]: readonly Sample[][], how: keyof typeof 
   if (others.length === 0) return first;
   const all = new Map<string, Sample>();
   for (const sample of [first, ...others].flat()) {
-    const key = JSON.stringify([sample.name, sample.labels]);
+    const key = JSON.stringify([sample.metricName, sample.sharedLabels, sample.labels]);
     const before = all.get(key);
     all.set(key, before ? { ...sample, value: COMBINE[how](before.value, sample.value) } : sample);
   }
