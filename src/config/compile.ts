@@ -6,7 +6,7 @@
  * refused there. Equal configurations make equal resources, in the same order.
  */
 
-import { isAbsolute, resolve } from 'node:path';
+import { isAbsolute, normalize, resolve } from 'node:path';
 import { isIPv4, isIPv6 } from 'node:net';
 import { Compilation, bytesOf, filled, listed, present } from './compile-values.js';
 import { routeTable } from './compile-route.js';
@@ -273,9 +273,14 @@ function filePath({ folder }: Pick<Context, 'folder'>, path: string): string {
   return folder === undefined || isAbsolute(path) ? path : resolve(folder, path);
 }
 
-/** An address as it is, a Unix socket's path made absolute. */
+/**
+ * An address as it is, a Unix socket's path made absolute and written in one way, so that two listeners on it are seen. A
+ * step back stays: before it may stand a link.
+ */
 function placedAddress(folder: string | undefined, address: string): string {
-  return address.startsWith(UNIX) ? `${UNIX}${filePath({ folder }, address.slice(UNIX.length))}` : address;
+  if (!address.startsWith(UNIX)) return address;
+  const path = filePath({ folder }, address.slice(UNIX.length));
+  return `${UNIX}${path.split('/').includes('..') ? path : normalize(path)}`;
 }
 
 const UNIX = 'unix:';

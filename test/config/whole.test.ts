@@ -70,6 +70,31 @@ test('what is right is taken, though the files that it names are not there', asy
   t.is((await loadConfig(file(t, text))).compiled.resources.listeners.length, 1);
 });
 
+test('two listeners on one Unix socket are seen, however its path is written', (t) => {
+  const twice = (one: string, other: string) => ({
+    text: `listeners:\n  - { address: "unix:${one}", routes: [{ respond: 204 }] }\n  - { address: "unix:${other}", routes: [{ respond: 204 }] }\n`,
+    file: '/run/shop/mesh.yaml',
+  });
+  for (const other of [
+    'web.sock',
+    './web.sock',
+    '../shop/web.sock',
+    '/run/shop/./web.sock',
+    '/run//shop/web.sock',
+  ]) {
+    const { text, file: of } = twice('/run/shop/web.sock', other);
+    const error = refusalOf(t, () => parseConfig(text, { file: of }));
+    t.regex(
+      error.message,
+      /listeners\[1\]\.address: unix:\/run\/shop\/web\.sock is taken by the listener/,
+      other,
+    );
+  }
+  // A link may stand before a step back.
+  const { text } = twice('/run/shop/web.sock', '/run/link/../shop/web.sock');
+  t.is(parseConfig(text).compiled.resources.listeners.length, 2);
+});
+
 test('a mesh file, too', async (t) => {
   const loaded = await loadMesh(file(t, 'services: { web: { port: 3000 } }\n'));
   t.is(loaded.compiled.services.length, 1);

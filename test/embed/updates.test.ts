@@ -1,11 +1,14 @@
 // Does any request notice that the configuration changes?
 
+import { symlinkSync } from 'node:fs';
 import type http from 'node:http';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import type { Config } from '../../src/index.js';
+import { type Config, ListenError } from '../../src/index.js';
+import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
-import { everythingTo, listening } from './support.js';
+import { everythingTo, listening, makeProxy } from './support.js';
 
 /** The shop with as many routes as there were updates, so that each one changes routes, clusters and endpoints. */
 function shop(to: string[], number: number): Config {
@@ -78,4 +81,22 @@ test('what is refused before the core sees it counts as refused', async (t) => {
   });
   proxy.countRefused();
   t.deepEqual((await proxy.stats()).updates, { applied: 1, refused: 2 });
+});
+
+test('a Unix socket that is taken by another path is refused as a port in use is, and stays', async (t) => {
+  const folder = temporaryFolder(t);
+  symlinkSync('.', join(folder, 'link'));
+  const on = (name: string, ...path: string[]) => ({
+    name,
+    address: `unix:${join(folder, ...path)}`,
+    routes: [{ respond: { status: 200 as const, body: name } }],
+  });
+  const one = on('one', 'web.sock');
+  const { proxy } = await listening(t, { listeners: [one] });
+  const refused = { instanceOf: ListenError, message: /listener two: .* the address is in use/ };
+  await t.throwsAsync(proxy.apply({ listeners: [one, on('two', 'link', 'web.sock')] }), refused);
+  const { text } = await request(0, { socketPath: join(folder, 'web.sock') });
+  t.is(text, 'one');
+  const both = makeProxy(t, { listeners: [on('one', 'both.sock'), on('two', 'link', 'both.sock')] });
+  await t.throwsAsync(both.listen(), refused);
 });
