@@ -12,7 +12,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { Announcer } from '../discovery/etcd-announce.js';
 import { accessTo, isLast, memberOf, pause, withMembers } from '../discovery/etcd-access.js';
-import type { EtcdAccess } from '../discovery/etcd-client.js';
+import { type EtcdAccess, type RangeAnswer, ask, base64, endOf } from '../discovery/etcd-client.js';
 import { EtcdPrefix } from '../discovery/etcd-prefix.js';
 import { announcedSource } from '../discovery/etcd.js';
 import { Feed } from '../discovery/feed.js';
@@ -33,6 +33,8 @@ const LOOK_MS = 60_000;
 const START_MS = 30_000;
 /** The pause between two tries of a start. */
 const RETRY_MS = 250;
+/** How long others have to put their issuer back that etcd has lost: several tries of theirs to reach it. */
+const PUT_BACK_MS = 5000;
 
 /** Who is told. */
 export interface SharedEvents {
@@ -122,8 +124,12 @@ export class Shared {
     const end = performance.now() + START_MS;
     for (let turn = 0; ; turn += 1) {
       try {
-        const vault = await this.#vault(await accessTo(turn, etcd, this.#end.signal));
-        const found = await vault.issuer(first);
+        const access = await accessTo(turn, etcd, this.#end.signal);
+        const vault = await this.#vault(access);
+        const found = await vault.issuer(async () => {
+          if (!isKept && (turn > 0 || (await this.#isUsed(access)))) await this.#othersPutBack();
+          return first();
+        });
         this.#member = turn;
         return found;
       } catch (cause) {
@@ -141,6 +147,28 @@ export class Shared {
         await pause(RETRY_MS, this.#end.signal);
       }
     }
+  }
+
+  /** Whether etcd has something of control planes, though no issuer. */
+  async #isUsed(access: EtcdAccess): Promise<boolean> {
+    const { prefix } = this.#options.etcd;
+    const body = { key: base64(prefix), range_end: endOf(prefix), limit: 1, keys_only: true };
+    const { kvs = [] } = await ask<RangeAnswer>(access, '/v3/kv/range', body, this.#end.signal);
+    return kvs.length > 0;
+  }
+
+  /**
+   * An etcd that was away a moment ago, or has more of this mesh, may have lost its issuer. Those who have it put it back at
+   * once; another root would be another mesh. Whoever is first wins: what is made after this is not taken where there is one.
+   */
+  async #othersPutBack(): Promise<void> {
+    this.#events.failed(
+      new Error(
+        `mesh.shared.etcd: ${this.#place} is empty, and may have been lost: ` +
+          `whoever has it puts it back within ${PUT_BACK_MS / 1000} s, before another root is made`,
+      ),
+    );
+    await pause(PUT_BACK_MS, this.#end.signal);
   }
 
   /** Begins to follow who is revoked. Resolves when etcd has said it, and after this time at the latest. */

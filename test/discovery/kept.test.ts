@@ -6,6 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { KeptIssuer } from '../../src/controller/kept.js';
 import { StateFolder } from '../../src/controller/state.js';
 import { StateError } from '../../src/errors.js';
+import { Registry } from '../../src/discovery/registered.js';
 import { createControlPlane } from '../../src/index.js';
 import { ask, freePort, startMeshSidecar } from '../mesh/support.js';
 import { Authority } from '../support/certificates.js';
@@ -50,6 +51,37 @@ test("what is kept is secret, its owner's alone, and put back into an etcd that 
   t.deepEqual((await live(t, { ...life, stateDir: temporaryFolder(t) })).issuer, issuer);
   // In another place there is another mesh.
   t.not((await live(t, { ...life, prefix: '/mesh/other/' })).issuer.roots, issuer.roots);
+});
+
+test('one that starts with nothing as an emptied etcd comes back makes no other mesh', async (t) => {
+  const life = { etcd: await Etcd.start(t), stateDir: temporaryFolder(t), key: keyFile(t) };
+  const { part, issuer } = await live(t, life);
+  part.follow(new Registry());
+  await life.etcd.lose();
+  const plan = { etcd: { endpoints: [life.etcd.url], prefix: PREFIX }, keyFile: life.key };
+  const { part: other, failures } = sharedPart(t, plan);
+  const found = other.issuer();
+  await until('it has asked', () => failures.length > 0);
+  await life.etcd.begin(t);
+  t.deepEqual(await found, issuer);
+  t.regex(failures.at(-1) ?? '', /authority is empty, and may have been lost/);
+});
+
+test('one that starts with nothing waits a while where etcd has more of the mesh', async (t) => {
+  const life = { etcd: await Etcd.start(t), stateDir: temporaryFolder(t), key: keyFile(t) };
+  const { issuer } = await live(t, life);
+  const [sealed = ''] = await life.etcd.texts(AUTHORITY);
+  await life.etcd.remove(AUTHORITY);
+  await life.etcd.put(`${PREFIX}denied/somebody`, '{}');
+  const plan = { etcd: { endpoints: [life.etcd.url], prefix: PREFIX }, keyFile: life.key };
+  const { part, failures } = sharedPart(t, plan);
+  const found = part.issuer();
+  await until('it waits', () => failures.some((failure) => /may have been lost/.test(failure)));
+  await life.etcd.put(AUTHORITY, sealed);
+  t.deepEqual(await found, issuer);
+  // Where nobody has it there is another one in the end.
+  await life.etcd.remove(AUTHORITY);
+  t.not((await sharedPart(t, plan).part.issuer()).roots, issuer.roots);
 });
 
 test('a later start needs no etcd, and a first one does', async (t) => {
