@@ -77,7 +77,10 @@ Examples:
   mesh control
   mesh control shop.yaml --listen 10.0.0.5:4144 --state-dir /var/lib/mesh`,
     )
-    .action(async (file: string, options: ControlOptions) => end(await control(world, file, options)));
+    .action(async (file: string, options: ControlOptions) => {
+      world.serves();
+      end(await control(world, file, options));
+    });
 }
 
 async function control(world: World, file: string, options: ControlOptions): Promise<ExitCode> {

@@ -16,9 +16,6 @@ import { addUp } from './up.js';
 import { addValidate } from './validate.js';
 import { addVersion, packageVersion } from './version.js';
 
-/** The commands that do not end by themselves. */
-const SERVING: ReadonlySet<string> = new Set(['up', 'control', 'run']);
-
 /** The program with all its commands; `end` is told how the one that ran has ended. */
 export function meshProgram(world: World, end: (code: ExitCode) => void): Command {
   const program = new Command('mesh')
@@ -66,9 +63,6 @@ Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     addVersion,
   ])
     add(program, world, end);
-  program.hook('preAction', (_, command) => {
-    if (SERVING.has(command.name())) world.serves();
-  });
   return program;
 }
 

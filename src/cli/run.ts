@@ -41,7 +41,10 @@ Examples:
   mesh run -c mesh.yaml --check && echo fine`,
     );
   for (const option of runOptions()) command.addOption(option);
-  command.action(async (given: GivenOptions) => end(await run(world, readRunOptions(given))));
+  command.action(async (given: GivenOptions) => {
+    world.serves();
+    end(await run(world, readRunOptions(given)));
+  });
 }
 
 async function run(world: World, options: RunOptions): Promise<ExitCode> {

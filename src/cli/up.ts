@@ -73,7 +73,10 @@ Examples:
   mesh up shop.yaml
   mesh up -o json`,
     )
-    .action(async (file: string, options: UpOptions) => end(await up(world, file, options)));
+    .action(async (file: string, options: UpOptions) => {
+      world.serves();
+      end(await up(world, file, options));
+    });
 }
 
 async function up(world: World, file: string, options: UpOptions): Promise<ExitCode> {

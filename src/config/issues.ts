@@ -77,7 +77,7 @@ function isOtherForm({ code, path }: ZodIssue): boolean {
 }
 
 /** A value of another kind than the one that is expected. */
-function mismatch(path: Path, expected: string, received: string, suggestion?: string): RawIssue {
+export function mismatch(path: Path, expected: string, received: string, suggestion?: string): RawIssue {
   return {
     code: 'invalid',
     path,

@@ -9,7 +9,7 @@ import { createHash } from 'node:crypto';
 import { CertificateError, type ConfigError } from '../errors.js';
 import { type Compiled, compile } from './compile.js';
 import { address } from './formats.js';
-import { type RawIssue, fromSchema } from './issues.js';
+import { type RawIssue, fromSchema, mismatch } from './issues.js';
 import {
   type ConfigPlace,
   type Origin,
@@ -175,11 +175,5 @@ function longSocket(loaded: LoadedConfig): RawIssue | undefined {
   const { admin } = loaded.compiled.settings;
   if (typeof admin !== 'string' || address.accepts(admin)) return undefined;
   const expected = 'unix:PATH with a path of 1 to 107 bytes, the folder of this file included';
-  return {
-    code: 'invalid',
-    path: ['admin'],
-    part: 'value',
-    message: `expected ${expected}, received ${admin}`,
-    expected,
-  };
+  return mismatch(['admin'], expected, admin);
 }

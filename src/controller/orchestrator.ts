@@ -32,6 +32,7 @@ import type {
 import { LoadedMesh, checkMeshConfig } from '../mesh/load.js';
 import { type IssuerLife, type IssuerStanding, lifeOf, standingOf } from '../mesh/issuer-life.js';
 import { identityOf } from '../mesh/names.js';
+import { withRoots } from '../mesh/roots.js';
 import { type Service, identityFor, serialIn } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
 import { Others } from './others.js';
@@ -355,7 +356,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   /** From one mesh to another, with who answers now. */
   #batchTo(before: CompiledMesh | undefined, after: CompiledMesh): MeshBatch {
-    const batch = batchBetween(before, after);
+    const batch = withRoots(batchBetween(before, after));
     const answering = (service: string) => this.#directory?.endpoints(service) ?? [];
     const groups = endpointsOf(after, answering);
     const now = new Map(groups.map((group) => [group.cluster, JSON.stringify(group)]));

@@ -1,8 +1,5 @@
 /** What has to be told to a control plane when a mesh file becomes another one? */
 
-import { readFileSync } from 'node:fs';
-import { PEM_BEGINS, isPemText } from '../config/compile.js';
-import type { Cluster } from '../config/resources.js';
 import { MeshError } from '../mesh-error.js';
 import type { CompiledMesh } from './compile.js';
 import type { MeshBatch } from './control-plane.js';
@@ -17,7 +14,7 @@ export function batchBetween(before: CompiledMesh | undefined, after: CompiledMe
   return {
     upsert: {
       routeTables: routeTables.upsert,
-      clusters: clusters.upsert.map(carried),
+      clusters: clusters.upsert,
       endpoints: endpoints.upsert,
       services: services.upsert,
       workloads: workloads.upsert,
@@ -30,21 +27,6 @@ export function batchBetween(before: CompiledMesh | undefined, after: CompiledMe
       workloads: workloads.gone,
     },
   };
-}
-
-/** The cluster for sidecars, which may be on other machines: with the roots themselves, and not their file. */
-function carried(cluster: Cluster): Cluster {
-  const { name, tls } = cluster;
-  if (tls?.roots === undefined || isPemText(tls.roots)) return cluster;
-  try {
-    const roots = readFileSync(tls.roots, 'utf8');
-    // What is no text of certificates would be taken for the path of a file there.
-    return { ...cluster, tls: { ...tls, roots: roots.slice(Math.max(roots.indexOf(PEM_BEGINS), 0)) } };
-  } catch (cause) {
-    throw new MeshError('MESH_ROOTS_UNREADABLE', `the roots of ${name} can't be read: ${String(cause)}`, {
-      cause,
-    });
-  }
 }
 
 /** How many resources a batch touches. */

@@ -13,6 +13,7 @@ import { replaceFile } from '../../controller/state.js';
 import type { DiscoveredEndpoint } from '../../discovery/types.js';
 import type { ServiceStatus } from '../admin/types.js';
 import { RestartError, batchBetween, needsRestart, sizeOf } from '../batch.js';
+import { withRoots } from '../roots.js';
 import { type CompiledMesh, endpointsOf, portNames } from '../compile.js';
 import type { ControlEvent, ControlPlane, StartControlPlane } from '../control-plane.js';
 import { identityOf } from '../names.js';
@@ -94,7 +95,7 @@ export class RunningMesh {
       listen: [listen],
       trustDomain: mesh.settings.trustDomain,
       certificateTtlMs: mesh.settings.certificateTtlMs,
-      initial: batchBetween(undefined, mesh),
+      initial: withRoots(batchBetween(undefined, mesh)),
       onEvent: (event) => events.control(event),
     });
     let folder: string | undefined;
@@ -122,7 +123,7 @@ export class RunningMesh {
   apply(mesh: CompiledMesh): number {
     const wanted = needsRestart(this.#mesh, mesh);
     if (wanted.length > 0) throw new RestartError(wanted);
-    const batch = batchBetween(this.#mesh, mesh);
+    const batch = withRoots(batchBetween(this.#mesh, mesh));
     if (sizeOf(batch) > 0) this.control.apply(batch);
     this.#mesh = mesh;
     return sizeOf(batch);
