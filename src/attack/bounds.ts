@@ -7,8 +7,10 @@
 
 /** Connections that are open at once. */
 export const MOST_CONNECTIONS = 4;
-/** Bytes that are sent in all: three times what all rows take. */
+/** Bytes that are sent in all: four times what all rows take with a short URL, and enough with the longest. */
 export const MOST_BYTES = 4 * 1024 * 1024;
+/** Characters of a URL: it is in each request of a flood. */
+export const LONGEST_URL = 512;
 /** Bytes that are read of one connection: what comes behind is not looked at. */
 export const MOST_READ = 1024 * 1024;
 /** How long a connection, and TLS on it, may take to be made. */

@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { MeshError } from '../mesh-error.js';
 import { type Place, placeOf } from './addresses.js';
-import { CONNECT_MS, type Deadline, MOST_BYTES, MOST_CONNECTIONS } from './bounds.js';
+import { CONNECT_MS, type Deadline, LONGEST_URL, MOST_BYTES, MOST_CONNECTIONS } from './bounds.js';
 import { Connection } from './connection.js';
 
 /** A target that is not attacked. Code `MESH_ATTACK_REFUSED`. */
@@ -71,6 +71,10 @@ export function targetUrl(text: string): URL {
   if (!url || !isHttp || url.username || url.password)
     throw new RefusedTargetError(
       `expected a URL such as http://127.0.0.1:8080/ or https://localhost:8443/, received ${text}`,
+    );
+  if (url.href.length > LONGEST_URL)
+    throw new RefusedTargetError(
+      `expected a URL of at most ${LONGEST_URL} characters, received ${url.href.length}`,
     );
   return url;
 }

@@ -303,6 +303,10 @@ test('wrong use is 64, and says what is right', async (t) => {
     ],
     [['ftp://127.0.0.1/'], /^error: expected a URL such as/],
     [['http://u:p@127.0.0.1/'], /^error: expected a URL such as/],
+    [
+      [`http://127.0.0.1/${'a'.repeat(512)}`],
+      /^error: expected a URL of at most 512 characters, received \d+\n$/,
+    ],
     [['http://127.0.0.1/', '--only', '35'], /^error: --only: expected rows from 1 to 34, .*, received 35\n$/],
     [['http://127.0.0.1/', '--only', '1,x'], /^error: --only: .*received 1,x\n$/],
     [['http://127.0.0.1/', '--only', ''], /^error: --only: /],
