@@ -45,6 +45,26 @@ test('a client that says nothing and ends its side still hears the server that w
   t.is(await peer.readToEnd(), 'the time is now\r\n');
 });
 
+test('a client that ends its side at once still hears the server', async (t) => {
+  const greeter = await tcpServer(t, (peer) => peer.end('220 mail.test ESMTP\r\n'));
+  const listener = await tcpServer(t, async (peer) => {
+    await peer.readToEnd();
+    peer.end('the time is now\r\n');
+  });
+  for (const [server, said] of [
+    [greeter, '220 mail.test ESMTP\r\n'],
+    [listener, 'the time is now\r\n'],
+  ] as const) {
+    const proxy = await startEmbedded(t, web({ routes: [{ respond: 200 }], tcp: server.address }));
+    for (let n = 0; n < 3; n += 1) {
+      const peer = await connect(t, proxy.port());
+      peer.end();
+      t.is(await peer.readToEnd(), said);
+    }
+    t.is((await proxy.listener()).detected['tcp'], 3);
+  }
+});
+
 test('a database: a binary greeting, then packets both ways', async (t) => {
   const greeting = Buffer.from([0x0a, 0, 0, 0, 0x0a, 0x38, 0x2e, 0x30, 0, 1, 2, 3, 4, 0]);
   const server = await tcpServer(t, async (peer) => {

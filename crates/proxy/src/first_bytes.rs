@@ -1,10 +1,10 @@
 //! What does a client speak on a port that takes everything?
 //!
 //! Nothing is guessed early: a partial request line, preface or ClientHello waits until the header timeout. On a
-//! listener with a TCP target, [`SILENCE`] without a byte makes the proxy call the target; should the server speak
-//! first, the stream is TCP; should the client speak first after all, its bytes are looked at as ever. A server that
-//! greets as HTTP/2 is no reason to pass bytes unseen: its client is waited for. So it is, for a moment, where the server
-//! leaves without a word: it may be that streams are denied there, and requests are not.
+//! listener with a TCP target, [`SILENCE`] without a byte, or the client's end, makes the proxy call the target; should
+//! the server speak first, the stream is TCP; should the client speak first after all, its bytes are looked at as ever. A
+//! server that greets as HTTP/2 is no reason to pass bytes unseen: its client is waited for. So it is, for a moment, where
+//! the server leaves without a word: it may be that streams are denied there, and requests are not.
 //!
 //! Nothing is waited for, and no byte looked at, on the way to what is opaque. Where workloads call, an opaque port's
 //! bytes are looked at only to tell mutual TLS from none.
@@ -21,7 +21,7 @@ use crate::http1;
 use crate::io::wire::{Filled, ReadSize};
 use crate::io::{Net, Stream};
 use crate::plan::ListenerPlan;
-use crate::streams::{Spoken, relay, spoken, stream_server, stream_to};
+use crate::streams::{Spoken, is_let_in, relay, spoken, stream_server, stream_to};
 use crate::telemetry::Protocol;
 use crate::timer::until;
 use crate::upstream::stream::Dialled;
@@ -50,9 +50,11 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
     if takes_streams && spoken != Spoken::Http && connection.wire.unread().is_empty() {
         match first_byte(&mut connection, SILENCE).await {
             FirstByte::Came => {}
-            // Who leaves at once, as probes do, costs no server anything.
-            FirstByte::Ended => return Next::Over(None),
-            FirstByte::Silence => match server_first(&mut connection, plan).await {
+            // Who breaks off at once, as probes do, costs no server anything.
+            FirstByte::Broken => return Next::Over(None),
+            // Nor do probes that end their side, as far as can be told: others may still listen.
+            FirstByte::Ended if !is_let_in(&connection, plan) => return Next::Over(None),
+            FirstByte::Silence | FirstByte::Ended => match server_first(&mut connection, plan).await {
                 ServerFirst::ClientSpoke(dialled) => {
                     server = dialled.map(|dialled| *dialled);
                     // It had reason to wait.
@@ -138,6 +140,7 @@ async fn by_bytes<N: Net>(
                 return Next::Over(None);
             }
             Ok(_) if takes_streams => {
+                stats.detected(Protocol::Tcp);
                 let streamed = stream_to(&mut connection, plan, server).await;
                 return over(&connection, Protocol::Tcp, streamed);
             }
@@ -192,6 +195,7 @@ fn is_text(unread: &[u8]) -> bool {
 enum FirstByte {
     Came,
     Ended,
+    Broken,
     Silence,
 }
 
@@ -205,7 +209,8 @@ async fn first_byte<N: Net>(connection: &mut Connection<N>, span: std::time::Dur
     deadline.set(after(thread.now(), Some(span)));
     match until(deadline, poll_fn(|cx| wire.poll_fill(cx, ReadSize::Small))).await {
         Some(Ok(Filled::Bytes(_) | Filled::Full)) => FirstByte::Came,
-        Some(Ok(Filled::End) | Err(_)) => FirstByte::Ended,
+        Some(Ok(Filled::End)) => FirstByte::Ended,
+        Some(Err(_)) => FirstByte::Broken,
         None => FirstByte::Silence,
     }
 }
@@ -232,7 +237,7 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
         Err(reason) => {
             return match first_byte(connection, LAST_WORD).await {
                 FirstByte::Came => ServerFirst::ClientSpoke(None),
-                FirstByte::Ended => ServerFirst::Over(Ok(None)),
+                FirstByte::Ended | FirstByte::Broken => ServerFirst::Over(Ok(None)),
                 FirstByte::Silence => {
                     connection.wire.io.reset_on_drop();
                     ServerFirst::Over(Err(reason))

@@ -50,6 +50,12 @@ pub(crate) async fn stream_to<N: Net>(
     }
 }
 
+/// Whether policy lets a stream in. Nothing is said of it.
+pub(crate) fn is_let_in<N: Net>(connection: &Connection<N>, plan: &ListenerPlan) -> bool {
+    let policy = plan.policy.as_ref();
+    policy.is_none_or(|policy| policy.stream(&connection.peer).is_ok()) && plan.declares(&connection.peer)
+}
+
 /// Calls a server for a stream that policy lets in.
 pub(crate) async fn stream_server<N: Net>(
     connection: &Connection<N>,
