@@ -4,11 +4,13 @@
 // what is shown to clients, or how long they may stay, reaches them where they are.
 
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { join } from 'node:path';
 import type { ConnectionOptions } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { Authority } from '../support/certificates.js';
+import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { ask, http2Connect, readAnswer } from '../support/http2.js';
 import { type Sidecar, startSidecar, web } from '../support/sidecar.js';
@@ -126,6 +128,58 @@ for (const [name, change] of Object.entries(CHANGES)) {
     await until('the session ends', () => session.destroyed);
   });
 }
+
+test('a file of clients’ roots that loses one drains, and one that gains another does not', async (t) => {
+  const [own, other] = [await Authority.create(t, 'own'), await Authority.create(t, 'other')];
+  const tls = await own.sign({ names: ['a.test'] });
+  const client = await own.sign({ names: ['me'], client: true });
+  const roots = join(temporaryFolder(t), 'roots.pem');
+  const put = (...authorities: Authority[]): void =>
+    writeFileSync(roots, authorities.map(({ root }) => readFileSync(root, 'utf8')).join(''));
+  put(own);
+  const origin = await patient(t);
+  const proxy = await startSidecar(
+    t,
+    web({ tls: { ...tls, clientCertificates: { roots } }, to: origin.address }),
+  );
+  const { idle, busy, session, stream } = await guests(t, proxy, {
+    ca: own.root,
+    servername: 'a.test',
+    cert: readFileSync(client.certificate),
+    key: readFileSync(client.key),
+  });
+  await origin.waits(2);
+  const answer = readAnswer(stream);
+  put(own, other);
+  await proxy.said(/listener web: its new certificates are in use/);
+  await idle.send(REQUEST);
+  t.is((await idle.response()).headers.get('connection'), undefined);
+  t.is((await ask(session, { ':path': '/now' })).text, 'now');
+
+  const leave = once(session, 'goaway');
+  put(other);
+  await within('a GOAWAY', leave);
+  t.regex(await idle.readToEnd(), /^$/);
+  t.false(busy.ended);
+  origin.answer();
+  const { body, headers } = await busy.response();
+  t.deepEqual([body, headers.get('connection')], ['later', 'close']);
+  await busy.gone();
+  t.is((await answer).text, 'later');
+  await until('the session ends', () => session.destroyed);
+  await proxy.said(/listener web: a root of clients is gone; who came before is drained/);
+  // Who comes by a root that is still there is let in.
+  const guest = await other.sign({ names: ['you'], client: true });
+  const { socket } = await tlsConnect(t, proxy.port(), {
+    ca: own.root,
+    servername: 'a.test',
+    cert: readFileSync(guest.certificate),
+    key: readFileSync(guest.key),
+  });
+  const peer = new Peer(socket);
+  await peer.send(REQUEST);
+  t.is((await peer.response()).body, 'now');
+});
 
 test('what does not end by itself ends by `timeouts.drain`', async (t) => {
   const origin = await patient(t);

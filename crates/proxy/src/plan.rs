@@ -220,7 +220,8 @@ impl ListenerPlan {
     }
 
     /// Whether whoever was let in by an earlier plan of this listener could be let in by this one in the same way: what is
-    /// asked of clients before they say what they want is the same. Certificates that the listener shows may be others.
+    /// asked of clients before they say what they want is the same. Certificates that the listener shows may be others; for
+    /// roots that are files see [`ListenerPlan::tightened`].
     pub fn admits_as(&self, before: &Self) -> bool {
         let (old, new) = (&before.resource, &self.resource);
         let asks_same = || match (&old.tls, &new.tls) {
@@ -232,6 +233,12 @@ impl ListenerPlan {
             _ => false,
         };
         Arc::ptr_eq(old, new) || (old.protocol == new.protocol && asks_same())
+    }
+
+    /// Another number than before when clients that were let in by it may not be any more, though the resource is the same:
+    /// see [`ServerTls::tightened`].
+    pub fn tightened(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |tls| tls.tightened())
     }
 
     /// Whether clients may mean another connection than the one that they use. A forward proxy's clients never do.

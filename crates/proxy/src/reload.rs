@@ -1,8 +1,9 @@
 //! Which certificates, keys and roots have changed on disk, and what is wrong with them?
 //!
 //! The control thread looks every [`EVERY`]: a `stat` for each file in use, which also sees links that are swapped. What
-//! changed is read and used by new handshakes; connections stay as they are. What is bad is said, and what was read
-//! before serves on. Certificates that end soon are said as well. Each matter is said once, when it begins.
+//! changed is read and used by new handshakes; connections stay as they are, but where a root of clients is gone: whoever
+//! may have come by it is drained. What is bad is said, and what was read before serves on. Certificates that end soon are
+//! said as well. Each matter is said once, when it begins.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,16 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// What operators see of certificates, kept where any thread can read it.
 pub type Certificates = Mutex<Vec<CertificateSample>>;
+
+/// What a look at files found.
+pub(crate) struct Found {
+    /// The configurations of clusters that are to be replaced.
+    pub(crate) replaced: Replaced,
+    /// Whether a listener asks for something else of its clients, see [`ListenerPlan::tightened`].
+    ///
+    /// [`ListenerPlan::tightened`]: crate::plan::ListenerPlan::tightened
+    pub(crate) tightened: bool,
+}
 
 /// What was looked at and said.
 pub(crate) struct Files {
@@ -45,22 +56,30 @@ impl Files {
         self.next
     }
 
-    /// Looks at the files of a plan. Gives the configurations of clusters that are to be replaced.
-    pub(crate) fn look(&mut self, plan: &Plan, compiler: &Compiler, patience: Patience) -> Replaced {
+    /// Looks at the files of a plan.
+    pub(crate) fn look(&mut self, plan: &Plan, compiler: &Compiler, patience: Patience) -> Found {
         let counters = compiler.telemetry.control();
         let refuse = |whose: &str, lines: Vec<String>| {
             counters.reloads_refused.increment();
             let message = format!("{whose}: {}; what was read before stays in use", lines.join("; "));
             self.log.warn(&message, &[("about", &"reload")]);
         };
+        let mut tightened = false;
         for (name, listener) in &*plan.listeners {
             let Some(tls) = &listener.tls else { continue };
+            let before = tls.tightened();
             match tls.look(patience) {
                 Looked::Unchanged => {}
                 Looked::Changed => {
                     counters.reloads_done.increment();
                     let message = format!("listener {name}: its new certificates are in use");
                     self.log.info(&message, &[("about", &"reload")]);
+                    if tls.tightened() != before {
+                        tightened = true;
+                        let message =
+                            format!("listener {name}: a root of clients is gone; who came before is drained");
+                        self.log.info(&message, &[("about", &"reload")]);
+                    }
                 }
                 Looked::Refused(lines) => refuse(&format!("listener {name}"), lines),
             }
@@ -76,7 +95,7 @@ impl Files {
                 &[("about", &"reload")],
             );
         }
-        replaced
+        Found { replaced, tightened }
     }
 
     /// Sees what is in force, after a plan or its files have changed, and plans the next look.

@@ -108,6 +108,8 @@ pub struct Listener {
     plan: RefCell<Arc<ListenerPlan>>,
     /// What judges those who are here: the plan in force, or that of a successor.
     judge: RefCell<Arc<ListenerPlan>>,
+    /// What [`ListenerPlan::tightened`] was when it came to be.
+    tightened: u64,
     access: RefCell<Option<Rc<AccessQueue>>>,
     /// Counts the times at which all who are here are to be judged again.
     judgement: Cell<u64>,
@@ -150,6 +152,7 @@ impl Listener {
         Rc::new(Self {
             access: RefCell::new(AccessQueue::update(log, plan.access.as_ref())),
             judge: RefCell::new(Arc::clone(&plan)),
+            tightened: plan.tightened(),
             plan: RefCell::new(plan),
             judgement: Cell::new(0),
             drain: Cell::new(Drain::No),
@@ -203,6 +206,11 @@ impl Listener {
             .replace(AccessQueue::update(before, plan.access.as_ref()));
         self.plan.replace(Arc::clone(&plan));
         self.judge_by(plan) || deadlines
+    }
+
+    /// Whether those who are here could be let in by a new plan in the same way.
+    fn is_admitted_by(&self, new: &ListenerPlan) -> bool {
+        new.tightened() == self.tightened && new.admits_as(&self.plan.borrow())
     }
 
     /// Has those who are here judged by a new plan, which may be a successor's. True when policy is another, so that the
@@ -326,8 +334,9 @@ impl<N: Net> Thread<N> {
     }
 
     /// Takes a new plan: clusters and listeners that stay keep their connections. Where clients are let in by other rules
-    /// than before ([`ListenerPlan::admits_as`]), whoever came by those before is served by them and drained, as if the
-    /// listener had been taken out. Gives the names of such listeners, whose sockets are their successors' from now on.
+    /// than before ([`ListenerPlan::admits_as`], [`ListenerPlan::tightened`]), whoever came by those before is served by
+    /// them and drained, as if the listener had been taken out. Gives the names of such listeners, whose sockets are their
+    /// successors' from now on.
     pub fn update(&self, plan: Arc<Plan>) -> Vec<Arc<str>> {
         let mut clusters = self.clusters.borrow_mut();
         let stays = |name: &str, cluster: &Rc<Cluster<N::Stream>>| match plan.clusters.get(name) {
@@ -356,7 +365,7 @@ impl<N: Net> Thread<N> {
             let Some(new) = plan.listeners.get(name) else {
                 continue;
             };
-            if new.admits_as(&listener.plan.borrow()) {
+            if listener.is_admitted_by(new) {
                 wakes |= listener.update(Arc::clone(new));
                 continue;
             }

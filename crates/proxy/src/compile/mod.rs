@@ -282,11 +282,14 @@ impl Compiler {
             (Some(tls), Some((before, compiled))) if tls == before && speaks_same => {
                 Some(Arc::clone(compiled))
             }
-            (Some(tls), _) => Some(Arc::new(ServerTls::load(
-                tls,
-                listener.spoken_protocol(),
-                &tls_path("listeners", at),
-            )?)),
+            (Some(tls), before) => {
+                let path = tls_path("listeners", at);
+                let compiled = ServerTls::load(tls, listener.spoken_protocol(), &path)?;
+                if let Some((_, before)) = before {
+                    compiled.follow(before);
+                }
+                Some(Arc::new(compiled))
+            }
             (None, _) => None,
         };
         let workload = match &listener.workload {

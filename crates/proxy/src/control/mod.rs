@@ -30,7 +30,7 @@ use crate::own::{For, Own};
 use crate::panics::Guard;
 use crate::plan::Plan;
 use crate::proxy::{Applied, ApplyError, Change, DrainOptions, Phase};
-use crate::reload::Files;
+use crate::reload::{Files, Found};
 use crate::thread::Drain;
 use crate::tls::Patience;
 use crate::worker::{Accepting, Command, Worker};
@@ -441,10 +441,12 @@ impl Control {
     }
 
     fn look_at_files(&mut self, patience: Patience) {
-        let replaced = self.files.look(&self.plan, &self.compiler, patience);
+        let Found { replaced, tightened } = self.files.look(&self.plan, &self.compiler, patience);
         if !replaced.is_empty() {
             let plan = self.compiler.retrust(&self.plan, &replaced);
             self.put_in_force(Arc::new(plan));
+        } else if tightened {
+            self.put_in_force(Arc::clone(&self.plan));
         }
         self.files.review(&self.plan, &self.compiler, self.clock.now());
     }

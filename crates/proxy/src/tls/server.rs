@@ -5,6 +5,7 @@
 //! reads what changed. Handshakes take [`ServerTls::config`], a pointer that is read without a lock, and keep what they
 //! began with.
 
+use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -16,7 +17,7 @@ use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{InconsistentKeys, ServerConfig};
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 
 use super::certificates::Certificates;
 use super::files::{Files, shown};
@@ -40,6 +41,8 @@ pub struct ServerTls {
     config: ArcSwap<ServerConfig>,
     /// The certificates of `config`.
     certificates: ArcSwap<Certificates>,
+    /// See [`ServerTls::tightened`].
+    tightened: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -48,6 +51,8 @@ struct State {
     /// The fingerprint of the files that are served, which are not those last read when these were bad.
     served: u64,
     leaves: Vec<Leaf>,
+    /// Whom clients' certificates must come from, where they are asked for.
+    roots: Option<Arc<RootCertStore>>,
     refusal: Refusal,
 }
 
@@ -92,6 +97,7 @@ impl ServerTls {
             served: files.fingerprint(),
             files,
             leaves: built.leaves,
+            roots: built.roots,
             refusal: Refusal::No,
         };
         Ok(Self {
@@ -101,8 +107,22 @@ impl ServerTls {
             ticketer,
             config: ArcSwap::from_pointee(built.config),
             certificates: ArcSwap::new(built.certificates),
+            tightened: AtomicU64::new(0),
             state: Mutex::new(state),
         })
+    }
+
+    /// Takes the place of another one, see [`ServerTls::tightened`].
+    pub fn follow(&self, before: &Self) {
+        let lost = lost(&before.state().roots, &self.state().roots);
+        self.tightened
+            .store(before.tightened() + u64::from(lost), Release);
+    }
+
+    /// Another number than before when a root that clients' certificates came from is no more: whoever was let in before may
+    /// have been by that one.
+    pub fn tightened(&self) -> u64 {
+        self.tightened.load(Acquire)
     }
 
     /// The configuration for a new handshake.
@@ -149,8 +169,14 @@ impl ServerTls {
         }
         state.served = read;
         state.leaves = built.leaves;
+        let tightens = lost(&state.roots, &built.roots);
+        state.roots = built.roots;
         self.config.store(Arc::new(built.config));
         self.certificates.store(built.certificates);
+        if tightens {
+            // After the configuration: whoever sees this number is let in by that.
+            self.tightened.fetch_add(1, Release);
+        }
         Ok(Reloaded::Changed)
     }
 
@@ -241,6 +267,15 @@ struct Built {
     config: ServerConfig,
     certificates: Arc<Certificates>,
     leaves: Vec<Leaf>,
+    roots: Option<Arc<RootCertStore>>,
+}
+
+/// Whether a root is no more. One that comes again with the same name and key is the same.
+fn lost(before: &Option<Arc<RootCertStore>>, now: &Option<Arc<RootCertStore>>) -> bool {
+    let (Some(before), Some(now)) = (before, now) else {
+        return false;
+    };
+    before.roots.iter().any(|root| !now.roots.contains(root))
 }
 
 fn build(
@@ -279,10 +314,12 @@ fn build(
         TlsVersion::Tls13 => const { &[&TLS13] },
     };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions);
+    let mut trusted = None;
     let verifier = match &resource.client_certificates {
         None => Ok(WebPkiClientVerifier::no_client_auth()),
         Some(client) => pem::roots(files, &client.roots).and_then(|roots| {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let roots = trusted.insert(Arc::new(roots));
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), provider);
             let verifier = if client.optional {
                 verifier.allow_unauthenticated()
             } else {
@@ -326,6 +363,7 @@ fn build(
         config,
         certificates,
         leaves,
+        roots: trusted,
     })
 }
 

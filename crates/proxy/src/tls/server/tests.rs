@@ -183,6 +183,36 @@ fn client_certificates_are_asked_for_and_verified() {
 }
 
 #[test]
+fn a_root_of_clients_that_is_gone_tightens() {
+    let (dir, ca) = (Dir::new(), Authority::new("ca"));
+    let [one, two] = ["one", "two"].map(Authority::new);
+    dir.write("roots.pem", &(one.pem.clone() + &two.pem));
+    let mut tls = server_tls(vec![ca.files(&dir, "a", &["a.test"])]);
+    tls.client_certificates = Some(ClientCertificates {
+        roots: Pem(dir.path("roots.pem").to_str().unwrap().to_owned()),
+        optional: false,
+    });
+    let server = load(&tls);
+    let reloaded = |roots: String| {
+        dir.write("roots.pem", &roots);
+        assert_eq!(server.reload().map_err(lines), Ok(Reloaded::Changed));
+        server.tightened()
+    };
+    assert_eq!(reloaded(two.pem.clone() + &one.pem), 0, "another order");
+    assert_eq!(reloaded(two.pem.clone()), 1);
+    assert_eq!(reloaded(one.pem.clone() + &two.pem), 1, "more is less to ask");
+    assert_eq!(reloaded(ca.pem.clone() + &one.pem), 2, "one for another");
+    // Who takes its place goes by what it reads itself.
+    let next = load(&tls);
+    next.follow(&server);
+    assert_eq!(next.tightened(), 2);
+    dir.write("roots.pem", &one.pem);
+    let last = load(&tls);
+    last.follow(&next);
+    assert_eq!(last.tightened(), 3);
+}
+
+#[test]
 fn everything_wrong_is_said_at_once_with_its_place() {
     let (dir, ca) = (Dir::new(), Authority::new("ca"));
     let (certificate, _) = ca.sign(&["a.test"]);
