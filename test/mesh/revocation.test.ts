@@ -8,8 +8,9 @@ import test from 'ava';
 import { MeshError } from '../../src/errors.js';
 import { temporaryFolder } from '../support/files.js';
 import { http2Origin, httpOrigin, proxyStatus, request } from '../support/http.js';
+import { connect, tcpServer } from '../support/tcp.js';
 import { PATIENCE_MS, until } from '../support/wait.js';
-import { Mesh, type MeshSidecar, ask, idOf, numberOf } from './support.js';
+import { Mesh, type MeshSidecar, ask, freePort, idOf, numberOf } from './support.js';
 
 /** Handshakes with the revoked that a sidecar has refused. */
 const REFUSED = /^mesh_identity_rejections_total\{.*rejection="revoked".*\} (\d+)$/m;
@@ -105,6 +106,36 @@ test('who calls is told that it is not believed, over HTTP/2 too', async (t) => 
   });
   t.true(last);
   t.true((await numberOf(web, REFUSED_BY)) > 0);
+});
+
+test('who opens a stream of bytes and is not believed is told by the reason and the count of its end', async (t) => {
+  const mesh = await Mesh.start(t);
+  const { address } = await tcpServer(t, async (peer) => {
+    for (;;) await peer.send(await peer.read(5));
+  });
+  const basket = await mesh.sidecar(t, 'basket', { ports: `5432=${address}/tcp` });
+  mesh.serve('basket', [basket.address], 5432, 'tcp');
+  const port = await freePort();
+  const web = await mesh.sidecar(t, 'web', {
+    flags: { '--forward': `basket:80=127.0.0.1:${port}/tcp` },
+  });
+  await web.process.said(/forward:basket:80 listens on/);
+  const believed = await connect(t, port);
+  await believed.send('hello');
+  t.is((await believed.read(5)).toString(), 'hello');
+  mesh.control.revoke(idOf('web'));
+  await believed.gone();
+  const closed =
+    /^mesh_connections_closed_total\{listener="forward:basket:80",reason="upstream_tls"\} (\d+)$/m;
+  await until('the refusal', async () => {
+    // It may be cut before it is known to be there.
+    const peer = await connect(t, port).catch(() => undefined);
+    await peer?.send('hello').catch(() => {});
+    await peer?.gone();
+    return (await numberOf(web, closed)) > 0;
+  });
+  t.true((await numberOf(web, REFUSED_BY)) > 0);
+  await web.process.said(/a workload was not believed .*rejection=refused_by_peer/);
 });
 
 test('by serial number: the server of that certificate is left for another of its identity', async (t) => {

@@ -15,6 +15,7 @@ use crate::policy_log;
 use crate::telemetry::{Finished, Label};
 use crate::timer::Deadline;
 use crate::tunnel::{Bounds, tunnel};
+use crate::upstream::dial::rejected;
 
 /// A client and a server between which bytes pass.
 pub struct Relay<'a, N: Net> {
@@ -79,7 +80,13 @@ impl<N: Net> Relay<'_, N> {
             stats.audited();
             policy_log::stream(thread, plan, peer, denied);
         }
-        let ended = tunnel(client, server, &bounds).await;
+        let mut ended = tunnel(client, server, &bounds).await;
+        if ended.reason == Some(Reason::UpstreamIncomplete)
+            && let Some(endpoint) = self.endpoint.filter(|endpoint| endpoint.identity().is_some())
+            && let Some(why) = server.io.refused()
+        {
+            ended.reason = Some(rejected(thread, self.cluster, endpoint, why));
+        }
         let passed = access::Passed {
             received: ended.sent,
             sent: ended.received,

@@ -181,10 +181,9 @@ pub(crate) async fn relay<N: Net>(
     let now = connection.thread.now();
     in_flight.finish(
         now,
-        if reason == Some(Reason::UpstreamIncomplete) {
-            Verdict::Failure
-        } else {
-            Verdict::Cancelled
+        match reason {
+            Some(Reason::UpstreamIncomplete | Reason::UpstreamTls) => Verdict::Failure,
+            _ => Verdict::Cancelled,
         },
     );
     reason

@@ -249,7 +249,7 @@ impl<N: Net> Try<'_, N> {
             Failure::Final(Reason::UpstreamClosed, detail)
                 if connection == Connection::New && self.plan.workload.is_some() =>
             {
-                let why = refused().map(|why| rejected(self.cx.thread, self.plan, self.endpoint, why));
+                let why = refused().map(|why| rejected(self.cx.thread, &self.plan.label, self.endpoint, why));
                 Failure::Final(why.unwrap_or(Reason::UpstreamClosed), detail)
             }
             other => other,

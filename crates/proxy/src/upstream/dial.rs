@@ -24,7 +24,7 @@ use crate::clock::Nanos;
 use crate::io::wire::Wire;
 use crate::io::{Net, Stream};
 use crate::own::For;
-use crate::telemetry::Limit;
+use crate::telemetry::{Label, Limit};
 use crate::thread::Thread;
 use crate::timer::{Deadline, until};
 use crate::upstream::ConnectError;
@@ -184,7 +184,9 @@ pub async fn connect<N: Net>(
             epoch: plan.epoch,
             open: OpenConnection::new(permit, stats.clone(), now - started),
         }),
-        Some(Err(ConnectError::Workload(rejection))) => failed(rejected(thread, plan, endpoint, rejection)),
+        Some(Err(ConnectError::Workload(rejection))) => {
+            failed(rejected(thread, &plan.label, endpoint, rejection))
+        }
         Some(Err(error)) if error.blames_endpoint() => failed(error.reason()),
         Some(Err(error)) => {
             stats.connect_failed(error.reason());
@@ -198,13 +200,13 @@ pub async fn connect<N: Net>(
 /// Counts and says that a workload was not believed, or does not believe this one; the reason of calls that fail by that.
 pub fn rejected<N: Net>(
     thread: &Thread<N>,
-    plan: &ClusterPlan,
+    cluster: &Label,
     endpoint: &EndpointState,
     rejection: Rejection,
 ) -> Reason {
-    thread.telemetry.cluster(&plan.label).rejected(rejection);
+    thread.telemetry.cluster(cluster).rejected(rejection);
     let fields: [(&str, &dyn std::fmt::Display); 4] = [
-        ("cluster", &plan.label.as_str()),
+        ("cluster", &cluster.as_str()),
         ("endpoint", &endpoint.address),
         ("expected", &endpoint.identity().unwrap_or_default()),
         ("rejection", &rejection.as_str()),
