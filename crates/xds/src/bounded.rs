@@ -11,8 +11,8 @@ use std::fmt;
 use bytes::{Buf, Bytes};
 use prost::Message;
 
-/// Numbers in what a control plane sends, in one response and in each of its resources: some 4,500 endpoints that have
-/// identities, or 13,000 small resources. The worst that can be made of it takes 15 MB for a moment.
+/// Numbers in what a control plane sends, in one response and in each of its resources, what is read in parts aside: 13,000
+/// small resources. The worst that can be made of it takes 15 MB for a moment.
 pub const MAX_NUMBERS: usize = 160 * 1024;
 
 /// Why a message can't be read.
@@ -43,12 +43,22 @@ impl std::error::Error for Refused {}
 /// # Errors
 /// It is none, or holds more.
 pub fn decode<M: Message + Default>(bytes: Bytes, numbers: usize) -> Result<M, Refused> {
+    decode_part(bytes, &mut { numbers })
+}
+
+/// Reads one message of several in which there are no more than so many numbers together; what is left is for the others.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_part<M: Message + Default>(bytes: Bytes, left: &mut usize) -> Result<M, Refused> {
+    let numbers = *left;
     let mut counted = Counted {
         bytes,
         left: numbers,
         spent: false,
     };
     let read = M::decode(&mut counted);
+    *left = counted.left;
     match counted.spent {
         true => Err(Refused::TooMuch { numbers }),
         false => read.map_err(Refused::Unreadable),

@@ -6,9 +6,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use prost::Message;
+
+use crate::grpc::MAX_MESSAGE_BYTES;
 use crate::kind::Kind;
 use crate::translate::{Refusal, Translate};
 use crate::wire;
+
+/// What is no larger is within the bounds of a subscriber, whatever it is: no number is shorter than a byte.
+const LARGE: usize = 128 * 1024;
+/// What a response holds beside a resource.
+const RESPONSE_HEAD: usize = 1024;
 
 pub(super) type ByName = BTreeMap<Arc<str>, Arc<wire::Resource>>;
 
@@ -24,10 +32,11 @@ impl Catalogue {
     /// Puts a resource in place of the one with the same name.
     ///
     /// # Errors
-    /// What the messages have no words for; then the earlier one stays.
+    /// What the messages have no words for, or what is more than a subscriber takes; then the earlier one stays.
     pub fn put<T: Translate>(&mut self, name: &str, resource: &T) -> Result<(), Refusal> {
-        let resource = Arc::new(encoded(name, resource)?);
-        Arc::make_mut(self.of_mut(T::KIND)).insert(name.into(), resource);
+        let resource = encoded(name, resource)?;
+        is_taken::<T>(&resource)?;
+        Arc::make_mut(self.of_mut(T::KIND)).insert(name.into(), Arc::new(resource));
         Ok(())
     }
 
@@ -80,6 +89,25 @@ impl Catalogue {
             Kind::RouteTable => route_table,
         }
     }
+}
+
+/// Whether a subscriber takes what is large: it would refuse it where nobody sees that who has written it.
+fn is_taken<T: Translate>(resource: &wire::Resource) -> Result<(), Refusal> {
+    let Some(any) = resource.resource.as_ref().filter(|any| any.value.len() > LARGE) else {
+        return Ok(());
+    };
+    let (bytes, most) = (resource.encoded_len(), MAX_MESSAGE_BYTES - RESPONSE_HEAD);
+    if bytes > most {
+        let reason = format!("`{}` takes {bytes} bytes, {most} are taken", resource.name);
+        return Err(Refusal::new("", reason));
+    }
+    T::from_any(any).map(drop).map_err(|mut refusal| {
+        refusal.reason = format!(
+            "`{}` would be refused by sidecars: {}",
+            resource.name, refusal.reason
+        );
+        refusal
+    })
 }
 
 fn encoded<T: Translate>(name: &str, resource: &T) -> Result<wire::Resource, Refusal> {

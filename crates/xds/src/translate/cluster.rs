@@ -10,6 +10,8 @@ use mesh_model::resources::{
     Balancer, Cluster, ClusterLimits, ClusterTimeouts, Discovery, Duration, UpstreamProtocol,
 };
 
+use prost::Message;
+
 use super::tls::{Security, security, to_transport_socket};
 use super::values::{duration, port, to_duration, to_socket_address};
 use super::{Refusal, Translate, decode, envelope, our_metadata, refuse_present, to_metadata};
@@ -152,15 +154,15 @@ fn dns(message: &wire::Cluster) -> Result<Discovery, Refusal> {
     let (Some(endpoint), None) = (groups.next(), groups.next()) else {
         return Err(only_one());
     };
+    let endpoint: wire::LbEndpoint = decode(endpoint, "load_assignment")?;
     let socket = endpoint
         .endpoint
-        .as_ref()
-        .and_then(|endpoint| endpoint.address.as_ref())
-        .and_then(|address| address.socket_address.as_ref())
+        .and_then(|endpoint| endpoint.address)
+        .and_then(|address| address.socket_address)
         .ok_or_else(only_one)?;
     Ok(Discovery::Dns {
-        host: socket.address.clone(),
-        port: port(socket).map_err(|refusal| refusal.within("load_assignment"))?,
+        port: port(&socket).map_err(|refusal| refusal.within("load_assignment"))?,
+        host: socket.address,
     })
 }
 
@@ -187,7 +189,7 @@ fn to_discovery(cluster: &Cluster, message: &mut wire::Cluster) -> Result<(), Re
             message.load_assignment = Some(wire::ClusterLoadAssignment {
                 cluster_name: cluster.name.clone(),
                 endpoints: vec![wire::LocalityLbEndpoints {
-                    lb_endpoints: vec![endpoint],
+                    lb_endpoints: vec![endpoint.encode_to_vec().into()],
                     ..wire::LocalityLbEndpoints::default()
                 }],
                 policy: None,

@@ -2,13 +2,22 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use mesh_model::resources::{Endpoint, Endpoints, Health, Locality};
 use mesh_model::spiffe::{SpiffeError, SpiffeId};
 
+use prost::Message;
+
 use super::values::{address, to_address};
 use super::{OURS, Refusal, Translate, our_metadata, to_metadata};
+use crate::bounded::{self, Refused};
 use crate::kind::Kind;
 use crate::wire;
+
+/// Numbers in all endpoints of a cluster: some 12,000 that have identities. The worst that can be made of it takes 15 MB.
+const MAX_NUMBERS_OF_ALL: usize = 420 * 1024;
+/// Numbers in one: it may have 500 labels.
+const MAX_NUMBERS_OF_ONE: usize = 4096;
 
 /// The key of our metadata that is no label.
 const IDENTITY: &str = "identity";
@@ -37,6 +46,7 @@ impl Translate for Endpoints {
         }
         let mut seen = HashSet::new();
         let mut localities = Vec::new();
+        let mut left = MAX_NUMBERS_OF_ALL;
         for (number, group) in message.endpoints.into_iter().enumerate() {
             if !seen.insert((group.priority, group.locality.clone().unwrap_or_default())) {
                 let reason = "the same locality stands twice in one priority";
@@ -44,9 +54,8 @@ impl Translate for Endpoints {
             }
             // Weight 0 means: no traffic. The model has no such locality.
             if group.load_balancing_weight != Some(0) {
-                localities.push(
-                    locality(group).map_err(|refusal| refusal.within(&format!("endpoints[{number}]")))?,
-                );
+                let locality = locality(group, &mut left);
+                localities.push(locality.map_err(|refusal| refusal.within(&format!("endpoints[{number}]")))?);
             }
         }
         Ok(Self {
@@ -69,8 +78,8 @@ impl Translate for Endpoints {
                 lb_endpoints: locality
                     .endpoints
                     .iter()
-                    .map(to_lb_endpoint)
-                    .collect::<Result<_, _>>()
+                    .map(|endpoint| Ok(to_lb_endpoint(endpoint)?.encode_to_vec().into()))
+                    .collect::<Result<_, Refusal>>()
                     .map_err(|refusal| refusal.within(&format!("localities[{number}].endpoints")))?,
                 load_balancing_weight: Some(locality.weight),
                 priority: locality.priority,
@@ -85,7 +94,8 @@ impl Translate for Endpoints {
     }
 }
 
-fn locality(group: wire::LocalityLbEndpoints) -> Result<Locality, Refusal> {
+/// Reads the endpoints one by one, so that no more than one of them is there as a message.
+fn locality(group: wire::LocalityLbEndpoints, left: &mut usize) -> Result<Locality, Refusal> {
     if group.leds_cluster_locality_config.is_some() {
         return Err(Refusal::new(
             "leds_cluster_locality_config",
@@ -93,14 +103,30 @@ fn locality(group: wire::LocalityLbEndpoints) -> Result<Locality, Refusal> {
         ));
     }
     let endpoints = group.lb_endpoints.into_iter().enumerate();
-    let endpoints = endpoints.map(|(number, endpoint)| {
-        lb_endpoint(endpoint).map_err(|refusal| refusal.within(&format!("lb_endpoints[{number}]")))
+    let endpoints = endpoints.map(|(number, bytes)| {
+        let endpoint = read(bytes, left).and_then(lb_endpoint);
+        endpoint.map_err(|refusal| refusal.within(&format!("lb_endpoints[{number}]")))
     });
     Ok(Locality {
         zone: zone(&group.locality.unwrap_or_default()),
         priority: group.priority,
         weight: group.load_balancing_weight.unwrap_or(1),
         endpoints: endpoints.collect::<Result<_, _>>()?,
+    })
+}
+
+/// Reads an endpoint, of what is left to all.
+fn read(bytes: Bytes, left: &mut usize) -> Result<wire::LbEndpoint, Refusal> {
+    let most = MAX_NUMBERS_OF_ONE.min(*left);
+    let mut unread = most;
+    let read = bounded::decode_part(bytes, &mut unread);
+    *left -= most - unread;
+    read.map_err(|refused| match refused {
+        Refused::TooMuch { .. } if most < MAX_NUMBERS_OF_ONE => Refusal::new(
+            "",
+            format!("all endpoints hold too many fields: more than {MAX_NUMBERS_OF_ALL} numbers"),
+        ),
+        refused => Refusal::new("", refused.to_string()),
     })
 }
 

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use mesh_model::resources::*;
 use mesh_model::spiffe::SpiffeId;
 use proptest::prelude::*;
@@ -320,9 +321,12 @@ fn an_unreadable_identity_is_refused() {
         }],
     };
     let mut message = endpoints.to_message().unwrap();
-    let metadata = message.endpoints[0].lb_endpoints[0].metadata.as_mut().unwrap();
+    let carried = &mut message.endpoints[0].lb_endpoints[0];
+    let mut endpoint = wire::LbEndpoint::decode(carried.clone()).unwrap();
+    let metadata = endpoint.metadata.as_mut().unwrap();
     let ours = metadata.filter_metadata.get_mut("mesh").unwrap();
     ours.fields.get_mut("identity").unwrap().string_value = Some("spiffe://mesh.local".into());
+    *carried = endpoint.encode_to_vec().into();
     assert_eq!(
         Endpoints::from_message(message).unwrap_err().field,
         "endpoints[0].lb_endpoints[0].metadata.mesh.identity"
@@ -401,6 +405,77 @@ fn what_the_messages_cannot_say_is_refused() {
     assert_eq!(cluster.to_message().unwrap_err().field, "timeouts.connect");
 }
 
+/// An endpoint as it is carried.
+fn lb_endpoint(at: wire::SocketAddress) -> Bytes {
+    let endpoint = wire::LbEndpoint {
+        endpoint: Some(wire::Endpoint {
+            address: Some(wire::Address {
+                socket_address: Some(at),
+                pipe: None,
+            }),
+        }),
+        ..Default::default()
+    };
+    endpoint.encode_to_vec().into()
+}
+
+#[test]
+fn a_cluster_may_have_ten_thousand_endpoints_that_have_identities_and_is_bounded() {
+    let endpoints = |count: u16| {
+        let endpoint = |port: u16| {
+            let mut endpoint = Endpoint::new(format!("10.123.231.132:{port}").parse().unwrap());
+            endpoint.identity = Some("spiffe://mesh.test/ns/default/sa/checkout".parse().unwrap());
+            endpoint
+        };
+        Endpoints {
+            cluster: "checkout.default:8080".into(),
+            localities: vec![Locality {
+                endpoints: (1..=count).map(endpoint).collect(),
+                ..Locality::default()
+            }],
+        }
+    };
+    let many = endpoints(10_000);
+    let any = many.to_any().unwrap();
+    assert!(any.value.len() < crate::grpc::MAX_MESSAGE_BYTES / 2);
+    assert_eq!(Endpoints::from_any(&any), Ok(many));
+    let refused = Endpoints::from_any(&endpoints(20_000).to_any().unwrap()).unwrap_err();
+    assert!(
+        refused.field.starts_with("endpoints[0].lb_endpoints[1"),
+        "{refused}"
+    );
+    assert!(
+        refused.reason.starts_with("all endpoints hold too many fields"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn an_endpoint_that_is_small_on_the_wire_and_large_in_memory_is_refused() {
+    let at = wire::SocketAddress {
+        protocol: 0,
+        address: "10.0.0.1".into(),
+        port_value: Some(80),
+    };
+    // Metadata without end, of which the last alone would count.
+    let bomb = [&*lb_endpoint(at), &[0x1a, 0].repeat(100_000)].concat();
+    let message = wire::ClusterLoadAssignment {
+        cluster_name: "api".into(),
+        endpoints: vec![wire::LocalityLbEndpoints {
+            lb_endpoints: vec![bomb.into()],
+            ..Default::default()
+        }],
+        policy: None,
+    };
+    assert_eq!(
+        Endpoints::from_message(message),
+        Err(Refusal::new(
+            "endpoints[0].lb_endpoints[0]",
+            "holds too many fields: more than 4096 numbers"
+        ))
+    );
+}
+
 #[test]
 fn a_refusal_names_the_place() {
     let mut message = wire::ClusterLoadAssignment {
@@ -418,15 +493,7 @@ fn a_refusal_names_the_place() {
         port_value: Some(80),
     };
     message.endpoints = vec![wire::LocalityLbEndpoints {
-        lb_endpoints: vec![wire::LbEndpoint {
-            endpoint: Some(wire::Endpoint {
-                address: Some(wire::Address {
-                    socket_address: Some(name),
-                    pipe: None,
-                }),
-            }),
-            ..Default::default()
-        }],
+        lb_endpoints: vec![lb_endpoint(name)],
         ..Default::default()
     }];
     assert_eq!(

@@ -1,5 +1,6 @@
 //! Who answers (`envoy.config.endpoint.v3`).
 
+use bytes::Bytes;
 use prost::Message;
 
 use super::core::{Address, Locality, Metadata};
@@ -27,8 +28,9 @@ pub struct LoadPolicy {
 pub struct LocalityLbEndpoints {
     #[prost(message, optional, tag = "1")]
     pub locality: Option<Locality>,
-    #[prost(message, repeated, tag = "2")]
-    pub lb_endpoints: Vec<LbEndpoint>,
+    /// Each a [`LbEndpoint`]: there may be many, and each is large once it is read.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub lb_endpoints: Vec<Bytes>,
     #[prost(message, optional, tag = "3")]
     pub load_balancing_weight: Option<u32>,
     #[prost(uint32, tag = "5")]
