@@ -62,7 +62,7 @@ impl Life<'_> {
 
     /// Whoever asks for a name that is no more, of which what is said was refused, or for a port that its host does not
     /// declare, need not wait.
-    fn tell_closed(&mut self) {
+    pub(super) fn tell_closed(&mut self) {
         let client = &self.client;
         for name in self
             .feed
@@ -73,7 +73,7 @@ impl Life<'_> {
         for name in self.feed.take_gone() {
             self.proxy.wanted().unknown(&name);
         }
-        for name in self.feed.take_undeclared() {
+        for name in self.feed.take_undeclared(Instant::now()) {
             self.proxy.wanted().undeclared(&name);
         }
     }

@@ -25,7 +25,7 @@ use mesh_xds::translate::{ServiceListener, Translate, TrustRoots, WorkloadListen
 use mesh_xds::wire::Any;
 
 pub(crate) use self::outside::Answer;
-use self::outside::{Egress, Host, is_of_all_ports};
+use self::outside::{Egress, Host, Told, is_of_all_ports};
 use super::own;
 use super::settings::Workload;
 
@@ -42,9 +42,9 @@ pub(crate) struct Feed {
     names: BTreeMap<String, Name>,
     /// What was said of hosts, by `host:*`.
     hosts: BTreeMap<String, Host>,
-    /// Names of which nothing is known but that their hosts are of the mesh: their askers are to be told so, unless more is
-    /// said of them along with it.
-    undeclared: Vec<String>,
+    /// Names of which nothing is known but that their hosts are of the mesh, and when their askers are to be told so, unless
+    /// more is said of them.
+    undeclared: BTreeMap<String, Told>,
     tables: BTreeMap<String, RouteTable>,
     clusters: BTreeMap<String, Cluster>,
     endpoints: BTreeMap<String, Endpoints>,
@@ -78,7 +78,7 @@ impl Feed {
             roots: None,
             names: BTreeMap::new(),
             hosts: BTreeMap::new(),
-            undeclared: Vec::new(),
+            undeclared: BTreeMap::new(),
             tables: BTreeMap::new(),
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),

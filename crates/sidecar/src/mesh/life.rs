@@ -230,11 +230,13 @@ impl<'a> Life<'a> {
         self.apply();
         self.look_at_standing();
         let (applies_at, stands_until) = (self.applies_at(), self.stands_until());
+        let undeclared_at = self.feed.undeclared_at();
         let proxy = self.proxy;
         tokio::select! {
             applied = applied(&mut self.applying) => self.applied(applied),
             name = proxy.wanted().next() => self.want(&name),
             () = at(applies_at) => {}
+            () = at(undeclared_at) => self.tell_closed(),
             () = maybe_until(stands_until) => {}
         }
     }

@@ -12,7 +12,7 @@
 //! Invariants: at most [`MAX_EGRESS`] names outside the mesh are kept; hosts are asked about as long as one of their names
 //! is neither of the mesh nor forgotten.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mesh_model::resources::{Address, Cluster, Discovery, Endpoints, UpstreamProtocol};
 use mesh_xds::kind::Kind;
@@ -23,6 +23,10 @@ use crate::parts::{at, everything_to};
 
 /// Names outside the mesh that are kept at a time: each is subscribed to, looked up, and has its connections.
 pub(super) const MAX_EGRESS: usize = 256;
+
+/// How long what was called outside may yet turn out to be declared when its host has come to be of the mesh: some control
+/// planes say both in two responses.
+pub(super) const DECLARED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The port that stands for all of a host's. No name that is called has it.
 const ANY_PORT: &str = ":*";
@@ -109,15 +113,17 @@ impl Feed {
     }
 
     /// A host is of the mesh: none of its names is called outside from here on. What they are told waits until all is taken
-    /// that was said together: the next word may be of a port that it declares.
+    /// that was said together: the next word may be of a port that it declares. Where one was called, that word may come in
+    /// another response: who calls it waits a moment longer rather than be refused, and goes nowhere meanwhile.
     pub(super) fn is_of_the_mesh(&mut self, host: &str) {
         self.hosts.insert(host.to_owned(), Host::OfTheMesh);
         for name in self.unknown_of(host) {
-            if let Some(known) = self.names.get_mut(&name) {
-                known.egress = None;
+            let was_called = self.names.get_mut(&name).is_some_and(|known| {
                 known.live = None;
-            }
-            self.undeclared.push(name);
+                known.egress.take().is_some()
+            });
+            let told = if was_called { Told::Later } else { Told::Now };
+            self.undeclared.entry(name).or_insert(told);
         }
     }
 
@@ -145,14 +151,33 @@ impl Feed {
 
     /// The names that turned out to be of hosts of the mesh that do not declare their ports. What nobody ever knew is
     /// forgotten by that.
-    pub(crate) fn take_undeclared(&mut self) -> Vec<String> {
-        let mut names = std::mem::take(&mut self.undeclared);
-        names.retain(|name| {
-            let is_unknown = self.names.get(name).is_some_and(|known| known.is_unknown);
-            is_unknown && self.names.remove(name).is_some()
+    pub(crate) fn take_undeclared(&mut self, now: Instant) -> Vec<String> {
+        let known = &self.names;
+        self.undeclared
+            .retain(|name, _| known.get(name).is_some_and(|known| known.is_unknown));
+        let due = self.undeclared.extract_if(.., |_, told| match told {
+            Told::Now => true,
+            Told::Later => {
+                *told = Told::At(now + DECLARED_WITHIN);
+                false
+            }
+            Told::At(at) => *at <= now,
         });
+        let mut names: Vec<_> = due.map(|(name, _)| name).collect();
+        for name in &names {
+            self.names.remove(name);
+        }
         names.extend(self.take_gone_of(Host::OfTheMesh));
         names
+    }
+
+    /// When names are to be told of next that are called no more and may yet be declared.
+    pub(crate) fn undeclared_at(&self) -> Option<Instant> {
+        let at = |told: &Told| match told {
+            Told::At(at) => Some(*at),
+            Told::Now | Told::Later => None,
+        };
+        self.undeclared.values().filter_map(at).min()
     }
 
     /// What was said of the host of a name that is no more; nothing when it is yet to be said.
@@ -199,6 +224,15 @@ impl Feed {
             false => egress(name, &self.workload),
         }
     }
+}
+
+/// When those who ask for a name are told that its host does not declare that port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Now,
+    /// In a moment, which begins when all is taken that was said together.
+    Later,
+    At(Instant),
 }
 
 /// What the control plane says of a host.

@@ -267,7 +267,8 @@ fn a_bad_resource_is_refused_and_the_last_good_one_serves() {
 
 #[test]
 fn whoever_asks_for_a_name_of_which_something_was_refused_is_told_so_until_it_is_good() {
-    let steps: [(Kind, &str, fn(&mut Feed)); 4] = [
+    type Good = fn(&mut Feed);
+    let steps: [(Kind, &str, Good); 4] = [
         (Kind::Listener, "basket:80", |feed| {
             accept(feed, "basket:80", &listener("basket:80", "basket"));
         }),
@@ -400,7 +401,7 @@ fn whoever_asks_for_a_name_that_is_no_more_is_told_so_until_it_is_there_again() 
             assert_eq!(hosts(&feed), ["basket:*"]);
             feed.does_not_exist(Kind::Listener, "basket:*", |_| None);
         }
-        assert_eq!(feed.take_undeclared(), [""; 0]);
+        assert_eq!(feed.take_undeclared(Instant::now()), [""; 0]);
         assert_eq!(feed.take_gone(), ["basket:80"]);
         assert_eq!(feed.take_gone(), [""; 0]);
         basket(&mut feed, "b");

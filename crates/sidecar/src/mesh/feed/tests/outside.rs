@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::super::outside::MAX_EGRESS;
+use super::super::outside::{DECLARED_WITHIN, MAX_EGRESS};
 use super::*;
 
 #[test]
@@ -77,13 +77,13 @@ fn a_name_that_comes_to_be_known_with_its_host_is_called_whichever_is_said_first
                 false => accept(&mut feed, "basket:80", &listener("basket:80", "basket")),
             }
         }
-        assert_eq!(feed.take_undeclared(), [""; 0], "{host_first}");
+        assert_eq!(feed.take_undeclared(Instant::now()), [""; 0], "{host_first}");
         assert_eq!(tables(&mut feed), [""; 0], "calls wait for the rest");
         feed.want("basket:80");
         basket(&mut feed, "b");
         assert_eq!(tables(&mut feed), ["basket:80"]);
         assert_eq!(feed.take_answers(), ["basket:80"]);
-        assert_eq!(feed.take_undeclared(), [""; 0]);
+        assert_eq!(feed.take_undeclared(Instant::now()), [""; 0]);
     }
 }
 
@@ -111,7 +111,7 @@ fn said(feed: &mut Feed, name: &str, is_of_the_mesh: bool, host_first: bool) -> 
         }
     }
     answers.extend(
-        feed.take_undeclared()
+        feed.take_undeclared(Instant::now())
             .into_iter()
             .map(|name| (name, Answer::Undeclared)),
     );
@@ -154,13 +154,13 @@ fn a_port_that_is_declared_no_more_is_as_one_that_never_was() {
     for _ in 0..2 {
         feed.want("basket:80");
         assert_eq!(feed.take_gone(), [""; 0]);
-        assert_eq!(feed.take_undeclared(), ["basket:80"]);
-        assert_eq!(feed.take_undeclared(), [""; 0]);
+        assert_eq!(feed.take_undeclared(Instant::now()), ["basket:80"]);
+        assert_eq!(feed.take_undeclared(Instant::now()), [""; 0]);
         assert_eq!(tables(&mut feed), [""; 0]);
     }
     feed.removed(Kind::Listener, HOST);
     feed.want("basket:80");
-    assert_eq!(feed.take_undeclared(), [""; 0]);
+    assert_eq!(feed.take_undeclared(Instant::now()), [""; 0]);
     assert_eq!(feed.take_gone(), ["basket:80"], "nothing of the host is left");
     assert_eq!(tables(&mut feed), [""; 0], "nor is it called outside");
     basket(&mut feed, "b");
@@ -183,7 +183,38 @@ fn a_host_that_comes_to_be_of_the_mesh_is_not_called_outside_from_then_on() {
     let refused = feed.accept(Kind::Listener, HOST, &cluster(HOST).to_any().unwrap());
     assert!(refused.is_err());
     assert_eq!(tables(&mut feed), ["other:30011"]);
-    assert_eq!(feed.take_undeclared(), ["basket:30011"]);
+    let now = Instant::now();
+    assert_eq!(feed.take_undeclared(now), [""; 0], "it may yet be declared");
+    let due = feed.undeclared_at().unwrap();
+    assert_eq!(due, now + DECLARED_WITHIN);
+    feed.want("basket:30011");
+    assert_eq!(feed.take_undeclared(due), ["basket:30011"]);
+    assert_eq!(
+        (feed.undeclared_at(), feed.take_undeclared(due)),
+        (None, Vec::new())
+    );
+    assert_eq!(tables(&mut feed), ["other:30011"]);
+}
+
+#[test]
+fn what_was_called_outside_and_is_declared_after_its_host_waits_in_between() {
+    let mut feed = feed();
+    let now = Instant::now();
+    feed.want("basket:80");
+    assert_eq!(said(&mut feed, "basket:80", false, true), []);
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    assert_eq!(feed.take_answers(), ["basket:80"]);
+    accept(&mut feed, HOST, &listener(HOST, "basket"));
+    assert_eq!(feed.take_undeclared(now), [""; 0]);
+    assert_eq!(tables(&mut feed), [""; 0], "nothing goes around the mesh");
+    feed.want("basket:80");
+    accept(&mut feed, HOST, &listener(HOST, "other"));
+    assert_eq!(feed.take_undeclared(now), [""; 0], "nor is it refused");
+    assert_eq!(wishes(&feed), ["basket:80"], "it is still asked for");
+    basket(&mut feed, "b");
+    assert_eq!(tables(&mut feed), ["basket:80"]);
+    assert_eq!(feed.take_answers(), ["basket:80"]);
+    assert_eq!(feed.take_undeclared(now + DECLARED_WITHIN), [""; 0]);
 }
 
 #[test]
