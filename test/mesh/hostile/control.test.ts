@@ -5,7 +5,8 @@ import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
 import { Authority } from '../../support/certificates.js';
-import { proxyStatus } from '../../support/http.js';
+import { NameServer } from '../../control/name-server.js';
+import { httpOrigin, proxyStatus } from '../../support/http.js';
 import { PATIENCE_MS, until } from '../../support/wait.js';
 import { Mesh, ask, idOf, load } from '../support.js';
 import { type Answer, HostileControl, denied, endpoints, prefix, response } from './control.js';
@@ -221,6 +222,39 @@ test('who calls by a resource that was refused, with no good one before, is told
   await ads.answered(await ads.respond('endpoints', good));
   await until('a good one', async () => (await ask(web, '/', 'till')).status === 200);
   await siege.endures(t);
+  await siege.ends(t);
+});
+
+test('who calls a name that comes to be of the mesh in two responses waits in between', async (t) => {
+  const names = await NameServer.start(t);
+  names.host('outside.test', ['127.0.0.1']);
+  const siege = await Siege.prepare(t, ['basket'], { '--dns-server': names.address });
+  await siege.begin();
+  const { control, web } = siege;
+  const outside = await httpOrigin(t);
+  const ads = await control.stream();
+  const told = async (host: string) => {
+    const { status, headers } = await ask(web, '/', host);
+    return status === 200 ? '200' : `${status} ${proxyStatus(headers).details}`;
+  };
+  const [name, host] = [`outside.test:${outside.port}`, 'outside.test:*'];
+  const first = told(name);
+  for (const one of [name, host]) await ads.wants('listener', one);
+  await ads.respond('listener', [], [name, host]);
+  t.is(await first, '200');
+  const said = (one: string) => [{ name: one, version: '1', bytes: message([1, 7]) }];
+  await ads.answered(await ads.respond('listener', said(host)));
+  const between = until('it is called outside no more', async () => {
+    const answer = await told(name);
+    return answer !== '200' && answer;
+  });
+  await setTimeout(500);
+  await ads.respond('listener', said(name));
+  // What is said of the name can't be used, which is not that its host does not declare it.
+  t.is(await between, '503 config_refused');
+  const { requests } = outside;
+  t.is(await told(name), '503 config_refused');
+  t.is(outside.requests, requests);
   await siege.ends(t);
 });
 

@@ -27,7 +27,11 @@ export class Siege {
   ) {}
 
   /** `services` are known to `web`, all of them offered by `basket`. */
-  static async prepare(t: ExecutionContext, services: readonly string[] = ['basket']): Promise<Siege> {
+  static async prepare(
+    t: ExecutionContext,
+    services: readonly string[] = ['basket'],
+    flags: Readonly<Record<string, string>> = {},
+  ): Promise<Siege> {
     const authority = await Authority.create(t);
     const mesh = await Mesh.start(t, { issuer: await authority.issuer() });
     const certificate = await authority.sign({ names: ['URI:spiffe://mesh.test/ns/mesh/sa/control'] });
@@ -36,7 +40,9 @@ export class Siege {
     const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${origin.address}` });
     for (const service of services) mesh.serve(service, [basket.address], 3000, 'auto', 'basket');
     const [real = ''] = mesh.control.addresses;
-    const web = await mesh.sidecar(t, 'web', { flags: { '--control': `${real},${control.address}` } });
+    const web = await mesh.sidecar(t, 'web', {
+      flags: { ...flags, '--control': `${real},${control.address}` },
+    });
     for (const service of services) t.is((await ask(web, '/', service)).status, 200, service);
     return new Siege(mesh, control, basket, web, real);
   }
