@@ -27,6 +27,12 @@ test('mesh check tells it', (t) => {
   const at = (atMs: number) =>
     check({ ...status([]), issuer: { notBeforeMs: 0, notAfterMs: 1000_000 }, atMs })[0];
   t.is(at(799_999)?.level, 'ok');
+  t.like(at(-300_000), {
+    level: 'error',
+    what:
+      'the issuer is good from 1970-01-01T00:00:00Z to 1970-01-01T00:16:40Z, ' +
+      "and the control plane's clock says 1969-12-31T23:55:00Z",
+  });
   t.like(at(800_000), { level: 'warning', what: 'the issuer ends in 200 s of 1000 s' });
   t.like(at(1000_000), { level: 'error', what: 'the issuer has ended: nobody gets a certificate' });
 });

@@ -437,6 +437,7 @@ impl Caretaker {
             let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
             served.roots(bundle.to_pem());
         }
+        self.manager.look(now);
         if self.manager.due() <= now {
             let manager = &mut self.manager;
             signing.with(|authority| renew(manager, authority, now))?;

@@ -221,6 +221,14 @@ impl Manager {
         Ok(())
     }
 
+    /// Where the clock was set back to before the certificate's first second, as after it had been ahead, nobody believes that
+    /// one: a new one is due now.
+    pub fn look(&mut self, now: SystemTime) {
+        if self.tls.svid().is_some_and(|svid| now < svid.own().not_before) {
+            self.renewal.expedite(now);
+        }
+    }
+
     fn check_roots(&self, bundle: &TrustBundle) -> Result<(), AnswerError> {
         match bundle.is_empty() || bundle.trust_domain() != self.id.trust_domain() {
             true => Err(AnswerError::Roots),

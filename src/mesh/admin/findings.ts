@@ -60,9 +60,15 @@ const BYPASS: Finding = {
   mend: 'where that matters, run mesh control, and sidecars with interception (mesh redirect)',
 };
 
+const dateOf = (atMs: number): string => new Date(atMs).toISOString().replace(/\.\d+Z$/, 'Z');
 const secondsOf = (spanMs: number): string => `${Math.round(spanMs / 1000)} s`;
 
 function checkIssuer(issuer: IssuerLife, atMs: number): Finding[] {
+  if (atMs < issuer.notBeforeMs) {
+    const [begins, ends, now] = [issuer.notBeforeMs, issuer.notAfterMs, atMs].map(dateOf);
+    const what = `the issuer is good from ${begins} to ${ends}, and the control plane's clock says ${now}`;
+    return [{ level: 'error', what, mend: 'set the clock, or put another issuer in its place' }];
+  }
   const standing = standingOf(issuer, atMs);
   if (standing === 'good') return [];
   const mend = 'put another one in its place: docs/discovery.md';

@@ -13,6 +13,7 @@
 //! Time comes in: call [`Authority::tick`] when [`Authority::due`] says so.
 
 mod certificate;
+mod dates;
 mod denied;
 mod directory;
 mod kept;
@@ -22,6 +23,7 @@ mod settings;
 mod tokens;
 
 pub use certificate::Unsigned;
+pub use dates::Dates;
 pub use directory::{Directory, DirectoryError};
 pub use limit::RateLimit;
 pub use rotation::CLOCK_SKEW;
@@ -46,6 +48,7 @@ use crate::csr::Csr;
 use crate::token::Tokens;
 use crate::verify::{MAX_CHAIN, Side, verify};
 use crate::{BundleError, DenyList, KeyError, Peer, Rejection, Serial, TrustBundle, WorkloadKey};
+use dates::validity;
 use kept::Kept;
 use rotation::{Rotation, Step};
 
@@ -66,6 +69,7 @@ struct Active {
     signer: Signer,
     /// What a workload sends after its own certificate, the issuer's first.
     chain: Vec<CertificateDer<'static>>,
+    begins: SystemTime,
     ends: SystemTime,
 }
 
@@ -131,6 +135,14 @@ pub enum AuthorityError {
     /// What is signed with it would be believed by nobody.
     #[error("nobody would believe what this issuer signs: {}", .0.as_str())]
     Unbelieved(Rejection),
+    /// The same, for its time: it has ended, or its first second or its root's is yet to come.
+    #[error("nobody would believe what this issuer signs: {}: {dates}", rejection.as_str())]
+    OutOfTime {
+        /// Which of both.
+        rejection: Rejection,
+        /// From when to when it is good.
+        dates: Dates,
+    },
     /// The cryptographic library failed.
     #[error("{0}")]
     Unsigned(#[from] Unsigned),
@@ -493,27 +505,30 @@ impl Authority {
                 &algorithms,
                 now,
             )
-            .map_err(AuthorityError::Unbelieved)?;
+            .map_err(|rejection| self.unbelieved(rejection, now))?;
         }
         Ok(())
+    }
+
+    /// Of an issuer that is good at another time, it is said when.
+    fn unbelieved(&self, rejection: Rejection, now: SystemTime) -> AuthorityError {
+        if !matches!(rejection, Rejection::Expired | Rejection::NotYetValid) {
+            return AuthorityError::Unbelieved(rejection);
+        }
+        let (begins, ends) = (self.active.begins, self.active.ends);
+        let dates = Dates::of(begins, ends, self.bundle.roots(), now);
+        AuthorityError::OutOfTime { rejection, dates }
     }
 }
 
 impl Active {
     fn new(chain: Vec<CertificateDer<'static>>, key: WorkloadKey) -> Result<Self, AuthorityError> {
-        let mut ends = None::<SystemTime>;
-        for certificate in &chain {
-            let certificate = Certificate::from_der(certificate).map_err(|_| AuthorityError::Chain)?;
-            let not_after = certificate
-                .tbs_certificate()
-                .validity()
-                .not_after
-                .to_system_time();
-            ends = Some(ends.map_or(not_after, |ends| ends.min(not_after)));
+        let issuer = chain.first().ok_or(AuthorityError::Chain)?;
+        let (mut begins, mut ends) = validity(issuer)?;
+        for certificate in chain.iter().skip(1) {
+            let (not_before, not_after) = validity(certificate)?;
+            (begins, ends) = (begins.max(not_before), ends.min(not_after));
         }
-        let (Some(issuer), Some(ends)) = (chain.first(), ends) else {
-            return Err(AuthorityError::Chain);
-        };
         let read = Certificate::from_der(issuer).map_err(|_| AuthorityError::Chain)?;
         let public_key = &read
             .tbs_certificate()
@@ -525,6 +540,7 @@ impl Active {
         Ok(Self {
             signer: Signer::of(issuer, key)?,
             chain,
+            begins,
             ends,
         })
     }

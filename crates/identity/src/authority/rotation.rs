@@ -14,6 +14,9 @@
 //! - [`Step::DropRoot`] waits until every certificate under the old root has ended.
 //! - A new issuer needs no announcement: workloads send its certificate with theirs.
 //!
+//! A clock that was ahead and was set back leaves an issuer whose time has not come. Another one takes its place at once,
+//! as long as the root that signs is good now.
+//!
 //! For the times of certificates it relies on [`Rotation::promise`]: no certificate is given out that ends later than
 //! what was promised, and stored, before.
 
@@ -38,6 +41,13 @@ pub(super) struct Term {
     pub(super) made: SystemTime,
     #[serde(with = "seconds")]
     pub(super) ends: SystemTime,
+}
+
+impl Term {
+    /// Whether its certificate is good already: its first second is [`CLOCK_SKEW`] before it was made.
+    fn has_begun(&self, now: SystemTime) -> bool {
+        self.made <= now + CLOCK_SKEW
+    }
 }
 
 /// The roots that are believed.
@@ -142,10 +152,16 @@ impl Rotation {
             }
             _ => {}
         }
-        if now >= renew_at(self.issuer) {
+        if now >= renew_at(self.issuer) || self.is_ahead(now) {
             return self.renew_issuer(settings, now);
         }
         None
+    }
+
+    /// Whether the issuer was made by a clock that was ahead, under a root that is good now: another one helps.
+    fn is_ahead(&self, now: SystemTime) -> bool {
+        let root = self.signs();
+        !self.issuer.has_begun(now) && root.has_begun(now) && now < root.ends
     }
 
     /// Makes a new root known now, before the old one's time; nothing where a rotation is under way.
@@ -166,9 +182,11 @@ impl Rotation {
         Some(Step::AnnounceRoot(new))
     }
 
-    /// Makes a new issuer now; nothing where it could not live longer than the one there is.
+    /// Makes a new issuer now; nothing where it could not live longer than the one there is, unless nobody believes that
+    /// one yet.
     pub(super) fn renew_issuer(&mut self, settings: &Settings, now: SystemTime) -> Option<Step> {
-        if (now + settings.issuer_life).min(self.signs().ends) <= self.issuer.ends {
+        let ends = (now + settings.issuer_life).min(self.signs().ends);
+        if ends <= self.issuer.ends && !self.is_ahead(now) {
             return None;
         }
         let issuer = self.issuer_under(self.signs(), settings, now);

@@ -172,6 +172,27 @@ fn a_restart_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_once_is_forgotten() {
+    let temp = TempDir::new();
+    let path = temp.path().join("authority");
+    let day = Duration::from_secs(86_400);
+    let open = |now| Authority::open(Settings::new(domain()), Directory::open(&path).unwrap(), now);
+    let roots = open(at(0)).unwrap().bundle().clone();
+    // A start by a clock that is ahead, and one by the right clock.
+    let mut ahead = open(at(0) + 100 * day).unwrap();
+    ahead.sign(&csr(), &id(), at(0) + 100 * day).unwrap();
+    drop(ahead);
+    let mut right = open(at(60)).unwrap();
+    assert_eq!(right.issuer_ends(), at(60) + 90 * day);
+    // The same while it runs.
+    assert_eq!(right.tick(at(60) + 200 * day).unwrap(), [Changed::IssuerRenewed]);
+    assert_eq!(right.tick(at(120)).unwrap(), [Changed::IssuerRenewed]);
+    let signed = right.sign(&csr(), &id(), at(121)).unwrap();
+    believes(&roots, &signed, at(121)).unwrap();
+    assert_eq!(right.bundle(), &roots);
+}
+
+#[test]
 fn what_was_stored_and_is_damaged_is_refused() {
     let temp = TempDir::new();
     let path = temp.path().join("authority");
@@ -380,7 +401,19 @@ fn an_issuer_that_the_operator_gives() {
     assert!(matches!(found, AuthorityError::Unbelieved(_)), "{found}");
     let found = given(&chain, &key, &roots, late).unwrap_err();
     assert!(
-        matches!(found, AuthorityError::Unbelieved(Rejection::Expired)),
+        matches!(
+            found,
+            AuthorityError::OutOfTime {
+                rejection: Rejection::Expired,
+                ..
+            }
+        ),
         "{found}"
+    );
+    let found = given(&chain, &key, &roots, at(0) - Duration::from_secs(301)).unwrap_err();
+    assert_eq!(
+        found.to_string(),
+        "nobody would believe what this issuer signs: not_yet_valid: it and its root are good from 2027-01-15T07:55:00Z to \
+         2027-04-15T08:00:00Z, and this machine's clock says 2027-01-15T07:54:59Z: set the clock, or give another issuer"
     );
 }

@@ -78,6 +78,18 @@ fn a_certificate_that_was_kept_is_as_old_as_it_is() {
 }
 
 #[test]
+fn after_a_clock_that_was_ahead_a_new_one_is_due() {
+    let (mut manager, mut authority) = (manager(), authority());
+    renew(&mut manager, &mut authority, at(0));
+    let due = manager.due();
+    manager.look(at(0));
+    assert_eq!(manager.due(), due);
+    let back = at(0) - Duration::from_secs(301);
+    manager.look(back);
+    assert_eq!(manager.due(), back);
+}
+
+#[test]
 fn tries_that_fail_leave_what_is_there() {
     let (mut manager, mut authority) = (manager(), authority());
     for failures in 1..5 {

@@ -77,6 +77,32 @@ fn after_years_of_sleep_there_is_one_good_root() {
 }
 
 #[test]
+fn an_issuer_of_a_clock_that_was_ahead_is_replaced_when_the_clock_is_right() {
+    let settings = settings();
+    let mut rotation = Rotation::begin(&settings, at(0));
+    assert!(matches!(
+        rotation.step(&settings, at(1000)),
+        Some(Step::RenewIssuer(_))
+    ));
+    // Within what clocks may be apart it is good already.
+    assert_eq!(rotation.step(&settings, at(1000) - CLOCK_SKEW), None);
+    let Some(Step::RenewIssuer(issuer)) = rotation.step(&settings, at(600)) else {
+        panic!("no new issuer");
+    };
+    assert_eq!((issuer.number, issuer.made, issuer.ends), (4, at(600), at(840)));
+    assert_eq!(rotation.step(&settings, at(600)), None);
+    assert!(rotation.due(&settings) > at(600));
+}
+
+#[test]
+fn under_a_root_that_is_ahead_no_issuer_helps() {
+    let settings = settings();
+    let mut rotation = Rotation::begin(&settings, at(1000));
+    assert_eq!(rotation.step(&settings, at(0)), None);
+    assert_eq!(rotation.renew_issuer(&settings, at(0)), None);
+}
+
+#[test]
 fn a_state_is_written_and_read() {
     let settings = settings();
     let mut rotation = Rotation::begin(&settings, at(0));
@@ -120,7 +146,7 @@ proptest! {
                 }
                 prop_assert!(steps < 8);
             }
-            prop_assert!(rotation.issuer.ends > now);
+            prop_assert!(rotation.issuer.ends > now && rotation.issuer.has_begun(now));
             prop_assert!(rotation.issuer.ends <= rotation.signs().ends);
             prop_assert!(rotation.due(&settings) > now);
             let ends = (now + settings.ttl).min(rotation.issuer.ends);
