@@ -65,11 +65,11 @@ impl Standing {
         match self {
             Self::None | Self::Expired => None,
             Self::Good => {
-                let life = svid.remaining(svid.obtained()).mul_f64(1.0 - LAST_SHARE);
+                let life = svid.life().mul_f64(1.0 - LAST_SHARE);
                 // Less than the share is left just after it is the share.
                 Some(svid.obtained() + life + Duration::from_millis(1))
             }
-            Self::Ending => Some(svid.own().not_after),
+            Self::Ending => Some(svid.ends()),
         }
     }
 }
@@ -194,8 +194,8 @@ impl Manager {
         }
         believed(&svid, &bundle, now).map_err(AnswerError::Unbelieved)?;
         let svid = Arc::new(svid);
-        let own = svid.own();
-        self.renewal = Renewal::new(svid.obtained(), own.not_after, seed(own.serial.as_bytes()));
+        let seed = seed(svid.own().serial.as_bytes());
+        self.renewal = Renewal::new(svid.obtained(), svid.ends(), seed);
         self.key = Some(key);
         self.tls.set_bundle(bundle);
         self.tls.set_svid(Arc::clone(&svid));

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
+use crate::authority::CLOCK_SKEW;
 use crate::bundle::to_pem;
 use crate::verify::MAX_CHAIN;
 use crate::{Peer, Rejection, WorkloadKey};
@@ -18,6 +20,17 @@ pub struct Svid {
     own: Peer,
     obtained: SystemTime,
     certified: Arc<CertifiedKey>,
+    word: Arc<AtomicU8>,
+}
+
+/// What the control plane says of a certificate.
+mod word {
+    /// Nothing against it.
+    pub(super) const GOOD: u8 = 0;
+    /// It has ended, so that it is not shown.
+    pub(super) const ENDED: u8 = 1;
+    /// It has ended, and is shown once more, as nothing else proves who this is.
+    pub(super) const DOUBTED: u8 = 2;
 }
 
 /// Why a chain and a key are no SVID.
@@ -62,7 +75,32 @@ impl Svid {
             own,
             obtained,
             certified: Arc::new(certified),
+            word: Arc::default(),
         })
+    }
+
+    /// The control plane says that it has ended: by one of both clocks, which is wrong. It has, until there is another one.
+    pub fn said_ended(&self) {
+        self.word.store(word::ENDED, Ordering::Relaxed);
+    }
+
+    /// Whether the control plane says so.
+    pub fn is_said_ended(&self) -> bool {
+        self.word.load(Ordering::Relaxed) != word::GOOD
+    }
+
+    /// What was shown instead of one that is said to have ended is believed no more than that. It is shown next time: it may
+    /// be the control plane's clock that was wrong.
+    pub fn shown_again(&self) {
+        let (from, to) = (word::ENDED, word::DOUBTED);
+        let _ = self
+            .word
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether the control plane is shown it, to which whoever shows nothing may show something else.
+    pub fn is_shown(&self, now: SystemTime) -> bool {
+        self.word.load(Ordering::Relaxed) != word::ENDED && now <= self.ends()
     }
 
     /// Identity, serial number and dates.
@@ -80,14 +118,37 @@ impl Svid {
         self.obtained
     }
 
-    /// How long it still serves; nothing when it has ended.
+    /// When it ends by this machine's clock. Where that is behind, it is what was left of its life when it was obtained, and
+    /// not its last second: for all others it has ended by then.
+    pub fn ends(&self) -> SystemTime {
+        self.obtained + self.life()
+    }
+
+    /// From when it was obtained to its end. It was signed for so long at most, whatever this machine's clock says: its
+    /// first second is [`CLOCK_SKEW`] before it was signed.
+    pub fn life(&self) -> Duration {
+        let Peer {
+            not_before,
+            not_after,
+            ..
+        } = self.own;
+        let since = |begin| not_after.duration_since(begin).unwrap_or_default();
+        let whole = since(not_before);
+        let signed_for = whole.checked_sub(CLOCK_SKEW).filter(|life| !life.is_zero());
+        since(self.obtained).min(signed_for.unwrap_or(whole))
+    }
+
+    /// How long it still serves; nothing when it has ended, or is said to have.
     pub fn remaining(&self, now: SystemTime) -> Duration {
-        self.own.not_after.duration_since(now).unwrap_or_default()
+        if self.is_said_ended() {
+            return Duration::ZERO;
+        }
+        self.ends().duration_since(now).unwrap_or_default()
     }
 
     /// The share of its life that is left, from when it was obtained: 1 to 0.
     pub fn share_left(&self, now: SystemTime) -> f64 {
-        let life = self.remaining(self.obtained).as_secs_f64();
+        let life = self.life().as_secs_f64();
         if life <= 0.0 {
             return 0.0;
         }
@@ -121,6 +182,26 @@ mod tests {
         assert_eq!(svid.share_left(at(0)), 1.0);
         assert_eq!(svid.remaining(at(101)), Duration::ZERO);
         assert_eq!(svid.share_left(at(101)), 0.0);
+
+        // Signed for 60 s at 1000, by a clock that is a day ahead of this one.
+        let leaf_ahead = authority.leaf_for(&key, ID, at(87_400) - CLOCK_SKEW, at(87_460));
+        let behind = Svid::new(&key, vec![leaf_ahead], at(1000)).unwrap();
+        assert_eq!(
+            (behind.life(), behind.ends()),
+            (Duration::from_secs(60), at(1060))
+        );
+        assert_eq!(behind.share_left(at(1045)), 0.25);
+        assert_eq!(behind.remaining(at(1060)), Duration::ZERO);
+
+        let shown = |svid: &Svid| (svid.is_shown(at(1001)), svid.remaining(at(1001)).as_secs());
+        behind.shown_again();
+        assert_eq!(shown(&behind), (true, 59));
+        behind.said_ended();
+        assert_eq!(shown(&behind), (false, 0));
+        behind.shown_again();
+        assert_eq!(shown(&behind), (true, 0));
+        behind.said_ended();
+        assert_eq!(shown(&behind), (false, 0));
 
         let other = WorkloadKey::generate().unwrap();
         let made = |key, chain| Svid::new(key, chain, at(20)).unwrap_err();

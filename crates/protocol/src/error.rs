@@ -75,6 +75,19 @@ impl Error {
         }
     }
 
+    /// Whether the other side says that this one's certificate has ended, or has yet to begin: TLS has one alert for both.
+    pub fn is_expired(&self) -> bool {
+        match self {
+            Self::Status(status) => {
+                status.code == Code::Unauthenticated && status.message.starts_with("expired:")
+            }
+            Self::Tls(error) => {
+                *error == rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired)
+            }
+            _ => false,
+        }
+    }
+
     /// The token used in metrics and logs.
     pub const fn as_str(&self) -> &'static str {
         match self {

@@ -78,6 +78,19 @@ fn a_certificate_that_was_kept_is_as_old_as_it_is() {
 }
 
 #[test]
+fn by_a_clock_that_is_behind_it_is_renewed_in_time() {
+    let (mut manager, mut authority) = (manager(), authority());
+    let request = manager.request().unwrap();
+    let signed = sign(&mut authority, &request, at(100));
+    let svid = manager.answered(signed.chain, signed.bundle, at(0)).unwrap();
+    let due = manager.due().duration_since(at(0)).unwrap().as_secs_f64();
+    assert!((39.0..=45.0).contains(&due), "{due}");
+    assert_eq!(manager.standing(at(49)), Standing::Ending);
+    assert_eq!(Standing::Ending.changes(&svid), Some(at(60)));
+    assert_eq!(manager.standing(at(60)), Standing::Expired);
+}
+
+#[test]
 fn after_a_clock_that_was_ahead_a_new_one_is_due() {
     let (mut manager, mut authority) = (manager(), authority());
     renew(&mut manager, &mut authority, at(0));

@@ -4,7 +4,8 @@
 //! plane to say. A certificate that is shown must be good: a bad one is no reason to be a stranger instead.
 //!
 //! And it is where a workload goes whose certificate has ended while nobody could renew it. Such a certificate is not
-//! shown, since it would only end the handshake: the workload begins anew, with whatever proves it.
+//! shown, since it would only end the handshake: the workload begins anew, with whatever proves it. Nor is one of which the
+//! control plane says so.
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,7 +59,7 @@ impl WhileGood {
         let now: SystemTime = system_time(self.clock.current_time()?);
         let svid = self.live.svid.load();
         let svid = svid.as_deref()?;
-        (now <= svid.own().not_after).then(|| Arc::clone(svid.certified()))
+        svid.is_shown(now).then(|| Arc::clone(svid.certified()))
     }
 }
 

@@ -298,7 +298,8 @@ fn there_is_no_other_protocol() {
 fn remaining_life_is_known() {
     let authority = TestAuthority::new("a");
     let tls = workload(&authority, ID, 10);
-    assert_eq!(tls.svid().unwrap().remaining(at(10)), Duration::from_secs(990));
+    // Of its 1000 s, the first 300 are for clocks that are behind.
+    assert_eq!(tls.svid().unwrap().remaining(at(10)), Duration::from_secs(690));
 }
 
 #[test]

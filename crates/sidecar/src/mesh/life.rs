@@ -175,6 +175,7 @@ impl<'a> Life<'a> {
                 Left::Renewed => Duration::ZERO,
                 Left::Ended(error) => {
                     self.round.turn();
+                    self.heed_expired(error);
                     self.tell_why_left(error);
                     let control_plane = self.proxy.control_plane();
                     control_plane.note(false);
@@ -407,6 +408,7 @@ impl<'a> Life<'a> {
 
     fn look_at_names(&mut self) {
         let now = Instant::now();
+        self.manager.look(SystemTime::now());
         self.look_at_usage(now);
         let (usage, span) = (&self.usage, self.workload.name_idle);
         self.feed

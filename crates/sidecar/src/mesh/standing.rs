@@ -88,6 +88,9 @@ impl Life<'_> {
     pub(super) async fn sign(&mut self, control: &Control) -> Result<(), Left> {
         let failed = |life: &mut Self, error: Error| {
             life.manager.failed(SystemTime::now());
+            if let Some(svid) = life.tls.svid() {
+                svid.shown_again();
+            }
             life.log().warn("no certificate", &with_mend(&error));
             Left::Ended(error)
         };
@@ -95,9 +98,10 @@ impl Life<'_> {
             Ok(csr) => csr,
             Err(error) => return Err(Left::Tls(format!("no certificate can be asked for: {error}"))),
         };
-        let request = match (&self.workload.proof, self.manager.standing(SystemTime::now())) {
+        let shown = self.tls.svid().filter(|svid| svid.is_shown(SystemTime::now()));
+        let request = match (&self.workload.proof, shown) {
             // A certificate that is good proves more than a token that may be spent.
-            (Some(proof), Standing::None | Standing::Expired) => proof.speaks_for(csr).map_err(Left::Tls)?,
+            (Some(proof), None) => proof.speaks_for(csr).map_err(Left::Tls)?,
             _ => SignRequest {
                 csr,
                 ..SignRequest::default()
@@ -128,13 +132,23 @@ impl Life<'_> {
         Ok(())
     }
 
+    /// Takes the control plane's word for it that the certificate has ended: then it has for all others.
+    pub(super) fn heed_expired(&mut self, error: &Error) {
+        if let Some(svid) = self.tls.svid()
+            && error.is_expired()
+        {
+            svid.said_ended();
+        }
+    }
+
     /// Says that the control plane is not there, unless what it refused has been told already.
     pub(super) fn tell_why_left(&self, error: &Error) {
         let is_member = !matches!(self.manager.standing(SystemTime::now()), Standing::None);
         if is_member {
-            let fields: [(&str, &dyn Display); 1] = [("error", error)];
-            self.log()
-                .warn("the control plane is gone: what is known goes on", &fields);
+            self.log().warn(
+                "the control plane is gone: what is known goes on",
+                &with_mend(error),
+            );
         } else if error.status().is_none() {
             self.log()
                 .warn("not in the mesh yet, and tried again", &with_mend(error));
@@ -262,6 +276,17 @@ impl Life<'_> {
 /// An error, and what those who set up a sidecar may do about it.
 fn with_mend(error: &Error) -> Vec<(&'static str, &dyn Display)> {
     let mend: Option<&'static &'static str> = match error {
+        error if error.is_expired() => {
+            Some(&"the clock of this machine, or of the control plane's, may be wrong")
+        }
+        Error::Tls(_)
+            if matches!(
+                error.rejection(),
+                Some(Rejection::Expired | Rejection::NotYetValid)
+            ) =>
+        {
+            Some(&"the clock of this machine, or of the control plane's, may be wrong")
+        }
         Error::Connect { .. } => Some(&"--control is where mesh control listens"),
         Error::Tls(_) if error.rejection() == Some(Rejection::UnknownAuthority) => Some(
             &"--trust-anchors holds other roots than those of this control plane, which it keeps in roots.pem",
