@@ -1,12 +1,14 @@
 // Does every request, stream and failed connection leave the line that it should, and only that one?
 
 import test from 'ava';
-import { readFileSync, renameSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { closeSync, constants, openSync, readFileSync, readSync, renameSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import http2 from 'node:http2';
 import https from 'node:https';
 import { join } from 'node:path';
 import tls from 'node:tls';
+import { type Config, checkConfig } from '../../src/config/index.js';
 import { lines, linesOf } from '../support/access-log.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
@@ -14,6 +16,7 @@ import { httpOrigin, request } from '../support/http.js';
 import { startSidecar } from '../support/sidecar.js';
 import { connect, tcpServer } from '../support/tcp.js';
 import { until } from '../support/wait.js';
+import { fileWith, runSidecar } from './support.js';
 
 test('HTTP/1: an exchange, an answer of the proxy, a bad head, a tunnel', async (t) => {
   const path = join(temporaryFolder(t), 'access.log');
@@ -243,4 +246,35 @@ test('standard output, a share of the requests, and a file that was moved', asyn
   const all = await lines(path, 2);
   t.is(all.length, 2, 'a millionth of twenty is none');
   t.is(all[1]?.['reason'], 'no_route', 'what the proxy answers itself is always written');
+});
+
+test('a pipe that nobody reads is refused, at the start and later; with a reader it is a file like others', async (t) => {
+  const path = join(temporaryFolder(t), 'pipe');
+  t.is(spawnSync('mkfifo', [path]).status, 0);
+  const config = (accessLog: { path: string } | false): Config => ({
+    listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ respond: 200 }], accessLog }],
+  });
+  const file = fileWith(t, checkConfig(config({ path })).toJson());
+  const { code, stderr } = await runSidecar(['--config', file]);
+  t.is(code, 64);
+  t.regex(stderr.toString(), /listeners\[0\]\.accessLog\.path: .*nobody reads this pipe/);
+
+  const sidecar = await startSidecar(t, config(false));
+  writeFileSync(sidecar.file, checkConfig(config({ path })).toJson());
+  sidecar.process.signal('SIGHUP');
+  await sidecar.said(/not applied: the last good configuration keeps serving/);
+  t.is((await request(sidecar.port('web'))).status, 200);
+  const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  t.teardown(() => closeSync(reader));
+  await sidecar.reload(config({ path }));
+  await request(sidecar.port('web'));
+  const text = await until('a line comes', () => {
+    const bytes = Buffer.alloc(4096);
+    try {
+      return bytes.toString('utf8', 0, readSync(reader, bytes));
+    } catch {
+      return '';
+    }
+  });
+  t.like(JSON.parse(text), { listener: 'web', status: 200 });
 });

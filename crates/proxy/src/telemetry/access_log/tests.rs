@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 
@@ -356,4 +356,84 @@ fn samples_are_drawn_by_the_number_given() {
     for none in [0.0, -1.0, f64::NAN] {
         assert!(!Sampler::new(none).takes(0, None));
     }
+}
+
+/// A named pipe in a folder of its own, and what holds it open for reading and may read it.
+struct Pipe {
+    folder: Folder,
+    reader: Option<fs::File>,
+}
+
+impl Pipe {
+    fn new() -> Self {
+        let folder = Folder::new();
+        rustix::fs::mkfifoat(rustix::fs::CWD, folder.0.join("pipe"), rustix::fs::Mode::RWXU).unwrap();
+        Self { folder, reader: None }
+    }
+
+    fn target(&self) -> Target {
+        self.folder.target("pipe")
+    }
+
+    fn hold(&mut self) {
+        let path = self.folder.0.join("pipe");
+        self.reader = Some(fs::OpenOptions::new().read(true).write(true).open(path).unwrap());
+    }
+
+    fn lines(&mut self, count: usize) -> Vec<Value> {
+        let mut bytes = Vec::new();
+        while bytes.iter().filter(|byte| **byte == b'\n').count() < count {
+            let mut some = [0; 4096];
+            let n = self.reader.as_mut().unwrap().read(&mut some).unwrap();
+            bytes.extend_from_slice(&some[..n]);
+        }
+        String::from_utf8(bytes)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_an_error_and_holds_up_nothing() {
+    let pipe = Pipe::new();
+    let (log, _) = log();
+    let error = log.output(&pipe.target()).unwrap_err();
+    assert_eq!(error.to_string(), "nobody reads this pipe");
+    log.output(&pipe.folder.target("a.log"))
+        .unwrap()
+        .queue()
+        .log(&numbered(7));
+    assert!(log.close(FOREVER));
+    assert_eq!(numbers(&pipe.folder.lines("a.log")), [7]);
+}
+
+#[test]
+fn a_pipe_gets_whole_lines_however_slow_its_reader_is() {
+    /// More than a pipe holds, less than a queue does.
+    const LINES: u64 = 1_000;
+    let mut pipe = Pipe::new();
+    pipe.hold();
+    let (log, stats) = log();
+    let queue = log.output(&pipe.target()).unwrap().queue();
+    for number in 0..LINES {
+        queue.log(&numbered(number));
+    }
+    until(|| queue.lines.lock().unwrap().bytes.is_empty());
+    assert!(numbers(&pipe.lines(LINES as usize)).into_iter().eq(0..LINES));
+    // Without a reader the file can't be opened anew, and is kept for the next one.
+    pipe.reader = None;
+    log.reopen();
+    until(|| stats.read().errors == 1);
+    pipe.hold();
+    queue.log(&numbered(LINES));
+    assert_eq!(numbers(&pipe.lines(1)), [LINES]);
+    // A pipe that is full does not hold up the end.
+    for number in 0..LINES {
+        queue.log(&numbered(number));
+    }
+    assert!(log.close(FOREVER));
+    let LogReport { written, dropped, .. } = stats.read();
+    assert_eq!(written + dropped, 2 * LINES + 1);
 }

@@ -10,11 +10,15 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::mem;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::{Lines, Queues, Shared, Target};
 
@@ -27,7 +31,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Smaller buffers are not worth shrinking.
 const SMALL_BYTES: usize = 4 * 1024;
 
-/// How long to wait for a stream that says it would block: standard output is non-blocking where Node made it so.
+/// How long to wait for a stream that says it would block: a pipe, and standard output where Node made it so.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// What lines are written to.
@@ -45,8 +49,18 @@ impl fmt::Debug for Sink {
     }
 }
 
+/// Opens a file without waiting: a named pipe would make us wait for somebody who reads it. To wait for room in one is
+/// [`Sink::write_some`]'s business.
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    let opened = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path);
+    opened.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => io::Error::new(ErrorKind::NotFound, "nobody reads this pipe"),
+        _ => error,
+    })
 }
 
 impl Sink {
