@@ -125,6 +125,39 @@ test('redirects', async (t) => {
   }
 });
 
+test('redirects keep the scheme that a trusted proxy in front says', async (t) => {
+  const routes = [
+    { match: { path: '/old' }, redirect: { path: '/new' } },
+    // As one would write it to bring everybody to https.
+    {
+      match: { path: '/up', headers: { 'x-forwarded-proto': 'http' } },
+      redirect: { scheme: 'https' as const },
+    },
+    { respond: 200 },
+  ];
+  const trusting = await startSidecar(t, web({ trustedNetworks: ['127.0.0.1'], routes }));
+  const open = await startSidecar(t, web({ routes }));
+  for (const [proxy, path, proto, location] of [
+    [trusting, '/old', 'https', 'https://shop.test:8443/new'],
+    [trusting, '/old', 'http', 'http://shop.test:8443/new'],
+    [trusting, '/old', 'gopher', 'http://shop.test:8443/new'],
+    [trusting, '/up', 'https', undefined],
+    [trusting, '/up', 'http', 'https://shop.test/up'],
+    [open, '/old', 'https', 'http://shop.test:8443/new'],
+  ] as const) {
+    const headers = { host: 'shop.test:8443', 'x-forwarded-proto': proto };
+    const http1 = await request(proxy.port(), { path, headers });
+    t.is(http1.headers.location, location, `${path} ${proto}`);
+    const session = await http2Connect(t, proxy.url());
+    const http2 = await ask(session, {
+      ':path': path,
+      ':authority': 'shop.test:8443',
+      'x-forwarded-proto': proto,
+    });
+    t.is(http2.headers.location, location, `${path} ${proto}`);
+  }
+});
+
 test('responses made here', async (t) => {
   const proxy = await startSidecar(
     t,

@@ -6,6 +6,18 @@
 /// Tells an application which workload calls it.
 pub const PEER: &str = "x-mesh-peer";
 
+/// Says by which scheme the client came.
+pub const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+/// The scheme that the client came by, as believed values of [`FORWARDED_PROTO`] say it: that of the first proxy, where
+/// there are several. `None` where they say neither `http` nor `https`.
+pub fn scheme<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'static str> {
+    let first = values.next()?.split(|byte| *byte == b',').next()?.trim_ascii();
+    ["https", "http"]
+        .into_iter()
+        .find(|scheme| first.eq_ignore_ascii_case(scheme.as_bytes()))
+}
+
 /// Whether a name, in any case, says how a request came here, or says it to some servers: `forwarded`, any
 /// `x-forwarded-*`, what the mesh's own proxies say, and names that CGI and its children take for these
 /// (`X_Forwarded_For`).
@@ -61,6 +73,18 @@ mod tests {
             "x",
         ] {
             assert!(!is_of_the_way(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn schemes() {
+        let said = |values: &[&'static str]| scheme(values.iter().map(|value| value.as_bytes()));
+        assert_eq!(said(&["https"]), Some("https"));
+        assert_eq!(said(&["HTTP"]), Some("http"));
+        assert_eq!(said(&["https, http"]), Some("https"));
+        assert_eq!(said(&["http", "https"]), Some("http"));
+        for neither in [&[][..], &[""], &["wss"], &["httpss"], &[", https"]] {
+            assert_eq!(said(neither), None, "{neither:?}");
         }
     }
 

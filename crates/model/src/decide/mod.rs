@@ -29,6 +29,7 @@ use crate::resources::{
 use crate::route::{CompiledRoute, Matched, RequestView, RouteIndex};
 use crate::sni::SniIndex;
 use crate::validate::{parse, validate};
+use crate::way::{self, FORWARDED_PROTO};
 
 /// Brings a path into the normal form that requests are routed in, or says why the request would be refused. The codec
 /// owns that form; whoever asks passes its function in.
@@ -391,7 +392,11 @@ fn outcome(matched: Matched<'_>, listener: &Listener, request: &Request) -> Outc
             status: redirect.status,
             location: redirect_location(
                 redirect,
-                if listener.tls.is_some() { "https" } else { "http" },
+                way::scheme(request.header(FORWARDED_PROTO)).unwrap_or(if listener.tls.is_some() {
+                    "https"
+                } else {
+                    "http"
+                }),
                 &request.host,
                 &request.path,
                 request.query(),

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::hosts;
 use crate::resources::{Listener, Name};
 use crate::route::{RequestView, is_grpc_type};
-use crate::way;
-
-const FORWARDED_PROTO: &str = "x-forwarded-proto";
+use crate::way::{self, FORWARDED_PROTO};
 
 /// A request in words. Everything is optional; what is absent is the plainest there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -280,6 +280,29 @@ fn what_is_passed_over_says_why() {
 }
 
 #[test]
+fn redirects_keep_the_scheme_that_a_trusted_proxy_says() {
+    let redirect = |to: Value| json!({ "kind": "redirect", "status": 301, "path": to });
+    let listener = |name: &str, trusted: Value| json!({ "name": name, "address": "127.0.0.1:0", "routes": "all", "trustedNetworks": trusted });
+    let resources = json!({
+        "listeners": [listener("open", json!([])), listener("trusts", json!(["10.0.0.0/8"]))],
+        "routeTables": [{ "name": "all", "virtualHosts": [{ "hosts": ["*"], "routes": [
+            { "name": "moved", "action": redirect(json!({ "kind": "full", "value": "/new" })) },
+        ] }] }],
+    });
+    for (listener, said, location) in [
+        ("open", "https", "http://a.test/new"),
+        ("trusts", "https", "https://a.test/new"),
+        ("trusts", "http", "http://a.test/new"),
+    ] {
+        let headers = json!({ "X-Forwarded-Proto": said });
+        let request = json!({ "listener": listener, "url": "a.test/old", "headers": headers });
+        let decided = decide_json(&resources.to_string(), &request.to_string(), &normal);
+        let decided: Value = serde_json::from_str(&decided).unwrap();
+        assert_eq!(decided["outcome"]["location"], location, "{request}: {decided}");
+    }
+}
+
+#[test]
 fn headers_are_those_that_the_proxy_goes_by() {
     let route = |headers: Value| json!({ "match": { "headers": headers }, "action": { "kind": "respond", "status": 200 } });
     let header =

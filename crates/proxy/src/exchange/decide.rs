@@ -152,20 +152,20 @@ fn lead<'a, N: Net, D: Downstream>(
     let route = matched.route;
     let step = match route.pick(|| cx.thread.random()) {
         Some(choice) => forward(cx, down, view, matched, choice, judged),
-        None => answer(cx, view, matched),
+        None => answer(view, matched),
     };
     (step, Some((routes, route)))
 }
 
 /// What a route says that forwards nothing.
-fn answer<'a, N: Net>(cx: &Context<'a, N>, view: &View<'_>, matched: Matched<'a>) -> Step<'a> {
+fn answer<'a>(view: &View<'_>, matched: Matched<'a>) -> Step<'a> {
     let route = matched.route;
     match &route.written().action {
         Action::Respond(_) => Step::Respond(route),
         Action::Redirect(to) => {
             let location = redirect_location(
                 to,
-                cx.peer.scheme,
+                view.scheme(),
                 view.host,
                 view.path,
                 view.query,

@@ -9,7 +9,7 @@ use mesh_http1::{Field, Known, Method, Target};
 use mesh_model::hosts;
 use mesh_model::resources::EscapedSlashes;
 use mesh_model::route::RequestView;
-use mesh_model::way::{PEER, is_of_the_way, is_peer};
+use mesh_model::way::{self, PEER, is_of_the_way, is_peer};
 
 use super::Peer;
 use super::message::RequestRef;
@@ -220,6 +220,11 @@ impl<'a> View<'a> {
             cookie: OnceCell::new(),
             ..*self
         }
+    }
+
+    /// What the client speaks, `http` or `https`, as far as this proxy or one that is trusted in front knows.
+    pub fn scheme(&self) -> &'static str {
+        way::scheme(self.header(way::FORWARDED_PROTO)).unwrap_or(self.peer.scheme)
     }
 
     fn values(&self, name: &str) -> Values<'_> {
