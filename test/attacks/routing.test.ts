@@ -211,10 +211,26 @@ test('row 27: requests without a path', async (t) => {
   );
   const answer = await arrives('an answer', peer, ({ type }) => type === TYPE.headers || type === TYPE.reset);
   t.is(answer.type, TYPE.headers);
+  // Its port is part of where it goes.
+  for (const [at, authority] of ['a.test', 'a.test:', 'a.test:0', ''].entries()) {
+    const stream = 5 + 2 * at;
+    await peer.send(
+      request(
+        stream,
+        [
+          [':method', 'CONNECT'],
+          [':authority', authority],
+        ],
+        FLAG.endHeaders,
+      ),
+    );
+    const malformed = await arrives('a reset', peer, (frame) => frame.stream === stream);
+    t.deepEqual([malformed.type, code(malformed)], [TYPE.reset, 1], authority);
+  }
   // Extended CONNECT without its path is malformed.
   await peer.send(
     request(
-      3,
+      13,
       [
         [':method', 'CONNECT'],
         [':protocol', 'websocket'],
@@ -223,7 +239,7 @@ test('row 27: requests without a path', async (t) => {
       FLAG.endHeaders,
     ),
   );
-  const reset = await arrives('a reset', peer, ({ type, stream }) => type === TYPE.reset && stream === 3);
+  const reset = await arrives('a reset', peer, ({ type, stream }) => type === TYPE.reset && stream === 13);
   t.is(code(reset), 1);
 });
 

@@ -19,6 +19,14 @@ pub fn is_authority(bytes: &[u8]) -> bool {
     parse(bytes).is_some()
 }
 
+/// Whether a tunnel can be asked for to these bytes: a valid `host:port`. RFC 9110 section 9.3.6: the port is required.
+/// Port 0 can't be connected to.
+pub fn is_tunnel_target(bytes: &[u8]) -> bool {
+    parse(bytes)
+        .and_then(|authority| authority.port)
+        .is_some_and(|port| port != 0)
+}
+
 /// Splits `host[:port]`; `None` when it is not valid.
 #[inline]
 pub(crate) fn parse(bytes: &[u8]) -> Option<Authority<'_>> {
@@ -74,6 +82,18 @@ impl Authority<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tunnels_lead_to_a_port() {
+        for good in ["a.test:443", "127.0.0.1:1", "[::1]:65535"] {
+            assert!(is_tunnel_target(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", "a.test", "a.test:", "a.test:0", "[::1]", ":443", "a b:1", "a:65536",
+        ] {
+            assert!(!is_tunnel_target(bad.as_bytes()), "{bad}");
+        }
+    }
 
     #[test]
     fn hosts_and_ports() {

@@ -36,7 +36,7 @@ mod target;
 mod trailers;
 mod write;
 
-pub use authority::is_authority;
+pub use authority::{is_authority, is_tunnel_target};
 pub use body::{BodyDecoder, BodyKind, Decoded};
 pub use encode::BodyEncoder;
 pub use error::{BodyError, HeadError};

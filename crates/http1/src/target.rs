@@ -49,9 +49,7 @@ impl Target {
         let bytes = span.of(buf);
         match bytes.first() {
             _ if method == Method::Connect => {
-                let port = authority::parse(bytes).ok_or(HeadError::InvalidAuthority)?.port;
-                // RFC 9110 section 9.3.6: the port is required. Port 0 can't be connected to.
-                if port.is_none_or(|port| port == 0) {
+                if !authority::is_tunnel_target(bytes) {
                     return Err(HeadError::InvalidAuthority);
                 }
                 Ok(Self::Authority(span))

@@ -4,7 +4,7 @@
 //! copied, in the same way whichever version they came with. What breaks RFC 9113 section 8 is noted while the rest of
 //! the block is read, since the compression needs all of it: such a message is malformed, and ends its stream alone.
 
-use mesh_http1::{Field, Known, Span, is_token, is_value};
+use mesh_http1::{Field, Known, Span, is_token, is_tunnel_target, is_value};
 
 use crate::hpack::decoder::Decoded;
 
@@ -242,7 +242,9 @@ impl Head {
     fn is_request(&self) -> bool {
         let whole = self.scheme.is_some() && self.path.is_some_and(|path| !path.is_empty());
         match (self.method(), self.protocol) {
-            (b"CONNECT", None) => self.authority.is_some() && self.scheme.is_none() && self.path.is_none(),
+            (b"CONNECT", None) => {
+                self.authority().is_some_and(is_tunnel_target) && self.scheme.is_none() && self.path.is_none()
+            }
             (b"CONNECT", Some(_)) => whole && self.authority.is_some(),
             (method, None) => whole && is_token(method),
             (_, Some(_)) => false,
