@@ -110,7 +110,10 @@ test('a request for a name of another certificate is 421, and the connection goe
   t.deepEqual(await statuses('x.shop.test', 'y.shop.test', 'own.shop.test', 'a.test'), [204, 204, 421]);
   t.deepEqual(await statuses('own.shop.test', 'own.shop.test', 'x.shop.test'), [204, 421]);
   // Who asks for no name that is here, or for none, was shown the first for want of a better one.
-  t.deepEqual(await statuses('unknown.test', 'a.test', 'unknown.test'), [204, 204]);
+  t.deepEqual(
+    await statuses('unknown.test', 'a.test', 'unknown.test', 'b.test', 'x.shop.test'),
+    [204, 204, 421, 421],
+  );
   const { socket } = await tlsConnect(t, proxy.port(), { rejectUnauthorized: false, servername: '' });
   socket.write('GET / HTTP/1.1\r\nHost: b.test\r\n\r\n');
   t.regex(String((await once(socket, 'data'))[0]), /^HTTP\/1\.1 204 /);

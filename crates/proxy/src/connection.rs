@@ -128,10 +128,20 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
                 return over(&connection, Protocol::Tls, streamed);
             }
         }
-        connection = match handshake(connection, &plan, tls.config(), Caller::Any).await {
+        let (config, shown) = match plan.may_be_misdirected() {
+            true => {
+                let (config, shown) = tls.config_once();
+                (config, Some(shown))
+            }
+            false => (tls.config(), None),
+        };
+        connection = match handshake(connection, &plan, config, Caller::Any).await {
             Ok(connection) => connection,
             Err(reason) => return Next::Over(Some(reason)),
         };
+        if let (Some(facts), Some(shown)) = (&mut connection.peer.tls, shown) {
+            facts.shown = shown.get().cloned();
+        }
         // The client chooses where there is a choice. Bytes that are not read are passed on, whatever they are called.
         if plan.resource.protocol == ListenerProtocol::Auto && plan.reads_http() {
             match connection.wire.io.alpn() {

@@ -249,11 +249,14 @@ impl ListenerPlan {
     /// Whether a request for this authority is on the wrong connection.
     #[inline]
     pub fn is_misdirected(&self, client: &Peer, authority: &[u8]) -> bool {
-        let Some(asked) = client.tls.as_ref().and_then(|tls| tls.server_name.as_deref()) else {
+        let Some(said) = client.tls.as_ref() else {
+            return false;
+        };
+        let (Some(asked), Some(shown)) = (said.server_name.as_deref(), said.shown.as_ref()) else {
             return false;
         };
         let tls = self.tls.as_ref().filter(|_| self.may_be_misdirected());
-        tls.is_some_and(|tls| tls.is_misdirected(asked, authority))
+        tls.is_some_and(|tls| tls.is_misdirected(asked, shown, authority))
     }
 
     /// Why a stream that is not HTTP, and passes, would be denied if the policies in audit mode were enforced.

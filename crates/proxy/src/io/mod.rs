@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::clock::Clock;
+use crate::tls::Names;
 use crate::upstream::ConnectError;
 use crate::upstream::target::Target;
 
@@ -75,6 +76,8 @@ pub struct TlsFacts {
     pub server_name: Option<Box<str>>,
     /// The name in its certificate: the first URI, else the first DNS name.
     pub peer: Option<Box<str>>,
+    /// The names of the certificate that it was shown, where it could have been another.
+    pub shown: Option<Arc<Names>>,
 }
 
 /// What connections are made with.

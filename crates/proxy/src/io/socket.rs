@@ -293,6 +293,7 @@ impl Stream for Socket {
                 .peer_certificates()
                 .and_then(<[_]>::first)
                 .and_then(certificate_name),
+            shown: None,
         })
     }
 }

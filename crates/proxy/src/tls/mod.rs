@@ -26,6 +26,7 @@ mod problem;
 mod server;
 pub mod sniff;
 
+pub use certificates::Names;
 pub use client::{ClientConfigs, Replaced, server_name};
 pub use look::{Looked, Patience};
 pub use server::{Reloaded, ServerTls};

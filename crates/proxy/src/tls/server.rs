@@ -6,7 +6,7 @@
 //! began with.
 
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -19,7 +19,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 
-use super::certificates::Certificates;
+use super::certificates::{Certificates, Names, Once};
 use super::files::{Files, shown};
 use super::leaf::Leaf;
 use super::look::{Looked, Patience, Refusal};
@@ -130,15 +130,29 @@ impl ServerTls {
         self.config.load_full()
     }
 
+    /// The same for one handshake alone, and where the names of the certificate that it shows will stand.
+    pub fn config_once(&self) -> (Arc<ServerConfig>, Arc<OnceLock<Arc<Names>>>) {
+        let chosen = Arc::<OnceLock<_>>::default();
+        let mut config = ServerConfig::clone(&self.config.load());
+        config.cert_resolver = Arc::new(Once {
+            certificates: self.certificates.load_full(),
+            chosen: Arc::clone(&chosen),
+        });
+        (Arc::new(config), chosen)
+    }
+
     /// Whether clients are shown one certificate or another.
     pub fn has_several(&self) -> bool {
         self.resource.certificates.len() > 1
     }
 
-    /// Whether a request for `authority` is on the wrong connection: whoever asks for `asked`, as its client did, is
-    /// shown a certificate that does not hold the authority's name, and another one does (RFC 9110 section 15.5.20).
-    pub fn is_misdirected(&self, asked: &str, authority: &[u8]) -> bool {
-        self.certificates.load().belongs_elsewhere(asked, authority)
+    /// Whether a request for `authority` is on the wrong connection: its client, who asked for `asked`, was shown a
+    /// certificate of these names, which don't hold the authority's, and those of another one do (RFC 9110 section
+    /// 15.5.20).
+    pub fn is_misdirected(&self, asked: &str, shown: &Names, authority: &[u8]) -> bool {
+        self.certificates
+            .load()
+            .belongs_elsewhere(asked, shown, authority)
     }
 
     /// Whether a file may have changed since it was read: one `stat` for each. For the control thread.
