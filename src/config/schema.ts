@@ -212,7 +212,7 @@ const listener = part(
     via: may(text(formats.name), 'The pseudonym sent in `via`. Absent: no `via` is added.'),
     forwardProxy: may(
       flag(),
-      'Whether absolute-form requests and CONNECT are served, for hosts the routes know.',
+      'Whether absolute-form requests and CONNECT are served, for hosts the routes know. Absolute-form requests for `https` are passed on to clusters with `tls` alone.',
       { default: false },
     ),
     escapedSlashes: may(

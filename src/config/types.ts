@@ -48,7 +48,7 @@ export interface ListenerConfig {
   proxyProtocol?: boolean;
   /** The pseudonym sent in `via`. Absent: no `via` is added. */
   via?: string;
-  /** Whether absolute-form requests and CONNECT are served, for hosts the routes know. Default: false. */
+  /** Whether absolute-form requests and CONNECT are served, for hosts the routes know. Absolute-form requests for `https` are passed on to clusters with `tls` alone. Default: false. */
   forwardProxy?: boolean;
   /** What to do with `%2f` and `%5c` in a path: answer 400, or forward them as they are. Default: reject. */
   escapedSlashes?: 'reject' | 'keep';

@@ -3,10 +3,12 @@
 import http from 'node:http';
 import { once } from 'node:events';
 import test from 'ava';
+import { Authority } from '../support/certificates.js';
 import { echoed, httpOrigin, proxyStatus } from '../support/http.js';
 import { must, run } from '../support/processes.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { closedPort, connect, tcpServer } from '../support/tcp.js';
+import { httpsOrigin } from '../support/tls.js';
 
 const routes = (to: string) => [{ match: { host: ['shop.test', '*.inner.test'] }, to }];
 
@@ -55,6 +57,43 @@ test('absolute-form: any other name is 403, whoever listens there', async (t) =>
     );
   }
   t.is(stranger.connections, 0);
+});
+
+test('absolute-form with https is passed on by TLS, or refused', async (t) => {
+  const authority = await Authority.create(t);
+  const inClear = await httpOrigin(t);
+  const secured = await httpsOrigin(t, await authority.sign({ names: ['secure.test'] }));
+  const proxy = await startSidecar(
+    t,
+    web(
+      {
+        forwardProxy: true,
+        routes: [...routes(inClear.address), { match: { host: 'secure.test' }, to: 'secure' }],
+      },
+      {
+        clusters: {
+          secure: {
+            endpoints: [secured.address],
+            protocol: 'http1',
+            tls: { serverName: 'secure.test', roots: authority.root },
+          },
+        },
+      },
+    ),
+  );
+  const peer = await connect(t, proxy.port());
+  for (const [url, status] of [
+    ['https://shop.test/', 421],
+    ['HTTPS://shop.test/', 421],
+    ['http://shop.test/', 200],
+    ['https://secure.test/', 200],
+  ] as const) {
+    await peer.send(`GET ${url} HTTP/1.1\r\nHost: ${new URL(url).host}\r\n\r\n`);
+    const answer = await peer.response();
+    t.is(answer.status, status, url);
+    if (status === 421) t.is(proxyStatus(answer.headers).details, 'misdirected: https_in_clear');
+  }
+  t.is(inClear.requests, 1);
 });
 
 test('absolute-form where the listener is no forward proxy: an ordinary request for that host', async (t) => {

@@ -123,7 +123,8 @@ reasons! {
     TlsNotConfigured = "tls_not_configured", Downstream, 400, grpc 14, "tls_protocol_error", "This port does not speak TLS.";
     /// No `sni` route takes the server name of a TLS stream.
     SniUnknown = "sni_unknown", Downstream, 421, grpc 12, "destination_not_found", "No route takes this server name.";
-    /// The request is for a name of another certificate than the client was shown (RFC 9110 section 15.5.20).
+    /// The request is for a name of another certificate than the client was shown, or for `https` that a forward proxy
+    /// would pass on without TLS (RFC 9110 sections 7.4 and 15.5.20).
     Misdirected = "misdirected", Downstream, 421, grpc 14, "http_request_error", "This connection is not for that name.";
     /// The bytes are not HTTP, and the listener has no TCP target.
     NotHttp = "not_http", Downstream, 400, grpc 13, "http_protocol_error", "This port speaks HTTP only.";

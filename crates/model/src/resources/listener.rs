@@ -77,7 +77,8 @@ pub struct Listener {
     /// The pseudonym sent in `via`. Absent, the default: no `via` is added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
-    /// Whether absolute-form requests and CONNECT are served as a forward proxy, for names the route table knows. Default false.
+    /// Whether absolute-form requests and CONNECT are served as a forward proxy, for names the route table knows; those for
+    /// `https` by clusters with TLS alone. Default false.
     #[serde(default)]
     pub forward_proxy: bool,
     /// What to do with `%2f`, `%5c` and `%00` in a path.

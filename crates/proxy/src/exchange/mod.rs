@@ -39,11 +39,15 @@ use crate::plan::{ListenerPlan, Routes};
 use crate::telemetry::{Label, Own, Protocol, RouteStats};
 use crate::thread::{Listener, Thread};
 use crate::timer::Deadline;
+use crate::upstream::cluster::Cluster;
 use crate::upstream::pool::Pooled;
 pub use decide::Forward;
 use decide::{Decided, Step, decide};
 use message::Downstream;
 use request::RequestKind;
+
+/// What is said of a request for `https` that would be passed on without TLS.
+const IN_CLEAR: &str = "https_in_clear";
 
 /// Who is on the other end of a client's connection.
 #[derive(Debug)]
@@ -309,6 +313,9 @@ async fn serve<N: Net, D: Downstream>(
             }
         }
         Step::Forward(forward) => match cluster {
+            Some(cluster) if is_in_clear(cx, down, &cluster) => {
+                refuse(down, &mut outcome, Reason::Misdirected, Some(IN_CLEAR));
+            }
             Some(_) if forward.kind == RequestKind::Connect && connect::is_looked_into(cx) => {
                 outcome.inside = connect::look_into(down);
                 outcome.status = 200;
@@ -321,6 +328,15 @@ async fn serve<N: Net, D: Downstream>(
         },
     }
     outcome
+}
+
+/// Whether a client asks a forward proxy for `https`, which would be passed on without TLS (RFC 9110 section 7.4).
+fn is_in_clear<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, to: &Cluster<N::Stream>) -> bool {
+    if !(cx.plan.resource.forward_proxy && down.request().is_absolute_https()) {
+        return false;
+    }
+    let plan = to.plan();
+    plan.tls.is_none() && plan.workload.is_none()
 }
 
 fn refuse<D: Downstream, S>(down: &mut D, outcome: &mut Outcome<S>, reason: Reason, detail: Option<&str>) {

@@ -80,6 +80,14 @@ impl<'a> RequestRef<'a> {
         matches!(self, Self::Http1 { head, .. } if matches!(head.target, Target::Absolute { .. }))
     }
 
+    /// Whether it is such a target, and of the scheme `https`: who sends it wants TLS all the way to that server.
+    pub fn is_absolute_https(&self) -> bool {
+        let Self::Http1 { bytes, head } = self else {
+            return false;
+        };
+        matches!(head.target, Target::Absolute { scheme, .. } if scheme.of(bytes).eq_ignore_ascii_case(b"https"))
+    }
+
     /// What is asked for beyond a response.
     pub fn kind(&self) -> RequestKind {
         match self {
