@@ -164,6 +164,8 @@ test('responses made here', async (t) => {
     web({
       routes: [
         { match: { path: '/health' }, respond: 204 },
+        { match: { path: '/same' }, respond: 304 },
+        { match: { path: '/empty' }, respond: 200 },
         {
           match: { path: '/json' },
           respond: { status: 201, body: '{"a":1}', contentType: 'application/json' },
@@ -176,6 +178,13 @@ test('responses made here', async (t) => {
   t.is(health.status, 204);
   t.is(health.text, '');
   t.false('content-length' in health.headers);
+  const same = await request(proxy.port(), { path: '/same' });
+  t.is(same.status, 304);
+  t.false('content-length' in same.headers);
+  for (const method of ['GET', 'HEAD']) {
+    const empty = await request(proxy.port(), { path: '/empty', method });
+    t.is(empty.headers['content-length'], '0', method);
+  }
   const json = await request(proxy.port(), { path: '/json', method: 'POST', body: 'read and thrown away' });
   t.is(json.status, 201);
   t.is(json.headers['content-type'], 'application/json');

@@ -294,7 +294,11 @@ impl<S: Stream> Downstream for ServerExchange<S> {
         } else {
             response.status
         };
-        let known = Length::Known(response.body.len() as u64);
+        let known = match status {
+            // RFC 9110 section 8.6: what the length would be otherwise is not known.
+            204 | 304 => Length::None,
+            _ => Length::Known(response.body.len() as u64),
+        };
         // The request's body may still be on its way; a client that is answered early must not be left in doubt.
         self.close |= !self.body.is_done();
         self.refuse_to_leave();
