@@ -260,7 +260,15 @@ impl Lookups {
         if let Answered::Failed { error, first: true } = &answered {
             let then = match name.last {
                 Some(_) => "what is known of it stays",
-                None => "its clusters have no endpoints",
+                None if name
+                    .users
+                    .iter()
+                    .any(|user| own_question(user).as_ref() == Some(question)) =>
+                {
+                    "its clusters have no endpoints"
+                }
+                // Only records of services name it.
+                None => "its services do without it",
             };
             let message = format!("{question} can't be looked up: {error}; {then}");
             self.guard.log.warn(&message, &[("about", &"lookup")]);

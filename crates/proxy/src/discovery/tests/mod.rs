@@ -352,6 +352,11 @@ async fn a_service_follows_its_records_and_its_targets() {
         .until(|world| world.server.asked("gone.test", RecordType::A) > 0)
         .await;
     assert_eq!(world.addresses(&source), ["127.0.0.2:80"]);
+    world.until(|world| world.sample("gone.test.").failures > 0).await;
+    assert_eq!(
+        world.said(),
+        ["gone.test. can't be looked up: there is no such name; its services do without it"]
+    );
     // Only another one: the old name is forgotten.
     world.server.host("c.test", &["127.0.0.3"], 1);
     world.server.service(name, &[(0, 1, 81, "c.test.")], 1);
