@@ -267,7 +267,7 @@ export const route = part(
         error:
           'expected { header: NAME }, { cookie: NAME }, { query: NAME }, sourceAddress, or a list of these',
       }),
-      'What consistent hashing hashes, the first that is present: `{ header: x-user }`, `{ cookie: id }`, `{ query: id }`, `sourceAddress`.',
+      'What consistent hashing hashes, the first that is present: `{ header: x-user }`, `{ cookie: id }`, `{ query: id }`, `sourceAddress`. Clusters of other balancers do without.',
     ),
   },
   exactlyOne('to', 'redirect', 'respond'),

@@ -286,14 +286,24 @@ const balancer = z.discriminatedUnion(
     part('PlainBalancer', 'A balancer without settings.', {
       kind: must(oneOf('ewma', 'leastRequest', 'roundRobin', 'random'), 'The balancer.'),
     }),
-    part('RingHash', 'Consistent hashing on a ring; needs a `hashKey` in the route.', {
-      kind: must(z.literal('ringHash'), 'The balancer.'),
-      ringSize: may(whole(1024, 8_388_608), 'Points on the ring.', { default: '1,024 times the endpoints' }),
-    }),
-    part('Maglev', "Consistent hashing by Maglev's table; needs a `hashKey` in the route.", {
-      kind: must(z.literal('maglev'), 'The balancer.'),
-      tableSize: may(whole(2, 1_310_719), 'Slots of the table, a prime.', { default: 65_537 }),
-    }),
+    part(
+      'RingHash',
+      'Consistent hashing on a ring; needs a `hashKey` in the route, and draws at random without one.',
+      {
+        kind: must(z.literal('ringHash'), 'The balancer.'),
+        ringSize: may(whole(1024, 8_388_608), 'Points on the ring.', {
+          default: '1,024 times the endpoints',
+        }),
+      },
+    ),
+    part(
+      'Maglev',
+      "Consistent hashing by Maglev's table; needs a `hashKey` in the route, and draws at random without one.",
+      {
+        kind: must(z.literal('maglev'), 'The balancer.'),
+        tableSize: may(whole(2, 1_310_719), 'Slots of the table, a prime.', { default: 65_537 }),
+      },
+    ),
   ],
   { error: balancerError },
 );
@@ -356,7 +366,7 @@ const cluster = part(
     ),
     balance: may(
       z.union([oneOf(...balancerKinds), balancer], { error: balancerError }),
-      'How one is chosen; `ringHash` and `maglev` need a `hashKey` in the route.',
+      'How one is chosen; `ringHash` and `maglev` need a `hashKey` in each route that leads here, and draw at random for one without.',
       { default: 'ewma' },
     ),
     slowStart: may(duration(), "Over how long a new endpoint's share grows to full.", { default: '0s' }),

@@ -125,7 +125,7 @@ export interface RouteConfig {
   host?: string | HostNameConfig;
   /** The deadline for the response's end: `2s`, or `{ request, streamIdle }`. Default: the listener's. */
   timeout?: string | RouteTimeoutsConfig;
-  /** What consistent hashing hashes, the first that is present: `{ header: x-user }`, `{ cookie: id }`, `{ query: id }`, `sourceAddress`. */
+  /** What consistent hashing hashes, the first that is present: `{ header: x-user }`, `{ cookie: id }`, `{ query: id }`, `sourceAddress`. Clusters of other balancers do without. */
   hashKey?: 'sourceAddress' | HashKeyConfig | ('sourceAddress' | HashKeyConfig)[];
 }
 
@@ -310,7 +310,7 @@ export interface ClusterConfig {
   protocol?: 'auto' | 'http1' | 'http2';
   /** TLS to originate: `true`, or `{ serverName, roots }`. Default: false. */
   tls?: boolean | ClientTlsConfig;
-  /** How one is chosen; `ringHash` and `maglev` need a `hashKey` in the route. Default: ewma. */
+  /** How one is chosen; `ringHash` and `maglev` need a `hashKey` in each route that leads here, and draw at random for one without. Default: ewma. */
   balance?:
     | 'ewma'
     | 'leastRequest'
@@ -387,7 +387,7 @@ export interface PlainBalancerConfig {
   kind: 'ewma' | 'leastRequest' | 'roundRobin' | 'random';
 }
 
-/** Consistent hashing on a ring; needs a `hashKey` in the route. */
+/** Consistent hashing on a ring; needs a `hashKey` in the route, and draws at random without one. */
 export interface RingHashConfig {
   /** The balancer. */
   kind: 'ringHash';
@@ -395,7 +395,7 @@ export interface RingHashConfig {
   ringSize?: number;
 }
 
-/** Consistent hashing by Maglev's table; needs a `hashKey` in the route. */
+/** Consistent hashing by Maglev's table; needs a `hashKey` in the route, and draws at random without one. */
 export interface MaglevConfig {
   /** The balancer. */
   kind: 'maglev';

@@ -164,13 +164,13 @@ pub enum Balancer {
     RoundRobin,
     /// At random, by weight.
     Random,
-    /// Consistent hashing on a ring; needs a route `hashKey`.
+    /// Consistent hashing on a ring; needs a route `hashKey`, and draws at random without one.
     RingHash {
         /// Points on the ring, 1,024 to 8,388,608. Default 1,024 times the endpoints, within bounds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ring_size: Option<u32>,
     },
-    /// Consistent hashing by Maglev's table; needs a route `hashKey`.
+    /// Consistent hashing by Maglev's table; needs a route `hashKey`, and draws at random without one.
     Maglev {
         /// Slots of the table, a prime up to 1,310,719. Default 65,537.
         #[serde(default, skip_serializing_if = "Option::is_none")]
