@@ -3,7 +3,7 @@
 import test from 'ava';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, existsSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { type Config, checkConfig } from '../../src/config/index.js';
@@ -157,4 +157,41 @@ test('a standard error that nobody reads stops neither signals nor the end', asy
   await until('it serves', () => existsSync(socket));
   child.kill('SIGTERM');
   t.deepEqual(await within('its end', exit), [0, null]);
+});
+
+test('a configuration that became a pipe is not waited for; a first one is, and signals are heard meanwhile', async (t) => {
+  const sidecar = await startSidecar(t, answers('one'), { lameDuck: '0s' });
+  rmSync(sidecar.file);
+  t.is(spawnSync('mkfifo', [sidecar.file]).status, 0);
+  sidecar.process.signal('SIGHUP');
+  await sidecar.said(/is no regular file.*\n.*not applied/);
+  t.is((await request(sidecar.port('web'))).text, 'one');
+  rmSync(sidecar.file);
+  await sidecar.reload(answers('two'));
+  t.is((await request(sidecar.port('web'))).text, 'two');
+
+  const pipe = join(temporaryFolder(t), 'pipe');
+  t.is(spawnSync('mkfifo', [pipe]).status, 0);
+  const start = async () => {
+    const child = spawn(sidecarFile(), ['--config', pipe, '--admin', '127.0.0.1:0', '--lame-duck', '0s'], {
+      env: cleanEnvironment(),
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    const exit = once(child, 'exit');
+    t.teardown(() => child.kill('SIGKILL'));
+    let said = '';
+    child.stderr.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    await until('it hears signals', () => said.includes('admin listens'));
+    return { child, exit, said: () => said };
+  };
+  const waiting = await start();
+  waiting.child.kill('SIGTERM');
+  t.deepEqual(await within('its end', waiting.exit), [0, null]);
+  const fed = await start();
+  writeFileSync(pipe, checkConfig(answers('piped')).toJson());
+  await until('it serves', () => fed.said().includes('web listens on'));
+  fed.child.kill('SIGTERM');
+  t.deepEqual(await within('its end', fed.exit), [0, null]);
 });

@@ -14,7 +14,9 @@ mod parts;
 mod settings;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use mesh_model::resources::{Address, Resources};
 use mesh_proxy::log::Log;
 use mesh_proxy::proxy::{Applied, ApplyError, Change, DrainOptions, Options, Phase, Proxy};
 use mesh_proxy::{admin, compile};
+use rustix::fs::OFlags;
 use settings::{HELP, Running, Source, Task};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -56,11 +59,11 @@ fn main() -> ExitCode {
         }
         Ok(Task::Help) => print(HELP),
         Ok(Task::Version) => print(concat!("mesh-sidecar ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Task::Check(source)) => match load(&source).and_then(check) {
+        Ok(Task::Check(source)) => match load(&source, When::First).and_then(check) {
             Ok(()) => print("the configuration is valid\n"),
             Err(problems) => refuse(&lines, &problems),
         },
-        Ok(Task::Run(source, running)) => run(&lines, &source, &running, command),
+        Ok(Task::Run(source, running)) => run(&lines, &Arc::new(source), &running, command),
         Err(problems) => refuse(&lines, &problems),
     };
     lines.finish();
@@ -83,7 +86,35 @@ fn refuse(lines: &Lines, problems: &[String]) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-fn load(source: &Source) -> Result<Resources, Vec<String>> {
+/// When a source is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// At the start: a pipe will do.
+    First,
+    /// While it serves, and has signals to hear: nothing that could make it wait.
+    Again,
+}
+
+/// Reads a file of resources.
+fn read(file: &str, when: When) -> std::io::Result<String> {
+    if when == When::First {
+        return std::fs::read_to_string(file);
+    }
+    let mut opened = File::options()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(file)?;
+    if !opened.metadata()?.is_file() {
+        return Err(std::io::Error::other(
+            "is no regular file, and only such a one is read again",
+        ));
+    }
+    let mut text = String::new();
+    opened.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn load(source: &Source, when: When) -> Result<Resources, Vec<String>> {
     match source {
         Source::Direct(resources) => Ok(Resources::clone(resources)),
         // The control plane says what is to be done; what can be looked at before is who vouches for it.
@@ -91,7 +122,7 @@ fn load(source: &Source) -> Result<Resources, Vec<String>> {
             .map(|_| Resources::default())
             .map_err(|problem| vec![problem]),
         Source::File(file) => {
-            let text = std::fs::read_to_string(file).map_err(|error| vec![format!("{file}: {error}")])?;
+            let text = read(file, when).map_err(|error| vec![format!("{file}: {error}")])?;
             mesh_model::validate::parse(&text)
                 .map_err(|issues| issues.iter().map(|issue| format!("{file}:{issue}")).collect())
         }
@@ -106,26 +137,30 @@ fn check(resources: Resources) -> Result<(), Vec<String>> {
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What an attempt to apply a configuration gave.
-type Applying = Pin<Box<dyn Future<Output = Result<Applied, Vec<String>>>>>;
+type Applying<'a> = Pin<Box<dyn Future<Output = Result<Applied, Vec<String>>> + 'a>>;
 
-fn apply(proxy: &Proxy, source: &Source) -> Applying {
-    let resources = match load(source) {
-        Ok(resources) => resources,
-        Err(problems) => {
-            proxy.count_refused();
-            return Box::pin(std::future::ready(Err(problems)));
-        }
-    };
-    let applying = proxy.apply_soon(Change::Replace(resources));
-    Box::pin(async {
-        applying.await.map_err(|error| match error {
-            ApplyError::Invalid(issues) => issues.iter().map(ToString::to_string).collect(),
-            error => vec![error.to_string()],
-        })
+fn apply<'a>(proxy: &'a Proxy, source: &Arc<Source>, when: When) -> Applying<'a> {
+    let source = Arc::clone(source);
+    Box::pin(async move {
+        let loaded = match when {
+            // Whoever writes to a pipe may take his time, and signals are heard meanwhile.
+            When::First => tokio::task::spawn_blocking(move || load(&source, when))
+                .await
+                .unwrap_or_else(|error| Err(vec![error.to_string()])),
+            When::Again => load(&source, when),
+        };
+        let resources = loaded.inspect_err(|_| proxy.count_refused())?;
+        proxy
+            .apply_soon(Change::Replace(resources))
+            .await
+            .map_err(|error| match error {
+                ApplyError::Invalid(issues) => issues.iter().map(ToString::to_string).collect(),
+                error => vec![error.to_string()],
+            })
     })
 }
 
-fn run(lines: &Lines, source: &Source, running: &Running, command: Option<Vec<OsString>>) -> ExitCode {
+fn run(lines: &Lines, source: &Arc<Source>, running: &Running, command: Option<Vec<OsString>>) -> ExitCode {
     if let Some(parent) = running.with_parent
         && command::end_with(parent, rustix::process::Signal::KILL).is_err()
     {
@@ -145,7 +180,7 @@ fn run(lines: &Lines, source: &Source, running: &Running, command: Option<Vec<Os
         Ok(signals) => signals,
         Err(error) => return failed("signals can't be heard", error),
     };
-    let identity = match source {
+    let identity = match &**source {
         Source::Mesh(workload) => match mesh::trust(workload) {
             Ok(identity) => Some(identity),
             Err(problem) => return refuse(lines, &[problem]),
@@ -190,7 +225,7 @@ fn run(lines: &Lines, source: &Source, running: &Running, command: Option<Vec<Os
         started: None,
         awaited,
     };
-    let life = match (source, identity) {
+    let life = match (&**source, identity) {
         (Source::Mesh(workload), Some(identity)) => {
             match Life::new(Workload::clone(workload), &proxy, identity) {
                 Ok(life) => Some(life),
@@ -199,7 +234,10 @@ fn run(lines: &Lines, source: &Source, running: &Running, command: Option<Vec<Os
         }
         _ => None,
     };
-    runtime.block_on(until_end(&proxy, work, life, signals, lines))
+    let code = runtime.block_on(until_end(&proxy, work, life, signals, lines));
+    // A pipe that nobody writes to may still be read.
+    runtime.shutdown_background();
+    code
 }
 
 /// Where callers first find the application behind it, if it is a server of a mesh.
@@ -221,7 +259,7 @@ fn announce(log: &Log, before: &[(String, Address)], applied: Applied) -> Vec<(S
 
 /// What it serves, and how.
 struct Work<'a> {
-    source: &'a Source,
+    source: &'a Arc<Source>,
     running: &'a Running,
     addresses: Vec<(String, Address)>,
     /// What is to be started once it serves.
@@ -301,7 +339,7 @@ async fn until_end(
             None => std::future::pending().await,
         }
     });
-    let mut applying = (!lives).then(|| apply(proxy, work.source));
+    let mut applying = (!lives).then(|| apply(proxy, work.source, When::First));
     let mut ready = std::pin::pin!(async {
         let Some(mut serves) = serves else {
             return std::future::pending().await;
@@ -347,7 +385,7 @@ async fn until_end(
                 if lives {
                     continue;
                 }
-                applying = Some(apply(proxy, work.source));
+                applying = Some(apply(proxy, work.source, When::Again));
                 continue;
             }
             result = async { Some(applying.as_mut()?.await) }, if applying.is_some() => {
