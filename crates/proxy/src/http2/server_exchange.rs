@@ -2,6 +2,8 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
 
 use mesh_http2::{Code, Head};
 use mesh_model::errors::Reason;
@@ -14,7 +16,7 @@ use super::server_stream::ServerStream;
 use super::tunnel::Tunnel;
 use crate::access;
 use crate::clock::{Nanos, after};
-use crate::exchange::message::{Downstream, Sink, Source};
+use crate::exchange::message::{Downstream, Payload, Sink, Source};
 use crate::exchange::{Context, Outcome, exchange, local};
 use crate::io::Net;
 use crate::io::wire::Wire;
@@ -25,6 +27,11 @@ use crate::streams::Server;
 use crate::telemetry::{Finished, Limit, Protocol};
 use crate::timer::{Deadline, until};
 use crate::upstream::pool::Pooled;
+
+/// How long the rest of a request is awaited behind its answer: what left its client with the head comes sooner.
+const REST_TIME: Duration = Duration::from_millis(50);
+/// How much is taken of it: more than most forms and calls have.
+const REST_BYTES: usize = 64 * 1024;
 
 /// Serves a stream to its end.
 pub(super) async fn stream<N: Net>(
@@ -48,7 +55,7 @@ pub(super) async fn stream<N: Net>(
     };
     if let Err(problem) = check(down.head(), down.length(), plan.http1.fields) {
         refuse(&context, &mut down, problem).await;
-        return;
+        return take_rest(&context, &mut down).await;
     }
     let mut outcome = exchange(&context, &mut down).await;
     if outcome.tunnel.is_none() && !flush(&mut down, &context).await && outcome.reason.is_none() {
@@ -72,9 +79,34 @@ pub(super) async fn stream<N: Net>(
             if !down.is_finished() {
                 down.abort(outcome.reason.unwrap_or(Reason::Internal), outcome.reset);
             }
+            take_rest(&context, &mut down).await;
             down.finish_exchange();
         }
     }
+}
+
+/// Waits a little for the end of a request whose answer is complete, and throws away what comes of it: mostly it is on its
+/// way, and there are clients that take a reset for a failure though its code is NO_ERROR, as curl did up to 8.1.
+async fn take_rest<N: Net>(context: &Context<'_, N>, down: &mut ServerStream) {
+    if !down.is_finished() || down.has_all() {
+        return;
+    }
+    context
+        .deadline
+        .set(after(context.thread.now(), Some(REST_TIME)).min(context.listener.drain_deadline()));
+    let mut left = REST_BYTES;
+    let rest = poll_fn(|cx| {
+        while let Ok(Payload::Data) = ready!(down.poll_payload(cx)) {
+            let n = down.payload().len();
+            down.advance(n);
+            left = left.saturating_sub(n);
+            if left == 0 {
+                break;
+            }
+        }
+        Poll::Ready(())
+    });
+    let _ = until(context.deadline, rest).await;
 }
 
 /// Answers, or resets, what never becomes an exchange.

@@ -91,6 +91,11 @@ impl ServerStream {
         self.answer == Answer::Finished
     }
 
+    /// Whether the whole request came and was taken.
+    pub fn has_all(&self) -> bool {
+        self.channel.is_at_end()
+    }
+
     /// Bytes of payload: what came, what went.
     pub fn payload_bytes(&self) -> (u64, u64) {
         self.channel.payload_bytes()
