@@ -5,13 +5,16 @@
  * wrong with it becomes one `ConfigError` with every mistake in its place.
  */
 
-import { open } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { constants, open, stat } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
 import { ConfigError } from '../errors.js';
 import { MAX_BYTES, SourceDocument, excessOf } from './document.js';
 import { MAX_ISSUES, type RawIssue, placed, stranger } from './issues.js';
 import { type Path, renderPath } from './path.js';
 import type { ResourceIssue } from './resources.js';
+
+const { O_NONBLOCK, O_RDONLY } = constants;
 
 /** Where a value came from. */
 export interface Origin {
@@ -55,15 +58,47 @@ export interface ConfigPlace {
   readonly column?: number;
 }
 
-/** A file's text, bounded and UTF-8. */
+/** What a configuration is read from. */
+type FileKind = 'file' | 'folder' | 'pipe' | 'socket' | 'device';
+
+/** The text of a file, or what a pipe says until its end: bounded and UTF-8. */
 export async function readConfig(file: string): Promise<string> {
+  return await textOf(file, ['file', 'pipe']);
+}
+
+/** The same for who looks again and again: a pipe may say nothing for ever, and nothing twice. */
+export async function readFileAgain(file: string): Promise<string> {
+  return await textOf(file, ['file']);
+}
+
+/** Whether it says what it has once. */
+export async function isPipe(file: string): Promise<boolean> {
+  const found = await stat(file).catch(() => undefined);
+  return found !== undefined && kindOf(found) === 'pipe';
+}
+
+async function textOf(file: string, kinds: readonly FileKind[]): Promise<string> {
+  const expect = (found: Stats): FileKind => {
+    const kind = kindOf(found);
+    if (kinds.includes(kind)) return kind;
+    throw unreadable(file, `expected a file, found a ${kind}`);
+  };
   try {
-    const handle = await open(file);
+    // To open a device may do something already.
+    const kind = expect(await stat(file));
+    // Who says something into a pipe is waited for, and nobody else: it may be another file by now.
+    const handle = await open(file, kind === 'pipe' ? O_RDONLY : O_RDONLY | O_NONBLOCK);
     try {
-      const { size } = await handle.stat();
-      if (size > MAX_BYTES)
-        throw unreadable(file, `the file has ${size} bytes: expected at most ${MAX_BYTES}`);
-      return new TextDecoder('utf-8', { fatal: true }).decode(await handle.readFile());
+      const found = await handle.stat();
+      expect(found);
+      if (found.size > MAX_BYTES) throw tooLong(file, `${found.size}`);
+      const chunks: Buffer[] = [];
+      // One byte more than there may be tells that there are more.
+      const stream = handle.createReadStream({ autoClose: false, end: MAX_BYTES });
+      for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);
+      const bytes = Buffer.concat(chunks);
+      if (bytes.length > MAX_BYTES) throw tooLong(file, `more than ${MAX_BYTES}`);
+      return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
     } finally {
       await handle.close();
     }
@@ -78,12 +113,22 @@ export async function readConfig(file: string): Promise<string> {
   }
 }
 
+function kindOf(found: Stats): FileKind {
+  if (found.isFile()) return 'file';
+  if (found.isDirectory()) return 'folder';
+  if (found.isFIFO()) return 'pipe';
+  return found.isSocket() ? 'socket' : 'device';
+}
+
 const READ_REASONS: Record<string, string> = {
   ENOENT: 'there is no such file',
   EACCES: 'this user may not read the file',
-  EISDIR: 'expected a file, found a folder',
   ERR_ENCODING_INVALID_ENCODED_DATA: 'expected text in UTF-8',
 };
+
+function tooLong(file: string, bytes: string): ConfigError {
+  return unreadable(file, `the file has ${bytes} bytes: expected at most ${MAX_BYTES}`);
+}
 
 function unreadable(file: string, message: string, suggestion?: string): ConfigError {
   return new ConfigError([

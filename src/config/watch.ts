@@ -3,7 +3,8 @@
  *
  * Editors write in place, others write beside and rename, and mounted ConfigMaps swap a link to a folder. So the
  * folder is watched and not the file, a burst of events waits until it is over, only content counts (by hash), and a
- * slow look at the file catches what no event told, on network file systems for one.
+ * slow look at the file catches what no event told, on network file systems for one. A pipe, such as `/dev/stdin`, was
+ * read to its end before the watch begins: it is not watched. A file that becomes one is refused, and nobody waits for it.
  *
  * Invariants: a value that was not taken yet is replaced by the next one, so a slow reader gets the newest and memory
  * stays bounded; after `stop()` nothing is left that would keep the process alive.
@@ -13,7 +14,8 @@ import { type FSWatcher, watch } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ConfigError } from '../errors.js';
-import { type LoadedConfig, parseConfig, readConfig } from './load.js';
+import { type LoadedConfig, parseConfig } from './load.js';
+import { isPipe, readFileAgain } from './origin.js';
 
 /** What a content that was accepted is known by. */
 export interface Hashed {
@@ -72,8 +74,7 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
     this.#signal = options.signal;
     if (this.#signal?.aborted) this.stop();
     else this.#signal?.addEventListener('abort', this.stop);
-    // After the watchers stand, so that nothing falls between.
-    this.#look();
+    this.#looking = this.#begin(options.since !== undefined);
   }
 
   /** The next change; done after `stop()`. */
@@ -135,17 +136,24 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
     await this.settled();
   }
 
+  async #begin(wasRead: boolean): Promise<void> {
+    if (wasRead && (await isPipe(this.#file))) this.stop();
+    await this.#lookNow();
+  }
+
   /** One look after the other: an older content must not be told after a newer one. */
   #look(): void {
     this.#looking = this.#looking.then(() => this.#lookNow());
   }
 
   async #lookNow(): Promise<void> {
+    if (this.#stopped) return;
+    // First, so that nothing falls between.
     await this.#watchFolders();
     if (this.#stopped) return;
     let change: ConfigChange<T>;
     try {
-      const text = await readConfig(this.#file);
+      const text = await readFileAgain(this.#file);
       // Whoever writes in place empties the file first: an empty one is looked at twice.
       const isFirstEmpty = text === '' && !this.#sawEmpty;
       this.#sawEmpty = text === '';

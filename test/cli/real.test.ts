@@ -1,11 +1,12 @@
 // Does the command do for a user what its help says, with the real core and real traffic?
 
 import { copyFileSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Authority } from '../support/certificates.js';
-import { temporaryFolder } from '../support/files.js';
+import { pipe, temporaryFolder } from '../support/files.js';
 import { hasGroups, newGroup } from '../support/groups.js';
 import { httpOrigin, request } from '../support/http.js';
 import { type Running, must, run, start } from '../support/processes.js';
@@ -81,6 +82,16 @@ ${more}`,
   await said(running, /(?:^applied: .*\n[^]*){2}/m);
   t.is(await body(), 'fourth');
   await ended(t, running);
+});
+
+test('mesh run -c reads a pipe once', async (t) => {
+  const file = pipe(t);
+  const running = mesh(t, ['run', '-c', file, '--admin', 'off', '--lame-duck', '0s']);
+  await writeFile(file, "listeners: [{ name: web, address: '127.0.0.1:0', routes: [{ respond: 204 }] }]\n");
+  const port = Number(await said(running, /^web: listening on 127\.0\.0\.1:(\d+)$/m));
+  t.is((await request(port)).status, 204);
+  await ended(t, running);
+  t.is(running.stderr(), '');
 });
 
 test('mesh run: what was refused for files that were not there goes live by SIGHUP once they are', async (t) => {

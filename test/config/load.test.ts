@@ -1,6 +1,7 @@
 // Is a configuration read whatever form it comes in, and is a hostile one refused before it costs anything?
 
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { ConfigError } from '../../src/errors.js';
@@ -9,6 +10,7 @@ import { LoadedConfig, checkConfig, loadConfig, parseConfig } from '../../src/co
 import { withMeaning } from '../../src/config/load.js';
 import { checkMeshConfig } from '../../src/mesh/load.js';
 import { createProxy, validateResources } from '../../src/index.js';
+import { pipe } from '../support/files.js';
 import { refusalOf, temporaryFolder } from './support.js';
 
 test('YAML, JSON and an object mean the same', (t) => {
@@ -189,6 +191,7 @@ test('a file that is not there, no file, or not UTF-8 is told in one line', asyn
     [join(folder, 'none.yaml'), 'there is no such file', `looked for in ${folder}`],
     [folder, 'expected a file, found a folder'],
     [binary, 'expected text in UTF-8'],
+    ['/dev/null', 'expected a file, found a device'],
   ];
   // The superuser reads everything.
   if (process.getuid?.() !== 0) expected.push([secret, 'this user may not read the file']);
@@ -203,6 +206,21 @@ test('a file that is not there, no file, or not UTF-8 is told in one line', asyn
     } as const;
     t.deepEqual((error as ConfigError).issues, [issue]);
   }
+});
+
+test('a pipe is read to its end, and no further than a configuration may go', async (t) => {
+  const file = pipe(t);
+  const loading = loadConfig(file);
+  const writer = await open(file, 'w');
+  await writer.write('threads: ');
+  await writer.write('3\n');
+  await writer.close();
+  t.is((await loading).config.threads, 3);
+
+  const endless = t.throwsAsync(loadConfig(file), { message: /has more than \d+ bytes: expected at most/ });
+  const bytes = Buffer.alloc(2 ** 20, ' ');
+  await t.throwsAsync(writeFile(file, Array<Buffer>(64).fill(bytes)), { code: 'EPIPE' });
+  await endless;
 });
 
 test('what is loaded knows where it came from', async (t) => {

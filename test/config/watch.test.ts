@@ -2,10 +2,12 @@
 
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { loadConfig, watchConfig } from '../../src/config/index.js';
 import type { ConfigChange, ConfigWatcher, WatchOptions } from '../../src/config/index.js';
+import { pipe } from '../support/files.js';
 import { temporaryFolder } from './support.js';
 
 /** So long that only events can have told; tests of the slow look set their own. */
@@ -118,6 +120,26 @@ test('a file that goes away is an error, and told when it is back', async (t) =>
   t.is(await issue(watcher, 'unreadable'), '');
   writeFileSync(file, 'threads: 1\n');
   t.is(await threads(watcher), 1);
+});
+
+test('a file that becomes a pipe is an error, keeps nobody waiting, and is told when it is a file again', async (t) => {
+  const file = fileOfOne(t);
+  const watcher = watching(t, file);
+  t.is(await threads(watcher), 1);
+  renameSync(pipe(t), file);
+  t.is(await issue(watcher, 'unreadable'), '');
+  writeFileSync(`${file}.new`, 'threads: 2\n');
+  renameSync(`${file}.new`, file);
+  t.is(await threads(watcher), 2);
+});
+
+test('a pipe that was read is not watched', async (t) => {
+  const file = pipe(t);
+  const loading = loadConfig(file);
+  await writeFile(file, 'threads: 1\n');
+  const watcher = watching(t, file, { since: await loading });
+  t.true((await watcher.next()).done);
+  await watcher.settled();
 });
 
 test('the slow look finds what no event told', async (t) => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { ConfigError } from '../../src/errors.js';
 import { fileSource, parseEndpoints } from '../../src/discovery/file.js';
-import { temporaryFolder } from '../support/files.js';
+import { pipe, temporaryFolder } from '../support/files.js';
 import { Followed } from './support.js';
 
 test('it is followed; a bad one is told with its line and field, and changes nothing', async (t) => {
@@ -28,6 +28,15 @@ test('it is followed; a bad one is told with its line and field, and changes not
   t.deepEqual(followed.addresses(), ['10.0.0.3:1']);
   writeFileSync(file, '[]');
   await followed.has();
+});
+
+test('a pipe is refused, and waited for by nobody', async (t) => {
+  const file = pipe(t);
+  const followed = new Followed(t, [fileSource(file)]);
+  await followed.happened('sourceProblem', /expected a file, found a pipe/);
+  writeFileSync(`${file}.new`, '- 10.0.0.1:1\n');
+  renameSync(`${file}.new`, file);
+  await followed.has('10.0.0.1:1');
 });
 
 test('every mistake is told', (t) => {
