@@ -268,14 +268,15 @@ class Control {
 
   /** Makes each new content of the file live. */
   async #follow(): Promise<void> {
-    this.#watcher = watchMesh(this.#file, { since: this.#mesh });
-    for await (const { config, error } of this.#watcher) {
+    const watcher = (this.#watcher = watchMesh(this.#file, { since: this.#mesh }));
+    for await (const { config, error } of watcher) {
       try {
         if (error) throw error;
         const resources = await this.#plane.apply(config);
         this.#mesh = config;
         this.#event('applied', { resources }, `applied: ${resources} resources changed`);
       } catch (cause) {
+        if (config && !watcher.refused(config, cause)) continue;
         this.#trouble(cause, 'refused');
         if (this.#options.output === 'text') this.#say('not applied: what was good before stays in force');
       }

@@ -1,8 +1,9 @@
 /**
  * `mesh run`: serve in this process.
  *
- * The configuration's file is watched and applied live; what is refused is told, and the last good one serves on. SIGHUP
- * applies it again, changed or not. The first SIGTERM or SIGINT drains, a second one ends at once.
+ * The configuration's file is watched and applied live; what is refused is told, and the last good one serves on. What is
+ * refused for a file that it names or an address in use is tried again. SIGHUP applies it again, changed or not. The first
+ * SIGTERM or SIGINT drains, a second one ends at once.
  */
 
 import type { Command } from 'commander';
@@ -268,8 +269,8 @@ class Run {
   async #follow(): Promise<void> {
     if (this.#file === undefined) return;
     const keeps = 'not applied: the last good configuration keeps serving';
-    this.#watcher = watchConfig(this.#file, { since: this.#current });
-    for await (const { config, error } of this.#watcher) {
+    const watcher = (this.#watcher = watchConfig(this.#file, { since: this.#current }));
+    for await (const { config, error } of watcher) {
       try {
         if (error) {
           this.#proxy.countRefused();
@@ -282,7 +283,8 @@ class Run {
         this.#current = config;
       } catch (cause) {
         // A change that the end has overtaken was not refused.
-        if (!(this.#asked && cause instanceof StateError)) this.#tell.error('refused', cause, keeps);
+        if (this.#asked && cause instanceof StateError) continue;
+        if (!config || watcher.refused(config, cause)) this.#tell.error('refused', cause, keeps);
       }
     }
   }

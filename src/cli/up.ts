@@ -287,8 +287,8 @@ export class Up {
 
   /** Makes each new content of the file live, as far as that goes while everything runs. */
   async #follow(running: RunningMesh): Promise<void> {
-    this.#watcher = watchMesh(this.#plan.file, { since: this.#plan.mesh });
-    for await (const { config, error } of this.#watcher) {
+    const watcher = (this.#watcher = watchMesh(this.#plan.file, { since: this.#plan.mesh }));
+    for await (const { config, error } of watcher) {
       try {
         if (error) throw error;
         const issues = this.#plan.core.validateResources(config.toJson());
@@ -296,6 +296,7 @@ export class Up {
         const resources = running.apply(this.#adjusted(runnable(config)));
         this.#event('applied', { resources }, `applied: ${resources} resources changed`);
       } catch (cause) {
+        if (config && !watcher.refused(config, cause)) continue;
         this.#trouble(cause, 'refused');
         if (this.#format === 'text') this.#say('not applied: what was good before stays in force');
       }

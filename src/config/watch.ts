@@ -6,6 +6,9 @@
  * slow look at the file catches what no event told, on network file systems for one. A pipe, such as `/dev/stdin`, was
  * read to its end before the watch begins: it is not watched. A file that becomes one is refused, and nobody waits for it.
  *
+ * What a configuration needs may come later than itself, as a Secret does that is mounted beside a ConfigMap. While it can't
+ * be made live for such a reason, each slow look tells it again.
+ *
  * Invariants: a value that was not taken yet is replaced by the next one, so a slow reader gets the newest and memory
  * stays bounded; after `stop()` nothing is left that would keep the process alive.
  */
@@ -14,6 +17,7 @@ import { type FSWatcher, watch } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ConfigError } from '../errors.js';
+import { MeshError } from '../mesh-error.js';
 import { type LoadedConfig, parseConfig } from './load.js';
 import { isPipe, readFileAgain } from './origin.js';
 
@@ -45,6 +49,17 @@ export interface WatchOptions<T = LoadedConfig> {
   pollMs?: number;
 }
 
+/** Reasons against a configuration that are not in it, and may go while it stays the same. */
+const OUTSIDE = new Set(['MESH_CERTIFICATE_INVALID', 'MESH_ROOTS_UNREADABLE', 'EADDRINUSE', 'EADDRNOTAVAIL']);
+
+/** A configuration that could not be made live for a reason that may go. */
+interface Refused {
+  readonly hash: string;
+  readonly why: string;
+  /** It is to be told again. */
+  isDue: boolean;
+}
+
 /** The changes of one file, newest first to come: `for await (const change of watchConfig(file))`. */
 export class ConfigWatcher<T extends Hashed = LoadedConfig>
   implements AsyncIterableIterator<ConfigChange<T>>, AsyncDisposable
@@ -59,6 +74,7 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
   #settle: NodeJS.Timeout | undefined;
   /** What was told last: the hash of a configuration or the text of an error. */
   #told: string | undefined;
+  #refused: Refused | undefined;
   #looking: Promise<void> = Promise.resolve();
   #pending: ConfigChange<T> | undefined;
   #waiting: ((result: IteratorResult<ConfigChange<T>, undefined>) => void)[] = [];
@@ -70,7 +86,7 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
     this.#parse = parse;
     this.#debounceMs = options.debounceMs ?? 100;
     this.#told = options.since?.hash;
-    this.#poll = setInterval(() => this.#look(), options.pollMs ?? 5000);
+    this.#poll = setInterval(() => this.#look('slow'), options.pollMs ?? 5000);
     this.#signal = options.signal;
     if (this.#signal?.aborted) this.stop();
     else this.#signal?.addEventListener('abort', this.stop);
@@ -108,7 +124,22 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
   check(): void {
     if (this.#stopped) return;
     this.#told = undefined;
+    this.#refused = undefined;
     this.#look();
+  }
+
+  /**
+   * Has a configuration that was told, and could not be made live, told again while the reason may go by itself. Gives
+   * whether the reason is another one than the last time.
+   */
+  refused(config: T, error: unknown): boolean {
+    const before = this.#refused;
+    this.#refused = undefined;
+    if (!(error instanceof MeshError && OUTSIDE.has(error.code))) return true;
+    const { hash } = config;
+    const why = error instanceof ConfigError ? error.pretty() : error.message;
+    this.#refused = { hash, why, isDue: true };
+    return before?.hash !== hash || before.why !== why;
   }
 
   /** Resolves when no look is under way. */
@@ -142,11 +173,11 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
   }
 
   /** One look after the other: an older content must not be told after a newer one. */
-  #look(): void {
-    this.#looking = this.#looking.then(() => this.#lookNow());
+  #look(why: 'slow' | 'asked' = 'asked'): void {
+    this.#looking = this.#looking.then(() => this.#lookNow(why));
   }
 
-  async #lookNow(): Promise<void> {
+  async #lookNow(why: 'slow' | 'asked' = 'asked'): Promise<void> {
     if (this.#stopped) return;
     // First, so that nothing falls between.
     await this.#watchFolders();
@@ -167,8 +198,11 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
       change = { error: error instanceof ConfigError ? error : unexpected(error) };
     }
     const told = change.config?.hash ?? change.error?.pretty();
-    if (this.#stopped || told === this.#told) return;
+    const isNews = told !== this.#told;
+    const isDue = !isNews && why === 'slow' && this.#refused?.isDue === true && this.#refused.hash === told;
+    if (this.#stopped || (!isNews && !isDue)) return;
     this.#told = told;
+    this.#refused = isDue && this.#refused ? { ...this.#refused, isDue: false } : undefined;
     const waiting = this.#waiting.shift();
     if (waiting) waiting({ value: change, done: false });
     else this.#pending = change;

@@ -1,6 +1,6 @@
 // Does `mesh run` start, follow its file, drain and end as it says?
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -194,6 +194,30 @@ test.serial(
     t.is((await ended).code, 0);
   },
 );
+
+test.serial('what is refused for an address in use is tried again, and told once', async (t) => {
+  const text = "listeners: [{ name: web, address: ':0', to: 'localhost:1' }]\n";
+  const file = configFile(t, text);
+  const world = new FakeWorld();
+  const ended = world.run('run', '-c', file);
+  await world.said('listening');
+  const proxy = proxyOf(world);
+  const tries = async (number: number): Promise<unknown> =>
+    await until('it is tried', () => proxy.calls.filter((call) => call === 'apply').length >= number);
+  const inUse = new ListenError('EADDRINUSE', 'web', ':1');
+  FakeProxy.refusal = inUse;
+  writeFileSync(`${file}.new`, text.replace(':0', ':1'));
+  renameSync(`${file}.new`, file);
+  await tries(1);
+  FakeProxy.refusal = inUse;
+  await tries(2);
+  await world.said('applied: changed listener web\n');
+  t.is(world.err.split('the address is in use').length, 2);
+  t.is(world.err.split('keeps serving').length, 2);
+  world.signals.emit('SIGTERM');
+  proxy.emit('close');
+  t.is((await ended).code, 0);
+});
 
 test.serial('-o json says the same, one object a line', async (t) => {
   const file = configFile(t, "listeners: [{ name: web, address: ':0', to: 'localhost:1' }]\n");

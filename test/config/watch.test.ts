@@ -5,6 +5,7 @@ import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync }
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { CertificateError, ConfigError, ListenError } from '../../src/errors.js';
 import { loadConfig, watchConfig } from '../../src/config/index.js';
 import type { ConfigChange, ConfigWatcher, WatchOptions } from '../../src/config/index.js';
 import { pipe } from '../support/files.js';
@@ -191,6 +192,34 @@ test('check() tells what is there, told before or not', async (t) => {
   t.is(await issue(watcher, 'invalid'), 'threads');
   watcher.check();
   t.is(await issue(watcher, 'invalid'), 'threads');
+});
+
+test('what is refused for a reason that may go is told again, until it is something else', async (t) => {
+  const file = fileOfOne(t);
+  const watcher = watching(t, file, { debounceMs: NEVER_MS, pollMs: 20 });
+  const refused = async (error: Error): Promise<[number | undefined, boolean]> => {
+    const { config } = await next(watcher);
+    if (!config) throw new Error('that is no configuration');
+    return [config.config.threads, watcher.refused(config, error)];
+  };
+  const missing = new CertificateError([{ code: 'unreadable', field: 'tls.key', message: 'is not there' }]);
+  t.deepEqual(await refused(missing), [1, true]);
+  t.deepEqual(await refused(missing), [1, false]);
+  const taken = new ListenError('EADDRINUSE', 'web', ':80');
+  t.deepEqual(await refused(taken), [1, true]);
+  t.deepEqual(await refused(taken), [1, false]);
+  // Somebody asks.
+  watcher.check();
+  t.deepEqual(await refused(taken), [1, true]);
+  // What takes a change of the file waits for it.
+  t.deepEqual(await refused(new ConfigError([])), [1, true]);
+  writeFileSync(file, 'threads: 2\n');
+  t.deepEqual(await refused(taken), [2, true]);
+  writeFileSync(file, 'threads: 3\n');
+  t.is(await threads(watcher), 3);
+  // Another one was live meanwhile.
+  writeFileSync(file, 'threads: 2\n');
+  t.deepEqual(await refused(taken), [2, true]);
 });
 
 test('a slow reader gets the newest, not every step', async (t) => {

@@ -1,6 +1,9 @@
 // Is a server outside of the mesh called by TLS, and believed by its name and roots alone?
 
+import { copyFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
+import type { MeshConfig } from '../../src/index.js';
 import { Authority } from '../support/certificates.js';
 import { httpsOrigin } from '../support/tls.js';
 import { MeshUp } from './command.js';
@@ -48,4 +51,22 @@ test('who has another name, or is vouched for by others, is not sent anything', 
     await mesh.printed('web.1', 'billing says 502');
     t.is(origin.handshakes, 0, JSON.stringify(tls));
   }
+});
+
+test('roots that come later than the file that names them are taken then', async (t) => {
+  const authority = await Authority.create(t);
+  const origin = await httpsOrigin(t, await authority.sign({ names: ['billing.test'] }), { name: 'paid' });
+  const meshWith = (tls: object): MeshConfig => ({
+    services: {
+      web: { run: 'exec node web.mjs' },
+      billing: { address: origin.address, tls: { serverName: 'billing.test', ...tls } },
+    },
+  });
+  const mesh = MeshUp.start(t, meshWith({}), { files: { 'web.mjs': ASKS } });
+  await mesh.printed('web.1', 'billing says 502');
+  mesh.write(meshWith({ roots: 'later.pem' }));
+  await mesh.line('it is refused', ({ event }) => event === 'refused');
+  copyFileSync(authority.root, join(mesh.folder, 'later.pem'));
+  await mesh.printed('web.1', 'billing says paid');
+  t.is(origin.names.at(-1), 'billing.test');
 });
