@@ -47,6 +47,7 @@ export function checkMesh(config: MeshConfig): RawIssue[] {
         ]
       : []),
     ...Object.entries(services).flatMap(([name, service]) => serviceIssues(name, service)),
+    ...numberIssues(config),
     ...controlIssues(config),
     ...variableIssues(config),
     ...Object.entries(routes).flatMap(([key, list]) => routeIssues(key, list, known)),
@@ -87,6 +88,8 @@ function unknownService(path: Path, name: string, known: Known, part: RawIssue['
 
 /** What means something else: to a resolver, or in `from`. */
 const RESERVED = new Set(['localhost', 'anyone']);
+/** What makes a host an IPv4 address in URLs, if only a bad one: decimal, octal and hexadecimal (WHATWG URL, 3.5). */
+const ENDS_IN_NUMBER = /(?:^|\.)(?:\d+|0x[\da-f]*)$/;
 
 function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
   const at: Path = ['services', name];
@@ -96,6 +99,10 @@ function serviceIssues(name: string, service: ServiceConfig): RawIssue[] {
       ...issue(at, 'bad_value', `${name} is no name for a service: it has a meaning already`),
       part: 'key',
     });
+  }
+  if (ENDS_IN_NUMBER.test(name)) {
+    const message = `${name} is no name for a service: URLs take it for an IP address`;
+    issues.push({ ...issue(at, 'bad_value', message, 'write a name with other letters'), part: 'key' });
   }
   issues.push(...placeIssues(at, service));
   const addresses = listed(service.address);
@@ -161,6 +168,16 @@ function wantedPort(variable: string, name: string | undefined, value: string): 
   if (variable === portVariable(undefined))
     return `write bind: { port: ${/^\d+$/.test(value) ? value : 3000} }`;
   return name === undefined ? 'give it another name' : `leave it out: {port.${name}} in run is the same port`;
+}
+
+/** What ends the names of all services. */
+function numberIssues({ mesh = {} }: MeshConfig): RawIssue[] {
+  return (['namespace', 'trustDomain'] as const).flatMap((key) => {
+    const written = mesh[key];
+    if (written === undefined || !ENDS_IN_NUMBER.test(written)) return [];
+    const message = `no URL can name a host that ends in a number: ${written}`;
+    return [issue(['mesh', key], 'bad_value', message, 'write one that ends in a name')];
+  });
 }
 
 /** A service that would be the control plane itself, which signs nobody a certificate of its own identity. */
