@@ -4,11 +4,13 @@ import test from 'ava';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { Config } from '../../src/config/index.js';
 import { Authority } from '../support/certificates.js';
-import { event, http2Origin, httpOrigin, request } from '../support/http.js';
+import { startWithAdmin } from '../sidecar/support.js';
+import { event, http2Origin, httpOrigin, proxyStatus, request } from '../support/http.js';
 import { ask, http2Connect, http2SecureOrigin } from '../support/http2.js';
 import { must } from '../support/processes.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { httpsOrigin } from '../support/tls.js';
+import { until } from '../support/wait.js';
 
 test('curl with prior knowledge, and without', async (t) => {
   const origin = await http2Origin(t, (stream) => {
@@ -127,6 +129,65 @@ test('an upgrade goes to a TLS server of both versions as HTTP/1', async (t) => 
   const [data] = await event<[Buffer]>(client, 'message');
   t.is(data.toString(), 'echo hello');
   t.deepEqual(origin.protocols, ['h2', 'http/1.1']);
+});
+
+test('an upgrade that servers of HTTP/2 alone have no use for says nothing against them', async (t) => {
+  const authority = await Authority.create(t);
+  const certificate = await authority.sign({ names: ['site.test'] });
+  const origins = await Promise.all(
+    Array.from({ length: 3 }, () =>
+      http2SecureOrigin(t, certificate, (_, outgoing) => {
+        outgoing.end('hello');
+      }),
+    ),
+  );
+  let connections = 0;
+  for (const { server } of origins) {
+    server.on('connection', () => {
+      connections += 1;
+    });
+  }
+  const tls = { serverName: 'site.test', roots: authority.root };
+  const { sidecar: proxy, admin } = await startWithAdmin(
+    t,
+    web(
+      { routes: [{ to: 'site' }] },
+      { clusters: { site: { endpoints: origins.map(({ address }) => address), tls } } },
+    ),
+  );
+  const headers = {
+    Connection: 'Upgrade',
+    Upgrade: 'websocket',
+    'Sec-WebSocket-Version': '13',
+    'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
+  };
+  for (let n = 1; n <= 6; n += 1) {
+    const answer = await request(proxy.port('web'), { headers });
+    t.is(answer.status, 502);
+    t.deepEqual(proxyStatus(answer.headers), {
+      error: 'tls_alert_received',
+      details: 'upstream_no_http1',
+    });
+    t.is(connections, n, 'one server is asked');
+  }
+  const session = await http2Connect(t, proxy.url('web'));
+  await until('it is announced', () => session.remoteSettings?.enableConnectProtocol === true);
+  for (let n = 0; n < 6; n += 1) {
+    const answer = await ask(session, {
+      ':method': 'CONNECT',
+      ':protocol': 'websocket',
+      ':scheme': 'http',
+      ':path': '/',
+      ':authority': 'site.test',
+      'sec-websocket-version': '13',
+    });
+    t.is(answer.status, 502);
+    t.is(proxyStatus(answer.headers as Parameters<typeof proxyStatus>[0]).details, 'upstream_no_http1');
+  }
+  const metrics = await admin.metrics();
+  t.is(metrics.sum('mesh_endpoint_ejections_total'), 0);
+  t.is(metrics.sum('mesh_upstream_connect_failures_total', { reason: 'upstream_no_http1' }), 12);
+  for (let n = 0; n < 9; n += 1) t.is((await request(proxy.port('web'))).text, 'hello');
 });
 
 test('in plaintext a cluster of either version gets HTTP/1, and gRPC HTTP/2', async (t) => {

@@ -188,6 +188,8 @@ reasons! {
     ConnectFailed = "connect_failed", Upstream, 502, grpc 14, "destination_unavailable", "The connection to the server failed.";
     /// The TLS handshake with the server failed.
     UpstreamTls = "upstream_tls", Upstream, 502, grpc 14, "tls_protocol_error", "The TLS handshake with the server failed.";
+    /// The server speaks HTTP/2 alone, and the request is one that only HTTP/1 has: an upgrade.
+    UpstreamNoHttp1 = "upstream_no_http1", Upstream, 502, grpc 12, "tls_alert_received", "The server does not speak HTTP/1, which upgrades need.";
     /// The server's certificate is expired, or signed by nobody we trust.
     UpstreamCertificate = "upstream_certificate", Upstream, 502, grpc 14, "tls_certificate_error", "The server's certificate is not valid.";
     /// The server's certificate is for another name.

@@ -198,6 +198,7 @@ impl<N: Net> Try<'_, N> {
             Reason::ClientClosed
             | Reason::RequestTimeout
             | Reason::Overloaded
+            | Reason::UpstreamNoHttp1
             | Reason::UpstreamOverflow
             | Reason::ConnectionLimit => Failure::Final(reason, Detail::default()),
             // It was waited for.

@@ -26,6 +26,9 @@ pub enum ConnectError {
     Exhausted,
     /// The TLS handshake failed.
     Tls,
+    /// The server speaks none of the versions of HTTP that this request can be sent by, though maybe others of its cluster.
+    /// Not the endpoint's fault.
+    NoHttp1,
     /// The certificate is not to be trusted.
     Certificate,
     /// The certificate is for another name.
@@ -45,6 +48,7 @@ impl ConnectError {
             Self::Unreachable => Reason::ConnectUnreachable,
             Self::Exhausted => Reason::Overloaded,
             Self::Tls => Reason::UpstreamTls,
+            Self::NoHttp1 => Reason::UpstreamNoHttp1,
             Self::Certificate => Reason::UpstreamCertificate,
             Self::Name => Reason::UpstreamName,
             Self::Workload(rejection) => rejection.reason(Side::Server),
@@ -54,7 +58,7 @@ impl ConnectError {
 
     /// Whether it speaks against the endpoint.
     pub fn blames_endpoint(self) -> bool {
-        self != Self::Exhausted
+        !matches!(self, Self::Exhausted | Self::NoHttp1)
     }
 }
 
@@ -116,9 +120,10 @@ pub async fn connect(target: &Target) -> Result<Socket, ConnectError> {
     let stream = connector
         .connect(tls.server_name.clone(), plain)
         .await
-        .map_err(|error| match rejection(&error).filter(|_| tls.workload) {
-            Some(rejection) => ConnectError::Workload(rejection),
-            None => error.into(),
+        .map_err(|error| match rejection(&error) {
+            Some(Rejection::NoProtocol) if tls.narrows(target.offer) => ConnectError::NoHttp1,
+            Some(rejection) if tls.workload => ConnectError::Workload(rejection),
+            _ => error.into(),
         })?;
     Ok(Socket::TlsClient(Box::new(stream)))
 }

@@ -59,6 +59,11 @@ impl TargetTls {
         }
     }
 
+    /// Whether this offers less than the cluster speaks: who takes nothing of it may well take other requests.
+    pub fn narrows(&self, offer: Offer) -> bool {
+        offer == Offer::Http1 && self.http1.alpn_protocols != self.config.alpn_protocols
+    }
+
     /// The configuration that offers this.
     pub fn offering(&self, offer: Offer) -> &Arc<rustls::ClientConfig> {
         match offer {
