@@ -177,13 +177,18 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     }
   }
 
-  /** One after the other: who asks for something meanwhile waits. */
-  #renewed(issuer: IssuerPem): void {
-    this.#settled = this.#settled
-      .then(() => this.#serveAgain(issuer))
-      .catch((error: unknown) => {
-        if (this.#behind.isNews(error)) this.#trouble(error);
-      });
+  /** One after the other: who asks for something meanwhile waits. Rejects when the issuer does not serve. */
+  #renewed(issuer: IssuerPem): Promise<void> {
+    const served = this.#settled.then(() => this.#serveAgain(issuer));
+    this.#settled = served.catch(() => {});
+    return served;
+  }
+
+  /** The same where nobody waits for it: what went wrong is told, once while it goes on. */
+  #renewSoon(issuer: IssuerPem): void {
+    this.#renewed(issuer).catch((error: unknown) => {
+      if (this.#behind.isNews(error)) this.#trouble(error);
+    });
   }
 
   /** Says once when the issuer that was given ends soon, and when it has ended. */
@@ -199,7 +204,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const { issuer } = this.#mesh.settings;
     if (!issuer) return undefined;
     this.#issuerFiles = new IssuerFiles(issuer, {
-      renewed: (now) => this.#renewed(now),
+      renewed: (now) => this.#renewSoon(now),
       failed: (error) => this.#trouble(error),
     });
     return this.#issuerFiles.issuer();
@@ -262,7 +267,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     }
     this.#behind.keep(left, async () => {
       const now = await this.#issuerFiles?.issuer().catch(() => undefined);
-      this.#renewed(now ?? issuer);
+      this.#renewSoon(now ?? issuer);
     });
   }
 

@@ -25,10 +25,12 @@ import { KeptIssuer } from './kept.js';
 import { SharedDenied } from './shared-denied.js';
 import { SharedTokens } from './shared-tokens.js';
 import type { StateFile } from './state.js';
-import { type IssuerPem, type SharedIssuer, Vault, isDue, makeIssuer, readKey } from './vault.js';
+import { type IssuerPem, type SharedIssuer, Vault, isDue, makeIssuer, readKey, whyNotNow } from './vault.js';
 
 /** How often it is looked whether the issuer is to be renewed: its life is months. */
 const LOOK_MS = 60_000;
+/** How often one control plane makes another issuer: two whose clocks are far apart would each renew the other's. */
+const RENEW_MS = 3_600_000;
 /** How long a control plane waits for etcd at its first start: it can do nothing without. */
 const START_MS = 30_000;
 /** The pause between two tries of a start. */
@@ -39,8 +41,8 @@ const PUT_BACK_MS = 5000;
 /** Who is told. */
 export interface SharedEvents {
   tell(event: SourceEvent): void;
-  /** All sign with another issuer now. */
-  renewed(issuer: IssuerPem): void;
+  /** All sign with another issuer now. Rejects where it does not serve here. */
+  renewed(issuer: IssuerPem): Promise<void>;
   /** Another control plane has revoked somebody. */
   revoked(whom: string): void;
   /** Another one has taken a revocation back. */
@@ -64,6 +66,8 @@ export class Shared {
   readonly #place: string;
   readonly #kept: KeptIssuer | undefined;
   #made: SharedIssuer | undefined;
+  /** When this one has made another issuer, on the monotonic clock. */
+  #renewedAt = -Infinity;
   /** One look after the other. */
   #looking: Promise<void> = Promise.resolve();
   #watching: Promise<void> | undefined;
@@ -109,23 +113,35 @@ export class Shared {
         return makeIssuer(this.#start, this.#settings, kept);
       return kept;
     };
-    const found = await this.#found(first, kept !== undefined).catch((error: unknown) => {
+    const found = await this.#found(first, kept).catch((error: unknown) => {
       throw error instanceof StateError ? error : (unreadable ?? error);
     });
     const isOurs = found !== undefined && (!kept || kept.issuer.roots === found.issuer.roots);
-    this.#made = isOurs ? found : await first();
-    await this.#kept?.write(this.#made);
+    const why = isOurs ? whyNotNow(found.issuer, Date.now()) : undefined;
+    // One that another clock made: what served last does still, if anything does.
+    if (why !== undefined && kept) this.#events.failed(this.#untimely(why));
+    this.#made = isOurs && (why === undefined || !kept) ? found : await first();
+    if (whyNotNow(this.#made.issuer, Date.now()) === undefined) await this.#kept?.write(this.#made);
     return this.#made.issuer;
   }
 
-  /** What is in etcd, and what was made `first` where there was nothing; absent when it need not answer and does not. */
-  async #found(first: () => Promise<SharedIssuer>, isKept: boolean): Promise<SharedIssuer | undefined> {
+  /**
+   * What is in etcd, renewed where it is due, and what was made `first` where there was nothing; absent when it need not
+   * answer and does not.
+   */
+  async #found(
+    first: () => Promise<SharedIssuer>,
+    kept: SharedIssuer | undefined,
+  ): Promise<SharedIssuer | undefined> {
     const { etcd } = this.#options;
+    const isKept = kept !== undefined;
     const end = performance.now() + START_MS;
     for (let turn = 0; ; turn += 1) {
       try {
         const access = await accessTo(turn, etcd, this.#end.signal);
         const vault = await this.#vault(access);
+        // One that ended while all rested is renewed before it is needed, by the root's key, which is there with it.
+        await this.#renew(vault, kept);
         const found = await vault.issuer(async () => {
           if (!isKept && (turn > 0 || (await this.#isUsed(access)))) await this.#othersPutBack();
           return first();
@@ -169,6 +185,30 @@ export class Shared {
       ),
     );
     await pause(PUT_BACK_MS, this.#end.signal);
+  }
+
+  /** Renews what is due, unless it is of another mesh than `known`, or this one has renewed lately. */
+  async #renew(vault: Vault, known: SharedIssuer | undefined): Promise<void> {
+    if (performance.now() < this.#renewedAt + RENEW_MS) return;
+    if (await vault.renew((before) => this.#another(before, known))) this.#renewedAt = performance.now();
+  }
+
+  async #another(before: SharedIssuer, known: SharedIssuer | undefined): Promise<SharedIssuer | undefined> {
+    if (known && known.issuer.roots !== before.issuer.roots) return undefined;
+    try {
+      return await makeIssuer(this.#start, this.#settings, before);
+    } catch (error) {
+      // Its root is not good by this clock: what is there may be, for as long as it lives.
+      this.#events.failed(error);
+      return undefined;
+    }
+  }
+
+  #untimely(why: string): StateError {
+    return new StateError(
+      `mesh.shared.etcd: the issuer in ${this.#place} ${why}: the clock of a control plane is wrong; ` +
+        'this one goes on with the issuer it had',
+    );
   }
 
   /** Begins to follow who is revoked. Resolves when etcd has said it, and after this time at the latest. */
@@ -316,7 +356,7 @@ export class Shared {
    * Looks whether all sign with another issuer now, or it is to be renewed, or etcd has lost it; by itself each minute, and
    * when etcd tells of a change.
    *
-   * @throws {StateError} etcd has the issuer of another mesh
+   * @throws {StateError} etcd has the issuer of another mesh, or of another time
    * @throws {EtcdError} no member of etcd answers
    */
   look(): Promise<void> {
@@ -330,7 +370,7 @@ export class Shared {
     if (!known) return;
     const now = await this.#ask(async (access) => {
       const vault = await this.#vault(access);
-      await vault.renew((before) => makeIssuer(this.#start, this.#settings, before));
+      await this.#renew(vault, known);
       // An etcd that lost what it had gets it back: with another root no sidecar would believe us.
       return vault.issuer(() => Promise.resolve(known));
     });
@@ -342,8 +382,10 @@ export class Shared {
       );
     }
     if (issuer.chain === known.issuer.chain) return;
+    const why = whyNotNow(issuer, Date.now());
+    if (why !== undefined) throw this.#untimely(why);
+    await this.#events.renewed(issuer);
     this.#made = now;
-    this.#events.renewed(issuer);
     await this.#kept?.write(now);
   }
 

@@ -129,11 +129,16 @@ export class Vault {
     return now.made;
   }
 
-  /** Puts another one in place of what is there, when that is due. Whoever is first wins. */
-  async renew(make: (before: SharedIssuer) => Promise<SharedIssuer>): Promise<void> {
+  /**
+   * Puts another one in place of what is there, when that is due and one is made. Whoever is first wins.
+   * Whether one was put there, or came too late.
+   */
+  async renew(make: (before: SharedIssuer) => Promise<SharedIssuer | undefined>): Promise<boolean> {
     const there = await this.#read();
-    if (there && isDue(there.made.issuer, Date.now()))
-      await this.#put(await make(there.made), there.revision);
+    if (!there || !isDue(there.made.issuer, Date.now())) return false;
+    const made = await make(there.made);
+    if (made) await this.#put(made, there.revision);
+    return made !== undefined;
   }
 
   async #read(): Promise<{ made: SharedIssuer; revision: string } | undefined> {
@@ -194,9 +199,24 @@ export async function makeIssuer(
 
 const byNumber = (a: string, b: string): number => Number(/\d+/.exec(a)?.[0]) - Number(/\d+/.exec(b)?.[0]);
 
-/** Whether an issuer has lived long enough, as one that is not shared is renewed. */
-export function isDue({ chain }: IssuerPem, nowMs: number): boolean {
+/**
+ * Whether another issuer is to be made: this one has lived long enough, as one that is not shared is renewed, or was made by
+ * a clock that is ahead of this one, so that nobody believes it.
+ */
+export function isDue(issuer: IssuerPem, nowMs: number): boolean {
+  const { fromMs, toMs } = lifeOf(issuer);
+  return nowMs < fromMs || nowMs > fromMs + (toMs - fromMs) * RENEW_AT;
+}
+
+/** Whether what is signed with it is believed now; else why not, for people. */
+export function whyNotNow(issuer: IssuerPem, nowMs: number): string | undefined {
+  const { fromMs, toMs } = lifeOf(issuer);
+  if (nowMs >= fromMs && nowMs < toMs) return undefined;
+  const [from, to, now] = [fromMs, toMs, nowMs].map((atMs) => new Date(atMs).toISOString());
+  return `is good from ${from} to ${to}, and this machine's clock says ${now}`;
+}
+
+function lifeOf({ chain }: IssuerPem): { fromMs: number; toMs: number } {
   const { validFrom, validTo } = new X509Certificate(chain);
-  const [from, to] = [Date.parse(validFrom), Date.parse(validTo)];
-  return nowMs > from + (to - from) * RENEW_AT;
+  return { fromMs: Date.parse(validFrom), toMs: Date.parse(validTo) };
 }

@@ -4,6 +4,7 @@ import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { KeptIssuer } from '../../src/controller/kept.js';
+import { type SharedIssuer, seal, whyNotNow } from '../../src/controller/vault.js';
 import { StateFolder } from '../../src/controller/state.js';
 import { StateError } from '../../src/errors.js';
 import { Registry } from '../../src/discovery/registered.js';
@@ -156,6 +157,74 @@ test('one that was kept for too long is renewed under its root', async (t) => {
   t.is(again.roots, issuer.roots);
   t.not(again.chain, chain);
   t.is((await kept.read())?.issuer.chain, again.chain);
+});
+
+/** The issuer in etcd, with a certificate of these days. */
+async function dated(t: ExecutionContext, { etcd, stateDir, key }: Life, days: readonly [number, number]) {
+  const kept = new KeptIssuer((await StateFolder.open(stateDir)).shared, AUTHORITY, key);
+  const made = await kept.read();
+  if (!made) throw new Error('nothing is kept');
+  const { chain } = await (await Authority.create(t)).issuer(days);
+  const changed = { ...made, issuer: { ...made.issuer, chain } };
+  await etcd.put(AUTHORITY, await seal(JSON.stringify(changed), KEY, AUTHORITY));
+  return { chain, kept, changed };
+}
+
+test('an issuer that ended while all rested, or that a clock made which was ahead, is renewed at a start', async (t) => {
+  const life = { etcd: await Etcd.start(t), stateDir: temporaryFolder(t), key: keyFile(t) };
+  const { issuer } = await live(t, life);
+  for (const days of [
+    [-20, -1],
+    [10, 100],
+  ] as const) {
+    const { chain, kept, changed } = await dated(t, life, days);
+    // With what is kept, with the same that is kept, and without.
+    for (const how of ['other', 'same', 'none'] as const) {
+      await etcdHas(life.etcd, changed);
+      if (how === 'same') await kept.write(changed);
+      const stateDir = how === 'none' ? temporaryFolder(t) : life.stateDir;
+      const again = (await live(t, { ...life, stateDir })).issuer;
+      t.is(again.roots, issuer.roots);
+      t.not(again.chain, chain, how);
+      t.is(whyNotNow(again, Date.now()), undefined, how);
+    }
+  }
+});
+
+const etcdHas = async (etcd: Etcd, made: SharedIssuer): Promise<void> => {
+  await etcd.put(AUTHORITY, await seal(JSON.stringify(made), KEY, AUTHORITY));
+};
+
+test('one that runs puts an issuer in the place of one of another time, once in an hour, and goes on with its own', async (t) => {
+  const life = { etcd: await Etcd.start(t), stateDir: temporaryFolder(t), key: keyFile(t) };
+  const { part, issuer } = await live(t, life);
+  const { kept, changed } = await dated(t, life, [10, 100]);
+  await part.look();
+  const renewed = (await kept.read())?.issuer;
+  t.is(renewed?.roots, issuer.roots);
+  t.not(renewed?.chain, changed.issuer.chain);
+  await etcdHas(life.etcd, changed);
+  await t.throwsAsync(part.look(), {
+    instanceOf: StateError,
+    message: /the clock of a control plane is wrong/,
+  });
+  t.deepEqual((await kept.read())?.issuer, renewed);
+});
+
+test('an issuer that does not serve is not kept', async (t) => {
+  const life = { etcd: await Etcd.start(t), stateDir: temporaryFolder(t), key: keyFile(t) };
+  const plan = { etcd: { endpoints: [life.etcd.url], prefix: PREFIX }, keyFile: life.key };
+  const { shared } = await StateFolder.open(life.stateDir);
+  const served: string[] = [];
+  const { part } = sharedPart(t, plan, shared, ({ chain }) => {
+    served.push(chain);
+    return Promise.reject(new Error('it does not serve'));
+  });
+  const issuer = await part.issuer();
+  const { kept, changed } = await dated(t, life, [-1, 100]);
+  for (let look = 0; look < 2; look += 1) await t.throwsAsync(part.look(), { message: 'it does not serve' });
+  t.deepEqual(served, [changed.issuer.chain, changed.issuer.chain]);
+  t.deepEqual((await kept.read())?.issuer, issuer);
 });
 
 test('an etcd that has lost all is given it by those that run, and one that starts meanwhile is of the same mesh', async (t) => {

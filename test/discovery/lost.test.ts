@@ -128,7 +128,7 @@ async function shared(t: ExecutionContext, etcd: Etcd) {
     { trustDomain: 'mesh.local', certificateTtlMs: 60_000 },
     {
       tell: () => {},
-      renewed: ({ chain }) => renewed.push(chain),
+      renewed: ({ chain }) => Promise.resolve(void renewed.push(chain)),
       revoked: () => {},
       allowed: () => {},
       spoken: () => {},

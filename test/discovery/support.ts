@@ -3,7 +3,7 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { Shared } from '../../src/controller/shared.js';
+import { Shared, type SharedEvents } from '../../src/controller/shared.js';
 import type { StateFile } from '../../src/controller/state.js';
 import { Directory, type Snapshot } from '../../src/discovery/directory.js';
 import { type RangeAnswer, ask, base64, endOf, fromBase64 } from '../../src/discovery/etcd-client.js';
@@ -147,6 +147,7 @@ export function sharedPart(
   t: Test,
   plan: SharedPlan,
   kept?: StateFile,
+  renewed: SharedEvents['renewed'] = () => Promise.resolve(),
 ): { part: Shared; failures: string[] } {
   const failures: string[] = [];
   const part = new Shared(
@@ -155,7 +156,7 @@ export function sharedPart(
     { trustDomain: 'mesh.local', certificateTtlMs: 60_000 },
     {
       tell: () => {},
-      renewed: () => {},
+      renewed,
       revoked: () => {},
       allowed: () => {},
       spoken: () => {},
