@@ -7,7 +7,7 @@ import { networkInterfaces } from 'node:os';
 export type Place =
   /** On this machine: loopback, or one of its interfaces. */
   | 'machine'
-  /** In a private network (RFC 1918, RFC 4193) or on the link. */
+  /** In a private network (RFC 1918, RFC 4193) or on the link, for IPv6. */
   | 'network'
   /** Anywhere else: it may be anybody's. */
   | 'public';
@@ -26,9 +26,18 @@ const NETWORK: readonly Range[] = [
   ['10.0.0.0', 8, 'ipv4'],
   ['172.16.0.0', 12, 'ipv4'],
   ['192.168.0.0', 16, 'ipv4'],
-  ['169.254.0.0', 16, 'ipv4'],
   ['fc00::', 7, 'ipv6'],
   ['fe80::', 10, 'ipv6'],
+];
+
+/**
+ * What clouds answer their guests at, which is theirs. They do so at addresses of the link, for IPv4, which hardly anything
+ * else has.
+ */
+const METADATA: readonly Range[] = [
+  ['169.254.0.0', 16, 'ipv4'],
+  ['fd00:ec2::', 32, 'ipv6'],
+  ['fd20:ce::', 32, 'ipv6'],
 ];
 
 function listOf(ranges: readonly Range[]): BlockList {
@@ -39,6 +48,7 @@ function listOf(ranges: readonly Range[]): BlockList {
 
 const machine = listOf(MACHINE);
 const network = listOf(NETWORK);
+const metadata = listOf(METADATA);
 
 const familyOf = (address: string): Family => (isIP(address) === 6 ? 'ipv6' : 'ipv4');
 
@@ -56,5 +66,5 @@ export function placeOf(address: string, own: readonly string[] = ownAddresses()
   for (const one of own) ours.addAddress(one.split('%')[0] ?? one, familyOf(one));
   const family = familyOf(plain);
   if (machine.check(plain, family) || ours.check(plain, family)) return 'machine';
-  return network.check(plain, family) ? 'network' : 'public';
+  return network.check(plain, family) && !metadata.check(plain, family) ? 'network' : 'public';
 }

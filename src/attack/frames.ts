@@ -116,9 +116,10 @@ export interface Frame {
   payload: Buffer;
 }
 
-/** The code of RST_STREAM or GOAWAY. */
-export function code(of: Frame): number {
-  return of.payload.readUInt32BE(of.type === TYPE.goaway ? 4 : 0);
+/** The code of RST_STREAM or GOAWAY; one that is too short to have any blames nobody. */
+export function code({ type, payload }: Frame): number {
+  const at = type === TYPE.goaway ? 4 : 0;
+  return payload.length < at + 4 ? CODE.none : payload.readUInt32BE(at);
 }
 
 /** Every whole frame of what has come so far. */

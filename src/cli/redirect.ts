@@ -107,9 +107,16 @@ function redirect(world: World, what: 'on' | 'off' | 'print', options: Options):
   if (what === 'print') world.stdout.write(printed(backend, options));
   else if (what === 'on') {
     on[backend](options);
-    // Only now, so that no connection goes around the sidecar in between. Two kinds of rules do what one does.
-    fail(off[backend === 'nft' ? 'iptables' : 'nft']());
-  } else fail(options.backend ? off[options.backend](true) : [...off.nft(), ...off.iptables()]);
+    // Only now, so that no connection goes around the sidecar in between. Two kinds of rules do what one does: that those of
+    // the other tool can't be looked for, as where the kernel has nothing for it, is told and no failure.
+    for (const problem of problemsOf(off[backend === 'nft' ? 'iptables' : 'nft']()))
+      world.stderr.write(`warning: ${problem}\n`);
+  } else if (options.backend) fail(off[options.backend](true));
+  else {
+    const errors = [...off.nft(), ...off.iptables()];
+    // Where nothing is there to look with, nothing is known.
+    fail(errors.length === 0 && ![...IPTABLES, 'nft'].some(isThere) ? off.nft(true) : errors);
+  }
   return ExitCode.ok;
 }
 
@@ -176,10 +183,15 @@ function ours(tool: Iptables): Rule[] {
 
 /** One error of all, if there is any. */
 function fail(errors: readonly unknown[]): void {
+  const problems = problemsOf(errors);
+  if (problems.length > 0) throw new UsageError(problems);
+}
+
+function problemsOf(errors: readonly unknown[]): string[] {
   const problems = errors.flatMap((error) =>
     error instanceof UsageError ? error.problems : [String(error)],
   );
-  if (problems.length > 0) throw new UsageError([...new Set(problems)]);
+  return [...new Set(problems)];
 }
 
 /** Runs a tool of the system, for what it says; what it says when it fails is the error. */

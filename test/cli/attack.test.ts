@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { ownAddresses, placeOf } from '../../src/attack/addresses.js';
 import { Deadline, MOST_BYTES, MOST_CONNECTIONS } from '../../src/attack/bounds.js';
+import { CODE, TYPE, code, frame, framesIn } from '../../src/attack/frames.js';
 import { ROWS, RefusedTargetError, type Report } from '../../src/attack/index.js';
 import { Target } from '../../src/attack/target.js';
 import { recorder } from '../attacks/support.js';
@@ -192,6 +193,13 @@ test('a server that hangs is left when the time is up', async (t) => {
   t.is(found.rows[1]?.why, 'the time was up');
 });
 
+test('a frame that is too short to hold a code is read as one that blames nobody', (t) => {
+  for (const type of [TYPE.goaway, TYPE.reset]) {
+    const [short] = framesIn(frame(type, 0, 0, Buffer.alloc(3)));
+    t.is(short && code(short), CODE.none);
+  }
+});
+
 for (const status of [431, 503, 400]) {
   test(`a target that answers an ordinary request by ${status} can not be judged`, async (t) => {
     const plain = await httpOrigin(t, (_, response) => response.writeHead(status).end());
@@ -240,7 +248,9 @@ test('where addresses are', (t) => {
     ['172.16.0.1', 'network'],
     ['172.31.255.255', 'network'],
     ['192.168.1.1', 'network'],
-    ['169.254.169.254', 'network'],
+    ['169.254.169.254', 'public'],
+    ['::ffff:169.254.169.254', 'public'],
+    ['fd00:ec2::254', 'public'],
     ['fe80::2%eth0', 'network'],
     ['fd00::1', 'network'],
     ['::ffff:10.0.0.1', 'network'],

@@ -118,6 +118,19 @@ printf '#!/bin/sh\\necho no such module >&2\\nexit 3\\n' > /usr/local/sbin/${too
 chmod +x /usr/local/sbin/${tool}
 `;
 
+withBoth('on is on where the other backend is there and can do nothing, and says so', (t) => {
+  const told = inNamespace(`${failing('ip6tables')}${MESH} on ${AND_TELL}\nnft list tables`);
+  t.regex(told, /^warning: ip6tables .*: no such module$/m);
+  t.notRegex(told, /^exit/m);
+  t.regex(told, /table inet mesh/);
+});
+
+withBoth('off with no tool at all fails, and says so', (t) => {
+  const told = inNamespace(`mount -t tmpfs none /usr/sbin\n${MESH} off ${AND_TELL}`);
+  t.regex(told, /nft can't be run .*: install nftables/);
+  t.regex(told, /^exit 64$/m);
+});
+
 withIptables('iptables: on that fails half-way is undone', (t) => {
   const told = inNamespace(`${failing('ip6tables-restore')}${ON} ${AND_TELL}\n${LIST}`);
   t.regex(told, /ip6tables-restore .*: no such module/);

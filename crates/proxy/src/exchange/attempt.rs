@@ -311,7 +311,10 @@ impl<N: Net> Try<'_, N> {
                     reason,
                     Reason::ClientStalled | Reason::RequestBodyTimeout | Reason::Denied
                 );
-                if !is_clients && !pump.awaits_payload() {
+                // Nobody knows of a body without a length whether more of it had to come: its server may have been meant to
+                // answer what it has, as those of streams both ways are.
+                let is_short = pump.awaits_payload() && matches!(down.length(), Length::Known(_));
+                if !is_clients && !is_short {
                     in_flight.finish(now, Verdict::Failure);
                 }
                 let token = Some(REVOKED.1).filter(|_| reason == REVOKED.0);

@@ -106,6 +106,7 @@ fn asked_and(
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
 
 #[track_caller]
@@ -239,6 +240,9 @@ fn a_slow_request_does_not_make_its_server_look_slow() {
     let trickles = [(0, POST), (9 * SECOND, "a")];
     assert_eq!(looks(&timeouts, &trickles, &never), None);
     assert_eq!(looks(&timeouts, &whole, &never), Some(10_000));
+    // Whether that is the whole, nobody knows but the server, which says nothing.
+    let open = [(0, CHUNKED), (9 * SECOND, "1\r\na\r\n")];
+    assert_eq!(looks(&timeouts, &open, &never), Some(1_000));
 }
 
 #[test]
