@@ -176,7 +176,29 @@ export const hostPattern: Format = {
 function isNetwork(text: string): boolean {
   const [, ip = '', bits] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
   const longest = isIPv4(ip) ? 32 : isIPv6(ip) && !ip.includes('%') ? 128 : -1;
-  return longest > 0 && (bits === undefined || Number(bits) <= longest);
+  if (longest < 0 || (bits !== undefined && Number(bits) > longest)) return false;
+  return longest === 32 || !holdsMapped(ip, Number(bits ?? longest));
+}
+
+/** Whether a network of IPv6 holds IPv4 addresses, as IPv6 has them, among others: whether these are meant can't be said. */
+function holdsMapped(ip: string, bits: number): boolean {
+  if (bits === 0 || bits >= MAPPED_BITS) return false;
+  const first = (value: bigint): bigint => value >> BigInt(128 - bits);
+  return first(valueOf(ip)) === first(valueOf('::ffff:0:0'));
+}
+
+/** The bits before an IPv4 address in IPv6 (RFC 4291 section 2.5.5.2). */
+const MAPPED_BITS = 96;
+
+/** An IPv6 address as a number. A URL has it in one form. */
+function valueOf(ip: string): bigint {
+  const [head = [], tail = []] = new URL(`http://[${ip}]`).hostname
+    .slice(1, -1)
+    .split('::')
+    .map((part) => part.split(':').filter((group) => group !== ''));
+  const zeros = Array.from({ length: 8 - head.length - tail.length }, () => '0');
+  const groups = [...head, ...zeros, ...tail];
+  return groups.reduce((value, group) => (value << 16n) | BigInt(`0x${group}`), 0n);
 }
 
 export const network: Format = {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::resources::{GrpcMatch, IpNet, Name, PathMatch, ValueMatch};
+use crate::resources::{GrpcMatch, IpNet, Name, PathMatch, ValueMatch, networks};
 use crate::spiffe::{SpiffeId, TrustDomain};
 
 /// Who may, or may not, do what to whom.
@@ -84,6 +84,7 @@ pub struct PolicyRule {
     /// Who, any of these. Empty: anybody, with or without an identity.
     pub from: Vec<Peer>,
     /// The networks that connections come from, any of these. Empty: all.
+    #[serde(deserialize_with = "networks")]
     pub networks: Vec<IpNet>,
     /// The ports that connections come in on, any of these. Empty: all.
     pub ports: Vec<u16>,

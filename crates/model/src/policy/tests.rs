@@ -141,6 +141,16 @@ fn peers_are_told_apart_by_identity() {
 }
 
 #[test]
+fn mapped_networks_take_addresses_in_either_form() {
+    let rule = r#"{"networks": ["::ffff:127.0.0.0/104"]}"#;
+    let rule: PolicyRule = serde_json::from_str(rule).unwrap();
+    assert_eq!(rule.networks, ["127.0.0.0/8".parse().unwrap()]);
+    let part = r#"{"networks": ["::ffff:127.0.0.0/90"]}"#;
+    let error = serde_json::from_str::<PolicyRule>(part).unwrap_err().to_string();
+    assert!(error.contains("holds IPv4 addresses among others"), "{error}");
+}
+
+#[test]
 fn networks_take_mapped_addresses() {
     let rule = r#"{"networks": ["10.0.0.0/8"]}"#;
     let from = |address: &str| ConnectionFacts {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use ipnet::IpNet;
+use ipnet::Ipv4Net;
 
 /// Where something listens or answers: `127.0.0.1:8080`, `[::1]:8080`, `:8080` (all addresses, dual stack) or
 /// `unix:/run/app.sock`. Port 0 asks the system for a free port (listeners only).
@@ -181,10 +182,38 @@ impl FromStr for Trusted {
     fn from_str(text: &str) -> Result<Self, String> {
         match (text, text.parse()) {
             ("unix", _) => Ok(Self::Unix),
-            (_, Ok(network)) => Ok(Self::Network(network)),
+            (_, Ok(network)) => one_form(network).map(Self::Network),
             (_, Err(_)) => Err("expected a network such as 10.0.0.0/8, or unix".into()),
         }
     }
+}
+
+/// A network in the form in which addresses are judged: IPv4 in IPv6 is IPv4.
+///
+/// # Errors
+/// It holds that and other addresses, and not all: whether IPv4 is meant can't be said.
+fn one_form(network: IpNet) -> Result<IpNet, String> {
+    /// The bits before an IPv4 address in IPv6 (RFC 4291 section 2.5.5.2).
+    const MAPPED: u8 = 96;
+    let IpNet::V6(v6) = network else {
+        return Ok(network);
+    };
+    match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(MAPPED)) {
+        (Some(v4), Some(length)) => Ipv4Net::new(v4, length)
+            .map(IpNet::V4)
+            .map_err(|error| error.to_string()),
+        (_, None) if v6.prefix_len() > 0 && v6.contains(&Ipv4Addr::UNSPECIFIED.to_ipv6_mapped()) => Err(
+            format!("{v6} holds IPv4 addresses among others: write those as IPv4, such as 10.0.0.0/8"),
+        ),
+        _ => Ok(network),
+    }
+}
+
+/// Networks in a resource, in the form in which addresses are judged.
+pub(crate) fn networks<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    let written = Vec::<IpNet>::deserialize(from)?;
+    let read = written.into_iter().map(one_form).collect::<Result<_, _>>();
+    read.map_err(serde::de::Error::custom)
 }
 
 /// The name a listener, route table or cluster is known by: 1 to 253 printable ASCII characters without spaces
@@ -279,6 +308,24 @@ mod tests {
             assert_eq!(text.parse::<Trusted>().unwrap().to_string(), text);
         }
         for text in ["", "10.0.0.0/33", "Unix", "unix:", "unix:/run/app.sock"] {
+            assert!(text.parse::<Trusted>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_of_ipv4_in_ipv6_is_one_of_ipv4() {
+        for (text, read) in [
+            ("::ffff:127.0.0.0/104", "127.0.0.0/8"),
+            ("::ffff:10.1.2.3/128", "10.1.2.3/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("::/96", "::/96"),
+            ("fd00::/8", "fd00::/8"),
+            ("64:ff9b::/96", "64:ff9b::/96"),
+        ] {
+            assert_eq!(text.parse::<Trusted>().unwrap().to_string(), read, "{text}");
+        }
+        for text in ["::ffff:0:0/95", "::ffff:127.0.0.0/80", "::/64", "::/1"] {
             assert!(text.parse::<Trusted>().is_err(), "{text}");
         }
     }
