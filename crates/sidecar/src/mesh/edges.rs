@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use mesh_model::errors::Reason;
 use mesh_protocol::message::{Direction, Edge, Failures, Histogram, Protocol};
 use mesh_proxy::telemetry::histogram::Snapshot;
 use mesh_proxy::telemetry::stats::RouteTotals;
@@ -14,6 +15,9 @@ use super::own::{INBOUND, is_outbound};
 
 /// Edges in one report; more are left out and come with a later one.
 const MAX_EDGES: usize = mesh_protocol::MAX_EDGES;
+
+/// What failed by its `grpc-status` alone, of those that a server is to blame for.
+const GRPC_ERROR: &str = "grpc_error";
 
 /// Which label set.
 #[derive(PartialEq, Eq, Hash)]
@@ -107,7 +111,6 @@ fn edge(
         // 0 where none is called that was declared.
         port = key.port.as_ref().and_then(|port| port.parse().ok()).unwrap_or(0);
     }
-    let denied = failures.iter().filter(|failure| failure.reason == "denied");
     Some(Edge {
         direction: match is_outbound {
             true => Direction::Outbound,
@@ -125,7 +128,7 @@ fn edge(
         .into(),
         mtls,
         requests,
-        denied: denied.map(|failure| failure.count).sum(),
+        denied: denied(totals).saturating_sub(denied(before)),
         failures,
         bytes_in: totals.received.saturating_sub(before.received),
         bytes_out: totals.sent.saturating_sub(before.sent),
@@ -134,18 +137,34 @@ fn edge(
     })
 }
 
-/// What counts against the success rate: by the proxy's reason, or as what servers answered.
+/// What counts against the success rate, all of it and nothing else ([`Finished::is_failure`]): by the proxy's reason, or as
+/// what servers answered, by HTTP or else by gRPC.
+///
+/// [`Finished::is_failure`]: mesh_proxy::telemetry::stats::Finished::is_failure
 fn failures(totals: &RouteTotals) -> HashMap<&'static str, u64> {
     let mut failures = HashMap::new();
+    let mut known = 0_u64;
     for (class, reason, count) in totals.responses() {
         let name = match reason {
-            Some(reason) => reason.as_str(),
+            Some(reason) if reason.status() >= 500 || class == Class::ServerError => reason.as_str(),
             None if class == Class::ServerError => "server_error",
-            None => continue,
+            _ => continue,
         };
         *failures.entry(name).or_default() += count;
+        known += count;
+    }
+    // The others ended well by HTTP.
+    let by_grpc = totals.failures.saturating_sub(known);
+    if by_grpc > 0 {
+        failures.insert(GRPC_ERROR, by_grpc);
     }
     failures
+}
+
+fn denied(totals: &RouteTotals) -> u64 {
+    let responses = totals.responses();
+    let denied = responses.filter(|(_, reason, _)| *reason == Some(Reason::Denied));
+    denied.map(|(_, _, count)| count).sum()
 }
 
 /// `basket.shop:3000` as service and port.
@@ -175,6 +194,7 @@ fn latency(now: &Snapshot, before: &Snapshot) -> Histogram {
 mod tests {
     use std::sync::Arc;
 
+    use mesh_proxy::telemetry::stats::Finished;
     use mesh_proxy::telemetry::{Called, Protocol as Spoken, Telemetry, TelemetryOptions, ThreadTelemetry};
 
     use super::*;
@@ -230,5 +250,52 @@ mod tests {
         ];
         assert_eq!(told(&mut edges, &telemetry), expected);
         assert!(told(&mut edges, &telemetry).is_empty(), "each is told once");
+    }
+
+    #[test]
+    fn what_counts_against_the_success_rate_is_told_whole() {
+        let telemetry = Arc::new(Telemetry::new(TelemetryOptions::default()));
+        let thread = ThreadTelemetry::new(Arc::clone(&telemetry), 0);
+        let names = [INBOUND, "application/3000", "3000"];
+        let [inbound, application, port] = names.map(|name| telemetry.label(name));
+        let called = Called {
+            by: None,
+            port: Some(&port),
+        };
+        let stats = thread.route(&inbound, &application, &application, Spoken::Grpc, called);
+        // Of trailers: OK, UNKNOWN, NOT_FOUND, INTERNAL, UNAVAILABLE with 503. Of the proxy: a timeout, a denial, no route.
+        for (status, grpc_status, reason) in [
+            (200, Some(0), None),
+            (200, Some(2), None),
+            (200, Some(5), None),
+            (200, Some(13), None),
+            (503, Some(14), None),
+            (200, Some(4), Some(Reason::RequestTimeout)),
+            (200, Some(7), Some(Reason::Denied)),
+            (404, Some(12), Some(Reason::NoRoute)),
+        ] {
+            stats.started();
+            stats.finished(&Finished {
+                status: Some(status),
+                grpc_status,
+                reason,
+                duration: 1,
+                retries: 0,
+            });
+        }
+        let mut edges = Edges::default().report(&telemetry.look(Vec::new()), "basket.shop", |_| true);
+        let edge = edges.pop().unwrap();
+        let mut told: Vec<_> = edge
+            .failures
+            .iter()
+            .map(|one| (one.reason.as_str(), one.count))
+            .collect();
+        told.sort();
+        // By gRPC: UNKNOWN, INTERNAL, and UNIMPLEMENTED of what has no route.
+        assert_eq!(
+            told,
+            [("grpc_error", 3), ("request_timeout", 1), ("server_error", 1)]
+        );
+        assert_eq!((edge.requests, edge.denied), (8, 1));
     }
 }
