@@ -13,6 +13,7 @@
 //! What it speaks is told by the listener; where that leaves a choice by ALPN, or by its first bytes (`first_bytes`).
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -112,6 +113,10 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     if plan.resource.transparent
         && let Some(original) = connection.wire.io.original_destination()
     {
+        if plan.resource.local_only && connection.is_own(original) {
+            connection.tell_of_itself(&plan);
+            return over(&connection, Protocol::Tcp, Err(Reason::LoopDetected));
+        }
         connection.peer.facts_mut().original = Some(original);
     }
     if let Some(name) = &plan.resource.leads_to {
@@ -497,6 +502,28 @@ impl<N: Net> Connection<N> {
     /// not the loopback's.
     fn is_local(&self) -> bool {
         self.peer.ip.is_none_or(is_of_this_machine)
+    }
+
+    /// Whether this proxy itself made it, to there.
+    fn is_own(&self, original: SocketAddr) -> bool {
+        let from = self.peer.ip.map(|ip| SocketAddr::new(ip, self.peer.port));
+        from.is_some_and(|from| self.thread.net.has_made(from, original))
+    }
+
+    /// Says that this proxy's own connections are redirected to it.
+    fn tell_of_itself(&self, plan: &ListenerPlan) {
+        if self.listener.tells_of_stranger(self.thread.now()) {
+            let user = rustix::process::geteuid().as_raw();
+            let mend =
+                format!("run it as the user that mesh redirect exempts, or: mesh redirect on --uid {user}");
+            let fields: [(&str, &dyn std::fmt::Display); 3] = [
+                ("listener", &plan.label.as_str()),
+                ("user", &user),
+                ("mend", &mend),
+            ];
+            let what = "the sidecar's own connections are redirected to it, and refused";
+            self.thread.guard.log.error(what, &fields);
+        }
     }
 
     /// Says that somebody of another machine called where only programs of this one may.

@@ -23,6 +23,7 @@ pub mod connection;
 pub mod control;
 pub mod descriptors;
 pub mod detect;
+pub mod dialled;
 pub mod discovery;
 pub mod exchange;
 mod first_bytes;

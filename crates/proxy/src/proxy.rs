@@ -22,6 +22,7 @@ use crate::clock::SystemClock;
 use crate::compile::Compiler;
 pub use crate::control::PanicWhere;
 use crate::control::{Ask, Control, Parts};
+use crate::dialled::Dialled;
 use crate::discovery::{Lookups, Names};
 use crate::handle::Handle;
 use crate::log::Log;
@@ -153,6 +154,7 @@ impl Proxy {
             identity,
         } = options;
         let seed = seed();
+        let dialled = Arc::new(Dialled::default());
         let workers = (0..threads.max(1))
             .map(|number| {
                 Worker::start(
@@ -161,6 +163,7 @@ impl Proxy {
                     Arc::clone(&telemetry),
                     Arc::clone(&log),
                     identity.clone(),
+                    Arc::clone(&dialled),
                     seed.wrapping_add(number as u64),
                 )
             })

@@ -22,6 +22,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::bind::Listening;
 use crate::clock::{NEVER, SystemClock};
+use crate::dialled::Dialled;
 use crate::io::acceptor::Acceptor;
 use crate::io::socket::{Socket, Sockets};
 use crate::log::Log;
@@ -76,6 +77,7 @@ impl Worker {
         telemetry: Arc<Telemetry>,
         log: Arc<Log>,
         identity: Option<Arc<MeshTls>>,
+        dialled: Arc<Dialled>,
         seed: u64,
     ) -> io::Result<Self> {
         let (commands, received) = unbounded_channel();
@@ -92,7 +94,8 @@ impl Worker {
                         let _ = built.send(Ok(()));
                         let guard = Arc::new(Guard::new(Arc::clone(&telemetry), log));
                         let telemetry = ThreadTelemetry::new(telemetry, number);
-                        let thread = Thread::new(Sockets { clock }, telemetry, guard, identity, seed);
+                        let thread =
+                            Thread::new(Sockets { clock, dialled }, telemetry, guard, identity, seed);
                         runtime.block_on(run(thread, clock, received));
                     }
                     Err(error) => {

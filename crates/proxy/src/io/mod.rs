@@ -88,6 +88,11 @@ pub trait Net: Clock {
     /// Connects to a server, TLS included where the target asks for it. The caller keeps the deadline.
     fn connect(&self, target: &Target) -> impl Future<Output = Result<Self::Stream, ConnectError>>;
 
+    /// Whether a connection that came from here, and that the kernel redirected on its way there, was made by this proxy.
+    fn has_made(&self, _from: SocketAddr, _to: SocketAddr) -> bool {
+        false
+    }
+
     /// Has a task of its own do something. It is dropped with its thread.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
 

@@ -15,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::{Net, Stream, TlsFacts};
 use crate::clock::{Clock, Nanos, SystemClock};
 use crate::descriptors::leaves_enough;
+use crate::dialled::Dialled;
 use crate::tls::certificate_name;
 use crate::upstream::connect::{ConnectError, connect};
 use crate::upstream::target::Target;
@@ -63,10 +64,12 @@ impl From<Plain> for Socket {
 }
 
 /// The machine's network.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sockets {
     /// The clock that all threads share.
     pub clock: SystemClock,
+    /// What all threads have connected to.
+    pub dialled: Arc<Dialled>,
 }
 
 impl Clock for Sockets {
@@ -79,7 +82,18 @@ impl Net for Sockets {
     type Stream = Socket;
 
     async fn connect(&self, target: &Target) -> Result<Socket, ConnectError> {
-        connect(target).await
+        connect(target, |tcp| {
+            if self.dialled.is_asked()
+                && let (Ok(from), Ok(to)) = (tcp.local_addr(), tcp.peer_addr())
+            {
+                self.dialled.made(from, to, self.now());
+            }
+        })
+        .await
+    }
+
+    fn has_made(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        self.dialled.has_made(from, to, self.now())
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

@@ -93,11 +93,12 @@ fn tls_error(error: &TlsError) -> ConnectError {
     }
 }
 
-/// Connects with real sockets. The caller keeps the deadline.
-pub async fn connect(target: &Target) -> Result<Socket, ConnectError> {
+/// Connects with real sockets; `made` is told of one of TCP before anything is sent. The caller keeps the deadline.
+pub async fn connect(target: &Target, made: impl FnOnce(&TcpStream)) -> Result<Socket, ConnectError> {
     let plain = match &target.address {
         Address::Ip(address) => {
             let tcp = TcpStream::connect(address).await?;
+            made(&tcp);
             if !leaves_enough(&tcp) {
                 return Err(ConnectError::Exhausted);
             }
@@ -149,13 +150,13 @@ mod tests {
             tls: None,
             offer: Offer::Nothing,
         };
-        assert_eq!(connect(&refused).await.err(), Some(ConnectError::Refused));
+        assert_eq!(connect(&refused, |_| {}).await.err(), Some(ConnectError::Refused));
         let absent = Target {
             address: Address::Unix("/nonexistent/socket".into()),
             tls: None,
             offer: Offer::Nothing,
         };
-        assert_eq!(connect(&absent).await.err(), Some(ConnectError::Refused));
+        assert_eq!(connect(&absent, |_| {}).await.err(), Some(ConnectError::Refused));
         let exhausted = ConnectError::from(io::Error::from_raw_os_error(24));
         assert_eq!(
             (exhausted, exhausted.blames_endpoint()),

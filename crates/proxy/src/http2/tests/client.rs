@@ -44,6 +44,7 @@ impl Caller {
         let guard = Arc::new(Guard::new(Arc::clone(&telemetry), Arc::new(Log::silent())));
         let net = Sockets {
             clock: SystemClock::start(),
+            dialled: Arc::default(),
         };
         Rc::new(Self {
             thread: Thread::new(net, ThreadTelemetry::new(telemetry, 0), guard, None, 1),
