@@ -4,6 +4,9 @@
  *     starting ──> ready <──> unready        a copy that answers no more gets no requests until it answers again
  *         └──────────┴──> waiting ──> starting     it died: a pause that doubles, from 1 s to 30 s
  *     stopping ──> ended
+ *
+ * Between the moment that ports were found free and the moment that somebody listens on them, others may take them. Whoever
+ * loses one that way ends, or is ended, and has other ones at the next start.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -23,6 +26,8 @@ const PAUSE_MS = { first: 1000, longest: 30_000 };
 const HEALTHY_MS = 60_000;
 /** What it said last is read for so long after its end: whatever it left behind may hold its output open for ever. */
 const LAST_WORDS_MS = 500;
+/** What a sidecar says, again and again, that waits until it can have one of its ports. */
+const NO_PORT = /can't listen on ([^\s,]+): /;
 /** A killed sidecar ends its command in this time. */
 const KILLED_MS = 3000;
 
@@ -142,8 +147,15 @@ export class Copy {
     }
     this.places = places;
     this.#child = child;
+    let lost: string | undefined;
     this.#listen(child, 'stdout');
-    this.#listen(child, 'stderr');
+    this.#listen(child, 'stderr', (text) => {
+      if (lost !== undefined || this.phase !== 'starting') return;
+      const [, address = ''] = NO_PORT.exec(text) ?? [];
+      if (!places.free.has(address)) return;
+      lost = address;
+      child.kill('SIGTERM');
+    });
     const over = new AbortController();
     const closed = once(child, 'close');
     child.once('exit', () => {
@@ -165,7 +177,7 @@ export class Copy {
     over.abort();
     this.#child = undefined;
     await watching;
-    return why;
+    return lost === undefined ? why : `somebody else has ${lost} by now`;
   }
 
   /** The system names the program also where its folder is what is missing. */
@@ -175,8 +187,11 @@ export class Copy {
     return error instanceof Error ? error.message : String(error);
   }
 
-  #listen(child: ChildProcess, stream: 'stdout' | 'stderr'): void {
-    const lines = new Lines((text) => this.#events.line(this, stream, text));
+  #listen(child: ChildProcess, stream: 'stdout' | 'stderr', heard: (text: string) => void = () => {}): void {
+    const lines = new Lines((text) => {
+      this.#events.line(this, stream, text);
+      heard(text);
+    });
     child[stream]?.on('data', (chunk: Buffer) => lines.write(chunk)).once('end', () => lines.end());
   }
 

@@ -37,6 +37,8 @@ export interface Places {
   readonly admin: string;
   /** Where every port of every service is, for clients that know no proxies: `basket:3000`. */
   readonly forwards: ReadonlyMap<string, string>;
+  /** Those of them that any other free one would do for. */
+  readonly free: ReadonlySet<string>;
 }
 
 /** The name of a copy in logs: `basket.1`. */
@@ -53,9 +55,13 @@ export function portsNeeded({ service }: CopyPlan, { services }: MeshPlan): numb
 export function placesOf(copy: CopyPlan, mesh: MeshPlan, free: readonly number[]): Places {
   const { service, process, number } = copy;
   const left = [...free];
+  const spread = new Set<string>();
   const next = (given?: number): string => {
     const port = left.shift() ?? 0;
-    return `${HOST}:${given === undefined ? port : given + number - 1}`;
+    if (given !== undefined) return `${HOST}:${given + number - 1}`;
+    const address = `${HOST}:${port}`;
+    spread.add(address);
+    return address;
   };
   const { bind } = process;
   const ports = new Map(
@@ -63,7 +69,7 @@ export function placesOf(copy: CopyPlan, mesh: MeshPlan, free: readonly number[]
   );
   const [inbound, outbound, admin] = [next(bind.inbound), next(bind.outbound), next(bind.admin)];
   const forwards = new Map(forwarded(mesh.services).map(({ target }) => [target, next()]));
-  return { ports, inbound, outbound, admin, forwards };
+  return { ports, inbound, outbound, admin, forwards, free: spread };
 }
 
 interface Forwarded {
