@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { ownAddresses, placeOf } from '../../src/attack/addresses.js';
 import { Deadline, MOST_BYTES, MOST_CONNECTIONS } from '../../src/attack/bounds.js';
-import { CODE, TYPE, code, frame, framesIn } from '../../src/attack/frames.js';
+import { CODE, TYPE, code as codeOf, frame, framesIn } from '../../src/attack/frames.js';
 import { ROWS, RefusedTargetError, type Report } from '../../src/attack/index.js';
 import { Target } from '../../src/attack/target.js';
 import { recorder } from '../attacks/support.js';
@@ -196,7 +196,7 @@ test('a server that hangs is left when the time is up', async (t) => {
 test('a frame that is too short to hold a code is read as one that blames nobody', (t) => {
   for (const type of [TYPE.goaway, TYPE.reset]) {
     const [short] = framesIn(frame(type, 0, 0, Buffer.alloc(3)));
-    t.is(short && code(short), CODE.none);
+    t.is(short && codeOf(short), CODE.none);
   }
 });
 
