@@ -351,7 +351,7 @@ test('a copy whose output somebody else holds open is started again', async (t) 
   await mesh.ready('web.1');
   const isSupervisor = (pid: number): boolean =>
     readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('--as-supervisor');
-  const [supervisor = 0] = processesOf(mesh.folder).filter(isSupervisor);
+  const supervisor = processesOf(mesh.folder).find(isSupervisor) ?? 0;
   const from = mesh.lines().length;
   process.kill(supervisor, 'SIGKILL');
   await mesh.line('it ended', ({ copy, phase }) => copy === 'web.1' && phase === 'waiting', from);
