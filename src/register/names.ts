@@ -24,3 +24,12 @@ export function meshOf(env: Readonly<Record<string, string | undefined>>): Mesh 
 export function isOfMesh({ names }: Mesh, host: unknown): host is string {
   return typeof host === 'string' && names.has(host.toLowerCase());
 }
+
+/** Where a host is told that was replaced by the one that is asked. */
+export const FORWARDED_HOST = 'x-forwarded-host';
+
+/** Whether two hosts of plain HTTP, each with its port or none, are the same. */
+export function isSameHost(one: string, other: string): boolean {
+  const plain = (host: string): string => host.toLowerCase().replace(/:80$/, '');
+  return plain(one) === plain(other);
+}

@@ -2,14 +2,14 @@
 
 import test from 'ava';
 import { newerNodes } from '../support/nodes.js';
-import { BODY, EXPECTED, REQUESTS, program, world } from './support.js';
+import { BODY, EXPECTED, PASSED, PASSED_ON, REQUESTS, program, world } from './support.js';
 
 if (newerNodes.size === 0) test.skip('there is no other Node here', () => {});
 
 for (const [version, node] of newerNodes) {
   for (const asks of ['1', '0']) {
     test(`http, https and fetch of Node ${version} with NODE_USE_ENV_PROXY=${asks} reach the names of the mesh`, async (t) => {
-      const mesh = await world(t);
+      const mesh = await world(t, { trustedNetworks: ['127.0.0.1'] });
       const proxy = `http://${mesh.sidecar.address()}`;
       const env = {
         ...mesh.env,
@@ -24,6 +24,8 @@ for (const [version, node] of newerNodes) {
       const modules = `import http from 'node:http'; import https from 'node:https';`;
       const calls = `${modules} ${BODY} ${REQUESTS} await main();`;
       t.deepEqual(await program(t, { env }, calls, { node }), EXPECTED);
+      const passed = `${modules} ${BODY} ${PASSED_ON} await passed();`;
+      t.deepEqual(await program(t, { env }, passed, { node }), PASSED);
       const outside = `${modules} ${BODY}
         const url = 'http://' + process.env.OUTSIDE;
         const answers = [await get(http, url + '/http'), await (await fetch(url + '/fetch')).text()];

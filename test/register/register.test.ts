@@ -1,7 +1,7 @@
 // Does a Node program reach the mesh's names by its own means, and everything else as if nothing had happened?
 
 import test from 'ava';
-import { BODY, EXPECTED, REQUESTS, program, world } from './support.js';
+import { BODY, EXPECTED, PASSED, PASSED_ON, REQUESTS, program, world } from './support.js';
 
 test('http, https and fetch of an ES module reach the names of the mesh', async (t) => {
   const mesh = await world(t);
@@ -14,6 +14,11 @@ test('http, https and fetch of a CommonJS program reach the names of the mesh', 
   const mesh = await world(t);
   const code = `const http = require('http'), https = require('https'); ${BODY} ${REQUESTS} void main();`;
   t.deepEqual(await program(t, mesh, code, { kind: 'commonjs' }), EXPECTED);
+});
+
+test('a caller passed on: the Host is the one that is asked, and the path as it came', async (t) => {
+  const code = `import http from 'node:http'; ${BODY} ${PASSED_ON} await passed();`;
+  t.deepEqual(await program(t, await world(t, { trustedNetworks: ['127.0.0.1'] }), code), PASSED);
 });
 
 test('functions that were imported by name, and libraries on top of http, reach them too', async (t) => {

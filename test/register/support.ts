@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { ExecutionContext } from 'ava';
+import type { ListenerConfig } from '../../src/config/index.js';
 import { Authority } from '../support/certificates.js';
 import { httpOrigin } from '../support/http.js';
 import { run } from '../support/processes.js';
@@ -12,7 +13,7 @@ import { httpsOrigin } from '../support/tls.js';
 const REGISTER = pathToFileURL(join(process.cwd(), 'dist', 'register.js')).href;
 
 /** A sidecar in front of `basket` (plain) and `vault` (TLS), and a server that is not of the mesh. */
-export async function world(t: ExecutionContext) {
+export async function world(t: ExecutionContext, more: Pick<ListenerConfig, 'trustedNetworks'> = {}) {
   const authority = await Authority.create(t, 'authority');
   const basket = await httpOrigin(t);
   const vault = await httpsOrigin(t, await authority.sign({ names: ['vault', 'vault.default'] }), {
@@ -22,6 +23,7 @@ export async function world(t: ExecutionContext) {
   const sidecar = await startSidecar(
     t,
     web({
+      ...more,
       forwardProxy: true,
       routes: [
         { match: { host: ['basket', 'basket.default'] }, to: basket.address },
@@ -110,3 +112,40 @@ const main = async () => {
   print({ plain, secure, fetched, posted, vault });
 };
 `;
+
+/** Calls by a program that stands between others: a caller's Host, paths as they came, and what asks a server itself. */
+export const PASSED_ON = `
+const host = 'shop.example';
+const all = (json) => {
+  const { method, url, headers } = JSON.parse(json);
+  return [method, url, headers.host, headers['x-forwarded-host'] ?? null, headers['proxy-connection'] ?? null];
+};
+const passed = async () => {
+  const answers = [
+    await get(http, { host: 'basket', path: '//x/admin?y' }),
+    await get(http, 'http://basket/o', { headers: { host } }),
+    await get(http, { host: 'basket', path: '/l', headers: ['a', 'b', 'Host', host] }),
+    await get(http, { host: 'basket', path: '/f', headers: { host, 'x-forwarded-host': 'first.example' } }),
+    await get(http, { host: 'basket', path: '/80', headers: { host: 'BASKET:80' } }),
+    await get(http, { host: 'basket', path: 'http://basket/absolute' }),
+    await get(http, { host: 'basket', method: 'OPTIONS', path: '*' }),
+    await (await fetch('http://basket/g', { headers: { host } })).text(),
+  ];
+  const other = await get(http, { host: 'basket', path: 'http://vault/' }).catch((error) => error.code);
+  console.log(JSON.stringify([...answers.map(all), other]));
+};
+`;
+
+/** What it prints then, through a sidecar that believes it, and that makes one slash of several. */
+export const PASSED = [
+  ['GET', '/x/admin?y', 'basket', null, null],
+  ['GET', '/o', 'basket', 'shop.example', null],
+  ['GET', '/l', 'basket', 'shop.example', null],
+  ['GET', '/f', 'basket', 'first.example', null],
+  ['GET', '/80', 'basket', null, null],
+  ['GET', '/absolute', 'basket', null, null],
+  ['OPTIONS', '*', 'basket', null, null],
+  // `fetch` lets nobody name another host.
+  ['GET', '/g', 'basket', null, null],
+  'ERR_INVALID_ARG_VALUE',
+];
