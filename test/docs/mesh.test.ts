@@ -1,17 +1,19 @@
 // Do the meshes of the manual work as it says: by hand, across machines, with policies and revocations? One at a time: each
 // is half a dozen programs.
 
-import { chmodSync, copyFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { createControlPlane } from '../../src/index.js';
 import type { SidecarStatus } from '../../src/mesh/admin/types.js';
 import { Etcd } from '../discovery/support.js';
 import { MeshUp } from '../mesh/command.js';
 import { type MeshSidecar, ask, startMeshSidecar } from '../mesh/support.js';
+import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import type { Running } from '../support/processes.js';
 import { until } from '../support/wait.js';
-import { Ports, Shell, example, printed } from './support.js';
+import { Ports, Shell, example, page, printed } from './support.js';
 
 const SERVICES = 'services: { web: {}, basket: { port: 3000 } }\n';
 const WEB = 'spiffe://mesh.local/ns/default/sa/web';
@@ -225,4 +227,25 @@ test.serial('docs/identity.md: a revocation, of an identity and of a certificate
     await answers(command.endsWith('--undo') ? 200 : 502);
   }
   t.pass();
+});
+
+test.serial('docs/identity.md: a decision is told by the event that it names', async (t) => {
+  const text = page('docs/identity.md').replaceAll('\n', ' ');
+  const [, event = '', kind = ''] = /each decision is an event `(\w+)` with `kind: '(\w+)'`/.exec(text) ?? [];
+  const plane = createControlPlane({ services: { web: {} } }, { listen: '127.0.0.1:0' });
+  t.teardown(() => plane.close());
+  const kinds = new Set<string>();
+  plane.on(event as 'control', (told) => kinds.add(told.kind));
+  const addresses = await plane.listen();
+  const folder = temporaryFolder(t);
+  const [trustAnchors, token] = [join(folder, 'roots.pem'), join(folder, 'token')];
+  writeFileSync(trustAnchors, plane.roots());
+  writeFileSync(token, await plane.token('web'), { mode: 0o600 });
+  await startMeshSidecar(t, {
+    identity: 'spiffe://mesh.local/ns/default/sa/web',
+    control: addresses,
+    trustAnchors,
+    token,
+  });
+  t.true(kinds.has(kind), [...kinds].join());
 });
