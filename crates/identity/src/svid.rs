@@ -79,14 +79,10 @@ impl Svid {
         })
     }
 
-    /// The control plane says that it has ended: by one of both clocks, which is wrong. It has, until there is another one.
+    /// The control plane says that it has ended: one of both clocks is wrong. What else proves who this is is shown instead;
+    /// towards workloads it serves on, since a clock of the control plane's must not take a whole mesh down.
     pub fn said_ended(&self) {
         self.word.store(word::ENDED, Ordering::Relaxed);
-    }
-
-    /// Whether the control plane says so.
-    pub fn is_said_ended(&self) -> bool {
-        self.word.load(Ordering::Relaxed) != word::GOOD
     }
 
     /// What was shown instead of one that is said to have ended is believed no more than that. It is shown next time: it may
@@ -138,11 +134,8 @@ impl Svid {
         since(self.obtained).min(signed_for.unwrap_or(whole))
     }
 
-    /// How long it still serves; nothing when it has ended, or is said to have.
+    /// How long it still serves, by this machine's clock; nothing when it has ended.
     pub fn remaining(&self, now: SystemTime) -> Duration {
-        if self.is_said_ended() {
-            return Duration::ZERO;
-        }
         self.ends().duration_since(now).unwrap_or_default()
     }
 
@@ -197,11 +190,11 @@ mod tests {
         behind.shown_again();
         assert_eq!(shown(&behind), (true, 59));
         behind.said_ended();
-        assert_eq!(shown(&behind), (false, 0));
+        assert_eq!(shown(&behind), (false, 59));
         behind.shown_again();
-        assert_eq!(shown(&behind), (true, 0));
+        assert_eq!(shown(&behind), (true, 59));
         behind.said_ended();
-        assert_eq!(shown(&behind), (false, 0));
+        assert_eq!(shown(&behind), (false, 59));
 
         let other = WorkloadKey::generate().unwrap();
         let made = |key, chain| Svid::new(key, chain, at(20)).unwrap_err();

@@ -34,9 +34,6 @@ const NO_APPLICATION: &str = "the application does not listen yet";
 /// certificate.
 const REVOKED: &str = "this identity, or its certificate, was revoked: no workload believes this one";
 
-/// Why one is not whose certificate has ended by the control plane's clock, and not by this machine's.
-const SAID_ENDED: &str = "the control plane says that the certificate has ended: the clock of this machine, or its own, may be wrong";
-
 /// A way to a running proxy.
 #[derive(Clone)]
 pub struct Handle {
@@ -118,10 +115,7 @@ impl Handle {
         };
         let (standing, _) = self.standing();
         let ended = standing == Standing::Expired;
-        let ended = ended.then(|| match self.is_said_ended() {
-            true => SAID_ENDED,
-            false => "the certificate has ended: no workload believes this one",
-        });
+        let ended = ended.then_some("the certificate has ended: no workload believes this one");
         let revoked = self.control_plane().has_revoked();
         phase
             .into_iter()
@@ -139,12 +133,6 @@ impl Handle {
             format!("the certificate ends in {seconds} s, and should have been renewed by now")
         });
         ending.into_iter().collect()
-    }
-
-    /// Whether it has ended by the control plane's clock alone.
-    fn is_said_ended(&self) -> bool {
-        let svid = self.identity.as_ref().and_then(|identity| identity.svid());
-        svid.is_some_and(|svid| svid.is_said_ended())
     }
 
     /// How it stands with the certificate of this workload, and how long that still serves.

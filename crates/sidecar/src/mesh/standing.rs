@@ -132,7 +132,7 @@ impl Life<'_> {
         Ok(())
     }
 
-    /// Takes the control plane's word for it that the certificate has ended: then it has for all others.
+    /// Takes the control plane's word for it that the certificate has ended: another proof may get another one.
     pub(super) fn heed_expired(&mut self, error: &Error) {
         if let Some(svid) = self.tls.svid()
             && error.is_expired()
