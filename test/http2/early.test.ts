@@ -1,18 +1,8 @@
 // When an answer is complete before its request is: what becomes of the rest?
 
 import test from 'ava';
-import {
-  CODE,
-  FLAG,
-  REQUEST,
-  TYPE,
-  arrives,
-  code,
-  frame,
-  framesOf,
-  opening,
-  request,
-} from '../attacks/frames.js';
+import { CODE, FLAG, REQUEST, TYPE, code, frame, opening, request } from '../../src/attack/frames.js';
+import { arrives, framesOf } from '../attacks/arrives.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { connect } from '../support/tcp.js';
 

@@ -75,7 +75,7 @@ impl Svid {
             own,
             obtained,
             certified: Arc::new(certified),
-            word: Arc::default(),
+            word: Arc::new(AtomicU8::new(word::GOOD)),
         })
     }
 
