@@ -54,6 +54,7 @@ await main(async () => {
     const symbol = /^[0-9a-f]+ [tTwW] (.+)$/.exec(line)?.[1];
     if (symbol && names.has(symbol)) hot.add(nameOf(symbol));
   }
+  if (hot.size === 0) throw new Failure(`${program} has no symbols: the list stays as it is`);
   const head =
     '# What a sidecar in a mesh runs. Written by scripts/hot-functions.mjs, read by scripts/link-sidecar.mjs.';
   writeFileSync(hotFunctionsFile, `${[head, ...[...hot].filter(Boolean).toSorted()].join('\n')}\n`);
