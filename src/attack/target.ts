@@ -79,6 +79,9 @@ export function targetUrl(text: string): URL {
   return url;
 }
 
+/** The name, or the address without the brackets of IPv6. */
+const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$/g, '');
+
 /** A proxy or server under attack. */
 export class Target {
   #open = 0;
@@ -100,7 +103,7 @@ export class Target {
    * @throws {NoTargetError} when nobody is there
    */
   static async find(url: URL, reach: Reach, deadline: Deadline, resolve = resolveName): Promise<Target> {
-    const name = url.hostname.replace(/^\[|\]$/g, '');
+    const name = hostOf(url);
     const addresses = isIP(name) ? [name] : await addressesOf(url, name, deadline, resolve);
     // Before the first connection: one that may not be attacked among them means that the name is not only yours.
     for (const address of addresses) mustBeYours(address, placeOf(address), reach.network);
@@ -149,7 +152,7 @@ export class Target {
     const host = this.address;
     const port = Number(this.url.port || (this.isTls ? 443 : 80));
     if (!this.isTls || spoken === 'bytes') return connect({ host, port });
-    const name = this.url.hostname.replace(/^\[|\]$/g, '');
+    const name = hostOf(this.url);
     const { ca, insecure } = this.reach;
     return connectTls({
       host,

@@ -57,7 +57,23 @@ async function guests(t: ExecutionContext, proxy: Sidecar, tls?: ConnectionOptio
   }
   t.is((await ask(session, { ':path': '/now' })).text, 'now');
   await busy.send(REQUEST.replace('/now', '/later'));
-  return { idle, busy, session, stream: session.request({ ':path': '/later' }) };
+  const answer = readAnswer(session.request({ ':path': '/later' }));
+  return { idle, busy, session, answer };
+}
+
+/** What was under way when the listener changed is answered, and then its connections end. */
+async function finish(
+  t: ExecutionContext,
+  { busy, session, answer }: Awaited<ReturnType<typeof guests>>,
+  origin: Awaited<ReturnType<typeof patient>>,
+): Promise<void> {
+  t.false(busy.ended);
+  origin.answer();
+  const { body, headers } = await busy.response();
+  t.deepEqual([body, headers.get('connection')], ['later', 'close']);
+  await busy.gone();
+  t.is((await answer).text, 'later');
+  await until('the session ends', () => session.destroyed);
 }
 
 const CHANGES: Record<
@@ -96,7 +112,7 @@ for (const [name, change] of Object.entries(CHANGES)) {
     const origin = await patient(t);
     const clusters = { site: { endpoints: [origin.address] } };
     const proxy = await startSidecar(t, web({ ...before, to: 'site' }, { clusters }));
-    const { idle, busy, session, stream } = await guests(
+    const guest = await guests(
       t,
       proxy,
       before.tls && {
@@ -107,8 +123,8 @@ for (const [name, change] of Object.entries(CHANGES)) {
       },
     );
     await origin.waits(2);
+    const { idle, session } = guest;
     const leave = once(session, 'goaway');
-    const answer = readAnswer(stream);
     const routes: Listener['routes'] = [
       { match: { path: '/now' }, respond: { status: 200, body: 'new' } },
       { to: 'site' },
@@ -119,13 +135,7 @@ for (const [name, change] of Object.entries(CHANGES)) {
     await idle.send(REQUEST).catch(() => {});
     const said = await idle.readToEnd();
     t.regex(said, /^(HTTP\/1\.1 200 OK\r\n[^]*connection: close[^]*now$|$)/i);
-    t.false(busy.ended);
-    origin.answer();
-    const { body, headers } = await busy.response();
-    t.deepEqual([body, headers.get('connection')], ['later', 'close']);
-    await busy.gone();
-    t.is((await answer).text, 'later');
-    await until('the session ends', () => session.destroyed);
+    await finish(t, guest, origin);
   });
 }
 
@@ -142,14 +152,14 @@ test('a file of clients’ roots that loses one drains, and one that gains anoth
     t,
     web({ tls: { ...tls, clientCertificates: { roots } }, to: origin.address }),
   );
-  const { idle, busy, session, stream } = await guests(t, proxy, {
+  const earlier = await guests(t, proxy, {
     ca: own.root,
     servername: 'a.test',
     cert: readFileSync(client.certificate),
     key: readFileSync(client.key),
   });
   await origin.waits(2);
-  const answer = readAnswer(stream);
+  const { idle, session } = earlier;
   put(own, other);
   await proxy.said(/listener web: its new certificates are in use/);
   await idle.send(REQUEST);
@@ -160,13 +170,7 @@ test('a file of clients’ roots that loses one drains, and one that gains anoth
   put(other);
   await within('a GOAWAY', leave);
   t.regex(await idle.readToEnd(), /^$/);
-  t.false(busy.ended);
-  origin.answer();
-  const { body, headers } = await busy.response();
-  t.deepEqual([body, headers.get('connection')], ['later', 'close']);
-  await busy.gone();
-  t.is((await answer).text, 'later');
-  await until('the session ends', () => session.destroyed);
+  await finish(t, earlier, origin);
   await proxy.said(/listener web: a root of clients is gone; who came before is drained/);
   // Who comes by a root that is still there is let in.
   const guest = await other.sign({ names: ['you'], client: true });
@@ -185,9 +189,8 @@ test('what does not end by itself ends by `timeouts.drain`', async (t) => {
   const origin = await patient(t);
   const tls = await (await Authority.create(t)).sign({ names: ['a.test'] });
   const proxy = await startSidecar(t, web({ to: origin.address }));
-  const { busy, stream } = await guests(t, proxy);
+  const { busy, answer } = await guests(t, proxy);
   await origin.waits(2);
-  const answer = readAnswer(stream);
   await proxy.reload(web({ tls, timeouts: { drain: '300ms' }, to: origin.address }));
   t.is((await busy.response()).status, 503);
   t.is((await answer).status, 503);
@@ -202,7 +205,7 @@ test('a listener that shows another certificate, or has other routes, leaves con
     to: origin.address,
   });
   const proxy = await startSidecar(t, web(await listener()));
-  const { idle, busy, session, stream } = await guests(t, proxy, {
+  const { idle, busy, session, answer } = await guests(t, proxy, {
     ca: authority.root,
     servername: 'a.test',
   });
@@ -211,7 +214,6 @@ test('a listener that shows another certificate, or has other routes, leaves con
     left = true;
   });
   await origin.waits(2);
-  const answer = readAnswer(stream);
   const { to: _, ...shown } = await listener();
   await proxy.reload(
     web({ ...shown, routes: [{ match: { path: '/new' }, respond: 200 }, { to: origin.address }] }),

@@ -489,37 +489,32 @@ mod tests {
         }
     }
 
-    /// Of one bucket, so that carries are what is read.
-    #[test]
-    fn a_reader_beside_carries_sees_growing_counts() {
-        const WRITES: u64 = 2_000_000;
+    /// Records durations beside a reader, who must never see fewer than before.
+    fn read_beside(writes: u64, duration: impl Fn(u64) -> Nanos + Sync) -> Histogram {
         let histogram = Histogram::default();
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..WRITES).for_each(|_| histogram.record(1_000_000)));
+            scope.spawn(|| (0..writes).for_each(|at| histogram.record(duration(at))));
             let mut seen = 0;
-            while seen < WRITES {
+            while seen < writes {
                 let count = histogram.snapshot().count();
                 assert!(count >= seen, "{count} after {seen}");
-                assert!(count <= WRITES);
+                assert!(count <= writes);
                 seen = count;
             }
         });
+        histogram
+    }
+
+    /// Of one bucket, so that carries are what is read.
+    #[test]
+    fn a_reader_beside_carries_sees_growing_counts() {
+        read_beside(2_000_000, |_| 1_000_000);
     }
 
     #[test]
     fn a_reader_beside_a_writer_sees_growing_counts() {
         const WRITES: u64 = 200_000;
-        let histogram = Histogram::default();
-        std::thread::scope(|scope| {
-            scope.spawn(|| (0..WRITES).for_each(|at| histogram.record(at * 1_000)));
-            let mut seen = 0;
-            while seen < WRITES {
-                let count = histogram.snapshot().count();
-                assert!(count >= seen, "{count} after {seen}");
-                assert!(count <= WRITES);
-                seen = count;
-            }
-        });
+        let histogram = read_beside(WRITES, |at| at * 1_000);
         assert_eq!(histogram.snapshot().sum(), (0..WRITES).sum::<u64>() * 1_000);
     }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::bytes::Talk;
 use super::clock::{MS, SECOND, Sim};
@@ -14,24 +14,31 @@ use crate::clock::{Clock, NEVER, Nanos};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
 
-/// How long after its end a client has its response, or none because it was given up; the client ends its side so long
-/// after its request, and the server says a word at these times after that.
-fn served(seed: u64, ends: Nanos, words: &'static [(Nanos, &[u8])]) -> (Nanos, Vec<u8>) {
-    let sim = Sim::new(seed);
-    let proxy = Proxy::new(
-        &sim,
+const SERVER: &str = "10.0.1.1:80";
+
+/// In front of one server.
+fn proxy(sim: &Sim, cluster: &Value) -> Rc<Proxy> {
+    Proxy::new(
+        sim,
         Weather::CALM,
         &json!({
             "listeners": [{ "name": "web", "address": "127.0.0.1:80", "routes": "main" }],
             "routeTables": [{ "name": "main", "virtualHosts": [{ "hosts": ["*"], "routes": [
                 { "name": "all", "action": { "kind": "forward", "to": [{ "cluster": "site" }] } } ] }] }],
-            "clusters": [{ "name": "site" }],
-            "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": [{ "address": "10.0.1.1:80" }] }] }],
+            "clusters": [cluster],
+            "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": [{ "address": SERVER }] }] }],
         }),
-    );
+    )
+}
+
+/// How long after its end a client has its response, or none because it was given up; the client ends its side so long
+/// after its request, and the server says a word at these times after that.
+fn served(seed: u64, ends: Nanos, words: &'static [(Nanos, &[u8])]) -> (Nanos, Vec<u8>) {
+    let sim = Sim::new(seed);
+    let proxy = proxy(&sim, &json!({ "name": "site" }));
     let start = sim.now();
     let clock = sim.clone();
-    proxy.net().listen("10.0.1.1:80", move |stream, _| {
+    proxy.net().listen(SERVER, move |stream, _| {
         let sim = clock.clone();
         clock.spawn("server", async move {
             let mut talk = Talk::new(stream);
@@ -112,19 +119,9 @@ enum By {
 
 /// How long a request with these bytes waits still once its client has left.
 fn waits(seed: u64, for_: For, by: By, pieces: &'static [&[u8]]) -> Nanos {
-    const SERVER: &str = "10.0.1.1:80";
     let sim = Sim::new(seed);
-    let proxy = Proxy::new(
-        &sim,
-        Weather::CALM,
-        &json!({
-            "listeners": [{ "name": "web", "address": "127.0.0.1:80", "routes": "main" }],
-            "routeTables": [{ "name": "main", "virtualHosts": [{ "hosts": ["*"], "routes": [
-                { "name": "all", "action": { "kind": "forward", "to": [{ "cluster": "site" }] } } ] }] }],
-            "clusters": [{ "name": "site", "limits": { "connections": 1 }, "timeouts": { "connect": "1h" } }],
-            "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": [{ "address": SERVER }] }] }],
-        }),
-    );
+    let cluster = json!({ "name": "site", "limits": { "connections": 1 }, "timeouts": { "connect": "1h" } });
+    let proxy = proxy(&sim, &cluster);
     let clock = sim.clone();
     proxy.net().listen(SERVER, move |stream, _| {
         clock.spawn("server", async move {
