@@ -27,8 +27,9 @@ const PORTS = { control: 24_144, application: 23_999, web: 24_200, basket: 24_30
 
 await main(async () => {
   await ensureTypeScript();
-  const build = ['build', '--locked', '--release', '-p', 'mesh-sidecar'];
   // With its symbols, and elsewhere: what ships has none.
+  const symbols = ['--config', 'profile.release.package.mesh-sidecar.strip="none"'];
+  const build = ['build', '--locked', '--release', '-p', 'mesh-sidecar', ...symbols];
   const targets = join(targetDir, 'hot');
   const env = { ...cargoEnv, CARGO_PROFILE_RELEASE_STRIP: 'none', CARGO_TARGET_DIR: targets };
   await must('cargo', build, { cwd: root, env });
