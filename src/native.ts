@@ -7,6 +7,7 @@
 import { createRequire } from 'node:module';
 import { CoreUnavailableError } from './errors.js';
 import { platformFile, platformName, whyMissing } from './platform.js';
+import { messageOf } from './thrown.js';
 
 /** A proxy of the core. */
 export interface NativeProxy {
@@ -98,7 +99,7 @@ function load(platform: string): Native {
   try {
     return createRequire(import.meta.url)(file) as Native;
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = messageOf(cause);
     throw new CoreUnavailableError(`the native core for ${platform} can't be loaded: ${why}`, { cause });
   }
 }

@@ -6,6 +6,7 @@
 
 import picocolors from 'picocolors';
 import { ConfigError, MeshError } from '../errors.js';
+import { messageOf } from '../thrown.js';
 import { ExitCode, type Output, type World } from './io.js';
 
 /** The forms of `-o`. */
@@ -91,10 +92,6 @@ function exitCodeOf(error: unknown): ExitCode {
   return error instanceof MeshError && !/^MESH_(CORE|INTERNAL|STATE)/.test(error.code)
     ? ExitCode.usage
     : ExitCode.failure;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Wrong usage, all of it: one line for each problem. */

@@ -18,6 +18,7 @@ import {
   parseDocument,
   visit,
 } from 'yaml';
+import { messageOf } from '../thrown.js';
 import type { Path } from './path.js';
 
 /** 10,000 routes of 300 bytes are 3 MB; parsing takes about a second for each of them. */
@@ -72,7 +73,7 @@ export class SourceDocument {
         // Values are counted below, which also stops a bomb made of values that are not aliases.
         this.value = this.#document.toJS({ maxAliasCount: -1 });
       } catch (error) {
-        problems.push({ message: error instanceof Error ? error.message : String(error) });
+        problems.push({ message: messageOf(error) });
       }
     }
     const excess = problems.length === 0 ? excessOf(this.value) : undefined;

@@ -9,6 +9,7 @@ import type { Stats } from 'node:fs';
 import { constants, open, stat } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
 import { ConfigError } from '../errors.js';
+import { messageOf } from '../thrown.js';
 import { MAX_BYTES, SourceDocument, excessOf } from './document.js';
 import { MAX_ISSUES, type RawIssue, placed, stranger } from './issues.js';
 import { type Path, renderPath } from './path.js';
@@ -107,7 +108,7 @@ async function textOf(file: string, kinds: readonly FileKind[]): Promise<string>
     const { code } = error as NodeJS.ErrnoException;
     throw unreadable(
       file,
-      READ_REASONS[code ?? ''] ?? (error instanceof Error ? error.message : String(error)),
+      READ_REASONS[code ?? ''] ?? messageOf(error),
       code === 'ENOENT' ? `looked for in ${dirname(resolve(file))}` : undefined,
     );
   }

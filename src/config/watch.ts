@@ -18,6 +18,7 @@ import { realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ConfigError } from '../errors.js';
 import { MeshError } from '../mesh-error.js';
+import { messageOf } from '../thrown.js';
 import { type LoadedConfig, parseConfig } from './load.js';
 import { isPipe, readFileAgain } from './origin.js';
 
@@ -257,8 +258,7 @@ async function identityOf(folder: string): Promise<string> {
 }
 
 function unexpected(error: unknown): ConfigError {
-  const message = error instanceof Error ? error.message : String(error);
-  return new ConfigError([{ code: 'unreadable', field: '', message }]);
+  return new ConfigError([{ code: 'unreadable', field: '', message: messageOf(error) }]);
 }
 
 /** Watches a configuration file until `stop()`, `break` or the signal. */

@@ -6,6 +6,7 @@
  */
 
 import { StateError } from '../errors.js';
+import { messageOf } from '../thrown.js';
 import type { IssuerPem } from './vault.js';
 
 /** How often it tries again, and looks whether the issuer's files are others. */
@@ -65,5 +66,3 @@ export function nowhere(another: unknown, before: unknown): StateError {
       `the issuer that is to serve: ${messageOf(another)}; the one before: ${messageOf(before)}`,
   );
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -21,6 +21,7 @@ import type { SourceEvent, SourceStatus } from '../discovery/types.js';
 import { OptionError, StateError } from '../errors.js';
 import type { Decision, StartControlPlane, TokenOptions } from '../mesh/control-plane.js';
 import type { MeshSettings, SharedPlan } from '../mesh/services.js';
+import { messageOf } from '../thrown.js';
 import { KeptIssuer } from './kept.js';
 import { SharedDenied } from './shared-denied.js';
 import { SharedTokens } from './shared-tokens.js';
@@ -151,7 +152,7 @@ export class Shared {
       } catch (cause) {
         // Another member may answer; a wrong key is wrong everywhere.
         if (cause instanceof StateError || this.#end.signal.aborted) throw cause;
-        const why = cause instanceof Error ? cause.message : String(cause);
+        const why = messageOf(cause);
         const what = isKept ? 'the issuer of the last start serves' : 'the first start needs it';
         const error = new Error(`mesh.shared.etcd: ${memberOf(etcd, turn)} fails, and ${what}: ${why}`, {
           cause,

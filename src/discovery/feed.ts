@@ -10,7 +10,7 @@
  */
 
 import { setImmediate as othersTurn, setTimeout as sleep } from 'node:timers/promises';
-import { format } from 'node:util';
+import { messageOf } from '../thrown.js';
 import {
   type EndpointMap,
   EndpointError,
@@ -126,7 +126,7 @@ export class Feed {
         isFailure = this.#making !== undefined;
       } catch (error) {
         isFailure = true;
-        reason = messageOf(error);
+        reason = whyOf(error);
       }
       attempt.abort();
       if (signal.aborted) return;
@@ -184,7 +184,7 @@ export class Feed {
       this.#apply(change);
     } catch (error) {
       // Whole or not at all: what is known stays.
-      this.#troubled(messageOf(error));
+      this.#troubled(whyOf(error));
       return;
     }
     const { problem } = change as { readonly problem?: unknown };
@@ -195,7 +195,7 @@ export class Feed {
       if (this.#making !== undefined) return;
     }
     if (problem === undefined) this.#well();
-    else this.#troubled(messageOf(problem));
+    else this.#troubled(whyOf(problem));
   }
 
   #apply(change: EndpointChange): void {
@@ -247,10 +247,9 @@ export class Feed {
   }
 }
 
-function messageOf(error: unknown): string {
-  // Whatever it is: some things can't be made a text by themselves.
-  if (!(error instanceof Error)) return format('%s', error);
-  // What a connection fails by is said by its cause.
+/** In words. What a connection fails by is said by its cause. */
+function whyOf(error: unknown): string {
+  if (!(error instanceof Error)) return messageOf(error);
   const cause = error.cause instanceof Error ? `: ${error.cause.message}` : '';
   return `${error.message}${cause}` || error.name;
 }

@@ -7,6 +7,7 @@
  * Only `attest` admits what a platform says, and `decide` can only refuse. Whoever fails to decide has denied.
  */
 
+import { messageOf } from '../thrown.js';
 import type { CertificateRequest, ControlPlaneOptions, Decision } from './control-plane.js';
 
 /** Those who are asked, where they are there. */
@@ -25,7 +26,7 @@ export async function decided({ attest, decide }: Deciders, request: Certificate
     const lives = [believed.ttlMs, further.ttlMs].filter((life) => life !== undefined);
     return { allow: true, ...(lives.length > 0 && { ttlMs: Math.min(...lives) }) };
   } catch (error) {
-    return denied(error instanceof Error ? error.message : String(error));
+    return denied(messageOf(error));
   }
 }
 

@@ -3,6 +3,7 @@
 import { existsSync, lstatSync } from 'node:fs';
 import { request } from 'node:http';
 import path from 'node:path';
+import { messageOf } from '../../thrown.js';
 import type { MeshStatus, RevokeAnswer, RevokeRequest, TokenRequest } from './types.js';
 
 /** Where `mesh up` and `mesh control` answer, beside their mesh file. */
@@ -135,7 +136,7 @@ async function ask(socketPath: string, method: string, path_: string, body?: obj
           if (response.statusCode === 200) resolve(value);
           else reject(new Error(value.error ?? `the mesh answers ${response.statusCode}`));
         } catch (error) {
-          fail(error instanceof Error ? error.message : String(error));
+          fail(messageOf(error));
         }
       });
     });

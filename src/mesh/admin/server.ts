@@ -12,6 +12,7 @@ import { dirname } from 'node:path';
 import { text as bodyOf } from 'node:stream/consumers';
 import type { SourceStatus } from '../../discovery/types.js';
 import { MeshError } from '../../mesh-error.js';
+import { messageOf } from '../../thrown.js';
 import type { Edge, Sidecar } from '../control-plane.js';
 import type { IssuerLife } from '../issuer-life.js';
 import { tooLong } from './client.js';
@@ -152,7 +153,7 @@ export class MeshAdmin {
       else if (asked === 'POST /v1/revoke') say(200, await this.#source.revoke(await revokeRequest(request)));
       else say(404, { error: 'there is GET /v1/status, POST /v1/token and POST /v1/revoke' });
     } catch (error) {
-      say(400, { error: error instanceof Error ? error.message : String(error) });
+      say(400, { error: messageOf(error) });
     }
   }
 

@@ -13,6 +13,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '../../thrown.js';
 import { Lines } from './lines.js';
 import { type CopyPlan, type Places, labelOf } from './places.js';
 import { type Missing, probe } from './probe.js';
@@ -143,7 +144,7 @@ export class Copy {
         detached: true,
       });
     } catch (error) {
-      return `it can't be started: ${error instanceof Error ? error.message : String(error)}`;
+      return `it can't be started: ${messageOf(error)}`;
     }
     this.places = places;
     this.#child = child;
@@ -184,7 +185,7 @@ export class Copy {
   #whyNoStart(error: unknown): string {
     const { cwd } = this.plan.process;
     if (!existsSync(cwd)) return `its cwd ${cwd} is not there`;
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
 
   #listen(child: ChildProcess, stream: 'stdout' | 'stderr', heard: (text: string) => void = () => {}): void {
