@@ -41,9 +41,14 @@ for (const row of new Set(FLOODS.map((flood) => flood.row))) {
     for (const { name, bytes, codes, limit } of FLOODS.filter((flood) => flood.row === row)) {
       for (const listener of ['plain', 'tls'] as const) {
         const labels = { listener, ...(limit === undefined ? {} : { limit }) };
-        const before = await proxy.count('mesh_limit_hits_total', labels);
-        const goaway = await calmed(t, proxy, listener, bytes(REQUEST));
-        t.true(codes.includes(goaway), `${listener}: ${name}: GOAWAY with ${goaway}`);
+        let before = 0;
+        let goaway: number | undefined;
+        // Node throws away what has arrived when its next write meets the reset behind it.
+        for (let tries = 0; goaway === undefined && tries < 5; tries += 1) {
+          before = await proxy.count('mesh_limit_hits_total', labels);
+          goaway = await calmed(t, proxy, listener, bytes(REQUEST));
+        }
+        t.true(goaway !== undefined && codes.includes(goaway), `${listener}: ${name}: GOAWAY with ${goaway}`);
         if (limit !== undefined) await proxy.counted(before, 1, 'mesh_limit_hits_total', labels);
         await bystander.send('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n');
         t.is((await bystander.response()).status, 200);
@@ -52,17 +57,22 @@ for (const row of new Set(FLOODS.map((flood) => flood.row))) {
   });
 }
 
-/** Attacks, waits for the connection's end and gives the code of the last GOAWAY. */
-async function calmed(t: ExecutionContext, proxy: Front, listener: Listener, bytes: Buffer): Promise<number> {
+/** Attacks, waits for the connection's end and gives the code of the last GOAWAY; undefined when a reset was all. */
+async function calmed(
+  t: ExecutionContext,
+  proxy: Front,
+  listener: Listener,
+  bytes: Buffer,
+): Promise<number | undefined> {
   const peer = await proxy.connect(t, listener, 'h2');
   // The proxy stops reading at some time.
   peer.socket.write(opening());
   peer.socket.write(bytes);
   await until('the connection ends', () => peer.ended || peer.closed);
   const goaway = framesOf(peer).findLast((each) => each.type === TYPE.goaway);
-  t.truthy(goaway, 'a GOAWAY');
+  if (!goaway) t.truthy(peer.error, 'an end in order has a GOAWAY before it');
   peer.socket.destroy();
-  return goaway ? code(goaway) : -1;
+  return goaway && code(goaway);
 }
 
 test('row 1: what was asked of servers is taken back', async (t) => {
