@@ -4,7 +4,7 @@
 export const ENOUGH_ROUNDS = 5;
 
 /** Median, least and most of the numbers that were measured, and how many those are. */
-function spread(numbers) {
+export function spread(numbers) {
   const sorted = numbers.filter(Number.isFinite).toSorted((a, b) => a - b);
   if (sorted.length === 0) return undefined;
   const middle = (sorted.length - 1) / 2;

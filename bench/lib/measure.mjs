@@ -159,8 +159,8 @@ function readSummary(text) {
 
 /** Latency in microseconds at a fixed rate, counted from the time each request was due. */
 export const latency = (rate) => async (bench, live) => {
-  const args = ['rate', '--rate', String(rate), '--connections', '20', '--warmup', '0.5'];
-  const length = ['--seconds', String(Math.max(bench.seconds, 2))];
+  const args = ['rate', '--rate', String(rate), '--connections', '20', '--warmup', '0.2'];
+  const length = ['--seconds', String(bench.seconds / 2)];
   const report = await load(bench.cores.load, [...args, ...length, '--to', live.address]);
   const { p50, p99, p999 } = report.latencyMicros;
   return { p50, p99, p999 };

@@ -6,6 +6,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { peers } from '../peers/index.mjs';
+import { spread } from './judge.mjs';
 import { build } from './places.mjs';
 import { accepting, freePort, PeerError, saying, start, stop } from './processes.mjs';
 
@@ -75,12 +76,31 @@ export async function measureRow(bench, row, participants, tell) {
       for (const participant of participants) await take(participant, (_, live) => row.measure(warm, live));
     for (let round = 1; round <= bench.rounds; round += 1) {
       tell(`${row.id}: round ${round} of ${bench.rounds}`);
-      const figures = {};
-      for (const participant of participants) figures[participant.id] = await take(participant, row.measure);
-      rounds.push(figures);
+      const turns = [];
+      while (turns.length < (row.turns ?? 1)) {
+        const figures = {};
+        for (const participant of participants)
+          figures[participant.id] = await take(participant, row.measure);
+        turns.push(figures);
+      }
+      rounds.push(row.turns ? middles(turns) : turns[0]);
     }
   } finally {
     for (const live of lives.values()) await land(live);
   }
   return { rounds, failed: Object.fromEntries(failed) };
+}
+
+/** The median of each participant's figures over the turns of a round. One that fell out has none. */
+function middles(turns) {
+  const round = {};
+  for (const id of Object.keys(turns[0])) {
+    const each = turns.map((turn) => turn[id]);
+    if (each.includes(undefined)) continue;
+    const names = Object.keys(each[0]);
+    round[id] = Object.fromEntries(
+      names.map((name) => [name, spread(each.map((figures) => figures[name])).median]),
+    );
+  }
+  return round;
 }
