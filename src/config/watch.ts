@@ -19,6 +19,7 @@ import { dirname } from 'node:path';
 import { ConfigError } from '../errors.js';
 import { MeshError } from '../mesh-error.js';
 import { messageOf } from '../thrown.js';
+import { Turns } from '../turns.js';
 import { type LoadedConfig, parseConfig } from './load.js';
 import { isPipe, readFileAgain } from './origin.js';
 
@@ -76,7 +77,7 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
   /** What was told last: the hash of a configuration or the text of an error. */
   #told: string | undefined;
   #refused: Refused | undefined;
-  #looking: Promise<void> = Promise.resolve();
+  readonly #looks = new Turns();
   #pending: ConfigChange<T> | undefined;
   #waiting: ((result: IteratorResult<ConfigChange<T>, undefined>) => void)[] = [];
   #stopped = false;
@@ -91,7 +92,7 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
     this.#signal = options.signal;
     if (this.#signal?.aborted) this.stop();
     else this.#signal?.addEventListener('abort', this.stop);
-    this.#looking = this.#begin(options.since !== undefined);
+    void this.#looks.run(() => this.#begin(options.since !== undefined));
   }
 
   /** The next change; done after `stop()`. */
@@ -145,10 +146,10 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
 
   /** Resolves when no look is under way. */
   async settled(): Promise<void> {
-    let looking: Promise<void> | undefined;
-    while (looking !== this.#looking) {
-      looking = this.#looking;
-      await looking;
+    let looked: Promise<unknown> | undefined;
+    while (looked !== this.#looks.settled) {
+      looked = this.#looks.settled;
+      await looked;
     }
   }
 
@@ -175,7 +176,7 @@ export class ConfigWatcher<T extends Hashed = LoadedConfig>
 
   /** One look after the other: an older content must not be told after a newer one. */
   #look(why: 'slow' | 'asked' = 'asked'): void {
-    this.#looking = this.#looking.then(() => this.#lookNow(why));
+    void this.#looks.run(() => this.#lookNow(why));
   }
 
   async #lookNow(why: 'slow' | 'asked' = 'asked'): Promise<void> {

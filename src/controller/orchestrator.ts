@@ -35,6 +35,7 @@ import { identityOf } from '../mesh/names.js';
 import { withRoots } from '../mesh/roots.js';
 import { type Service, identityFor, serialIn } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
+import { Turns } from '../turns.js';
 import { Others } from './others.js';
 import { REGISTERED, sourcesOf } from './sources.js';
 import { IssuerFiles } from './issuer-files.js';
@@ -83,7 +84,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   #others = Others.none;
   #listening: Promise<readonly string[]> | undefined;
   /** Every other issuer that came serves, or is known to make no sense. */
-  #settled: Promise<void> = Promise.resolve();
+  readonly #issuers = new Turns();
   #closing: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   /** What was told last of the issuer's end. */
@@ -179,9 +180,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   /** One after the other: who asks for something meanwhile waits. Rejects when the issuer does not serve. */
   #renewed(issuer: IssuerPem): Promise<void> {
-    const served = this.#settled.then(() => this.#serveAgain(issuer));
-    this.#settled = served.catch(() => {});
-    return served;
+    return this.#issuers.run(() => this.#serveAgain(issuer));
   }
 
   /** The same where nobody waits for it: what went wrong is told, once while it goes on. */
@@ -339,7 +338,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   async apply(config: MeshConfig | LoadedMesh): Promise<number> {
     const mesh = this.#checked(config);
-    await this.#settled;
+    await this.#issuers.settled;
     const control = this.#running();
     if (JSON.stringify(mesh.settings) !== JSON.stringify(this.#mesh.settings))
       throw new RestartError(['what holds for all services (mesh)']);
@@ -466,7 +465,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   async token(service: string, options: TokenOptions = {}): Promise<string> {
     const { uses = TOKEN.uses, ttlMs = TOKEN.ttlMs } = options;
     const identity = identityFor(service, this.#mesh);
-    await this.#settled;
+    await this.#issuers.settled;
     const control = this.#running();
     return this.#shared?.token(identity, { uses, ttlMs }) ?? control.issueToken(identity, { uses, ttlMs });
   }
@@ -481,14 +480,14 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   async revoke(whom: string): Promise<void> {
     const denied = serialIn(whom) ?? whom;
-    await this.#settled;
+    await this.#issuers.settled;
     this.#running().revoke(denied);
     await this.#shared?.revoke(denied);
   }
 
   async allow(whom: string): Promise<boolean> {
     const denied = serialIn(whom) ?? whom;
-    await this.#settled;
+    await this.#issuers.settled;
     const here = this.#running().allow(denied);
     return (await this.#shared?.allow(denied)) || here;
   }
@@ -562,7 +561,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     this.#registry.close();
     await directory?.close();
     // What was begun is closed with the rest.
-    await this.#settled;
+    await this.#issuers.settled;
     const control = this.#control;
     this.#control = undefined;
     await control?.close();

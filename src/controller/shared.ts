@@ -22,6 +22,7 @@ import { OptionError, StateError } from '../errors.js';
 import type { Decision, StartControlPlane, TokenOptions } from '../mesh/control-plane.js';
 import type { MeshSettings, SharedPlan } from '../mesh/services.js';
 import { messageOf } from '../thrown.js';
+import { Turns } from '../turns.js';
 import { KeptIssuer } from './kept.js';
 import { SharedDenied } from './shared-denied.js';
 import { SharedTokens } from './shared-tokens.js';
@@ -70,7 +71,7 @@ export class Shared {
   /** When this one has made another issuer, on the monotonic clock. */
   #renewedAt = -Infinity;
   /** One look after the other. */
-  #looking: Promise<void> = Promise.resolve();
+  readonly #looks = new Turns();
   #watching: Promise<void> | undefined;
   /** The member that answered last, which is asked first: one that hangs is waited for once. */
   #member = 0;
@@ -350,7 +351,7 @@ export class Shared {
     clearInterval(this.#timer);
     this.#end.abort();
     const followers = [this.#announcer?.close(), this.#feed?.stop(), this.#denied?.close(), this.#watching];
-    await Promise.all([...followers, this.#looking]);
+    await Promise.all([...followers, this.#looks.settled]);
   }
 
   /**
@@ -361,9 +362,7 @@ export class Shared {
    * @throws {EtcdError} no member of etcd answers
    */
   look(): Promise<void> {
-    const looked = this.#looking.then(() => this.#look());
-    this.#looking = looked.catch(() => {});
-    return looked;
+    return this.#looks.run(() => this.#look());
   }
 
   async #look(): Promise<void> {

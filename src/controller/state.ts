@@ -15,6 +15,7 @@ import { writtenEndpoint } from '../discovery/endpoints.js';
 import type { Snapshot } from '../discovery/directory.js';
 import type { EndpointLike } from '../discovery/types.js';
 import { StateError } from '../errors.js';
+import { Turns } from '../turns.js';
 
 /** How long changes of what is known wait for others before they are written: a disk is no place for each of them. */
 const WRITE_MS = 250;
@@ -32,7 +33,7 @@ export interface StateFile {
 export class StateFolder {
   readonly path: string;
   #timer: NodeJS.Timeout | undefined;
-  #writing: Promise<void> = Promise.resolve();
+  readonly #writing = new Turns();
 
   private constructor(path: string) {
     this.path = path;
@@ -101,9 +102,7 @@ export class StateFolder {
 
   /** Replaces a file. One after the other, in the order of the calls. */
   write(name: string, text: string): Promise<void> {
-    const written = this.#writing.then(() => replaceFile(join(this.path, name), text));
-    this.#writing = written.catch(() => {});
-    return written;
+    return this.#writing.run(() => replaceFile(join(this.path, name), text));
   }
 
   /** Keeps for the last time; resolves when all is written. */
@@ -113,7 +112,7 @@ export class StateFolder {
       this.#timer = undefined;
       await this.write('endpoints.json', JSON.stringify(snapshot()));
     }
-    await this.#writing;
+    await this.#writing.settled;
   }
 }
 

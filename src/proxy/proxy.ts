@@ -12,6 +12,7 @@ import type { Config } from '../config/types.js';
 import { MeshError, type OptionError, StateError } from '../errors.js';
 import { type LogLevel, type LogMethod, type Logger, plainLogger } from '../logger.js';
 import { type NativeProxy, native } from '../native.js';
+import { Turns } from '../turns.js';
 import { meshError } from './failures.js';
 import { hear } from './news.js';
 import { type AtStart, NextStart } from './next-start.js';
@@ -60,7 +61,7 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   /** The end of a core that failed to start: its addresses are free then. */
   #ended: Promise<void> | undefined;
   /** Configurations go to the core one after the other, in the order they were given. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
   #draining: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
@@ -184,7 +185,7 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   }
 
   #give(core: NativeProxy, config: LoadedConfig): Promise<Listening> {
-    const given = this.#turn.then(async () => {
+    return this.#turns.run(async () => {
       try {
         const { addresses } = JSON.parse(await core.apply(config.toJson())) as {
           addresses: { listener: string; address: string }[];
@@ -195,8 +196,6 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
         throw this.#closing ? this.#closedError() : meshError(error, config);
       }
     });
-    this.#turn = given.catch(() => {});
-    return given;
   }
 
   drain(options: DrainOptions = {}): Promise<void> {

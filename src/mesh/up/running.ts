@@ -12,6 +12,7 @@ import type { Endpoints } from '../../config/resources.js';
 import { replaceFile } from '../../controller/state.js';
 import type { DiscoveredEndpoint } from '../../discovery/types.js';
 import type { ServiceStatus } from '../admin/types.js';
+import { Turns } from '../../turns.js';
 import { RestartError, batchBetween, needsRestart, sizeOf } from '../batch.js';
 import { withRoots } from '../roots.js';
 import { type CompiledMesh, endpointsOf, portNames } from '../compile.js';
@@ -74,7 +75,7 @@ export class RunningMesh {
   readonly #given = new Map<Copy, { ports: number[]; token: TokenFile }>();
   #endpoints = new Map<string, string>();
   /** Copies that start together write one after the other. */
-  #rootsWritten: Promise<void> = Promise.resolve();
+  readonly #rootsWritten = new Turns();
   /** What is live. */
   #mesh: CompiledMesh;
 
@@ -219,11 +220,10 @@ export class RunningMesh {
   }
 
   /** Roots may have changed since the last start. Others read the file meanwhile, so that it is replaced whole. */
-  #writeRoots(): Promise<string> {
+  async #writeRoots(): Promise<string> {
     const file = join(this.#folder, ROOTS);
-    const written = this.#rootsWritten.then(() => replaceFile(file, this.control.bundle()));
-    this.#rootsWritten = written.catch(() => {});
-    return written.then(() => file);
+    await this.#rootsWritten.run(() => replaceFile(file, this.control.bundle()));
+    return file;
   }
 
   #over(copy: Copy): void {

@@ -7,6 +7,7 @@
 
 import { rm } from 'node:fs/promises';
 import { replaceFile } from '../../controller/state.js';
+import { Turns } from '../../turns.js';
 import type { TokenOptions } from '../control-plane.js';
 
 /** A sidecar asks again when an answer was lost on the way. */
@@ -17,7 +18,7 @@ export class TokenFile {
   readonly #issue: (options: TokenOptions) => string;
   /** Until when what is in it, or will be, is good: by the clock that goes on while a machine sleeps. */
   #endMs = 0;
-  #working: Promise<void> = Promise.resolve();
+  readonly #turns = new Turns();
 
   /** `issue` makes a token. */
   constructor(path: string, issue: (options: TokenOptions) => string) {
@@ -26,22 +27,18 @@ export class TokenFile {
   }
 
   /** Sees to it that a good token is in it. One that can't be made or written is tried again when it would have ended. */
-  keep(): Promise<void> {
-    if (Date.now() < this.#endMs) return this.#working;
+  async keep(): Promise<void> {
+    if (Date.now() < this.#endMs) {
+      await this.#turns.settled;
+      return;
+    }
     this.#endMs = Date.now() + TOKEN.ttlMs;
-    return this.#then(() => replaceFile(this.path, this.#issue(TOKEN)));
+    await this.#turns.run(() => replaceFile(this.path, this.#issue(TOKEN)));
   }
 
   /** Takes it away. */
   forget(): Promise<void> {
     this.#endMs = 0;
-    return this.#then(() => rm(this.path, { force: true }));
-  }
-
-  /** One after the other. */
-  #then(work: () => Promise<void>): Promise<void> {
-    const done = this.#working.then(work);
-    this.#working = done.catch(() => {});
-    return done;
+    return this.#turns.run(() => rm(this.path, { force: true }));
   }
 }
