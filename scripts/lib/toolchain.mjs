@@ -56,6 +56,18 @@ export function goCommand() {
     .find((file) => existsSync(file));
 }
 
+/** Why the module in the folder `source` is not built here, if it is not: no Go, or one older than it wants. */
+export function whyNoGo(source) {
+  const go = goCommand();
+  if (!go) return 'there is no Go here';
+  const env = { ...process.env, GOTOOLCHAIN: 'local' };
+  const said = execFileSync(go, ['env', 'GOVERSION'], { env, encoding: 'utf8' }).trim();
+  const wanted = readFileSync(join(root, source, 'go.mod'), 'utf8');
+  const [has, needs] = [/^go(\d+)\.(\d+)/.exec(said), /^go (\d+)\.(\d+)/m.exec(wanted)];
+  const isOlder = has && (has[1] - needs[1] || has[2] - needs[2]) < 0;
+  return isOlder ? `${said} is older than ${needs[0]}` : undefined;
+}
+
 /** The conformance suite for HTTP/2, made by `ensureH2spec`. */
 export const h2specPath = join(root, '.build', 'h2spec', `h2spec${executable}`);
 
@@ -65,7 +77,10 @@ export const envoyPath = join(root, '.build', 'envoy', 'envoy');
 /** A client of gRPC in Go that asks control planes by xDS, for tests. */
 export const grpcGoPath = join(root, '.build', 'grpc-go', `grpc-go${executable}`);
 
-/** go-control-plane's server, for tests. */
+/** A control plane around go-control-plane: tests in Rust build it themselves. */
+export const goControlPlaneSource = 'crates/xds/tests/go-control-plane';
+
+/** The same program, for tests in Node. */
 export const goControlPlanePath = join(root, '.build', 'go-control-plane', `go-control-plane${executable}`);
 
 /** Versions of Node that users have, beside the one that runs: the first that follows HTTP_PROXY, and the last. */

@@ -16,6 +16,9 @@ type CounterClass = new () => Counter;
 
 const { TapCounter } = await script<{ TapCounter: CounterClass }>('lib/tap.mjs');
 const { CargoTestCounter } = await script<{ CargoTestCounter: CounterClass }>('lib/cargo-test.mjs');
+const { notRun } = await script<{
+  notRun(missing: { name: string; why: string }[], skipped: number): string | undefined;
+}>('lib/not-run.mjs');
 
 function count(
   Counter: CounterClass,
@@ -92,6 +95,17 @@ test('only lines that a person needs are shown', (t) => {
   t.false(tap.line('# tests 3'));
   t.true(cargo.line('test a ... FAILED'));
   t.false(cargo.line('test a ... ok'));
+});
+
+test('what was not run is told once, by why', (t) => {
+  const why = 'there is no Go here';
+  const envoy = { name: 'Envoy', why: 'it could not be fetched' };
+  t.is(
+    notRun([{ name: 'h2spec', why }, envoy, { name: 'grpc-go', why }, envoy], 7),
+    `not run: h2spec, grpc-go, since ${why}; Envoy, since it could not be fetched; 7 tests in all`,
+  );
+  t.is(notRun([], 1), 'not run: 1 test in all');
+  t.is(notRun([], 0), undefined);
 });
 
 test('a wrong argument ends in the plain line too', async (t) => {

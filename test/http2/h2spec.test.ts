@@ -40,5 +40,5 @@ if (existsSync(H2SPEC)) {
     }
   }
 } else {
-  test.skip('h2spec was not built: there is no Go on this machine', () => {});
+  test.skip('h2spec was not built: it needs Go', () => {});
 }

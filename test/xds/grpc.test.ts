@@ -101,7 +101,7 @@ test('docs/xds.md: a client of gRPC calls a service outside of the mesh', async 
 
 for (const [name, { command, takesBack }] of Object.entries(clients)) {
   if (!existsSync(command.at(-1) ?? '')) {
-    test.skip(`${name}: it was not built, there is no Go on this machine`, () => {});
+    test.skip(`${name}: it was not built, which needs Go`, () => {});
     continue;
   }
   test(`${name}: names, routes and endpoints, as they change`, async (t) => {
