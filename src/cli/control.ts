@@ -7,27 +7,25 @@
 
 import path from 'node:path';
 import { type Command, Option } from 'commander';
-import * as formats from '../config/formats.js';
 import type { ConfigWatcher } from '../config/watch.js';
 import { Orchestrator } from '../controller/orchestrator.js';
 import { replaceFile } from '../controller/state.js';
 import { DEFAULT_CONTROL, type MeshControl } from '../controller/types.js';
 import type { SourceEvent } from '../discovery/types.js';
-import { SOCKET } from '../mesh/admin/client.js';
-import { MeshAdmin } from '../mesh/admin/server.js';
-import type { RevokeRequest, ServiceStatus, TokenRequest } from '../mesh/admin/types.js';
+import type { MeshAdmin } from '../mesh/admin/server.js';
+import type { ServiceStatus } from '../mesh/admin/types.js';
 import { Witness } from '../mesh/admin/witness.js';
-import type { ControlEvent, PolicyDecision, Sidecar } from '../mesh/control-plane.js';
-import { portNames } from '../mesh/compile.js';
+import type { ControlEvent, PolicyDecision } from '../mesh/control-plane.js';
+import { type CompiledMesh, portNames } from '../mesh/compile.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import { identityOf } from '../mesh/names.js';
-import { deniedFor } from '../mesh/services.js';
 import { loadCheckedMesh } from './check.js';
+import { follow } from './follow.js';
 import { ExitCode, type World } from './io.js';
-import { outputOption } from './options.js';
-import { type Format, UsageError, errorJson, errorText, hasColours, plain } from './output.js';
+import { answer, meshSource } from './mesh-source.js';
+import { checkTcpAddresses, outputOption } from './options.js';
+import { type Format, errorJson, errorText, hasColours, plain } from './output.js';
 import { BoundedOutput, type Whose, droppedLine } from './unread.js';
-import { packageVersion } from './version.js';
 
 /** Beside the mesh file, where its socket is. */
 const STATE = path.join('.mesh', 'state');
@@ -85,10 +83,7 @@ Examples:
 
 async function control(world: World, file: string, options: ControlOptions): Promise<ExitCode> {
   const { listen, plaintextXds } = options;
-  const problems = Object.entries({ '--listen': listen, '--plaintext-xds': plaintextXds })
-    .filter(([, address]) => address && (!formats.address.accepts(address) || address.startsWith('unix:')))
-    .map(([flag, address]) => `${flag}: expected an address such as ${DEFAULT_CONTROL}, received ${address}`);
-  if (problems.length > 0) throw new UsageError(problems);
+  checkTcpAddresses({ '--listen': listen, '--plaintext-xds': plaintextXds });
   const core = await world.loadCore();
   const mesh = await loadCheckedMesh(file, core);
   const stateDir = path.resolve(options.stateDir || path.join(path.dirname(file), STATE));
@@ -211,40 +206,24 @@ class Control {
     void this.#writeAnchors().catch((error: unknown) => this.#trouble(error));
   }
 
-  /** Answers `mesh stat` and the like. A folder that can't be written is no reason not to run. */
+  /** Answers `mesh stat` and the like. */
   async #answer(): Promise<void> {
     const plane = this.#plane;
-    const { settings } = this.#mesh.compiled;
-    const source = {
-      trustDomain: settings.trustDomain,
-      version: packageVersion(),
+    const { shared } = this.#mesh.compiled.settings;
+    const mesh = (): CompiledMesh => this.#mesh.compiled;
+    const source = meshSource(plane, mesh, this.#witness, {
       issuer: () => plane.issuerLife() ?? null,
       // How sidecars are run is for others to know.
       isBypassable: false,
-      sidecars: () => plane.sidecars(),
-      lifeMs: (sidecar: Sidecar) => this.#witness.lifeMs(sidecar),
-      // Where there are several control planes, who is not with this one may be with another.
-      missing: (here: readonly Sidecar[], atMs: number) =>
-        settings.shared ? [] : this.#witness.missing(here, atMs),
       strangers: () => plane.strangers(),
-      revoked: () => plane.revoked(),
-      services: () => (settings.shared ? [] : this.#services()),
-      declared: () => portNames(this.#mesh.compiled),
-      edges: () => plane.edges(),
+      services: () => (shared ? [] : this.#services()),
+      declared: () => portNames(mesh()),
       sources: () => plane.sources(),
-      token: ({ service, ...options }: TokenRequest) => plane.token(service, options),
-      revoke: async ({ whom, undo }: RevokeRequest) => {
-        const revoked = deniedFor(whom, this.#mesh.compiled);
-        if (undo) return { revoked, changed: await plane.allow(revoked) };
-        await plane.revoke(revoked);
-        return { revoked, changed: true };
-      },
-    };
-    try {
-      this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(this.#file), SOCKET));
-    } catch (error) {
-      this.#trouble(error);
-    }
+      token: ({ service, ...options }) => plane.token(service, options),
+      // Where there are several control planes, who is not with this one may be with another.
+      ...(shared && { missing: () => [] }),
+    });
+    this.#admin = await answer(source, this.#file, (error) => this.#trouble(error));
   }
 
   /** Services whose endpoints come and go, but for those that have none since they only call others. */
@@ -267,20 +246,18 @@ class Control {
   readonly #onReloadSignal = (): void => this.#watcher?.check();
 
   /** Makes each new content of the file live. */
-  async #follow(): Promise<void> {
-    const watcher = (this.#watcher = watchMesh(this.#file, { since: this.#mesh }));
-    for await (const { config, error } of watcher) {
-      try {
-        if (error) throw error;
-        const resources = await this.#plane.apply(config);
-        this.#mesh = config;
-        this.#event('applied', { resources }, `applied: ${resources} resources changed`);
-      } catch (cause) {
-        if (config && !watcher.refused(config, cause)) continue;
-        this.#trouble(cause, 'refused');
-        if (this.#options.output === 'text') this.#say('not applied: what was good before stays in force');
-      }
-    }
+  #follow(): Promise<void> {
+    this.#watcher = watchMesh(this.#file, { since: this.#mesh });
+    const apply = async (mesh: LoadedMesh): Promise<number> => {
+      const resources = await this.#plane.apply(mesh);
+      this.#mesh = mesh;
+      return resources;
+    };
+    return follow(this.#watcher, apply, {
+      event: (...said) => this.#event(...said),
+      trouble: (...said) => this.#trouble(...said),
+      say: (text) => this.#say(text),
+    });
   }
 
   #control(event: ControlEvent): void {
@@ -303,8 +280,9 @@ class Control {
     else if (text !== undefined) this.#say(text, whose);
   }
 
+  /** Tells people alone. */
   #say(text: string, whose: Whose = 'own'): void {
-    this.#stdout.write(`${plain(text)}\n`, whose);
+    if (this.#options.output === 'text') this.#stdout.write(`${plain(text)}\n`, whose);
   }
 
   #trouble(error: unknown, event = 'error'): void {

@@ -1,12 +1,27 @@
 /** Options that several commands share. */
 
 import { Option } from 'commander';
+import * as formats from '../config/formats.js';
+import { DEFAULT_CONTROL } from '../controller/types.js';
+import { UsageError } from './output.js';
 
 /** Where the admin server is unless told otherwise. */
 export const DEFAULT_ADMIN = '127.0.0.1:4191';
 
 export function outputOption(): Option {
   return new Option('-o, --output <format>', 'how to print').choices(['text', 'json']).default('text');
+}
+
+/**
+ * Sees to it that these options, by their flags, are addresses of TCP ports, as far as they are given.
+ *
+ * @throws {UsageError} with all that are none
+ */
+export function checkTcpAddresses(options: Readonly<Record<string, string | undefined>>): void {
+  const problems = Object.entries(options)
+    .filter(([, address]) => address && (!formats.address.accepts(address) || address.startsWith('unix:')))
+    .map(([flag, address]) => `${flag}: expected an address such as ${DEFAULT_CONTROL}, received ${address}`);
+  if (problems.length > 0) throw new UsageError(problems);
 }
 
 /** Where a mesh answers that runs on this machine. */

@@ -8,6 +8,7 @@
 
 import type { Command } from 'commander';
 import { type LoadedConfig, checkConfig, withMeaning } from '../config/load.js';
+import { sensible } from '../config/meaning.js';
 import { type ConfigWatcher, watchConfig } from '../config/watch.js';
 import { StateError } from '../errors.js';
 import { type LogLevel, type Logger, jsonLogger, plainLogger } from '../logger.js';
@@ -55,8 +56,7 @@ async function run(world: World, options: RunOptions): Promise<ExitCode> {
   const teller = new Teller(world, options.output);
   teller.follows(loaded);
   if (options.check) {
-    const issues = checkResources(loaded.toJson());
-    if (issues.length > 0) throw loaded.explain(issues);
+    sensible(loaded, checkResources);
     teller.event('valid', {}, 'the configuration is valid');
     return ExitCode.ok;
   }

@@ -4,20 +4,17 @@
  * The first SIGTERM or SIGINT drains everything, a second one ends at once. Whatever ends this process ends the rest.
  */
 
-import path from 'node:path';
 import { type Command, Option } from 'commander';
-import * as formats from '../config/formats.js';
 import type { RawIssue } from '../config/issues.js';
+import { sensible } from '../config/meaning.js';
 import type { ConfigWatcher } from '../config/watch.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import type { CompiledMesh } from '../mesh/compile.js';
-import type { ControlEvent, Sidecar, StartControlPlane } from '../mesh/control-plane.js';
+import type { ControlEvent, StartControlPlane } from '../mesh/control-plane.js';
 import type { Copy } from '../mesh/up/copy.js';
 import { discoveredIssues } from '../mesh/check.js';
-import { deniedFor, identityFor } from '../mesh/services.js';
-import { SOCKET } from '../mesh/admin/client.js';
-import type { RevokeRequest, TokenRequest } from '../mesh/admin/types.js';
-import { MeshAdmin } from '../mesh/admin/server.js';
+import { identityFor } from '../mesh/services.js';
+import type { MeshAdmin } from '../mesh/admin/server.js';
 import { Witness } from '../mesh/admin/witness.js';
 import { RunningMesh } from '../mesh/up/running.js';
 import { MeshScreen } from '../mesh/up/screen.js';
@@ -25,11 +22,12 @@ import { type TakenPort, takenPorts } from '../mesh/up/ports.js';
 import { sidecarFile } from '../mesh/up/sidecar-file.js';
 import { MeshTable } from '../mesh/up/table.js';
 import { loadCheckedMesh } from './check.js';
+import { follow } from './follow.js';
 import { type Core, ExitCode, type World } from './io.js';
-import { type Format, UsageError, coloursOf, errorJson, errorText, hasColours, plain } from './output.js';
-import { outputOption } from './options.js';
+import { answer, meshSource } from './mesh-source.js';
+import { type Format, coloursOf, errorJson, errorText, hasColours, plain } from './output.js';
+import { checkTcpAddresses, outputOption } from './options.js';
 import { BoundedOutput, Unread, droppedLine, droppedText } from './unread.js';
-import { packageVersion } from './version.js';
 
 /** How often the table is drawn. */
 const DRAW_MS = 1000;
@@ -81,9 +79,7 @@ Examples:
 
 async function up(world: World, file: string, options: UpOptions): Promise<ExitCode> {
   const listen = options.listen || ANY_PORT;
-  if (!formats.address.accepts(listen) || listen.startsWith('unix:')) {
-    throw new UsageError([`--listen: expected an address such as 127.0.0.1:4144, received ${listen}`]);
-  }
+  checkTcpAddresses({ '--listen': listen });
   const core = await world.loadCore();
   const mesh = runnable(await loadCheckedMesh(file, core));
   const taken = await takenPorts(mesh.compiled);
@@ -214,41 +210,22 @@ export class Up {
     return this.#forced ? ExitCode.failure : ExitCode.ok;
   }
 
-  /** Answers `mesh stat` and the like. A folder that can't be written is no reason not to run. */
+  /** Answers `mesh stat` and the like. */
   async #answer(running: RunningMesh): Promise<void> {
     const { control } = running;
-    const { settings } = this.#mesh;
-    const source = {
-      trustDomain: settings.trustDomain,
-      version: packageVersion(),
+    const source = meshSource(control, () => this.#mesh, this.#witness, {
       // It makes its own.
       issuer: () => null,
       // Its copies listen on the loopback, and their sidecars are not transparent.
       isBypassable: running.copies.length > 0,
-      sidecars: () => control.sidecars(),
-      lifeMs: (sidecar: Sidecar) => this.#witness.lifeMs(sidecar),
-      missing: (here: readonly Sidecar[], atMs: number) => this.#witness.missing(here, atMs),
       // Its copies are all services.
       strangers: () => [],
-      revoked: () => control.revoked(),
       services: () => running.services(),
       declared: () => running.declared(),
-      edges: () => control.edges(),
       sources: () => [],
-      token: ({ service, ...options }: TokenRequest) =>
-        control.issueToken(identityFor(service, this.#mesh), options),
-      revoke: async ({ whom, undo }: RevokeRequest) => {
-        const revoked = deniedFor(whom, this.#mesh);
-        if (undo) return { revoked, changed: control.allow(revoked) };
-        control.revoke(revoked);
-        return { revoked, changed: true };
-      },
-    };
-    try {
-      this.#admin = await MeshAdmin.start(source, path.resolve(path.dirname(this.#plan.file), SOCKET));
-    } catch (error) {
-      this.#trouble(error);
-    }
+      token: ({ service, ...options }) => control.issueToken(identityFor(service, this.#mesh), options),
+    });
+    this.#admin = await answer(source, this.#plan.file, (error) => this.#trouble(error));
   }
 
   readonly #onSignal = (): void => {
@@ -271,6 +248,7 @@ export class Up {
 
   /** What programs are told of otherwise. */
   #say(text: string): void {
+    if (this.#format !== 'text') return;
     this.#tellDropped();
     if (this.#unread.takes('own')) this.#screen.say(plain(text));
   }
@@ -286,21 +264,16 @@ export class Up {
   }
 
   /** Makes each new content of the file live, as far as that goes while everything runs. */
-  async #follow(running: RunningMesh): Promise<void> {
-    const watcher = (this.#watcher = watchMesh(this.#plan.file, { since: this.#plan.mesh }));
-    for await (const { config, error } of watcher) {
-      try {
-        if (error) throw error;
-        const issues = this.#plan.core.validateResources(config.toJson());
-        if (issues.length > 0) throw config.explain(issues);
-        const resources = running.apply(this.#adjusted(runnable(config)));
-        this.#event('applied', { resources }, `applied: ${resources} resources changed`);
-      } catch (cause) {
-        if (config && !watcher.refused(config, cause)) continue;
-        this.#trouble(cause, 'refused');
-        if (this.#format === 'text') this.#say('not applied: what was good before stays in force');
-      }
-    }
+  #follow(running: RunningMesh): Promise<void> {
+    const { core, file, mesh } = this.#plan;
+    this.#watcher = watchMesh(file, { since: mesh });
+    const apply = (now: LoadedMesh): number =>
+      running.apply(this.#adjusted(runnable(sensible(now, core.validateResources))));
+    return follow(this.#watcher, apply, {
+      event: (...said) => this.#event(...said),
+      trouble: (...said) => this.#trouble(...said),
+      say: (text) => this.#say(text),
+    });
   }
 
   /** What people have to know of the control plane; programs get all. */

@@ -16,6 +16,7 @@ import { Registry } from '../discovery/registered.js';
 import type { SourceStatus } from '../discovery/types.js';
 import type { ResourceIssue } from '../config/resources.js';
 import { listed } from '../config/compile-values.js';
+import { sensible } from '../config/meaning.js';
 import { nearest } from '../config/suggest.js';
 import { OptionError, StateError } from '../errors.js';
 import { RestartError, batchBetween, sizeOf } from '../mesh/batch.js';
@@ -111,9 +112,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   #checked(config: MeshConfig | LoadedMesh): CompiledMesh {
     const loaded = config instanceof LoadedMesh ? config : checkMeshConfig(config);
-    const issues = this.#core.validateResources(loaded.toJson());
-    if (issues.length > 0) throw loaded.explain(issues);
-    return loaded.compiled;
+    return sensible(loaded, (json) => this.#core.validateResources(json)).compiled;
   }
 
   #checkDiscovery({ services }: CompiledMesh): void {
