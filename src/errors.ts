@@ -6,36 +6,10 @@
  */
 
 import { inspect } from 'node:util';
-import type { ConfigIssue } from './config/issues.js';
-import { renderIssue, renderIssues } from './config/issues.js';
 import { MeshError } from './mesh-error.js';
 
+export { CertificateError, ConfigError } from './config/errors.js';
 export { InputError, InternalError, MeshError } from './mesh-error.js';
-
-/** A configuration that is refused, with everything that is wrong with it. Code `MESH_CONFIG_INVALID`. */
-export class ConfigError extends MeshError {
-  static {
-    this.prototype.name = 'ConfigError';
-  }
-
-  declare readonly code: 'MESH_CONFIG_INVALID' | 'MESH_CERTIFICATE_INVALID';
-  /** Every mistake, in the order of the file. */
-  readonly issues: readonly ConfigIssue[];
-  readonly #source: string | undefined;
-
-  /** `source` is the text of the file, for `pretty()`. */
-  constructor(issues: readonly ConfigIssue[], source?: string, code = 'MESH_CONFIG_INVALID') {
-    const more = issues.length > 1 ? ` (and ${issues.length - 1} more)` : '';
-    super(code, `${issues[0] ? renderIssue(issues[0]) : 'invalid configuration'}${more}`);
-    this.issues = issues;
-    this.#source = source;
-  }
-
-  /** All issues for a terminal or a log, each with its line and a caret below the place. Ends without a newline. */
-  pretty(options: { colour?: boolean } = {}): string {
-    return renderIssues(this.issues, this.#source, options.colour ?? false);
-  }
-}
 
 /** An address that can't be listened on. The code is the system's: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, ... */
 export class ListenError extends MeshError {
@@ -65,25 +39,6 @@ const LISTEN_REASONS: Record<string, string> = {
   EACCES: 'permission denied; ports below 1024 need a privilege (EACCES)',
   EADDRNOTAVAIL: 'this machine has no such address (EADDRNOTAVAIL)',
 };
-
-/**
- * A configuration that is refused because of its certificates, keys or roots: one can't be read, or doesn't fit.
- * Code `MESH_CERTIFICATE_INVALID`.
- */
-export class CertificateError extends ConfigError {
-  static {
-    this.prototype.name = 'CertificateError';
-  }
-
-  declare readonly code: 'MESH_CERTIFICATE_INVALID';
-  /** The PEM file of the first mistake; absent for PEM text. */
-  readonly file: string | undefined;
-
-  constructor(issues: readonly ConfigIssue[], source?: string, file?: string) {
-    super(issues, source, 'MESH_CERTIFICATE_INVALID');
-    this.file = file;
-  }
-}
 
 /** Options of `createProxy`, or of a call on its proxy, that make no sense. Code `MESH_OPTION_INVALID`. */
 export class OptionError extends MeshError {

@@ -1,7 +1,5 @@
 /** The errors that need nothing of Node: they are thrown in browsers too. All others are in `errors.ts`. */
 
-import type { ResourceIssue } from './config/resources.js';
-
 /** The root of this package's errors. */
 export class MeshError extends Error {
   static {
@@ -15,6 +13,18 @@ export class MeshError extends Error {
     super(message, options);
     this.code = code;
   }
+}
+
+/** A problem that the core found in resources: where, what kind, and what it expected. */
+export interface ResourceIssue {
+  /** The place, by position: `clusters[0].timeouts.connect`. Empty for the whole. */
+  path: string;
+  /** The kind, from a closed list. */
+  code: string;
+  /** What is wrong, for people. */
+  message: string;
+  /** What would be right. */
+  expected?: string | null;
 }
 
 /** Resources, or a described request, that are refused. Code `MESH_INPUT_INVALID`. */

@@ -202,7 +202,7 @@ export async function ensureTypeScript() {
   await ensure(stamp, 'TypeScript', async () => {
     clearTypeScript();
     await tsc('-b', 'tsconfig.src.json');
-    await must(process.execPath, [join(dist, 'config', 'generate.js')], { cwd: root });
+    await must(process.execPath, [join(dist, 'generate.js')], { cwd: root });
     await bundleCommonJs();
   });
 }

@@ -103,7 +103,7 @@ export function typeDeclarations(book = CONFIG): string {
       ? `${head}export interface ${typeName(name)} {\n${members(node)}}\n`
       : `${head}export type ${typeName(name)} = ${typeOf(node)};\n`;
   });
-  const top = `// Made from ${book.source} by generate.ts: change the schema, then run \`node dist/config/generate.js --sources\`.\n`;
+  const top = `// Made from ${book.source} by generate.ts: change the schema, then run \`node dist/generate.js --sources\`.\n`;
   const used = [...others].filter((name) => own.some(([, node]) => refers(node, name)));
   const taken =
     book.beside &&

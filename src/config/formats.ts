@@ -153,6 +153,11 @@ export const srvName: Format = {
   examples: ['_http._tcp.site.internal'],
 };
 
+/** Segments of ids: what the SPIFFE-ID standard lets a path have, without the segments that lead elsewhere. */
+const SPIFFE = /^spiffe:\/\/[a-z0-9._-]+(\/(?!\.{1,2}(\/|$))[\w.-]+)+$/;
+
+export const isSpiffeId = (text: string): boolean => text.length <= 2048 && SPIFFE.test(text);
+
 function isHostPattern(text: string): boolean {
   if (text === '*') return true;
   if (text.startsWith('[') && text.endsWith(']')) return !text.includes('%') && isIPv6(text.slice(1, -1));

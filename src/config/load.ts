@@ -6,8 +6,8 @@
  */
 
 import { createHash } from 'node:crypto';
-import { CertificateError, type ConfigError } from '../errors.js';
 import { type Compiled, compile } from './compile.js';
+import { CertificateError, type ConfigError } from './errors.js';
 import { address } from './formats.js';
 import { type RawIssue, fromSchema, mismatch } from './issues.js';
 import {

@@ -6,7 +6,7 @@
  * configuration points to is not read.
  */
 
-import type { ConfigError } from '../errors.js';
+import type { ConfigError } from './errors.js';
 import { type LoadedConfig, checkValue, withMeaning } from './load.js';
 import type { ReadValue } from './origin.js';
 import type { ResourceIssue } from './resources.js';

@@ -8,9 +8,9 @@
 import type { Stats } from 'node:fs';
 import { constants, open, stat } from 'node:fs/promises';
 import { dirname, relative, resolve } from 'node:path';
-import { ConfigError } from '../errors.js';
 import { messageOf } from '../thrown.js';
 import { MAX_BYTES, SourceDocument, excessOf } from './document.js';
+import { ConfigError } from './errors.js';
 import { MAX_ISSUES, type RawIssue, placed, stranger } from './issues.js';
 import { type Path, renderPath } from './path.js';
 import type { ResourceIssue } from './resources.js';

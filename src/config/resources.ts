@@ -6,6 +6,8 @@
  * `compile.ts` turns one into the other.
  */
 
+export type { ResourceIssue } from '../mesh-error.js';
+
 /** A whole configuration: every resource of every kind. Names are unique within their kind. */
 export interface Resources {
   /** Sockets that accept connections. */
@@ -339,15 +341,3 @@ export type Peer =
   | { kind: 'authenticated' }
   | { kind: 'identity' | 'identityPrefix'; value: string }
   | { kind: 'namespace'; value: { trustDomain: string; name: string } };
-
-/** A problem that the core found in resources: where, what kind, and what it expected. */
-export interface ResourceIssue {
-  /** The place, by position: `clusters[0].timeouts.connect`. Empty for the whole. */
-  path: string;
-  /** The kind, from a closed list. */
-  code: string;
-  /** What is wrong, for people. */
-  message: string;
-  /** What would be right. */
-  expected?: string | null;
-}

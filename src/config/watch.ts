@@ -16,10 +16,10 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { ConfigError } from '../errors.js';
 import { MeshError } from '../mesh-error.js';
 import { messageOf } from '../thrown.js';
 import { Turns } from '../turns.js';
+import { ConfigError } from './errors.js';
 import { type LoadedConfig, parseConfig } from './load.js';
 import { isPipe, readFileAgain } from './origin.js';
 

@@ -12,7 +12,6 @@
 import { EventEmitter } from 'node:events';
 import { isDeepStrictEqual } from 'node:util';
 import { Directory } from '../discovery/directory.js';
-import { Registry } from '../discovery/registered.js';
 import type { SourceStatus } from '../discovery/types.js';
 import type { ResourceIssue } from '../config/resources.js';
 import { listed } from '../config/compile-values.js';
@@ -38,6 +37,7 @@ import { type Service, identityFor, serialIn } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
 import { Turns } from '../turns.js';
 import { Others } from './others.js';
+import { Registry } from './registered.js';
 import { REGISTERED, sourcesOf } from './sources.js';
 import { IssuerFiles } from './issuer-files.js';
 import { type Known, type Left, LeftBehind, nowhere } from './left.js';

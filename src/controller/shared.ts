@@ -16,7 +16,6 @@ import { type EtcdAccess, type RangeAnswer, ask, base64, endOf } from '../discov
 import { EtcdPrefix } from '../discovery/etcd-prefix.js';
 import { announcedSource } from '../discovery/etcd.js';
 import { Feed } from '../discovery/feed.js';
-import type { Registry } from '../discovery/registered.js';
 import type { SourceEvent, SourceStatus } from '../discovery/types.js';
 import { OptionError, StateError } from '../errors.js';
 import type { Decision, StartControlPlane, TokenOptions } from '../mesh/control-plane.js';
@@ -24,6 +23,7 @@ import type { MeshSettings, SharedPlan } from '../mesh/services.js';
 import { messageOf } from '../thrown.js';
 import { Turns } from '../turns.js';
 import { KeptIssuer } from './kept.js';
+import type { Registry } from './registered.js';
 import { SharedDenied } from './shared-denied.js';
 import { SharedTokens } from './shared-tokens.js';
 import type { StateFile } from './state.js';

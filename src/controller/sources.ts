@@ -2,13 +2,13 @@
 
 import { etcdSource } from '../discovery/etcd.js';
 import { fileSource } from '../discovery/file.js';
-import type { Registry } from '../discovery/registered.js';
 import { staticSource } from '../discovery/static.js';
 import type { NamedSource, Source } from '../discovery/types.js';
 import { StateError } from '../errors.js';
 import type { CompiledMesh } from '../mesh/compile.js';
 import { identityOf } from '../mesh/names.js';
 import type { Service } from '../mesh/services.js';
+import type { Registry } from './registered.js';
 
 /** What the source is called that sidecars are themselves. */
 export const REGISTERED = 'registered';

@@ -9,12 +9,13 @@
  * The folder is its owner's alone. Files are replaced in one step: a crash leaves the old one or the new one.
  */
 
-import { mkdir, open, readFile, rename, stat } from 'node:fs/promises';
+import { mkdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writtenEndpoint } from '../discovery/endpoints.js';
 import type { Snapshot } from '../discovery/directory.js';
 import type { EndpointLike } from '../discovery/types.js';
 import { StateError } from '../errors.js';
+import { replaceFile } from '../files.js';
 import { Turns } from '../turns.js';
 
 /** How long changes of what is known wait for others before they are written: a disk is no place for each of them. */
@@ -114,17 +115,4 @@ export class StateFolder {
     }
     await this.#writing.settled;
   }
-}
-
-/** Writes beside the file and moves it into its place; mode 0600. */
-export async function replaceFile(file: string, text: string): Promise<void> {
-  const draft = `${file}.new`;
-  const handle = await open(draft, 'w', 0o600);
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(draft, file);
 }

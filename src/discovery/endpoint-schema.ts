@@ -1,9 +1,8 @@
 /** How are endpoints written in a file, whether a mesh file or a list of their own? */
 
 import { z } from 'zod';
-import type { Format } from '../config/formats.js';
+import { type Format, isSpiffeId } from '../config/formats.js';
 import { flag, list, may, must, part, text, whole } from '../config/schema-kit.js';
-import { isSpiffeId } from '../mesh/formats.js';
 import { ADDRESS, MAX_ENDPOINTS, MAX_WEIGHT, serverAddress } from './endpoints.js';
 
 const endpointAddress: Format = {

@@ -1,10 +1,9 @@
 /** Is this an endpoint? And what are the endpoints of several sources together? */
 
 import { isIP } from 'node:net';
-import { address as addressFormat } from '../config/formats.js';
+import { address as addressFormat, isSpiffeId } from '../config/formats.js';
 import { instead } from '../config/suggest.js';
 import { MeshError } from '../mesh-error.js';
-import { isSpiffeId } from '../mesh/formats.js';
 import type { DiscoveredEndpoint, EndpointChange, EndpointLike } from './types.js';
 
 /** The most endpoints of one source: a service with more is several, or a source that has lost its way. */

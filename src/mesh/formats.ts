@@ -7,6 +7,7 @@ import {
   durationUpTo,
   type Format,
   formats as shared,
+  isSpiffeId,
   method,
   network,
   pathPattern,
@@ -93,11 +94,6 @@ export const serviceAddress: Format = {
   advise: (received) => address.advise?.(received) ?? dnsName.advise?.(received),
   examples: ['10.0.0.7:8443', 'billing.internal:443'],
 };
-
-/** Segments of ids: what the SPIFFE-ID standard lets a path have, without the segments that lead elsewhere. */
-const SPIFFE = /^spiffe:\/\/[a-z0-9._-]+(\/(?!\.{1,2}(\/|$))[\w.-]+)+$/;
-
-export const isSpiffeId = (text: string): boolean => text.length <= 2048 && SPIFFE.test(text);
 
 /** Who may be meant by `from`. */
 export const peer: Format = {

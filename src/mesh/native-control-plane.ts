@@ -1,9 +1,9 @@
 /** The control plane of the core, behind the face that a mesh wants. */
 
 import type { ResourceIssue } from '../config/resources.js';
+import { meshError } from '../failures.js';
 import { InputError } from '../mesh-error.js';
 import { type NativeController, native } from '../native.js';
-import { meshError } from '../proxy/failures.js';
 import type {
   CertificateRequest,
   ControlEvent,

@@ -1,10 +1,10 @@
 /** What does a mesh file say about its services, with every default in its place? */
 
 import { isAbsolute, resolve } from 'node:path';
-import { durationMs, hostAndPort } from '../config/formats.js';
+import { durationMs, hostAndPort, isSpiffeId } from '../config/formats.js';
 import { listed } from '../config/compile-values.js';
 import { OptionError } from '../errors.js';
-import { isSpiffeId, lifetimeMs } from './formats.js';
+import { lifetimeMs } from './formats.js';
 import { DEFAULT_PORT, type MeshNames, identityOf } from './names.js';
 import type { EtcdOptions } from '../discovery/etcd-access.js';
 import type { EndpointLike } from '../discovery/types.js';

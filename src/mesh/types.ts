@@ -1,4 +1,4 @@
-// Made from schema.ts by generate.ts: change the schema, then run `node dist/config/generate.js --sources`.
+// Made from schema.ts by generate.ts: change the schema, then run `node dist/generate.js --sources`.
 
 import type { RouteConfig, ValueConditionConfig } from '../config/types.js';
 

@@ -10,10 +10,10 @@ import { type LoadedConfig, checkConfig, isLoadedConfig, withMeaning } from '../
 import type { ResourceIssue } from '../config/resources.js';
 import type { Config } from '../config/types.js';
 import { MeshError, type OptionError, StateError } from '../errors.js';
+import { meshError } from '../failures.js';
 import { type LogLevel, type LogMethod, type Logger, plainLogger } from '../logger.js';
 import { type NativeProxy, native } from '../native.js';
 import { Turns } from '../turns.js';
-import { meshError } from './failures.js';
 import { hear } from './news.js';
 import { type AtStart, NextStart } from './next-start.js';
 import { checkDrainOptions, checkListenOptions, checkProxyOptions } from './options.js';

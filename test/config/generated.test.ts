@@ -1,4 +1,4 @@
-// Is what is made of the schema up to date? Run `node dist/config/generate.js --sources` after a change.
+// Is what is made of the schema up to date? Run `node dist/generate.js --sources` after a change.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -7,7 +7,7 @@ import { KeptIssuer } from '../../src/controller/kept.js';
 import { type SharedIssuer, seal, whyNotNow } from '../../src/controller/vault.js';
 import { StateFolder } from '../../src/controller/state.js';
 import { StateError } from '../../src/errors.js';
-import { Registry } from '../../src/discovery/registered.js';
+import { Registry } from '../../src/controller/registered.js';
 import { createControlPlane } from '../../src/index.js';
 import { ask, freePort, startMeshSidecar } from '../mesh/support.js';
 import { Authority } from '../support/certificates.js';

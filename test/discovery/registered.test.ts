@@ -1,7 +1,7 @@
 // When is a sidecar an endpoint?
 
 import test from 'ava';
-import { Registry } from '../../src/discovery/registered.js';
+import { Registry } from '../../src/controller/registered.js';
 import type { Sidecar } from '../../src/mesh/control-plane.js';
 import { until } from '../support/wait.js';
 import { Followed } from './support.js';

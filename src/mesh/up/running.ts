@@ -9,8 +9,8 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Endpoints } from '../../config/resources.js';
-import { replaceFile } from '../../controller/state.js';
 import type { DiscoveredEndpoint } from '../../discovery/types.js';
+import { replaceFile } from '../../files.js';
 import type { ServiceStatus } from '../admin/types.js';
 import { Turns } from '../../turns.js';
 import { RestartError, batchBetween, needsRestart, sizeOf } from '../batch.js';

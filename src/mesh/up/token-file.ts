@@ -6,7 +6,7 @@
  */
 
 import { rm } from 'node:fs/promises';
-import { replaceFile } from '../../controller/state.js';
+import { replaceFile } from '../../files.js';
 import { Turns } from '../../turns.js';
 import type { TokenOptions } from '../control-plane.js';
 

@@ -1,29 +1,29 @@
 /**
  * Writes what is made of the schemas. Part of the build; runs as a program.
  *
- *     node dist/config/generate.js              dist/schema.json and dist/mesh-schema.json, for editors
- *     node dist/config/generate.js --sources    also the types.ts beside each schema, and the tables in docs/
+ *     node dist/generate.js              dist/schema.json and dist/mesh-schema.json, for editors
+ *     node dist/generate.js --sources    also the types.ts beside each schema, and the tables in docs/
  */
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { MESH } from '../mesh/schema.js';
-import { type Book, CONFIG, jsonSchema, referenceTables, typeDeclarations } from './describe.js';
+import { type Book, CONFIG, jsonSchema, referenceTables, typeDeclarations } from './config/describe.js';
+import { MESH } from './mesh/schema.js';
 
 const at = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
 const MADE: readonly { book: Book; schema: string; types: string; page: string }[] = [
   {
     book: CONFIG,
-    schema: '../schema.json',
-    types: '../../src/config/types.ts',
-    page: '../../docs/configuration.md',
+    schema: './schema.json',
+    types: '../src/config/types.ts',
+    page: '../docs/configuration.md',
   },
   {
     book: MESH,
-    schema: '../mesh-schema.json',
-    types: '../../src/mesh/types.ts',
-    page: '../../docs/mesh-file.md',
+    schema: './mesh-schema.json',
+    types: '../src/mesh/types.ts',
+    page: '../docs/mesh-file.md',
   },
 ];
 

@@ -10,9 +10,9 @@
  */
 
 import { EventEmitter, once } from 'node:events';
+import { serverAddress } from '../discovery/endpoints.js';
+import type { DiscoveredEndpoint, Source } from '../discovery/types.js';
 import type { ControlEvent, Sidecar } from '../mesh/control-plane.js';
-import { serverAddress } from './endpoints.js';
-import type { DiscoveredEndpoint, Source } from './types.js';
 
 /** How long a sidecar is kept that left without a word. Callers step around one that does not answer. */
 export const LOST_MS = 10_000;

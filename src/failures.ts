@@ -5,9 +5,9 @@
  */
 
 import { getSystemErrorMap } from 'node:util';
-import type { LoadedConfig } from '../config/load.js';
-import type { ResourceIssue } from '../config/resources.js';
-import { InternalError, ListenError, MeshError, StateError } from '../errors.js';
+import type { LoadedConfig } from './config/load.js';
+import type { ResourceIssue } from './config/resources.js';
+import { InternalError, ListenError, MeshError, StateError } from './errors.js';
 
 /** What the core says. */
 interface Failure {
