@@ -1,10 +1,9 @@
 // Do the commands that look and print say the right thing to people, pipes and programs?
 
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
@@ -29,12 +28,6 @@ async function admin(t: ExecutionContext, status: number, body: string, socket?:
   });
   t.teardown(() => server.close());
   return socket === undefined ? `127.0.0.1:${(server.address() as AddressInfo).port}` : `unix:${socket}`;
-}
-
-function folderOf(t: ExecutionContext): string {
-  const folder = mkdtempSync(join(tmpdir(), 'mesh-cli-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
 }
 
 test('validate: a good file is 0, with what is in it', async (t) => {
@@ -182,7 +175,7 @@ test('stats -o json: what the proxy said', async (t) => {
 });
 
 test('stats: over a Unix socket', async (t) => {
-  const address = await admin(t, 200, JSON.stringify(STATS), join(folderOf(t), 'admin.sock'));
+  const address = await admin(t, 200, JSON.stringify(STATS), join(temporaryFolder(t), 'admin.sock'));
   t.is((await new FakeWorld().run('stats', '--admin', address)).code, 0);
 });
 
@@ -192,7 +185,7 @@ test('stats: where no proxy answers, 1 and what to do', async (t) => {
     [await admin(t, 404, 'not found'), /it answered 404/],
     [await admin(t, 200, '<html>'), /the answer is not that of a proxy/],
     [await admin(t, 200, '[]'), /the answer is not that of a proxy/],
-    [`unix:${join(folderOf(t), 'none.sock')}`, /ENOENT/],
+    [`unix:${join(temporaryFolder(t), 'none.sock')}`, /ENOENT/],
     [free, /the answer is not that of a proxy/],
   ];
   for (const [address, message] of cases) {
@@ -279,7 +272,7 @@ test('the program: a reader that has seen enough is no failure', async (t) => {
 });
 
 test('up: what only a control plane alone can do is refused in its place', async (t) => {
-  const file = join(folderOf(t), 'mesh.yaml');
+  const file = join(temporaryFolder(t), 'mesh.yaml');
   writeFileSync(file, 'services:\n  web: { run: x }\n  basket: { port: 3000 }\n');
   const { code, stderr } = await new FakeWorld().run('up', file);
   t.is(code, 64);
@@ -288,7 +281,7 @@ test('up: what only a control plane alone can do is refused in its place', async
 });
 
 test('check: that there is no mesh is a finding, and how to start one', async (t) => {
-  const socket = join(folderOf(t), 'no.sock');
+  const socket = join(temporaryFolder(t), 'no.sock');
   const text = await new FakeWorld().run('check', '--socket', socket);
   t.is(text.code, 1);
   t.is(text.stderr, '');
@@ -305,7 +298,7 @@ test('check: that there is no mesh is a finding, and how to start one', async (t
 });
 
 test('control and token: wrong usage is 64, and nobody to ask is 1', async (t) => {
-  const file = join(folderOf(t), 'mesh.yaml');
+  const file = join(temporaryFolder(t), 'mesh.yaml');
   writeFileSync(file, 'services: { basket: { port: 3000 } }\n');
   for (const [args, said] of [
     [['control', file, '--listen', 'nowhere'], /--listen: expected an address such as 127\.0\.0\.1:4144/],

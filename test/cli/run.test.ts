@@ -1,19 +1,17 @@
 // Does `mesh run` start, follow its file, drain and end as it says?
 
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { ConfigError, ListenError, MeshError, StateError } from '../../src/errors.js';
+import { temporaryFolder } from '../support/files.js';
 import { until } from '../support/wait.js';
 import { FakeProxy, FakeWorld } from './world.js';
 
 const PAIR = ['--listen', '127.0.0.1:8080', '--to', '127.0.0.1:3000'];
 
 function configFile(t: ExecutionContext, text: string): string {
-  const folder = mkdtempSync(join(tmpdir(), 'mesh-run-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  const file = join(folder, 'mesh.yaml');
+  const file = join(temporaryFolder(t), 'mesh.yaml');
   writeFileSync(file, text);
   return file;
 }

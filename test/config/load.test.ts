@@ -11,7 +11,8 @@ import { withMeaning } from '../../src/config/load.js';
 import { checkMeshConfig } from '../../src/mesh/load.js';
 import { createProxy, validateResources } from '../../src/index.js';
 import { pipe } from '../support/files.js';
-import { refusalOf, temporaryFolder } from './support.js';
+import { temporaryFolder } from '../support/files.js';
+import { refusalOf } from './support.js';
 
 test('YAML, JSON and an object mean the same', (t) => {
   const config: Config = { listeners: [{ name: 'web', address: ':8080', to: 'localhost:3000' }] };

@@ -1,7 +1,6 @@
 // What the configuration tests share.
 
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { ConfigError } from '../../src/errors.js';
@@ -25,20 +24,4 @@ export function refusalOf(t: ExecutionContext, work: () => unknown): ConfigError
   const error = t.throws(work, { instanceOf: ConfigError });
   t.is(error?.code, 'MESH_CONFIG_INVALID');
   return error as ConfigError;
-}
-
-/** A folder that goes away with the test. */
-export function temporaryFolder(t: ExecutionContext): string {
-  const folder = mkdtempSync(join(tmpdir(), 'mesh-config-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
-
-/** Resolves once a condition holds; the test's own time limit is the bound. */
-export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) {
-    await new Promise((resolve) => {
-      setTimeout(resolve, 10);
-    });
-  }
 }

@@ -9,7 +9,7 @@ import { CertificateError, ConfigError, ListenError } from '../../src/errors.js'
 import { loadConfig, watchConfig } from '../../src/config/index.js';
 import type { ConfigChange, ConfigWatcher, WatchOptions } from '../../src/config/index.js';
 import { pipe } from '../support/files.js';
-import { temporaryFolder } from './support.js';
+import { temporaryFolder } from '../support/files.js';
 
 /** So long that only events can have told; tests of the slow look set their own. */
 const NEVER_MS = 2 ** 30;

@@ -15,7 +15,8 @@ import {
 } from '../../src/index.js';
 import { must } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
-import { refusalOf, temporaryFolder } from './support.js';
+import { temporaryFolder } from '../support/files.js';
+import { refusalOf } from './support.js';
 
 /** A cluster that is not there, and nothing else. */
 const SENSELESS = 'listeners:\n  - { address: ":1", to: nowhere }\n';

@@ -1,10 +1,10 @@
 // Does a release lie in its file as its list says?
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { temporaryFolder } from '../support/files.js';
 import { script } from './support.js';
 
 const { hotFunctions, nameOf } = await script<{
@@ -28,8 +28,7 @@ test('a function has one name, whatever its types are and whichever version its 
 const testOfOrder = process.platform === 'linux' && process.arch === 'x64' ? test : test.skip;
 
 testOfOrder('what is listed comes first, and the rest behind it', (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'linking-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const folder = temporaryFolder(t);
   const source = join(folder, 'main.rs');
   // Two of its functions are in the list, eight are not. They are called by address, so that none is put into another.
   const rare = Array.from({ length: 8 }, (_, n) => `rare${n}`);

@@ -1,9 +1,9 @@
 // Do the rules that machines hold really hold: licences, bans, lints?
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { temporaryFolder } from '../support/files.js';
 import { node, root, script } from './support.js';
 
 const { isAllowed } = await script<{ isAllowed(expression: string, allowed: Set<string>): boolean }>(
@@ -38,7 +38,7 @@ test('everything we depend on may be shipped', async (t) => {
 });
 
 test('a package with a foreign licence, a ban or no checksum is refused by name', async (t) => {
-  const folder = temporary(t);
+  const folder = temporaryFolder(t);
   const good = { version: '1.0.0', license: 'MIT', integrity: 'sha512-x' };
   const packages = {
     '': {},
@@ -57,7 +57,7 @@ test('a package with a foreign licence, a ban or no checksum is refused by name'
 });
 
 test('the linter refuses what the style forbids', async (t) => {
-  const folder = temporary(t);
+  const folder = temporaryFolder(t);
   const source = join(folder, 'wrong.ts');
   writeFileSync(source, "import fs from 'fs';\nexport const first = (value: any) => value!;\n");
   const linter = join('node_modules', 'oxlint', 'bin', 'oxlint');
@@ -67,9 +67,3 @@ test('the linter refuses what the style forbids', async (t) => {
     t.true(stdout.includes(rule), `${rule} in ${stdout}`);
   }
 });
-
-function temporary(t: { teardown(work: () => void): void }): string {
-  const folder = mkdtempSync(join(tmpdir(), 'house-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}

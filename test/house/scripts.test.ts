@@ -1,17 +1,9 @@
 // Do the scripts build what is stale, and only that, and say what is wrong when they cannot?
 
-import {
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { temporaryFolder } from '../support/files.js';
 import { node, script } from './support.js';
 
 interface Stamp {
@@ -29,14 +21,8 @@ const { withLock } = await script<{ withLock<T>(folder: string, work: () => Prom
   'lib/lock.mjs',
 );
 
-function temporary(t: { teardown(work: () => void): void }): string {
-  const folder = mkdtempSync(join(tmpdir(), 'house-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
-
 test('a hash follows contents, names and facts, and nothing else', (t) => {
-  const folder = temporary(t);
+  const folder = temporaryFolder(t);
   mkdirSync(join(folder, 'src'));
   writeFileSync(join(folder, 'src', 'a'), 'one');
   const hash = (...facts: string[]): string => hashOf(folder, ['src', 'missing'], facts);
@@ -55,7 +41,7 @@ test('a hash follows contents, names and facts, and nothing else', (t) => {
 });
 
 test('an artefact is fresh until its inputs or the artefact itself change', (t) => {
-  const folder = temporary(t);
+  const folder = temporaryFolder(t);
   const output = join(folder, 'output');
   const file = join(folder, 'stamps', 'one.json');
   const stamp = new Stamp(file, 'hash', [output]);
@@ -79,7 +65,7 @@ test('an artefact is fresh until its inputs or the artefact itself change', (t) 
 });
 
 test('two commands never build at the same time, and a dead one blocks nobody', async (t) => {
-  const folder = join(temporary(t), 'lock');
+  const folder = join(temporaryFolder(t), 'lock');
   mkdirSync(folder);
   // No process has this id: Linux ends at 2^22.
   writeFileSync(join(folder, 'pid'), '99999999');
@@ -122,7 +108,7 @@ test('what is built and installed is built and installed once', async (t) => {
 });
 
 test('building without cargo says what to install', async (t) => {
-  const empty = temporary(t);
+  const empty = temporaryFolder(t);
   const { code, stderr } = await node(['scripts/build.mjs', 'native'], {
     ...process.env,
     PATH: empty,
@@ -151,7 +137,7 @@ test('prepare builds nothing when packages are installed in a clone', async (t) 
 });
 
 test('prepare explains a git dependency that cannot be built, and does not fail', async (t) => {
-  const empty = temporary(t);
+  const empty = temporaryFolder(t);
   const env = {
     ...process.env,
     PATH: empty,
@@ -171,7 +157,7 @@ test('the folder itself is not published: it has one platform alone', async (t) 
 });
 
 test('a program of the system that is missing is told with the package it comes from', async (t) => {
-  const empty = temporary(t);
+  const empty = temporaryFolder(t);
   const look = `
     import { ensurePrograms } from './scripts/lib/system.mjs';
     import { main } from './scripts/lib/run.mjs';

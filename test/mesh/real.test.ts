@@ -1,11 +1,10 @@
 // Is a mesh whole? Real sidecars, a real control plane, real certificates.
 
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import { type Socket, connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
@@ -340,7 +339,7 @@ test('TypeScript decides who gets a certificate', async (t) => {
 
 test('openssl sees TLS 1.3 with one SPIFFE id, and is let in with no certificate of its own or a strange one', async (t) => {
   const { basket, mesh } = await shop(t);
-  const folder = mkdtempSync(join(tmpdir(), 'mesh-strange-'));
+  const folder = temporaryFolder(t);
   const [certificate, key] = [join(folder, 'c.pem'), join(folder, 'k.pem')];
   const san = `subjectAltName=URI:${idOf('web')}`;
   const make = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=x -addext ${san}`;
@@ -424,7 +423,7 @@ test('issuers and roots are replaced, and no request fails', async (t) => {
 });
 
 test('the control plane goes and comes back, and no request fails', async (t) => {
-  const stateDir = mkdtempSync(join(tmpdir(), 'mesh-authority-'));
+  const stateDir = temporaryFolder(t);
   const { mesh, web, basket } = await shop(t, { stateDir });
   t.is(statSync(stateDir).mode & 0o777, 0o700);
   const requests = load(web);
@@ -445,7 +444,7 @@ test('the control plane goes and comes back, and no request fails', async (t) =>
 });
 
 test('who was revoked stays so when the control plane starts again', async (t) => {
-  const stateDir = mkdtempSync(join(tmpdir(), 'mesh-authority-'));
+  const stateDir = temporaryFolder(t);
   const { mesh, web, basket } = await shop(t, { stateDir });
   mesh.control.revoke(idOf('web'));
   const [listen = ''] = mesh.control.addresses;
@@ -520,7 +519,7 @@ test('what was kept serves after a restart without a control plane', async (t) =
   const origin = await httpOrigin(t, tells);
   const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${origin.address}` });
   mesh.serve('basket', [basket.address]);
-  const state = join(mkdtempSync(join(tmpdir(), 'mesh-kept-')), 'state');
+  const state = join(temporaryFolder(t), 'state');
   const first = await mesh.sidecar(t, 'web', { flags: { '--state-dir': state } });
   t.is((await ask(first)).status, 200);
   await until('what is kept', () =>

@@ -1,14 +1,14 @@
 // How does a test get a mesh that is real? A control plane in this process, sidecars as processes, applications that the
 // test can look into.
 
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import http from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { AuthorizationPolicy, Endpoint } from '../../src/config/resources.js';
 import type { ControlEvent, ControlPlane, ControlPlaneOptions } from '../../src/mesh/control-plane.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
+import { temporaryFolder } from '../support/files.js';
 import { request } from '../support/http.js';
 import { type Running, start } from '../support/processes.js';
 import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
@@ -31,13 +31,15 @@ export const freePort = closedPort;
 /** A control plane with what it has told. */
 export class Mesh {
   readonly events: ControlEvent[] = [];
-  readonly folder = mkdtempSync(join(tmpdir(), 'mesh-real-'));
   control!: ControlPlane;
 
-  private constructor(readonly options: Partial<ControlPlaneOptions>) {}
+  private constructor(
+    readonly options: Partial<ControlPlaneOptions>,
+    readonly folder: string,
+  ) {}
 
   static async start(t: Test, options: Partial<ControlPlaneOptions> = {}): Promise<Mesh> {
-    const mesh = new Mesh(options);
+    const mesh = new Mesh(options, temporaryFolder(t));
     // Another one may take its place later: meanwhile no outgoing connection is to be given its port.
     await mesh.open(`127.0.0.1:${await freePort()}`);
     t.teardown(() => mesh.control.close());
