@@ -4,9 +4,10 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { proxyStatus } from '../support/http.js';
-import { connect, tcpServer } from '../support/tcp.js';
+import { type Peer, connect, tcpServer } from '../support/tcp.js';
 import { until } from '../support/wait.js';
-import { CODE, FLAG, REQUEST, TYPE, code, opening, request } from '../../src/attack/frames.js';
+import type { ListenerTimeoutsConfig } from '../../src/config/types.js';
+import { CODE, FLAG, REQUEST, TYPE, code, frame, opening, request, u32 } from '../../src/attack/frames.js';
 import { arrives, framesOf } from './arrives.js';
 import { type Front, LISTENERS, front, recorder } from './support.js';
 
@@ -154,21 +155,44 @@ test('row 9: a client that does not read holds its server no longer than it may'
   for (const peer of clients) peer.socket.destroy();
 });
 
-test('row 9: windows of a byte at a time', async (t) => {
+/** A client whose stream has this window, before a server with a megabyte to say. */
+async function narrow(t: ExecutionContext, window: number, timeouts: ListenerTimeoutsConfig) {
   const server = await tcpServer(t, async (peer) => {
     await peer.readUntil('\r\n\r\n');
     await peer.send(
       `HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n${'x'.repeat(1_000_000)}`,
     );
   });
-  const proxy = await front(t, server.address, { timeouts: { streamIdle: '500ms', request: '20s' } });
-  // A window of nothing: the response can't be sent, and the stream is reaped.
+  const proxy = await front(t, server.address, { timeouts });
   const peer = await proxy.connect(t, 'plain');
-  await peer.send(opening('\0\x04\0\0\0\0'), request(1));
-  await until('the stream is taken back', () => framesOf(peer).some(({ type }) => type === TYPE.reset));
+  await peer.send(opening(Buffer.concat([Buffer.of(0, 4), u32(window)])), request(1));
   const upstream = await server.accepted();
-  await until('its server is left', () => upstream.closed || upstream.ended);
-  t.pass();
+  return { peer, isLeft: () => upstream.closed || upstream.ended };
+}
+
+const isReset = (peer: Peer): boolean => framesOf(peer).some(({ type }) => type === TYPE.reset);
+
+test('row 9: a stream whose window is nothing is taken back, and its server left', async (t) => {
+  const { peer, isLeft } = await narrow(t, 0, { streamIdle: '500ms', request: '20s' });
+  await until('the stream is taken back', () => isReset(peer));
+  await until('its server is left', isLeft);
+  t.false(framesOf(peer).some(({ type, payload }) => type === TYPE.data && payload.length > 0));
+});
+
+test('row 9: a stream whose window is a byte at a time ends when its time is over', async (t) => {
+  const { peer, isLeft } = await narrow(t, 1, { request: '6s' });
+  let given = 1;
+  await until('the stream is taken back', async () => {
+    if (isReset(peer)) return true;
+    await peer.send(frame(TYPE.windowUpdate, 0, 1, u32(1)));
+    given += 1;
+    await sleep(100);
+    return false;
+  });
+  await until('its server is left', isLeft);
+  const data = framesOf(peer).filter(({ type }) => type === TYPE.data);
+  const came = data.reduce((bytes, { payload }) => bytes + payload.length, 0);
+  t.true(came > 1 && came <= given, `${came} bytes of ${given}`);
 });
 
 test('row 30: connections above the limit wait, and those below are served', async (t) => {

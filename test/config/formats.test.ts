@@ -139,13 +139,15 @@ for (const [name, { good, bad }] of Object.entries(CASES)) {
     for (const text of good) t.regex(text, new RegExp(format.pattern));
   });
 
-  test(`${name}: advice is itself taken`, (t) => {
-    for (const text of bad) {
-      const [, written] = /^(?:write|add a port:) (\S+)$/.exec(format.advise?.(text) ?? '') ?? [];
+  if (format.advise === undefined) continue;
+  test(`${name}: there is advice, and what it says to write is itself taken`, (t) => {
+    const advice = bad.map((text) => format.advise?.(text)).filter((said) => said !== undefined);
+    t.true(advice.length > 0);
+    for (const said of advice) {
+      const [, written] = /^(?:write|add a port:) (\S+)$/.exec(said) ?? [];
       if (written !== undefined && !written.startsWith('endpoints:'))
-        t.true(format.accepts(written.replaceAll("'", '')), `${text}: ${written}`);
+        t.true(format.accepts(written.replaceAll("'", '')), said);
     }
-    t.pass();
   });
 }
 

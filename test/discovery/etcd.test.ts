@@ -119,7 +119,7 @@ test('what was compacted can not be watched, and is said to be', async (t) => {
   t.is(last?.compact_revision, '4');
 });
 
-test('over TLS, as a user with a password', async (t) => {
+test('etcd is followed over TLS as a user with a password, once it is trusted and the password is right', async (t) => {
   const folder = temporaryFolder(t);
   const [certificate, key] = [join(folder, 'etcd.pem'), join(folder, 'etcd.key')];
   const make = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=etcd';

@@ -79,12 +79,12 @@ async function looksCut(t: ExecutionContext, listener: Listener, clusters = {}):
   return proxy;
 }
 
-test('a route without time left', async (t) => {
+test('a client sees an answer cut when its route has no time left', async (t) => {
   // The server, which is in this process, may stand still for seconds before it begins.
   await looksCut(t, { routes: [{ to: await stuck(t), timeout: '6s' }] });
 });
 
-test('a server that says nothing more', async (t) => {
+test('a client sees an answer cut when the server says nothing more', async (t) => {
   // It has its own time to begin.
   await looksCut(t, { timeouts: { streamIdle: '300ms', request: '20s' }, to: await stuck(t) });
 });
@@ -112,7 +112,7 @@ async function cancelling(t: ExecutionContext, fields: Record<string, string>): 
   return address;
 }
 
-test('a server that takes its answer back with CANCEL', async (t) => {
+test('a client sees an answer cut when the server takes it back with CANCEL', async (t) => {
   const clusters = await Promise.all(
     Object.entries(LENGTHS).map(async ([path, fields]) => [
       path.slice(1),
@@ -123,7 +123,7 @@ test('a server that takes its answer back with CANCEL', async (t) => {
   await looksCut(t, { routes: [...routes, { to: await stuck(t) }] }, Object.fromEntries(clusters));
 });
 
-test('a drain that waits no longer', async (t) => {
+test('a client sees an answer cut when a drain waits no longer', async (t) => {
   const proxy = await startSidecar(t, web({ timeouts: { drain: '300ms' }, to: await stuck(t) }));
   const session = await http2Connect(t, proxy.url());
   const stream = session.request({ ':path': '/length' });

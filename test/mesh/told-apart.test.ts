@@ -105,7 +105,7 @@ async function isFollowed(t: ExecutionContext, world: World): Promise<void> {
   t.false(stays.ended || stays.closed);
 }
 
-test('by namespace, over mTLS', async (t) => {
+test('callers over mTLS are told apart by namespace, and again when the policy changes', async (t) => {
   const { mesh, basket } = await basketOf(t);
   const connects = async (namespace: string): Promise<Connects> => {
     const port = await freePort();
@@ -122,7 +122,7 @@ test('by namespace, over mTLS', async (t) => {
   await isFollowed(t, { mesh, basket, ...rules, ...callers, otherIs: idOf('web', 'office') });
 });
 
-test('by network, of callers without TLS', async (t) => {
+test('callers without TLS are told apart by network, and again when the policy changes', async (t) => {
   const { mesh, basket } = await basketOf(t);
   const connects = (address: string): Connects => {
     return () => connect(t, basket.inbound, '127.0.0.1', address);

@@ -118,7 +118,7 @@ test('a 5xx of a server is the client’s to see, and takes no server out', asyn
   t.is((await proxy.cluster('app')).endpoints[0]?.state, 'available');
 });
 
-test('an endpoint behind a Unix socket', async (t) => {
+test('a request reaches an endpoint behind a Unix socket', async (t) => {
   const { temporaryFolder } = await import('../support/files.js');
   const path = `${temporaryFolder(t)}/app.sock`;
   const origin = await httpOrigin(t, (_, outgoing) => outgoing.end('over unix'));

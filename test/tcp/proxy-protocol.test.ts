@@ -57,7 +57,7 @@ for (const protocol of ['auto', 'http1'] as const) {
   });
 }
 
-test('HTTP/2', async (t) => {
+test('HTTP/2: the client that the header names is that of every stream', async (t) => {
   const origin = await httpOrigin(t);
   const proxy = await startSidecar(t, web({ ...proxied, routes: [{ to: origin.address }] }));
   for (const header of HEADERS) {
