@@ -1,0 +1,126 @@
+/**
+ * What has a control plane been told of who answers?
+ *
+ * Only what differs is told: endpoints by cluster, and what holds for those who answer for a service without being it.
+ */
+
+import type { DiscoveredEndpoint } from '../discovery/types.js';
+import { batchBetween, sizeOf } from '../mesh/batch.js';
+import { type CompiledMesh, endpointsOf } from '../mesh/compile.js';
+import type { ControlPlane, MeshBatch } from '../mesh/control-plane.js';
+import { withRoots } from '../mesh/roots.js';
+import type { Service } from '../mesh/services.js';
+import { Others } from './others.js';
+
+/** Who answers for a service now. */
+export type Answering = (service: string) => readonly DiscoveredEndpoint[];
+
+/** Who hears what comes of it. */
+export interface ToldEvents {
+  /** A service has so many endpoints. */
+  endpoints(service: string, count: number): void;
+  trouble(error: unknown): void;
+}
+
+/** What one control plane knows. */
+export class Told {
+  readonly #answering: Answering;
+  /** Of services whose addresses are not written, by cluster. */
+  #endpoints = new Map<string, string>();
+  /** Who answers for a service by another identity. */
+  #others = Others.none;
+
+  constructor(answering: Answering) {
+    this.#answering = answering;
+  }
+
+  /** Whether this identity answers for a service of another one. */
+  has(identity: string): boolean {
+    return this.#others.has(identity);
+  }
+
+  /** What a control plane that knows nothing is told. */
+  all(mesh: CompiledMesh): MeshBatch {
+    this.#endpoints.clear();
+    this.#others = Others.none;
+    return this.#batchTo(undefined, mesh);
+  }
+
+  /** Makes another mesh live; how many resources that touches. What is refused changes nothing. */
+  apply(control: ControlPlane, before: CompiledMesh, after: CompiledMesh): number {
+    const [endpoints, others] = [this.#endpoints, this.#others];
+    const batch = this.#batchTo(before, after);
+    try {
+      if (sizeOf(batch) > 0) control.apply(batch);
+    } catch (error) {
+      [this.#endpoints, this.#others] = [endpoints, others];
+      throw error;
+    }
+    return sizeOf(batch);
+  }
+
+  /** From one mesh to another, with who answers now. */
+  #batchTo(before: CompiledMesh | undefined, after: CompiledMesh): MeshBatch {
+    const batch = withRoots(batchBetween(before, after));
+    const groups = endpointsOf(after, this.#answering);
+    const now = new Map(groups.map((group) => [group.cluster, JSON.stringify(group)]));
+    const fixed = new Set(after.endpoints.map(({ cluster }) => cluster));
+    const gone = [...this.#endpoints.keys()].filter((cluster) => !now.has(cluster) && !fixed.has(cluster));
+    const changed = groups.filter(({ cluster }) => this.#endpoints.get(cluster) !== now.get(cluster));
+    this.#endpoints = now;
+    const known = this.#others;
+    this.#others = Others.none.after(after, after.services, this.#answering);
+    const { upsert, gone: left } = this.#others.since(known);
+    // The file knows some of them, and sources more.
+    const written = batch.upsert?.workloads?.filter(({ name }) => !this.#others.has(name)) ?? [];
+    const deleted = batch.delete?.workloads?.filter((name) => !this.#others.has(name)) ?? [];
+    const stays = new Set(after.workloads.map(({ name }) => name));
+    return {
+      upsert: {
+        ...batch.upsert,
+        endpoints: [...(batch.upsert?.endpoints ?? []), ...changed],
+        workloads: [...written, ...upsert],
+      },
+      delete: {
+        ...batch.delete,
+        endpoints: [...(batch.delete?.endpoints ?? []), ...gone],
+        workloads: [...new Set([...deleted, ...left.filter((name) => !stays.has(name))])],
+      },
+    };
+  }
+
+  /** Tells who answers for these services now. Each by itself: what the core refuses of one holds up no other. */
+  changed(control: ControlPlane, mesh: CompiledMesh, names: ReadonlySet<string>, events: ToldEvents): void {
+    const changed = mesh.services.filter(({ name }) => names.has(name));
+    try {
+      // Before anybody is sent there.
+      this.#tellOthers(control, mesh, changed);
+    } catch (error) {
+      events.trouble(error);
+      return;
+    }
+    for (const service of changed) {
+      const answering = this.#answering(service.name);
+      const groups = endpointsOf({ settings: mesh.settings, services: [service] }, () => answering);
+      const others = groups.filter((group) => this.#endpoints.get(group.cluster) !== JSON.stringify(group));
+      if (others.length === 0) continue;
+      try {
+        control.apply({ upsert: { endpoints: others } });
+        for (const group of others) this.#endpoints.set(group.cluster, JSON.stringify(group));
+        events.endpoints(service.name, answering.length);
+      } catch (error) {
+        events.trouble(error);
+      }
+    }
+  }
+
+  /** Tells those who answer for these services by another identity what holds for them. */
+  #tellOthers(control: ControlPlane, mesh: CompiledMesh, changed: readonly Service[]): void {
+    const others = this.#others.after(mesh, changed, this.#answering);
+    const { upsert, gone } = others.since(this.#others);
+    if (upsert.length + gone.length > 0) {
+      control.apply({ upsert: { workloads: upsert }, delete: { workloads: gone } });
+    }
+    this.#others = others;
+  }
+}
