@@ -15,6 +15,7 @@ use mesh_xds::kind::Kind;
 use super::feed::Answer;
 use super::life::Life;
 use super::reports::Telling;
+use crate::course::announce;
 
 /// Changes that come close together go live together.
 const TOGETHER: Duration = Duration::from_millis(2);
@@ -188,7 +189,7 @@ impl Life<'_> {
         match applied {
             Ok(applied) => {
                 let before = std::mem::take(&mut self.listening);
-                self.listening = crate::announce(self.proxy.log(), &before, applied);
+                self.listening = announce(self.proxy.log(), &before, applied);
             }
             // It has drained meanwhile, as it was told to.
             Err(ApplyError::Closed) => return,
