@@ -3,25 +3,27 @@
 //! A flag wins over its variable. Everything that is wrong is reported at once, each with what was expected.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mesh_model::resources::{AccessLog, Address, Resources};
 use mesh_model::spiffe::SpiffeId;
-use mesh_proxy::discovery::name_server;
 use mesh_proxy::log::Level;
 
 use crate::direct::{direct, target};
 use crate::mesh;
 use crate::mesh::proof::Proof;
-use crate::mesh::settings::{OPAQUE_PORTS, Workload};
+use crate::mesh::settings::{OPAQUE_PORTS, OutboundFrom, Reach, Workload};
 
 mod copy;
+mod forms;
 mod help;
 
 use self::copy::own_name;
 pub(crate) use self::help::HELP;
+use self::help::valued;
 
 /// Where the admin server is unless told otherwise.
 const ADMIN: &str = "127.0.0.1:4191";
@@ -80,40 +82,6 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The settings that have a value, with their variables.
-const VALUES: [(&str, &str); 30] = [
-    ("--config", "MESH_CONFIG"),
-    ("--listen", "MESH_LISTEN"),
-    ("--to", "MESH_TO"),
-    ("--access-log", "MESH_ACCESS_LOG"),
-    ("--control", "MESH_CONTROL"),
-    ("--trust-anchors", "MESH_TRUST_ANCHORS"),
-    ("--identity", "MESH_IDENTITY"),
-    ("--token-file", "MESH_TOKEN_FILE"),
-    ("--attestation", "MESH_ATTESTATION"),
-    ("--name", "MESH_NAME"),
-    ("--service", "MESH_SERVICE"),
-    ("--inbound", "MESH_INBOUND"),
-    ("--advertise", "MESH_ADVERTISE"),
-    ("--outbound", "MESH_OUTBOUND"),
-    ("--outbound-from", "MESH_OUTBOUND_FROM"),
-    ("--ports", "MESH_PORTS"),
-    ("--forward", "MESH_FORWARD"),
-    ("--transparent", "MESH_TRANSPARENT"),
-    ("--opaque-ports", "MESH_OPAQUE_PORTS"),
-    ("--egress", "MESH_EGRESS"),
-    ("--name-idle", "MESH_NAME_IDLE"),
-    ("--state-dir", "MESH_STATE_DIR"),
-    ("--admin", "MESH_ADMIN"),
-    ("--threads", "MESH_THREADS"),
-    ("--dns-server", "MESH_DNS_SERVER"),
-    ("--lame-duck", "MESH_LAME_DUCK"),
-    ("--grace", "MESH_GRACE"),
-    ("--with-parent", "MESH_WITH_PARENT"),
-    ("--log-level", "MESH_LOG_LEVEL"),
-    ("--log-format", "MESH_LOG_FORMAT"),
-];
-
 /// What was given, by flag, and what is wrong with it.
 struct Given {
     values: HashMap<&'static str, String>,
@@ -129,11 +97,19 @@ impl Given {
         match read(text) {
             Ok(value) => value,
             Err(expected) => {
-                self.problems
-                    .push(format!("{flag}: {expected}, received `{}`", text.escape_debug()));
+                let received = text.escape_debug().to_string();
+                self.problem(flag, format_args!("{expected}, received `{received}`"));
                 default
             }
         }
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.values.contains_key(flag)
+    }
+
+    fn problem(&mut self, flag: &str, what: impl Display) {
+        self.problems.push(format!("{flag}: {what}"));
     }
 }
 
@@ -161,27 +137,25 @@ pub(crate) fn read(
             "--version" | "-V" => return Ok(Task::Version),
             "--check" => check = true,
             _ => {
-                let Some((name, _)) = VALUES.iter().find(|(name, _)| *name == flag) else {
-                    given
-                        .problems
-                        .push(format!("{flag}: no such setting; see --help"));
+                let Some((name, _)) = valued().find(|(name, _)| *name == flag) else {
+                    given.problem(flag, "no such setting; see --help");
                     continue;
                 };
                 let next = inline.or_else(|| arguments.next_if(|next| !next.starts_with("--")));
                 match next {
                     Some(value) => {
                         if given.values.insert(name, value).is_some() {
-                            given.problems.push(format!("{flag}: given twice"));
+                            given.problem(flag, "given twice");
                         }
                     }
-                    None => given.problems.push(format!("{flag}: the value is missing")),
+                    None => given.problem(flag, "the value is missing"),
                 }
             }
         }
     }
-    for (name, variable) in VALUES {
+    for (name, variable) in valued() {
         let set = environment(variable).filter(|value| !value.is_empty());
-        if let (false, Some(value)) = (given.values.contains_key(name), set) {
+        if let (false, Some(value)) = (given.has(name), set) {
             given.values.insert(name, value);
         }
     }
@@ -198,153 +172,52 @@ pub(crate) fn read(
 }
 
 fn running(given: &mut Given) -> Running {
-    let threads = |text: &str| match text.parse() {
-        Ok(threads @ 1..=256) => Ok(threads),
-        _ => Err("expected 1 to 256".to_owned()),
-    };
-    let span = |text: &str| text.parse::<mesh_model::resources::Duration>().map(|span| span.0);
-    let pid = |text: &str| {
-        text.parse()
-            .map(Some)
-            .map_err(|_| "expected a process id".to_owned())
-    };
-    let admin = |text: &str| match text {
-        "off" => Ok(None),
-        _ => match text.parse::<Address>() {
-            Ok(address) => Ok(Some(address)),
-            Err(expected) => Err(format!("{expected}, or off")),
-        },
-    };
-    let format = |text: &str| match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("expected text or json".to_owned()),
-    };
-    let servers = |text: &str| {
-        let servers = text.split(',').map(|server| name_server(server.trim()));
-        servers
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| "expected IP or IP:PORT, with commas between".to_owned())
-    };
-    let level = |text: &str| text.parse().map_err(|expected: &str| expected.to_owned());
     Running {
-        threads: given.value("--threads", 1, threads),
-        lame_duck: given.value("--lame-duck", Duration::from_secs(3), span),
-        grace: given.value("--grace", Duration::from_secs(10), span),
-        with_parent: given.value("--with-parent", None, pid),
-        dns_servers: given.value("--dns-server", Vec::new(), servers),
-        admin: given.value("--admin", ADMIN.parse().ok(), admin),
-        log_level: given.value("--log-level", Level::Info, level),
-        log_format: given.value("--log-format", LogFormat::Text, format),
+        threads: given.value("--threads", 1, forms::threads),
+        lame_duck: given.value("--lame-duck", Duration::from_secs(3), forms::span),
+        grace: given.value("--grace", Duration::from_secs(10), forms::span),
+        with_parent: given.value("--with-parent", None, forms::process),
+        dns_servers: given.value("--dns-server", Vec::new(), forms::name_servers),
+        admin: given.value("--admin", ADMIN.parse().ok(), forms::admin),
+        log_level: given.value("--log-level", Level::Info, forms::log_level),
+        log_format: given.value("--log-format", LogFormat::Text, forms::log_format),
     }
 }
 
 /// The settings of a workload, where there is a control plane.
 fn workload(given: &mut Given) -> Option<Workload> {
-    if !given.values.contains_key("--control") {
-        // MESH_OUTBOUND is what applications are told: one of them may be another proxy.
-        for flag in ["--identity", "--inbound", "--trust-anchors"] {
-            if given.values.contains_key(flag) {
-                given
-                    .problems
-                    .push(format!("{flag}: it goes with --control, which is missing"));
-            }
-        }
+    goes_with_control(given);
+    if !given.has("--control") {
         return None;
     }
-    for flag in ["--config", "--listen", "--to", "--access-log"] {
-        if given.values.contains_key(flag) {
-            given
-                .problems
-                .push(format!("{flag}: the control plane says that"));
-        }
-    }
-    for flag in ["--trust-anchors", "--identity", "--inbound"] {
-        if !given.values.contains_key(flag) {
-            given
-                .problems
-                .push(format!("{flag}: it is missing, and --control needs it"));
-        }
-    }
-    if ["--token-file", "--attestation"]
-        .iter()
-        .all(|flag| given.values.contains_key(flag))
-    {
-        given
-            .problems
-            .push("--attestation: --token-file is given too, and one of them is meant".to_owned());
-    }
-    let text = |text: &str| Ok::<_, String>(Some(text.to_owned()));
-    let control = |text: &str| {
-        let all: Vec<_> = text.split(',').map(|one| one.trim().to_owned()).collect();
-        let is_address = |one: &String| {
-            let port = one
-                .rsplit_once(':')
-                .map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
-            matches!(port, Some((false, Ok(1..))))
-        };
-        match all.iter().all(is_address) {
-            true => Ok(all),
-            false => Err("expected HOST:PORT, with commas between".to_owned()),
-        }
-    };
-    let identity = |text: &str| {
-        text.parse::<SpiffeId>()
-            .map(Some)
-            .map_err(|error| error.to_string())
-    };
-    let address = |text: &str| text.parse::<Address>().map(Some);
-    let span = |text: &str| text.parse::<mesh_model::resources::Duration>().map(|span| span.0);
-    let egress = |text: &str| match text {
-        "any" => Ok(false),
-        "known" => Ok(true),
-        _ => Err("expected any or known".to_owned()),
-    };
-    let from = |text: &str| match text {
-        "local" => Ok(false),
-        "any" => Ok(true),
-        _ => Err("expected local or any".to_owned()),
-    };
-    let switch = |text: &str| match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => Err("expected on or off".to_owned()),
-    };
     let opaque_ports = mesh::settings::opaque_ports(OPAQUE_PORTS).unwrap_or_default();
-    let identity = given.value("--identity", None, identity);
+    let identity = given.value("--identity", None, forms::identity);
     let account = identity.as_ref().and_then(SpiffeId::service_account);
     let account = account.unwrap_or("workload").to_owned();
-    let name = |text: &str| match mesh_protocol::is_name(text) {
-        true => Ok(Some(text.to_owned())),
-        false => Err(format!(
-            "expected 1 to {} bytes without control characters",
-            mesh_protocol::MAX_NAME
-        )),
-    };
-    let service = given.value("--service", None, name).unwrap_or(account);
-    let token = given.value("--token-file", None, |file| {
-        Ok(Some(Proof::Token(file.to_owned())))
-    });
+    let service = given.value("--service", None, forms::name).unwrap_or(account);
+    let token = given.value("--token-file", None, forms::text).map(Proof::Token);
     let attestation = given.value("--attestation", None, |text| Proof::attestation(text).map(Some));
     let workload = Workload {
-        control: given.value("--control", Vec::new(), control),
-        trust_anchors: given.value("--trust-anchors", None, text).unwrap_or_default(),
+        control: given.value("--control", Vec::new(), forms::control),
+        trust_anchors: given
+            .value("--trust-anchors", None, forms::text)
+            .unwrap_or_default(),
         proof: attestation.or(token),
         name: given
-            .value("--name", None, name)
+            .value("--name", None, forms::name)
             .unwrap_or_else(|| own_name(&service)),
         service,
-        inbound: given.value("--inbound", None, address)?,
+        inbound: given.value("--inbound", None, forms::address)?,
         advertise: given.value("--advertise", None, mesh::settings::advertised),
-        outbound: given.value("--outbound", None, address),
-        outbound_from_any: given.value("--outbound-from", false, from),
+        outbound: given.value("--outbound", None, forms::address),
+        outbound_from: given.value("--outbound-from", OutboundFrom::Local, forms::outbound_from),
         ports: given.value("--ports", Vec::new(), mesh::settings::ports),
         forward: given.value("--forward", Vec::new(), mesh::settings::forwards),
-        transparent: given.value("--transparent", false, switch),
+        transparent: given.value("--transparent", false, forms::switch),
         opaque_ports: given.value("--opaque-ports", opaque_ports, mesh::settings::opaque_ports),
-        known_only: given.value("--egress", false, egress),
-        name_idle: given.value("--name-idle", Duration::from_secs(600), span),
-        state_dir: given.value("--state-dir", None, text).map(PathBuf::from),
+        egress: given.value("--egress", Reach::Any, forms::egress),
+        name_idle: given.value("--name-idle", Duration::from_secs(600), forms::span),
+        state_dir: given.value("--state-dir", None, forms::text).map(PathBuf::from),
         identity: identity?,
     };
     if given.problems.is_empty() {
@@ -353,11 +226,40 @@ fn workload(given: &mut Given) -> Option<Workload> {
     Some(workload)
 }
 
+/// Sees that there is what a control plane needs and nothing that it says itself, or nothing that is of use with one alone.
+fn goes_with_control(given: &mut Given) {
+    if !given.has("--control") {
+        // MESH_OUTBOUND is what applications are told: one of them may be another proxy.
+        for flag in ["--identity", "--inbound", "--trust-anchors"] {
+            if given.has(flag) {
+                given.problem(flag, "it goes with --control, which is missing");
+            }
+        }
+        return;
+    }
+    for flag in ["--config", "--listen", "--to", "--access-log"] {
+        if given.has(flag) {
+            given.problem(flag, "the control plane says that");
+        }
+    }
+    for flag in ["--trust-anchors", "--identity", "--inbound"] {
+        if !given.has(flag) {
+            given.problem(flag, "it is missing, and --control needs it");
+        }
+    }
+    if given.has("--token-file") && given.has("--attestation") {
+        given.problem(
+            "--attestation",
+            "--token-file is given too, and one of them is meant",
+        );
+    }
+}
+
 fn source(given: &mut Given) -> Option<Source> {
     if let Some(workload) = workload(given) {
         return Some(Source::Mesh(Box::new(workload)));
     }
-    if given.values.contains_key("--control") {
+    if given.has("--control") {
         return None;
     }
     let Given { values, problems } = given;

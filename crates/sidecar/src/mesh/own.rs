@@ -11,7 +11,7 @@ use mesh_model::resources::{
 
 use crate::parts::{at, everything_to};
 
-use super::settings::{Forward, Port, PortProtocol, Workload};
+use super::settings::{Forward, OutboundFrom, Port, PortProtocol, Workload};
 
 /// The listener that other workloads call.
 pub(crate) const INBOUND: &str = "inbound";
@@ -69,14 +69,14 @@ pub(crate) fn resources(
         outbound.on_demand = true;
         outbound.forward_proxy = true;
         outbound.transparent = workload.transparent;
-        outbound.local_only = !workload.outbound_from_any;
+        outbound.local_only = workload.outbound_from == OutboundFrom::Local;
         if workload.transparent {
             outbound.opaque_ports.clone_from(&workload.opaque_ports);
         }
         resources.listeners.push(outbound);
     }
     let forward = workload.forward.iter().map(|forward| Listener {
-        local_only: !workload.outbound_from_any,
+        local_only: workload.outbound_from == OutboundFrom::Local,
         ..plain(forward)
     });
     resources.listeners.extend(forward);

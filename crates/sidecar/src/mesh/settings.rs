@@ -38,8 +38,8 @@ pub(crate) struct Workload {
     pub(crate) advertise: Option<Address>,
     /// Where its own workload asks for others.
     pub(crate) outbound: Option<Address>,
-    /// Whether programs of other machines may ask there too, who then call as this workload.
-    pub(crate) outbound_from_any: bool,
+    /// Who may ask there, and then calls as this workload.
+    pub(crate) outbound_from: OutboundFrom,
     /// The ports that it offers.
     pub(crate) ports: Vec<Port>,
     /// Plain listeners that lead to one name each.
@@ -48,12 +48,30 @@ pub(crate) struct Workload {
     pub(crate) transparent: bool,
     /// Ports of destinations outside the mesh whose bytes nobody looks at.
     pub(crate) opaque_ports: Vec<PortRange>,
-    /// Whether only services of the mesh may be called.
-    pub(crate) known_only: bool,
+    /// Whom it may call.
+    pub(crate) egress: Reach,
     /// How long a name is kept that nobody calls.
     pub(crate) name_idle: Duration,
     /// Where the last good configuration and certificate are kept.
     pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// Whose calls a workload's sidecar takes for the workload's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutboundFrom {
+    /// Those of programs of its machine.
+    Local,
+    /// Those of whoever reaches it.
+    Any,
+}
+
+/// Whom a workload may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Anybody.
+    Any,
+    /// Services of the mesh alone.
+    Known,
 }
 
 /// A port that the workload offers, and where its application answers for it.
@@ -215,7 +233,7 @@ pub(super) mod tests {
             inbound: "127.0.0.1:4143".parse().unwrap(),
             advertise: None,
             outbound: Some("127.0.0.1:4140".parse().unwrap()),
-            outbound_from_any: false,
+            outbound_from: OutboundFrom::Local,
             ports: vec![Port {
                 port: 3000,
                 application: "127.0.0.1:41000".parse().unwrap(),
@@ -224,7 +242,7 @@ pub(super) mod tests {
             forward: Vec::new(),
             transparent: false,
             opaque_ports: vec!["5432".parse().unwrap(), "8000-8010".parse().unwrap()],
-            known_only: false,
+            egress: Reach::Any,
             name_idle: Duration::from_secs(600),
             state_dir: None,
         }

@@ -1,6 +1,6 @@
 //! How is the sidecar told what to do?
 
-/// What `--help` says.
+/// What `--help` says. It is the table of the settings, too: see [`valued`].
 pub(crate) const HELP: &str = "\
 mesh-sidecar: a proxy for every protocol, in one small process
 
@@ -62,3 +62,35 @@ examples:
   mesh-sidecar --listen 127.0.0.1:4143 --to 127.0.0.1:3000 -- node server.mjs
   curl 127.0.0.1:4191/metrics
 ";
+
+/// The settings that have a value, with their variables: in the help they are in the first column and in the last one.
+pub(super) fn valued() -> impl Iterator<Item = (&'static str, &'static str)> {
+    HELP.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let (flag, variable) = (words.next()?, words.next_back()?);
+        (line.starts_with("  --") && variable.starts_with("MESH_")).then_some((flag, variable))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_of_the_help_but_the_three_without_a_value_has_the_variable_of_its_name() {
+        let (mut with, mut without) = (0, Vec::new());
+        for line in HELP.lines().filter(|line| line.starts_with("  --")) {
+            let flag = line.split_ascii_whitespace().next().unwrap();
+            match valued().find(|(valued, _)| *valued == flag) {
+                Some((_, variable)) => {
+                    with += 1;
+                    let name = flag[2..].to_ascii_uppercase().replace('-', "_");
+                    assert_eq!(variable, format!("MESH_{name}"));
+                }
+                None => without.push(flag),
+            }
+        }
+        assert_eq!(without, ["--check", "--version", "--help"]);
+        assert_eq!(valued().count(), with, "none is said twice");
+    }
+}

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use mesh_model::resources::{Address, Cluster, Discovery, Endpoints, UpstreamProtocol};
 use mesh_xds::kind::Kind;
 
+use super::super::settings::Reach;
 use super::{Feed, Name, Workload};
 use crate::direct::{To, target};
 use crate::parts::{at, everything_to};
@@ -219,9 +220,9 @@ impl Feed {
 
     /// Where a name is when it is outside the mesh, if it may be called there.
     fn egress(&self, name: &str) -> Option<Egress> {
-        match self.workload.known_only {
-            true => None,
-            false => egress(name, &self.workload),
+        match self.workload.egress {
+            Reach::Known => None,
+            Reach::Any => egress(name, &self.workload),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use super::super::super::settings::Reach;
 use super::super::outside::{DECLARED_WITHIN, MAX_EGRESS};
 use super::*;
 
@@ -16,7 +17,7 @@ fn names_outside_the_mesh_are_looked_up_unless_only_services_may_be_called() {
     assert_eq!(tables(&mut feed), ["10.0.0.9:80", "example.test:443"]);
     assert_eq!(wishes(&feed), ["10.0.0.9:80", "example.test:443"]);
     let mut known = Feed::new(Workload {
-        known_only: true,
+        egress: Reach::Known,
         ..workload()
     });
     known.want("example.test:443");
