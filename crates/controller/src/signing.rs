@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use mesh_identity::authority::{Authority, DirectoryError, MAX_TTL, SignError};
+use mesh_identity::authority::{Authority, DirectoryError, MAX_TTL, SignError, Signed};
 use mesh_identity::token::{MakeError, SpendError, TokenHash, Tokens};
 use mesh_identity::{Csr, Denied, DenyList, MeshTls};
 use mesh_model::spiffe::SpiffeId;
@@ -253,63 +253,104 @@ impl Signing {
         audit: &mut Audit,
         out: &Out,
     ) -> Result<SignResponse, Status> {
-        let refused = |code, text: String| Err(Status::new(code, text));
-        let csr = Csr::check(&request.csr)
-            .map_err(|error| Status::new(Code::InvalidArgument, format!("bad_request: {error}")))?;
-        let Some(id) = csr.id().cloned() else {
-            return refused(
-                Code::InvalidArgument,
-                "no_identity: the request names none".into(),
-            );
-        };
-        audit.identity = Some(id.to_string());
-        if id == self.own {
-            return refused(
-                Code::PermissionDenied,
-                "reserved: that is the control plane".into(),
-            );
-        }
-        if self.denies_id(&id) {
-            return refused(Code::PermissionDenied, "revoked: the identity was revoked".into());
-        }
+        let SignRequest {
+            csr,
+            token,
+            attestation,
+        } = request;
+        let (csr, id) = self.asked_for(&csr, audit)?;
         let now = SystemTime::now();
-        let renewed = caller.peer.as_ref().filter(|peer| peer.id == id);
-        let proof = if let Some(peer) = renewed {
-            Proof::Certificate(peer.clone())
-        } else if !request.token.is_empty() {
-            audit.proof = "token";
-            self.spoken_by_token(&request.token, &id, now)?
-        } else if let Some(Attestation { kind, evidence }) = request.attestation {
-            if !self.decisions.attests() {
-                audit.proof = "attestation";
-                return refused(
-                    Code::PermissionDenied,
-                    format!("no_attestor: nobody attests {kind}"),
-                );
-            }
-            Proof::Attestation { kind, evidence }
-        } else {
-            return refused(
-                Code::Unauthenticated,
-                "no_proof: nothing speaks for the identity".into(),
-            );
-        };
+        let proof = self.proof(caller, &token, attestation, &id, now, audit)?;
         audit.proof = proof.as_str();
-        let is_token = matches!(proof, Proof::Token);
-        let is_proven = is_token || matches!(proof, Proof::Certificate(_));
-        self.admit(&id, is_proven, now)?;
+        let standing = match proof {
+            Proof::Certificate(_) => Standing::Certified,
+            Proof::Token => Standing::Holds(token),
+            Proof::OtherToken(_) | Proof::Attestation { .. } => Standing::Stranger,
+        };
+        self.admit(&id, !matches!(standing, Standing::Stranger), now)?;
         let attempt = Attempt {
             id: id.clone(),
             proof,
             address: caller.address,
         };
-        let ttl = match timeout(DECISION_DEADLINE, self.decisions.decide(attempt)).await {
-            Ok(Decision::Allow { ttl }) => ttl,
-            Ok(Decision::Deny { reason }) => {
-                return refused(Code::PermissionDenied, format!("denied: {reason}"));
-            }
-            Err(_) => return refused(Code::DeadlineExceeded, "undecided: nobody decided in time".into()),
+        let ttl = self.decided(attempt).await?;
+        let signed = self.issue(&csr, &id, ttl, &standing, now, out)?;
+        audit.serial = Some(signed.serial.to_string());
+        audit.not_after_ms = Some(millis(signed.not_after));
+        Ok(response(&signed))
+    }
+
+    /// Reads a request: whom it is for, who may have a certificate.
+    fn asked_for(&self, csr: &[u8], audit: &mut Audit) -> Result<(Csr, SpiffeId), Status> {
+        let csr = Csr::check(csr)
+            .map_err(|error| Status::new(Code::InvalidArgument, format!("bad_request: {error}")))?;
+        let Some(id) = csr.id().cloned() else {
+            return refused(Code::InvalidArgument, "no_identity: the request names none");
         };
+        audit.identity = Some(id.to_string());
+        if id == self.own {
+            return refused(Code::PermissionDenied, "reserved: that is the control plane");
+        }
+        self.not_revoked(&id)?;
+        Ok((csr, id))
+    }
+
+    fn not_revoked(&self, id: &SpiffeId) -> Result<(), Status> {
+        match self.denies_id(id) {
+            true => refused(Code::PermissionDenied, "revoked: the identity was revoked"),
+            false => Ok(()),
+        }
+    }
+
+    /// What speaks for a request: the best of what there is.
+    fn proof(
+        &self,
+        caller: &Caller,
+        token: &str,
+        attestation: Option<Attestation>,
+        id: &SpiffeId,
+        now: SystemTime,
+        audit: &mut Audit,
+    ) -> Result<Proof, Status> {
+        if let Some(peer) = caller.peer.as_ref().filter(|peer| peer.id == *id) {
+            return Ok(Proof::Certificate(peer.clone()));
+        }
+        if !token.is_empty() {
+            audit.proof = "token";
+            return self.spoken_by_token(token, id, now);
+        }
+        let Some(Attestation { kind, evidence }) = attestation else {
+            return refused(Code::Unauthenticated, "no_proof: nothing speaks for the identity");
+        };
+        if !self.decisions.attests() {
+            audit.proof = "attestation";
+            return refused(
+                Code::PermissionDenied,
+                format!("no_attestor: nobody attests {kind}"),
+            );
+        }
+        Ok(Proof::Attestation { kind, evidence })
+    }
+
+    /// How long a certificate is good for, where that was decided otherwise than it is for all.
+    async fn decided(&self, attempt: Attempt) -> Result<Option<Duration>, Status> {
+        match timeout(DECISION_DEADLINE, self.decisions.decide(attempt)).await {
+            Ok(Decision::Allow { ttl }) => Ok(ttl),
+            Ok(Decision::Deny { reason }) => refused(Code::PermissionDenied, format!("denied: {reason}")),
+            Err(_) => refused(Code::DeadlineExceeded, "undecided: nobody decided in time"),
+        }
+    }
+
+    /// Signs what was decided, and spends the token.
+    fn issue(
+        &self,
+        csr: &Csr,
+        id: &SpiffeId,
+        ttl: Option<Duration>,
+        standing: &Standing,
+        now: SystemTime,
+        out: &Out,
+    ) -> Result<Signed, Status> {
         let mut state = self.state();
         let State {
             authority,
@@ -317,45 +358,58 @@ impl Signing {
             tokens,
         } = &mut *state;
         // The decision took its time.
-        if self.denies_id(&id) {
-            return refused(Code::PermissionDenied, "revoked: the identity was revoked".into());
-        }
-        if is_token {
+        self.not_revoked(id)?;
+        match standing {
+            Standing::Certified => {}
             // It may have been spent meanwhile.
-            tokens
-                .check(&request.token, Some(&id), now)
-                .map_err(token_error)?;
-        }
-        if !is_proven {
-            // Now it is, and has its share.
-            admission.proven(&id, now).map_err(rate_limited)?;
+            Standing::Holds(token) => {
+                tokens.check(token, Some(id), now).map_err(token_error)?;
+            }
+            // Now it is proven, and has its share.
+            Standing::Stranger => admission.proven(id, now).map_err(rate_limited)?,
         }
         let signed = match ttl {
-            Some(ttl) => authority.sign_for(&csr, &id, ttl, now),
-            None => authority.sign(&csr, &id, now),
+            Some(ttl) => authority.sign_for(csr, id, ttl, now),
+            None => authority.sign(csr, id, now),
         };
         let signed = signed.map_err(|error| sign_error(&error))?;
-        if is_token {
-            let _ = tokens.spend(&request.token, Some(&id), now);
+        if let Standing::Holds(token) = standing {
+            let _ = tokens.spend(token, Some(id), now);
             // It is spent for this process all the same, and the next use stores this one too.
             if let Err(error) = authority.keep_tokens(tokens) {
                 let reason = format!("the use of a token can't be stored: {error}");
                 out.send(&Event::AuthorityFailed { reason });
             }
         }
-        audit.serial = Some(signed.serial.to_string());
-        audit.not_after_ms = Some(millis(signed.not_after));
-        let seconds = millis(signed.not_after) / 1000;
-        Ok(SignResponse {
-            chain: signed
-                .chain
-                .iter()
-                .map(|certificate| certificate.to_vec())
-                .collect(),
-            roots: signed.bundle.to_pem(),
-            not_after: i64::try_from(seconds).unwrap_or(i64::MAX),
-        })
+        Ok(signed)
     }
+}
+
+/// What is known, before the decision, of who asks.
+enum Standing {
+    /// It is who it says.
+    Certified,
+    /// It is whoever has this token, which is spent with the certificate.
+    Holds(String),
+    /// Nothing: the decision finds out.
+    Stranger,
+}
+
+fn response(signed: &Signed) -> SignResponse {
+    let seconds = millis(signed.not_after) / 1000;
+    SignResponse {
+        chain: signed
+            .chain
+            .iter()
+            .map(|certificate| certificate.to_vec())
+            .collect(),
+        roots: signed.bundle.to_pem(),
+        not_after: i64::try_from(seconds).unwrap_or(i64::MAX),
+    }
+}
+
+fn refused<T>(code: Code, text: impl Into<String>) -> Result<T, Status> {
+    Err(Status::new(code, text))
 }
 
 /// Denies as long as it means something.
