@@ -141,44 +141,13 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
     let mut socket = Socket::new(wire, Rc::clone(&connection));
     let header = after(thread.now(), plan.timeouts.header);
     deadline.set(header.min(listener.drain_deadline()));
-    let begun = until(
-        &deadline,
-        poll_fn(|cx| {
-            loop {
-                let read = socket.poll_read(cx, thread.now());
-                let _ = socket.poll_write(cx, || thread.now());
-                let connection = connection.borrow();
-                if connection.is_begun() {
-                    return Poll::Ready(None);
-                }
-                if let Some(cause) = connection.over() {
-                    return Poll::Ready(Some(cause));
-                }
-                ready!(read);
-            }
-        }),
-    )
-    .await;
-    let refused = |reason| {
-        let from = access::From {
-            thread: &thread,
-            listener: &listener,
-            plan: &plan,
-            peer: &peer,
-            protocol: Protocol::Http2,
-        };
-        access::refused(&from, reason, None, thread.now() - opened);
-        Some(reason)
-    };
-    match begun {
-        Some(None) => {}
-        Some(Some(Cause::Protocol(_))) => {
-            let reason = refused(Reason::Http2Protocol);
+    let begun = until(&deadline, begin(&thread, &connection, &mut socket)).await;
+    if let Err(reason) = begun.unwrap_or(Err(Reason::HeaderTimeout)) {
+        refuse(&thread, &listener, &peer, opened, reason);
+        if reason == Reason::Http2Protocol {
             linger(&thread, &deadline, socket).await;
-            return reason;
         }
-        Some(Some(_)) => return refused(Reason::ClientClosed),
-        None => return refused(Reason::HeaderTimeout),
+        return Some(reason);
     }
     // Settings are those of its beginning; all else goes by the plan in force.
     drop(plan);
@@ -213,15 +182,13 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         blame @ (Reason::Http2Flood | Reason::Http2Protocol | Reason::HeaderTimeout | Reason::ClientStalled),
     ) = reason
     {
-        let plan = driver.shared.listener.plan();
-        let from = access::From {
-            thread: &driver.shared.thread,
-            listener: &driver.shared.listener,
-            plan: &plan,
-            peer: &driver.shared.peer,
-            protocol: Protocol::Http2,
-        };
-        access::refused(&from, blame, None, driver.shared.thread.now() - opened);
+        let Shared {
+            thread,
+            listener,
+            peer,
+            ..
+        } = &*driver.shared;
+        refuse(thread, listener, peer, opened, blame);
     }
     let lingers = driver.lingers(reason);
     let thread = Rc::clone(&driver.shared.thread);
@@ -234,6 +201,43 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
     }
     drop(permit);
     reason
+}
+
+/// Waits for the client's preface and settings; `Err` when something else came of it.
+async fn begin<N: Net>(
+    thread: &Thread<N>,
+    connection: &channel::Shared,
+    socket: &mut Socket<N::Stream>,
+) -> Result<(), Reason> {
+    poll_fn(|cx| {
+        loop {
+            let read = socket.poll_read(cx, thread.now());
+            let _ = socket.poll_write(cx, || thread.now());
+            let connection = connection.borrow();
+            if connection.is_begun() {
+                return Poll::Ready(Ok(()));
+            }
+            match connection.over() {
+                Some(Cause::Protocol(_)) => return Poll::Ready(Err(Reason::Http2Protocol)),
+                Some(_) => return Poll::Ready(Err(Reason::ClientClosed)),
+                None => {}
+            }
+            ready!(read);
+        }
+    })
+    .await
+}
+
+/// Writes down why a client's connection ended.
+fn refuse<N: Net>(thread: &Thread<N>, listener: &Listener, peer: &Peer, opened: Nanos, reason: Reason) {
+    let from = access::From {
+        thread,
+        listener,
+        plan: &listener.plan(),
+        peer,
+        protocol: Protocol::Http2,
+    };
+    access::refused(&from, reason, None, thread.now() - opened);
 }
 
 /// Ends a connection so that the client sees the end and what was said before it.
