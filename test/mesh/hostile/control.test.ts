@@ -1,12 +1,14 @@
 // What can a control plane do to a sidecar? It has the right certificate, and is broken, or somebody else's by now.
 
 import { X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
 import { Authority } from '../../support/certificates.js';
 import { NameServer } from '../../control/name-server.js';
-import { httpOrigin, proxyStatus } from '../../support/http.js';
+import { temporaryFolder } from '../../support/files.js';
+import { httpOrigin, proxyStatus, request } from '../../support/http.js';
 import { PATIENCE_MS, until } from '../../support/wait.js';
 import { Mesh, ask, idOf, load } from '../support.js';
 import { type Answer, HostileControl, denied, endpoints, prefix, response } from './control.js';
@@ -330,4 +332,33 @@ test('who signs badly makes no sidecar ready, and none of its answers is believe
   t.true(peak < MOST_BYTES, `${peak} bytes`);
   const gaps = control.connections.slice(1).map((at, number) => at - (control.connections[number] ?? 0));
   t.true(Math.min(...gaps) > 450, gaps.join(' ms, '));
+});
+
+test('a control plane that does not say who may call makes no sidecar ready, however long it is silent', async (t) => {
+  const authority = await Authority.create(t);
+  const mesh = await Mesh.start(t, { issuer: await authority.issuer() });
+  const certificate = await authority.sign({ names: ['URI:spiffe://mesh.test/ns/mesh/sa/control'] });
+  const control = await HostileControl.start(t, certificate, authority.root);
+  const state = join(temporaryFolder(t), 'state');
+  const enrolled = await mesh.sidecar(t, 'web', { flags: { '--state-dir': state } });
+  await enrolled.process.kill();
+  const configuration = join(state, 'configuration.json');
+  rmSync(configuration);
+  control.tells = (answer) => answer.send(denied([]));
+  control.behaviour = async (ads) => void (await ads.respond('cluster', []));
+  await control.open();
+  const web = await mesh.sidecar(t, 'web', {
+    flags: { '--state-dir': state, '--control': control.address },
+    ready: false,
+  });
+  const says = () => /the control plane does not say who may call: not ready/.test(web.process.stderr());
+  await until('a word of the silence', says, 2 * PATIENCE_MS);
+  t.is((await request(web.admin, { path: '/ready' })).status, 503);
+  t.notRegex(web.process.stderr(), /^mesh-sidecar: ready$/m);
+  t.false(existsSync(configuration));
+  const ads = await control.stream(1);
+  await ads.wants('listener', idOf('web'));
+  await ads.respond('listener', [], [idOf('web')]);
+  await web.process.said(/^mesh-sidecar: ready$/m);
+  t.true(existsSync(configuration));
 });

@@ -39,9 +39,12 @@ impl Life<'_> {
             if self.subscribed.contains(&(kind, name.clone())) {
                 continue;
             }
-            let subscribed = match kind == Kind::Listener && self.feed.is_kept(&name) {
-                true => self.client.subscribe_lasting(kind, &name, now),
-                false => self.client.subscribe(kind, &name, now),
+            let subscribed = match kind {
+                Kind::Listener if self.feed.is_own(&name) => {
+                    self.client.subscribe_until_said(kind, &name, now)
+                }
+                Kind::Listener if self.feed.is_kept(&name) => self.client.subscribe_lasting(kind, &name, now),
+                _ => self.client.subscribe(kind, &name, now),
             };
             match subscribed {
                 Subscribed::Yes => drop(self.subscribed.insert((kind, name))),
@@ -126,6 +129,14 @@ impl Life<'_> {
                         self.subscribed.remove(&(kind, name.clone()));
                     }
                     self.does_not_exist(kind, &name);
+                }
+                Event::Unsaid(..) => {
+                    let what = match self.feed.knows_who_may_call() {
+                        true => "the control plane does not say who may call: what it said last holds",
+                        false => "the control plane does not say who may call: not ready until it does",
+                    };
+                    let identity: &dyn std::fmt::Display = &self.workload.identity;
+                    self.log().warn(what, &[("identity", identity)]);
                 }
                 Event::Held { kind, resources, .. } => self.log().warn(
                     "the control plane removes most of what it has given: it is held for a while",

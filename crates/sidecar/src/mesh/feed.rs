@@ -154,7 +154,7 @@ impl Feed {
                 TrustBundle::from_pem(domain, pem.as_bytes()).map_err(|error| error.to_string())?;
                 self.roots = Some(pem);
             }
-            Kind::Listener if name == self.workload.identity.as_str() => {
+            Kind::Listener if self.is_own(name) => {
                 let own = read::<WorkloadListener>(any)?;
                 sound(&own::resources(
                     &self.workload,
@@ -226,7 +226,7 @@ impl Feed {
     pub(crate) fn removed(&mut self, kind: Kind, name: &str) {
         match kind {
             Kind::Secret => {}
-            Kind::Listener if name == self.workload.identity.as_str() => self.nothing_is_said(),
+            Kind::Listener if self.is_own(name) => self.nothing_is_said(),
             Kind::Listener if is_of_all_ports(name) => self.host_removed(name),
             Kind::Listener => {
                 if let Some(known) = self.names.get_mut(name) {
@@ -241,7 +241,17 @@ impl Feed {
         }
     }
 
-    /// The control plane says nothing of who may call. What it said last holds: a service that is taken out or renamed
+    /// Whether a listener says who may call this workload.
+    pub(crate) fn is_own(&self, listener: &str) -> bool {
+        listener == self.workload.identity.as_str()
+    }
+
+    /// Whether it was ever said who may call.
+    pub(crate) fn knows_who_may_call(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// The control plane says that it has nothing of who may call. What it said last holds: a service that is taken out or renamed
     /// opens to nobody while its copies run. Where it never said anything, whoever has an identity may.
     fn nothing_is_said(&mut self) {
         self.own.get_or_insert_with(|| WorkloadListener {

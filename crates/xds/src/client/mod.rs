@@ -12,7 +12,8 @@
 //! - Names that nobody knows don't pile up: [`MAX_PENDING`] wait, and [`MAX_PENDING`] are remembered for
 //!   [`REMEMBER_UNKNOWN`].
 //! - A removal is honoured, an unusual loss is held first (`loss.rs`).
-//! - Who says nothing at all has not said that a name is unknown.
+//! - Who says nothing at all has not said that a name is unknown. What [`Client::subscribe_until_said`] wants is not unknown
+//!   before somebody says so, however much is said of other names.
 
 mod backoff;
 mod form;
@@ -30,7 +31,7 @@ use self::backoff::Backoff;
 use self::form::Said;
 pub use self::form::{Form, Response};
 use self::loss::Loss;
-use self::state::{Answer, Known, PerKind};
+use self::state::{Answer, Known, Lasts, PerKind};
 use crate::kind::Kind;
 use crate::wire::{self, DeltaDiscoveryRequest, DiscoveryRequest, Node};
 
@@ -62,6 +63,8 @@ pub enum Event {
     Removed(Kind, String),
     /// Nobody knows the name. The subscription is over, unless it is a lasting one.
     DoesNotExist(Kind, String),
+    /// Neither what a name is nor that it is none was said in all that time. It is waited for further on.
+    Unsaid(Kind, String),
     /// Resources were removed and are kept until then, since too many went at once.
     Held {
         /// Of what kind.
@@ -136,9 +139,18 @@ impl Client {
 
     /// Wants a resource, and goes on to when nobody knows it: it is told of when it comes to be.
     pub fn subscribe_lasting(&mut self, kind: Kind, name: &str, now: Instant) -> Subscribed {
+        self.subscribe_so(kind, name, now, Lasts::UntilUnwanted)
+    }
+
+    /// Wants a resource whose absence means something: as [`Self::subscribe_lasting`], and silence is no answer.
+    pub fn subscribe_until_said(&mut self, kind: Kind, name: &str, now: Instant) -> Subscribed {
+        self.subscribe_so(kind, name, now, Lasts::AndSilenceIsNoAnswer)
+    }
+
+    fn subscribe_so(&mut self, kind: Kind, name: &str, now: Instant, lasts: Lasts) -> Subscribed {
         let subscribed = self.subscribe(kind, name, now);
         if let Some(want) = self.of(kind).wants.get_mut(name) {
-            want.lasts = true;
+            want.lasts = lasts;
         }
         subscribed
     }
@@ -276,7 +288,11 @@ impl Client {
 
     fn unknown(&mut self, kind: Kind, name: &str, now: Instant) {
         let of_kind = self.of(kind);
-        if of_kind.wants.get(name).is_some_and(|want| want.lasts) {
+        if of_kind
+            .wants
+            .get(name)
+            .is_some_and(|want| want.lasts != Lasts::UntilUnknown)
+        {
             of_kind.gone(name);
             self.events.push_back(Event::DoesNotExist(kind, name.to_owned()));
             return;
@@ -292,11 +308,13 @@ impl Client {
         for kind in Kind::ALL {
             self.of(kind).answer_late(now);
             let (late, released) = self.of(kind).due(now);
-            if !heard && !late.is_empty() {
-                self.of(kind).wait_on(now + DOES_NOT_EXIST_AFTER);
-            }
-            for name in late.into_iter().filter(|_| heard) {
-                self.unknown(kind, &name, now);
+            for name in late {
+                let waits = self.of(kind).waits_on(&name, heard, now + DOES_NOT_EXIST_AFTER);
+                match waits {
+                    Some(Lasts::AndSilenceIsNoAnswer) => self.events.push_back(Event::Unsaid(kind, name)),
+                    Some(_) => {}
+                    None => self.unknown(kind, &name, now),
+                }
             }
             for name in released {
                 self.of(kind).gone(&name);

@@ -12,8 +12,18 @@ pub(super) struct Want {
     pub(super) known: Known,
     /// What the last good one measured.
     pub(super) bytes: usize,
-    /// Whether it is wanted even when nobody knows it: it may come to be.
-    pub(super) lasts: bool,
+    pub(super) lasts: Lasts,
+}
+
+/// How long it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lasts {
+    /// Until nobody knows it.
+    UntilUnknown,
+    /// Even then: it may come to be.
+    UntilUnwanted,
+    /// The same, and who says nothing of it has not said that nobody knows it.
+    AndSilenceIsNoAnswer,
 }
 
 /// What is known of it.
@@ -108,7 +118,7 @@ impl PerKind {
         let want = Want {
             known: Known::Pending { deadline },
             bytes: 0,
-            lasts: false,
+            lasts: Lasts::UntilUnknown,
         };
         self.wants.insert(name.to_owned(), want);
         self.subscribe.insert(name.to_owned());
@@ -170,6 +180,19 @@ impl PerKind {
                 *waits = Some(deadline);
             }
         }
+    }
+
+    /// Waits for a name whose answer is late until then, where that is no answer: nothing was `heard` on this stream, or it is
+    /// wanted so. Gives how long it is wanted if it is waited for.
+    pub(super) fn waits_on(&mut self, name: &str, heard: bool, until: Instant) -> Option<Lasts> {
+        let want = self.wants.get_mut(name)?;
+        if heard && want.lasts != Lasts::AndSilenceIsNoAnswer {
+            return None;
+        }
+        want.known = Known::Pending {
+            deadline: Some(until),
+        };
+        Some(want.lasts)
     }
 
     /// The stream ended: what was to be said on it is void, and nobody is waited for.

@@ -425,3 +425,41 @@ fn a_lasting_wish_hears_of_what_comes_to_be() {
     );
     assert_eq!(taken, 1);
 }
+
+#[test]
+fn silence_is_no_answer_where_absence_means_something() {
+    let now = Instant::now();
+    let mut client = client();
+    client.subscribe_until_said(Kind::Listener, "me", now);
+    client.subscribe(Kind::Listener, "basket", now);
+    client.connected(Form::Incremental, now);
+    requests(&mut client);
+    client.received(response(Kind::Cluster, "1", &[], &[]), now, all_good);
+    client.received(response(Kind::Listener, "1", &[], &[]), now, all_good);
+    let unsaid = Event::Unsaid(Kind::Listener, "me".into());
+    let late = now + DOES_NOT_EXIST_AFTER;
+    client.tick(late);
+    let unknown = Event::DoesNotExist(Kind::Listener, "basket".into());
+    assert_eq!(events(&mut client), [unknown, unsaid.clone()]);
+    client.tick(late + SECOND);
+    assert_eq!(events(&mut client), [], "told once in a while");
+    let later = late + DOES_NOT_EXIST_AFTER;
+    assert_eq!(client.deadline(), Some(later));
+    client.tick(later);
+    assert_eq!(events(&mut client), [unsaid.clone()]);
+    let _ = client.disconnected(0);
+    client.connected(Form::Incremental, later);
+    requests(&mut client);
+    let last = later + DOES_NOT_EXIST_AFTER;
+    client.tick(last);
+    assert_eq!(
+        events(&mut client),
+        [unsaid],
+        "nor is it where nothing is said at all"
+    );
+    client.received(response(Kind::Listener, "2", &[], &["me"]), last, all_good);
+    let unknown = Event::DoesNotExist(Kind::Listener, "me".into());
+    assert_eq!(events(&mut client), [unknown]);
+    client.tick(last + DOES_NOT_EXIST_AFTER * 2);
+    assert_eq!(events(&mut client), [], "that was said");
+}

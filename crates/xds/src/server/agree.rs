@@ -93,6 +93,7 @@ impl World {
                     Event::DoesNotExist(_, name) => drop(self.wanted.remove(&name)),
                     // Time passes.
                     Event::Held { until, .. } => self.client.tick(until),
+                    Event::Unsaid(..) => {}
                 }
             }
         }

@@ -51,7 +51,7 @@ pub(crate) enum Answer {
 impl Feed {
     /// Whether a listener is wished for even when nobody knows it. It is always so for one name, or never.
     pub(crate) fn is_kept(&self, name: &str) -> bool {
-        name == self.workload.identity.as_str() || is_of_all_ports(name) || self.egress(name).is_some()
+        self.is_own(name) || is_of_all_ports(name) || self.egress(name).is_some()
     }
 
     /// Nobody knows a resource. What those are told who ask for names that it says something of. When too many names
@@ -66,7 +66,7 @@ impl Feed {
             self.removed(kind, name);
             return Vec::new();
         }
-        if name == self.workload.identity.as_str() {
+        if self.is_own(name) {
             self.nothing_is_said();
             return Vec::new();
         }
