@@ -38,7 +38,7 @@ struct Root {
     not_after: SystemTime,
 }
 
-/// SHA-256 over what a bundle holds.
+/// SHA-256 over what a bundle holds, or over one of its roots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentHash([u8; 32]);
 
@@ -143,15 +143,11 @@ impl TrustBundle {
         for root in &roots {
             content.extend_from_slice(digest(&SHA256, &root.der).as_ref());
         }
-        let mut hash = [0; 32];
-        for (to, from) in hash.iter_mut().zip(digest(&SHA256, &content).as_ref()) {
-            *to = *from;
-        }
         Self {
             trust_domain,
             anchors: roots.iter().map(|root| root.anchor.clone()).collect(),
             roots,
-            hash: ContentHash(hash),
+            hash: ContentHash::of(&content),
         }
     }
 
@@ -163,6 +159,11 @@ impl TrustBundle {
     /// The roots in DER, in an order that depends on them alone.
     pub fn roots(&self) -> impl ExactSizeIterator<Item = &CertificateDer<'static>> {
         self.roots.iter().map(|root| &root.der)
+    }
+
+    /// What names each root, for who remembers whom a bundle believed and need not hold it.
+    pub fn fingerprints(&self) -> impl Iterator<Item = ContentHash> {
+        self.roots().map(|root| ContentHash::of(root))
     }
 
     /// Whether there are none.
@@ -242,6 +243,14 @@ impl fmt::Debug for TrustBundle {
 }
 
 impl ContentHash {
+    fn of(content: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        for (to, from) in hash.iter_mut().zip(digest(&SHA256, content).as_ref()) {
+            *to = *from;
+        }
+        Self(hash)
+    }
+
     /// The hash itself.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -279,6 +288,9 @@ mod tests {
         assert_ne!(only_a.hash(), one.hash());
         let only_b = TrustBundle::from_der(domain(), [b.der()]).unwrap();
         assert_eq!(only_a.merge(&only_b).unwrap(), one);
+        let named = |bundle: &TrustBundle| bundle.fingerprints().collect::<Vec<_>>();
+        assert!(named(&only_a).iter().all(|root| named(&one).contains(root)));
+        assert!(!named(&only_a).contains(&named(&only_b)[0]));
         assert_eq!(
             TrustBundle::from_pem(domain(), one.to_pem().as_bytes()).unwrap(),
             one

@@ -16,6 +16,7 @@ use super::feed::Answer;
 use super::life::Life;
 use super::reports::Telling;
 use crate::course::announce;
+use super::state::Owner;
 
 /// Changes that come close together go live together.
 const TOGETHER: Duration = Duration::from_millis(2);
@@ -224,12 +225,14 @@ impl Life<'_> {
         self.tell_closed();
         let heard = self.proxy.control_plane().heard();
         let heard_at = heard.map(|at| at - at % KEEP_HEARD.as_secs());
-        if let Some(state) = &mut self.state
-            && let Err(error) = state.keep(self.feed.kept(heard_at))
-        {
-            self.proxy
-                .log()
-                .warn("the configuration can't be kept", &[("error", &error)]);
+        if let Some(state) = &mut self.state {
+            let mut kept = self.feed.kept(heard_at);
+            kept.of = Owner::new(&self.workload.identity, &self.tls.bundle());
+            if let Err(error) = state.keep(kept) {
+                self.proxy
+                    .log()
+                    .warn("the configuration can't be kept", &[("error", &error)]);
+            }
         }
         // Not before it is kept: whoever is killed once it was ready is to be ready again.
         self.serves.send_replace(true);

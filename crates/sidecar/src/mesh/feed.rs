@@ -28,6 +28,7 @@ pub(crate) use self::outside::Answer;
 use self::outside::{Egress, Host, Told, is_of_all_ports};
 use super::own;
 use super::settings::Workload;
+use super::state::Owner;
 
 /// The secret with the roots that workloads are judged by.
 pub(crate) const ROOTS: &str = "mesh/roots";
@@ -380,6 +381,7 @@ impl Feed {
             Some((name.clone(), source, table))
         });
         Kept {
+            of: Owner::default(),
             heard_at,
             general: own.is_some_and(|own| own.general),
             default_policy: own.map(|own| own.default_policy),
@@ -418,6 +420,8 @@ impl Feed {
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Kept {
+    /// Whose it is. Who keeps it says so.
+    pub(crate) of: Owner,
     /// When the control plane was heard of last, in seconds since 1970.
     #[serde(default)]
     pub(crate) heard_at: Option<u64>,

@@ -12,13 +12,14 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::life::{Left, Life, control_id, protocol};
-use super::state::Identity;
+use super::state::{Identity, State};
 
 impl Life<'_> {
     /// Takes up what was kept.
     pub(super) fn restore(&mut self, now: SystemTime) {
         let Some(state) = &self.state else { return };
         let (denied, identity, configuration) = (state.denied(now), state.identity(), state.configuration());
+        let anchors = self.tls.bundle();
         // Also where nothing else is taken up: it proves to the control plane who this is.
         let has_identity =
             match identity.and_then(|kept| kept.map(|kept| self.take_up(kept, now)).transpose()) {
@@ -29,6 +30,23 @@ impl Life<'_> {
                     false
                 }
             };
+        let configuration = match configuration {
+            Ok(Some(kept)) => match kept
+                .of
+                .check(&self.workload.identity, &[&anchors, &self.tls.bundle()])
+            {
+                Ok(()) => {
+                    self.state.iter_mut().for_each(State::own);
+                    Ok(Some(kept))
+                }
+                Err(whose) => {
+                    let what = "the configuration that was kept is somebody else's: nothing of it is served";
+                    self.log().error(what, &[("error", &whose)]);
+                    Ok(None)
+                }
+            },
+            other => other,
+        };
         let denied = match denied {
             Ok(list) => self.but_control(list),
             Err(error) => {

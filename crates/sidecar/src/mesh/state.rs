@@ -2,15 +2,19 @@
 //!
 //! The last good configuration, the certificate and its key, and who is revoked, in a directory that nobody else may look
 //! into. Each file is replaced in one step. Nothing is written where there is no directory.
+//!
+//! Invariants: one sidecar has a directory at a time; what is kept of who may call says whose it is, and nobody else goes by
+//! it, whatever directory it is found in.
 
 use std::fmt::Display;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use mesh_identity::{Denied, DenyList};
+use mesh_identity::{Denied, DenyList, TrustBundle};
+use mesh_model::spiffe::SpiffeId;
 use serde::de::DeserializeOwned;
 
 use super::feed::Kept;
@@ -21,6 +25,8 @@ const CONFIGURATION: &str = "configuration.json";
 const IDENTITY: &str = "identity.json";
 /// Apart from the configuration: it is told apart, and holds whatever becomes of the rest.
 const DENIED: &str = "denied.json";
+/// Held locked as long as a sidecar has the directory. Always empty.
+const LOCK: &str = "lock";
 /// More is no state of ours.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -29,6 +35,45 @@ pub(crate) struct State {
     path: PathBuf,
     /// What was written last.
     written: Option<Kept>,
+    /// Whether the configuration that is there is this workload's.
+    is_own: bool,
+    _lock: File,
+}
+
+/// Whose a configuration is: a workload's, in a mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Owner {
+    /// Its SPIFFE id, which names the trust domain too.
+    identity: String,
+    /// The fingerprints of the roots that it believed. Others may call their mesh by the same name; one root in common makes
+    /// it the same, so that roots can be replaced.
+    roots: Vec<String>,
+}
+
+impl Owner {
+    /// A workload that believes these roots.
+    pub(crate) fn new(identity: &SpiffeId, roots: &TrustBundle) -> Self {
+        Self {
+            identity: identity.as_str().to_owned(),
+            roots: roots.fingerprints().map(|root| root.to_string()).collect(),
+        }
+    }
+
+    /// Whether it is this workload, which believes some of these.
+    ///
+    /// # Errors
+    /// Who it is.
+    pub(crate) fn check(&self, identity: &SpiffeId, believed: &[&TrustBundle]) -> Result<(), String> {
+        if self.identity != identity.as_str() {
+            return Err(format!("it is of {}", self.identity));
+        }
+        let mut roots = believed.iter().flat_map(|bundle| bundle.fingerprints());
+        match roots.any(|root| self.roots.contains(&root.to_string())) {
+            true => Ok(()),
+            false => Err("it is of a mesh with other roots".to_owned()),
+        }
+    }
 }
 
 /// A certificate that was kept, in PEM.
@@ -49,7 +94,7 @@ impl State {
     /// Opens the directory, or makes it.
     ///
     /// # Errors
-    /// It can't be made, is none, is somebody else's, or is open to others.
+    /// It can't be made, is none, is somebody else's, is open to others, or another sidecar has it.
     pub(crate) fn open(path: &Path) -> Result<Self, String> {
         let wrong = |error: io::Error| format!("{}: {error}", path.display());
         match DirBuilder::new().mode(0o700).create(path) {
@@ -70,10 +115,35 @@ impl State {
         if metadata.uid() != rustix::process::geteuid().as_raw() {
             return Err(format!("{} belongs to somebody else", path.display()));
         }
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join(LOCK))
+            .map_err(wrong)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(format!(
+                    "{}: another sidecar has it; each needs a --state-dir of its own",
+                    path.display()
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(wrong(error)),
+        }
         Ok(Self {
             path: path.to_owned(),
             written: None,
+            is_own: false,
+            _lock: lock,
         })
+    }
+
+    /// The configuration that is there was found to be this workload's.
+    pub(crate) fn own(&mut self) {
+        self.is_own = true;
     }
 
     /// The last good configuration; nothing where none was kept.
@@ -101,15 +171,22 @@ impl State {
             return Ok(());
         }
         self.write(CONFIGURATION, &serde_json::to_vec(&kept)?)?;
+        self.is_own = true;
         self.written = Some(kept);
         Ok(())
     }
 
-    /// Keeps a certificate.
+    /// Keeps a certificate. A configuration of somebody else's goes first.
     ///
     /// # Errors
     /// What the operating system says.
     pub(crate) fn keep_identity(&self, identity: &Identity) -> io::Result<()> {
+        if !self.is_own
+            && let Err(error) = fs::remove_file(self.path.join(CONFIGURATION))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
         self.write(IDENTITY, &serde_json::to_vec(identity)?)
     }
 
@@ -176,6 +253,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
+    use mesh_identity::authority::{Authority, Settings};
+
     use super::*;
 
     fn directory(name: &str) -> PathBuf {
@@ -215,6 +294,7 @@ mod tests {
             denied.deny(whom.parse().unwrap(), None, now).unwrap();
         }
         state.keep_denied(&denied).unwrap();
+        drop(state);
         let again = State::open(&path).unwrap();
         assert_eq!(again.configuration(), Ok(Some(Kept::default())));
         assert_eq!(again.denied(now), Ok(denied));
@@ -246,6 +326,74 @@ mod tests {
             let of = |part: &str| part.split(' ').next().unwrap().to_owned();
             assert_eq!((of(&kept.chain), of(&kept.roots)), (of(&kept.key), of(&kept.key)));
         }
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn one_sidecar_has_a_directory_at_a_time() {
+        let path = directory("locked");
+        let first = State::open(&path).unwrap();
+        let refused = State::open(&path).err().unwrap();
+        assert!(refused.contains("another sidecar has it"), "{refused}");
+        drop(first);
+        assert!(State::open(&path).is_ok());
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_configuration_is_one_workloads_in_one_mesh() {
+        let [a, b, c] = [(); 3].map(|()| {
+            let settings = Settings::new("mesh.test".parse().unwrap());
+            let authority = Authority::in_memory(settings, SystemTime::now()).unwrap();
+            TrustBundle::clone(authority.bundle())
+        });
+        let [web, basket]: [SpiffeId; 2] =
+            ["web", "basket"].map(|service| format!("spiffe://mesh.test/ns/a/sa/{service}").parse().unwrap());
+        let kept = Owner::new(&web, &a.merge(&b).unwrap());
+        assert_eq!(kept.check(&web, &[&a]), Ok(()));
+        let rotated = b.merge(&c).unwrap();
+        assert_eq!(
+            kept.check(&web, &[&rotated]),
+            Ok(()),
+            "one root took another's place"
+        );
+        assert_eq!(kept.check(&web, &[&c, &a]), Ok(()));
+        let other = Err("it is of a mesh with other roots".to_owned());
+        assert_eq!(kept.check(&web, &[&c]), other);
+        assert_eq!(kept.check(&web, &[]), other);
+        let other = Err("it is of spiffe://mesh.test/ns/a/sa/web".to_owned());
+        assert_eq!(kept.check(&basket, &[&a]), other);
+        assert!(Owner::default().check(&web, &[&a]).is_err());
+    }
+
+    #[test]
+    fn a_configuration_that_says_not_whose_it_is_is_nobodys() {
+        let path = directory("unsigned");
+        let state = State::open(&path).unwrap();
+        let mut kept = serde_json::to_value(Kept::default()).unwrap();
+        kept.as_object_mut().unwrap().remove("of");
+        state.write(CONFIGURATION, kept.to_string().as_bytes()).unwrap();
+        let error = state.configuration().unwrap_err();
+        assert!(error.contains("missing field `of`"), "{error}");
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_configuration_of_somebody_else_goes_before_an_identity_comes() {
+        let path = directory("succeeds");
+        let now = SystemTime::now();
+        State::open(&path).unwrap().keep(Kept::default()).unwrap();
+        let mut state = State::open(&path).unwrap();
+        state.own();
+        state.keep_identity(&identity("same", now)).unwrap();
+        assert_eq!(state.configuration(), Ok(Some(Kept::default())));
+        drop(state);
+        let mut state = State::open(&path).unwrap();
+        state.keep_identity(&identity("other", now)).unwrap();
+        assert_eq!(state.configuration(), Ok(None));
+        state.keep(Kept::default()).unwrap();
+        state.keep_identity(&identity("renewed", now)).unwrap();
+        assert_eq!(state.configuration(), Ok(Some(Kept::default())));
         fs::remove_dir_all(&path).unwrap();
     }
 

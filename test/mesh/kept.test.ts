@@ -1,0 +1,89 @@
+// Whose is what a sidecar finds in its state directory? Its own, and in its own mesh: nobody is let in by another's policies.
+
+import { copyFileSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { temporaryFolder } from '../support/files.js';
+import { httpOrigin, request } from '../support/http.js';
+import { within } from '../support/wait.js';
+import { Mesh, type MeshSidecar, idOf } from './support.js';
+
+const CONFIGURATION = 'configuration.json';
+const OTHERS = /the configuration that was kept is somebody else's: nothing of it is served/;
+
+/** Starts a sidecar that keeps things in this folder, and kills it once it is ready. */
+async function keep(t: ExecutionContext, mesh: Mesh, service: string, state: string): Promise<void> {
+  const sidecar = await mesh.sidecar(t, service, { flags: { '--state-dir': state } });
+  await sidecar.process.kill();
+}
+
+/** Starts a sidecar whose control plane has gone, by what is in the folder. */
+const alone = (t: ExecutionContext, mesh: Mesh, service: string, state: string): Promise<MeshSidecar> =>
+  mesh.sidecar(t, service, { flags: { '--state-dir': state }, token: '/nonexistent', ready: false });
+
+/** Asserts that it goes by nothing of what it found. */
+async function refuses(t: ExecutionContext, sidecar: MeshSidecar, why: RegExp): Promise<void> {
+  await sidecar.process.said(/the control plane is gone/);
+  const said = sidecar.process.stderr();
+  t.regex(said, OTHERS);
+  t.regex(said, why);
+  t.notRegex(said, /serving what was kept/);
+  t.is((await request(sidecar.admin, { path: '/ready' })).status, 503);
+  await sidecar.process.kill();
+}
+
+test('what another workload, or one of another mesh, kept lets nobody in', async (t) => {
+  const folder = temporaryFolder(t);
+  const [web, basket, twin] = ['web', 'basket', 'twin'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const [mesh, other] = [await Mesh.start(t), await Mesh.start(t)];
+  mesh.protect('basket', [], 'deny');
+  await keep(t, mesh, 'basket', basket);
+  await keep(t, mesh, 'web', web);
+  await keep(t, other, 'basket', twin);
+  await mesh.control.close();
+  const own = readFileSync(join(basket, CONFIGURATION), 'utf8');
+  t.is((JSON.parse(own) as { of: { identity: string } }).of.identity, idOf('basket'));
+  const first = await alone(t, mesh, 'basket', basket);
+  await first.process.said(/serving what was kept/);
+  await first.process.said(/^mesh-sidecar: ready$/m);
+  await first.process.kill();
+  copyFileSync(join(web, CONFIGURATION), join(basket, CONFIGURATION));
+  await refuses(
+    t,
+    await alone(t, mesh, 'basket', basket),
+    /error="it is of spiffe:\/\/mesh\.test\/ns\/shop\/sa\/web"$/m,
+  );
+  copyFileSync(join(twin, CONFIGURATION), join(basket, CONFIGURATION));
+  await refuses(t, await alone(t, mesh, 'basket', basket), /error="it is of a mesh with other roots"$/m);
+});
+
+test('a state directory that was another workload serves the next one by its own policies', async (t) => {
+  const state = join(temporaryFolder(t), 'state');
+  const mesh = await Mesh.start(t);
+  await keep(t, mesh, 'web', state);
+  const origin = await httpOrigin(t);
+  const flags = { '--state-dir': state };
+  const basket = await mesh.sidecar(t, 'basket', { flags, ports: `3000=${origin.address}` });
+  t.regex(basket.process.stderr(), OTHERS);
+  t.regex(
+    readFileSync(join(state, CONFIGURATION), 'utf8'),
+    /"identity":"spiffe:\/\/mesh\.test\/ns\/shop\/sa\/basket"/,
+  );
+});
+
+test('two sidecars have no state directory in common', async (t) => {
+  const state = join(temporaryFolder(t), 'state');
+  const mesh = await Mesh.start(t);
+  const flags = { '--state-dir': state };
+  const web = await mesh.sidecar(t, 'web', { flags });
+  const second = await mesh.sidecar(t, 'web', { flags, name: 'second', ready: false });
+  const { code } = await within('the end of the second', second.process.exit);
+  t.is(code, 64);
+  t.regex(second.process.stderr(), /another sidecar has it; each needs a --state-dir of its own/);
+  await web.process.kill();
+  await mesh.sidecar(t, 'web', { flags });
+});
