@@ -72,7 +72,11 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   /** Whom it signs as. */
   readonly #handover: IssuerHandover;
   /** What the control plane knows of who answers. */
-  readonly #told = new Told((service) => this.#directory?.endpoints(service) ?? []);
+  readonly #told = new Told((service) => this.#directory?.endpoints(service) ?? [], {
+    endpoints: (service, count) => void this.emit('endpoints', service, count),
+    source: (event) => void this.emit('source', event),
+    trouble: (error) => this.#trouble(error),
+  });
   #listening: Promise<readonly string[]> | undefined;
   #closing: Promise<void> | undefined;
 
@@ -290,10 +294,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       (error) => this.#trouble(error),
     );
     if (!control || this.#closing) return;
-    this.#told.changed(control, this.#mesh, names, {
-      endpoints: (service, count) => void this.emit('endpoints', service, count),
-      trouble: (error) => this.#trouble(error),
-    });
+    this.#told.changed(control, this.#mesh, names);
   }
 
   #heard(event: ControlEvent): void {

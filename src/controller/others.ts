@@ -2,11 +2,18 @@
  * Which workloads answer for a service without being one, and what holds for them?
  *
  * Endpoints may name the identity that they prove. Where that is another of the mesh, the policies of the services that it
- * answers for follow it: a call to the service meets them wherever it arrives.
+ * answers for follow it: a call to the service meets them wherever it arrives. Where it is a service by itself it goes by its
+ * own policies alone, and nobody is sent there by the name of one that has others.
  */
 
-import type { DiscoveredEndpoint } from '../discovery/types.js';
-import { type CompiledMesh, type Workload, answeringFor, otherWorkloads } from '../mesh/compile.js';
+import type { DiscoveredEndpoint, SourceEvent } from '../discovery/types.js';
+import {
+  type CompiledMesh,
+  type Workload,
+  answeringFor,
+  goesByOthers,
+  otherWorkloads,
+} from '../mesh/compile.js';
 import type { Service } from '../mesh/services.js';
 
 /** Those of one moment. */
@@ -54,5 +61,35 @@ export class Others {
       upsert: [...this.#told.values()].filter(differs),
       gone: [...before.#told.keys()].filter((name) => !this.#told.has(name)),
     };
+  }
+}
+
+/** The endpoints that nobody is sent to, since they go by other policies than those of their services. */
+export class LeftOut {
+  /** What was told, by service. */
+  readonly #told = new Map<string, string>();
+
+  /** What is to be told of these services, each thing once. */
+  news(
+    mesh: CompiledMesh,
+    services: readonly Service[],
+    answering: (service: string) => readonly DiscoveredEndpoint[],
+  ): SourceEvent[] {
+    return services.flatMap(({ name, outside }): SourceEvent[] => {
+      const others = outside ? [] : answering(name);
+      const left = others.filter(({ identity }) => goesByOthers(name, identity, mesh) !== undefined);
+      const reason = left
+        .map(
+          ({ address, identity }) =>
+            `${address} is not called: no policy for ${name} alone holds for ${identity}`,
+        )
+        .join('; ');
+      const isNews = reason !== (this.#told.get(name) ?? '');
+      this.#told.set(name, reason);
+      if (!isNews || reason === '') return [];
+      return [
+        { kind: 'sourceProblem', service: name, source: 'endpoints', endpoints: others.length, reason },
+      ];
+    });
   }
 }

@@ -4,13 +4,13 @@
  * Only what differs is told: endpoints by cluster, and what holds for those who answer for a service without being it.
  */
 
-import type { DiscoveredEndpoint } from '../discovery/types.js';
+import type { DiscoveredEndpoint, SourceEvent } from '../discovery/types.js';
 import { batchBetween, sizeOf } from '../mesh/batch.js';
 import { type CompiledMesh, endpointsOf } from '../mesh/compile.js';
 import type { ControlPlane, MeshBatch } from '../mesh/control-plane.js';
 import { withRoots } from '../mesh/roots.js';
 import type { Service } from '../mesh/services.js';
-import { Others } from './others.js';
+import { LeftOut, Others } from './others.js';
 
 /** Who answers for a service now. */
 export type Answering = (service: string) => readonly DiscoveredEndpoint[];
@@ -19,19 +19,24 @@ export type Answering = (service: string) => readonly DiscoveredEndpoint[];
 export interface ToldEvents {
   /** A service has so many endpoints. */
   endpoints(service: string, count: number): void;
+  /** Endpoints are left out, and why. */
+  source(event: SourceEvent): void;
   trouble(error: unknown): void;
 }
 
 /** What one control plane knows. */
 export class Told {
   readonly #answering: Answering;
+  readonly #events: ToldEvents;
   /** Of services whose addresses are not written, by cluster. */
   #endpoints = new Map<string, string>();
   /** Who answers for a service by another identity. */
   #others = Others.none;
+  readonly #leftOut = new LeftOut();
 
-  constructor(answering: Answering) {
+  constructor(answering: Answering, events: ToldEvents) {
     this.#answering = answering;
+    this.#events = events;
   }
 
   /** Whether this identity answers for a service of another one. */
@@ -63,6 +68,7 @@ export class Told {
   #batchTo(before: CompiledMesh | undefined, after: CompiledMesh): MeshBatch {
     const batch = withRoots(batchBetween(before, after));
     const groups = endpointsOf(after, this.#answering);
+    this.#tellLeftOut(after, after.services);
     const now = new Map(groups.map((group) => [group.cluster, JSON.stringify(group)]));
     const fixed = new Set(after.endpoints.map(({ cluster }) => cluster));
     const gone = [...this.#endpoints.keys()].filter((cluster) => !now.has(cluster) && !fixed.has(cluster));
@@ -90,26 +96,27 @@ export class Told {
   }
 
   /** Tells who answers for these services now. Each by itself: what the core refuses of one holds up no other. */
-  changed(control: ControlPlane, mesh: CompiledMesh, names: ReadonlySet<string>, events: ToldEvents): void {
+  changed(control: ControlPlane, mesh: CompiledMesh, names: ReadonlySet<string>): void {
     const changed = mesh.services.filter(({ name }) => names.has(name));
     try {
       // Before anybody is sent there.
       this.#tellOthers(control, mesh, changed);
     } catch (error) {
-      events.trouble(error);
+      this.#events.trouble(error);
       return;
     }
+    this.#tellLeftOut(mesh, changed);
     for (const service of changed) {
       const answering = this.#answering(service.name);
-      const groups = endpointsOf({ settings: mesh.settings, services: [service] }, () => answering);
+      const groups = endpointsOf(mesh, () => answering, [service]);
       const others = groups.filter((group) => this.#endpoints.get(group.cluster) !== JSON.stringify(group));
       if (others.length === 0) continue;
       try {
         control.apply({ upsert: { endpoints: others } });
         for (const group of others) this.#endpoints.set(group.cluster, JSON.stringify(group));
-        events.endpoints(service.name, answering.length);
+        this.#events.endpoints(service.name, answering.length);
       } catch (error) {
-        events.trouble(error);
+        this.#events.trouble(error);
       }
     }
   }
@@ -122,5 +129,10 @@ export class Told {
       control.apply({ upsert: { workloads: upsert }, delete: { workloads: gone } });
     }
     this.#others = others;
+  }
+
+  /** Tells which endpoints of these services are called by nobody. */
+  #tellLeftOut(mesh: CompiledMesh, services: readonly Service[]): void {
+    for (const event of this.#leftOut.news(mesh, services, this.#answering)) this.#events.source(event);
   }
 }

@@ -11,6 +11,7 @@ import type { RawIssue } from '../config/issues.js';
 import type { Path } from '../config/path.js';
 import { nearest } from '../config/suggest.js';
 import type { RouteConfig } from '../config/types.js';
+import { type CompiledMesh, goesByOthers } from './compile.js';
 import { lifetimeMs } from './formats.js';
 import { CONTROL, OWN_PREFIX, PROXY_VARIABLES, portVariable, urlVariable } from './names.js';
 import { type ServicePort, isOutside, portsOf } from './services.js';
@@ -54,6 +55,21 @@ export function checkMesh(config: MeshConfig): RawIssue[] {
     ...twiceRouted(Object.keys(routes), known),
     ...policies.flatMap((policy, index) => policyIssues(policy, ['policies', index], config, known)),
   ];
+}
+
+/** Endpoints that would not go by the policies of the service that they are written for. */
+export function unprotectedIssues({ services }: MeshConfig, compiled: CompiledMesh): RawIssue[] {
+  return Object.entries(services).flatMap(([name, { discover }]) => {
+    if (discover?.outside === true) return [];
+    return (discover?.endpoints ?? []).flatMap((endpoint, index): RawIssue[] => {
+      const identity = typeof endpoint === 'string' ? undefined : endpoint.identity;
+      const other = goesByOthers(name, identity, compiled);
+      if (other === undefined) return [];
+      const message = `that is ${other}, which a policy for ${name} is not for: nothing would enforce it there`;
+      const at: Path = ['services', name, 'discover', 'endpoints', index, 'identity'];
+      return [issue(at, 'conflict', message, `name ${other} in \`to\` as well, or give it another identity`)];
+    });
+  });
 }
 
 /** What of a mesh file is for a control plane that stands alone, and can't be had where services are run. */

@@ -137,6 +137,23 @@ export function answeringFor(
   return others;
 }
 
+/**
+ * The service whose identity this is, where an enforced policy protects another `service` and not that one. A workload goes by
+ * its own service's policies, whatever name it is called by: those of the other one would hold for nobody there.
+ */
+export function goesByOthers(
+  service: string,
+  identity: string | undefined,
+  { settings, services, policies }: Pick<CompiledMesh, 'settings' | 'services' | 'policies'>,
+): string | undefined {
+  if (identity === undefined) return undefined;
+  const own = services.find(({ name, outside }) => !outside && identityOf(name, settings) === identity)?.name;
+  if (own === undefined || own === service) return undefined;
+  const isApart = ({ to, policy }: CompiledPolicy): boolean =>
+    policy.mode !== 'audit' && to?.has(service) === true && !to.has(own);
+  return policies.some(isApart) ? own : undefined;
+}
+
 /** The workloads that are no service, with the policies of those that they answer for. */
 export function otherWorkloads(
   mesh: Pick<CompiledMesh, 'settings' | 'policies'>,
@@ -304,17 +321,21 @@ function addCluster(
 // Endpoints -------------------------------------------------------------------------------------------------------
 
 /**
- * Who answers for services whose addresses are not written; nobody: an empty list. Inside the mesh, an endpoint that
- * names no identity has to prove that of its service.
+ * Who answers for services, all unless some are named, whose addresses are not written; nobody: an empty list. Inside the
+ * mesh, an endpoint that names no identity has to prove that of its service, and none is there that goes by others' policies.
  */
 export function endpointsOf(
-  { settings, services }: Pick<CompiledMesh, 'settings' | 'services'>,
+  mesh: Pick<CompiledMesh, 'settings' | 'services' | 'policies'>,
   answering: (service: string) => readonly DiscoveredEndpoint[],
+  services: readonly Service[] = mesh.services,
 ): Endpoints[] {
+  const { settings } = mesh;
   return services
     .filter(({ discover }) => discover !== undefined)
     .flatMap(({ name, ports, outside }) => {
-      const all = answering(name);
+      const all = answering(name).filter(
+        ({ identity }) => outside || goesByOthers(name, identity, mesh) === undefined,
+      );
       return ports.map(({ port }) => {
         const endpoints = all
           .filter((endpoint) => endpoint.ports?.includes(port) ?? true)

@@ -23,7 +23,7 @@ import { existingPart, parsePath } from '../config/path.js';
 import { ConfigWatcher, type WatchOptions } from '../config/watch.js';
 import type { ResourceIssue } from '../config/resources.js';
 import { endpointFormats } from '../discovery/endpoint-schema.js';
-import { checkMesh } from './check.js';
+import { checkMesh, unprotectedIssues } from './check.js';
 import { type CompiledMesh, checkable, compileMesh } from './compile.js';
 import { formats } from './formats.js';
 import { schema } from './schema.js';
@@ -108,5 +108,8 @@ export function checkMeshValue(read: ReadValue): LoadedMesh {
     throw refusal(fromSchema(result.error.issues, [...formats, ...endpointFormats]), origin);
   const issues = checkMesh(result.data);
   if (issues.length > 0) throw refusal(issues, origin);
-  return new LoadedMesh(result.data, origin);
+  const loaded = new LoadedMesh(result.data, origin);
+  const apart = unprotectedIssues(loaded.config, loaded.compiled);
+  if (apart.length > 0) throw refusal(apart, origin);
+  return loaded;
 }

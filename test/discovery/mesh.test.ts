@@ -415,6 +415,45 @@ test('policies for a service hold for who answers for it by another identity, wh
   await until('all are strange', () => strangers().length === 3);
 });
 
+test('nobody is sent to a service by the name of one whose policies that does not go by', async (t) => {
+  const identity = 'spiffe://mesh.local/ns/default/sa/basket';
+  const inbound = await freePort();
+  const mesh = (...to: string[]): MeshConfig => ({
+    services: { web: {}, basket: { port: 3000 }, front: { port: 3000 } },
+    policies: [{ to, deny: 'GET /secret' }],
+  });
+  const feed = new EventEmitter();
+  const { plane, place } = await embedded(t, mesh('front'), {
+    discovery: {
+      front: async function* (signal) {
+        yield { set: [] };
+        for await (const [set] of on(feed, 'set', { signal })) yield { set };
+      },
+    },
+  });
+  const told: string[] = [];
+  plane.on('source', ({ service, reason }) => {
+    if (service === 'front') told.push(reason ?? '');
+  });
+  const application = (await httpOrigin(t, tells)).address;
+  await join_(t, place, 'basket', { application, inbound });
+  const web = await join_(t, place, 'web');
+  const isSo = (what: string, statuses: string): Promise<boolean> =>
+    until(what, async () => {
+      const paths = [ask(web, '/', 'front'), ask(web, '/secret', 'front'), ask(web, '/secret', 'basket')];
+      return (await Promise.all(paths)).map(({ status }) => status).join(' ') === statuses;
+    });
+  feed.emit('set', [{ address: `127.0.0.1:${inbound}`, identity }]);
+  const reason = `127.0.0.1:${inbound} is not called: no policy for front alone holds for ${identity}`;
+  await until('it is told', () => told.includes(reason));
+  await isSo('it is not called', '503 503 200');
+  await plane.apply(mesh('front', 'basket'));
+  await isSo('it goes by the same policies', '200 403 403');
+  await plane.apply(mesh('front'));
+  await isSo('it does so no more', '503 503 200');
+  t.deepEqual(told, [reason, reason]);
+});
+
 test('endpoints of the mesh file, and sources of the package in own code', async (t) => {
   const file = join(temporaryFolder(t), 'ledger.yaml');
   writeFileSync(file, '- 127.0.0.1:1\n- 127.0.0.1:2\n');

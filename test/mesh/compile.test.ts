@@ -9,7 +9,7 @@ import { environmentOf, placesOf } from '../../src/mesh/up/places.js';
 import { readDocument } from '../../src/config/origin.js';
 import { lifetime, lifetimeMs } from '../../src/mesh/formats.js';
 import type { MeshShape } from '../../src/mesh/schema.js';
-import type { MeshConfig } from '../../src/mesh/types.js';
+import type { MeshConfig, PolicyConfig } from '../../src/mesh/types.js';
 
 const SHOP: MeshConfig = {
   services: {
@@ -91,6 +91,29 @@ test('endpoints come and go with the copies', (t) => {
     },
   ]);
   t.deepEqual(grpc?.localities, http?.localities);
+});
+
+test('who goes by the policies of another service is no endpoint of one that has others', (t) => {
+  const identity = 'spiffe://mesh.local/ns/default/sa/basket';
+  const answering = (policy: PolicyConfig): (string | undefined)[] => {
+    const mesh = compileMesh({
+      services: { front: { port: 1 }, basket: { port: 2 } },
+      policies: [policy],
+    });
+    const ports = endpointsOf(mesh, () => [
+      { address: '127.0.0.1:1' },
+      { address: '127.0.0.1:2', identity },
+      { address: '127.0.0.1:3', identity: `${identity}-v2` },
+    ]);
+    return ports.map(({ localities }) =>
+      localities?.flatMap(({ endpoints }) => endpoints.map(({ address }) => address.slice(-1))).join(''),
+    );
+  };
+  t.deepEqual(answering({ to: 'front', deny: true }), ['13', '123']);
+  t.deepEqual(answering({ to: 'front', allow: true }), ['13', '123']);
+  for (const to of ['basket', '*', ['front', 'basket']])
+    t.deepEqual(answering({ to, deny: true }), ['123', '123']);
+  t.deepEqual(answering({ to: 'front', deny: true, audit: true }), ['123', '123'], 'nothing is enforced');
 });
 
 test('requests take the routes of a service, and what no route takes goes to the service', (t) => {
