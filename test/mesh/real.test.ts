@@ -256,6 +256,29 @@ test('policies decide, a change of them closes what is open, and audit only tell
   );
 });
 
+test('what servers read without its parameters is denied as they read it', async (t) => {
+  const { mesh, web } = await shop(t);
+  const rules = (...paths: string[]) => [
+    { paths: paths.map((value) => ({ kind: 'prefix' as const, value })) },
+  ];
+  const targets = allow('public', []).targets;
+  mesh.protect('basket', [
+    { name: 'public', targets, action: 'allow', rules: rules('/pub') },
+    { name: 'secret', targets, action: 'deny', rules: rules('/pub/secret') },
+  ]);
+  await until('the policy', async () => (await ask(web)).status === 403);
+  for (const path of ['/pub', '/pub/items;v=1', '/pub/secrets', '/pub/a;b/c'])
+    t.is((await ask(web, path)).status, 200, path);
+  for (const path of [
+    '/pub/secret;a=1',
+    '/pub/secret;/x',
+    '/pub/;a/secret',
+    '/pub/secret%3Ba',
+    '/pub;a/secret',
+  ])
+    t.is((await ask(web, path)).status, 403, path);
+});
+
 test('who is revoked is cut off, and gets no certificate', async (t) => {
   const { mesh, web } = await shop(t);
   t.is((await ask(web)).status, 200);

@@ -3,19 +3,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use regex::bytes::Regex;
-
 use crate::issue::{At, Issues};
-use crate::pattern;
-use crate::resources::{IpNet, PathMatch, ValueCondition};
-use crate::route::{Condition, RequestView, Template};
+use crate::resources::{IpNet, ValueCondition};
+use crate::route::{Condition, RequestView};
 use crate::spiffe::SpiffeId;
 
 use super::asks::Asks;
+use super::paths::{Path, Readings, is_below};
 use super::{ConnectionFacts, Peer, PeerIdentity, PolicyRule, RuleId};
 
 /// `None`: can't be said.
-type Holds = Option<bool>;
+pub(super) type Holds = Option<bool>;
 
 /// One that holds makes the whole hold. An empty list asks nothing.
 fn any<T>(list: &[T], holds: impl Fn(&T) -> Holds) -> Holds {
@@ -69,14 +67,6 @@ struct Header {
     condition: Condition,
 }
 
-#[derive(Debug)]
-enum Path {
-    Exact(Box<[u8]>),
-    Prefix(Box<[u8]>),
-    Template(Template),
-    Regex(Regex),
-}
-
 impl Rule {
     /// Compiles a rule of the policy at this place, and of this name.
     pub(super) fn compile(
@@ -89,13 +79,7 @@ impl Rule {
         let mut paths = Vec::with_capacity(rule.paths.len());
         let key = at.key("paths");
         for (number, path) in rule.paths.iter().enumerate() {
-            let path = match path {
-                PathMatch::Exact(path) => Ok(Path::Exact(path.as_bytes().into())),
-                PathMatch::Prefix(path) => Ok(Path::Prefix(path.as_bytes().into())),
-                PathMatch::Template(path) => Template::parse(path).map(Path::Template),
-                PathMatch::Regex(path) => pattern::compile(path).map(Path::Regex),
-            };
-            paths.extend(issues.keep(&key.index(number), path));
+            paths.extend(issues.keep(&key.index(number), Path::compile(path)));
         }
         let mut headers = Vec::with_capacity(rule.headers.len());
         let key = at.key("headers");
@@ -107,10 +91,6 @@ impl Rule {
                 condition,
             }));
         }
-        let grpc = rule.grpc.iter().map(|grpc| match &grpc.method {
-            Some(method) => Path::Exact(format!("/{}/{method}", grpc.service).into_bytes().into()),
-            None => Path::Prefix(format!("/{}/", grpc.service).into_bytes().into()),
-        });
         let asks = Asks::of(rule);
         Self {
             id: RuleId {
@@ -128,7 +108,7 @@ impl Rule {
                 .iter()
                 .map(|method| method.as_bytes().into())
                 .collect(),
-            grpc: grpc.collect(),
+            grpc: rule.grpc.iter().map(Path::of_grpc).collect(),
             paths: paths.into(),
             headers: headers.into(),
         }
@@ -144,14 +124,18 @@ impl Rule {
         self.policy == other.policy && self.covers(other)
     }
 
-    /// Whether it matches a request.
-    pub(super) fn request(&self, peer: &ConnectionFacts<'_>, request: &impl RequestView) -> Holds {
-        let path = readable_path(request.path());
+    /// Whether it matches a request, which has this path.
+    pub(super) fn request(
+        &self,
+        peer: &ConnectionFacts<'_>,
+        path: &Readings<'_>,
+        request: &impl RequestView,
+    ) -> Holds {
         all([
             self.connection(peer),
             any(&self.methods, |method| Some(**method == *request.method())),
-            any(&self.paths, |wanted| Some(wanted.takes(path?))),
-            any(&self.grpc, |wanted| match wanted.takes(path?) {
+            any(&self.paths, |wanted| wanted.takes(path)),
+            any(&self.grpc, |wanted| match wanted.takes(path)? {
                 false => Some(false),
                 // A server may take the call whatever its type claims to be.
                 true => request.is_grpc().then_some(true),
@@ -186,17 +170,6 @@ fn contains(network: &IpNet, address: IpAddr) -> bool {
     network.contains(&address.to_canonical()) || network.contains(&address)
 }
 
-fn readable_path(path: &[u8]) -> Option<&[u8]> {
-    (path.first() == Some(&b'/') && std::str::from_utf8(path).is_ok()).then_some(path)
-}
-
-/// On segment borders.
-fn is_below(prefix: &[u8], whole: &[u8]) -> bool {
-    whole
-        .strip_prefix(prefix)
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'/')) || prefix.last() == Some(&b'/'))
-}
-
 impl Peer {
     fn takes(&self, id: &SpiffeId) -> bool {
         match self {
@@ -206,17 +179,6 @@ impl Peer {
             Self::Namespace(wanted) => {
                 wanted.trust_domain == *id.trust_domain() && id.namespace() == Some(wanted.name.as_str())
             }
-        }
-    }
-}
-
-impl Path {
-    fn takes(&self, path: &[u8]) -> bool {
-        match self {
-            Self::Exact(wanted) => **wanted == *path,
-            Self::Prefix(wanted) => is_below(wanted, path),
-            Self::Template(wanted) => wanted.takes(path),
-            Self::Regex(wanted) => wanted.is_match(path),
         }
     }
 }

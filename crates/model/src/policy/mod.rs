@@ -11,15 +11,16 @@
 //! ```
 //!
 //! A condition holds, does not hold, or can't be evaluated (an absent path, several values of a header, bytes that are
-//! not UTF-8, a certificate that names nobody or two). What can't be evaluated is denied rather than skipped: it fails
+//! not UTF-8, a path that servers read in two ways, a certificate that names nobody or two). What can't be evaluated is denied rather than skipped: it fails
 //! the conditions of allow rules and meets those of deny rules.
 //!
 //! Invariants: order means nothing (a property test shuffles, and compares with a naive reading); once
-//! warm, nothing is allocated, locked or logged for a verdict; a stream that is not HTTP is denied where an enforced rule
+//! warm, nothing is allocated, locked or logged for a verdict, but for a path with parameters; a stream that is not HTTP is denied where an enforced rule
 //! asks for HTTP of such a connection, so that waiting with the first byte is no way around policy.
 
 mod asks;
 mod conditions;
+mod paths;
 #[cfg(test)]
 mod property_tests;
 mod rules;
@@ -31,6 +32,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use conditions::Rule;
+use paths::Readings;
 pub use rules::*;
 
 use crate::issue::{At, Issue, Issues};
@@ -222,7 +224,13 @@ impl TargetPolicies {
         request: &impl RequestView,
         default: PolicyDefault,
     ) -> Verdict {
-        self.judge(default, peer, |rule| rule.request(peer, request), |_| false)
+        let path = Readings::of(request.path());
+        self.judge(
+            default,
+            peer,
+            |rule| rule.request(peer, &path, request),
+            |_| false,
+        )
     }
 
     /// Judges a stream that is not HTTP.

@@ -68,6 +68,8 @@ fn what_can_not_be_evaluated_is_denied() {
         (path, Call(b"", vec![], false)),
         (path, Call(b"*", vec![], false)),
         (path, Call(b"/\xff", vec![], false)),
+        (path, Call(b"/a;x=1", vec![], false)),
+        (path, Call(b"/;x/a/b", vec![], false)),
         (header, headers(&[b"admin", b"admin"])),
         (header, headers(&[b"admin", b"user"])),
         (header, headers(&[b"\xff"])),
