@@ -32,6 +32,7 @@ import type { IssuerLife } from '../mesh/issuer-life.js';
 import { identityOf } from '../mesh/names.js';
 import { identityFor, serialIn } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
+import { checkControlOptions } from './options.js';
 import { Registry } from './registered.js';
 import { REGISTERED, sourcesOf } from './sources.js';
 import { IssuerHandover, type Served } from './handover.js';
@@ -82,6 +83,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   constructor(config: MeshConfig | LoadedMesh, core: ControlCore, options: MeshControlOptions = {}) {
     super();
+    checkControlOptions(options);
     this.#core = core;
     this.#options = options;
     this.#handover = this.#handovers();

@@ -163,7 +163,12 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
   close(): Promise<void>;
 }
 
-/** Makes a control plane. Nothing is served before `listen()`. */
+/**
+ * Makes a control plane. Nothing is served before `listen()`.
+ *
+ * @throws {ConfigError} the mesh makes no sense
+ * @throws {OptionError} an option makes no sense, or is not known
+ */
 export type CreateControlPlane = (
   config: MeshConfig | LoadedMesh,
   options?: MeshControlOptions,

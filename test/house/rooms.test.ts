@@ -26,6 +26,7 @@ const ARROWS: Record<string, string[]> = {
   discovery: ['config', 'mesh-error', 'thrown'],
   errors: ['config', 'mesh-error'],
   failures: ['config', 'errors'],
+  options: ['config', 'errors'],
   native: ['errors', 'platform', 'thrown'],
   mesh: [
     'config',
@@ -39,8 +40,8 @@ const ARROWS: Record<string, string[]> = {
     'thrown',
     'turns',
   ],
-  controller: ['config', 'discovery', 'errors', 'files', 'mesh', 'thrown', 'turns'],
-  proxy: ['config', 'errors', 'failures', 'logger', 'native', 'turns'],
+  controller: ['config', 'discovery', 'errors', 'files', 'mesh', 'options', 'thrown', 'turns'],
+  proxy: ['config', 'errors', 'failures', 'logger', 'native', 'options', 'turns'],
   wasm: ['config', 'decision', 'mesh-error'],
   checked: ['config', 'errors', 'mesh', 'native', 'wasm'],
   index: [

@@ -1,0 +1,87 @@
+// Is an option of a control plane that makes no sense refused, before anybody is let in by what was not meant?
+
+import test from 'ava';
+import { type MeshControlOptions, OptionError, createControlPlane } from '../../src/index.js';
+
+const MESH = { services: { basket: { port: 3000 }, web: {} } };
+const HERE = '127.0.0.1:0';
+const ADDRESS = /expected an address such as 127\.0\.0\.1:4144 or \[::1\]:4144/.source;
+
+/** What is refused, as no compiler would let it pass. */
+const REFUSED: [options: unknown, message: RegExp][] = [
+  [
+    { decid: () => ({ allow: false, reason: 'no' }) },
+    /^options: expected one of listen, .*, received decid; did you mean decide\?$/,
+  ],
+  [{ statedir: 'state' }, /^options: .*, received statedir; did you mean stateDir\?$/],
+  [{ decide: true }, /^decide: expected a function, received true$/],
+  [{ decide: null }, /^decide: expected a function, received null$/],
+  [{ attest: 'x' }, /^attest: expected a function, received x$/],
+  [{ listen: 4144 }, new RegExp(`^listen: ${ADDRESS}, or a list of them, received 4144$`)],
+  [{ listen: [] }, new RegExp(`^listen: ${ADDRESS}, or a list of them, received \\[\\]$`)],
+  [{ listen: '' }, new RegExp(`^listen: ${ADDRESS}, or a list of them, received $`)],
+  [{ listen: 'localhost:4144' }, new RegExp(`^listen: ${ADDRESS}, received localhost:4144$`)],
+  [{ listen: [HERE, ':4144'] }, new RegExp(`^listen: ${ADDRESS}, received :4144$`)],
+  [{ listen: '127.0.0.1:65536' }, new RegExp(`^listen: ${ADDRESS}, received 127\\.0\\.0\\.1:65536$`)],
+  [{ listen: '[::1%lo]:1' }, new RegExp(`^listen: ${ADDRESS}, received `)],
+  // oxlint-disable-next-line no-sparse-arrays
+  [{ listen: [HERE, , HERE] }, new RegExp(`^listen: ${ADDRESS}, received undefined$`)],
+  [{ plaintextXds: 'unix:/tmp/x' }, new RegExp(`^plaintextXds: ${ADDRESS}, received unix:/tmp/x$`)],
+  [{ stateDir: 5 }, /^stateDir: expected a folder, received 5$/],
+  [{ stateDir: '' }, /^stateDir: expected a folder, received $/],
+  [
+    { issuer: { chain: 'x', key: 'y' } },
+    /^issuer: expected an issuer with chain, key and roots in PEM, received /,
+  ],
+  [{ discovery: 'basket' }, /^discovery: expected sources by service, received basket$/],
+  [{ discovery: { baskt: () => {} } }, /^discovery: expected a service of the mesh \(basket\?\)/],
+  [
+    { discovery: { basket: ['10.0.0.1:80'] } },
+    /^discovery\.basket: expected a source, which is a function that gives an async generator, received \[/,
+  ],
+  [
+    { discovery: { basket: source()(signal()) } },
+    /^discovery\.basket: .*, received Object \[AsyncGenerator\]/,
+  ],
+  [{ discovery: { basket: null } }, /^discovery\.basket: .*, received null$/],
+  [{ telemetryIntervalMs: 'soon' }, /^telemetryIntervalMs: expected a whole number .*, received soon$/],
+  [{ telemetryIntervalMs: -5 }, /^telemetryIntervalMs: .*, received -5$/],
+  [{ telemetryIntervalMs: 1.5 }, /^telemetryIntervalMs: .*, received 1\.5$/],
+  [{ signal: {} }, /^signal: expected an AbortSignal, received \{\}$/],
+  [null, /^options: expected an object, received null$/],
+  ['listen', /^options: expected an object, received listen$/],
+];
+
+function signal(): AbortSignal {
+  return new AbortController().signal;
+}
+
+function source(): NonNullable<MeshControlOptions['discovery']>[string] {
+  return async function* () {
+    yield { set: ['10.0.0.1:80'] };
+  };
+}
+
+for (const [number, [options, message]] of REFUSED.entries()) {
+  test(`refused, ${number}: ${message.source}`, (t) => {
+    const error = t.throws(() => createControlPlane(MESH, options as MeshControlOptions), {
+      instanceOf: OptionError,
+    });
+    t.is(error?.code, 'MESH_OPTION_INVALID');
+    t.regex(error?.message ?? '', message);
+  });
+}
+
+test('what is undefined is absent, and what the core takes is taken', async (t) => {
+  const absent = Object.fromEntries(
+    ['stateDir', 'issuer', 'attest', 'decide', 'telemetryIntervalMs', 'signal'].map((name) => [
+      name,
+      undefined,
+    ]),
+  );
+  const options = { ...absent, plaintextXds: [], discovery: { basket: undefined, web: source() } };
+  const listen = [HERE, '[::1]:0', '[::1%0]:0'];
+  const plane = createControlPlane(MESH, { ...options, listen } as unknown as MeshControlOptions);
+  t.teardown(() => plane.close());
+  t.is((await plane.listen()).length, listen.length);
+});
