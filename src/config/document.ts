@@ -58,6 +58,10 @@ export class SourceDocument {
     this.#document = parseDocument(text, {
       lineCounter: this.#lines,
       version: '1.2',
+      // Also where a text says that it is of another version. No tag makes a value that JSON does not know, such as a date
+      // or an ordered map: the schema would find nothing in it.
+      schema: 'core',
+      resolveKnownTags: false,
       merge: true,
       uniqueKeys: true,
       stringKeys: true,
@@ -151,15 +155,22 @@ export class SourceDocument {
 
   #problem(error: YAMLError, text: string): ReadProblem {
     const position = this.#position(error.pos[0]);
-    const suggestion = syntaxAdvice(error.message, text.split('\n', position.line).at(-1) ?? '');
+    const line = text.split('\n', position.line).at(-1) ?? '';
+    const suggestion =
+      error.code === 'TAG_RESOLVE_FAILED'
+        ? tagAdvice(text.slice(error.pos[0]))
+        : syntaxAdvice(error.message, line);
     return { message: plainMessage(error, text), position, ...(suggestion && { suggestion }) };
   }
 }
 
+/** What the parser goes on from as if nothing had been. */
+const HARMLESS: ReadonlySet<string> = new Set(['DUPLICATE_KEY', 'TAG_RESOLVE_FAILED']);
+
 /** One wrong character makes the parser stumble over the rest of the file: only the first fall is told. */
 function independent(errors: readonly YAMLError[]): YAMLError[] {
-  const first = errors.findIndex(({ code }) => code !== 'DUPLICATE_KEY');
-  return errors.filter(({ code }, index) => index === first || code === 'DUPLICATE_KEY');
+  const first = errors.findIndex(({ code }) => !HARMLESS.has(code));
+  return errors.filter(({ code }, index) => index === first || HARMLESS.has(code));
 }
 
 /** The parser's words, without its jargon where people meet it most. */
@@ -170,8 +181,14 @@ function plainMessage({ code, message, pos }: YAMLError, text: string): string {
   if (code === 'NON_STRING_KEY') return 'expected a text as the key';
   if (message.startsWith('Maximum call stack')) return `expected at most ${MAX_DEPTH} levels`;
   const [token] = /^\S{0,20}/.exec(text.slice(pos[0])) ?? [''];
+  if (code === 'TAG_RESOLVE_FAILED') return `expected a value without the tag ${token}`;
   if (code === 'UNEXPECTED_TOKEN') return `this is not YAML: ${token || 'the end'} can't stand here`;
   return message.replace(/\n[^]*$/, '').replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
+}
+
+/** A tag of nobody's, such as `!admin`, was meant as text. */
+function tagAdvice(text: string): string | undefined {
+  return /^!(?![!<])/.test(text) ? 'write a value that starts with ! in quotes' : undefined;
 }
 
 /** The traps of YAML that configurations of a proxy step into. */

@@ -54,7 +54,9 @@ export function fromSchema(
   issues: readonly ZodIssue[],
   formats: readonly Format[] = configFormats,
 ): RawIssue[] {
-  return issues.flatMap(flatten).flatMap((issue) => explain(issue, formats));
+  const told = issues.flatMap(flatten).flatMap((issue) => explain(issue, formats));
+  // A number that is too large is that for several rules, in the same words.
+  return [...new Map(told.map((issue) => [`${renderPath(issue.path)} ${issue.message}`, issue])).values()];
 }
 
 /** A union fails in each of its forms; the mistake is the one in the form that was meant. */

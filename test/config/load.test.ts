@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { ConfigError } from '../../src/errors.js';
 import type { Config } from '../../src/config/index.js';
 import { LoadedConfig, checkConfig, loadConfig, parseConfig } from '../../src/config/index.js';
+import { renderIssue } from '../../src/config/issues.js';
 import { withMeaning } from '../../src/config/load.js';
 import { checkMeshConfig } from '../../src/mesh/load.js';
 import { createProxy, validateResources } from '../../src/index.js';
@@ -98,6 +99,35 @@ test('an alias of itself, a deep nest and a long text are refused', (t) => {
 test('more aliases than can be followed in time are refused', (t) => {
   const error = refusalOf(t, () => parseConfig(`a: &a x\nb: [${'*a,'.repeat(10_001)}]`));
   t.is(error.issues[0]?.message, 'expected at most 10,000 aliases, found 10001');
+});
+
+test('no tag, and no version of YAML, makes a value that no schema looks into', (t) => {
+  const told = (text: string): string[] => refusalOf(t, () => parseConfig(text)).issues.map(renderIssue);
+  for (const tag of [
+    'omap [ path: x ]',
+    'set { path }',
+    'timestamp 2001-01-01',
+    'binary aGk=',
+    'pairs [ a: b ]',
+  ]) {
+    const written = `!!${tag.split(' ')[0]}`;
+    t.deepEqual(told(`listeners: [{ routes: [{ match: !!${tag}, to: 'a:1' }] }]`), [
+      `1:33: expected a value without the tag ${written}`,
+    ]);
+    t.deepEqual(told(`!!${tag}`), [`1:1: expected a value without the tag ${written}`]);
+  }
+  t.deepEqual(told("listeners: [{ name: !web 'x' }]"), [
+    '1:21: expected a value without the tag !web; write a value that starts with ! in quotes',
+  ]);
+  const older = '%YAML 1.1\n---\nlisteners: [{ address: ":1", routes: [{ match: 2001-01-01, to: "a:1" }] }]';
+  t.deepEqual(told(older), [
+    '3:48: listeners[0].routes[0].match: expected keys and values, received "2001-01-01"',
+  ]);
+});
+
+test('a number that is too large is told once', (t) => {
+  const text = 'listeners: [{ address: ":1", to: "a:1", limits: { connections: 99999999999999999999 } }]';
+  t.is(refusalOf(t, () => parseConfig(text)).issues.length, 1);
 });
 
 test('of a file with hundreds of mistakes a hundred are told', (t) => {
