@@ -1,6 +1,6 @@
 /** The world of a command that is this process. */
 
-import type { World } from './io.js';
+import { ExitCode, type World } from './io.js';
 
 export interface ProcessWorld extends World {
   isServing(): boolean;
@@ -12,11 +12,13 @@ export function processWorld(): ProcessWorld {
   // serves goes on serving: to whom it speaks is not what it is there for.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (serves) return;
-    if (error.code !== 'EPIPE') throw error;
-    process.exit();
+    if (error.code === 'EPIPE') process.exit();
+    process.stderr.write(`error: standard output can't be written: ${error.message}\n`);
+    process.exit(ExitCode.failure);
   });
   process.stderr.on('error', (error: NodeJS.ErrnoException) => {
-    if (!serves && error.code !== 'EPIPE') throw error;
+    // There is nowhere left to tell it.
+    if (!serves && error.code !== 'EPIPE') process.exit(ExitCode.failure);
   });
   return {
     stdout: process.stdout,

@@ -1,6 +1,6 @@
 // Does the command do for a user what its help says, with the real core and real traffic?
 
-import { copyFileSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
@@ -306,4 +306,33 @@ test('mesh run: where the access log is standard output, what it says goes to st
   t.is(lines.length, 1);
   t.notThrows(() => JSON.parse(lines[0] ?? '') as unknown);
   t.regex(running.stderr(), /^draining;.*\nclosed\n$/m);
+});
+
+test('output that finds no room is told in one line, and 1', async (t) => {
+  const full = '/dev/full';
+  if (!existsSync(full)) return void t.pass('this system has no such device');
+  const file = join(temporaryFolder(t), 'mesh.yaml');
+  writeFileSync(file, 'listeners: []\n');
+  const told = async (...args: string[]) =>
+    run('/bin/sh', ['-c', `exec "$0" "$@" > ${full}`, process.execPath, main, ...args], {
+      env: cleanEnvironment(),
+    });
+  for (const args of [
+    ['validate', file],
+    ['compile', file],
+    ['--help'],
+    ['validate', `${file}x`, '-o', 'json'],
+  ]) {
+    const { code, stderr } = await told(...args);
+    t.is(code, 1, args.join(' '));
+    t.regex(stderr, /^error: standard output can't be written: ENOSPC.*\n$/);
+  }
+  const { code } = await run(
+    '/bin/sh',
+    ['-c', `exec "$0" "$@" 2> ${full}`, process.execPath, main, 'nothing'],
+    {
+      env: cleanEnvironment(),
+    },
+  );
+  t.is(code, 1);
 });
