@@ -1,6 +1,8 @@
-// How is a file written that others read meanwhile?
+// How is a file written that others read meanwhile, and a folder made that others may not look into?
 
+import { mkdirSync, statSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
 /** Writes beside the file and moves it into its place; mode 0600. */
 export async function replaceFile(file: string, text: string): Promise<void> {
@@ -13,4 +15,30 @@ export async function replaceFile(file: string, text: string): Promise<void> {
     await handle.close();
   }
   await rename(draft, file);
+}
+
+/**
+ * Makes a folder that its owner alone may look into, and those above it that are missing, of mode 0700.
+ *
+ * One by one, from the top: Node's own `recursive` tries again without end where a folder is there and takes none, such as
+ * `/proc`.
+ */
+export function makePrivateFolder(path: string): void {
+  if (isFolder(path)) return;
+  const above = dirname(path);
+  if (above !== path) makePrivateFolder(above);
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    // Another process may have been faster.
+    if (!isFolder(path)) throw error;
+  }
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }

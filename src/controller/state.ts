@@ -9,13 +9,14 @@
  * The folder is its owner's alone. Files are replaced in one step: a crash leaves the old one or the new one.
  */
 
-import { mkdir, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writtenEndpoint } from '../discovery/endpoints.js';
 import type { Snapshot } from '../discovery/directory.js';
 import type { EndpointLike } from '../discovery/types.js';
 import { StateError } from '../errors.js';
-import { replaceFile } from '../files.js';
+import { makePrivateFolder, replaceFile } from '../files.js';
+import { messageOf } from '../thrown.js';
 import { Turns } from '../turns.js';
 
 /** How long changes of what is known wait for others before they are written: a disk is no place for each of them. */
@@ -46,9 +47,12 @@ export class StateFolder {
    * @throws {StateError} when it can't be made, or others may look into it
    */
   static async open(path: string): Promise<StateFolder> {
-    await mkdir(path, { recursive: true, mode: 0o700 }).catch((cause: Error) => {
-      throw new StateError(`the state folder can't be made: ${cause.message}; --state-dir names another one`);
-    });
+    try {
+      makePrivateFolder(path);
+    } catch (cause) {
+      const why = messageOf(cause);
+      throw new StateError(`the state folder can't be made: ${why}; --state-dir names another one`);
+    }
     const { mode, uid } = await stat(path);
     if ((mode & 0o077) !== 0 || (process.getuid !== undefined && uid !== process.getuid()))
       throw new StateError(`${path} is open to others: take it for yourself alone, with chmod go= and chown`);

@@ -1,10 +1,10 @@
 // Is whoever has just begun told what is wrong, where, and how to mend it?
 
 import { once } from 'node:events';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { probe } from '../../src/mesh/up/probe.js';
 import { sidecarFile as findSidecar } from '../../src/mesh/up/sidecar-file.js';
@@ -312,4 +312,27 @@ test('a sidecar that is not let in says why, and what to do', async (t) => {
   await taken.process.said(
     /not applied, and nothing is served yet error=".*inbound can't listen on .* in use/,
   );
+});
+
+test('a state folder that can not be made is told at once, and one that can is for its owner alone', async (t) => {
+  const file = written(t, 'mesh.yaml', 'services: { web: { port: 3000 } }\n');
+  const folder = dirname(file);
+  // The first takes no folders, though it is one.
+  for (const place of ['/proc/none', '/proc/none/state', join(file, 'state')]) {
+    const { code, stderr } = await type(
+      folder,
+      'control',
+      file,
+      '--listen',
+      '127.0.0.1:0',
+      '--state-dir',
+      place,
+    );
+    t.is(code, 1);
+    t.regex(stderr, /^error: the state folder can't be made: E.*; --state-dir names another one\n$/);
+  }
+  const state = join(folder, 'some', 'state');
+  const control = stay(t, folder, 'control', file, '--listen', '127.0.0.1:0', '--state-dir', state);
+  await printed(control, /the control plane listens on/);
+  for (const made of [state, dirname(state)]) t.is(statSync(made).mode & 0o777, 0o700);
 });

@@ -5,12 +5,13 @@
  */
 
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { text as bodyOf } from 'node:stream/consumers';
 import type { SourceStatus } from '../../discovery/types.js';
+import { makePrivateFolder } from '../../files.js';
 import { MeshError } from '../../mesh-error.js';
 import { messageOf } from '../../thrown.js';
 import type { Edge, Sidecar } from '../control-plane.js';
@@ -62,7 +63,7 @@ export interface MeshSource {
 
 function makeFolder(folder: string): void {
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makePrivateFolder(folder);
   } catch (cause) {
     const { code = 'unknown', message } = cause as NodeJS.ErrnoException;
     const mend = 'they can when the mesh file is in a folder where this user may write';
