@@ -58,6 +58,8 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   #admin: BoundAddress | undefined;
   #nextStart: NextStart | undefined;
   #start: Start | undefined;
+  /** Where what is live listens. */
+  #listening: Listening | undefined;
   /** The end of a core that failed to start: its addresses are free then. */
   #ended: Promise<void> | undefined;
   /** Configurations go to the core one after the other, in the order they were given. */
@@ -90,7 +92,9 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     const start = (this.#start ??= this.#begin());
     start.callers += 1;
     try {
-      return await unlessAborted(start.end, signal);
+      const first = await unlessAborted(start.end, signal);
+      // What was applied since may listen elsewhere.
+      return this.#listening ?? first;
     } finally {
       start.callers -= 1;
       if (start.callers === 0 && !this.listening) {
@@ -191,7 +195,8 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
           addresses: { listener: string; address: string }[];
         };
         const listeners = inOrder(config, addresses.map(bound));
-        return { addresses: this.#admin ? [...listeners, this.#admin] : listeners };
+        this.#listening = { addresses: this.#admin ? [...listeners, this.#admin] : listeners };
+        return this.#listening;
       } catch (error) {
         throw this.#closing ? this.#closedError() : meshError(error, config);
       }

@@ -102,7 +102,7 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
   /**
    * Binds every listener of the configuration and starts to serve. All are bound, or none, and then it may be called
    * again. Called again meanwhile it joins the start that goes on, which ends early once every caller's signal has
-   * given up on it.
+   * given up on it. Called again later it tells where the proxy listens now, by what `apply()` has made live.
    *
    * @throws {ConfigError} the configuration makes no sense: a route leads to a cluster that is not there
    * @throws {ListenError} an address is in use or can't be had

@@ -74,6 +74,22 @@ test('ten updates a second under load: no request fails', async (t) => {
   t.deepEqual(updates, { applied: UPDATES + 1, refused: 0 });
 });
 
+test('listen() called again tells where it listens now', async (t) => {
+  const on = (...names: string[]): Config => ({
+    listeners: names.map((name) => ({ name, address: '127.0.0.1:0', routes: [{ respond: 204 }] })),
+  });
+  const { proxy } = await listening(t, on('one'));
+  const applied = await proxy.apply(on('two', 'three'));
+  t.deepEqual(await proxy.listen(), applied);
+  await t.throwsAsync(proxy.apply(on('two', 'two')));
+  const { addresses } = await proxy.listen();
+  t.deepEqual(
+    addresses.map(({ listener }) => listener),
+    ['two', 'three'],
+  );
+  for (const { port } of addresses) t.is((await request(port ?? 0)).status, 204);
+});
+
 test('what is refused before the core sees it counts as refused', async (t) => {
   const { proxy } = await listening(t, everythingTo('127.0.0.1:1'));
   await t.throwsAsync(proxy.apply({ listeners: 'none' } as unknown as Config), {
