@@ -10,6 +10,7 @@
  */
 
 import { setImmediate as othersTurn, setTimeout as sleep } from 'node:timers/promises';
+import { inspect } from 'node:util';
 import { messageOf } from '../thrown.js';
 import {
   type EndpointMap,
@@ -33,6 +34,8 @@ export const SILENCE_MS = 30_000;
 const TURN_CHANGES = 100;
 /** ... and how long that may take: a change of 10,000 endpoints takes some milliseconds. */
 const TURN_MS = 10;
+/** What is no source may be long. */
+const LONGEST_SHOWN = 100;
 
 /** Who hears of a source. */
 export interface FeedOptions {
@@ -143,7 +146,7 @@ export class Feed {
 
   async #follow(signal: AbortSignal): Promise<void> {
     this.#making = new Map();
-    const iterator = this.#options.source.source(signal)[Symbol.asyncIterator]();
+    const iterator = followable(this.#options.source.source(signal))[Symbol.asyncIterator]();
     const { silenceMs = SILENCE_MS } = this.#options;
     const silent = new EndpointError(`it said nothing for ${silenceMs} ms`);
     const silence = setTimeout(() => this.#giveUp(silent), silenceMs).unref();
@@ -245,6 +248,20 @@ export class Feed {
     const { service, source } = this.#options;
     this.#options.tell({ kind, service, source: source.name, endpoints: this.#good.size, ...more });
   }
+}
+
+/** What a source gives, if that can be followed: no compiler may have looked at it. */
+function followable(given: unknown): AsyncIterable<EndpointChange> {
+  if (isAsyncIterable(given)) return given;
+  // An async function that should have been a generator: how it ends is nothing new.
+  void Promise.resolve(given).catch(() => {});
+  const shown = inspect(given, { depth: 0, breakLength: Infinity, maxArrayLength: 3 });
+  throw new EndpointError(`expected an async generator, received ${shown.slice(0, LONGEST_SHOWN)}`);
+}
+
+function isAsyncIterable(given: unknown): given is AsyncIterable<EndpointChange> {
+  const begin = (given as Partial<AsyncIterable<unknown>> | null | undefined)?.[Symbol.asyncIterator];
+  return typeof begin === 'function';
 }
 
 /** In words. What a connection fails by is said by its cause. */

@@ -57,6 +57,30 @@ test('changes that come close together are told once', async (t) => {
   t.deepEqual(followed.told.slice(1), [[A, C]]);
 });
 
+test('what is no async generator is told in the words of whoever wrote it', async (t) => {
+  const given: [source: () => unknown, shown: RegExp][] = [
+    [() => [A], /received \[ '10\.0\.0\.1:1' \]$/],
+    [
+      function* () {
+        yield { set: [A] };
+      },
+      /received Object \[Generator\] \{\}$/,
+    ],
+    [() => undefined, /received undefined$/],
+    // Of which nobody else would hear.
+    [() => Promise.reject(new Error('in vain')), /received Promise \{/],
+    [() => ({ text: 'x'.repeat(1000) }), /received \{ text: 'x{60,100}$/],
+  ];
+  for (const [source, shown] of given) {
+    const followed = new Followed(t, [source as Source]);
+    const { reason = '' } = await followed.happened(
+      'sourceFailed',
+      /^expected an async generator, received /,
+    );
+    t.regex(reason, shown);
+  }
+});
+
 test('a source that comes back takes nothing away before it has said all there is', async (t) => {
   const hand = new Hand();
   const followed = new Followed(t, [hand.source]);
