@@ -10,11 +10,17 @@
 
 import { EndpointError, endpointOf, writtenEndpoint } from './endpoints.js';
 import { type EtcdOptions, accessTo } from './etcd-access.js';
+import { checkEtcdOptions } from './etcd-options.js';
 import { EtcdPrefix } from './etcd-prefix.js';
 import type { DiscoveredEndpoint, EndpointChange, EndpointLike, Source } from './types.js';
 
-/** Follows all keys with a prefix. `skip` passes over some, by what stands behind the prefix; default: none. */
+/**
+ * Follows all keys with a prefix. `skip` passes over some, by what stands behind the prefix; default: none.
+ *
+ * @throws {OptionError} an option makes no sense
+ */
 export function etcdSource(options: EtcdOptions, skip: (name: string) => boolean = () => false): Source {
+  checkEtcdOptions(options);
   return following(options, skip, endpointOf);
 }
 

@@ -12,6 +12,9 @@ import {
   network,
   pathPattern,
 } from '../config/formats.js';
+import { etcdPrefix, etcdUrl } from '../discovery/etcd-options.js';
+
+export { etcdPrefix, etcdUrl } from '../discovery/etcd-options.js';
 
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const isLabel = (text: string): boolean => LABEL.test(text);
@@ -187,27 +190,6 @@ export const httpPath: Format = {
   advise: (received) =>
     typeof received === 'string' && /^[\w-]/.test(received) ? `write /${received}` : undefined,
   examples: ['/healthz'],
-};
-
-export const etcdUrl: Format = {
-  title: 'URL',
-  expected: 'a URL such as http://127.0.0.1:2379, or a list of them',
-  accepts: (text) => /^https?:\/\/[^/?#@\s]+\/?$/.test(text) && URL.canParse(text),
-  advise: (received) =>
-    typeof received === 'string' && etcdUrl.accepts(`http://${received}`)
-      ? `write http://${received}`
-      : undefined,
-  examples: ['http://127.0.0.1:2379'],
-};
-
-export const etcdPrefix: Format = {
-  title: 'prefix',
-  expected: 'what keys begin with, such as /mesh/basket/',
-  // A prefix without an end takes in the keys of services whose names begin with this one's.
-  accepts: (text) => text.length > 1 && text.endsWith('/'),
-  advise: (received) =>
-    typeof received === 'string' && received.length > 1 ? `write ${received}/` : undefined,
-  examples: ['/mesh/basket/'],
 };
 
 /** Every format of a mesh file, to find the advice that belongs to a message. */

@@ -1,7 +1,14 @@
-// Is an option of a control plane that makes no sense refused, before anybody is let in by what was not meant?
+// Is an option of a control plane, or of a source, that makes no sense refused, before anybody is let in by what was not
+// meant?
 
 import test from 'ava';
-import { type MeshControlOptions, OptionError, createControlPlane } from '../../src/index.js';
+import {
+  type EtcdOptions,
+  type MeshControlOptions,
+  OptionError,
+  createControlPlane,
+  etcdSource,
+} from '../../src/index.js';
 
 const MESH = { services: { basket: { port: 3000 }, web: {} } };
 const HERE = '127.0.0.1:0';
@@ -84,4 +91,29 @@ test('what is undefined is absent, and what the core takes is taken', async (t) 
   const plane = createControlPlane(MESH, { ...options, listen } as unknown as MeshControlOptions);
   t.teardown(() => plane.close());
   t.is((await plane.listen()).length, listen.length);
+});
+
+test('a source in etcd is refused where a mesh file would be', (t) => {
+  const [endpoints, prefix] = [['http://127.0.0.1:2379'], '/mesh/basket/'];
+  const refused: [options: unknown, message: RegExp][] = [
+    [undefined, /^options: expected an object, received undefined$/],
+    [
+      { endpoints: ['127.0.0.1:2379'], prefix },
+      /^endpoints: expected a URL such as http:\/\/127\.0\.0\.1:2379, received 127\.0\.0\.1:2379; write http:\/\/127\.0\.0\.1:2379$/,
+    ],
+    [{ endpoints: [...endpoints, 2379], prefix }, /^endpoints: expected a URL .*, received 2379$/],
+    [{ endpoints: [], prefix }, /^endpoints: expected a list of URLs such as .*, received \[\]$/],
+    [{ endpoints: endpoints[0], prefix }, /^endpoints: expected a list of URLs .*, received http/],
+    [{ prefix }, /^endpoints: expected a list of URLs .*, received undefined$/],
+    [{ endpoints }, /^prefix: expected what keys begin with, such as .*, received undefined$/],
+    [{ endpoints, prefix: '/mesh/basket' }, /^prefix: .*, received \/mesh\/basket; write \/mesh\/basket\/$/],
+    [{ endpoints, prefix, user: 'mesh' }, /^user: expected user and passwordFile together, received mesh$/],
+    [{ endpoints, prefix, key: 'a.key' }, /^certificate: expected certificate and key together, /],
+    [{ endpoints, prefix, roots: '' }, /^roots: expected a file, received $/],
+    [{ endpoints, prefix, password: 'x' }, /^options: expected one of endpoints, .*, received password/],
+  ];
+  for (const [options, message] of refused) {
+    t.throws(() => etcdSource(options as EtcdOptions), { instanceOf: OptionError, message });
+  }
+  t.notThrows(() => etcdSource({ endpoints: [...endpoints, 'https://[::1]:2379/'], prefix }));
 });

@@ -1,6 +1,6 @@
 // Do the arrows between the rooms of `src` point one way?
 //
-//     cli -> index -> proxy, controller -> mesh -> discovery -> config -> mesh-error, thrown, turns
+//     cli -> index -> proxy, controller -> mesh -> discovery -> options, errors -> config -> mesh-error, thrown, turns
 
 import { readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
@@ -23,10 +23,10 @@ const ARROWS: Record<string, string[]> = {
   attack: ['mesh-error'],
   config: ['mesh-error', 'thrown', 'turns'],
   decision: ['config', 'mesh-error'],
-  discovery: ['config', 'mesh-error', 'thrown'],
   errors: ['config', 'mesh-error'],
   failures: ['config', 'errors'],
   options: ['config', 'errors'],
+  discovery: ['config', 'errors', 'mesh-error', 'options', 'thrown'],
   native: ['errors', 'platform', 'thrown'],
   mesh: [
     'config',
