@@ -10,6 +10,7 @@
  */
 
 import { EventEmitter } from 'node:events';
+import { aside } from '../aside.js';
 import { Directory } from '../discovery/directory.js';
 import type { SourceStatus } from '../discovery/types.js';
 import type { ResourceIssue } from '../config/resources.js';
@@ -74,8 +75,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   readonly #handover: IssuerHandover;
   /** What the control plane knows of who answers. */
   readonly #told = new Told((service) => this.#directory?.endpoints(service) ?? [], {
-    endpoints: (service, count) => void this.emit('endpoints', service, count),
-    source: (event) => void this.emit('source', event),
+    endpoints: (service, count) => this.#tell('endpoints', service, count),
+    source: (event) => this.#tell('source', event),
     trouble: (error) => this.#trouble(error),
   });
   #listening: Promise<readonly string[]> | undefined;
@@ -97,9 +98,14 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     void this.close();
   };
 
+  /** What those throw who listen is theirs. */
+  #tell<E extends keyof MeshControlEvents>(event: E, ...said: MeshControlEvents[E]): void {
+    aside(() => Reflect.apply(this.emit, this, [event, ...said]) as boolean);
+  }
+
   /** An `error` that nobody listens for is no reason to end the process. */
   #trouble(error: unknown): void {
-    if (this.listenerCount('error') > 0) this.emit('error', error);
+    if (this.listenerCount('error') > 0) this.#tell('error', error);
   }
 
   #checked(config: MeshConfig | LoadedMesh): CompiledMesh {
@@ -143,7 +149,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const directory = new Directory({
       known,
       changed: (services) => this.#endpointsChanged(services),
-      tell: (event) => this.emit('source', event),
+      tell: (event) => this.#tell('source', event),
     });
     this.#directory = directory;
     directory.apply(sourcesOf(this.#mesh, this.#registry, this.#options.discovery ?? {}));
@@ -155,7 +161,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     this.#shared?.follow(this.#registry);
     this.#handover.follow();
     const { addresses } = this.#running();
-    this.emit('listening', addresses);
+    this.#tell('listening', addresses);
     this.#handover.look();
     return addresses;
   }
@@ -174,7 +180,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const { settings } = this.#mesh;
     if (!settings.shared) return given;
     const events: SharedEvents = {
-      tell: (event) => this.emit('source', event),
+      tell: (event) => this.#tell('source', event),
       renewed: (issuer) => this.#handover.renewed(issuer),
       revoked: (whom) => this.#attempt(() => this.#control?.revoke(whom)),
       allowed: (whom) => this.#attempt(() => void this.#control?.allow(whom)),
@@ -192,8 +198,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       leave: () => this.#leave(),
       serve: (listen, issuer, before) => this.#serve(listen, issuer, before),
       tries: (issuer) => this.#tryIssuer(issuer),
-      restarted: () => void this.emit('restarted'),
-      ends: (standing, life) => void this.emit('issuer', standing, life),
+      restarted: () => this.#tell('restarted'),
+      ends: (standing, life) => this.#tell('issuer', standing, life),
       trouble: (error) => this.#trouble(error),
     };
     return new IssuerHandover(served, this.#options.issuer);
@@ -283,7 +289,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const resources = this.#told.apply(control, this.#mesh, mesh);
     this.#mesh = mesh;
     this.#directory?.apply(sources);
-    this.emit('applied', resources);
+    this.#tell('applied', resources);
     return resources;
   }
 
@@ -306,8 +312,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     if (event.kind === 'rotated') void this.#keepRoots().catch((error: unknown) => this.#trouble(error));
     if (event.kind === 'policy') {
       const { kind: _, ...decision } = event as ControlEvent & PolicyDecision;
-      this.emit('policy', decision);
-    } else this.emit('control', event);
+      this.#tell('policy', decision);
+    } else this.#tell('control', event);
   }
 
   /** A sidecar that offers what nobody can call has been started with another name or port than the mesh file has. */
@@ -321,7 +327,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       : `no service is ${identity}`;
     const reason = `${name} offers port ${offered.join(', ')}, and ${has}`;
     const service = own?.name ?? identity;
-    this.emit('source', { kind: 'sourceProblem', service, source: REGISTERED, endpoints: 0, reason });
+    this.#tell('source', { kind: 'sourceProblem', service, source: REGISTERED, endpoints: 0, reason });
   }
 
   async #keepRoots(): Promise<void> {
@@ -404,7 +410,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#end().then(() => void this.emit('close'));
+    this.#closing ??= this.#end().then(() => this.#tell('close'));
     return this.#closing;
   }
 

@@ -6,6 +6,7 @@
 
 import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { aside } from '../aside.js';
 import { type LoadedConfig, checkConfig, isLoadedConfig, withMeaning } from '../config/load.js';
 import type { ResourceIssue } from '../config/resources.js';
 import type { Config } from '../config/types.js';
@@ -343,21 +344,7 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
   };
 }
 
-/**
- * Calls what is the application's: a logger, a listener. What that throws is the application's as well, an uncaught
- * exception as from any listener of Node, and changes nothing of what the proxy does.
- */
-function aside(call: () => unknown): void {
-  try {
-    call();
-  } catch (error) {
-    process.nextTick(() => {
-      throw error;
-    });
-  }
-}
-
-/** The same for every method of a logger. */
+/** A logger that is called aside. */
 function apart(logger: Logger): Logger {
   const method =
     (level: LogLevel): LogMethod =>

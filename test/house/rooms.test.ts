@@ -12,6 +12,7 @@ import { files, root } from './support.js';
  * folder of `src`, or a file at its top. It stands below all that it knows, so that none knows itself by way of others.
  */
 const ARROWS: Record<string, string[]> = {
+  aside: [],
   files: [],
   logger: [],
   'mesh-error': [],
@@ -40,8 +41,8 @@ const ARROWS: Record<string, string[]> = {
     'thrown',
     'turns',
   ],
-  controller: ['config', 'discovery', 'errors', 'files', 'mesh', 'options', 'thrown', 'turns'],
-  proxy: ['config', 'errors', 'failures', 'logger', 'native', 'options', 'turns'],
+  controller: ['aside', 'config', 'discovery', 'errors', 'files', 'mesh', 'options', 'thrown', 'turns'],
+  proxy: ['aside', 'config', 'errors', 'failures', 'logger', 'native', 'options', 'turns'],
   wasm: ['config', 'decision', 'mesh-error'],
   checked: ['config', 'errors', 'mesh', 'native', 'wasm'],
   index: [
