@@ -95,7 +95,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   readonly #onAbort = (): void => {
-    void this.close();
+    this.close().catch((error: unknown) => this.#trouble(error));
   };
 
   /** What those throw who listen is theirs. */
@@ -418,17 +418,27 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     await this.close();
   }
 
+  /** Ends all that was begun. What one part can't do any more is told, and holds up none behind it. */
   async #end(): Promise<void> {
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
     this.#handover.close();
     const directory = this.#directory;
-    // Before sidecars are cut off: their going is this one's end and not theirs.
-    if (directory) await this.#state?.close(() => directory.snapshot());
-    await this.#shared?.close();
-    this.#registry.close();
-    await directory?.close();
-    // What was begun is closed with the rest.
-    await this.#handover.settled;
+    const parts: (() => unknown)[] = [
+      // Before sidecars are cut off: their going is this one's end and not theirs.
+      () => directory && this.#state?.close(() => directory.snapshot()),
+      () => this.#shared?.close(),
+      () => this.#registry.close(),
+      () => directory?.close(),
+      // What was begun is closed with the rest.
+      () => this.#handover.settled,
+    ];
+    for (const end of parts) {
+      try {
+        await end();
+      } catch (error) {
+        this.#trouble(error);
+      }
+    }
     const control = this.#control;
     this.#control = undefined;
     await control?.close();

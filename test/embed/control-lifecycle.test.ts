@@ -1,8 +1,30 @@
 // Does a control plane in this process live and end as a proxy does, whatever its listeners and its disk do?
 
-import test from 'ava';
-import { within } from '../support/wait.js';
+import { once } from 'node:events';
+import { existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { type MeshControl, type MeshControlOptions, createControlPlane } from '../../src/index.js';
+import { temporaryFolder } from '../support/files.js';
+import { connect } from '../support/tcp.js';
+import { until, within } from '../support/wait.js';
 import { program } from './support.js';
+
+const MESH = { services: { basket: { port: 3000 } } };
+
+/** A control plane that ends with the test, and what it said was wrong. */
+function makePlane(
+  t: ExecutionContext,
+  options: MeshControlOptions = {},
+): { plane: MeshControl; errors: string[] } {
+  const plane = createControlPlane(MESH, { listen: '127.0.0.1:0', ...options });
+  t.teardown(() => plane.close());
+  const errors: string[] = [];
+  plane.on('error', (error) => errors.push(String(error)));
+  return { plane, errors };
+}
+
+const portOf = ([address = '']: readonly string[]): number => Number(address.split(':').at(-1));
 
 test('what a listener throws is uncaught as any, and changes nothing of what the control plane does', async (t) => {
   const running = program(t, 'control-throws');
@@ -18,4 +40,60 @@ test('what a listener throws is uncaught as any, and changes nothing of what the
   // It failed, and it was well again.
   t.is(lines.filter((line) => line === 'uncaught source').length, 2);
   t.true(lines.includes('uncaught endpoints'));
+});
+
+/** One that has just heard of an endpoint, and whose folder is gone before it has written that. */
+async function unwritable(
+  t: ExecutionContext,
+  options: MeshControlOptions = {},
+): Promise<{ plane: MeshControl; errors: string[]; port: number; isEnded: () => boolean }> {
+  const stateDir = join(temporaryFolder(t), 'state');
+  let isEnded = false;
+  let tellMore = (): void => {};
+  let told = 0;
+  const { plane, errors } = makePlane(t, {
+    ...options,
+    stateDir,
+    discovery: {
+      basket: async function* (signal) {
+        yield { set: ['10.0.0.1:80'] };
+        await new Promise<void>((resolve) => {
+          tellMore = resolve;
+        });
+        yield { set: ['10.0.0.2:80'] };
+        await once(signal, 'abort');
+        isEnded = true;
+      },
+    },
+  });
+  const port = portOf(await plane.listen());
+  await until('the first is written', () => existsSync(join(stateDir, 'endpoints.json')));
+  plane.on('endpoints', () => (told += 1));
+  rmSync(stateDir, { recursive: true });
+  tellMore();
+  await until('the second is told', () => told === 1);
+  return { plane, errors, port, isEnded: () => isEnded };
+}
+
+test('a folder that can not be written keeps nothing from its end', async (t) => {
+  const { plane, errors, port, isEnded } = await unwritable(t);
+  let closed = 0;
+  plane.on('close', () => (closed += 1));
+  await within('its end', Promise.all([plane.close(), plane.close()]));
+  t.is(closed, 1);
+  await until('its source ends', isEnded);
+  t.regex(errors.join(), /^Error: ENOENT: [^,]*, open '.*endpoints\.json\.new'$/);
+  await t.throwsAsync(connect(t, port), { code: 'ECONNREFUSED' });
+});
+
+test('nor from an end by a signal', async (t) => {
+  const abort = new AbortController();
+  const { plane, errors, port, isEnded } = await unwritable(t, { signal: abort.signal });
+  let closed = 0;
+  plane.on('close', () => (closed += 1));
+  abort.abort();
+  await until('its end', () => closed === 1);
+  await until('its source ends', isEnded);
+  t.is(errors.length, 1);
+  await t.throwsAsync(connect(t, port), { code: 'ECONNREFUSED' });
 });
