@@ -128,16 +128,18 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     }
   }
 
-  listen(): Promise<readonly string[]> {
+  async listen(): Promise<readonly string[]> {
+    this.#throwIfClosed();
     this.#listening ??= this.#start().catch(async (error: unknown) => {
       await this.#end();
+      // The next call starts anew.
+      this.#listening = undefined;
       throw error;
     });
-    return this.#listening;
+    return await this.#listening;
   }
 
   async #start(): Promise<readonly string[]> {
-    this.#throwIfClosed();
     this.#handover.begin();
     const { listen = DEFAULT_CONTROL, stateDir } = this.#options;
     this.#state = stateDir === undefined ? undefined : await StateFolder.open(stateDir);
@@ -410,8 +412,14 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#end().then(() => this.#tell('close'));
+    this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#options.signal?.removeEventListener('abort', this.#onAbort);
+    await this.#end();
+    this.#tell('close');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -420,7 +428,6 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   /** Ends all that was begun. What one part can't do any more is told, and holds up none behind it. */
   async #end(): Promise<void> {
-    this.#options.signal?.removeEventListener('abort', this.#onAbort);
     this.#handover.close();
     const directory = this.#directory;
     const parts: (() => unknown)[] = [

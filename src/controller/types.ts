@@ -90,8 +90,10 @@ export interface MeshControlEvents {
 /** A control plane in this process: it says who is who, who may call whom, and who answers. */
 export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDisposable {
   /**
-   * Waits a few seconds for what sources have to say, then serves sidecars. Resolves with its addresses.
+   * Waits a few seconds for what sources have to say, then serves sidecars. Resolves with its addresses. Where that fails
+   * nothing of it stays, and it may be called again.
    *
+   * @throws {StateError} it was closed
    * @throws {ListenError} an address is in use or can't be had
    * @throws {MeshError} there is no authority: its folder is open to others, or the issuer makes no sense
    */

@@ -2,11 +2,17 @@
 
 import { once } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
+import http from 'node:http';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type MeshControl, type MeshControlOptions, createControlPlane } from '../../src/index.js';
+import {
+  type MeshControl,
+  type MeshControlOptions,
+  StateError,
+  createControlPlane,
+} from '../../src/index.js';
 import { temporaryFolder } from '../support/files.js';
-import { connect } from '../support/tcp.js';
+import { closedPort, connect } from '../support/tcp.js';
 import { until, within } from '../support/wait.js';
 import { program } from './support.js';
 
@@ -96,4 +102,75 @@ test('nor from an end by a signal', async (t) => {
   await until('its source ends', isEnded);
   t.is(errors.length, 1);
   await t.throwsAsync(connect(t, port), { code: 'ECONNREFUSED' });
+});
+
+test('after a port in use, listen() can be called again', async (t) => {
+  const port = await closedPort();
+  const holder = http.createServer().listen(port, '127.0.0.1');
+  await once(holder, 'listening');
+  let begun = 0;
+  const { plane, errors } = makePlane(t, {
+    listen: `127.0.0.1:${port}`,
+    stateDir: join(temporaryFolder(t), 'state'),
+    discovery: {
+      basket: async function* (signal) {
+        begun += 1;
+        yield { set: ['10.0.0.1:80'] };
+        await once(signal, 'abort');
+      },
+    },
+  });
+  for (const times of [1, 2]) {
+    await t.throwsAsync(plane.listen(), { code: 'EADDRINUSE' });
+    t.is(begun, times);
+    t.deepEqual(plane.sources(), []);
+  }
+  holder.close();
+  await once(holder, 'close');
+  const addresses = await plane.listen();
+  t.deepEqual(addresses, [`127.0.0.1:${port}`]);
+  t.is(plane.sources()[0]?.endpoints, 1);
+  t.regex(await plane.token('basket'), /^mesh-token-/);
+  t.deepEqual(await plane.listen(), addresses);
+  t.deepEqual(errors, []);
+});
+
+test('what was closed says so, whatever it is asked', async (t) => {
+  const { plane } = makePlane(t);
+  await t.throwsAsync(plane.token('basket'), { message: 'the control plane does not listen' });
+  const port = portOf(await plane.listen());
+  await plane.close();
+  await t.throwsAsync(connect(t, port), { code: 'ECONNREFUSED' });
+  const calls: (() => Promise<unknown>)[] = [
+    () => plane.listen(),
+    () => plane.apply(MESH),
+    () => plane.token('basket'),
+    () => plane.revoke('4f1c'),
+    () => plane.allow('4f1c'),
+  ];
+  for (const call of calls) await t.throwsAsync(call(), { instanceOf: StateError, code: 'MESH_STATE' });
+  await plane.close();
+});
+
+test('what is closed while it starts does not start', async (t) => {
+  let begun = 0;
+  const { plane } = makePlane(t, {
+    discovery: {
+      basket: async function* (signal) {
+        begun += 1;
+        await once(signal, 'abort');
+        yield { set: [] };
+      },
+    },
+  });
+  const started = t.throwsAsync(plane.listen(), { instanceOf: StateError, message: /was closed/ });
+  await until('it waits for its source', () => begun === 1);
+  await within('its end', Promise.all([plane.close(), started]));
+
+  const abort = new AbortController();
+  const { plane: other } = makePlane(t, { signal: abort.signal });
+  const reason = new Error('enough');
+  const aborted = t.throwsAsync(other.listen(), { is: reason });
+  abort.abort(reason);
+  await within('its end', aborted);
 });
