@@ -1,9 +1,11 @@
-/** Do the options of a control plane make sense? Whatever is wrong with one is an `OptionError`. */
+/** Do the options of a control plane and of its calls make sense? Whatever is wrong with one is an `OptionError`. */
 
 import { isIPv4, isIPv6 } from 'node:net';
 import { listed } from '../config/compile-values.js';
+import { OptionError } from '../errors.js';
 import { type Rule, type Rules, check, checkEach, isObject, signal } from '../options.js';
-import { DEFAULT_CONTROL, type MeshControlOptions } from './types.js';
+import { MAX_TTL_MS, MAX_USES } from './shared-tokens.js';
+import { DEFAULT_CONTROL, type MeshControlOptions, type TokenOptions } from './types.js';
 
 /** What the core takes: an address of this machine, and no name. */
 const address: Rule = [
@@ -31,9 +33,14 @@ const CONTROL: Rules<MeshControlOptions> = {
   decide: called,
   telemetryIntervalMs: [
     'a whole number of milliseconds, 1 or more',
-    (value) => Number.isSafeInteger(value) && Number(value) > 0,
+    (value) => isWhole(value, Number.MAX_SAFE_INTEGER),
   ],
   signal,
+};
+
+const TOKEN: Rules<TokenOptions> = {
+  uses: [`a whole number, 1 to ${MAX_USES.toLocaleString('en')}`, (value) => isWhole(value, MAX_USES)],
+  ttlMs: ['a whole number of milliseconds, 30 days at most', (value) => isWhole(value, MAX_TTL_MS)],
 };
 
 /** @throws {OptionError} for the first that makes no sense */
@@ -46,6 +53,20 @@ export function checkControlOptions(options: unknown): asserts options is MeshCo
     // A generator that was made already could not be begun again.
     if (given !== undefined) checkEach(`discovery.${service}`, [given], source);
   }
+}
+
+/** @throws {OptionError} for the first that makes no sense */
+export function checkTokenOptions(options: unknown): asserts options is TokenOptions {
+  check<TokenOptions>(options, TOKEN);
+}
+
+/** @throws {OptionError} it is no text */
+export function checkText(option: string, expected: string, value: unknown): asserts value is string {
+  if (typeof value !== 'string') throw new OptionError(option, expected, value);
+}
+
+function isWhole(value: unknown, most: number): boolean {
+  return Number.isInteger(value) && Number(value) >= 1 && Number(value) <= most;
 }
 
 function isFunction(value: unknown): boolean {

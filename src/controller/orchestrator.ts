@@ -33,7 +33,7 @@ import type { IssuerLife } from '../mesh/issuer-life.js';
 import { identityOf } from '../mesh/names.js';
 import { identityFor, serialIn } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
-import { checkControlOptions } from './options.js';
+import { checkControlOptions, checkText, checkTokenOptions } from './options.js';
 import { Registry } from './registered.js';
 import { REGISTERED, sourcesOf } from './sources.js';
 import { IssuerHandover, type Served } from './handover.js';
@@ -337,6 +337,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   async token(service: string, options: TokenOptions = {}): Promise<string> {
+    checkText('service', 'a service, or a SPIFFE id', service);
+    checkTokenOptions(options);
     const { uses = TOKEN.uses, ttlMs = TOKEN.ttlMs } = options;
     const identity = identityFor(service, this.#mesh);
     await this.#handover.settled;
@@ -353,14 +355,14 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   async revoke(whom: string): Promise<void> {
-    const denied = serialIn(whom) ?? whom;
+    const denied = deniedIn(whom);
     await this.#handover.settled;
     this.#running().revoke(denied);
     await this.#shared?.revoke(denied);
   }
 
   async allow(whom: string): Promise<boolean> {
-    const denied = serialIn(whom) ?? whom;
+    const denied = deniedIn(whom);
     await this.#handover.settled;
     const here = this.#running().allow(denied);
     return (await this.#shared?.allow(denied)) || here;
@@ -462,4 +464,10 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const { signal } = this.#options;
     throw signal?.aborted ? signal.reason : new StateError('the control plane was closed');
   }
+}
+
+/** Whom to believe no more, or again: an identity, or a serial number as it is kept. */
+function deniedIn(whom: string): string {
+  checkText('whom', 'a SPIFFE id, or the serial number of a certificate', whom);
+  return serialIn(whom) ?? whom;
 }

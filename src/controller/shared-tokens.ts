@@ -21,8 +21,8 @@ import type { Decision, TokenOptions } from '../mesh/control-plane.js';
 /** How every token begins: the core's own begin so. */
 const PREFIX = 'mesh-token-';
 /** The limits of the core's own tokens. */
-const MAX_USES = 10_000;
-const MAX_TTL_MS = 30 * 86_400_000;
+export const MAX_USES = 10_000;
+export const MAX_TTL_MS = 30 * 86_400_000;
 const MAX_TOKENS = 10_000;
 /** How often a use is tried to be taken that others take, too. */
 const MAX_TRIES = 8;

@@ -109,7 +109,7 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
    * A token by which a sidecar of a service, or of a SPIFFE id, gets its first certificate. Control planes that share an
    * etcd share their tokens.
    *
-   * @throws {OptionError} there is no such service
+   * @throws {OptionError} there is no such service, or an option makes no sense
    * @throws {EtcdError} etcd is shared, and does not answer
    */
   token(service: string, options?: TokenOptions): Promise<string>;
@@ -131,6 +131,7 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
   /**
    * Takes a revocation back; whether there was one.
    *
+   * @throws {OptionError} it is neither
    * @throws {EtcdError} etcd is shared, and does not answer: it holds here alone
    */
   allow(whom: string): Promise<boolean>;

@@ -117,3 +117,40 @@ test('a source in etcd is refused where a mesh file would be', (t) => {
   }
   t.notThrows(() => etcdSource({ endpoints: [...endpoints, 'https://[::1]:2379/'], prefix }));
 });
+
+test('of token(), revoke() and allow(): nothing is made, and nobody is denied', async (t) => {
+  const plane = createControlPlane(MESH, { listen: HERE });
+  t.teardown(() => plane.close());
+  await plane.listen();
+  const refused: [call: () => Promise<unknown>, message: RegExp][] = [
+    ...(
+      [
+        [{ usez: 1 }, /^options: expected one of uses, ttlMs, received usez; did you mean uses\?$/],
+        [{ uses: 1.5 }, /^uses: expected a whole number, 1 to 10,000, received 1\.5$/],
+        [{ uses: '2' }, /^uses: .*, received 2$/],
+        [{ uses: 0 }, /^uses: .*, received 0$/],
+        [{ uses: 10_001 }, /^uses: .*, received 10001$/],
+        [{ ttlMs: 'x' }, /^ttlMs: expected a whole number of milliseconds, 30 days at most, received x$/],
+        [{ ttlMs: -1 }, /^ttlMs: .*, received -1$/],
+        [{ ttlMs: Infinity }, /^ttlMs: .*, received Infinity$/],
+        [{ ttlMs: 30 * 86_400_000 + 1 }, /^ttlMs: /],
+        [null, /^options: expected an object, received null$/],
+      ] as [options: object, message: RegExp][]
+    ).map(
+      ([options, message]) =>
+        [() => plane.token('basket', options), message] as [() => Promise<string>, RegExp],
+    ),
+    [() => plane.token(undefined as unknown as string), /^service: expected .*, received undefined$/],
+    [() => plane.token('baskt'), /^service: expected one of basket, web, or a SPIFFE id, received baskt$/],
+    [
+      () => plane.revoke(5 as unknown as string),
+      /^whom: expected a SPIFFE id, or the serial number of a certificate, received 5$/,
+    ],
+    [() => plane.revoke(undefined as unknown as string), /^whom: .*, received undefined$/],
+    [() => plane.allow(null as unknown as string), /^whom: .*, received null$/],
+  ];
+  for (const [call, message] of refused) await t.throwsAsync(call(), { instanceOf: OptionError, message });
+  t.deepEqual(plane.revoked(), []);
+  t.regex(await plane.token('basket', { uses: 10_000, ttlMs: 30 * 86_400_000 }), /^mesh-token-/);
+  t.regex(await plane.token('basket', { uses: undefined } as unknown as object), /^mesh-token-/);
+});
