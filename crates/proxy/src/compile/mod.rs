@@ -3,6 +3,7 @@
 //! What did not change is taken over from the plan before, so the cost follows the change. Runs on the control thread.
 
 mod clusters;
+mod written;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use crate::telemetry::access_log::{AccessLog, Sampler, Target};
 use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::tls::{ClientConfigs, ServerTls};
 use crate::workload::{Inbound, Port};
+
+pub use self::written::Written;
 
 /// What plans are made of, beside the snapshot.
 pub struct Compiler {
@@ -390,6 +393,7 @@ pub fn check(mut resources: Resources) -> Result<(), Vec<Issue>> {
     for listener in &mut resources.listeners {
         listener.access_log = None;
     }
+    let written = Written::of(&resources);
     let staged = Store::default().stage_all(resources)?;
     // Who serves it is not known here, and not looked at.
     let nobody = "nobody"
@@ -402,6 +406,7 @@ pub fn check(mut resources: Resources) -> Result<(), Vec<Issue>> {
     Compiler::new(telemetry, access_log, nobody)
         .draft(staged.snapshot(), &Discovered::new(), &Plan::default(), 0)
         .map(drop)
+        .map_err(|issues| written.place(staged.snapshot(), issues))
 }
 
 /// `kind[at].workload`

@@ -24,7 +24,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, NEVER, Nanos, SystemClock, nanos};
-use crate::compile::{Compiler, Draft};
+use crate::compile::{Compiler, Draft, Written};
 use crate::discovery::Lookups;
 use crate::own::{For, Own};
 use crate::panics::Guard;
@@ -118,6 +118,7 @@ struct Warming {
 struct Ready {
     staged: Staged,
     draft: Option<Draft>,
+    written: Written,
     /// What its new and changed clusters are looked up by.
     sources: Vec<Discovery>,
     sockets: Settled,
@@ -254,13 +255,17 @@ impl Control {
 
     /// Everything that can refuse a change.
     fn begin(&mut self, change: Change) -> Result<Ready, ApplyError> {
+        let written = match &change {
+            Change::Replace(resources) => Written::of(resources),
+            Change::Batch(batch) => Written::of(&batch.upsert),
+        };
         let staged = match change {
             Change::Replace(resources) => self.store.stage_all(resources),
             Change::Batch(batch) => self.store.stage(batch),
         }
         .map_err(ApplyError::Invalid)?;
         let snapshot = Arc::clone(staged.snapshot());
-        let draft = self.draft(&snapshot)?;
+        let draft = self.draft(&snapshot, &written)?;
         let changed = draft.plan.changed.iter().flatten();
         let sources = changed
             .filter_map(|name| Some(&snapshot.clusters.get(name)?.discovery))
@@ -271,6 +276,7 @@ impl Control {
         let ready = Ready {
             staged,
             draft: Some(draft),
+            written,
             sources,
             sockets,
         };
@@ -279,10 +285,10 @@ impl Control {
         Ok(ready)
     }
 
-    fn draft(&self, snapshot: &Arc<Snapshot>) -> Result<Draft, ApplyError> {
+    fn draft(&self, snapshot: &Arc<Snapshot>, written: &Written) -> Result<Draft, ApplyError> {
         self.compiler
             .draft(snapshot, self.lookups.discovered(), &self.plan, self.clock.now())
-            .map_err(ApplyError::Invalid)
+            .map_err(|issues| ApplyError::Invalid(written.place(snapshot, issues)))
     }
 
     fn is_warm(&self, ready: &Ready) -> bool {
@@ -304,6 +310,7 @@ impl Control {
         let Ready {
             staged,
             draft,
+            written,
             sockets: Settled { bound, moved, opened },
             ..
         } = ready;
@@ -311,7 +318,7 @@ impl Control {
         let now = self.clock.now();
         let mut draft = match draft {
             Some(draft) => draft,
-            None => self.draft(&snapshot)?,
+            None => self.draft(&snapshot, &written)?,
         };
         let actual = bound.iter().map(|(name, (_, actual))| {
             let listener = snapshot.listeners.get(&**name);
