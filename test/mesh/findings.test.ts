@@ -40,6 +40,18 @@ test('what is wrong is told with how to mend it', (t) => {
   t.true(findings.every(({ mend }) => mend !== undefined));
 });
 
+test('what a sidecar left out is told, and that the rest serves', (t) => {
+  const of = (resource: string) => ({ resource, name: 'basket:80', version: '', reason: 'bad' });
+  const nacks = [of('mesh.Name'), of('mesh.Configuration')];
+  t.deepEqual(
+    check(status([], [sidecar({ nacks })])).map(({ what, mend }) => [what, mend?.split(';')[0]]),
+    [
+      ['basket-1 refuses Name basket:80: bad', 'the rest serves'],
+      ['basket-1 refuses Configuration basket:80: bad', 'the last good one serves'],
+    ],
+  );
+});
+
 test('a certificate should have been renewed with a fifth of its life left, or 12 s where that is not known', (t) => {
   const ends = (certificateNotAfterMs: number | null, certificateLifeMs: number | null): string[] =>
     told(check(status([], [sidecar({ certificateNotAfterMs, certificateLifeMs })])));

@@ -51,6 +51,18 @@ pub struct Nack {
     pub reason: String,
 }
 
+impl Nack {
+    /// Whether it is of what a sidecar makes of resources together, rather than of one of them.
+    fn is_of_all(&self) -> bool {
+        is_of_all(&self.resource)
+    }
+}
+
+/// Whether a kind is none of xDS.
+pub(crate) fn is_of_all(kind: &str) -> bool {
+    [ConfigState::NAME, ConfigState::CONFIGURATION].contains(&kind)
+}
+
 /// What a sidecar has of one kind of resources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -240,11 +252,12 @@ impl Fleet {
         (before != view.nacks).then(|| view.nacks.clone())
     }
 
-    /// What the stream of xDS of a node shows that it refuses.
+    /// What the stream of xDS of a node shows that it refuses. That says nothing of what the sidecar makes of all of it.
     pub(crate) fn refused(&mut self, identity: &str, node: &str, nacks: &[Nack]) {
         let key = (identity.to_owned(), node.to_owned());
         if let Some(member) = self.members.get_mut(&key) {
-            member.view.nacks = nacks.to_vec();
+            member.view.nacks.retain(Nack::is_of_all);
+            member.view.nacks.extend_from_slice(nacks);
         }
     }
 
@@ -317,6 +330,42 @@ mod tests {
         assert_eq!(fleet.phase(&second, Phase::Ready), None, "as before");
         assert!(fleet.leave(&second).is_some());
         assert!(fleet.view().is_empty());
+    }
+
+    #[test]
+    fn what_a_sidecar_makes_of_all_is_told_apart_from_resources() {
+        let mut fleet = Fleet::default();
+        let (place, _commands, _) = fleet
+            .join(
+                "id",
+                "127.0.0.1:1".parse().unwrap(),
+                hello("a"),
+                SystemTime::UNIX_EPOCH,
+            )
+            .unwrap();
+        let state = |nack: &str| ConfigState {
+            kind: ConfigState::NAME.into(),
+            name: "basket:80".into(),
+            nack: nack.into(),
+            ..ConfigState::default()
+        };
+        let of_xds = Nack {
+            resource: Kind::Cluster.type_url().into(),
+            name: "basket".into(),
+            version: "1".into(),
+            reason: "bad".into(),
+        };
+        assert_eq!(fleet.config(&place, state("why")).unwrap().len(), 1);
+        fleet.refused("id", "a", &[of_xds]);
+        let names = |fleet: &Fleet| -> Vec<_> {
+            let view = fleet.view().pop().unwrap();
+            view.nacks.into_iter().map(|nack| nack.name).collect()
+        };
+        assert_eq!(names(&fleet), ["basket:80", "basket"]);
+        fleet.refused("id", "a", &[]);
+        assert_eq!(names(&fleet), ["basket:80"]);
+        assert_eq!(fleet.config(&place, state("")), Some(Vec::new()));
+        assert_eq!(names(&fleet), [""; 0]);
     }
 
     #[test]

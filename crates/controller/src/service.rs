@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::edges::Edges;
 use crate::event::{Event, Out, PolicyDecision, millis};
-use crate::fleet::{Fleet, Held, Nack, Phase, Place, nacks};
+use crate::fleet::{Fleet, Held, Nack, Phase, Place, is_of_all, nacks};
 use crate::served::Live;
 use crate::signing::{Revoked, Signing};
 
@@ -135,7 +135,16 @@ impl Plane {
             }
             FromSidecar::CertificateState(state) => self.fleet().certificate(place, state),
             FromSidecar::ConfigState(state) => {
-                let _ = self.fleet().config(place, state);
+                // What it refuses of xDS is told by that stream.
+                let is_of_all = is_of_all(&state.kind);
+                let nacks = self.fleet().config(place, state).filter(|_| is_of_all);
+                if let Some(nacks) = nacks {
+                    self.out.send(&Event::Nack {
+                        identity: caller.to_owned(),
+                        node: place.name().to_owned(),
+                        nacks,
+                    });
+                }
             }
             FromSidecar::Telemetry(telemetry) => {
                 self.fleet().telemetry(place, SystemTime::now());

@@ -249,6 +249,13 @@ pub struct TelemetryInterval {
     pub interval_ms: u64,
 }
 
+impl ConfigState {
+    /// The kind that stands for a name that is called, with all that is said of it. No resource of xDS is called so.
+    pub const NAME: &str = "mesh.Name";
+    /// The kind that stands for all that a sidecar was told.
+    pub const CONFIGURATION: &str = "mesh.Configuration";
+}
+
 impl From<FromSidecar> for SidecarMessage {
     fn from(message: FromSidecar) -> Self {
         let message = Some(message);

@@ -132,7 +132,11 @@ impl Handle {
             let seconds = left.as_secs();
             format!("the certificate ends in {seconds} s, and should have been renewed by now")
         });
-        ending.into_iter().collect()
+        let behind = self.control_plane().is_behind().then(|| {
+            "what the control plane said last can't be in force: what was before serves on, and the log says why"
+                .to_owned()
+        });
+        ending.into_iter().chain(behind).collect()
     }
 
     /// How it stands with the certificate of this workload, and how long that still serves.

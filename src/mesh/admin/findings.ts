@@ -83,7 +83,7 @@ function checkSidecar(sidecar: SidecarStatus, version: string, atMs: number): Fi
   const findings: Finding[] = nacks.map(({ resource, name: refused, reason }) => ({
     level: 'error',
     what: `${name} refuses ${kindOf(resource)} ${refused}: ${reason}`,
-    mend: 'the last good one serves; mend what was written last',
+    mend: `${kindOf(resource) === 'Name' ? 'the rest' : 'the last good one'} serves; mend what was written last`,
   }));
   if (phase === 'connected') {
     const mend = `look at its log and at its /ready`;

@@ -23,6 +23,8 @@ pub struct ControlPlane {
     held: AtomicU64,
     /// Whether it said last that this workload is revoked.
     revoked: AtomicBool,
+    /// Whether what it said last is not in force.
+    behind: AtomicBool,
 }
 
 impl ControlPlane {
@@ -75,6 +77,16 @@ impl ControlPlane {
     /// Whether it said last that this workload is revoked.
     pub fn has_revoked(&self) -> bool {
         self.revoked.load(Relaxed)
+    }
+
+    /// Notes whether what it said last can't be in force, so that what was before serves.
+    pub fn falls_behind(&self, is: bool) {
+        self.behind.store(is, Relaxed);
+    }
+
+    /// Whether what it said last is not in force.
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Relaxed)
     }
 
     /// Notes how many resources it removed that are kept for a while.

@@ -22,6 +22,8 @@ use super::state::Owner;
 const TOGETHER: Duration = Duration::from_millis(2);
 /// How long what goes live first waits for who is revoked: as long as for a resource that may not exist.
 const DENIED_WITHIN: Duration = DOES_NOT_EXIST_AFTER;
+/// Names that are left out, of which the control plane is told.
+const MAX_LEFT_OUT: usize = 64;
 /// How exactly it is kept when the control plane was heard of last: for that alone nothing is written more often.
 const KEEP_HEARD: Duration = Duration::from_secs(60);
 
@@ -206,19 +208,13 @@ impl Life<'_> {
             // It has drained meanwhile, as it was told to.
             Err(ApplyError::Closed) => return,
             Err(error) => {
-                let fields: [(&str, &dyn std::fmt::Display); 1] = [("error", &error)];
-                let what = if self.listening.is_empty() {
-                    "not applied, and nothing is served yet"
-                } else {
-                    "not applied: the last good configuration keeps serving"
-                };
-                self.log().error(what, &fields);
-                for name in self.feed.take_answers() {
-                    self.proxy.wanted().unusable(&name);
-                }
+                self.refused(&error);
                 return;
             }
         }
+        self.feed.in_force();
+        self.refused_whole = None;
+        self.proxy.control_plane().falls_behind(false);
         for name in self.feed.take_answers() {
             self.proxy.wanted().known(&name);
         }
@@ -236,6 +232,51 @@ impl Life<'_> {
         }
         // Not before it is kept: whoever is killed once it was ready is to be ready again.
         self.serves.send_replace(true);
+    }
+
+    /// What was tried can't be in force. It is tried again at once without the names that are to blame.
+    fn refused(&mut self, error: &ApplyError) {
+        let left_out = match error {
+            ApplyError::Invalid(issues) => self.feed.leave_out(issues, &error.to_string()),
+            ApplyError::Panicked => self.feed.leave_out(&[], &error.to_string()),
+            ApplyError::Listen { .. } | ApplyError::Closed => Vec::new(),
+        };
+        for (name, reason) in &left_out {
+            let fields: [(&str, &dyn std::fmt::Display); 2] = [("name", name), ("reason", reason)];
+            self.log()
+                .error("a name is left out: the rest is served", &fields);
+        }
+        if !left_out.is_empty() {
+            self.tell_closed();
+            self.mark();
+        }
+        // It is tried again with what has changed meanwhile, or without what was left out.
+        if self.dirty.is_some() {
+            return;
+        }
+        let what = if self.listening.is_empty() {
+            "not applied, and nothing is served yet"
+        } else {
+            "not applied: the last good configuration keeps serving"
+        };
+        self.log().error(what, &[("error", error)]);
+        self.refused_whole = Some(error.to_string());
+        self.proxy.control_plane().falls_behind(true);
+        for name in self.feed.take_answers() {
+            self.proxy.wanted().unusable(&name);
+        }
+    }
+
+    /// Tells the control plane what of all that is known is not in force, and why, where that is not what it was told.
+    pub(super) fn tell_refused(&self, telling: &mut Telling) -> Result<(), Error> {
+        let names = self.feed.left_out().take(MAX_LEFT_OUT);
+        let whole = self.refused_whole.iter();
+        let refused = names
+            .map(|(name, reason)| ((ConfigState::NAME, plain(name, mesh_protocol::MAX_NAME)), reason))
+            .chain(whole.map(|reason| ((ConfigState::CONFIGURATION, "as a whole".to_owned()), &**reason)))
+            .map(|(of, reason)| (of, plain(reason, mesh_protocol::MAX_NACK)))
+            .collect();
+        telling.refused(refused)
     }
 }
 

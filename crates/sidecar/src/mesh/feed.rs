@@ -10,6 +10,7 @@
 //! asked for, so that nothing goes around the mesh from the moment at which it has a service of that name ([`outside`]).
 
 mod outside;
+mod refused;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use mesh_xds::wire::Any;
 
 pub(crate) use self::outside::Answer;
 use self::outside::{Egress, Host, Told, is_of_all_ports};
+use self::refused::Tried;
 use super::own;
 use super::settings::Workload;
 use super::state::Owner;
@@ -49,6 +51,7 @@ pub(crate) struct Feed {
     tables: BTreeMap<String, RouteTable>,
     clusters: BTreeMap<String, Cluster>,
     endpoints: BTreeMap<String, Endpoints>,
+    tried: Tried,
 }
 
 /// A name that is called.
@@ -68,6 +71,8 @@ struct Name {
     answered: bool,
     /// Since when it was seen to be neither live nor asked for.
     dark: Option<Instant>,
+    /// Why it is left out of what is in force.
+    refused: Option<String>,
 }
 
 impl Feed {
@@ -83,6 +88,7 @@ impl Feed {
             tables: BTreeMap::new(),
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            tried: Tried::default(),
         }
     }
 
@@ -182,8 +188,11 @@ impl Feed {
                     }
                 }
                 let listener = read::<ServiceListener>(any)?;
-                if let Some(known) = self.names.get_mut(name) {
+                if let Some(known) = self.names.get_mut(name)
+                    && known.table.as_ref() != Some(&listener.route_table)
+                {
                     known.table = Some(listener.route_table);
+                    self.tried.changed(kind, name);
                 }
             }
             Kind::RouteTable => {
@@ -199,7 +208,10 @@ impl Feed {
                     route_tables: vec![table.clone()],
                     ..Resources::default()
                 })?;
-                self.tables.insert(name.to_owned(), table);
+                if self.tables.get(name) != Some(&table) {
+                    self.tables.insert(name.to_owned(), table);
+                    self.tried.changed(kind, name);
+                }
             }
             Kind::Cluster => {
                 let cluster = read::<Cluster>(any)?;
@@ -207,7 +219,10 @@ impl Feed {
                     clusters: vec![cluster.clone()],
                     ..Resources::default()
                 })?;
-                self.clusters.insert(name.to_owned(), cluster);
+                if self.clusters.get(name) != Some(&cluster) {
+                    self.clusters.insert(name.to_owned(), cluster);
+                    self.tried.changed(kind, name);
+                }
             }
             Kind::Endpoints => {
                 let endpoints = read::<Endpoints>(any)?;
@@ -217,7 +232,10 @@ impl Feed {
                     endpoints: vec![endpoints.clone()],
                     ..Resources::default()
                 })?;
-                self.endpoints.insert(name.to_owned(), endpoints);
+                if self.endpoints.get(name) != Some(&endpoints) {
+                    self.endpoints.insert(name.to_owned(), endpoints);
+                    self.tried.changed(kind, name);
+                }
             }
         }
         Ok(())
@@ -225,6 +243,7 @@ impl Feed {
 
     /// A resource is no more.
     pub(crate) fn removed(&mut self, kind: Kind, name: &str) {
+        self.tried.changed(kind, name);
         match kind {
             Kind::Secret => {}
             Kind::Listener if self.is_own(name) => self.nothing_is_said(),
@@ -268,16 +287,17 @@ impl Feed {
         self.roots.take()
     }
 
-    /// What is to be in force; nothing before it is known who may call.
+    /// What is to be in force, without the names that are left out; nothing before it is known who may call.
     pub(crate) fn resources(&mut self) -> Option<Resources> {
         self.go_live();
+        self.try_again();
         let (default, policies) = self
             .own
             .as_ref()
             .map(|own| (own.default_policy, own.policies.clone()))?;
         let mut resources = own::resources(&self.workload, default, policies);
         let mut used = BTreeSet::new();
-        for (name, known) in &self.names {
+        for (name, known) in self.names.iter().filter(|(_, known)| known.refused.is_none()) {
             let Some(table) = &known.live else { continue };
             resources.route_tables.push(RouteTable {
                 name: name.clone(),
@@ -294,6 +314,7 @@ impl Feed {
             resources.clusters.extend(self.clusters.get(name).cloned());
             resources.endpoints.extend(self.endpoints.get(name).cloned());
         }
+        self.note_order(&resources);
         Some(resources)
     }
 
@@ -325,13 +346,16 @@ impl Feed {
 
     /// The names that are live and whose askers were not told yet.
     pub(crate) fn take_answers(&mut self) -> Vec<String> {
-        self.take_told(|_, (_, known)| known.live.is_some())
+        self.take_told(|_, (_, known)| known.live.is_some() && known.refused.is_none())
     }
 
-    /// The names of which something was refused, of which nothing good is there, and whose askers were not told yet: they
-    /// are to be told so, since nothing is on its way.
+    /// The names that are left out, or of which something was refused and nothing good is there, and whose askers were not
+    /// told yet: they are to be told so, since nothing is on its way.
     pub(crate) fn take_unusable(&mut self, is_refused: impl Fn(Kind, &str) -> bool) -> Vec<String> {
-        self.take_told(|feed, (name, known)| known.live.is_none() && feed.lacks(name, known, &is_refused))
+        self.take_told(|feed, (name, known)| match known.live {
+            Some(_) => known.refused.is_some(),
+            None => feed.lacks(name, known, &is_refused),
+        })
     }
 
     /// Whether what a name still needs is there and was refused.
@@ -401,11 +425,12 @@ impl Feed {
             policies: kept.policies,
         });
         for (name, source, table) in kept.names {
-            let known = self.names.entry(name).or_default();
+            let known = self.names.entry(name.clone()).or_default();
             known.answered = true;
             known.live = Some(table.clone());
             known.table = Some(source.clone());
             self.tables.insert(source, table);
+            self.tried.changed(Kind::Listener, &name);
         }
         self.clusters = kept.clusters.into_iter().map(|c| (c.name.clone(), c)).collect();
         self.endpoints = kept

@@ -60,6 +60,8 @@ pub(crate) struct Life<'a> {
     pub(super) edges: Edges,
     pub(super) usage: Usage,
     pub(super) applying: Option<Applying>,
+    /// Why what is known is not in force, whatever is left out.
+    pub(super) refused_whole: Option<String>,
     /// Whether something is served, and kept where it is to be.
     pub(super) serves: watch::Sender<bool>,
     /// Where each listener is.
@@ -130,6 +132,7 @@ impl<'a> Life<'a> {
             edges: Edges::default(),
             usage: Usage::default(),
             applying: None,
+            refused_whole: None,
             serves: watch::Sender::new(false),
             listening: Vec::new(),
             dirty: None,
@@ -321,6 +324,7 @@ impl<'a> Life<'a> {
                 (is, _) => is,
             };
             self.tell_phase(&mut telling, is).map_err(Left::Ended)?;
+            self.tell_refused(&mut telling).map_err(Left::Ended)?;
             if is == Phase::Drained {
                 self.report(&mut telling).map_err(Left::Ended)?;
                 return telling.farewell().await.map_err(Left::Ended);

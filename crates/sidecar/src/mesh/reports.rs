@@ -3,6 +3,7 @@
 //! A control plane of xDS alone has no such stream. That is said once, and asked again now and then: resources are all that
 //! comes from it.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use mesh_model::policy::PolicyMode;
 use mesh_model::resources::Address;
 use mesh_protocol::client::Reports;
 use mesh_protocol::message::{
-    ControlMessage, Draining, FromControl, FromSidecar, Hello, PolicyDecision, Protocol, Ready, ServicePort,
-    Telemetry,
+    ConfigState, ControlMessage, Draining, FromControl, FromSidecar, Hello, PolicyDecision, Protocol, Ready,
+    ServicePort, Telemetry,
 };
 use mesh_protocol::{Control, Error};
 use mesh_proxy::log::Level;
@@ -32,9 +33,14 @@ pub(super) struct Telling {
     stream: Option<Reports>,
     /// What was told of the phase.
     told: Phase,
+    /// What it was told is not in force: by kind and name, why.
+    refused: Refused,
     /// When the control plane is asked again whether it has one.
     asks_at: Option<Instant>,
 }
+
+/// What is not in force: by kind and name, why.
+pub(super) type Refused = BTreeMap<(&'static str, String), String>;
 
 impl Telling {
     /// Takes a message, to be sent by [`Telling::step`].
@@ -43,6 +49,27 @@ impl Telling {
             Some(stream) => stream.outgoing.push(&message.into()),
             None => Ok(()),
         }
+    }
+
+    /// Tells what is not in force, and what is again.
+    pub(super) fn refused(&mut self, is: Refused) -> Result<(), Error> {
+        if is == self.refused {
+            return Ok(());
+        }
+        let before = std::mem::take(&mut self.refused);
+        let again = before.keys().filter(|of| !is.contains_key(*of));
+        let again = again.map(|of| (of, ""));
+        let other = is.iter().filter(|(of, why)| before.get(*of) != Some(*why));
+        for ((kind, name), why) in again.chain(other.map(|(of, why)| (of, &**why))) {
+            self.push(FromSidecar::ConfigState(ConfigState {
+                kind: (*kind).to_owned(),
+                name: name.clone(),
+                nack: why.to_owned(),
+                ..ConfigState::default()
+            }))?;
+        }
+        self.refused = is;
+        Ok(())
     }
 
     /// Sends what waits, and gives what comes, where it `hears`; `None` when all was sent. May be given up at any time.
@@ -87,6 +114,7 @@ impl Life<'_> {
         let mut telling = Telling {
             stream: Some(stream),
             told: Phase::Starting,
+            refused: Refused::new(),
             asks_at: None,
         };
         telling.push(FromSidecar::Hello(self.hello(control.local())))?;

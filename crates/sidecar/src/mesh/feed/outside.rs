@@ -105,6 +105,7 @@ impl Feed {
                 if let Some(known) = self.names.get_mut(name) {
                     known.egress = Some(egress);
                     known.live = Some(everything_to(name));
+                    self.tried.changed(Kind::Listener, name);
                 }
                 return Answer::Later;
             }

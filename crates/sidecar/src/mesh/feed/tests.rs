@@ -10,6 +10,7 @@ use super::*;
 use crate::parts::everything_to;
 
 mod outside;
+mod refused;
 
 fn feed() -> Feed {
     let mut feed = Feed::new(workload());
