@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use crate::resources::MAX_NAME;
+
 /// A token (RFC 9110 section 5.6.2): a method or a header name.
 pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty()
@@ -22,7 +24,7 @@ pub(crate) fn is_field_value(text: &str) -> bool {
 /// The name of a resource or route: printable ASCII without spaces and quotes, so that it can stand in a label, a log
 /// line and a command.
 pub(crate) fn is_name(text: &str) -> bool {
-    (1..=253).contains(&text.len())
+    (1..=MAX_NAME).contains(&text.len())
         && text
             .bytes()
             .all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\'' | b'`'))

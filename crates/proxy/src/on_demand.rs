@@ -17,6 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use mesh_model::resources::MAX_NAME;
 use tokio::sync::Notify;
 
 use crate::plan::Routes;
@@ -27,8 +28,6 @@ pub const MAX_PENDING: usize = 256;
 pub const REMEMBER_UNKNOWN: Duration = Duration::from_secs(5);
 /// How long a request waits for an answer: as long as for a name server.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest name: a DNS name, a colon and a port.
-const MAX_NAME: usize = 260;
 /// The port of a name without one.
 const DEFAULT_PORT: &[u8] = b":80";
 
@@ -181,7 +180,7 @@ impl OnDemand {
     }
 }
 
-/// A name as tables are called by it: lower case, no final dot, with a port.
+/// A name as tables are called by it: lower case, no final dot, with a port, and no longer than theirs.
 pub struct Name {
     bytes: [u8; MAX_NAME],
     len: usize,
@@ -255,7 +254,9 @@ mod tests {
         assert_eq!(host_of("[::1]:80"), b"[::1]");
         assert_eq!(name(""), None);
         assert_eq!(name(":80"), None);
-        assert_eq!(name(&"a".repeat(MAX_NAME)), None);
+        let longest = "a".repeat(MAX_NAME - 3);
+        assert_eq!(name(&longest), Some(format!("{longest}:80")));
+        assert_eq!(name(&format!("{longest}a")), None);
     }
 
     #[tokio::test]

@@ -216,6 +216,9 @@ pub(crate) fn networks<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<
     read.map_err(serde::de::Error::custom)
 }
 
+/// The longest [`Name`], in bytes: that of a DNS name.
+pub const MAX_NAME: usize = 253;
+
 /// The name a listener, route table or cluster is known by: 1 to 253 printable ASCII characters without spaces
 /// or quotes, so that it can stand in a metric label, a log line and a command.
 pub type Name = String;

@@ -14,11 +14,11 @@
 
 use std::time::{Duration, Instant};
 
-use mesh_model::resources::{Address, Cluster, Discovery, Endpoints, UpstreamProtocol};
+use mesh_model::resources::{Address, Cluster, Discovery, Endpoints, Resources, UpstreamProtocol};
 use mesh_xds::kind::Kind;
 
 use super::super::settings::Reach;
-use super::{Feed, Name, Workload};
+use super::{Feed, Name, Workload, sound};
 use crate::direct::{To, target};
 use crate::parts::{at, everything_to};
 
@@ -148,7 +148,7 @@ impl Feed {
 
     /// What is asked for to know whether the host of a name is of the mesh; nothing where it does not matter.
     pub(super) fn asked_host(&self, name: &str) -> Option<String> {
-        host_of(name).filter(|_| self.egress(name).is_some())
+        host_of(name).filter(|_| self.may_leave(name).is_some())
     }
 
     /// The names that turned out to be of hosts of the mesh that do not declare their ports. What nobody ever knew is
@@ -219,8 +219,21 @@ impl Feed {
         names.filter(|(_, known)| known.egress.is_some())
     }
 
-    /// Where a name is when it is outside the mesh, if it may be called there.
+    /// Where a name is when it is outside the mesh, if it may be called there. Applications call whatever they are given:
+    /// what nothing can be connected to is nowhere.
     fn egress(&self, name: &str) -> Option<Egress> {
+        let (cluster, endpoints) = self.may_leave(name)?;
+        let resources = Resources {
+            route_tables: vec![everything_to(name)],
+            clusters: vec![cluster.clone()],
+            endpoints: endpoints.clone().into_iter().collect(),
+            ..Resources::default()
+        };
+        sound(&resources).ok().map(|()| (cluster, endpoints))
+    }
+
+    /// The same, be it that nothing can be connected to there.
+    fn may_leave(&self, name: &str) -> Option<Egress> {
         match self.workload.egress {
             Reach::Known => None,
             Reach::Any => egress(name, &self.workload),

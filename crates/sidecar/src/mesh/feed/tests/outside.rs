@@ -27,6 +27,53 @@ fn names_outside_the_mesh_are_looked_up_unless_only_services_may_be_called() {
 }
 
 #[test]
+fn nothing_is_made_of_names_that_nothing_can_be_connected_to() {
+    let long_label = format!("{}.test:80", "a".repeat(64));
+    let long_name = format!("{}test:80", "a.".repeat(125));
+    for name in [
+        "api.v1.2:80",
+        "host:0",
+        "10.0.0.1:0",
+        "[::1]:0",
+        "0.0.0.0:80",
+        "[::]:80",
+        "224.0.0.1:80",
+        "[ff02::1]:80",
+        "127.1:80",
+        "0x7f.1:80",
+        "2130706433:80",
+        "1:80",
+        "a.123:80",
+        "-a.test:80",
+        "a-.test:80",
+        &long_label,
+        &long_name,
+    ] {
+        let mut feed = feed();
+        feed.want(name);
+        assert!(!feed.is_kept(name), "{name}");
+        assert_eq!(unknown(&mut feed, name), Answer::Unknown, "{name}");
+        assert_eq!(
+            (tables(&mut feed), wishes(&feed)),
+            (Vec::new(), Vec::new()),
+            "{name}"
+        );
+    }
+    for name in [
+        "a_b.test:80",
+        "a.1b:80",
+        "xn--a.test:65535",
+        "255.255.255.255:1",
+        "[fe80::1]:80",
+    ] {
+        let mut feed = feed();
+        feed.want(name);
+        assert_eq!(unknown(&mut feed, name), Answer::Later, "{name}");
+        assert_eq!(tables(&mut feed), [name]);
+    }
+}
+
+#[test]
 fn names_below_the_trust_domain_never_leave_the_mesh() {
     let mut feed = feed();
     for (name, answer) in [
