@@ -15,6 +15,7 @@ import type { CreateProxy } from './proxy/types.js';
 import { Orchestrator } from './controller/orchestrator.js';
 import type { CreateControlPlane } from './controller/types.js';
 import { startControlPlane } from './mesh/native-control-plane.js';
+import { findWithRoots } from './mesh/roots.js';
 
 export * from './config/index.js';
 export { checkConfig, loadConfig, loadMesh, parseConfig, parseMesh, watchConfig } from './checked.js';
@@ -46,7 +47,11 @@ export const createProxy: CreateProxy = (config, options) => new EmbeddedProxy(c
 
 /** Makes a control plane for sidecars. Nothing listens before `listen()`. */
 export const createControlPlane: CreateControlPlane = (config, options) =>
-  new Orchestrator(config, { start: startControlPlane, validateResources }, options);
+  new Orchestrator(
+    config,
+    { start: startControlPlane, validateResources: findWithRoots({ validateResources, checkResources }) },
+    options,
+  );
 
 /** Everything that is wrong with resources in JSON; nothing when they are right. */
 export function validateResources(json: string): readonly ResourceIssue[] {

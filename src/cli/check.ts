@@ -4,6 +4,7 @@ import { type LoadedConfig, readConfig } from '../config/load.js';
 import { checkWhole, sensible } from '../config/meaning.js';
 import { isMesh, readDocument } from '../config/origin.js';
 import { type LoadedMesh, loadMesh, checkMeshValue } from '../mesh/load.js';
+import { findWithRoots } from '../mesh/roots.js';
 import type { Core } from './io.js';
 
 /** @throws {ConfigError} with everything that is wrong, whoever found it */
@@ -22,7 +23,7 @@ export async function loadWhole(file: string, core: Pick<Core, 'validateResource
 
 /** @throws {ConfigError} with everything that is wrong, whoever found it */
 export async function loadCheckedMesh(file: string, core: Core): Promise<LoadedMesh> {
-  return sensible(await loadMesh(file), core.validateResources);
+  return sensible(await loadMesh(file), findWithRoots(core));
 }
 
 /**
@@ -32,11 +33,12 @@ export async function loadCheckedMesh(file: string, core: Core): Promise<LoadedM
  */
 export async function loadCheckedFile(
   file: string,
-  { validateResources, checkResources }: Core,
+  core: Core,
   { files }: CheckOptions,
 ): Promise<LoadedConfig | LoadedMesh> {
+  const { validateResources, checkResources } = core;
   const read = readDocument(await readConfig(file), file);
-  if (isMesh(read)) return sensible(checkMeshValue(read), validateResources);
+  if (isMesh(read)) return sensible(checkMeshValue(read), files ? findWithRoots(core) : validateResources);
   return sensible(checkWhole(read, validateResources), files ? checkResources : validateResources);
 }
 

@@ -19,6 +19,7 @@ import type { ControlEvent, PolicyDecision } from '../mesh/control-plane.js';
 import { type CompiledMesh, portNames } from '../mesh/compile.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import { identityOf } from '../mesh/names.js';
+import { findWithRoots } from '../mesh/roots.js';
 import { loadCheckedMesh } from './check.js';
 import { follow } from './follow.js';
 import { ExitCode, type World } from './io.js';
@@ -90,7 +91,7 @@ async function control(world: World, file: string, options: ControlOptions): Pro
   const start = await world.loadControlPlane();
   const plane = new Orchestrator(
     mesh,
-    { start, validateResources: (json) => core.validateResources(json) },
+    { start, validateResources: findWithRoots(core) },
     { listen, stateDir, ...(options.plaintextXds && { plaintextXds: options.plaintextXds }) },
   );
   return await new Control(world, file, mesh, plane, stateDir, options).run();

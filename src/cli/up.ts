@@ -13,6 +13,7 @@ import type { CompiledMesh } from '../mesh/compile.js';
 import type { ControlEvent, StartControlPlane } from '../mesh/control-plane.js';
 import type { Copy } from '../mesh/up/copy.js';
 import { discoveredIssues } from '../mesh/check.js';
+import { findWithRoots } from '../mesh/roots.js';
 import { identityFor } from '../mesh/services.js';
 import type { MeshAdmin } from '../mesh/admin/server.js';
 import { Witness } from '../mesh/admin/witness.js';
@@ -268,7 +269,7 @@ export class Up {
     const { core, file, mesh } = this.#plan;
     this.#watcher = watchMesh(file, { since: mesh });
     const apply = (now: LoadedMesh): number =>
-      running.apply(this.#adjusted(runnable(sensible(now, core.validateResources))));
+      running.apply(this.#adjusted(runnable(sensible(now, findWithRoots(core)))));
     return follow(this.#watcher, apply, {
       event: (...said) => this.#event(...said),
       trouble: (...said) => this.#trouble(...said),

@@ -1,8 +1,9 @@
 /** How do sidecars on other machines come by roots that a mesh file names? They are told the roots themselves. */
 
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { PEM_BEGINS, isPemText } from '../config/compile.js';
-import type { Cluster } from '../config/resources.js';
+import type { Find } from '../config/meaning.js';
+import type { Cluster, Resources } from '../config/resources.js';
 import { MeshError } from '../mesh-error.js';
 import type { MeshBatch } from './control-plane.js';
 
@@ -13,6 +14,40 @@ import type { MeshBatch } from './control-plane.js';
  */
 export function withRoots({ upsert, ...batch }: MeshBatch): MeshBatch {
   return { ...batch, upsert: { ...upsert, clusters: (upsert?.clusters ?? []).map(carried) } };
+}
+
+/** What the core can be asked of resources in JSON: what is wrong with them, and with the files that they name. */
+export interface Finds {
+  readonly validateResources: Find;
+  readonly checkResources: Find;
+}
+
+/**
+ * Finds everything that is wrong with the resources of a mesh, and with the roots that it names. The system's are not looked
+ * at: those of sidecars are of their own machines. Nor is a file that is not there: it may come, and `withRoots` tells of it.
+ */
+export function findWithRoots({ validateResources, checkResources }: Finds): Find {
+  return (json) => {
+    const issues = validateResources(json);
+    if (issues.length > 0) return issues;
+    const { clusters } = JSON.parse(json) as Resources;
+    const seen = new Set<string>();
+    const places = clusters.flatMap(({ tls }, place) => {
+      const roots = tls?.roots;
+      if (roots === undefined || seen.has(roots) || !(isPemText(roots) || existsSync(roots))) return [];
+      seen.add(roots);
+      return [place];
+    });
+    if (places.length === 0) return [];
+    const checked = { clusters: places.flatMap((place) => clusters[place] ?? []) };
+    const found = checkResources(
+      JSON.stringify({ listeners: [], routeTables: [], endpoints: [], ...checked }),
+    );
+    return found.map(({ path, ...issue }) => ({
+      ...issue,
+      path: path.replace(/^clusters\[(\d+)\]/, (_, at) => `clusters[${places[Number(at)]}]`),
+    }));
+  };
 }
 
 function carried(cluster: Cluster): Cluster {

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use mesh_model::issue::{Issue, IssueCode};
-use mesh_model::resources::{Address, Listener, Resources};
+use mesh_model::issue::{Issue, IssueCode, PathStep};
+use mesh_model::resources::{Address, Cluster, Listener, Resources};
 use mesh_model::validate::validate;
+use mesh_proxy::tls::check_roots;
 use mesh_store::{Batch as Change, Names, Snapshot, Store};
 use mesh_xds::kind::Kind;
 use mesh_xds::server::Catalogue;
@@ -120,6 +121,7 @@ impl Served {
             &mut issues,
         );
         put(&mut next, "clusters", &upsert.clusters, |c| &c.name, &mut issues);
+        issues.extend(check_roots_of(&upsert.clusters));
         put(
             &mut next,
             "endpoints",
@@ -248,6 +250,21 @@ fn keep(put: Result<(), Refusal>, kind: &str, at: usize, issues: &mut Vec<Issue>
     }
 }
 
+/// Roots that no sidecar could trust. Whether theirs has any of its system is not known here.
+fn check_roots_of(clusters: &[Cluster]) -> impl Iterator<Item = Issue> {
+    clusters.iter().enumerate().filter_map(|(at, cluster)| {
+        let roots = cluster.tls.as_ref()?.roots.as_ref();
+        // What is no text was refused: it is not carried.
+        let roots = roots.filter(|roots| roots.path().is_none())?;
+        let path = [
+            PathStep::Key("clusters".into()),
+            PathStep::Index(at),
+            PathStep::Key("tls".into()),
+        ];
+        check_roots(Some(roots), &path).err()
+    })
+}
+
 /// Names are called as `host:port`.
 fn check_name(name: &str) -> Result<(), String> {
     let is_good = name.rsplit_once(':').is_some_and(|(host, port)| {
@@ -275,7 +292,7 @@ fn check_policies(at: usize, workload: &Workload) -> Vec<Issue> {
     });
     let of_policies = found.into_iter().filter(|issue| {
         let first = issue.path.first();
-        matches!(first, Some(mesh_model::issue::PathStep::Key(key)) if key == "policies")
+        matches!(first, Some(PathStep::Key(key)) if key == "policies")
     });
     of_policies
         .map(|found| {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use foldhash::fast::RandomState;
 use mesh_model::issue::{Issue, IssueCode, PathStep};
-use mesh_model::resources::ClientTls;
+use mesh_model::resources::{ClientTls, Pem};
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
@@ -199,6 +199,17 @@ pub fn server_name(name: Option<&str>, path: &[PathStep]) -> Result<ServerName<'
             let message = format!("`{}` can't be a server's name", name.escape_debug());
             at.issue(Problem::new(IssueCode::BadHost, message, EXPECTED))
         })
+}
+
+/// Whether these roots can be trusted, or the system's where none are given. Nothing is kept of them. `path` is where the
+/// resource stands, such as `clusters[0].tls`.
+///
+/// # Errors
+/// Why they can't.
+pub fn check_roots(roots: Option<&Pem>, path: &[PathStep]) -> Result<(), Issue> {
+    let store = roots.map_or_else(system_roots, |pem| pem::roots(&mut Files::default(), pem));
+    let checked = store.and_then(verifier).map(drop);
+    checked.map_err(|problem| At::new(path).key("roots").issue(problem))
 }
 
 struct Built {

@@ -27,7 +27,7 @@ mod server;
 pub mod sniff;
 
 pub use certificates::Names;
-pub use client::{ClientConfigs, Replaced, server_name};
+pub use client::{ClientConfigs, Replaced, check_roots, server_name};
 pub use look::{Looked, Patience};
 pub use server::{Reloaded, ServerTls};
 

@@ -18,9 +18,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use mesh_identity::TrustBundle;
+use mesh_model::issue::PathStep;
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
-use mesh_model::resources::{Action, Cluster, Discovery, Endpoints, Resources, RouteTable};
+use mesh_model::resources::{Action, ClientTls, Cluster, Discovery, Endpoints, Resources, RouteTable};
 use mesh_model::validate::validate;
+use mesh_proxy::tls::check_roots;
 use mesh_xds::kind::Kind;
 use mesh_xds::translate::{ServiceListener, Translate, TrustRoots, WorkloadListener};
 use mesh_xds::wire::Any;
@@ -52,6 +54,8 @@ pub(crate) struct Feed {
     clusters: BTreeMap<String, Cluster>,
     endpoints: BTreeMap<String, Endpoints>,
     tried: Tried,
+    /// Whether servers can be judged by roots of the system.
+    has_system_roots: bool,
 }
 
 /// A name that is called.
@@ -89,6 +93,7 @@ impl Feed {
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             tried: Tried::default(),
+            has_system_roots: false,
         }
     }
 
@@ -219,6 +224,9 @@ impl Feed {
                     clusters: vec![cluster.clone()],
                     ..Resources::default()
                 })?;
+                if let Some(tls) = &cluster.tls {
+                    self.check_roots(tls)?;
+                }
                 if self.clusters.get(name) != Some(&cluster) {
                     self.clusters.insert(name.to_owned(), cluster);
                     self.tried.changed(kind, name);
@@ -237,6 +245,16 @@ impl Feed {
                     self.tried.changed(kind, name);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a server can be judged. The system's roots are looked for until they are found.
+    fn check_roots(&mut self, tls: &ClientTls) -> Result<(), String> {
+        if tls.roots.is_some() || !self.has_system_roots {
+            let tls_path = [PathStep::Key("tls".into())];
+            check_roots(tls.roots.as_ref(), &tls_path).map_err(|issue| issue.to_string())?;
+            self.has_system_roots |= tls.roots.is_none();
         }
         Ok(())
     }

@@ -293,6 +293,10 @@ fn who_is_believed_outside_is_said_in_full_or_refused() {
         },
         |c| c.system_root_certs = None,
         |c| c.trusted_ca = Some(wire::DataSource::text("-----BEGIN")),
+        |c| {
+            c.system_root_certs = None;
+            c.trusted_ca = Some(wire::DataSource::text("/etc/hosts"));
+        },
     ];
     for change in changes {
         let mut message = outside_cluster(ClientTls::default()).to_message().unwrap();

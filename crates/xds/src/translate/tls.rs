@@ -110,6 +110,14 @@ pub(super) fn security(
         return Ok(Security::Workload(WorkloadTls { server_name: name }));
     }
     let roots = roots_of(&context);
+    if roots
+        .as_ref()
+        .is_some_and(|roots| Pem(roots.clone()).path().is_some())
+    {
+        return Err(refusal(
+            "its roots are no PEM: no file of this machine is read for a server",
+        ));
+    }
     if !name.is_empty() && context == server_context(name.clone(), roots.clone(), protocol) {
         return Ok(Security::Server(ClientTls {
             server_name: Some(name),

@@ -1,6 +1,6 @@
 use mesh_model::policy::{PolicyAction, PolicyMode, PolicyTarget};
 use mesh_model::resources::{
-    Endpoint, ListenerProtocol, Locality, UpstreamProtocol, WeightedCluster, WorkloadTls,
+    Endpoint, ListenerProtocol, Locality, Pem, UpstreamProtocol, WeightedCluster, WorkloadTls,
 };
 use mesh_proxy::on_demand;
 
@@ -475,6 +475,27 @@ fn roots_that_are_none_are_refused() {
     let refused = feed.accept(Kind::Secret, ROOTS, &any).unwrap_err();
     assert!(refused.contains("the trust bundle"), "{refused}");
     assert_eq!(feed.take_roots(), None);
+}
+
+#[test]
+fn roots_of_a_server_that_are_none_are_refused() {
+    let mut feed = feed();
+    let tls = |roots: &str| {
+        let mut cluster = Cluster::new("billing");
+        cluster.tls = Some(ClientTls {
+            server_name: Some("billing.test".into()),
+            roots: Some(Pem(roots.into())),
+            ..ClientTls::default()
+        });
+        cluster
+    };
+    const RUBBISH: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let any = tls(RUBBISH).to_any().unwrap();
+    let refused = feed.accept(Kind::Cluster, "billing", &any).unwrap_err();
+    assert!(
+        refused.starts_with("tls.roots: certificate 1 of the inline PEM"),
+        "{refused}"
+    );
 }
 
 #[test]
