@@ -190,3 +190,16 @@ test('roots that are none are told by mesh validate, where they were written', a
   writeFileSync(join(folder, 'bad.pem'), good);
   t.is((await validate()).code, 0);
 });
+
+test('an address that a route leads to is called by the application as well', async (t) => {
+  for (const first of ['maint', 'itself']) {
+    const all = await shop(t);
+    const origin = await httpOrigin(t);
+    const hosts = { maint: 'maint', itself: origin.address };
+    lead(all.mesh, 'maint:80', { name: origin.address }, origin.address);
+    for (const which of [first, 'maint', 'itself'] as ('maint' | 'itself')[]) {
+      t.is((await ask(all.basket, '/', hosts[which])).status, 200, `${which}, ${first} first`);
+    }
+    await takesWhatComes(t, all);
+  }
+});

@@ -11,7 +11,7 @@ use mesh_proxy::telemetry::histogram::Snapshot;
 use mesh_proxy::telemetry::stats::RouteTotals;
 use mesh_proxy::telemetry::{Class, Report};
 
-use super::own::{INBOUND, is_outbound};
+use super::own::{INBOUND, OUTSIDE, is_outbound};
 
 /// Edges in one report; more are left out and come with a later one.
 const MAX_EDGES: usize = mesh_protocol::MAX_EDGES;
@@ -102,7 +102,7 @@ fn edge(
         })
     });
     let failures: Vec<_> = failures.collect();
-    let (mut service, mut port) = split(&key.cluster);
+    let (mut service, mut port) = split(key.cluster.strip_prefix(OUTSIDE).unwrap_or(&key.cluster));
     let mut mtls = is_mutual(&key.cluster);
     if !is_outbound {
         // Whoever has no identity came without TLS.

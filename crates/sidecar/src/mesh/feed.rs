@@ -219,6 +219,9 @@ impl Feed {
                 }
             }
             Kind::Cluster => {
+                if own::is_own(name) {
+                    return Err("clusters of this sidecar are called so".to_owned());
+                }
                 let cluster = read::<Cluster>(any)?;
                 sound(&Resources {
                     clusters: vec![cluster.clone()],
@@ -360,6 +363,7 @@ impl Feed {
                 None => {}
             }
         }
+        self.tell_apart();
     }
 
     /// The names that are live and whose askers were not told yet.

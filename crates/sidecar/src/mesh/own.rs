@@ -23,6 +23,10 @@ const PLAIN: &str = "forward:";
 /// that are called, and a name is never called so: each has a colon and a port at its end.
 pub(super) const APPLICATION: &str = "application/";
 
+/// How the name of a cluster outside the mesh begins where the control plane has one of the same name. What follows is
+/// called so.
+pub(super) const OUTSIDE: &str = "outside/";
+
 /// The listeners towards others and towards the workload, with what is behind the declared ports.
 pub(crate) fn resources(
     workload: &Workload,
@@ -81,6 +85,11 @@ pub(crate) fn resources(
     });
     resources.listeners.extend(forward);
     resources
+}
+
+/// Whether a cluster is of this sidecar's making, so that no control plane may have one of that name.
+pub(super) fn is_own(cluster: &str) -> bool {
+    cluster.starts_with(APPLICATION) || cluster.starts_with(OUTSIDE)
 }
 
 /// Whether the own workload calls a listener of this name.

@@ -12,13 +12,15 @@
 //! Invariants: at most [`MAX_EGRESS`] names outside the mesh are kept; hosts are asked about as long as one of their names
 //! is neither of the mesh nor forgotten.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use mesh_model::resources::{Address, Cluster, Discovery, Endpoints, Resources, UpstreamProtocol};
 use mesh_xds::kind::Kind;
 
+use super::super::own::OUTSIDE;
 use super::super::settings::Reach;
-use super::{Feed, Name, Workload, sound};
+use super::{Feed, Name, Workload, clusters_of, sound};
 use crate::direct::{To, target};
 use crate::parts::{at, everything_to};
 
@@ -204,7 +206,7 @@ impl Feed {
         }
         // Whoever still waits for one will call it.
         let told = self.outside().filter(|(_, known)| known.answered);
-        let idle = told.filter_map(|(name, _)| Some((idle_since(name)?, name)));
+        let idle = told.filter_map(|(name, known)| Some((idle_since(&known.egress.as_ref()?.0.name)?, name)));
         let Some((_, longest)) = idle.min() else {
             return false;
         };
@@ -217,6 +219,34 @@ impl Feed {
     fn outside(&self) -> impl Iterator<Item = (&String, &Name)> {
         let names = self.names.iter();
         names.filter(|(_, known)| known.egress.is_some())
+    }
+
+    /// Calls the clusters outside the mesh otherwise than those of the control plane, which may have one for the same
+    /// address: it may be reached in another way.
+    pub(super) fn tell_apart(&mut self) {
+        if self.outside().next().is_none() {
+            return;
+        }
+        let of_the_mesh = self.names.values().filter(|known| known.egress.is_none());
+        let live = of_the_mesh.filter_map(|known| known.live.as_ref());
+        let taken: BTreeSet<_> = live.flat_map(clusters_of).map(ToOwned::to_owned).collect();
+        for (name, known) in &mut self.names {
+            let Some((cluster, endpoints)) = &mut known.egress else {
+                continue;
+            };
+            let is_called = match taken.contains(name) {
+                true => format!("{OUTSIDE}{name}"),
+                false => name.clone(),
+            };
+            if cluster.name == is_called {
+                continue;
+            }
+            cluster.name.clone_from(&is_called);
+            if let Some(endpoints) = endpoints {
+                endpoints.cluster.clone_from(&is_called);
+            }
+            known.live = Some(everything_to(&is_called));
+        }
     }
 
     /// Where a name is when it is outside the mesh, if it may be called there. Applications call whatever they are given:

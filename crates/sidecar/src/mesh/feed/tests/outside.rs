@@ -74,6 +74,62 @@ fn nothing_is_made_of_names_that_nothing_can_be_connected_to() {
 }
 
 #[test]
+fn an_address_that_the_control_plane_has_a_cluster_for_is_called_both_ways() {
+    let address = "10.0.0.9:80";
+    for outside_first in [true, false] {
+        let mut feed = feed();
+        let call = |feed: &mut Feed| {
+            feed.want(address);
+            assert_eq!(unknown(feed, address), Answer::Later);
+        };
+        if outside_first {
+            call(&mut feed);
+            assert_eq!(tables(&mut feed), [address]);
+            assert_eq!(feed.in_use(), BTreeSet::from([address]));
+        }
+        feed.want("basket:80");
+        basket(&mut feed, address);
+        if !outside_first {
+            call(&mut feed);
+        }
+        assert_eq!(tables(&mut feed), [address, "basket:80"]);
+        let resources = feed.resources().unwrap();
+        let to = |name: &str| {
+            let mut tables = resources.route_tables.iter();
+            let table = tables.find(|table| table.name == name).unwrap();
+            clusters_of(table).map(ToOwned::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (to("basket:80"), to(address)),
+            (vec![address.to_owned()], vec!["outside/10.0.0.9:80".to_owned()])
+        );
+        let workload = |name: &str| {
+            let mut clusters = resources.clusters.iter();
+            clusters
+                .find(|cluster| cluster.name == name)
+                .unwrap()
+                .workload
+                .is_some()
+        };
+        assert!(workload(address) && !workload("outside/10.0.0.9:80"));
+        assert_eq!(feed.in_use(), BTreeSet::from([address, "outside/10.0.0.9:80"]));
+        feed.removed(Kind::Listener, "basket:80");
+        assert_eq!(tables(&mut feed), [address]);
+        assert_eq!(feed.in_use(), BTreeSet::from([address]));
+    }
+}
+
+#[test]
+fn no_cluster_of_the_control_plane_stands_for_one_of_the_sidecars_own() {
+    let mut feed = feed();
+    for name in ["application/3000", "outside/10.0.0.9:80"] {
+        let any = cluster(name).to_any().unwrap();
+        let refused = feed.accept(Kind::Cluster, name, &any).unwrap_err();
+        assert_eq!(refused, "clusters of this sidecar are called so");
+    }
+}
+
+#[test]
 fn names_below_the_trust_domain_never_leave_the_mesh() {
     let mut feed = feed();
     for (name, answer) in [
