@@ -79,6 +79,15 @@ struct Name {
     refused: Option<String>,
 }
 
+/// What of a table is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Called<'a> {
+    /// Somebody else, by this cluster.
+    Cluster(&'a str),
+    /// The route of this name, which answers by itself.
+    Answer(&'a str),
+}
+
 impl Feed {
     /// Nothing is known yet.
     pub(crate) fn new(workload: Workload) -> Self {
@@ -106,24 +115,34 @@ impl Feed {
 
     /// The clusters that names lead to.
     pub(crate) fn in_use(&self) -> BTreeSet<&str> {
-        let live = self.names.values().filter_map(|name| name.live.as_ref());
-        live.flat_map(clusters_of).collect()
+        self.live().flat_map(clusters_of).collect()
     }
 
-    /// Nobody calls these clusters any more: names that need no other go. So do those that lead nowhere, and that nobody
-    /// has asked for in `span`.
-    pub(crate) fn forget(&mut self, now: Instant, span: Duration, is_idle: impl Fn(&str) -> bool) {
+    /// The routes of names that answer by themselves.
+    pub(crate) fn answers_in_use(&self) -> BTreeSet<&str> {
+        self.live().flat_map(answers_of).collect()
+    }
+
+    fn live(&self) -> impl Iterator<Item = &RouteTable> {
+        self.names.values().filter_map(|name| name.live.as_ref())
+    }
+
+    /// Nobody calls these any more: names that need no other go. So do those that lead nowhere, and that nobody has asked
+    /// for in `span`.
+    pub(crate) fn forget(&mut self, now: Instant, span: Duration, is_idle: impl Fn(Called<'_>) -> bool) {
         self.names.retain(|_, name| {
             if !name.answered {
                 name.dark = None;
                 return true;
             }
-            let Some(live) = &name.live else {
+            let live = name.live.iter();
+            let mut called = live.flat_map(called_of).peekable();
+            if called.peek().is_none() {
                 let since = *name.dark.get_or_insert(now);
                 return now.saturating_duration_since(since) < span;
-            };
+            }
             name.dark = None;
-            !clusters_of(live).all(&is_idle)
+            !called.all(&is_idle)
         });
     }
 
@@ -493,6 +512,18 @@ fn clusters_of(table: &RouteTable) -> impl Iterator<Item = &str> {
         Action::Forward { to } => to.iter().map(|to| to.cluster.as_str()).collect(),
         _ => Vec::new(),
     })
+}
+
+/// The routes that answer by themselves.
+fn answers_of(table: &RouteTable) -> impl Iterator<Item = &str> {
+    let routes = table.virtual_hosts.iter().flat_map(|host| &host.routes);
+    let answers = routes.filter(|route| !matches!(route.action, Action::Forward { .. }));
+    answers.map(|route| route.name.as_str())
+}
+
+fn called_of(table: &RouteTable) -> impl Iterator<Item = Called<'_>> {
+    let clusters = clusters_of(table).map(Called::Cluster);
+    clusters.chain(answers_of(table).map(Called::Answer))
 }
 
 /// What is wrong with resources, in one line.

@@ -416,12 +416,13 @@ impl<'a> Life<'a> {
         self.look_at_usage(now);
         let (usage, span) = (&self.usage, self.workload.name_idle);
         self.feed
-            .forget(now, span, |cluster| usage.is_idle(cluster, span, now));
+            .forget(now, span, |called| usage.is_idle(called, span, now));
         self.mark();
     }
 
     pub(super) fn look_at_usage(&mut self, now: Instant) {
-        self.usage.look(&self.proxy.look(), &self.feed.in_use(), now);
+        let (clusters, answers) = (self.feed.in_use(), self.feed.answers_in_use());
+        self.usage.look(&self.proxy.look(), &clusters, &answers, now);
     }
 
     fn next_random(&mut self) -> u32 {

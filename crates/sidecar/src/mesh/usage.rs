@@ -5,51 +5,66 @@ use std::time::{Duration, Instant};
 
 use mesh_proxy::telemetry::Report;
 
+use super::feed::Called;
+
+/// The cluster of requests that go to none.
+const NONE: &str = "none";
 /// How often it is looked at most when somebody waits for it: each time all that was counted is read.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Which clusters were called when.
+/// What was called when.
 #[derive(Default)]
 pub(crate) struct Usage {
-    clusters: HashMap<String, Used>,
+    clusters: Counted,
+    /// Routes that answer by themselves.
+    answers: Counted,
     looked: Option<Instant>,
 }
 
-/// What is known of one cluster's calls.
+/// What is known of calls, by what was called.
+#[derive(Default)]
+struct Counted(HashMap<String, Used>);
+
+/// What is known of one cluster's or route's calls.
 struct Used {
     requests: u64,
-    /// When that was seen to change, or the cluster was first seen.
+    /// When that was seen to change, or it was first seen.
     at: Instant,
 }
 
+/// What was counted: requests, and those that go on.
+type Totals<'a> = HashMap<&'a str, (u64, u64)>;
+
 impl Usage {
-    /// Looks at what was counted for the clusters that are there. One that was never called is idle since it was first seen.
-    pub(crate) fn look(&mut self, report: &Report, clusters: &BTreeSet<&str>, now: Instant) {
-        let mut totals = HashMap::<&str, (u64, u64)>::new();
+    /// Looks at what was counted for the clusters that are there, and for the routes that answer by themselves. What was
+    /// never called is idle since it was first seen.
+    pub(crate) fn look(
+        &mut self,
+        report: &Report,
+        clusters: &BTreeSet<&str>,
+        answers: &BTreeSet<&str>,
+        now: Instant,
+    ) {
+        let (mut of_clusters, mut of_answers) = (Totals::new(), Totals::new());
         for (labels, route) in &report.routes {
-            let (requests, active) = totals.entry(labels.cluster.as_str()).or_default();
+            let totals = match labels.cluster.as_str() {
+                NONE => of_answers.entry(labels.route.as_str()),
+                cluster => of_clusters.entry(cluster),
+            };
+            let (requests, active) = totals.or_default();
             *requests += route.requests;
             *active += route.active();
         }
         self.looked = Some(now);
-        self.clusters
-            .retain(|cluster, _| clusters.contains(cluster.as_str()));
-        for cluster in clusters {
-            let counted = totals.get(cluster);
-            let (requests, active) = counted.copied().unwrap_or_default();
-            // What is counted with others may be theirs.
-            let is_hidden = counted.is_none() && report.overflows > 0;
-            let used = self.clusters.entry((*cluster).to_owned());
-            let used = used.or_insert(Used { requests, at: now });
-            if active > 0 || used.requests != requests || is_hidden {
-                *used = Used { requests, at: now };
-            }
-        }
+        // What is counted with others may be theirs.
+        let may_hide = report.overflows > 0;
+        self.clusters.look(&of_clusters, clusters, may_hide, now);
+        self.answers.look(&of_answers, answers, may_hide, now);
     }
 
     /// Somebody asks for a name: the cluster outside the mesh that is called so will be a new one.
     pub(crate) fn asked_for(&mut self, name: &str) {
-        self.clusters.remove(name);
+        self.clusters.0.remove(name);
     }
 
     /// Whether it is worth while to look before somebody is told that all clusters are called.
@@ -60,14 +75,37 @@ impl Usage {
 
     /// Since when nobody has called a cluster; nothing for one that was called since the last look but one, or that is new.
     pub(crate) fn idle_since(&self, cluster: &str) -> Option<Instant> {
-        let at = self.clusters.get(cluster)?.at;
-        (Some(at) != self.looked).then_some(at)
+        self.since(&self.clusters, cluster)
     }
 
-    /// Whether nobody has called a cluster for so long.
-    pub(crate) fn is_idle(&self, cluster: &str, span: Duration, now: Instant) -> bool {
-        self.idle_since(cluster)
-            .is_some_and(|since| now.saturating_duration_since(since) >= span)
+    /// Whether nobody has called a cluster, or a route that answers by itself, for so long.
+    pub(crate) fn is_idle(&self, called: Called<'_>, span: Duration, now: Instant) -> bool {
+        let since = match called {
+            Called::Cluster(cluster) => self.since(&self.clusters, cluster),
+            Called::Answer(route) => self.since(&self.answers, route),
+        };
+        since.is_some_and(|since| now.saturating_duration_since(since) >= span)
+    }
+
+    fn since(&self, counted: &Counted, name: &str) -> Option<Instant> {
+        let at = counted.0.get(name)?.at;
+        (Some(at) != self.looked).then_some(at)
+    }
+}
+
+impl Counted {
+    fn look(&mut self, totals: &Totals<'_>, names: &BTreeSet<&str>, may_hide: bool, now: Instant) {
+        self.0.retain(|name, _| names.contains(name.as_str()));
+        for name in names {
+            let counted = totals.get(name);
+            let (requests, active) = counted.copied().unwrap_or_default();
+            let is_hidden = counted.is_none() && may_hide;
+            let used = self.0.entry((*name).to_owned());
+            let used = used.or_insert(Used { requests, at: now });
+            if active > 0 || used.requests != requests || is_hidden {
+                *used = Used { requests, at: now };
+            }
+        }
     }
 }
 
@@ -75,7 +113,9 @@ impl Usage {
 mod tests {
     use std::sync::Arc;
 
-    use mesh_proxy::telemetry::{Called, Finished, Protocol, Telemetry, TelemetryOptions, ThreadTelemetry};
+    use mesh_proxy::telemetry::{
+        Called as Peer, Finished, Protocol, Telemetry, TelemetryOptions, ThreadTelemetry,
+    };
 
     use super::*;
 
@@ -103,7 +143,7 @@ mod tests {
             let [listener, cluster] = ["outbound", cluster].map(|name| self.telemetry.label(name));
             let stats = self
                 .thread
-                .route(&listener, &cluster, &cluster, Protocol::Http1, Called::default());
+                .route(&listener, &cluster, &cluster, Protocol::Http1, Peer::default());
             stats.started();
         }
 
@@ -111,7 +151,7 @@ mod tests {
             let [listener, cluster] = ["outbound", cluster].map(|name| self.telemetry.label(name));
             let stats = self
                 .thread
-                .route(&listener, &cluster, &cluster, Protocol::Http1, Called::default());
+                .route(&listener, &cluster, &cluster, Protocol::Http1, Peer::default());
             stats.finished(&Finished {
                 status: Some(200),
                 grpc_status: None,
@@ -126,7 +166,7 @@ mod tests {
             let report = self.telemetry.look(Vec::new());
             let now = self.start + SECOND * second;
             let known = clusters.iter().copied().collect();
-            self.usage.look(&report, &known, now);
+            self.usage.look(&report, &known, &known, now);
             let since = |cluster: &&str| Some((self.usage.idle_since(cluster)? - self.start).as_secs());
             clusters.iter().map(since).collect()
         }
@@ -138,11 +178,11 @@ mod tests {
         assert_eq!(calls.idle(0, &["a"]), [None], "it is new");
         assert_eq!(calls.idle(10, &["a", "b"]), [Some(0), None]);
         let at = |second| calls.start + SECOND * second;
-        assert!(calls.usage.is_idle("a", SECOND * 10, at(10)));
-        assert!(!calls.usage.is_idle("a", SECOND * 11, at(10)));
-        assert!(!calls.usage.is_idle("b", Duration::ZERO, at(10)));
+        assert!(calls.usage.is_idle(Called::Cluster("a"), SECOND * 10, at(10)));
+        assert!(!calls.usage.is_idle(Called::Cluster("a"), SECOND * 11, at(10)));
+        assert!(!calls.usage.is_idle(Called::Cluster("b"), Duration::ZERO, at(10)));
         assert!(
-            !calls.usage.is_idle("c", Duration::ZERO, at(10)),
+            !calls.usage.is_idle(Called::Cluster("c"), Duration::ZERO, at(10)),
             "nobody has looked"
         );
         calls.usage.asked_for("a");
@@ -162,6 +202,43 @@ mod tests {
         calls.begin("a");
         calls.end("a");
         assert_eq!(calls.idle(30, &["a", "b"]), [None, Some(0)]);
+    }
+
+    #[test]
+    fn routes_that_answer_by_themselves_are_told_apart_from_clusters() {
+        let mut calls = Calls::new(TelemetryOptions::default());
+        let answer = |calls: &Calls| {
+            let [listener, route, none] =
+                ["outbound", "closed", NONE].map(|name| calls.telemetry.label(name));
+            let stats = calls
+                .thread
+                .route(&listener, &route, &none, Protocol::Http1, Peer::default());
+            stats.started();
+            stats.finished(&Finished {
+                status: Some(503),
+                grpc_status: None,
+                reason: None,
+                duration: 1_000_000,
+                retries: 0,
+            });
+        };
+        let is_idle = |calls: &Calls, second| {
+            let now = calls.start + SECOND * second;
+            let is_idle = |called| calls.usage.is_idle(called, SECOND * 10, now);
+            (
+                is_idle(Called::Answer("closed")),
+                is_idle(Called::Cluster("closed")),
+            )
+        };
+        calls.idle(0, &["closed"]);
+        answer(&calls);
+        calls.idle(10, &["closed"]);
+        assert_eq!(is_idle(&calls, 10), (false, true));
+        calls.idle(20, &["closed"]);
+        assert_eq!(is_idle(&calls, 20), (true, true));
+        calls.begin("closed");
+        calls.idle(30, &["closed"]);
+        assert_eq!(is_idle(&calls, 30), (true, false));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use mesh_model::policy::{PolicyAction, PolicyMode, PolicyTarget};
 use mesh_model::resources::{
-    Endpoint, ListenerProtocol, Locality, Pem, UpstreamProtocol, WeightedCluster, WorkloadTls,
+    Endpoint, ListenerProtocol, Locality, Pem, Respond, Route, UpstreamProtocol, WeightedCluster, WorkloadTls,
 };
 use mesh_proxy::on_demand;
 
@@ -352,8 +352,55 @@ fn names_that_nobody_calls_are_dropped() {
     let _ = (tables(&mut feed), feed.take_answers());
     feed.forget(now, span, |_| false);
     assert_eq!(tables(&mut feed), ["basket:80"]);
-    feed.forget(now, span, |cluster| cluster == "b");
+    feed.forget(now, span, |called| called == Called::Cluster("b"));
     assert_eq!((tables(&mut feed), wishes(&feed)), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_name_whose_routes_answer_by_themselves_is_kept_while_they_are_called() {
+    let mut feed = feed();
+    let (now, span) = (Instant::now(), Duration::from_secs(600));
+    let table = |actions: Vec<(&str, Action)>| {
+        let mut table = everything_to("basket");
+        table.name = "basket".into();
+        let routes = &mut table.virtual_hosts[0].routes;
+        let route = routes.remove(0);
+        routes.extend(actions.into_iter().map(|(name, action)| Route {
+            name: name.into(),
+            action,
+            ..route.clone()
+        }));
+        table
+    };
+    let closed = Respond {
+        status: 503,
+        body: String::new(),
+        content_type: Respond::TEXT_PLAIN.into(),
+    };
+    feed.want("maint:80");
+    accept(&mut feed, "maint:80", &listener("maint:80", "basket"));
+    accept(
+        &mut feed,
+        "basket",
+        &table(vec![("closed", Action::Respond(closed))]),
+    );
+    assert_eq!(tables(&mut feed), ["maint:80"]);
+    assert_eq!(feed.take_answers(), ["maint:80"]);
+    assert_eq!(feed.answers_in_use(), BTreeSet::from(["closed"]));
+    feed.forget(now, span, |_| false);
+    assert_eq!(tables(&mut feed), ["maint:80"]);
+    feed.forget(now, span, |called| called == Called::Answer("closed"));
+    assert_eq!(tables(&mut feed), [""; 0]);
+    // What has no routes at all goes when nobody has asked for it for long.
+    feed.want("maint:80");
+    accept(&mut feed, "maint:80", &listener("maint:80", "basket"));
+    accept(&mut feed, "basket", &table(Vec::new()));
+    assert_eq!(tables(&mut feed), ["maint:80"]);
+    assert_eq!(feed.take_answers(), ["maint:80"]);
+    feed.forget(now, span, |_| true);
+    assert_eq!(tables(&mut feed), ["maint:80"]);
+    feed.forget(now + span, span, |_| true);
+    assert_eq!(tables(&mut feed), [""; 0]);
 }
 
 #[test]
