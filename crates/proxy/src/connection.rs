@@ -45,6 +45,21 @@ pub const WARM: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A client's connection, with all that its engines need.
 pub struct Connection<N: Net> {
+    /// The stream, which whoever reads and writes takes out and puts back. Closed before it counts as such no more.
+    pub wire: Wire<N::Stream>,
+    /// What is known of the client.
+    pub client: ClientState<N>,
+}
+
+impl<N: Net> Connection<N> {
+    /// Its parts, for whoever gives the stream away.
+    pub fn split(self) -> (ClientState<N>, Wire<N::Stream>) {
+        (self.client, self.wire)
+    }
+}
+
+/// What is known of a client that is connected, as long as it is.
+pub struct ClientState<N: Net> {
     /// The data thread.
     pub thread: Rc<Thread<N>>,
     /// The listener it came through.
@@ -53,8 +68,6 @@ pub struct Connection<N: Net> {
     pub peer: Peer,
     /// Wakes this connection's task in time.
     pub deadline: Deadline,
-    /// The stream.
-    pub wire: Wire<N::Stream>,
     /// When it was accepted.
     pub opened: u64,
     /// Counts it as open until it is dropped.
@@ -68,7 +81,7 @@ pub struct Connection<N: Net> {
     pub judged: u64,
 }
 
-impl<N: Net> Connection<N> {
+impl<N: Net> ClientState<N> {
     /// Whether the client is believed no more since it was judged last. The connection is to end then.
     #[inline]
     pub fn is_revoked(&mut self) -> bool {
@@ -96,16 +109,16 @@ pub(crate) type Streamed = Result<Option<Reason>, Reason>;
 
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
-    let plan = connection.listener.plan();
-    if plan.resource.local_only && !connection.is_local() {
-        connection.tell_of_stranger(&plan);
+    let plan = connection.client.listener.plan();
+    if plan.resource.local_only && !connection.client.is_local() {
+        connection.client.tell_of_stranger(&plan);
         return over(&connection, Protocol::Tcp, Err(Reason::NotLocal));
     }
-    if plan.resource.proxy_protocol && plan.trusts(connection.peer.ip) {
+    if plan.resource.proxy_protocol && plan.trusts(connection.client.peer.ip) {
         match sent_for(&mut connection, &plan).await {
             Ok(Some(Client::Sender)) => {}
-            Ok(Some(Client::Ip(address))) => connection.peer = Peer::new(Some(address)),
-            Ok(Some(Client::Unix)) => connection.peer = Peer::new(None),
+            Ok(Some(Client::Ip(address))) => connection.client.peer = Peer::new(Some(address)),
+            Ok(Some(Client::Unix)) => connection.client.peer = Peer::new(None),
             Ok(None) => return Next::Over(None),
             Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
         }
@@ -113,14 +126,14 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     if plan.resource.transparent
         && let Some(original) = connection.wire.io.original_destination()
     {
-        if plan.resource.local_only && connection.is_own(original) {
-            connection.tell_of_itself(&plan);
+        if plan.resource.local_only && connection.client.is_own(original) {
+            connection.client.tell_of_itself(&plan);
             return over(&connection, Protocol::Tcp, Err(Reason::LoopDetected));
         }
-        connection.peer.facts_mut().original = Some(original);
+        connection.client.peer.facts_mut().original = Some(original);
     }
     if let Some(name) = &plan.resource.leads_to {
-        connection.peer.facts_mut().tunnel = Some(name.as_str().into());
+        connection.client.peer.facts_mut().tunnel = Some(name.as_str().into());
     }
     if let Some(tls) = &plan.tls {
         if plan.sni.is_some() {
@@ -144,7 +157,7 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
             Ok(connection) => connection,
             Err(reason) => return Next::Over(Some(reason)),
         };
-        if let (Some(facts), Some(shown)) = (&mut connection.peer.tls, shown) {
+        if let (Some(facts), Some(shown)) = (&mut connection.client.peer.tls, shown) {
             facts.shown = shown.get().cloned();
         }
         // The client chooses where there is a choice. Bytes that are not read are passed on, whatever they are called.
@@ -177,9 +190,9 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
 
 /// Finds out what a client speaks in a tunnel to a name; streams of bytes are passed on here, to their end.
 pub async fn begin_inside<N: Net>(mut connection: Connection<N>, name: Box<str>) -> Next<N> {
-    let plan = connection.listener.plan();
-    connection.peer.facts_mut().tunnel = Some(name);
-    connection.head_since = connection.thread.now();
+    let plan = connection.client.listener.plan();
+    connection.client.peer.facts_mut().tunnel = Some(name);
+    connection.client.head_since = connection.client.thread.now();
     by_first_bytes(connection, &plan).await
 }
 
@@ -187,9 +200,9 @@ pub async fn begin_inside<N: Net>(mut connection: Connection<N>, name: Box<str>)
 pub(crate) fn over<N: Net>(connection: &Connection<N>, protocol: Protocol, streamed: Streamed) -> Next<N> {
     Next::Over(streamed.unwrap_or_else(|reason| {
         if reason == Reason::Denied {
-            connection.denied(protocol);
+            connection.client.denied(protocol);
         }
-        connection.refused(reason, protocol, None);
+        connection.client.refused(reason, protocol, None);
         Some(reason)
     }))
 }
@@ -200,7 +213,8 @@ async fn sent_for<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
 ) -> Result<Option<Client>, Reason> {
-    let at = after(connection.head_since, plan.timeouts.header).min(connection.listener.drain_deadline());
+    let at = after(connection.client.head_since, plan.timeouts.header)
+        .min(connection.client.listener.drain_deadline());
     let most = plan.resource.limits.proxy_header_bytes as usize;
     loop {
         match header(connection.wire.unread(), most) {
@@ -211,7 +225,7 @@ async fn sent_for<N: Net>(
             Header::Incomplete => {}
             Header::Invalid => return Err(Reason::ProxyHeaderInvalid),
             Header::TooLarge => {
-                let stats = connection.thread.telemetry.listener(&plan.label);
+                let stats = connection.client.thread.telemetry.listener(&plan.label);
                 stats.limit_hit(Limit::ProxyHeaderBytes);
                 return Err(Reason::ProxyHeaderInvalid);
             }
@@ -235,11 +249,14 @@ pub(crate) async fn fill<N: Net>(
     most: usize,
 ) -> Result<Filled, Reason> {
     let Connection {
+        client:
+            ClientState {
+                deadline,
+                listener,
+                opened,
+                ..
+            },
         wire,
-        deadline,
-        listener,
-        opened,
-        ..
     } = connection;
     let warm = after(*opened, Some(WARM));
     let silent = wire.unread().is_empty();
@@ -272,9 +289,9 @@ async fn passes_through<N: Net>(
     let Some(sni) = &plan.sni else { return Ok(None) };
     let name = server_name(connection, plan).await?;
     let targets = sni.find(name.as_deref()).map(<[_]>::to_vec);
-    if connection.listener.access_queue().is_some() {
+    if connection.client.listener.access_queue().is_some() {
         let server_name = name.as_deref().map(Into::into);
-        connection.peer.tls = Some(Box::new(TlsFacts {
+        connection.client.peer.tls = Some(Box::new(TlsFacts {
             server_name,
             ..TlsFacts::default()
         }));
@@ -287,8 +304,8 @@ async fn server_name<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
 ) -> Result<Option<String>, Reason> {
-    let at =
-        after(connection.thread.now(), plan.timeouts.handshake).min(connection.listener.drain_deadline());
+    let at = after(connection.client.thread.now(), plan.timeouts.handshake)
+        .min(connection.client.listener.drain_deadline());
     loop {
         match client_hello(connection.wire.unread()) {
             Hello::ServerName(name) => return Ok(name),
@@ -307,9 +324,9 @@ async fn server_name<N: Net>(
 pub(crate) async fn pass_through<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> Streamed {
     match passes_through(connection, plan).await? {
         Some(targets) => stream(connection, plan, &targets, Protocol::Tls).await,
-        None if plan.tcp(&connection.peer).is_empty() => Err(Reason::SniUnknown),
+        None if plan.tcp(&connection.client.peer).is_empty() => Err(Reason::SniUnknown),
         None => {
-            let to = plan.tcp(&connection.peer).to_vec();
+            let to = plan.tcp(&connection.client.peer).to_vec();
             stream(connection, plan, &to, Protocol::Tls).await
         }
     }
@@ -335,19 +352,31 @@ pub(crate) async fn from_workload<N: Net>(mut connection: Connection<N>, plan: &
     let (identity, spoken) = match caller(io.peer_certificate(), io.alpn()) {
         Ok(caller) => caller,
         Err(rejection) => {
-            let reason = rejected(&connection.thread, plan, &connection.peer, rejection);
+            let reason = rejected(
+                &connection.client.thread,
+                plan,
+                &connection.client.peer,
+                rejection,
+            );
             return over(&connection, Protocol::Tls, Err(reason));
         }
     };
-    let label = connection.thread.telemetry.shared().label(identity.id.as_str());
-    let facts = connection.peer.facts_mut();
+    let label = connection
+        .client
+        .thread
+        .telemetry
+        .shared()
+        .label(identity.id.as_str());
+    let facts = connection.client.peer.facts_mut();
     facts.label = Some(label);
     facts.proved = Proved::Identity(identity);
     facts.called = Some(target);
     match spoken {
         Spoken::Http1 => Next::Http1(connection),
         Spoken::Http2 => Next::Http2(connection),
-        Spoken::Tcp if plan.speaks_http(&connection.peer) && plan.takes_streams(&connection.peer) => {
+        Spoken::Tcp
+            if plan.speaks_http(&connection.client.peer) && plan.takes_streams(&connection.client.peer) =>
+        {
             // It may lead here again, though never from within TLS.
             Box::pin(of_workload(connection, plan)).await
         }
@@ -383,43 +412,29 @@ async fn handshake<N: Net>(
     config: Arc<rustls::ServerConfig>,
     caller: Caller,
 ) -> Result<Connection<N>, Reason> {
-    let Connection {
-        thread,
-        listener,
-        mut peer,
-        deadline,
-        mut wire,
-        opened,
-        permit,
-        served,
-        judged,
-        ..
-    } = connection;
+    let (mut client, mut wire) = connection.split();
+    let thread = &client.thread;
     let stats = thread.telemetry.listener(&plan.label);
     let started = thread.now();
-    deadline.set(after(started, plan.timeouts.handshake).min(listener.drain_deadline()));
+    let at = after(started, plan.timeouts.handshake).min(client.listener.drain_deadline());
+    client.deadline.set(at);
     let prefix = wire.take_unread();
-    let accepted = until(&deadline, thread.net.accept_tls(wire.into_io(), prefix, config)).await;
+    let accepting = thread.net.accept_tls(wire.into_io(), prefix, config);
+    let accepted = until(&client.deadline, accepting).await;
     stats.handshake(match &accepted {
         Some(Ok(_)) => Handshake::Done(thread.now() - started),
         _ => Handshake::Failed,
     });
     let failed = |reason| {
-        let from = access::From {
-            thread: &thread,
-            listener: &listener,
-            plan,
-            peer: &peer,
-            protocol: Protocol::Tls,
-        };
-        access::refused(&from, reason, None, thread.now() - opened);
+        let duration = thread.now() - client.opened;
+        access::refused(&client.from(plan, Protocol::Tls), reason, None, duration);
         Err(reason)
     };
     let stream = match accepted {
         Some(Ok(stream)) => stream,
         Some(Err(error)) if caller == Caller::Workload => {
             return failed(match rejection(&error) {
-                Some(rejection) => rejected(&thread, plan, &peer, rejection),
+                Some(rejection) => rejected(thread, plan, &client.peer, rejection),
                 None => Reason::TlsHandshakeFailed,
             });
         }
@@ -441,36 +456,25 @@ async fn handshake<N: Net>(
         }
         None => return failed(Reason::TlsHandshakeTimeout),
     };
-    peer.scheme = "https";
+    client.peer.scheme = "https";
     if plan.policy.is_some()
         && let Some(certificate) = stream.peer_certificate()
     {
-        peer.facts_mut().proved = match mesh_identity::Peer::of(certificate) {
+        client.peer.facts_mut().proved = match mesh_identity::Peer::of(certificate) {
             Ok(identity) => Proved::Identity(identity),
             Err(_) => Proved::Unreadable,
         };
     }
-    let is_asked = listener.access_queue().is_some() || plan.may_be_misdirected();
-    peer.tls = is_asked.then(|| stream.tls_facts()).flatten().map(Box::new);
+    let is_asked = client.listener.access_queue().is_some() || plan.may_be_misdirected();
+    client.peer.tls = is_asked.then(|| stream.tls_facts()).flatten().map(Box::new);
     let wire = Wire::new(stream, Rc::clone(&thread.buffers));
-    let head_since = thread.now();
-    Ok(Connection {
-        thread,
-        listener,
-        peer,
-        deadline,
-        wire,
-        opened,
-        permit,
-        head_since,
-        served,
-        judged,
-    })
+    client.head_since = thread.now();
+    Ok(Connection { client, wire })
 }
 
-impl<N: Net> Connection<N> {
+impl<N: Net> ClientState<N> {
     /// Where it comes from, for the access log.
-    fn from<'a>(&'a self, plan: &'a ListenerPlan, protocol: Protocol) -> access::From<'a, N> {
+    pub(crate) fn from<'a>(&'a self, plan: &'a ListenerPlan, protocol: Protocol) -> access::From<'a, N> {
         access::From {
             thread: &self.thread,
             listener: &self.listener,

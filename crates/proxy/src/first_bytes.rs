@@ -15,7 +15,9 @@ use std::task::Poll;
 use mesh_model::errors::Reason;
 
 use crate::clock::after;
-use crate::connection::{Connection, Next, Streamed, WARM, fill, from_workload, over, pass_through};
+use crate::connection::{
+    ClientState, Connection, Next, Streamed, WARM, fill, from_workload, over, pass_through,
+};
 use crate::detect::{Detected, detect, greets_as_http2};
 use crate::http1;
 use crate::io::wire::{Filled, ReadSize};
@@ -35,7 +37,7 @@ const LAST_WORD: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan) -> Next<N> {
-    let spoken = match spoken(&connection, plan).await {
+    let spoken = match spoken(&connection.client, plan).await {
         Ok(Spoken::Opaque) => {
             let streamed = stream_to(&mut connection, plan, None).await;
             return over(&connection, Protocol::Tcp, streamed);
@@ -44,7 +46,7 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
         Err(reason) => return unanswered(connection, plan, reason).await,
     };
     // Where the kernel redirected it from decides what may be spoken.
-    let takes_streams = plan.takes_streams(&connection.peer);
+    let takes_streams = plan.takes_streams(&connection.client.peer);
     let mut server = None;
     // Where requests alone are spoken, a client that is silent for a moment will say one.
     if takes_streams && spoken != Spoken::Http && connection.wire.unread().is_empty() {
@@ -53,12 +55,12 @@ pub(crate) async fn by_first_bytes<N: Net>(mut connection: Connection<N>, plan: 
             // Who breaks off at once, as probes do, costs no server anything.
             FirstByte::Broken => return Next::Over(None),
             // Nor do probes that end their side, as far as can be told: others may still listen.
-            FirstByte::Ended if !is_let_in(&connection, plan) => return Next::Over(None),
+            FirstByte::Ended if !is_let_in(&connection.client, plan) => return Next::Over(None),
             FirstByte::Silence | FirstByte::Ended => match server_first(&mut connection, plan).await {
                 ServerFirst::ClientSpoke(dialled) => {
                     server = dialled.map(|dialled| *dialled);
                     // It had reason to wait.
-                    connection.head_since = connection.thread.now();
+                    connection.client.head_since = connection.client.thread.now();
                 }
                 ServerFirst::Over(streamed) => return over(&connection, Protocol::Tcp, streamed),
             },
@@ -78,7 +80,7 @@ pub(crate) async fn of_workload<N: Net>(mut connection: Connection<N>, plan: &Li
             ServerFirst::Over(streamed) => return over(&connection, Protocol::Tcp, streamed),
         }
     }
-    connection.head_since = connection.thread.now();
+    connection.client.head_since = connection.client.thread.now();
     by_bytes(connection, plan, server).await
 }
 
@@ -89,14 +91,15 @@ async fn by_bytes<N: Net>(
     server: Option<Dialled<N::Stream>>,
 ) -> Next<N> {
     let (takes_streams, speaks_http) = (
-        plan.takes_streams(&connection.peer),
-        plan.speaks_http(&connection.peer),
+        plan.takes_streams(&connection.client.peer),
+        plan.speaks_http(&connection.client.peer),
     );
     // Behind the mesh's own TLS another one is the application's.
-    let looks_into_tls = plan.tls.is_none() && connection.peer.called().is_none();
-    let stats = connection.thread.telemetry.listener(&plan.label);
+    let looks_into_tls = plan.tls.is_none() && connection.client.peer.called().is_none();
+    let stats = connection.client.thread.telemetry.listener(&plan.label);
     let most = plan.http1.head_bytes;
-    let at = after(connection.head_since, plan.timeouts.header).min(connection.listener.drain_deadline());
+    let at = after(connection.client.head_since, plan.timeouts.header)
+        .min(connection.client.listener.drain_deadline());
     loop {
         let unread = connection.wire.unread();
         match detect(unread, most) {
@@ -159,13 +162,15 @@ async fn by_bytes<N: Net>(
 /// name, and find out the same. Anybody else is cut off.
 async fn unanswered<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, reason: Reason) -> Next<N> {
     let opaque = connection
+        .client
         .peer
         .original()
         .is_some_and(|original| plan.is_opaque_port(original.port()));
-    let at = after(connection.thread.now(), Some(LAST_WORD)).min(connection.listener.drain_deadline());
+    let at = after(connection.client.thread.now(), Some(LAST_WORD))
+        .min(connection.client.listener.drain_deadline());
     let most = plan.http1.head_bytes;
-    let stats = connection.thread.telemetry.listener(&plan.label);
-    while plan.speaks_http(&connection.peer) && !opaque {
+    let stats = connection.client.thread.telemetry.listener(&plan.label);
+    while plan.speaks_http(&connection.client.peer) && !opaque {
         match detect(connection.wire.unread(), most) {
             Detected::Http1 => {
                 stats.detected(Protocol::Http1);
@@ -201,10 +206,8 @@ enum FirstByte {
 
 async fn first_byte<N: Net>(connection: &mut Connection<N>, span: std::time::Duration) -> FirstByte {
     let Connection {
-        thread,
+        client: ClientState { thread, deadline, .. },
         wire,
-        deadline,
-        ..
     } = connection;
     deadline.set(after(thread.now(), Some(span)));
     match until(deadline, poll_fn(|cx| wire.poll_fill(cx, ReadSize::Small))).await {
@@ -232,7 +235,7 @@ enum First {
 
 /// Calls the TCP target and sees who speaks first.
 async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst<N::Stream> {
-    let mut server = match stream_server(connection, plan.tcp(&connection.peer)).await {
+    let mut server = match stream_server(&connection.client, plan.tcp(&connection.client.peer)).await {
         Ok(server) => server,
         Err(reason) => {
             return match first_byte(connection, LAST_WORD).await {
@@ -245,14 +248,17 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
             };
         }
     };
-    let is_http = plan.speaks_http(&connection.peer);
+    let is_http = plan.speaks_http(&connection.client.peer);
     let Connection {
-        thread,
-        listener,
+        client:
+            ClientState {
+                thread,
+                listener,
+                deadline,
+                opened,
+                ..
+            },
         wire,
-        deadline,
-        opened,
-        ..
     } = &mut *connection;
     let idle = after(thread.now(), plan.timeouts.tcp_idle);
     let warm = after(*opened, Some(WARM));
@@ -287,11 +293,11 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
             ServerFirst::ClientSpoke(None)
         }
         Some(First::Server | First::End) => {
-            let stats = connection.thread.telemetry.listener(&plan.label);
+            let stats = connection.client.thread.telemetry.listener(&plan.label);
             stats.detected(Protocol::Tcp);
             ServerFirst::Over(Ok(relay(connection, plan, server, Protocol::Tcp).await))
         }
-        None if connection.listener.is_closing() => ServerFirst::Over(Err(Reason::Draining)),
+        None if connection.client.listener.is_closing() => ServerFirst::Over(Err(Reason::Draining)),
         None => ServerFirst::Over(Err(Reason::IdleTimeout)),
     }
 }

@@ -6,9 +6,8 @@
 use mesh_model::errors::Reason;
 use mesh_model::resources::{UpstreamProtocol, WeightedCluster};
 
-use crate::access;
 use crate::balance::{EndpointState, Outcome as Verdict};
-use crate::connection::{Connection, Streamed};
+use crate::connection::{ClientState, Connection, Streamed};
 use crate::exchange::find_out;
 use crate::io::{Net, Stream};
 use crate::plan::ListenerPlan;
@@ -26,7 +25,7 @@ pub(crate) async fn stream<N: Net>(
     to: &[WeightedCluster],
     protocol: Protocol,
 ) -> Streamed {
-    match stream_server(connection, to).await {
+    match stream_server(&connection.client, to).await {
         Ok(server) => Ok(relay(connection, plan, server, protocol).await),
         Err(reason) => {
             connection.wire.io.reset_on_drop();
@@ -44,41 +43,41 @@ pub(crate) async fn stream_to<N: Net>(
     match server {
         Some(server) => Ok(relay(connection, plan, server, Protocol::Tcp).await),
         None => {
-            let to = plan.tcp(&connection.peer);
+            let to = plan.tcp(&connection.client.peer);
             stream(connection, plan, to, Protocol::Tcp).await
         }
     }
 }
 
 /// Whether policy lets a stream in. Nothing is said of it.
-pub(crate) fn is_let_in<N: Net>(connection: &Connection<N>, plan: &ListenerPlan) -> bool {
+pub(crate) fn is_let_in<N: Net>(client: &ClientState<N>, plan: &ListenerPlan) -> bool {
     let policy = plan.policy.as_ref();
-    policy.is_none_or(|policy| policy.stream(&connection.peer).is_ok()) && plan.declares(&connection.peer)
+    policy.is_none_or(|policy| policy.stream(&client.peer).is_ok()) && plan.declares(&client.peer)
 }
 
 /// Calls a server for a stream that policy lets in.
 pub(crate) async fn stream_server<N: Net>(
-    connection: &Connection<N>,
+    client: &ClientState<N>,
     to: &[WeightedCluster],
 ) -> Result<Dialled<N::Stream>, Reason> {
-    let plan = connection.listener.plan();
+    let plan = client.listener.plan();
     if let Some(policy) = &plan.policy {
-        let Connection { thread, peer, .. } = connection;
+        let ClientState { thread, peer, .. } = client;
         if let Err(denied) = policy.stream(peer) {
             policy_log::stream(thread, &plan, peer, denied);
             return Err(Reason::Denied);
         }
     }
-    if !plan.declares(&connection.peer) {
+    if !plan.declares(&client.peer) {
         return Err(Reason::PortUndeclared);
     }
-    let not_after = connection.listener.drain_deadline();
+    let not_after = client.listener.drain_deadline();
     if to.is_empty()
-        && let Some(to) = named(connection, &plan, Unknown::Ask).await?
+        && let Some(to) = named(client, &plan, Unknown::Ask).await?
     {
-        return dial(&connection.thread, &connection.deadline, not_after, &to).await;
+        return dial(&client.thread, &client.deadline, not_after, &to).await;
     }
-    dial(&connection.thread, &connection.deadline, not_after, to).await
+    dial(&client.thread, &client.deadline, not_after, to).await
 }
 
 /// What to do about a name of which nothing is known.
@@ -93,14 +92,14 @@ enum Unknown {
 /// Where a connection leads by the name that it is to, or the address that it was made to, on a listener that asks who
 /// that is.
 async fn named<N: Net>(
-    connection: &Connection<N>,
+    client: &ClientState<N>,
     plan: &ListenerPlan,
     unknown: Unknown,
 ) -> Result<Option<Vec<WeightedCluster>>, Reason> {
     let Some(on_demand) = &plan.on_demand else {
         return Ok(None);
     };
-    let name = match (connection.peer.tunnel(), connection.peer.original()) {
+    let name = match (client.peer.tunnel(), client.peer.original()) {
         (Some(name), _) => name.to_owned(),
         (None, Some(original)) => original.to_string(),
         (None, None) => return Ok(None),
@@ -111,12 +110,12 @@ async fn named<N: Net>(
     if unknown == Unknown::Leave {
         return Ok(None);
     }
-    let Connection {
+    let ClientState {
         thread,
         listener,
         deadline,
         ..
-    } = connection;
+    } = client;
     Box::pin(find_out::stream(thread, listener, deadline, &name))
         .await
         .map(Some)
@@ -135,18 +134,15 @@ pub(crate) enum Spoken {
 
 /// What is said of the clusters that a connection leads to. Where all of its listener's lead to one name, or where it was
 /// made to one of the listener's opaque ports, who that is is found out first.
-pub(crate) async fn spoken<N: Net>(
-    connection: &Connection<N>,
-    plan: &ListenerPlan,
-) -> Result<Spoken, Reason> {
-    let unknown = match connection.peer.original() {
+pub(crate) async fn spoken<N: Net>(client: &ClientState<N>, plan: &ListenerPlan) -> Result<Spoken, Reason> {
+    let unknown = match client.peer.original() {
         Some(original) if plan.is_opaque_port(original.port()) => Unknown::Ask,
         _ if plan.resource.leads_to.is_some() => Unknown::Ask,
         _ => Unknown::Leave,
     };
-    let to = named(connection, plan, unknown).await?.unwrap_or_default();
+    let to = named(client, plan, unknown).await?.unwrap_or_default();
     let protocols = to.iter().map(|to| {
-        let cluster = connection.thread.cluster(&to.cluster);
+        let cluster = client.thread.cluster(&to.cluster);
         cluster.map_or(UpstreamProtocol::Auto, |cluster| cluster.plan().resource.protocol)
     });
     let spoken = protocols.map(|protocol| match protocol {
@@ -178,7 +174,7 @@ pub(crate) async fn relay<N: Net>(
         admitted: Admitted::Stream,
     };
     let reason = pass(connection, plan, &mut pooled, to, protocol).await;
-    let now = connection.thread.now();
+    let now = connection.client.thread.now();
     in_flight.finish(
         now,
         match reason {
@@ -208,23 +204,10 @@ pub async fn pass<N: Net>(
     to: Server<'_>,
     protocol: Protocol,
 ) -> Option<Reason> {
-    let Connection {
-        thread,
-        listener,
-        peer,
-        deadline,
-        wire,
-        ..
-    } = connection;
+    let Connection { client, wire } = connection;
     let relay = Relay {
-        from: access::From {
-            thread,
-            listener,
-            plan,
-            peer,
-            protocol,
-        },
-        deadline,
+        from: client.from(plan, protocol),
+        deadline: &client.deadline,
         admitted: to.admitted,
         cluster: to.cluster,
         endpoint: to.endpoint,

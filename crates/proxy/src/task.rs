@@ -21,7 +21,7 @@ use std::task::{Context, Poll, ready};
 
 use mesh_model::errors::Reason;
 
-use crate::connection::{Connection, Next, begin, begin_inside};
+use crate::connection::{ClientState, Connection, Next, begin, begin_inside};
 use crate::exchange::Peer;
 use crate::http1::connection::{Rest, Waiting, exchange_once, poll_idle};
 use crate::http2;
@@ -54,10 +54,10 @@ pub fn serve<N: Net>(
         is_idle: false,
     };
     let opened = thread.now();
-    let connection = Connection {
+    let wire = Wire::new(stream, Rc::clone(&thread.buffers));
+    let client = ClientState {
         deadline: listener.deadline(&thread.timers),
         judged: listener.judgement(),
-        wire: Wire::new(stream, Rc::clone(&thread.buffers)),
         opened,
         peer: Peer::new(client),
         thread,
@@ -66,6 +66,7 @@ pub fn serve<N: Net>(
         head_since: opened,
         served: 0,
     };
+    let connection = Connection { client, wire };
     Serve {
         state: State::Beginning(Box::pin(begin(connection))),
         places,
@@ -103,7 +104,7 @@ where
             let reason = match &mut this.state {
                 State::Beginning(beginning) => match ready!(beginning.as_mut().poll(cx)) {
                     Next::Http1(connection) => {
-                        let waiting = Waiting::first(&connection);
+                        let waiting = Waiting::first(&connection.client);
                         this.state = State::Idle(connection, waiting);
                         this.ended.idle(true);
                         continue;

@@ -10,7 +10,7 @@ use mesh_model::errors::Reason;
 use super::server::{Finished, ServerExchange, write_refusal};
 use crate::access;
 use crate::clock::{NEVER, Nanos, after};
-use crate::connection::{Connection, WARM};
+use crate::connection::{ClientState, Connection, WARM};
 use crate::exchange::message::{Downstream, Sink};
 use crate::exchange::{Context, Outcome, exchange, local};
 use crate::io::Net;
@@ -50,43 +50,38 @@ pub struct Waiting {
 
 impl Waiting {
     /// For the first request of a connection.
-    pub fn first<N: Net>(connection: &Connection<N>) -> Self {
-        let span = connection.listener.plan().timeouts.header;
-        let since = connection.opened;
+    pub fn first<N: Net>(client: &ClientState<N>) -> Self {
+        let span = client.listener.plan().timeouts.header;
+        let since = client.opened;
         Self::new(
-            connection,
+            client,
             since,
-            after(connection.head_since, span),
+            after(client.head_since, span),
             Reason::HeaderTimeout,
         )
     }
 
     /// For another one, after a response that was complete at `now`.
-    fn next<N: Net>(connection: &Connection<N>, plan: &ListenerPlan, now: Nanos) -> Self {
-        Self::new(
-            connection,
-            now,
-            after(now, plan.timeouts.idle),
-            Reason::IdleTimeout,
-        )
+    fn next<N: Net>(client: &ClientState<N>, plan: &ListenerPlan, now: Nanos) -> Self {
+        Self::new(client, now, after(now, plan.timeouts.idle), Reason::IdleTimeout)
     }
 
     /// The same as before.
-    fn on<N: Net>(connection: &Connection<N>) -> Self {
+    fn on<N: Net>(client: &ClientState<N>) -> Self {
         Self {
-            until: connection.deadline.at(),
-            reason: match connection.served {
+            until: client.deadline.at(),
+            reason: match client.served {
                 0 => Reason::HeaderTimeout,
                 _ => Reason::IdleTimeout,
             },
-            warm: after(connection.thread.now(), Some(WARM)),
+            warm: after(client.thread.now(), Some(WARM)),
         }
     }
 
-    fn new<N: Net>(connection: &Connection<N>, since: Nanos, until: Nanos, reason: Reason) -> Self {
+    fn new<N: Net>(client: &ClientState<N>, since: Nanos, until: Nanos, reason: Reason) -> Self {
         let warm = after(since, Some(WARM));
-        let plan = connection.listener.plan();
-        let age = after(connection.opened, plan.timeouts.max_connection_age);
+        let plan = client.listener.plan();
+        let age = after(client.opened, plan.timeouts.max_connection_age);
         let waiting = if age < until && reason == Reason::IdleTimeout {
             Self {
                 // A busy client hears of it with a response.
@@ -97,7 +92,7 @@ impl Waiting {
         } else {
             Self { until, reason, warm }
         };
-        connection.deadline.set(waiting.until);
+        client.deadline.set(waiting.until);
         waiting
     }
 }
@@ -108,59 +103,49 @@ pub fn poll_idle<N: Net>(
     waiting: &Waiting,
     cx: &mut std::task::Context<'_>,
 ) -> Poll<Result<(), Option<Reason>>> {
-    if connection.is_revoked() {
+    if connection.client.is_revoked() {
         return Poll::Ready(Err(Some(Reason::Denied)));
     }
     if connection.wire.poll_readable(cx).is_ready() {
         return Poll::Ready(Ok(()));
     }
     // Nobody waits for an answer here, unless a request is on its way just now.
-    let closing = connection.listener.is_closing();
+    let closing = connection.client.listener.is_closing();
     if closing {
-        connection.deadline.set(waiting.until.min(waiting.warm));
+        connection.client.deadline.set(waiting.until.min(waiting.warm));
     }
-    ready!(connection.deadline.poll(cx));
+    ready!(connection.client.deadline.poll(cx));
     if closing {
         return Poll::Ready(Err(Some(Reason::Draining)));
     }
     if waiting.reason == Reason::HeaderTimeout {
-        connection.refused(waiting.reason, Protocol::Http1, None);
+        connection.client.refused(waiting.reason, Protocol::Http1, None);
     }
     Poll::Ready(Err(Some(waiting.reason)))
 }
 
 /// Serves one request. What few requests come to is boxed, so that it takes no place in the others' memory.
 pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
-    let plan = connection.listener.plan();
+    let plan = connection.client.listener.plan();
     let head = match read_head(&mut connection, &plan).await {
         Ok(Came::Head(head)) => head,
         Ok(Came::Nothing) => {
-            let waiting = Waiting::on(&connection);
+            let waiting = Waiting::on(&connection.client);
             return Rest::Idle(connection, waiting);
         }
         Ok(Came::End) => return Rest::Over(None),
         Err(refusal) => return Rest::Over(Some(Box::pin(refuse(connection, &plan, refusal)).await)),
     };
     // Its head may have taken a while.
-    if connection.is_revoked() {
+    if connection.client.is_revoked() {
         return Rest::Over(Some(Reason::Denied));
     }
-    let started = connection.thread.now();
-    let Connection {
-        thread,
-        listener,
-        peer,
-        deadline,
-        wire,
-        opened,
-        permit,
-        head_since,
-        served,
-        judged,
-    } = connection;
-    let served = served.saturating_add(1);
+    let started = connection.client.thread.now();
+    connection.client.served = connection.client.served.saturating_add(1);
+    let (client, wire) = connection.split();
+    let ClientState { thread, listener, .. } = &client;
     let mut down = ServerExchange::new(wire, head, thread.buffers.clone(), &plan.http1);
-    let leaving = leaves(&plan, &listener, opened, started, served);
+    let leaving = leaves(&plan, listener, client.opened, started, client.served);
     if leaving.is_some() {
         down.leave();
     }
@@ -169,11 +154,11 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         stats.limit_hit(Limit::RequestsPerConnection);
     }
     let context = Context {
-        thread: &thread,
-        listener: &listener,
+        thread,
+        listener,
         plan: &plan,
-        peer: &peer,
-        deadline: &deadline,
+        peer: &client.peer,
+        deadline: &client.deadline,
         started,
         protocol: Protocol::Http1,
     };
@@ -187,22 +172,11 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     let failed = !flushed || !down.is_finished() && outcome.tunnel.is_none();
     let Finished { wire, head, reusable } = down.finish_exchange();
     thread.put_request_head(head);
-    let connection = Connection {
-        thread,
-        listener,
-        peer,
-        deadline,
-        wire,
-        opened,
-        permit,
-        head_since,
-        served,
-        judged,
-    };
+    let connection = Connection { client, wire };
     if let Some(server) = outcome.tunnel {
         let cluster = outcome
             .cluster
-            .unwrap_or_else(|| connection.thread.telemetry.shared().none().clone());
+            .unwrap_or_else(|| connection.client.thread.telemetry.shared().none().clone());
         let to = Server {
             cluster: &cluster,
             endpoint: outcome.endpoint.as_deref(),
@@ -218,11 +192,11 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     }
     if !reusable {
         // A drain may have begun meanwhile.
-        let leaving = leaving.or_else(|| draining(&connection.listener));
+        let leaving = leaving.or_else(|| draining(&connection.client.listener));
         Box::pin(linger(connection)).await;
         return Rest::Over(outcome.reason.or(leaving));
     }
-    let waiting = Waiting::next(&connection, &plan, now);
+    let waiting = Waiting::next(&connection.client, &plan, now);
     Rest::Idle(connection, waiting)
 }
 
@@ -271,13 +245,16 @@ enum Came {
 /// Reads and parses a head.
 async fn read_head<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> Result<Came, Refusal> {
     let Connection {
-        thread,
+        client:
+            ClientState {
+                thread,
+                deadline,
+                listener,
+                head_since,
+                served,
+                ..
+            },
         wire,
-        deadline,
-        listener,
-        head_since,
-        served,
-        ..
     } = connection;
     let mut head = thread.request_head();
     let mut armed = false;
@@ -391,13 +368,13 @@ async fn refuse<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, refu
         detail,
         answer,
     } = refusal;
-    let none = connection.thread.telemetry.shared().none();
-    let stats = connection.thread.telemetry.route(
+    let none = connection.client.thread.telemetry.shared().none();
+    let stats = connection.client.thread.telemetry.route(
         &plan.label,
         none,
         none,
         Protocol::Http1,
-        plan.called(&connection.peer),
+        plan.called(&connection.client.peer),
     );
     stats.started();
     stats.finished(&Counted {
@@ -413,9 +390,16 @@ async fn refuse<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, refu
         _ => None,
     };
     if let Some(limit) = limit {
-        connection.thread.telemetry.listener(&plan.label).limit_hit(limit);
+        connection
+            .client
+            .thread
+            .telemetry
+            .listener(&plan.label)
+            .limit_hit(limit);
     }
-    connection.refused(reason, Protocol::Http1, answer.then(|| reason.status()));
+    connection
+        .client
+        .refused(reason, Protocol::Http1, answer.then(|| reason.status()));
     if answer {
         let status = local::proxy_status(reason, detail);
         let body = local::text(reason, detail);
@@ -440,15 +424,11 @@ async fn flush<N: Net>(down: &mut ServerExchange<N::Stream>, context: &Context<'
 
 /// Ends the connection so that the client sees its response.
 async fn linger<N: Net>(connection: Connection<N>) {
-    let Connection {
-        thread,
-        mut wire,
-        deadline,
-        ..
-    } = connection;
+    let Connection { client, mut wire } = connection;
+    let ClientState { thread, deadline, .. } = &client;
     deadline.set(after(thread.now(), Some(LINGER_TIME)));
     let _ = until(
-        &deadline,
+        deadline,
         poll_fn(|cx| match wire.poll_flush(cx) {
             Poll::Ready(Ok(())) => wire.poll_shutdown(cx),
             other => other,
@@ -458,7 +438,7 @@ async fn linger<N: Net>(connection: Connection<N>) {
     let mut scratch = thread.buffers.small();
     let mut budget = LINGER_BYTES;
     let _ = until(
-        &deadline,
+        deadline,
         poll_fn(|cx| poll_discard(&mut wire.io, cx, &mut scratch, &mut budget)),
     )
     .await;

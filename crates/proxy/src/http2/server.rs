@@ -30,7 +30,7 @@ use super::server_exchange::stream;
 use super::socket::Socket;
 use crate::access;
 use crate::clock::{NEVER, Nanos, after};
-use crate::connection::Connection;
+use crate::connection::{ClientState, Connection};
 use crate::exchange::Peer;
 use crate::io::Net;
 use crate::plan::ListenerPlan;
@@ -123,17 +123,17 @@ struct Driver<'a, N: Net> {
 
 /// Serves a client's connection to its end.
 pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
-    let Connection {
+    let (client, wire) = connection.split();
+    let ClientState {
         thread,
         listener,
         peer,
         deadline,
-        wire,
         opened,
         permit,
         judged: judgement,
         ..
-    } = connection;
+    } = client;
     let plan = listener.plan();
     let stats = thread.telemetry.listener(&plan.label);
     let connection = mesh_http2::Connection::new(Role::Server, settings(&plan), Rc::clone(&thread.http2));
