@@ -9,7 +9,7 @@ use mesh_protocol::message::{
 };
 use mesh_protocol::server::{Delta, Reports, StateOfTheWorld};
 use mesh_protocol::{Caller, Code, Duplex, Service, Status};
-use mesh_xds::server::{Catalogue, Has, Stream, TooManyNames, WholeStream};
+use mesh_xds::server::{Catalogue, DeltaStream, Has, StateOfTheWorldStream, TooManyNames};
 use mesh_xds::wire::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node,
 };
@@ -190,7 +190,7 @@ trait Subscriber: Send {
     fn has(&self) -> Vec<Has>;
 }
 
-impl Subscriber for Stream {
+impl Subscriber for DeltaStream {
     type Request = DeltaDiscoveryRequest;
     type Response = DeltaDiscoveryResponse;
 
@@ -215,7 +215,7 @@ impl Subscriber for Stream {
     }
 }
 
-impl Subscriber for WholeStream {
+impl Subscriber for StateOfTheWorldStream {
     type Request = DiscoveryRequest;
     type Response = DiscoveryResponse;
 
@@ -279,11 +279,11 @@ impl Service for Plane {
     }
 
     async fn delta(&self, caller: &Caller, stream: &mut Delta) -> Result<(), Status> {
-        self.serve(caller, stream, Stream::default()).await
+        self.serve(caller, stream, DeltaStream::default()).await
     }
 
     async fn state_of_the_world(&self, caller: &Caller, stream: &mut StateOfTheWorld) -> Result<(), Status> {
-        self.serve(caller, stream, WholeStream::default()).await
+        self.serve(caller, stream, StateOfTheWorldStream::default()).await
     }
 
     async fn report(&self, caller: &Caller, stream: &mut Reports) -> Result<(), Status> {

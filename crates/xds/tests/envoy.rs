@@ -12,7 +12,7 @@ use h2::server::SendResponse;
 use mesh_model::resources::{Cluster, Endpoint, Endpoints, Locality};
 use mesh_xds::grpc::{Deframer, frame};
 use mesh_xds::kind::Kind;
-use mesh_xds::server::{Catalogue, Stream};
+use mesh_xds::server::{Catalogue, DeltaStream};
 use mesh_xds::wire::DeltaDiscoveryRequest;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,7 +63,7 @@ async fn stream(
         .body(())
         .unwrap();
     let mut send = respond.send_response(head, false).unwrap();
-    let (mut deframer, mut stream) = (Deframer::default(), Stream::default());
+    let (mut deframer, mut stream) = (Deframer::default(), DeltaStream::default());
     loop {
         let current = catalogue.borrow_and_update().clone();
         while let Some(response) = stream.poll_response(&current) {

@@ -299,7 +299,7 @@ impl<'a> Life<'a> {
     }
 
     async fn streams(&mut self, control: &Control) -> Result<(Asking, Telling), Error> {
-        let asking = self.ask(control, Form::Incremental).await?;
+        let asking = self.ask(control, Form::Delta).await?;
         Ok((asking, self.tell(control).await?))
     }
 
@@ -347,7 +347,7 @@ impl<'a> Life<'a> {
                         self.responded(response, &mut telling).map_err(Left::Ended)?;
                     }
                     Err(error) if error.is_unimplemented() && asking.is_incremental() => {
-                        asking = self.ask(control, Form::Whole).await.map_err(Left::Ended)?;
+                        asking = self.ask(control, Form::StateOfTheWorld).await.map_err(Left::Ended)?;
                     }
                     Err(error) => return Ok(Left::Ended(error)),
                 },

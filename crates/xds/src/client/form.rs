@@ -16,29 +16,29 @@ use crate::wire::{DeltaDiscoveryResponse, DiscoveryResponse, Resource};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// What changed.
-    Incremental,
+    Delta,
     /// All there is, each time.
-    Whole,
+    StateOfTheWorld,
 }
 
 /// A response.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {
     /// What changed.
-    Incremental(DeltaDiscoveryResponse),
+    Delta(DeltaDiscoveryResponse),
     /// All there is.
-    Whole(DiscoveryResponse),
+    StateOfTheWorld(DiscoveryResponse),
 }
 
 impl From<DeltaDiscoveryResponse> for Response {
     fn from(response: DeltaDiscoveryResponse) -> Self {
-        Self::Incremental(response)
+        Self::Delta(response)
     }
 }
 
 impl From<DiscoveryResponse> for Response {
     fn from(response: DiscoveryResponse) -> Self {
-        Self::Whole(response)
+        Self::StateOfTheWorld(response)
     }
 }
 
@@ -62,16 +62,16 @@ struct Named {
 impl Response {
     pub(super) fn type_url(&self) -> &str {
         match self {
-            Self::Incremental(response) => &response.type_url,
-            Self::Whole(response) => &response.type_url,
+            Self::Delta(response) => &response.type_url,
+            Self::StateOfTheWorld(response) => &response.type_url,
         }
     }
 
     /// What it says of what is wanted. What of it makes no sense is `refused`.
     pub(super) fn said(self, kind: Kind, known: &PerKind, refused: &mut Refused) -> Said {
         match self {
-            Self::Incremental(response) => changes(response),
-            Self::Whole(response) => change(response, kind, known, refused),
+            Self::Delta(response) => changes(response),
+            Self::StateOfTheWorld(response) => change(response, kind, known, refused),
         }
     }
 }

@@ -343,7 +343,7 @@ impl Client {
     /// The next request to send on an incremental stream. Take them until there is none after each call that changes
     /// something.
     pub fn poll_request(&mut self) -> Option<DeltaDiscoveryRequest> {
-        let (kind, request) = self.poll(Form::Incremental, PerKind::request)?;
+        let (kind, request) = self.poll(Form::Delta, PerKind::request)?;
         Some(DeltaDiscoveryRequest {
             type_url: kind.type_url().to_owned(),
             node: self.node_once(),
@@ -353,7 +353,7 @@ impl Client {
 
     /// As [`Self::poll_request`], on a stream of states of the world.
     pub fn poll_whole_request(&mut self) -> Option<DiscoveryRequest> {
-        let (kind, request) = self.poll(Form::Whole, PerKind::whole_request)?;
+        let (kind, request) = self.poll(Form::StateOfTheWorld, PerKind::whole_request)?;
         Some(DiscoveryRequest {
             type_url: kind.type_url().to_owned(),
             node: self.node_once(),

@@ -165,7 +165,7 @@ impl PerKind {
     /// A stream begins: all that is wanted is to be said again.
     pub(super) fn start(&mut self, form: Form, deadline: Instant) {
         self.stop();
-        if form == Form::Incremental {
+        if form == Form::Delta {
             // What comes now is of no state that was known.
             self.version.clear();
         }

@@ -47,7 +47,7 @@ fn with_clusters(names: &[String], now: Instant) -> Client {
     for name in names {
         assert_eq!(client.subscribe(Kind::Cluster, name, now), Subscribed::Yes);
     }
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     let has: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
     client.received(response(Kind::Cluster, "n", &has, &[]), now, all_good);
@@ -63,7 +63,7 @@ fn names(count: usize) -> Vec<String> {
 fn the_first_request_names_the_node_and_only_what_is_wanted_is_asked_for() {
     let now = Instant::now();
     let mut client = client();
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     assert_eq!(
         requests(&mut client),
         [],
@@ -88,7 +88,7 @@ fn what_was_not_asked_for_is_neither_taken_nor_answered() {
     let now = Instant::now();
     let mut client = client();
     client.subscribe(Kind::Cluster, "api", now);
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     let never = |_: Kind, _: &str, _: &wire::Any| -> Result<(), String> { panic!("asked about it") };
     client.received(
@@ -114,7 +114,7 @@ fn a_nack_names_what_was_bad_and_a_new_stream_is_told_what_was_good() {
     for name in ["a", "b", "c"] {
         client.subscribe(Kind::Cluster, name, now);
     }
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     let refused = client.received(
         response(Kind::Cluster, "1", &[("a", "1"), ("b", "1"), ("c", "1")], &[]),
@@ -144,7 +144,7 @@ fn a_nack_names_what_was_bad_and_a_new_stream_is_told_what_was_good() {
 
     client.disconnected(0);
     assert_eq!(client.poll_request(), None);
-    client.connected(Form::Incremental, now + SECOND);
+    client.connected(Form::Delta, now + SECOND);
     let sent = requests(&mut client);
     assert_eq!(sent.len(), 1);
     assert!(sent[0].node.is_some());
@@ -163,7 +163,7 @@ fn a_resource_of_another_type_or_without_content_is_refused_unseen() {
     let now = Instant::now();
     let mut client = client();
     client.subscribe(Kind::Cluster, "api", now);
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     for change in [None, Some(wire::Any::default())] {
         let mut bad = response(Kind::Cluster, "1", &[("api", "1")], &[]);
@@ -214,7 +214,7 @@ fn a_name_that_nobody_answers_for_ends_and_is_remembered() {
     let mut client = client();
     client.subscribe(Kind::Cluster, "ghost", now);
     assert_eq!(client.deadline(), None, "without a stream nobody can answer");
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     client.received(response(Kind::Cluster, "0", &[], &[]), now, all_good);
     requests(&mut client);
@@ -251,7 +251,7 @@ fn a_refused_resource_is_not_unknown() {
     let now = Instant::now();
     let mut client = client();
     client.subscribe(Kind::Cluster, "bad", now);
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     client.received(
         response(Kind::Cluster, "1", &[("bad", "1")], &[]),
@@ -279,7 +279,7 @@ fn names_without_an_answer_are_bounded() {
         Subscribed::Yes,
         "it waits already"
     );
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     client.received(response(Kind::Cluster, "1", &[("c0", "1")], &[]), now, all_good);
     assert_eq!(client.subscribe(Kind::Listener, "one more", now), Subscribed::Yes);
@@ -351,7 +351,7 @@ fn what_clusters_are_reached_by_is_held_too() {
     for name in &names {
         client.subscribe(Kind::Endpoints, name, now);
     }
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     let has: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
     let gone: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -368,7 +368,7 @@ fn who_says_nothing_at_all_has_not_said_that_a_name_is_unknown() {
     let now = Instant::now();
     let mut client = client();
     client.subscribe(Kind::Listener, "basket", now);
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     let late = now + DOES_NOT_EXIST_AFTER;
     client.tick(late);
@@ -386,13 +386,13 @@ fn waits_between_streams_grow_until_something_is_heard() {
     let now = Instant::now();
     let mut client = with_clusters(&names(1), now);
     assert_eq!(client.disconnected(u32::MAX), SECOND);
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     assert_eq!(
         client.disconnected(u32::MAX),
         SECOND * 2,
         "an open stream alone proves nothing"
     );
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     client.received(response(Kind::Cluster, "1", &[], &[]), now, all_good);
     assert_eq!(client.disconnected(u32::MAX), SECOND);
@@ -403,7 +403,7 @@ fn a_lasting_wish_hears_of_what_comes_to_be() {
     let now = Instant::now();
     let mut client = client();
     client.subscribe_lasting(Kind::Listener, "me", now);
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     client.received(response(Kind::Listener, "1", &[], &["me"]), now, all_good);
     let unknown = Event::DoesNotExist(Kind::Listener, "me".into());

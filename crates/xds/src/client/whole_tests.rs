@@ -58,7 +58,7 @@ fn events(client: &mut Client) -> Vec<Event> {
 #[test]
 fn each_request_says_all_names_and_answers_what_came_last() {
     let now = Instant::now();
-    let mut client = connected(Kind::Cluster, &["a", "b"], Form::Whole, now);
+    let mut client = connected(Kind::Cluster, &["a", "b"], Form::StateOfTheWorld, now);
     assert_eq!(client.poll_request(), None, "no request of the other form");
     let sent = requests(&mut client);
     assert_eq!(
@@ -104,7 +104,7 @@ fn each_request_says_all_names_and_answers_what_came_last() {
 #[test]
 fn a_nack_says_the_last_good_version_and_a_new_stream_does_too() {
     let now = Instant::now();
-    let mut client = connected(Kind::Cluster, &["a", "b"], Form::Whole, now);
+    let mut client = connected(Kind::Cluster, &["a", "b"], Form::StateOfTheWorld, now);
     requests(&mut client);
     client.received(state(Kind::Cluster, "1", &["a", "b"]), now, all_good);
     requests(&mut client);
@@ -123,11 +123,11 @@ fn a_nack_says_the_last_good_version_and_a_new_stream_does_too() {
     assert_eq!(sent[0].error_detail.as_ref().unwrap().message, "a: no");
 
     client.disconnected(0);
-    client.connected(Form::Whole, now);
+    client.connected(Form::StateOfTheWorld, now);
     let sent = requests(&mut client);
     assert_eq!((&*sent[0].version_info, &*sent[0].response_nonce), ("1", ""));
     client.disconnected(0);
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     let sent = client.poll_request().unwrap();
     let versions: Vec<_> = sent.initial_resource_versions.into_iter().collect();
     assert_eq!(
@@ -136,7 +136,7 @@ fn a_nack_says_the_last_good_version_and_a_new_stream_does_too() {
         "a version of a state is none of its resources"
     );
     client.disconnected(0);
-    client.connected(Form::Whole, now);
+    client.connected(Form::StateOfTheWorld, now);
     assert_eq!(
         requests(&mut client)[0].version_info,
         "",
@@ -147,7 +147,7 @@ fn a_nack_says_the_last_good_version_and_a_new_stream_does_too() {
 #[test]
 fn a_state_that_is_said_again_though_it_was_refused_is_answered_later() {
     let now = Instant::now();
-    let mut client = connected(Kind::Cluster, &["a"], Form::Whole, now);
+    let mut client = connected(Kind::Cluster, &["a"], Form::StateOfTheWorld, now);
     requests(&mut client);
     let refuse = |client: &mut Client, version: &str, at: Instant| {
         let refused = client.received(state(Kind::Cluster, version, &["a"]), at, |_, _, _| {
@@ -193,7 +193,7 @@ fn what_a_state_lacks_is_gone_if_it_was_there_and_its_kind_says_so() {
         (Kind::Endpoints, 0),
         (Kind::RouteTable, 0),
     ] {
-        let mut client = connected(kind, &["a", "b", "c"], Form::Whole, now);
+        let mut client = connected(kind, &["a", "b", "c"], Form::StateOfTheWorld, now);
         requests(&mut client);
         client.received(state(kind, "1", &["a", "b"]), now, all_good);
         client.received(state(kind, "2", &["a"]), now, all_good);
@@ -209,7 +209,7 @@ fn what_a_state_lacks_is_gone_if_it_was_there_and_its_kind_says_so() {
 #[test]
 fn a_state_that_can_not_be_read_whole_removes_nothing() {
     let now = Instant::now();
-    let mut client = connected(Kind::Cluster, &["a", "b"], Form::Whole, now);
+    let mut client = connected(Kind::Cluster, &["a", "b"], Form::StateOfTheWorld, now);
     requests(&mut client);
     client.received(state(Kind::Cluster, "1", &["a", "b"]), now, all_good);
     requests(&mut client);
@@ -271,8 +271,8 @@ fn both_forms_tell_the_same_story() {
             (random >> 33) % of
         };
         let mut now = Instant::now();
-        let mut by_changes = connected(Kind::Cluster, &borrowed, Form::Incremental, now);
-        let mut by_states = connected(Kind::Cluster, &borrowed, Form::Whole, now);
+        let mut by_changes = connected(Kind::Cluster, &borrowed, Form::Delta, now);
+        let mut by_states = connected(Kind::Cluster, &borrowed, Form::StateOfTheWorld, now);
         by_changes.poll_request();
         requests(&mut by_states);
         let (mut one, mut other) = (Believed::default(), Believed::default());

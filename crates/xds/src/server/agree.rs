@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mesh_model::resources::Cluster;
 use proptest::prelude::*;
 
-use super::{Catalogue, Stream, WholeStream};
+use super::{Catalogue, DeltaStream, StateOfTheWorldStream};
 use crate::client::{Client, Event, Form, Response, Subscribed};
 use crate::kind::Kind;
 use crate::translate::Translate;
@@ -32,7 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => name.clone().prop_map(Step::Remove),
         3 => name.clone().prop_map(Step::Subscribe),
         2 => name.prop_map(Step::Unsubscribe),
-        1 => prop_oneof![Just(Form::Incremental), Just(Form::Whole)].prop_map(Step::Reconnect),
+        1 => prop_oneof![Just(Form::Delta), Just(Form::StateOfTheWorld)].prop_map(Step::Reconnect),
         3 => Just(Step::Talk),
     ]
 }
@@ -46,8 +46,8 @@ fn cluster(name: &str, value: u32) -> Cluster {
 /// Both streams that the server may have; one of them is spoken.
 #[derive(Default)]
 struct Streams {
-    incremental: Stream,
-    whole: WholeStream,
+    incremental: DeltaStream,
+    whole: StateOfTheWorldStream,
 }
 
 impl Streams {
@@ -143,7 +143,7 @@ proptest! {
             wanted: BTreeSet::new(),
             believed: BTreeMap::new(),
         };
-        world.client.connected(Form::Incremental, now);
+        world.client.connected(Form::Delta, now);
         for step in steps {
             now += Duration::from_secs(1);
             world.take(step, now);

@@ -1,15 +1,15 @@
 //! What is a subscriber told, and when?
 //!
-//! A [`Stream`] is the server's half of one stream of incremental, aggregated xDS, without I/O: requests go in, and what
-//! the subscriber lacks of a [`Catalogue`] comes out. A [`WholeStream`] is the same for subscribers that know states of
-//! the world only.
+//! A [`DeltaStream`] is the server's half of one stream of incremental, aggregated xDS, without I/O: requests go in,
+//! and what the subscriber lacks of a [`Catalogue`] comes out. A [`StateOfTheWorldStream`] is the same for subscribers
+//! that know states of the world only.
 //!
 //! Invariants:
 //! - Only what changed is sent, and only what was asked for.
 //! - Make before break: clusters, their endpoints, listeners, routes; what is gone goes in the opposite order, after
 //!   everything new was answered.
 //! - One response at a time waits for its answer, so a slow subscriber holds one response and skips what is outdated.
-//! - A refused resource is not sent again until it changes; its reason is kept ([`Stream::refused`]).
+//! - A refused resource is not sent again until it changes; its reason is kept ([`DeltaStream::refused`]).
 
 #[cfg(test)]
 mod agree;
@@ -25,7 +25,7 @@ use prost::Message;
 
 pub use self::catalogue::Catalogue;
 use self::reason::named;
-pub use self::whole::WholeStream;
+pub use self::whole::StateOfTheWorldStream;
 use crate::kind::Kind;
 use crate::wire::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
@@ -53,7 +53,7 @@ pub struct Refused {
 
 /// A subscriber, as the server sees it.
 #[derive(Debug, Default)]
-pub struct Stream {
+pub struct DeltaStream {
     kinds: BTreeMap<Kind, Subscription>,
     nonces: u64,
     waiting: Option<Waiting>,
@@ -89,7 +89,7 @@ pub struct Has {
     pub accepted: u64,
 }
 
-impl Stream {
+impl DeltaStream {
     /// Takes a request. Those for kinds that are not served are passed over.
     ///
     /// # Errors

@@ -42,7 +42,7 @@ fn answer(kind: Kind, nonce: &str, error: Option<&str>) -> DeltaDiscoveryRequest
 }
 
 /// Sends all there is and accepts it: what came, in order.
-fn all(stream: &mut Stream, catalogue: &Catalogue) -> Vec<(Kind, Vec<String>, Vec<String>)> {
+fn all(stream: &mut DeltaStream, catalogue: &Catalogue) -> Vec<(Kind, Vec<String>, Vec<String>)> {
     let mut seen = Vec::new();
     while let Some(response) = stream.poll_response(catalogue) {
         let kind = Kind::of(&response.type_url).unwrap();
@@ -60,7 +60,7 @@ fn names(names: &[&str]) -> Vec<String> {
 
 #[test]
 fn what_was_asked_for_comes_in_order_and_what_is_gone_goes_in_the_other() {
-    let mut stream = Stream::default();
+    let mut stream = DeltaStream::default();
     stream.received(asks(Kind::Endpoints, &["a", "b"])).unwrap();
     stream.received(asks(Kind::Cluster, &["a", "b"])).unwrap();
     let both = catalogue(&["a", "b", "c"]);
@@ -83,7 +83,7 @@ fn what_was_asked_for_comes_in_order_and_what_is_gone_goes_in_the_other() {
 
 #[test]
 fn only_what_changed_is_sent_and_equal_content_is_no_change() {
-    let mut stream = Stream::default();
+    let mut stream = DeltaStream::default();
     stream.received(asks(Kind::Cluster, &["*"])).unwrap();
     let mut now = catalogue(&["a", "b"]);
     all(&mut stream, &now);
@@ -97,7 +97,7 @@ fn only_what_changed_is_sent_and_equal_content_is_no_change() {
 
 #[test]
 fn a_first_request_without_names_asks_for_all_clusters_and_for_no_endpoints() {
-    let mut stream = Stream::default();
+    let mut stream = DeltaStream::default();
     stream.received(asks(Kind::Endpoints, &[])).unwrap();
     stream.received(asks(Kind::Cluster, &[])).unwrap();
     let now = catalogue(&["a", "b"]);
@@ -109,7 +109,7 @@ fn a_first_request_without_names_asks_for_all_clusters_and_for_no_endpoints() {
 
 #[test]
 fn a_name_that_is_not_there_is_said_so_once_and_comes_when_it_is() {
-    let mut stream = Stream::default();
+    let mut stream = DeltaStream::default();
     stream.received(asks(Kind::Cluster, &["late"])).unwrap();
     assert_eq!(
         all(&mut stream, &catalogue(&[])),
@@ -130,7 +130,7 @@ fn a_name_that_is_not_there_is_said_so_once_and_comes_when_it_is() {
 fn a_new_stream_that_says_what_it_has_gets_the_rest() {
     let now = catalogue(&["a", "b"]);
     let version = now.of(Kind::Cluster)["a"].version.clone();
-    let mut stream = Stream::default();
+    let mut stream = DeltaStream::default();
     let mut request = asks(Kind::Cluster, &["a", "b", "gone"]);
     request.initial_resource_versions =
         [("a".to_owned(), version), ("gone".to_owned(), "1".to_owned())].into();
@@ -147,7 +147,7 @@ fn a_new_stream_that_says_what_it_has_gets_the_rest() {
 #[test]
 fn a_refusal_is_kept_with_its_reason_until_something_better_is_accepted() {
     let mut now = catalogue(&["a"]);
-    let mut stream = Stream::default();
+    let mut stream = DeltaStream::default();
     stream.received(asks(Kind::Cluster, &["a"])).unwrap();
     let response = stream.poll_response(&now).unwrap();
     stream.received(answer(Kind::Cluster, "stale", None)).unwrap();
@@ -176,7 +176,7 @@ fn a_refusal_is_of_what_it_names_and_of_all_where_it_names_none() {
         ("shop-b: no", &["shop-b"]),
         ("?!", &["b", "shop-b"]),
     ] {
-        let mut stream = Stream::default();
+        let mut stream = DeltaStream::default();
         stream.received(asks(Kind::Cluster, &["b", "shop-b"])).unwrap();
         let response = stream.poll_response(&now).unwrap();
         stream
@@ -192,7 +192,7 @@ fn large_updates_are_sent_in_parts() {
     let many: Vec<String> = (0..20_000).map(|number| format!("cluster-{number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let now = catalogue(&many);
-    let mut stream = Stream::default();
+    let mut stream = DeltaStream::default();
     stream.received(asks(Kind::Cluster, &["*"])).unwrap();
     let (mut sent, mut parts) = (0, 0);
     while let Some(response) = stream.poll_response(&now) {
@@ -212,7 +212,7 @@ fn more_names_than_anyone_needs_end_the_stream() {
     let many: Vec<String> = (0..=MAX_NAMES).map(|number| number.to_string()).collect();
     let mut request = asks(Kind::Cluster, &[]);
     request.resource_names_subscribe = many;
-    assert_eq!(Stream::default().received(request), Err(TooManyNames));
+    assert_eq!(DeltaStream::default().received(request), Err(TooManyNames));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn what_is_for_one_alone_is_there_while_there_is_nothing_else_by_its_name() {
     let mine = Cluster::new("mine");
     let all_see = catalogue(&["a"]);
     let one_sees = |catalogue: &Catalogue| catalogue.with("mine", &mine).unwrap();
-    let (mut stream, mut everything) = (Stream::default(), Stream::default());
+    let (mut stream, mut everything) = (DeltaStream::default(), DeltaStream::default());
     stream.received(asks(Kind::Cluster, &["a", "mine"])).unwrap();
     everything.received(asks(Kind::Cluster, &["*"])).unwrap();
     let told = |came: &[&str], gone: &[&str]| [(Kind::Cluster, names(came), names(gone))];
@@ -242,11 +242,11 @@ fn what_is_for_one_alone_is_there_while_there_is_nothing_else_by_its_name() {
 #[test]
 fn our_client_gets_on_with_it() {
     let now = Instant::now();
-    let (mut client, mut stream) = (Client::new(Node::default()), Stream::default());
+    let (mut client, mut stream) = (Client::new(Node::default()), DeltaStream::default());
     for name in ["a", "ghost"] {
         client.subscribe(Kind::Cluster, name, now);
     }
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     let mut catalogue = catalogue(&["a"]);
     let mut seen = Vec::new();
     let mut talk = |client: &mut Client, catalogue: &Catalogue| {

@@ -20,7 +20,7 @@ use crate::wire::{self, DiscoveryRequest, DiscoveryResponse};
 
 /// A subscriber of states of the world, as the server sees it.
 #[derive(Debug, Default)]
-pub struct WholeStream {
+pub struct StateOfTheWorldStream {
     kinds: BTreeMap<Kind, Subscription>,
     nonces: u64,
     /// The response without an answer yet.
@@ -39,7 +39,7 @@ struct Subscription {
     refused: Option<Refused>,
 }
 
-impl WholeStream {
+impl StateOfTheWorldStream {
     /// Takes a request. Those for kinds that are not served are passed over, as are answers to what is outdated.
     ///
     /// # Errors
@@ -191,7 +191,11 @@ mod tests {
     }
 
     /// Sends all there is and accepts it: what came, in order.
-    fn all(stream: &mut WholeStream, catalogue: &Catalogue, names: &[&str]) -> Vec<(Kind, Vec<String>)> {
+    fn all(
+        stream: &mut StateOfTheWorldStream,
+        catalogue: &Catalogue,
+        names: &[&str],
+    ) -> Vec<(Kind, Vec<String>)> {
         let mut seen = Vec::new();
         while let Some(response) = stream.poll_response(catalogue) {
             let kind = Kind::of(&response.type_url).unwrap();
@@ -208,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_there_until_all_that_is_new_was_answered() {
-        let mut stream = WholeStream::default();
+        let mut stream = StateOfTheWorldStream::default();
         stream.received(asks(Kind::Endpoints, &["a", "b"], "")).unwrap();
         stream.received(asks(Kind::Cluster, &["a", "b"], "")).unwrap();
         let names = ["a", "b"];
@@ -229,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_first_request_without_names_asks_for_all_clusters_and_for_no_endpoints() {
-        let mut stream = WholeStream::default();
+        let mut stream = StateOfTheWorldStream::default();
         stream.received(asks(Kind::Endpoints, &[], "")).unwrap();
         stream.received(asks(Kind::Cluster, &[], "")).unwrap();
         let now = catalogue(&["a", "b"]);
@@ -242,7 +246,7 @@ mod tests {
 
     #[test]
     fn who_asks_for_other_names_is_answered_even_if_there_is_nothing() {
-        let mut stream = WholeStream::default();
+        let mut stream = StateOfTheWorldStream::default();
         stream.received(asks(Kind::Cluster, &["late"], "")).unwrap();
         let response = stream.poll_response(&catalogue(&[])).unwrap();
         assert!(response.resources.is_empty());
@@ -266,7 +270,7 @@ mod tests {
     #[test]
     fn a_refusal_is_kept_and_what_is_outdated_is_no_answer() {
         let mut now = catalogue(&["a"]);
-        let mut stream = WholeStream::default();
+        let mut stream = StateOfTheWorldStream::default();
         stream.received(asks(Kind::Cluster, &["a"], "")).unwrap();
         let response = stream.poll_response(&now).unwrap();
         stream.received(asks(Kind::Cluster, &["a"], "stale")).unwrap();
@@ -295,6 +299,9 @@ mod tests {
         let many: Vec<String> = (0..=MAX_NAMES).map(|number| number.to_string()).collect();
         let mut request = asks(Kind::Cluster, &[], "");
         request.resource_names = many;
-        assert_eq!(WholeStream::default().received(request), Err(TooManyNames));
+        assert_eq!(
+            StateOfTheWorldStream::default().received(request),
+            Err(TooManyNames)
+        );
     }
 }

@@ -169,7 +169,7 @@ impl Stream {
             .unwrap()
             .send_request(request, false)
             .unwrap();
-        client.connected(Form::Incremental, Instant::now());
+        client.connected(Form::Delta, Instant::now());
         flush(client, &mut send);
         Self {
             send,
