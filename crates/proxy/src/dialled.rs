@@ -8,9 +8,10 @@
 //! of a loop, one that goes unseen is followed by one that is seen.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use crate::locked::locked;
 use crate::telemetry::Nanos;
 
 /// How many are remembered: more than begin in the moment between a connect and its accept on the same machine.
@@ -42,7 +43,7 @@ impl Dialled {
 
     /// A connection was made.
     pub fn made(&self, from: SocketAddr, to: SocketAddr, at: Nanos) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = locked(&self.last);
         if last.is_empty() {
             last.resize(PLACES, None);
         }
@@ -56,7 +57,7 @@ impl Dialled {
     pub fn has_made(&self, from: SocketAddr, to: SocketAddr, now: Nanos) -> bool {
         self.is_asked.store(true, Ordering::Relaxed);
         let (from, to) = (plain(from), plain(to));
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = locked(&self.last);
         let made = last.get(place_of(from.1)).copied().flatten();
         made.is_some_and(|made| made.from == from && made.to == to && now.saturating_sub(made.at) < FRESH)
     }

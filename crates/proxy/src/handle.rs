@@ -3,8 +3,8 @@
 //! A [`Handle`] is held by whoever owns the proxy and by its admin server. Looking never waits for the control thread
 //! nor for a data thread.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use mesh_identity::MeshTls;
@@ -17,6 +17,7 @@ use crate::balance::{self, EndpointRegistry};
 use crate::clock::{Clock, SystemClock};
 use crate::control::Ask;
 use crate::discovery::Names;
+use crate::locked::locked;
 use crate::log::Log;
 use crate::on_demand;
 use crate::proxy::{DrainOptions, Phase};
@@ -198,7 +199,7 @@ impl Handle {
                 not_after: ends.map_or(0, |ends| i64::try_from(ends.as_secs()).unwrap_or(i64::MAX)),
             }
         });
-        let others = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = locked(&self.certificates);
         own.into_iter().chain(others.iter().cloned()).collect()
     }
 

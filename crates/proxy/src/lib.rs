@@ -31,6 +31,7 @@ pub mod handle;
 pub mod http1;
 pub mod http2;
 pub mod io;
+mod locked;
 pub mod log;
 pub mod on_demand;
 pub mod own;

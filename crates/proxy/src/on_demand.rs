@@ -14,12 +14,13 @@
 //! [`REMEMBER_UNKNOWN`]; a request waits [`PATIENCE`] at most; a name that is known costs a look into a map.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use mesh_model::resources::MAX_NAME;
 use tokio::sync::Notify;
 
+use crate::locked::locked;
 use crate::plan::Routes;
 
 /// Names without an answer.
@@ -159,7 +160,7 @@ impl Names {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 }
 

@@ -6,11 +6,12 @@
 //! said as well. Each matter is said once, when it begins.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::clock::{NEVER, Nanos, nanos};
 use crate::compile::Compiler;
+use crate::locked::locked;
 use crate::log::Log;
 use crate::plan::Plan;
 use crate::telemetry::{CertificateSample, Owner};
@@ -138,7 +139,7 @@ impl Files {
         }
         self.said = warnings;
         samples.sort_by(|a, b| (a.owner, &a.name).cmp(&(b.owner, &b.name)));
-        *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = samples;
+        *locked(&self.certificates) = samples;
         self.next = if any {
             now.saturating_add(nanos(EVERY))
         } else {

@@ -7,11 +7,12 @@
 //! Used where configuration is compiled and metrics are rendered, never for a request: a lock is fine here.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use mesh_model::resources::Address;
 
 use super::{EndpointState, Nanos};
+use crate::locked::locked;
 
 /// Endpoint states by cluster, address and identity.
 #[derive(Debug, Default)]
@@ -90,7 +91,7 @@ impl EndpointRegistry {
 
     /// A panic elsewhere leaves at worst an entry out of the count, which the next sweep repairs.
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.entries)
     }
 }
 

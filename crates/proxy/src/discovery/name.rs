@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use mesh_model::resources::Discovery as Source;
 
@@ -11,6 +11,7 @@ use super::endpoints::Target;
 use super::schedule::Schedule;
 use crate::balance::Rng;
 use crate::clock::Nanos;
+use crate::locked::locked;
 use crate::telemetry::{LookupResult, NameSample};
 
 /// One name.
@@ -169,6 +170,6 @@ impl Names {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Question, NameState>> {
         // Each change is one insertion or removal: nothing is half done after a panic.
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.states)
     }
 }

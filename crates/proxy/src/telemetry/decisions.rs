@@ -4,9 +4,11 @@
 //! mesh wants to see who is denied by what. Nothing is kept before it was asked for once, and never more than [`MOST`].
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use mesh_model::policy::PolicyMode;
+
+use crate::locked::locked;
 
 /// The most that wait to be taken. The oldest give way: they count as unsaid.
 pub const MOST: usize = 64;
@@ -40,7 +42,7 @@ pub struct Decisions {
 impl Decisions {
     /// Keeps one, if anybody wants it. Takes a lock: callers say no more than one a second of each kind.
     pub fn push(&self, decision: impl FnOnce() -> Decision) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = locked(&self.waiting);
         let Some(waiting) = &mut *waiting else {
             return;
         };
@@ -55,7 +57,7 @@ impl Decisions {
 
     /// Takes all that wait. From the first time on they are kept.
     pub fn take(&self) -> Vec<Decision> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = locked(&self.waiting);
         waiting.get_or_insert_default().drain(..).collect()
     }
 }

@@ -23,11 +23,12 @@ use std::hash::Hash;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::counter::SharedCounter;
 use super::labels::Label;
 use super::stats::Block;
+use crate::locked::locked;
 
 /// How many retired label sets wait for a scrape.
 pub(super) const RETIRED_KEPT: usize = 1000;
@@ -170,7 +171,7 @@ impl<L: LabelSet, B: Block> Family<L, B> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries<L, B>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.entries)
     }
 
     /// Puts a slot into the family, unless that needs a label set more than `bound`.

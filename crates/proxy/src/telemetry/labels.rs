@@ -7,7 +7,9 @@
 //! Invariants: the same text has the same number as long as anybody holds it; a number is never given to another text.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::locked::locked;
 
 /// Declares a closed set of label values, each with its text and a dense index for arrays of counters.
 macro_rules! closed_set {
@@ -245,7 +247,7 @@ const LEAST_SWEEP: usize = 1024;
 impl Interner {
     /// The label of a name.
     pub(super) fn label(&self, text: &str) -> Label {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = locked(&self.0);
         if let Some((text, id)) = names.ids.get_key_value(text) {
             return Label {
                 id: *id,

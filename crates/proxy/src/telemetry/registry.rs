@@ -8,7 +8,7 @@
 //! just connected; what is kept is bounded by
 //! [`TelemetryOptions`]; a report costs the data threads nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::access_log::LogStats;
@@ -20,6 +20,7 @@ use super::labels::{Interner, Label, LookupResult, Numbered, Protocol};
 use super::process::{ProcessStats, Task};
 use super::report::{ControlReport, Report, Samples, ThreadReport, imbalance};
 use super::stats::{Block, ClusterStats, ListenerStats, ListenerTotals, RouteStats};
+use crate::locked::locked;
 
 /// Which requests are counted together.
 #[derive(Clone, Debug)]
@@ -283,7 +284,7 @@ impl Telemetry {
     }
 
     fn read_threads(&self, reading: Reading, open: &[(usize, u64)]) -> (Vec<ThreadReport>, f64) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = locked(&self.threads);
         let mut reports = Vec::with_capacity(threads.len());
         let mut recent = Vec::with_capacity(threads.len());
         for thread in threads.iter_mut() {
@@ -345,7 +346,7 @@ pub struct ThreadTelemetry {
 impl ThreadTelemetry {
     /// The numbers of the calling thread, data thread number `number`, counted from 0.
     pub fn new(shared: Arc<Telemetry>, number: usize) -> Self {
-        let mut threads = shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = locked(&shared.threads);
         let task = Task::current();
         threads.push(DataThread {
             number,

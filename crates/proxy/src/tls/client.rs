@@ -4,7 +4,7 @@
 //! equal inputs share one: a cluster that an update did not touch keeps its configuration, and with it its pools.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::SystemTime;
 
 use foldhash::fast::RandomState;
@@ -19,6 +19,7 @@ use super::leaf::Leaf;
 use super::look::{Looked, Patience, Refusal};
 use super::pem;
 use super::problem::{At, Problem};
+use crate::locked::locked;
 
 /// The client configurations in use, and the system's roots once somebody needs them.
 #[derive(Default)]
@@ -92,7 +93,7 @@ impl ClientConfigs {
         alpn: &[&[u8]],
         path: &[PathStep],
     ) -> Result<Arc<ClientConfig>, Vec<Issue>> {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = locked(&self.inner);
         inner.used.retain(|_, used| used.config.strong_count() > 0);
         let key = Key {
             tls: ClientTls {
@@ -123,7 +124,7 @@ impl ClientConfigs {
     /// Reads the files again that may have changed, or all where `patience` says that they have. Gives what takes the
     /// place of what, and a line for each problem; where there is one, what was read before stays in use.
     pub fn look(&self, patience: Patience) -> (Replaced, Vec<String>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = locked(&self.inner);
         let Inner { used, system } = &mut *inner;
         let (mut replaced, mut refused) = (Replaced::default(), Vec::new());
         for (key, used) in used {
@@ -161,7 +162,7 @@ impl ClientConfigs {
 
     /// Whether any is in use.
     pub fn are_used(&self) -> bool {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = locked(&self.inner);
         inner.used.values().any(|used| used.config.strong_count() > 0)
     }
 
@@ -169,7 +170,7 @@ impl ClientConfigs {
     /// and what is wrong with the dates now.
     pub fn certificates(&self, now: SystemTime) -> HashMap<usize, (i64, Option<String>), RandomState> {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = locked(&self.inner);
         let shown = inner.used.values().filter_map(|used| {
             let leaf = used.leaf.as_ref()?;
             let warning = leaf.warning(now.as_secs() as i64);

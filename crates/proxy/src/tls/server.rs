@@ -6,7 +6,7 @@
 //! began with.
 
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -25,6 +25,7 @@ use super::leaf::Leaf;
 use super::look::{Looked, Patience, Refusal};
 use super::pem;
 use super::problem::{At, Problem};
+use crate::locked::locked;
 
 /// Tickets sent after a TLS 1.3 handshake. Clients use a ticket once (RFC 8446 appendix C.4), and are sent a new one each
 /// time they come back; a second one would only serve those that open two connections at once, and each costs the
@@ -254,7 +255,7 @@ impl ServerTls {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // Nothing between two writes of the state can panic, so it is whole even then.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.state)
     }
 }
 

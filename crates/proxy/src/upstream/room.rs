@@ -9,13 +9,14 @@
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::cluster::ClusterShared;
+use crate::locked::locked;
 use crate::timer::{Deadline, until};
 
 /// Wakes a data thread that may have something to give up.
@@ -33,7 +34,7 @@ impl Doors {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Door>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
     }
 }
 

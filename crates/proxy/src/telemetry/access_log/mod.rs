@@ -30,6 +30,8 @@ use super::counter::SharedCounter;
 pub use line::Record;
 use writer::{Sink, Writer};
 
+use crate::locked::locked;
+
 /// What a queue holds at most: at 300 bytes a line and 50 turns of the writer a second, 85,000 lines a second.
 pub const QUEUE_BYTES: usize = 512 * 1024;
 
@@ -144,7 +146,7 @@ impl fmt::Debug for Lines {
 
 impl Shared {
     fn outputs(&self) -> MutexGuard<'_, Outputs> {
-        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.outputs)
     }
 
     /// Makes the writer take a turn. Never waits.
@@ -255,7 +257,7 @@ impl Output {
     /// A queue for the calling thread.
     pub fn queue(&self) -> Queue {
         let lines = Arc::<Mutex<Lines>>::default();
-        let mut queues = self.queues.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = locked(&self.queues.0);
         queues.push(Arc::clone(&lines));
         drop(queues);
         Queue {

@@ -13,7 +13,7 @@ use std::mem;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::{Lines, Queues, Shared, Target};
+use crate::locked::locked;
 
 /// How long lines are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(20);
@@ -238,7 +239,7 @@ impl Writer {
         self.spare = Vec::new();
         for (queues, _) in &self.outputs {
             for queue in queues.all() {
-                let mut lines = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut lines = locked(&queue);
                 let unused = lines.bytes.is_empty().then(|| mem::take(&mut lines.bytes));
                 drop(lines);
                 // Memory is given back when the queue is free again.
@@ -250,26 +251,26 @@ impl Writer {
 
 /// Takes a queue's lines in exchange for an empty buffer; says how many they are.
 fn swap(queue: &Mutex<Lines>, buffer: &mut Vec<u8>) -> u64 {
-    let mut lines = queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut lines = locked(queue);
     mem::swap(&mut lines.bytes, buffer);
     mem::take(&mut lines.count)
 }
 
 impl Queues {
     fn all(&self) -> Vec<Arc<Mutex<Lines>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        locked(&self.0).clone()
     }
 
     fn are_empty(&self) -> bool {
         let empty = |queue: &Arc<Mutex<Lines>>| {
-            let lines = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let lines = locked(queue);
             lines.bytes.is_empty()
         };
         self.all().iter().all(empty)
     }
 
     fn forget_unused(&self) {
-        let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = locked(&self.0);
         queues.retain(|queue| {
             let held = Arc::strong_count(queue) > 1;
             held || queue.lock().is_ok_and(|lines| !lines.bytes.is_empty())
