@@ -56,7 +56,6 @@ export interface NativeController {
   bundle(): string;
   sidecars(): string;
   edges(): string;
-  drain(name: string): number;
   /** Answers an event of the kind `decide`. */
   decided(number: number, decision: string): void;
   /** Resolves when its thread is gone. */
@@ -80,7 +79,6 @@ export interface Native {
   metricFamilies(): string;
   /** How many this process may keep busy, its CPU quota included: Node 20 does not look at that. */
   processors(): number;
-  version(): string;
 }
 
 let loaded: Native | undefined;

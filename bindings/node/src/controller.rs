@@ -335,12 +335,6 @@ impl NativeController {
         self.with(|controller| Ok(json!(controller.edges()).to_string()))
     }
 
-    /// Tells the sidecars of a name to leave; how many heard it.
-    #[napi(catch_unwind)]
-    pub fn drain(&self, name: String) -> Result<u32> {
-        self.with(|controller| Ok(u32::try_from(controller.drain(&name)).unwrap_or(u32::MAX)))
-    }
-
     /// The answer (JSON) to a question of the kind `decide`.
     #[napi(catch_unwind)]
     pub fn decided(&self, number: u32, decision: String) -> Result<()> {

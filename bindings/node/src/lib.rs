@@ -443,9 +443,3 @@ pub fn decide(resources: String, request: String) -> String {
 pub fn processors() -> u32 {
     std::thread::available_parallelism().map_or(1, |most| u32::try_from(most.get()).unwrap_or(u32::MAX))
 }
-
-/// The version of the core.
-#[napi(catch_unwind)]
-pub fn version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
-}

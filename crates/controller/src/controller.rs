@@ -10,7 +10,6 @@ use mesh_identity::authority::{Authority, AuthorityError, Directory, DirectoryEr
 use mesh_identity::{Csr, Manager, MeshTls, NobodyDenied, TooManyDenied};
 use mesh_model::issue::Issue;
 use mesh_model::spiffe::SpiffeId;
-use mesh_protocol::message::FromControl;
 use mesh_protocol::{Hears, Limits, Server};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -277,12 +276,6 @@ impl Controller {
     /// Who calls whom.
     pub fn edges(&self) -> Vec<EdgeView> {
         self.plane.edges().view()
-    }
-
-    /// Tells a sidecar to leave; how many of that name heard it.
-    pub fn drain(&self, name: &str) -> usize {
-        let drain = FromControl::Drain(mesh_protocol::message::Drain {});
-        self.plane.fleet().tell(name, &drain)
     }
 
     /// Ends it, and waits until its thread is gone.

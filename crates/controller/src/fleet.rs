@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use mesh_protocol::message::{CertificateState, ConfigState, FromControl, Hello};
+use mesh_protocol::message::{CertificateState, ConfigState, Hello};
 use mesh_xds::kind::Kind;
 use mesh_xds::server::Refused;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use crate::edges::name_of;
 use crate::event::millis;
@@ -22,8 +22,6 @@ pub const MAX_SIDECARS: usize = 10_000;
 pub const MAX_SIDECARS_OF_ONE: usize = MAX_SIDECARS / 2;
 /// Refusals that are kept of one sidecar.
 const MAX_NACKS: usize = 256;
-/// What waits to be told to one sidecar.
-const MAX_COMMANDS: usize = 16;
 
 /// How far a sidecar is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -139,7 +137,7 @@ impl Place {
 struct Member {
     generation: u64,
     view: SidecarView,
-    commands: mpsc::Sender<FromControl>,
+    replaced: oneshot::Sender<()>,
 }
 
 /// All sidecars.
@@ -154,14 +152,14 @@ pub(crate) struct Fleet {
 pub(crate) struct Full;
 
 impl Fleet {
-    /// A sidecar is there. What it is to be told comes out of the receiver.
+    /// A sidecar is there. The receiver hears when it has come again by another stream.
     pub(crate) fn join(
         &mut self,
         identity: &str,
         address: SocketAddr,
         hello: Hello,
         now: SystemTime,
-    ) -> Result<(Place, mpsc::Receiver<FromControl>, SidecarView), Full> {
+    ) -> Result<(Place, oneshot::Receiver<()>, SidecarView), Full> {
         let key = (identity.to_owned(), hello.name.clone());
         if !self.members.contains_key(&key) && !self.has_room_for(identity) {
             return Err(Full);
@@ -189,13 +187,15 @@ impl Fleet {
         };
         self.generations += 1;
         let generation = self.generations;
-        let (commands, receiver) = mpsc::channel(MAX_COMMANDS);
+        let (replaced, receiver) = oneshot::channel();
         let member = Member {
             generation,
             view: view.clone(),
-            commands,
+            replaced,
         };
-        self.members.insert(key.clone(), member);
+        if let Some(earlier) = self.members.insert(key.clone(), member) {
+            let _ = earlier.replaced.send(()); // It may be ending by itself.
+        }
         Ok((Place { key, generation }, receiver, view))
     }
 
@@ -275,14 +275,6 @@ impl Fleet {
         self.members.remove(&place.key).map(|member| member.view)
     }
 
-    /// Tells something to all sidecars that call themselves so. How many will hear it.
-    pub(crate) fn tell(&self, name: &str, command: &FromControl) -> usize {
-        let named = self.members.iter().filter(|((_, own), _)| own.as_str() == name);
-        named
-            .filter(|(_, member)| member.commands.try_send(command.clone()).is_ok())
-            .count()
-    }
-
     /// All of them.
     pub(crate) fn view(&self) -> Vec<SidecarView> {
         self.members.values().map(|member| member.view.clone()).collect()
@@ -320,9 +312,11 @@ mod tests {
                 .join("id", address, hello("a"), SystemTime::UNIX_EPOCH)
                 .unwrap()
         };
-        let (first, mut commands, _) = join(&mut fleet);
-        let (second, _later, _) = join(&mut fleet);
-        assert!(commands.try_recv().is_err());
+        let (first, mut replaced, _) = join(&mut fleet);
+        assert!(replaced.try_recv().is_err());
+        let (second, mut stays, _) = join(&mut fleet);
+        assert_eq!(replaced.try_recv(), Ok(()));
+        assert!(stays.try_recv().is_err());
         assert_eq!(fleet.phase(&first, Phase::Ready), None);
         assert_eq!(fleet.leave(&first), None);
         assert_eq!(fleet.view().len(), 1);

@@ -295,7 +295,7 @@ impl Service for Plane {
             return Err(Status::new(Code::InvalidArgument, "the first message is a hello"));
         };
         let joined = self.fleet().join(&id, caller.address, hello, SystemTime::now());
-        let Ok((place, mut commands, sidecar)) = joined else {
+        let Ok((place, mut replaced, sidecar)) = joined else {
             return Err(Status::new(Code::ResourceExhausted, "too many sidecars"));
         };
         let membership = Membership { plane: self, place };
@@ -316,12 +316,10 @@ impl Service for Plane {
                         self.heard(&id, &membership.place, message)?;
                     }
                 }
+                _ = &mut replaced => {
+                    return Err(Status::new(Code::Aborted, "replaced: it has come again"));
+                }
                 // Who does not read is told what holds when it does: not all that held meanwhile.
-                command = commands.recv(), if !stream.outgoing.is_waiting() => match command {
-                    Some(command) => stream.outgoing.push(&command.into())?,
-                    // It has come again by another stream.
-                    None => return Err(Status::new(Code::Aborted, "replaced: it has come again")),
-                },
                 changed = revoked.changed(), if !stream.outgoing.is_waiting() => {
                     if changed.is_err() {
                         return Err(Status::new(Code::Unavailable, "closing"));

@@ -205,30 +205,17 @@ pub struct CertificateState {
 
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ControlMessage {
-    #[prost(oneof = "FromControl", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "FromControl", tags = "3, 4")]
     pub message: Option<FromControl>,
 }
 
 /// What a [`ControlMessage`] holds.
 #[derive(Clone, PartialEq, Eq, Oneof)]
 pub enum FromControl {
-    #[prost(message, tag = "1")]
-    Drain(Drain),
-    #[prost(message, tag = "2")]
-    LogLevel(LogLevel),
     #[prost(message, tag = "3")]
     Denied(Denied),
     #[prost(message, tag = "4")]
     TelemetryInterval(TelemetryInterval),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub struct Drain {}
-
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct LogLevel {
-    #[prost(string, tag = "1")]
-    pub level: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -74,6 +74,7 @@ async fn reports_go_up_and_commands_come_down() {
     let mut reports = control.report().await.unwrap();
     let hello = Hello {
         name: "basket-1".into(),
+        pid: 250,
         ..Hello::default()
     };
     reports
@@ -82,7 +83,7 @@ async fn reports_go_up_and_commands_come_down() {
         .await
         .unwrap();
     let down = within(reports.incoming.receive()).await.unwrap().unwrap();
-    assert!(matches!(down.message, Some(FromControl::LogLevel(level)) if level.level == "basket-1"));
+    assert!(matches!(down.message, Some(FromControl::TelemetryInterval(every)) if every.interval_ms == 250));
     reports
         .outgoing
         .send(&FromSidecar::Ready(Ready {}).into())

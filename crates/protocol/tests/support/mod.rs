@@ -10,7 +10,7 @@ use mesh_identity::authority::{Authority, Settings};
 use mesh_identity::{Csr, Manager, MeshTls, Svid, TrustBundle, WorkloadKey, csr};
 use mesh_model::resources::Cluster;
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
-use mesh_protocol::message::{FromControl, FromSidecar, LogLevel, SignRequest, SignResponse};
+use mesh_protocol::message::{FromControl, FromSidecar, SignRequest, SignResponse, TelemetryInterval};
 use mesh_protocol::server::{Delta, Reports, StateOfTheWorld};
 use mesh_protocol::{Caller, Code, Control, Error, Hears, Limits, Server, Service, Status, client};
 use mesh_xds::server::{Catalogue, Stream};
@@ -88,8 +88,8 @@ impl Service for Inner {
     async fn report(&self, _: &Caller, stream: &mut Reports) -> Result<(), Status> {
         while let Some(message) = stream.incoming.receive().await? {
             if let Some(FromSidecar::Hello(hello)) = message.message {
-                let level = hello.name;
-                let answer = FromControl::LogLevel(LogLevel { level });
+                let interval_ms = hello.pid.into();
+                let answer = FromControl::TelemetryInterval(TelemetryInterval { interval_ms });
                 stream.outgoing.send(&answer.into()).await?;
             }
         }

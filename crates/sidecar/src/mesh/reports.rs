@@ -17,8 +17,7 @@ use mesh_protocol::message::{
     ServicePort, Telemetry,
 };
 use mesh_protocol::{Control, Error};
-use mesh_proxy::log::Level;
-use mesh_proxy::proxy::{DrainOptions, Phase};
+use mesh_proxy::proxy::Phase;
 use mesh_proxy::telemetry::Decision;
 
 use super::life::{Left, Life};
@@ -181,12 +180,6 @@ impl Life<'_> {
     /// Does what it is told.
     pub(super) fn told(&mut self, message: FromControl) {
         match message {
-            FromControl::Drain(_) => self.proxy.drain(DrainOptions::default()),
-            FromControl::LogLevel(level) => {
-                if let Ok(level) = level.level.parse::<Level>() {
-                    self.log().set_level(level);
-                }
-            }
             FromControl::TelemetryInterval(every) => {
                 let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
                 self.telemetry_every = Duration::from_millis(every.interval_ms).clamp(least, most);
