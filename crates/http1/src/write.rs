@@ -62,13 +62,6 @@ impl<'o> HeadWriter<'o> {
         }
     }
 
-    /// A whole field line of a parsed head, CRLF included.
-    #[inline]
-    pub fn raw_line(&mut self, line: &[u8]) {
-        debug_assert!(line.ends_with(b"\r\n"));
-        self.out.extend_from_slice(line);
-    }
-
     /// `Content-Length`.
     #[inline]
     pub fn content_length(&mut self, length: u64) {

@@ -66,9 +66,6 @@ pub enum BundleError {
         /// Which, from 1.
         number: usize,
     },
-    /// Two bundles of different trust domains are no one bundle.
-    #[error("the bundles are of different trust domains")]
-    OtherTrustDomain,
 }
 
 impl TrustBundle {
@@ -111,22 +108,6 @@ impl TrustBundle {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| BundleError::NotPem)?;
         Self::from_der(trust_domain, roots)
-    }
-
-    /// What both hold.
-    ///
-    /// # Errors
-    /// They are of different trust domains, or hold too many together.
-    pub fn merge(&self, other: &Self) -> Result<Self, BundleError> {
-        if self.trust_domain != other.trust_domain {
-            return Err(BundleError::OtherTrustDomain);
-        }
-        let roots = self.roots.iter().chain(&other.roots).cloned().collect();
-        let merged = Self::sorted(self.trust_domain.clone(), roots);
-        match merged.roots.len() {
-            ..=MAX_ROOTS => Ok(merged),
-            _ => Err(BundleError::TooLarge),
-        }
     }
 
     /// Whether a root is in both.
@@ -287,7 +268,6 @@ mod tests {
         let only_a = TrustBundle::from_der(domain(), [a.der()]).unwrap();
         assert_ne!(only_a.hash(), one.hash());
         let only_b = TrustBundle::from_der(domain(), [b.der()]).unwrap();
-        assert_eq!(only_a.merge(&only_b).unwrap(), one);
         let named = |bundle: &TrustBundle| bundle.fingerprints().collect::<Vec<_>>();
         assert!(named(&only_a).iter().all(|root| named(&one).contains(root)));
         assert!(!named(&only_a).contains(&named(&only_b)[0]));
@@ -296,7 +276,6 @@ mod tests {
             one
         );
         assert!(TrustBundle::empty(domain()).is_empty());
-        assert_eq!(TrustBundle::empty(domain()).merge(&one).unwrap(), one);
     }
 
     #[test]
@@ -311,11 +290,6 @@ mod tests {
         let leaf = authority.leaf("spiffe://mesh.test/ns/a/sa/b");
         let found = TrustBundle::from_der(domain(), [authority.der(), leaf]).unwrap_err();
         assert_eq!(found, BundleError::NotAnAuthority { number: 2 });
-        let other = TrustBundle::empty("other.test".parse().unwrap());
-        assert_eq!(
-            TrustBundle::empty(domain()).merge(&other),
-            Err(BundleError::OtherTrustDomain)
-        );
     }
 
     proptest! {

@@ -26,9 +26,6 @@ use zeroize::Zeroizing;
 /// How every token begins, so that people and scanners of secrets know one when they see it.
 pub const PREFIX: &str = "mesh-token-";
 
-/// How long a token is good for by default: what is handed to a workload that starts now is used within minutes.
-pub const DEFAULT_TTL: Duration = Duration::from_secs(10 * 60);
-
 /// The longest time. Whoever needs more has an identity by other means.
 pub const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
 

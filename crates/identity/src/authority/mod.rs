@@ -330,11 +330,6 @@ impl Authority {
         &self.bundle
     }
 
-    /// When the issuer that signs ends.
-    pub fn issuer_ends(&self) -> SystemTime {
-        self.active.ends
-    }
-
     /// When [`Authority::tick`] has something to do; never where the operator gave the issuer.
     pub fn due(&self) -> Option<SystemTime> {
         self.own.as_ref().map(|own| own.rotation.due(&self.settings))

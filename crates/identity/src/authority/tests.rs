@@ -94,7 +94,7 @@ fn what_is_not_signed() {
         authority.sign(&csr(), &foreign, at(1)),
         Err(SignError::OtherTrustDomain)
     ));
-    let late = authority.issuer_ends();
+    let late = authority.active.ends;
     assert!(matches!(
         authority.sign(&csr(), &id(), late),
         Err(SignError::IssuerExpired)
@@ -120,9 +120,9 @@ fn signing_has_a_rate() {
 #[test]
 fn no_certificate_outlives_its_issuer() {
     let mut authority = Authority::in_memory(fast(), at(0)).unwrap();
-    let near = authority.issuer_ends() - MINUTE / 2;
+    let near = authority.active.ends - MINUTE / 2;
     let signed = authority.sign(&csr(), &id(), near).unwrap();
-    assert_eq!(signed.not_after, authority.issuer_ends());
+    assert_eq!(signed.not_after, authority.active.ends);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_restart_goes_on_where_it_was() {
     let open = |now| Authority::open(fast(), Directory::open(&path).unwrap(), now);
     let mut first = open(at(0)).unwrap();
     let signed = first.sign(&csr(), &id(), at(1)).unwrap();
-    let (bundle, ends) = (first.bundle().clone(), first.issuer_ends());
+    let (bundle, ends) = (first.bundle().clone(), first.active.ends);
     let promised = first.own.as_ref().unwrap().rotation.promised;
     assert!(promised >= signed.not_after);
     drop(first);
@@ -142,7 +142,7 @@ fn a_restart_goes_on_where_it_was() {
     }
 
     let mut again = open(at(2)).unwrap();
-    assert_eq!((again.bundle(), again.issuer_ends()), (&bundle, ends));
+    assert_eq!((again.bundle(), again.active.ends), (&bundle, ends));
     assert_eq!(again.own.as_ref().unwrap().rotation.promised, promised);
     let signed = again.sign(&csr(), &id(), at(3)).unwrap();
     believes(&bundle, &signed, at(3)).unwrap();
@@ -183,7 +183,7 @@ fn a_clock_that_was_ahead_once_is_forgotten() {
     ahead.sign(&csr(), &id(), at(0) + 100 * day).unwrap();
     drop(ahead);
     let mut right = open(at(60)).unwrap();
-    assert_eq!(right.issuer_ends(), at(60) + 90 * day);
+    assert_eq!(right.active.ends, at(60) + 90 * day);
     // The same while it runs.
     assert_eq!(right.tick(at(60) + 200 * day).unwrap(), [Changed::IssuerRenewed]);
     assert_eq!(right.tick(at(120)).unwrap(), [Changed::IssuerRenewed]);
@@ -237,7 +237,7 @@ fn what_can_not_be_stored_does_not_happen() {
     let temp = TempDir::new();
     let path = temp.path().join("authority");
     let mut authority = Authority::open(fast(), Directory::open(&path).unwrap(), at(0)).unwrap();
-    let (bundle, ends) = (authority.bundle().clone(), authority.issuer_ends());
+    let (bundle, ends) = (authority.bundle().clone(), authority.active.ends);
     fs::rename(&path, temp.path().join("away")).unwrap();
     assert!(matches!(
         authority.sign(&csr(), &id(), at(1)),
@@ -251,7 +251,7 @@ fn what_can_not_be_stored_does_not_happen() {
         authority.tick(at(200)),
         Err(AuthorityError::Directory(_))
     ));
-    assert_eq!((authority.bundle(), authority.issuer_ends()), (&bundle, ends));
+    assert_eq!((authority.bundle(), authority.active.ends), (&bundle, ends));
     fs::rename(temp.path().join("away"), &path).unwrap();
     assert_eq!(authority.tick(at(200)).unwrap(), [Changed::IssuerRenewed]);
     authority.sign(&csr(), &id(), at(200)).unwrap();
@@ -359,7 +359,7 @@ fn an_issuer_that_the_operator_gives() {
     believes(owner.bundle(), &signed, at(2)).unwrap();
     assert_eq!(authority.due(), None);
     assert_eq!(authority.rotate_root(at(3)).unwrap(), []);
-    assert_eq!(authority.issuer_ends(), own.rotation.issuer.ends);
+    assert_eq!(authority.active.ends, own.rotation.issuer.ends);
 
     let with_root = format!("{chain}{roots}");
     let mut authority = given(&with_root, &key, &roots, at(1)).unwrap();
@@ -372,7 +372,7 @@ fn an_issuer_that_the_operator_gives() {
     let other = WorkloadKey::generate().unwrap().to_pem().unwrap();
     let stranger = Authority::in_memory(Settings::new(domain()), at(0)).unwrap();
     let leaf = signed.chain_pem();
-    let late = owner.issuer_ends() + MINUTE;
+    let late = owner.active.ends + MINUTE;
     assert!(matches!(
         given(&chain, &other, &roots, at(1)),
         Err(AuthorityError::OtherKey)
