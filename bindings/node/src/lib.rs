@@ -11,8 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use mesh_http1::path::normalise_path;
-use mesh_model::resources::EscapedSlashes;
+use mesh_http1::path::normal_path;
 use mesh_proxy::admin;
 use mesh_proxy::discovery::name_server;
 use mesh_proxy::log::{Entry, Level, Log, News};
@@ -429,12 +428,7 @@ pub fn check(resources: String) -> String {
 /// Which listener, route and cluster a request (JSON) would take, as JSON.
 #[napi(catch_unwind)]
 pub fn decide(resources: String, request: String) -> String {
-    mesh_model::decide::decide_json(&resources, &request, &|path, slashes| {
-        let mut normal = Vec::new();
-        normalise_path(path, slashes == EscapedSlashes::Keep, &mut normal)
-            .map_err(|error| error.to_string())?;
-        Ok(normal)
-    })
+    mesh_model::decide::decide_json(&resources, &request, &normal_path)
 }
 
 /// The processors that this process may keep busy: its affinity and the quota of its control groups. One where nobody

@@ -11,8 +11,7 @@
 use std::cell::RefCell;
 use std::mem;
 
-use mesh_http1::path::normalise_path;
-use mesh_model::resources::EscapedSlashes;
+use mesh_http1::path::normal_path;
 
 /// What lies at the border between two calls.
 struct Border {
@@ -73,11 +72,6 @@ pub extern "C" fn mesh_route() -> usize {
     answer(mesh_model::decide::decide_json(
         &resources,
         &request,
-        &|path, slashes| {
-            let mut normal = Vec::new();
-            normalise_path(path, slashes == EscapedSlashes::Keep, &mut normal)
-                .map_err(|error| error.to_string())?;
-            Ok(normal)
-        },
+        &normal_path,
     ))
 }

@@ -81,4 +81,12 @@ impl Version {
             _ => None,
         }
     }
+
+    /// What stands behind the name, as `Via` says it.
+    pub fn number(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+        }
+    }
 }

@@ -47,3 +47,39 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.type_url() == type_url)
     }
 }
+
+/// One of something for each kind, in the order of [`Kind::ALL`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ByKind<T>([T; Kind::ALL.len()]);
+
+impl<T> ByKind<T> {
+    pub(crate) fn of(&self, kind: Kind) -> &T {
+        let [secret, cluster, endpoints, listener, route_table] = &self.0;
+        match kind {
+            Kind::Secret => secret,
+            Kind::Cluster => cluster,
+            Kind::Endpoints => endpoints,
+            Kind::Listener => listener,
+            Kind::RouteTable => route_table,
+        }
+    }
+
+    pub(crate) fn of_mut(&mut self, kind: Kind) -> &mut T {
+        let [secret, cluster, endpoints, listener, route_table] = &mut self.0;
+        match kind {
+            Kind::Secret => secret,
+            Kind::Cluster => cluster,
+            Kind::Endpoints => endpoints,
+            Kind::Listener => listener,
+            Kind::RouteTable => route_table,
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut()
+    }
+}

@@ -222,10 +222,7 @@ impl<'a> RequestRef<'a> {
 
     pub(super) fn version(&self) -> &'static str {
         match self {
-            Self::Http1 { head, .. } => match head.version {
-                mesh_http1::Version::Http10 => "1.0",
-                mesh_http1::Version::Http11 => "1.1",
-            },
+            Self::Http1 { head, .. } => head.version.number(),
             Self::Http2(_) => "2",
         }
     }
@@ -260,10 +257,7 @@ impl ResponseRef<'_> {
 
     pub(super) fn version(&self) -> &'static str {
         match self {
-            Self::Http1 { head, .. } => match head.version {
-                mesh_http1::Version::Http10 => "1.0",
-                mesh_http1::Version::Http11 => "1.1",
-            },
+            Self::Http1 { head, .. } => head.version.number(),
             Self::Http2(_) => "2",
         }
     }

@@ -32,7 +32,7 @@ use self::form::Said;
 pub use self::form::{Form, Response};
 use self::loss::Loss;
 use self::state::{Answer, Known, Lasts, PerKind};
-use crate::kind::Kind;
+use crate::kind::{ByKind, Kind};
 use crate::wire::{self, DeltaDiscoveryRequest, DiscoveryRequest, Node};
 
 /// Names that may be asked for and not yet answered, of all kinds together.
@@ -91,9 +91,8 @@ pub enum Subscribed {
 #[derive(Debug)]
 pub struct Client {
     node: Node,
-    kinds: [PerKind; Kind::ALL.len()],
-    /// By kind, in the order of [`Kind::ALL`].
-    losses: [Loss; Kind::ALL.len()],
+    kinds: ByKind<PerKind>,
+    losses: ByKind<Loss>,
     backoff: Backoff,
     events: VecDeque<Event>,
     /// How the stream is spoken, if there is one.
@@ -109,8 +108,8 @@ impl Client {
     pub fn new(node: Node) -> Self {
         Self {
             node,
-            kinds: Default::default(),
-            losses: Default::default(),
+            kinds: ByKind::default(),
+            losses: ByKind::default(),
             backoff: Backoff::default(),
             events: VecDeque::new(),
             stream: None,
@@ -165,7 +164,7 @@ impl Client {
         self.stream = Some(form);
         self.heard = false;
         self.unnamed = true;
-        for kind in &mut self.kinds {
+        for kind in self.kinds.iter_mut() {
             kind.start(form, now + DOES_NOT_EXIST_AFTER);
         }
     }
@@ -173,7 +172,7 @@ impl Client {
     /// The stream ended, or none could be opened: the time to wait before the next.
     pub fn disconnected(&mut self, random: u32) -> Duration {
         self.stream = None;
-        for kind in &mut self.kinds {
+        for kind in self.kinds.iter_mut() {
             kind.stop();
         }
         self.backoff.next(random)
@@ -256,14 +255,7 @@ impl Client {
             return;
         }
         let left = self.of(kind).accepted().saturating_sub(gone.len());
-        let [secret, cluster, endpoints, listener, route_table] = &mut self.losses;
-        let loss = match kind {
-            Kind::Secret => secret,
-            Kind::Cluster => cluster,
-            Kind::Endpoints => endpoints,
-            Kind::Listener => listener,
-            Kind::RouteTable => route_table,
-        };
+        let loss = self.losses.of_mut(kind);
         match loss.removal(gone.len(), left, now) {
             Some(until) => {
                 let resources = gone.len();
@@ -335,8 +327,7 @@ impl Client {
 
     /// Whether a resource is there, was refused, and no good one was there before.
     pub fn is_refused(&self, kind: Kind, name: &str) -> bool {
-        let wants = self.kinds.iter().zip(Kind::ALL).find(|(_, of)| *of == kind);
-        let want = wants.and_then(|(of_kind, _)| of_kind.wants.get(name));
+        let want = self.kinds.of(kind).wants.get(name);
         want.is_some_and(|want| matches!(want.known, Known::Refused))
     }
 
@@ -380,14 +371,7 @@ impl Client {
     }
 
     fn of(&mut self, kind: Kind) -> &mut PerKind {
-        let [secret, cluster, endpoints, listener, route_table] = &mut self.kinds;
-        match kind {
-            Kind::Secret => secret,
-            Kind::Cluster => cluster,
-            Kind::Endpoints => endpoints,
-            Kind::Listener => listener,
-            Kind::RouteTable => route_table,
-        }
+        self.kinds.of_mut(kind)
     }
 }
 

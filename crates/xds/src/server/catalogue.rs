@@ -9,7 +9,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use crate::grpc::MAX_MESSAGE_BYTES;
-use crate::kind::Kind;
+use crate::kind::{ByKind, Kind};
 use crate::translate::{Refusal, Translate};
 use crate::wire;
 
@@ -23,7 +23,7 @@ pub(super) type ByName = BTreeMap<Arc<str>, Arc<wire::Resource>>;
 /// Encoded resources. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
-    kinds: [Arc<ByName>; Kind::ALL.len()],
+    kinds: ByKind<Arc<ByName>>,
     /// For one subscriber alone, see [`Catalogue::with`].
     own: Option<(Kind, Arc<wire::Resource>)>,
 }
@@ -69,25 +69,11 @@ impl Catalogue {
     }
 
     pub(super) fn of(&self, kind: Kind) -> &ByName {
-        let [secret, cluster, endpoints, listener, route_table] = &self.kinds;
-        match kind {
-            Kind::Secret => secret,
-            Kind::Cluster => cluster,
-            Kind::Endpoints => endpoints,
-            Kind::Listener => listener,
-            Kind::RouteTable => route_table,
-        }
+        self.kinds.of(kind)
     }
 
     fn of_mut(&mut self, kind: Kind) -> &mut Arc<ByName> {
-        let [secret, cluster, endpoints, listener, route_table] = &mut self.kinds;
-        match kind {
-            Kind::Secret => secret,
-            Kind::Cluster => cluster,
-            Kind::Endpoints => endpoints,
-            Kind::Listener => listener,
-            Kind::RouteTable => route_table,
-        }
+        self.kinds.of_mut(kind)
     }
 }
 
