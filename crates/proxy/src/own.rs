@@ -26,7 +26,7 @@ pub enum For {
 
 /// The addresses that a proxy listens on.
 #[derive(Debug, Default)]
-pub struct Own {
+pub struct OwnAddresses {
     exact: HashSet<Address>,
     /// Ports that are listened on at every address of this machine.
     everywhere: HashSet<u16>,
@@ -37,7 +37,7 @@ pub struct Own {
     admin: Arc<OnceLock<Address>>,
 }
 
-impl Own {
+impl OwnAddresses {
     /// These addresses, with the ports that were chosen, each with what it is for, and the admin server's.
     pub fn new<'a>(
         addresses: impl IntoIterator<Item = (&'a Address, For)>,
@@ -177,7 +177,7 @@ mod tests {
             address("unix:/run/mesh.sock"),
             address("0.0.0.0:9000"),
         ];
-        let own = Own::new(
+        let own = OwnAddresses::new(
             listeners.iter().map(|address| (address, For::All)),
             Arc::clone(&admin),
         );
@@ -224,7 +224,7 @@ mod tests {
         let unix = |name: &str| address(&format!("unix:{}", path(name)));
         let admin = Arc::new(OnceLock::from(unix("admin.sock")));
         let listeners = [unix("own.sock"), address("127.0.0.1:8080")];
-        let own = Own::new(listeners.iter().map(|address| (address, For::All)), admin);
+        let own = OwnAddresses::new(listeners.iter().map(|address| (address, For::All)), admin);
         for here in [
             "own.sock",
             "./own.sock",
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn an_admin_server_on_every_address_is_found_at_each() {
         let admin = Arc::new(OnceLock::from(address(":4191")));
-        let own = Own::new([], admin);
+        let own = OwnAddresses::new([], admin);
         assert!(own.leads_here(&address("127.0.0.1:4191"), For::Workloads));
         assert!(own.leads_here(&address("[::1]:4191"), For::All));
         assert!(!own.leads_here(&address("127.0.0.1:4192"), For::All));
@@ -260,7 +260,7 @@ mod tests {
         ];
         let admin = Arc::new(OnceLock::from(address(":4144")));
         let of = |admin| {
-            Own::new(
+            OwnAddresses::new(
                 listeners.iter().map(|(address, is_for)| (address, *is_for)),
                 admin,
             )

@@ -17,7 +17,7 @@ use mesh_model::sni::SniIndex;
 
 use crate::exchange::{Peer, Proved};
 use crate::on_demand::OnDemand;
-use crate::own::Own;
+use crate::own::OwnAddresses;
 use crate::policy::{Admitted, Denied, Policy};
 use crate::telemetry::access_log::{Output, Sampler};
 use crate::telemetry::{Called, Label, Numbered};
@@ -40,7 +40,7 @@ pub struct Plan {
     /// The clusters that are new, other or gone since the plan before; `None` when that is not known.
     pub changed: Option<Vec<Arc<str>>>,
     /// Where this proxy itself listens.
-    pub own: Arc<Own>,
+    pub own: Arc<OwnAddresses>,
 }
 
 /// A route table, compiled.

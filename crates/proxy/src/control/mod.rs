@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use crate::clock::{Clock, NEVER, Nanos, SystemClock, nanos};
 use crate::compile::{Compiler, Draft, Written};
 use crate::discovery::Lookups;
-use crate::own::{For, Own};
+use crate::own::{For, OwnAddresses};
 use crate::panics::Guard;
 use crate::plan::Plan;
 use crate::proxy::{Applied, ApplyError, Change, DrainOptions, Phase};
@@ -327,7 +327,7 @@ impl Control {
                 false => (actual, For::All),
             }
         });
-        draft.plan.own = Arc::new(Own::new(actual, Arc::clone(&self.admin_address)));
+        draft.plan.own = Arc::new(OwnAddresses::new(actual, Arc::clone(&self.admin_address)));
         if self.store.commit(staged).is_none() {
             return Err(ApplyError::Closed);
         }
