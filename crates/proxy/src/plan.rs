@@ -220,7 +220,7 @@ impl ListenerPlan {
     }
 
     /// Whether whoever was let in by an earlier plan of this listener could be let in by this one in the same way: what is
-    /// asked of clients before they say what they want is the same. Certificates that the listener shows may be others; for
+    /// asked of clients before they say what they want is the same, and so is for whom they speak. Certificates that the listener shows may be others; for
     /// roots that are files see [`ListenerPlan::tightened`].
     pub fn admits_as(&self, before: &Self) -> bool {
         let (old, new) = (&before.resource, &self.resource);
@@ -232,7 +232,12 @@ impl ListenerPlan {
             }
             _ => false,
         };
-        Arc::ptr_eq(old, new) || (old.protocol == new.protocol && asks_same())
+        let sees_same = || {
+            old.proxy_protocol == new.proxy_protocol
+                && (!new.proxy_protocol || old.trusted_networks == new.trusted_networks)
+        };
+        let shuts_out = || new.local_only && !old.local_only;
+        Arc::ptr_eq(old, new) || (old.protocol == new.protocol && asks_same() && sees_same() && !shuts_out())
     }
 
     /// Another number than before when clients that were let in by it may not be any more, though the resource is the same:

@@ -1,12 +1,12 @@
 //! A data thread with one listener over the made-up network.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use mesh_model::validate::parse;
 use mesh_store::Store;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::clock::{MS, SECOND, Sim};
 use super::network::{SimNet, SimStream, Weather, pair};
@@ -27,8 +27,10 @@ pub(super) struct Proxy {
     sim: Sim,
     net: SimNet,
     thread: Rc<Thread<SimNet>>,
-    listener: Rc<Listener>,
-    compiler: Compiler,
+    listener: RefCell<Rc<Listener>>,
+    compiler: RefCell<Compiler>,
+    store: Store,
+    plan: RefCell<Arc<Plan>>,
     telemetry: Arc<Telemetry>,
     weather: Weather,
     open: Rc<Cell<usize>>,
@@ -54,11 +56,7 @@ impl Proxy {
             None,
         );
         let store = Store::default();
-        let staged = store.stage_all(parse(&resources.to_string()).unwrap()).unwrap();
-        let draft = compiler
-            .draft(staged.snapshot(), &Discovered::new(), &Plan::default(), sim.now())
-            .unwrap();
-        let plan = compiler.accept(draft);
+        let plan = compile(sim, &mut compiler, &store, &Plan::default(), resources);
         let net = SimNet::new(sim, weather);
         let thread = Thread::new(
             net.clone(),
@@ -67,15 +65,17 @@ impl Proxy {
             None,
             sim.bits(),
         );
-        thread.update(plan);
+        thread.update(Arc::clone(&plan));
         let listener = thread.listener(&"web".into()).unwrap();
         sim.drive(Rc::clone(&thread.timers));
         let proxy = Rc::new(Self {
             sim: sim.clone(),
             net,
             thread: Rc::clone(&thread),
-            listener,
-            compiler,
+            listener: RefCell::new(listener),
+            compiler: RefCell::new(compiler),
+            store,
+            plan: RefCell::new(plan),
             telemetry,
             weather,
             open: Rc::default(),
@@ -83,6 +83,21 @@ impl Proxy {
         });
         tick(sim.clone(), thread);
         proxy
+    }
+
+    /// Puts other resources in force.
+    pub(super) fn update(&self, resources: &Value) {
+        let plan = {
+            let (mut compiler, before) = (self.compiler.borrow_mut(), self.plan.borrow());
+            compile(&self.sim, &mut compiler, &self.store, &before, resources)
+        };
+        self.thread.update(Arc::clone(&plan));
+        *self.plan.borrow_mut() = plan;
+        *self.listener.borrow_mut() = self.thread.listener(&"web".into()).unwrap();
+    }
+
+    fn listener(&self) -> Rc<Listener> {
+        Rc::clone(&self.listener.borrow())
     }
 
     /// The network that it calls servers over.
@@ -93,11 +108,11 @@ impl Proxy {
     /// A client's end of a new connection.
     pub(super) fn connect(&self) -> SimStream {
         let (client, server) = pair(&self.sim, self.weather);
-        let plan = self.listener.plan();
+        let plan = self.listener().plan();
         let permit = plan.shared.connection(1000).unwrap();
         let future = serve(
             Rc::clone(&self.thread),
-            Rc::clone(&self.listener),
+            self.listener(),
             server,
             Some(([10, 0, 0, 1], 40_000).into()),
             permit,
@@ -113,7 +128,7 @@ impl Proxy {
 
     /// Asks clients to leave.
     pub(super) fn lame_duck(&self) {
-        self.listener.set_drain(Drain::LameDuck);
+        self.listener().set_drain(Drain::LameDuck);
         self.thread.timers.wake_all();
     }
 
@@ -121,7 +136,8 @@ impl Proxy {
     pub(super) fn drain(&self, span: Nanos) {
         let until = self.sim.now() + span;
         self.drains_until.set(until);
-        self.listener.set_drain(Drain::Until(until));
+        self.listener().set_drain(Drain::Until(until));
+        self.thread.hasten(None, until);
         self.thread.timers.wake_all();
     }
 
@@ -142,7 +158,7 @@ impl Proxy {
 
     /// What is known of an endpoint.
     pub(super) fn endpoint(&self, address: &str) -> EndpointStats {
-        let mut endpoints = self.compiler.registry.endpoints().into_iter();
+        let mut endpoints = self.compiler.borrow().registry.endpoints().into_iter();
         let found = endpoints.find(|(_, endpoint)| endpoint.address.to_string() == address);
         found.unwrap().1.stats(self.sim.now())
     }
@@ -177,7 +193,7 @@ impl Proxy {
             self.open.get() == 0 && self.is_settled()
         });
         assert!(over, "connections outlive the drain: {:?}", self.sim.running());
-        assert_eq!(self.listener.plan().shared.open_connections(), 0, "permits");
+        assert_eq!(self.listener().plan().shared.open_connections(), 0, "permits");
         // Servers' connections that wait in the pool hold no buffer.
         assert_eq!(self.thread.buffers.in_use(), 0, "buffers are out");
         let report = self.telemetry.look(Vec::new());
@@ -187,7 +203,7 @@ impl Proxy {
         for (labels, totals) in &report.routes {
             assert_eq!(totals.active(), 0, "requests of {labels:?}");
         }
-        for (_, endpoint) in self.compiler.registry.endpoints() {
+        for (_, endpoint) in self.compiler.borrow().registry.endpoints() {
             assert_eq!(endpoint.load(), 0, "in flight at {}", endpoint.address);
         }
         for (name, totals) in &report.clusters {
@@ -199,6 +215,33 @@ impl Proxy {
             assert!(shared.request(1).is_some(), "requests of {name:?}");
         }
     }
+}
+
+/// A listener with these settings before a cluster with those, which has these servers.
+pub(super) fn resources(listener: &Value, cluster: &Value, servers: &[&str]) -> Value {
+    let endpoints: Vec<_> = servers.iter().map(|at| json!({ "address": at })).collect();
+    let (mut listener, mut cluster) = (listener.clone(), cluster.clone());
+    listener["name"] = "web".into();
+    listener["address"] = "127.0.0.1:80".into();
+    listener["routes"] = "main".into();
+    cluster["name"] = "site".into();
+    json!({
+        "listeners": [listener],
+        "routeTables": [{ "name": "main", "virtualHosts": [{ "hosts": ["*", "a"], "routes": [
+            { "name": "all", "action": { "kind": "forward", "to": [{ "cluster": "site" }] } } ] }] }],
+        "clusters": [cluster],
+        "endpoints": [{ "cluster": "site", "localities": [{ "endpoints": endpoints }] }],
+    })
+}
+
+/// The plan of these resources.
+fn compile(sim: &Sim, compiler: &mut Compiler, store: &Store, before: &Plan, resources: &Value) -> Arc<Plan> {
+    let staged = store.stage_all(parse(&resources.to_string()).unwrap()).unwrap();
+    let draft = compiler
+        .draft(staged.snapshot(), &Discovered::new(), before, sim.now())
+        .unwrap();
+    store.commit(staged).unwrap();
+    compiler.accept(draft)
 }
 
 /// What a data thread does once a second.

@@ -7,5 +7,6 @@ mod half_closed;
 mod plan;
 mod proxied;
 mod tunnels;
+mod updates;
 
 use super::{bytes, clock, each_seed, http, network, proxy};
