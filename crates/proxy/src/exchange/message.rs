@@ -88,6 +88,20 @@ impl Trailers {
         }
     }
 
+    /// The `grpc-status` in them.
+    pub fn grpc_status(&self) -> Option<u32> {
+        match self {
+            Self::None => None,
+            Self::Lines(lines) => lines.split(|b| *b == b'\n').find_map(|line| {
+                let (name, value) = line.split_at_checked(GRPC_STATUS.len())?;
+                let value = value.strip_prefix(b":")?;
+                name.eq_ignore_ascii_case(GRPC_STATUS)
+                    .then(|| grpc_status(value.trim_ascii()))
+            }),
+            Self::Fields(head) => head.value(Known::GrpcStatus).map(grpc_status),
+        }
+    }
+
     /// As HTTP/1 field lines.
     pub fn into_lines(self) -> Vec<u8> {
         match self {
@@ -125,6 +139,16 @@ impl Trailers {
             }
         }
     }
+}
+
+const GRPC_STATUS: &[u8] = b"grpc-status";
+
+/// What the value of `grpc-status` says. What is no number is none that is known: 2.
+pub fn grpc_status(value: &[u8]) -> u32 {
+    /// UNKNOWN.
+    const UNKNOWN: u32 = 2;
+    let text = std::str::from_utf8(value).ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(UNKNOWN)
 }
 
 /// Those that may be trailers.
@@ -220,6 +244,13 @@ impl<'a> ResponseRef<'a> {
         }
     }
 
+    /// The `grpc-status` of an answer that is all head.
+    pub fn grpc_status(&self) -> Option<u32> {
+        let (bytes, fields) = self.fields();
+        let field = fields.iter().find(|field| field.known == Known::GrpcStatus)?;
+        Some(grpc_status(field.value.of(bytes)))
+    }
+
     /// The status code.
     pub fn status(&self) -> u16 {
         match self {
@@ -277,6 +308,9 @@ pub trait Downstream: Source + Sink {
     fn poll_cancelled(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
+
+    /// Says that the request is a gRPC call, so that the status of its answer is noted. Nothing, where it is anyway.
+    fn note_grpc_status(&mut self) {}
 
     /// The `grpc-status` that the client got, where it got one.
     fn grpc_status(&self) -> Option<u32> {

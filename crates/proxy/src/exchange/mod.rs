@@ -231,6 +231,25 @@ impl<S> Outcome<S> {
     }
 }
 
+impl<S> Outcome<S> {
+    /// The status of a gRPC call whose response has none: what the caller gets when the stream is aborted, or makes of
+    /// the response by itself (gRPC's "HTTP to gRPC Status Code Mapping").
+    pub fn missing_grpc_status(&self) -> u32 {
+        match (self.reason, self.reset) {
+            (Some(_), Some(code)) => crate::http2::fault::grpc_status(code),
+            (Some(reason), None) => reason.grpc_status(),
+            (None, _) => match self.status {
+                400 => 13,
+                401 => 16,
+                403 => 7,
+                404 => 12,
+                429 | 502 | 503 | 504 => 14,
+                _ => 2,
+            },
+        }
+    }
+}
+
 /// Deadlines of one exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
@@ -268,11 +287,11 @@ async fn serve<N: Net, D: Downstream>(
     let telemetry = &cx.thread.telemetry;
     let none = telemetry.shared().none();
     let route_label = route.and_then(|(routes, route)| routes.labels.of(route));
-    let protocol = if down.request().is_grpc() {
-        Protocol::Grpc
-    } else {
-        cx.protocol
-    };
+    let is_grpc = down.request().is_grpc();
+    if is_grpc {
+        down.note_grpc_status();
+    }
+    let protocol = if is_grpc { Protocol::Grpc } else { cx.protocol };
     let cluster = match &step {
         Step::Forward(forward) => cx.thread.cluster(forward.cluster()),
         _ => None,

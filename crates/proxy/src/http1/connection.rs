@@ -472,7 +472,9 @@ fn report<N: Net>(
             (0, Some(reason)) => reason.status(),
             (status, _) => status,
         }),
-        grpc_status: None,
+        grpc_status: down
+            .grpc_status()
+            .or_else(|| down.is_grpc().then(|| outcome.missing_grpc_status())),
         reason: outcome.reason,
         duration,
         retries: outcome.retries,

@@ -33,6 +33,8 @@ pub struct ServerExchange<S> {
     writer: BodyWriter,
     started: bool,
     finished: bool,
+    /// What the answer to a gRPC call says of how that went; `None` in any other exchange.
+    grpc: Option<Option<u32>>,
     /// Payload that passed: the request's, the response's.
     payload: Passed,
     /// The connection is closed after this exchange.
@@ -67,6 +69,7 @@ impl<S: Stream> ServerExchange<S> {
             writer: BodyWriter::new(BodyEncoder::None),
             started: false,
             finished: false,
+            grpc: None,
             payload: Passed::default(),
             close,
             gone: false,
@@ -96,6 +99,11 @@ impl<S: Stream> ServerExchange<S> {
     /// Whether a whole response was queued.
     pub fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// Whether the request is a gRPC call.
+    pub fn is_grpc(&self) -> bool {
+        self.grpc.is_some()
     }
 
     /// Ends the exchange.
@@ -223,6 +231,9 @@ impl<S: Stream> Sink for ServerExchange<S> {
     }
 
     fn finish(&mut self, trailers: Trailers) -> Result<(), Fault> {
+        if let Some(status) = &mut self.grpc {
+            *status = trailers.grpc_status().or(*status);
+        }
         self.writer.finish(&mut self.wire, trailers)?;
         self.finished = true;
         Ok(())
@@ -251,6 +262,9 @@ impl<S: Stream> Downstream for ServerExchange<S> {
 
     fn start_response<U: Upstream>(&mut self, up: &mut U, edits: &ResponseEdits<'_>) {
         let (response, length) = (up.response(), up.length());
+        if let Some(status) = &mut self.grpc {
+            *status = response.grpc_status();
+        }
         let status = response.status();
         if status != 101 {
             self.refuse_to_leave();
@@ -311,6 +325,7 @@ impl<S: Stream> Downstream for ServerExchange<S> {
             head.field(name.as_bytes(), value.as_bytes());
         }
         if let Some((code, message)) = response.grpc {
+            self.grpc = Some(Some(code));
             head.field(b"grpc-status", code.to_string().as_bytes());
             head.field(b"grpc-message", message.as_bytes());
         }
@@ -336,6 +351,14 @@ impl<S: Stream> Downstream for ServerExchange<S> {
 
     fn started(&self) -> bool {
         self.started
+    }
+
+    fn note_grpc_status(&mut self) {
+        self.grpc.get_or_insert_default();
+    }
+
+    fn grpc_status(&self) -> Option<u32> {
+        self.grpc.flatten()
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {

@@ -9,7 +9,6 @@ use mesh_http2::{Code, Head};
 use mesh_model::errors::Reason;
 
 use super::channel::Channel;
-use super::fault;
 use super::request::{Problem, check};
 use super::server::{Alive, Shared};
 use super::server_stream::ServerStream;
@@ -168,23 +167,6 @@ async fn flush<N: Net>(down: &mut ServerStream, context: &Context<'_, N>) -> boo
     )
 }
 
-/// The status of a gRPC call whose response has none: what the caller gets when the stream is aborted, or makes of the
-/// response by itself (gRPC's "HTTP to gRPC Status Code Mapping").
-fn missing_status<S>(outcome: &Outcome<S>) -> u32 {
-    match (outcome.reason, outcome.reset) {
-        (Some(_), Some(code)) => fault::grpc_status(code),
-        (Some(reason), None) => reason.grpc_status(),
-        (None, _) => match outcome.status {
-            400 => 13,
-            401 => 16,
-            403 => 7,
-            404 => 12,
-            429 | 502 | 503 | 504 => 14,
-            _ => 2,
-        },
-    }
-}
-
 /// Counts a request, and writes it down.
 fn report<N: Net>(
     context: &Context<'_, N>,
@@ -202,7 +184,7 @@ fn report<N: Net>(
         }),
         grpc_status: down
             .grpc_status()
-            .or_else(|| down.request().is_grpc().then(|| missing_status(outcome))),
+            .or_else(|| down.request().is_grpc().then(|| outcome.missing_grpc_status())),
         reason: outcome.reason,
         duration,
         retries: outcome.retries,

@@ -6,7 +6,6 @@
 
 use std::task::{Context, Poll, ready};
 
-use mesh_http1::Known;
 use mesh_http2::{Code, Head};
 use mesh_model::errors::Reason;
 
@@ -134,15 +133,6 @@ impl ServerStream {
         self.answer = Answer::Broken;
     }
 
-    fn note_grpc_status(&mut self, head: &Head) {
-        if let Some(status) = head.value(Known::GrpcStatus) {
-            self.grpc_status = std::str::from_utf8(status)
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .or(Some(2));
-        }
-    }
-
     /// Sends a head.
     fn begin(&mut self, sent: Result<(), Fault>, ends: bool) {
         self.answer = match sent {
@@ -213,9 +203,7 @@ impl Sink for ServerStream {
             Answer::Begun => {}
             Answer::None | Answer::Broken => return Err(Fault::Protocol("no_response")),
         }
-        if let Trailers::Fields(fields) = &trailers {
-            self.note_grpc_status(fields);
-        }
+        self.grpc_status = trailers.grpc_status().or(self.grpc_status);
         self.channel.finish(trailers)?;
         self.answer = Answer::Finished;
         Ok(())
@@ -269,8 +257,8 @@ impl Downstream for ServerStream {
             tunnel: self.tunnel,
         };
         let response = up.response();
-        if let ResponseRef::Http2(head) = response {
-            self.note_grpc_status(head);
+        if matches!(response, ResponseRef::Http2(_)) {
+            self.grpc_status = response.grpc_status();
         }
         let sent = self
             .channel

@@ -19,7 +19,7 @@ use crate::panics::Guard;
 use crate::plan::Plan;
 use crate::task::serve;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::{Telemetry, TelemetryOptions, ThreadTelemetry};
+use crate::telemetry::{Protocol, Telemetry, TelemetryOptions, ThreadTelemetry};
 use crate::thread::{Drain, Listener, Thread};
 
 /// The proxy under test.
@@ -161,6 +161,22 @@ impl Proxy {
         let mut endpoints = self.compiler.borrow().registry.endpoints().into_iter();
         let found = endpoints.find(|(_, endpoint)| endpoint.address.to_string() == address);
         found.unwrap().1.stats(self.sim.now())
+    }
+
+    /// The `grpc-status` of each gRPC call that ended, and how many count as failed.
+    pub(super) fn calls(&self) -> (Vec<Option<u32>>, u64) {
+        let report = self.telemetry.look(Vec::new());
+        let calls = report
+            .routes
+            .iter()
+            .filter(|(labels, _)| labels.protocol == Protocol::Grpc);
+        let (mut statuses, mut failed) = (Vec::new(), 0);
+        for (_, totals) in calls {
+            let ended = totals.grpc_statuses();
+            statuses.extend(ended.flat_map(|(status, count)| vec![status; count as usize]));
+            failed += totals.failures;
+        }
+        (statuses, failed)
     }
 
     /// Idle connections to a cluster's servers.

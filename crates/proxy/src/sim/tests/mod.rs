@@ -3,6 +3,7 @@
 mod answers;
 mod connects;
 mod exchanges;
+mod grpc;
 mod half_closed;
 mod plan;
 mod proxied;
