@@ -276,7 +276,7 @@ pub(crate) async fn fill<N: Net>(
         Some(Ok(Filled::Full)) if wire.grow(most) => Ok(Filled::Bytes(0)),
         Some(Ok(filled)) => Ok(filled),
         Some(Err(_)) => Err(Reason::ClientClosed),
-        None if leaves() => Err(Reason::Draining),
+        None if leaves() || deadline.is_cut() => Err(Reason::Draining),
         None => Err(Reason::HeaderTimeout),
     }
 }
@@ -454,6 +454,7 @@ async fn handshake<N: Net>(
                 Reason::TlsHandshakeFailed
             });
         }
+        None if deadline.is_cut() => return failed(Reason::Draining),
         None => return failed(Reason::TlsHandshakeTimeout),
     };
     client.peer.scheme = "https";

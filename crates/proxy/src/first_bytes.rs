@@ -150,8 +150,10 @@ async fn by_bytes<N: Net>(
             Ok(_) if speaks_http => return Next::Http1(connection),
             Ok(_) => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
             // Waiting is no way around HTTP's rules: what may still become a request never becomes a TCP stream.
-            Err(Reason::HeaderTimeout) if speaks_http && is_text(connection.wire.unread()) => {
-                return Next::Over(Some(http1::connection::too_slow(connection, plan).await));
+            Err(reason @ (Reason::HeaderTimeout | Reason::Draining))
+                if speaks_http && is_text(connection.wire.unread()) =>
+            {
+                return Next::Over(Some(http1::connection::too_slow(connection, plan, reason).await));
             }
             Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
         }

@@ -239,6 +239,16 @@ impl Deadline {
             .map_or(NEVER, Slot::due)
     }
 
+    /// Whether what caps it has come: who waited until then was cut by that, whatever else it waited for.
+    pub fn is_cut(&self) -> bool {
+        let inner = self.timers.inner.borrow();
+        let cap = inner
+            .slots
+            .get(self.key as usize)
+            .and_then(|slot| slot.cap.as_ref());
+        cap.is_some_and(|cap| cap.get() <= self.timers.time.get())
+    }
+
     /// Registers the task to be woken at the deadline (or by [`Timers::wake_all`]).
     pub fn register(&self, cx: &Context<'_>) {
         let inner = &mut *self.timers.inner.borrow_mut();

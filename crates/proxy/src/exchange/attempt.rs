@@ -197,6 +197,7 @@ impl<N: Net> Try<'_, N> {
         found.await.map_err(|reason| match reason {
             Reason::ClientClosed
             | Reason::RequestTimeout
+            | Reason::Draining
             | Reason::Overloaded
             | Reason::UpstreamNoHttp1
             | Reason::UpstreamOverflow

@@ -6,8 +6,6 @@
 //! On a listener that asks for names on demand, what follows a CONNECT of HTTP/1 is looked at like a new connection to
 //! that name: requests in it are routed and authorised one by one.
 
-use mesh_model::errors::Reason;
-
 use super::message::Downstream;
 use super::{Context, Forward, Outcome, refuse};
 use crate::balance::Outcome as Verdict;
@@ -44,9 +42,6 @@ pub async fn open<N: Net, D: Downstream>(
             down.accept_tunnel();
             outcome.status = 200;
             outcome.tunnel = Some(server.pooled);
-        }
-        Err(Reason::RequestTimeout) if not_after != forward.deadlines.request => {
-            refuse(down, outcome, Reason::Draining, None);
         }
         Err(reason) => refuse(down, outcome, reason, None),
     }

@@ -115,8 +115,7 @@ impl<N: Net> Asks<'_, N> {
             if let Some(refused) = self.named.names.refused(name) {
                 self.judge(refused)?;
             }
-            let drain = self.listener.drain_deadline();
-            self.deadline.set(patience.min(drain));
+            self.deadline.set(patience.min(self.listener.drain_deadline()));
             poll_fn(|task| {
                 if poll_cancelled(task).is_ready() {
                     return Poll::Ready(Err(Reason::ClientClosed));
@@ -125,7 +124,7 @@ impl<N: Net> Asks<'_, N> {
                     return Poll::Ready(Ok(()));
                 }
                 self.deadline.poll(task).map(|()| {
-                    Err(match drain < patience {
+                    Err(match self.deadline.is_cut() {
                         true => Reason::Draining,
                         false => Reason::NameTimeout,
                     })

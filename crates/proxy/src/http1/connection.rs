@@ -21,7 +21,7 @@ use crate::policy::Admitted;
 use crate::streams::{Server, pass};
 use crate::telemetry::{Finished as Counted, Limit, Protocol};
 use crate::thread::{Drain, Listener};
-use crate::timer::until;
+use crate::timer::{Deadline, until};
 use crate::upstream::pool::Pooled;
 
 /// Bytes that are read and thrown away after the last response, so that it is not lost to a reset.
@@ -166,7 +166,7 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     let flushed = flush(&mut down, &context).await;
     let now = thread.now();
     if !flushed && outcome.reason.is_none() {
-        outcome.reason = Some(Reason::ClientClosed);
+        outcome.reason = Some(unread_for(&deadline));
     }
     report(&context, &down, &outcome, now - started);
     let failed = !flushed || !down.is_finished() && outcome.tunnel.is_none();
@@ -249,7 +249,6 @@ async fn read_head<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) 
             ClientState {
                 thread,
                 deadline,
-                listener,
                 head_since,
                 served,
                 ..
@@ -327,9 +326,8 @@ async fn read_head<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) 
                 });
             }
             None => {
-                let draining = listener.drain_deadline() <= thread.now();
                 return Err(Refusal {
-                    reason: if draining {
+                    reason: if deadline.is_cut() {
                         Reason::Draining
                     } else {
                         Reason::HeaderTimeout
@@ -351,10 +349,10 @@ fn reason(error: &HeadError) -> Reason {
     }
 }
 
-/// Answers a head that did not end in time, and closes.
-pub async fn too_slow<N: Net>(connection: Connection<N>, plan: &ListenerPlan) -> Reason {
+/// Answers a head that did not end in time, for a reason, and closes.
+pub async fn too_slow<N: Net>(connection: Connection<N>, plan: &ListenerPlan, reason: Reason) -> Reason {
     let refusal = Refusal {
-        reason: Reason::HeaderTimeout,
+        reason,
         detail: None,
         answer: true,
     };
@@ -407,6 +405,14 @@ async fn refuse<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, refu
         linger(connection).await;
     }
     reason
+}
+
+/// Why a client has not got all of its answer.
+pub fn unread_for(deadline: &Deadline) -> Reason {
+    match deadline.is_cut() {
+        true => Reason::Draining,
+        false => Reason::ClientClosed,
+    }
 }
 
 /// Sends what is queued; false when the client is gone or does not read.

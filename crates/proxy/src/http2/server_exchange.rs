@@ -17,6 +17,7 @@ use crate::access;
 use crate::clock::{Nanos, after};
 use crate::exchange::message::{Downstream, Payload, Sink, Source};
 use crate::exchange::{Context, Outcome, exchange, local};
+use crate::http1::connection::unread_for;
 use crate::io::Net;
 use crate::io::wire::Wire;
 use crate::plan::ListenerPlan;
@@ -58,7 +59,7 @@ pub(super) async fn stream<N: Net>(
     }
     let mut outcome = exchange(&context, &mut down).await;
     if outcome.tunnel.is_none() && !flush(&mut down, &context).await && outcome.reason.is_none() {
-        outcome.reason = Some(Reason::ClientClosed);
+        outcome.reason = Some(unread_for(&deadline));
     }
     report(&context, &down, &outcome, shared.thread.now() - started);
     match outcome.tunnel {

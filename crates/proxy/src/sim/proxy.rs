@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use mesh_model::errors::Reason;
 use mesh_model::validate::parse;
 use mesh_store::Store;
 use serde_json::{Value, json};
@@ -163,6 +164,17 @@ impl Proxy {
         found.unwrap().1.stats(self.sim.now())
     }
 
+    /// Why connections of clients have ended, where there was a reason.
+    pub(super) fn ends(&self) -> Vec<Reason> {
+        let report = self.telemetry.look(Vec::new());
+        let ends = report
+            .listeners
+            .iter()
+            .flat_map(|(_, totals)| totals.closed_by.iter());
+        ends.flat_map(|(reason, count)| vec![reason; count as usize])
+            .collect()
+    }
+
     /// The `grpc-status` of each gRPC call that ended, and how many count as failed.
     pub(super) fn calls(&self) -> (Vec<Option<u32>>, u64) {
         let report = self.telemetry.look(Vec::new());
@@ -239,7 +251,9 @@ pub(super) fn resources(listener: &Value, cluster: &Value, servers: &[&str]) -> 
     let (mut listener, mut cluster) = (listener.clone(), cluster.clone());
     listener["name"] = "web".into();
     listener["address"] = "127.0.0.1:80".into();
-    listener["routes"] = "main".into();
+    if !matches!(listener["protocol"].as_str(), Some("tcp" | "tlsPassthrough")) {
+        listener["routes"] = "main".into();
+    }
     cluster["name"] = "site".into();
     json!({
         "listeners": [listener],

@@ -199,7 +199,7 @@ impl<N: Net> Caller<'_, N> {
         let until = self.patience();
         let opened = open(thread, self.deadline, plan, endpoint, dial, until, late);
         opened.await.map_err(|reason| match reason {
-            Reason::RequestTimeout => self.late(until),
+            Reason::RequestTimeout => self.late(until, Reason::ConnectTimeout),
             reason => reason,
         })
     }
@@ -215,7 +215,7 @@ impl<N: Net> Caller<'_, N> {
             let checkout = connections.checkout(self.thread, self.endpoint, most, opens);
             let seat = crate::timer::until(self.deadline, checkout).await;
             let is_full = || self.cluster.http2.takes_nobody(self.endpoint);
-            match seat.unwrap_or(Err(NoSeat::Failed(self.late(patience)))) {
+            match seat.unwrap_or(Err(NoSeat::Failed(self.late(patience, Reason::ConnectTimeout)))) {
                 Err(NoSeat::Failed(Reason::ConnectionLimit)) if self.others && is_full() => {
                     return Err(NoSeat::Failed(Reason::UpstreamFull));
                 }
@@ -289,10 +289,12 @@ impl<N: Net> Caller<'_, N> {
         now.saturating_add(part.max(LEAST_PATIENCE)).min(self.not_after)
     }
 
-    /// Why a wait is over that was until then.
-    fn late(&self, until: Nanos) -> Reason {
-        if until < self.not_after {
-            Reason::ConnectTimeout
+    /// Why a wait is over that was until then: `short` where the request had more time than that.
+    fn late(&self, until: Nanos, short: Reason) -> Reason {
+        if self.deadline.is_cut() {
+            Reason::Draining
+        } else if until < self.not_after {
+            short
         } else {
             Reason::RequestTimeout
         }
@@ -312,11 +314,7 @@ impl<N: Net> Caller<'_, N> {
     async fn wait<T>(&self, until: Nanos, look: impl FnMut() -> Option<T>) -> Result<T, Reason> {
         self.deadline.set(until);
         let found = wait_for(&self.cluster.room, &self.plan.shared, self.deadline, look).await;
-        found.ok_or(if until < self.not_after {
-            Reason::ConnectionLimit
-        } else {
-            Reason::RequestTimeout
-        })
+        found.ok_or_else(|| self.late(until, Reason::ConnectionLimit))
     }
 }
 

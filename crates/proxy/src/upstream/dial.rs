@@ -70,7 +70,7 @@ pub struct Dial {
 /// Opens a connection for one who waits until `not_after`. It goes to `late` when nobody waits any more.
 ///
 /// # Errors
-/// What [`connect`] says; [`Reason::RequestTimeout`] when it takes longer.
+/// What [`connect`] says; [`Reason::RequestTimeout`] when it takes longer, [`Reason::Draining`] when a drain's end came first.
 pub async fn open<N: Net>(
     thread: &Rc<Thread<N>>,
     deadline: &Deadline,
@@ -99,6 +99,7 @@ pub async fn open<N: Net>(
     deadline.set(not_after);
     match until(deadline, told).await {
         Some(connected) => connected.unwrap_or(Err(Reason::ConnectFailed)),
+        None if deadline.is_cut() => Err(Reason::Draining),
         None => Err(Reason::RequestTimeout),
     }
 }
@@ -140,8 +141,8 @@ fn failed<N: Net>(thread: &Thread<N>, plan: &ClusterPlan, endpoint: &EndpointSta
 /// Opens a connection, TLS included. That it succeeded is for the caller to book.
 ///
 /// # Errors
-/// Why it could not be made; [`Reason::LoopDetected`] when it would lead back to this proxy; [`Reason::RequestTimeout`] when
-/// what caps the deadline came first.
+/// Why it could not be made; [`Reason::LoopDetected`] when it would lead back to this proxy; [`Reason::Draining`] when what
+/// caps the deadline came first.
 pub async fn connect<N: Net>(
     thread: &Thread<N>,
     deadline: &Deadline,
@@ -192,7 +193,7 @@ pub async fn connect<N: Net>(
             stats.connect_failed(error.reason());
             Err(error.reason())
         }
-        None if now < connect_by => Err(Reason::RequestTimeout),
+        None if now < connect_by => Err(Reason::Draining),
         None => failed(Reason::ConnectTimeout),
     }
 }

@@ -79,7 +79,9 @@ pub async fn dial_cluster<N: Net>(
                 });
             }
             // No other endpoint changes that.
-            Err(reason @ (Reason::RequestTimeout | Reason::ConnectionLimit)) => return Err(reason),
+            Err(reason @ (Reason::RequestTimeout | Reason::Draining | Reason::ConnectionLimit)) => {
+                return Err(reason);
+            }
             Err(reason) => last = Some(reason),
         }
         tried.insert(index);

@@ -2,6 +2,7 @@
 
 mod answers;
 mod connects;
+mod drains;
 mod exchanges;
 mod grpc;
 mod half_closed;
