@@ -233,11 +233,13 @@ impl InFlight {
 
     /// Records how long the answer took, less what was [`excused`](Self::excuse), and what it was, while the request stays in flight: for an answer
     /// whose body streams on, when its head is there. How long the stream is says nothing of how soon the
-    /// endpoint answers.
+    /// endpoint answers. Nothing, when that was done.
     #[inline]
     pub fn answered(&mut self, now: Nanos, outcome: Outcome) {
-        self.record(now, now.saturating_sub(self.started), outcome);
-        self.answered = Some(outcome);
+        if self.answered.is_none() {
+            self.record(now, now.saturating_sub(self.started), outcome);
+            self.answered = Some(outcome);
+        }
     }
 
     /// Ends the request: records it as [`answered`](Self::answered) does, unless that was done, and counts it no

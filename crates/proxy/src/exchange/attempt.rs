@@ -91,7 +91,7 @@ pub async fn forward<N: Net, D: Downstream>(
     outcome: &mut Outcome<N::Stream>,
 ) {
     let plan = &cluster.plan();
-    let Some(_permit) = plan.shared.request(plan.resource.limits.requests) else {
+    let Some(permit) = plan.shared.request(plan.resource.limits.requests) else {
         cx.thread
             .telemetry
             .cluster(&plan.label)
@@ -124,7 +124,12 @@ pub async fn forward<N: Net, D: Downstream>(
         let done = one.run(down, outcome, now).await;
         outcome.endpoint = Some(endpoint);
         match done {
-            Ok(()) => return,
+            Ok(()) => {
+                if let Some(tunnel) = &mut outcome.tunnel {
+                    tunnel.permit = Some(permit);
+                }
+                return;
+            }
             Err(Failure::Again(reason)) if attempt + 1 < TRIES => {
                 last = Some(reason);
                 // What else waits in the pool may be as stale.
@@ -258,7 +263,8 @@ impl<N: Net> Try<'_, N> {
         }
     }
 
-    /// Passes a request and its response, under the exchange's deadlines, and says what became of it.
+    /// Passes a request and its response, under the exchange's deadlines, and says what became of it: what counts the
+    /// request on, where the connections left HTTP.
     pub(super) async fn pump<D: Downstream, U: Upstream>(
         &self,
         down: &mut D,
@@ -266,7 +272,7 @@ impl<N: Net> Try<'_, N> {
         connection: Connection,
         mut in_flight: InFlight,
         outcome: &mut Outcome<N::Stream>,
-    ) -> Result<End, Failure> {
+    ) -> Result<Option<InFlight>, Failure> {
         let cx = self.cx;
         let edits = ResponseEdits {
             headers: self.forward.route.response_edits(),
@@ -281,9 +287,13 @@ impl<N: Net> Try<'_, N> {
         }
         let begun = up.response_begun();
         match end {
-            Ok(end @ (End::Complete | End::Tunnel)) => {
+            Ok(End::Complete) => {
                 in_flight.finish(now, verdict(outcome.status, down.grpc_status()));
-                Ok(end)
+                Ok(None)
+            }
+            Ok(End::Tunnel) => {
+                in_flight.answered(now, verdict(outcome.status, None));
+                Ok(Some(in_flight))
             }
             Ok(End::Cancelled) => Err(Failure::Final(Reason::ClientClosed, Detail::default())),
             Ok(End::Downstream(fault)) => {

@@ -7,12 +7,12 @@
 //! that name: requests in it are routed and authorised one by one.
 
 use super::message::Downstream;
-use super::{Context, Forward, Outcome, refuse};
+use super::{Context, Forward, Left, Outcome, refuse};
 use crate::balance::Outcome as Verdict;
 use crate::io::Net;
 use crate::on_demand::Name;
 use crate::telemetry::Protocol;
-use crate::upstream::stream::dial_cluster;
+use crate::upstream::stream::{Dialled, dial_cluster};
 
 /// Whether what follows a CONNECT is looked into.
 pub fn is_looked_into<N: Net>(cx: &Context<'_, N>) -> bool {
@@ -38,10 +38,19 @@ pub async fn open<N: Net, D: Downstream>(
     match dialled {
         Ok(server) => {
             outcome.endpoint = Some(server.in_flight.endpoint().clone());
-            server.in_flight.finish(cx.thread.now(), Verdict::Success);
+            let Dialled {
+                pooled,
+                mut in_flight,
+                ..
+            } = server;
+            in_flight.answered(cx.thread.now(), Verdict::Success);
             down.accept_tunnel();
             outcome.status = 200;
-            outcome.tunnel = Some(server.pooled);
+            outcome.tunnel = Some(Box::new(Left {
+                pooled,
+                in_flight,
+                permit: None,
+            }));
         }
         Err(reason) => refuse(down, outcome, reason, None),
     }

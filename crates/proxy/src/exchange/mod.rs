@@ -32,14 +32,14 @@ use mesh_model::errors::Reason;
 use mesh_model::policy::RuleId;
 use mesh_model::spiffe::SpiffeId;
 
-use crate::balance::EndpointState;
+use crate::balance::{EndpointState, InFlight};
 use crate::clock::Nanos;
 use crate::io::{Net, TlsFacts};
 use crate::plan::{ListenerPlan, Routes};
 use crate::telemetry::{Label, Own, Protocol, RouteStats};
 use crate::thread::{Listener, Thread};
 use crate::timer::Deadline;
-use crate::upstream::cluster::Cluster;
+use crate::upstream::cluster::{Cluster, RequestPermit};
 use crate::upstream::pool::Pooled;
 pub use decide::Forward;
 use decide::{Decided, Step, decide};
@@ -203,12 +203,22 @@ pub struct Outcome<S> {
     pub rule: Option<RuleId>,
     /// The id that was made for it.
     pub request_id: Option<[u8; 36]>,
-    /// The connection to the server, when both sides left HTTP.
-    pub tunnel: Option<Pooled<S>>,
+    /// The connection to the server, when both sides left HTTP. Boxed, since few do.
+    pub tunnel: Option<Box<Left<S>>>,
     /// The name whose tunnel begins here: what comes is looked at like a new connection.
     pub inside: Option<Box<str>>,
     /// The code with which an HTTP/2 server took its stream back.
     pub reset: Option<mesh_http2::Code>,
+}
+
+/// A connection to a server that left HTTP. It counts as the request in flight that it began as until it is dropped.
+pub struct Left<S> {
+    /// The connection.
+    pub pooled: Pooled<S>,
+    /// Counts it at its endpoint.
+    pub in_flight: InFlight,
+    /// Counts it in its cluster, where the server was asked.
+    pub permit: Option<RequestPermit>,
 }
 
 impl<S> Outcome<S> {

@@ -1,11 +1,10 @@
 //! One try over an HTTP/1 connection, which is the request's own as long as it lasts.
 
-use super::Outcome;
 use super::attempt::{Connection, Failure, Try, method_of};
 use super::message::{Downstream, RequestRef};
 use super::outgoing::Parts;
-use super::pump::End;
 use super::request::RequestKind;
+use super::{Left, Outcome};
 use crate::balance::InFlight;
 use crate::http1::client::{ClientExchange, Switch};
 use crate::io::{Net, Stream};
@@ -64,7 +63,13 @@ pub(super) async fn send<N: Net, D: Downstream>(
         open,
     };
     match end? {
-        End::Tunnel => outcome.tunnel = Some(pooled),
+        Some(in_flight) => {
+            outcome.tunnel = Some(Box::new(Left {
+                pooled,
+                in_flight,
+                permit: None,
+            }));
+        }
         // Somebody was revoked meanwhile, and idle connections were looked at without this one.
         _ if cx.listener.judgement() != forward.judgement && cx.thread.leads_to_revoked(&pooled.wire.io) => {}
         _ if reusable => one.cluster.put(one.endpoint, pooled),

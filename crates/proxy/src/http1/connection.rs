@@ -12,7 +12,7 @@ use crate::access;
 use crate::clock::{NEVER, Nanos, after};
 use crate::connection::{ClientState, Connection, WARM};
 use crate::exchange::message::{Downstream, Sink};
-use crate::exchange::{Context, Outcome, exchange, local};
+use crate::exchange::{Context, Left, Outcome, exchange, local};
 use crate::io::Net;
 use crate::io::socket::poll_discard;
 use crate::io::wire::{Filled, ReadSize};
@@ -22,7 +22,6 @@ use crate::streams::{Server, pass};
 use crate::telemetry::{Finished as Counted, Limit, Protocol};
 use crate::thread::{Drain, Listener};
 use crate::timer::{Deadline, until};
-use crate::upstream::pool::Pooled;
 
 /// Bytes that are read and thrown away after the last response, so that it is not lost to a reset.
 const LINGER_BYTES: usize = 256 * 1024;
@@ -456,10 +455,10 @@ async fn linger<N: Net>(connection: Connection<N>) {
 async fn upgraded<N: Net>(
     mut connection: Connection<N>,
     plan: &ListenerPlan,
-    mut server: Pooled<N::Stream>,
+    mut server: Box<Left<N::Stream>>,
     to: Server<'_>,
 ) -> Option<Reason> {
-    pass(&mut connection, plan, &mut server, to, Protocol::Tcp).await
+    pass(&mut connection, plan, &mut server.pooled, to, Protocol::Tcp).await
 }
 
 /// Counts a request, and writes it down.

@@ -16,7 +16,7 @@ use super::tunnel::Tunnel;
 use crate::access;
 use crate::clock::{Nanos, after};
 use crate::exchange::message::{Downstream, Payload, Sink, Source};
-use crate::exchange::{Context, Outcome, exchange, local};
+use crate::exchange::{Context, Left, Outcome, exchange, local};
 use crate::http1::connection::unread_for;
 use crate::io::Net;
 use crate::io::wire::Wire;
@@ -26,7 +26,6 @@ use crate::relay::Relay;
 use crate::streams::Server;
 use crate::telemetry::{Finished, Limit, Protocol};
 use crate::timer::{Deadline, until};
-use crate::upstream::pool::Pooled;
 
 /// How long the rest of a request is awaited behind its answer: what left its client with the head comes sooner.
 const REST_TIME: Duration = Duration::from_millis(50);
@@ -206,7 +205,7 @@ async fn pass<N: Net>(
     plan: &ListenerPlan,
     deadline: &Deadline,
     client: Tunnel,
-    mut server: Pooled<N::Stream>,
+    mut server: Box<Left<N::Stream>>,
     to: Server<'_>,
 ) {
     let relay = Relay {
@@ -223,5 +222,5 @@ async fn pass<N: Net>(
         endpoint: to.endpoint,
     };
     let mut client = Wire::new(client, shared.thread.buffers.clone());
-    relay.pass(&mut client, &mut server.wire).await;
+    relay.pass(&mut client, &mut server.pooled.wire).await;
 }

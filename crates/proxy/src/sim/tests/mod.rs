@@ -10,5 +10,6 @@ mod plan;
 mod proxied;
 mod tunnels;
 mod updates;
+mod upgrades;
 
 use super::{bytes, clock, each_seed, http, network, proxy};
