@@ -154,7 +154,7 @@ impl<N: Net> Caller<'_, N> {
         if let Some(pooled) = self.idle() {
             return Ok(Carrier::Http1(pooled));
         }
-        let permit = match self.plan.permit() {
+        let permit = match self.cluster.permit(self.plan) {
             Some(permit) => permit,
             None => {
                 let room = || match self.cluster.take(self.endpoint) {
@@ -253,7 +253,9 @@ impl<N: Net> Caller<'_, N> {
         async move {
             let deadline = thread.timers.deadline();
             let before = plan.connect_deadline(thread.now());
-            let permit = plan.permit().ok_or(NoSeat::Failed(Reason::ConnectionLimit))?;
+            let permit = cluster
+                .permit(&plan)
+                .ok_or(NoSeat::Failed(Reason::ConnectionLimit))?;
             let pooled = connect(&thread, &deadline, &plan, &endpoint, permit, Offer::Http)
                 .await
                 .map_err(NoSeat::Failed)?;
@@ -274,9 +276,8 @@ impl<N: Net> Caller<'_, N> {
 
     /// Permission to open a connection, at the cost of an idle one where that must be.
     fn room(&self) -> Option<ConnectionPermit> {
-        self.plan
-            .permit()
-            .or_else(|| self.cluster.make_room().then(|| self.plan.permit()).flatten())
+        let permit = || self.cluster.permit(self.plan);
+        permit().or_else(|| self.cluster.make_room().then(permit).flatten())
     }
 
     /// Until when a connect to this endpoint is waited for.

@@ -149,7 +149,8 @@ impl<S: Stream> Cluster<S> {
         Arc::clone(&self.plan.borrow())
     }
 
-    /// Takes a new plan. Connections to endpoints that stay are kept, unless what is spoken to them changed.
+    /// Takes a new plan. Connections to endpoints that stay are kept, unless what is spoken to them changed. Whoever waits
+    /// looks again: there may be room now.
     pub fn update(&self, plan: Arc<ClusterPlan>) {
         let old = self.plan.replace(Arc::clone(&plan));
         self.at_home.borrow_mut().follow(&plan.shared);
@@ -163,6 +164,17 @@ impl<S: Stream> Cluster<S> {
         };
         self.pools.borrow_mut().retain(|endpoint, _| stays(*endpoint));
         self.http2.retain(stays);
+        self.room.ring_all();
+    }
+
+    /// Counts one more connection for a request that keeps to this plan, unless there are as many as there may be by now.
+    pub fn permit(&self, plan: &ClusterPlan) -> Option<ConnectionPermit> {
+        let current = self.plan.borrow();
+        let limits = match Arc::ptr_eq(&current.shared, &plan.shared) {
+            true => &current.resource.limits,
+            false => &plan.resource.limits,
+        };
+        plan.shared.connection(limits.connections)
     }
 
     /// Where a request that keeps to this plan lists the HTTP/2 connections that it opens. When something else is spoken

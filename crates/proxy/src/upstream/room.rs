@@ -93,6 +93,11 @@ impl Bell {
         self.ring();
     }
 
+    /// Says to all who wait that there may be room for each of them.
+    pub fn ring_all(&self) {
+        self.notify.notify_waiters();
+    }
+
     /// Whether somebody waits.
     #[inline]
     pub fn is_awaited(&self) -> bool {

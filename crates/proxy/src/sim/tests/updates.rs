@@ -6,10 +6,10 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::bytes::Talk;
-use super::clock::{SECOND, Sim};
+use super::clock::{MS, SECOND, Sim};
 use super::network::Weather;
 use super::proxy::{Proxy, resources};
-use crate::clock::Clock;
+use crate::clock::{Clock, Nanos};
 
 const SERVER: &str = "10.0.1.1:80";
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -74,4 +74,56 @@ fn whom_nobody_asked_for_whom_it_speaks_goes_when_that_is_asked() {
     // Without the header nothing was said that would now not be believed.
     let trusts_less = json!({ "trustedNetworks": [] });
     assert_eq!(kept_and_new(&plain, &trusts_less), (Some(200), Some(200)));
+}
+
+/// A proxy whose servers answer each request after so long, and clients that have sent one each.
+fn asked(sim: &Sim, cluster: &Value, clients: usize, after: Nanos) -> (Rc<Proxy>, Vec<Came>) {
+    let proxy = Proxy::new(sim, Weather::CALM, &resources(&json!({}), cluster, &[SERVER]));
+    let clock = sim.clone();
+    proxy.net().listen(SERVER, move |stream, _| {
+        let sim = clock.clone();
+        clock.spawn("server", async move {
+            let mut talk = Talk::new(stream);
+            while talk.head().await.is_ok() {
+                sim.sleep(after).await;
+                if talk.write(OK).await.is_err() {
+                    return;
+                }
+            }
+        });
+    });
+    let came = ask_all(sim, &proxy, clients);
+    (proxy, came)
+}
+
+fn ask_all(sim: &Sim, proxy: &Proxy, clients: usize) -> Vec<Came> {
+    let ask = |_| {
+        let (came, mut talk) = (Came::default(), Talk::new(proxy.connect()));
+        let keep = Rc::clone(&came);
+        sim.spawn("client", async move {
+            talk.write(GET).await.unwrap();
+            let head = talk.head().await;
+            *keep.borrow_mut() = Some(head.ok().map(|head| head.status()));
+        });
+        came
+    };
+    (0..clients).map(ask).collect()
+}
+
+fn is_answered(came: &[Came]) -> bool {
+    came.iter().all(|came| *came.borrow() == Some(Some(200)))
+}
+
+#[test]
+fn who_waits_for_room_has_it_when_the_limit_is_raised() {
+    let sim = Sim::new(0);
+    let limited = |most: u32| json!({ "limits": { "connections": most } });
+    let (proxy, came) = asked(&sim, &limited(1), 5, 3 * SECOND);
+    sim.run_until(sim.now() + SECOND, || false);
+    assert_eq!(proxy.net().begun(SERVER), 1);
+    proxy.update(&resources(&json!({}), &limited(10), &[SERVER]));
+    sim.run_until(sim.now() + MS, || false);
+    assert_eq!(proxy.net().begun(SERVER), 5);
+    assert!(sim.run_until(sim.now() + 3 * SECOND, || is_answered(&came)));
+    proxy.finish(SECOND);
 }
