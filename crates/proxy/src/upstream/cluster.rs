@@ -149,8 +149,8 @@ impl<S: Stream> Cluster<S> {
         Arc::clone(&self.plan.borrow())
     }
 
-    /// Takes a new plan. Connections to endpoints that stay are kept, unless what is spoken to them changed. Whoever waits
-    /// looks again: there may be room now.
+    /// Takes a new plan. Connections to endpoints that stay are kept, unless what is spoken to them changed. Idle
+    /// ones above its limits are closed. Whoever waits looks again: there may be room now.
     pub fn update(&self, plan: Arc<ClusterPlan>) {
         let old = self.plan.replace(Arc::clone(&plan));
         self.at_home.borrow_mut().follow(&plan.shared);
@@ -164,7 +164,22 @@ impl<S: Stream> Cluster<S> {
         };
         self.pools.borrow_mut().retain(|endpoint, _| stays(*endpoint));
         self.http2.retain(stays);
+        self.trim();
         self.room.ring_all();
+    }
+
+    /// Closes idle connections that are more than there may be, since limits may have been lowered.
+    fn trim(&self) {
+        let plan = self.plan();
+        let limits = &plan.resource.limits;
+        for (_, pool) in self.pools.borrow_mut().values_mut() {
+            pool.trim(limits.idle_connections as usize);
+        }
+        for _ in limits.connections..plan.shared.open_connections() {
+            if !self.make_room() {
+                return;
+            }
+        }
     }
 
     /// Counts one more connection for a request that keeps to this plan, unless there are as many as there may be by now.
@@ -192,12 +207,13 @@ impl<S: Stream> Cluster<S> {
         self.pools.borrow_mut().get_mut(&key(endpoint))?.1.take()
     }
 
-    /// Keeps a connection for later, if it speaks what is spoken now, its endpoint is still one of ours, and no other
-    /// thread waits to open one.
+    /// Keeps a connection for later, if it speaks what is spoken now, its endpoint is still one of ours, there are not more
+    /// than there may be, and no other thread waits to open one.
     pub fn put(&self, endpoint: &Arc<EndpointState>, pooled: Pooled<S>) {
         let plan = self.plan.borrow();
         let is_old = pooled.epoch != plan.epoch;
-        if is_old || (plan.shared.room.is_awaited() && !self.room.is_awaited()) {
+        let is_one_too_many = plan.shared.open_connections() > plan.resource.limits.connections;
+        if is_old || is_one_too_many || (plan.shared.room.is_awaited() && !self.room.is_awaited()) {
             return;
         }
         let age = plan.resource.timeouts.max_connection_age.enabled();
@@ -242,6 +258,7 @@ impl<S: Stream> Cluster<S> {
             !pool.is_empty()
         });
         self.http2.sweep(ages);
+        self.trim();
         self.give_up();
     }
 

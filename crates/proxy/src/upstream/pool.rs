@@ -151,14 +151,19 @@ impl<S: Stream> Pool<S> {
 
     /// Keeps a connection. Where `most` are kept already, the one that was idle longest goes; with 0, none is kept.
     pub fn put(&mut self, mut pooled: Pooled<S>, most: usize) {
-        while self.idle.len() >= most
-            && let Some(oldest) = self.idle.pop_front()
-        {
-            oldest.open.stats.limit_hit(Limit::IdleConnections);
-        }
+        self.trim(most.saturating_sub(1));
         if most > 0 {
             pooled.open.idle(true);
             self.idle.push_back(pooled);
+        }
+    }
+
+    /// Keeps `most`; those that were idle longest go.
+    pub fn trim(&mut self, most: usize) {
+        while self.idle.len() > most
+            && let Some(oldest) = self.idle.pop_front()
+        {
+            oldest.open.stats.limit_hit(Limit::IdleConnections);
         }
     }
 

@@ -127,3 +127,31 @@ fn who_waits_for_room_has_it_when_the_limit_is_raised() {
     assert!(sim.run_until(sim.now() + 3 * SECOND, || is_answered(&came)));
     proxy.finish(SECOND);
 }
+
+#[test]
+fn idle_connections_above_a_lowered_limit_close() {
+    let sim = Sim::new(0);
+    let limited = |limits: Value| resources(&json!({}), &json!({ "limits": limits }), &[SERVER]);
+    let (proxy, came) = asked(&sim, &json!({}), 8, SECOND);
+    assert!(sim.run_until(sim.now() + 2 * SECOND, || is_answered(&came)));
+    assert_eq!(proxy.idle("site"), 8);
+    proxy.update(&limited(json!({ "idleConnections": 5 })));
+    assert_eq!(proxy.idle("site"), 5);
+    proxy.update(&limited(json!({ "connections": 2 })));
+    assert_eq!(proxy.idle("site"), 2);
+    proxy.update(&limited(json!({ "idleConnections": 0 })));
+    assert_eq!(proxy.idle("site"), 0);
+    proxy.finish(SECOND);
+}
+
+#[test]
+fn connections_in_use_above_a_lowered_limit_are_not_kept() {
+    let sim = Sim::new(0);
+    let (proxy, came) = asked(&sim, &json!({}), 8, SECOND);
+    sim.run_until(sim.now() + MS, || false);
+    let two = json!({ "limits": { "connections": 2 } });
+    proxy.update(&resources(&json!({}), &two, &[SERVER]));
+    assert!(sim.run_until(sim.now() + 2 * SECOND, || is_answered(&came)));
+    assert_eq!(proxy.idle("site"), 2);
+    proxy.finish(SECOND);
+}
