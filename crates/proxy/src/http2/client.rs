@@ -163,6 +163,12 @@ impl Connections {
         });
     }
 
+    /// Whether both are the same list.
+    #[cfg(test)]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.entries, &other.entries)
+    }
+
     /// Connections that are listed.
     pub fn len(&self) -> usize {
         self.entries

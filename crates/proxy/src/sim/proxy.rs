@@ -22,6 +22,7 @@ use crate::task::serve;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Protocol, Telemetry, TelemetryOptions, ThreadTelemetry};
 use crate::thread::{Drain, Listener, Thread};
+use crate::upstream::cluster::Cluster;
 
 /// The proxy under test.
 pub(super) struct Proxy {
@@ -189,6 +190,11 @@ impl Proxy {
             failed += totals.failures;
         }
         (statuses, failed)
+    }
+
+    /// A cluster on its thread.
+    pub(super) fn cluster(&self, name: &str) -> Rc<Cluster<SimStream>> {
+        self.thread.cluster(name).unwrap()
     }
 
     /// Idle connections to a cluster's servers.

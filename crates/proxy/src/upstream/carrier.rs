@@ -208,8 +208,8 @@ impl<N: Net> Caller<'_, N> {
     async fn http2(&self, wanted: Wanted) -> Result<Seat, NoSeat> {
         let most = self.plan.streams_per_connection();
         let (waits_until, patience) = (self.waits_until(), self.patience());
-        let connections = self.cluster.http2_of(self.plan);
         loop {
+            let connections = self.cluster.http2_of(self.plan, self.endpoint);
             self.deadline.set(patience);
             let opens = || self.opens(wanted);
             let checkout = connections.checkout(self.thread, self.endpoint, most, opens);
@@ -334,7 +334,7 @@ async fn adopt<N: Net>(
         greeted: greeting(thread, plan, endpoint, &pooled, None),
         pooled,
     };
-    let connections = cluster.http2_of(plan);
+    let connections = cluster.http2_of(plan, endpoint);
     connections.adopt(thread, endpoint, most, opened).await
 }
 

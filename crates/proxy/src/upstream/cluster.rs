@@ -192,10 +192,12 @@ impl<S: Stream> Cluster<S> {
         plan.shared.connection(limits.connections)
     }
 
-    /// Where a request that keeps to this plan lists the HTTP/2 connections that it opens. When something else is spoken
-    /// by now, that is a list of its own, which nobody else will see.
-    pub fn http2_of(&self, plan: &ClusterPlan) -> Connections {
-        if plan.epoch == self.plan.borrow().epoch {
+    /// Where a request that keeps to this plan lists the HTTP/2 connections that it opens to an endpoint. When something
+    /// else is spoken by now, or the endpoint is none of ours any more, that is a list of its own, which nobody else will
+    /// see.
+    pub fn http2_of(&self, plan: &ClusterPlan, endpoint: &Arc<EndpointState>) -> Connections {
+        let current = self.plan.borrow();
+        if plan.epoch == current.epoch && current.has(endpoint) {
             self.http2.clone()
         } else {
             Connections::new(Rc::clone(&self.room))
@@ -224,13 +226,7 @@ impl<S: Stream> Cluster<S> {
         let most = plan.resource.limits.idle_connections as usize;
         match self.pools.borrow_mut().entry(key(endpoint)) {
             Entry::Occupied(mut entry) => entry.get_mut().1.put(pooled, most),
-            Entry::Vacant(entry)
-                if plan
-                    .picker
-                    .endpoints()
-                    .iter()
-                    .any(|m| Arc::ptr_eq(&m.endpoint, endpoint)) =>
-            {
+            Entry::Vacant(entry) if plan.has(endpoint) => {
                 entry
                     .insert((Arc::clone(endpoint), Pool::default()))
                     .1
@@ -322,6 +318,12 @@ impl ClusterPlan {
         members
             .filter(|(index, member)| member.takes_traffic() && !tried.contains(*index))
             .any(|(_, member)| !Arc::ptr_eq(&member.endpoint, than) && member.endpoint.is_available(now))
+    }
+
+    /// Whether an endpoint is one of its members.
+    pub fn has(&self, endpoint: &Arc<EndpointState>) -> bool {
+        let mut members = self.picker.endpoints().iter();
+        members.any(|member| Arc::ptr_eq(&member.endpoint, endpoint))
     }
 
     /// Counts one more connection, unless there are as many as there may be.

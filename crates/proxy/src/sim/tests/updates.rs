@@ -155,3 +155,24 @@ fn connections_in_use_above_a_lowered_limit_are_not_kept() {
     assert_eq!(proxy.idle("site"), 2);
     proxy.finish(SECOND);
 }
+
+#[test]
+fn connections_to_a_server_that_was_taken_out_are_nobody_elses() {
+    let sim = Sim::new(0);
+    let with = |servers: &[&str]| resources(&json!({}), &json!({}), servers);
+    let proxy = Proxy::new(&sim, Weather::CALM, &with(&[SERVER, "10.0.1.2:80"]));
+    let cluster = proxy.cluster("site");
+    let before = cluster.plan();
+    let is_shared = || {
+        let members = before.picker.endpoints().iter();
+        members
+            .map(|member| cluster.http2_of(&before, &member.endpoint).is(&cluster.http2))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(is_shared(), [true, true]);
+    proxy.update(&with(&[SERVER]));
+    let mut shared = is_shared();
+    shared.sort_unstable();
+    assert_eq!(shared, [false, true]);
+    proxy.finish(SECOND);
+}
