@@ -375,6 +375,24 @@ fn a_response_that_can_not_have_a_body_has_none() {
 }
 
 #[test]
+fn row_21_a_response_with_two_lengths_is_malformed() {
+    for second in [&b"8"[..], b"9"] {
+        let mut pair = Pair::new();
+        let (key, there, _) = pair.request(true);
+        pair.server
+            .head(there, false, |out| {
+                out.status(200);
+                out.field(Known::ContentLength, b"content-length", b"8", false);
+                out.field(Known::ContentLength, b"content-length", second, false);
+            })
+            .unwrap();
+        pair.talk();
+        let failure = next_head(&mut pair.client, key).err();
+        assert_eq!(failure, Some(Failure::Protocol("content_length")));
+    }
+}
+
+#[test]
 fn a_stream_of_which_nothing_was_said_is_not_reset() {
     let mut pair = Pair::new();
     let key = pair.client.open_stream(false).unwrap();

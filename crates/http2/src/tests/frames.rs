@@ -142,7 +142,7 @@ fn errors_of_the_connection_end_it_with_their_code() {
 
 #[test]
 fn errors_of_a_stream_end_it_alone() {
-    let cases: [(&str, Vec<u8>, Code); 14] = [
+    let cases: [(&str, Vec<u8>, Code); 15] = [
         ("no path", frame(1, 5, 1, &[0x82, 0x86]), Code::PROTOCOL_ERROR),
         (
             "a method twice",
@@ -170,6 +170,11 @@ fn errors_of_a_stream_end_it_alone() {
         (
             "two lengths",
             post(1, &[("content-length", "1"), ("content-length", "2")]),
+            Code::PROTOCOL_ERROR,
+        ),
+        (
+            "two lengths that are equal",
+            post(1, &[("content-length", "1"), ("content-length", "1")]),
             Code::PROTOCOL_ERROR,
         ),
         (
