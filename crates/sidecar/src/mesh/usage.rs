@@ -207,6 +207,7 @@ mod tests {
     #[test]
     fn routes_that_answer_by_themselves_are_told_apart_from_clusters() {
         let mut calls = Calls::new(TelemetryOptions::default());
+        assert_eq!(calls.telemetry.none().as_str(), NONE);
         let answer = |calls: &Calls| {
             let [listener, route, none] =
                 ["outbound", "closed", NONE].map(|name| calls.telemetry.label(name));
