@@ -33,9 +33,11 @@ test('it waits without spinning, serves who is there, counts it, and recovers', 
   t.is((await ask()).text, 'ok');
 
   // More clients than descriptors: the kernel holds the rest. The last descriptors are left to the admin server.
-  const clients = Array.from({ length: DESCRIPTORS * 2 }, () =>
-    net.connect(port, '127.0.0.1').on('error', () => {}),
-  );
+  const cut: string[] = [];
+  const clients = Array.from({ length: DESCRIPTORS * 2 }, () => {
+    const client = net.connect(port, '127.0.0.1').on('error', ({ message }) => cut.push(message));
+    return client.on('end', () => cut.push('end')).resume();
+  });
   t.teardown(() => clients.forEach((client) => client.destroy()));
   const reached = /^mesh_limit_hits_total\{listener="web",limit="file_descriptors"\} [1-9]/m;
   const metrics = async (): Promise<string> => (await request(admin, { path: '/metrics' })).text;
@@ -54,6 +56,8 @@ test('it waits without spinning, serves who is there, counts it, and recovers', 
   const share = (cpuSeconds(proxy.pid) - cpu) / ((performance.now() - from) / 1000);
   t.true(share < 0.5, `${(share * 100).toFixed(0)} % of a CPU`);
 
+  // Nobody was let in to be cut off: who is not served waits.
+  t.deepEqual(cut, []);
   clients.forEach((client) => client.destroy());
   await until('a new connection is served', async () => (await request(port)).text === 'ok');
   t.regex(await metrics(), reached);

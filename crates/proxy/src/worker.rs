@@ -308,21 +308,24 @@ async fn accept(thread: Data, mut listener: Rc<Listener>, acceptor: Acceptor, st
         };
         // Without room or descriptors, the others wait in the kernel's queue meanwhile.
         match accepted {
-            // The last descriptors are not for clients: it is let go, and others wait in the kernel's queue meanwhile.
-            Ok((socket, _)) if !socket.leaves_enough() => {
-                drop(socket);
-                out_of_descriptors(&thread, &listener).await;
-            }
             Ok((socket, client)) => {
-                let permit = loop {
-                    let permit = room(&thread, &listener, stopped.as_mut()).await;
-                    if permit.is_some() || !stop.goes_on(&mut listener) {
-                        break permit;
+                let is_high = !socket.leaves_enough();
+                if is_high && !socket.may_wait() {
+                    // The last descriptors are not for clients, and others wait with those before.
+                    drop(socket);
+                    out_of_descriptors(&thread, &listener).await;
+                    continue;
+                }
+                let admitted = loop {
+                    let high = is_high.then_some(&socket);
+                    let room = room(&thread, &listener, high, stopped.as_mut()).await;
+                    if room.is_some() || !stop.goes_on(&mut listener) {
+                        break room;
                     }
                     stopped.set(stop.asked.notified());
                 };
-                let Some(permit) = permit else { break };
-                admit(&thread, &listener, socket, client, permit);
+                let Some((permit, lowered)) = admitted else { break };
+                admit(&thread, &listener, lowered.unwrap_or(socket), client, permit);
             }
             // The client left before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -348,24 +351,36 @@ fn permit(listener: &Listener) -> Option<ListenerPermit> {
     plan.shared.connection(plan.resource.limits.connections)
 }
 
-/// Waits until the listener may hold one more connection; `None` when it is to stop.
+/// Waits until the listener may hold one more connection. A socket whose descriptor is too `high` waits until there is a
+/// lower one, which is given with the permit. `None` when the listener is to stop.
 async fn room(
     thread: &Data,
     listener: &Listener,
+    high: Option<&Socket>,
     mut stopped: Pin<&mut Notified<'_>>,
-) -> Option<ListenerPermit> {
-    if let Some(permit) = permit(listener) {
-        return Some(permit);
+) -> Option<(ListenerPermit, Option<Socket>)> {
+    let limit_hit = |limit| {
+        let stats = thread.telemetry.listener(&listener.plan().label);
+        stats.limit_hit(limit);
+    };
+    if high.is_some() {
+        limit_hit(Limit::FileDescriptors);
     }
-    let stats = thread.telemetry.listener(&listener.plan().label);
-    stats.limit_hit(Limit::Connections);
+    let mut is_full = false;
     loop {
+        let lowered = high.and_then(|socket| socket.lowered()?.ok());
+        if lowered.is_some() || high.is_none() {
+            if let Some(permit) = permit(listener) {
+                return Some((permit, lowered));
+            }
+            if !std::mem::replace(&mut is_full, true) {
+                limit_hit(Limit::Connections);
+            }
+        }
+        drop(lowered);
         tokio::select! {
             () = stopped.as_mut() => return None,
             () = tokio::time::sleep(ACCEPT_PAUSE) => {}
-        }
-        if let Some(permit) = permit(listener) {
-            return Some(permit);
         }
     }
 }

@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{Net, Stream, TlsFacts};
 use crate::clock::{Clock, Nanos, SystemClock};
-use crate::descriptors::leaves_enough;
+use crate::descriptors::{leaves_enough, lower, may_wait};
 use crate::dialled::Dialled;
 use crate::tls::certificate_name;
 use crate::upstream::connect::{ConnectError, connect};
@@ -42,6 +42,27 @@ impl Socket {
             Self::Tcp(tcp) => leaves_enough(tcp),
             Self::Unix(unix) => leaves_enough(unix),
             Self::TlsServer(_) | Self::TlsClient(_) => true,
+        }
+    }
+
+    /// Whether it may wait until it leaves enough, see [`Socket::lowered`].
+    pub fn may_wait(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => may_wait(tcp),
+            Self::Unix(unix) => may_wait(unix),
+            Self::TlsServer(_) | Self::TlsClient(_) => true,
+        }
+    }
+
+    /// The same by a descriptor that leaves enough to the rest of the process; `None` while there is none.
+    ///
+    /// # Errors
+    /// The runtime has no room for it.
+    pub fn lowered(&self) -> Option<io::Result<Self>> {
+        match self {
+            Self::Tcp(tcp) => Some(TcpStream::from_std(lower(tcp)?.into()).map(Self::Tcp)),
+            Self::Unix(unix) => Some(UnixStream::from_std(lower(unix)?.into()).map(Self::Unix)),
+            Self::TlsServer(_) | Self::TlsClient(_) => None,
         }
     }
 }
