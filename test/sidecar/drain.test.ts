@@ -5,6 +5,7 @@ import type { ServerResponse } from 'node:http';
 import { CODE, TYPE, code, opening, request as ask2 } from '../../src/attack/frames.js';
 import { arrives, framesOf } from '../attacks/arrives.js';
 import { linesOf } from '../support/access-log.js';
+import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, proxyStatus, request } from '../support/http.js';
 import { type RawResponse, connect, tcpServer } from '../support/tcp.js';
@@ -198,6 +199,56 @@ test('at the deadline what is left is answered, reset or cut, counted and writte
     ['tcp', reason],
     ['two', reason],
   ]);
+  held[0]?.end('kept');
+  t.is((await keeper).text, 'kept');
+  t.deepEqual(await exit, { code: 0, signal: null });
+});
+
+test('who waits for a handshake or for room at the deadline is cut by the drain, and not by another limit', async (t) => {
+  const { held, address } = await holding(t);
+  const authority = await Authority.create(t, 'servers');
+  const tls = await authority.sign({ names: ['a.test'] });
+  const hasty = { address: '127.0.0.1:0', timeouts: { drain: '500ms', request: '0s' } } as const;
+  const { sidecar, admin } = await startWithAdmin(t, {
+    listeners: [
+      { ...hasty, name: 'tls', tls, routes: [{ to: address }] },
+      { ...hasty, name: 'http2', routes: [{ to: 'narrow' }] },
+      // It keeps the process, so that there is somebody to ask.
+      { name: 'keeper', address: '127.0.0.1:0', routes: [{ to: address }] },
+    ],
+    clusters: {
+      narrow: {
+        endpoints: [address],
+        protocol: 'http1',
+        timeouts: { connect: '1h' },
+        limits: { connections: 1 },
+      },
+    },
+  });
+  const keeper = request(sidecar.port('keeper'));
+  await until('the keeper is under way', () => held.length === 1);
+  const silent = await connect(t, sidecar.port('tls'));
+  const queued = await connect(t, sidecar.port('http2'));
+  await queued.send(opening(), ask2(1), ask2(3));
+  await admin.metricsOnce(
+    'all wait',
+    (seen) =>
+      seen.sum('mesh_upstream_requests_pending', { cluster: 'narrow' }) === 1 &&
+      seen.sum('mesh_connections_active', { listener: 'tls' }) === 1,
+  );
+
+  const exit = sidecar.drain();
+  await silent.gone();
+  await queued.gone();
+  silent.end();
+  queued.end();
+  const reason = 'draining';
+  await admin.metricsOnce(
+    'all are counted',
+    (seen) =>
+      seen.sum('mesh_connections_closed_total', { reason }) === 2 &&
+      seen.sum('mesh_responses_total', { listener: 'http2', reason }) === 2,
+  );
   held[0]?.end('kept');
   t.is((await keeper).text, 'kept');
   t.deepEqual(await exit, { code: 0, signal: null });
