@@ -454,7 +454,7 @@ async fn handshake<N: Net>(
                 Reason::TlsHandshakeFailed
             });
         }
-        None if deadline.is_cut() => return failed(Reason::Draining),
+        None if client.deadline.is_cut() => return failed(Reason::Draining),
         None => return failed(Reason::TlsHandshakeTimeout),
     };
     client.peer.scheme = "https";

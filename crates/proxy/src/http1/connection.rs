@@ -165,7 +165,7 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     let flushed = flush(&mut down, &context).await;
     let now = thread.now();
     if !flushed && outcome.reason.is_none() {
-        outcome.reason = Some(unread_for(&deadline));
+        outcome.reason = Some(unread_for(&client.deadline));
     }
     report(&context, &down, &outcome, now - started);
     let failed = !flushed || !down.is_finished() && outcome.tunnel.is_none();
