@@ -98,6 +98,7 @@ impl Buffers {
     }
 
     /// Buffers that are out.
+    #[cfg(test)]
     pub fn in_use(&self) -> usize {
         self.small.out.get() + self.large.out.get() + self.write.out.get()
     }

@@ -9,50 +9,53 @@
 //!
 //! What decides is pure (`mesh-model`, [`balance`], [`detect`]); what waits is written over the seam in [`io`]; sockets
 //! and threads appear in [`io::socket`], [`worker`] and [`proxy`] only.
+//!
+//! What is for other crates is in the few public modules; of everything else the compiler sees whether it is used.
 #![forbid(unsafe_code)]
+#![allow(unreachable_pub)] // `pub` in a module is for the modules beside it.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-pub mod access;
+mod access;
 pub mod admin;
 pub mod balance;
-pub mod bind;
-pub mod buffer;
-pub mod clock;
+mod bind;
+mod buffer;
+mod clock;
 pub mod compile;
-pub mod connection;
-pub mod control;
-pub mod descriptors;
+mod connection;
+mod control;
+mod descriptors;
 pub mod detect;
-pub mod dialled;
+mod dialled;
 pub mod discovery;
-pub mod exchange;
+mod exchange;
 mod first_bytes;
-pub mod handle;
-pub mod http1;
-pub mod http2;
-pub mod io;
+mod handle;
+mod http1;
+mod http2;
+mod io;
 mod locked;
 pub mod log;
 pub mod on_demand;
-pub mod own;
-pub mod panics;
-pub mod plan;
-pub mod policy;
+mod own;
+mod panics;
+mod plan;
+mod policy;
 mod policy_log;
 pub mod proxy;
 pub mod proxy_header;
-pub mod relay;
-pub mod reload;
+mod relay;
+mod reload;
 #[cfg(test)]
 mod sim;
 mod stamp;
-pub mod streams;
-pub mod task;
+mod streams;
+mod task;
 pub mod telemetry;
-pub mod thread;
-pub mod timer;
+mod thread;
+mod timer;
 pub mod tls;
-pub mod tunnel;
-pub mod upstream;
-pub mod worker;
-pub mod workload;
+mod tunnel;
+mod upstream;
+mod worker;
+mod workload;

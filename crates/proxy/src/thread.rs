@@ -79,8 +79,6 @@ pub struct Thread<N: Net> {
         reason = "they go from hand to hand, and should be small to move"
     )]
     response_heads: RefCell<Vec<Box<ResponseHead>>>,
-    /// Open client connections.
-    pub connections: Cell<usize>,
     /// Memory for exchanges; see [`crate::task`].
     pub places: AllPlaces,
 }
@@ -291,7 +289,6 @@ impl<N: Net> Thread<N> {
             former: RefCell::default(),
             request_heads: RefCell::default(),
             response_heads: RefCell::default(),
-            connections: Cell::new(0),
             places: AllPlaces::default(),
         })
     }
@@ -443,12 +440,7 @@ impl<N: Net> Thread<N> {
         !denied.is_empty() && server(stream).is_some_and(|server| denied.denies(&server))
     }
 
-    /// The version of the plan in force.
-    pub fn version(&self) -> u64 {
-        self.plan.borrow().version
-    }
-
-    /// Whether an address leads back to this proxy, see [`crate::own::Own::leads_here`].
+    /// Whether an address leads back to this proxy, see [`crate::own::OwnAddresses::leads_here`].
     pub fn leads_here(&self, address: &Address, by: For) -> bool {
         self.plan.borrow().own.leads_here(address, by)
     }

@@ -1,7 +1,7 @@
 //! What does the proxy say when it answers itself?
 
 use mesh_model::errors::Reason;
-use mesh_model::filter::{CompiledEdits, redirect_location};
+use mesh_model::filter::CompiledEdits;
 use mesh_model::resources::{Redirect, Respond};
 
 use super::message::{Downstream, LocalResponse};
@@ -98,16 +98,4 @@ impl LocalResponse<'_> {
             .filter(|(name, _)| !self.edits.drops(name.as_bytes()))
             .chain(self.edits.additions())
     }
-}
-
-/// Where a redirect points, for a request.
-pub fn location(
-    to: &Redirect,
-    scheme: &str,
-    host: &[u8],
-    path: &[u8],
-    query: &[u8],
-    prefix_len: usize,
-) -> String {
-    redirect_location(to, scheme, host, path, query, prefix_len)
 }

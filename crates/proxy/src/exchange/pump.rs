@@ -17,7 +17,7 @@ pub const BODY: &str = "request_body";
 /// How a pump ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The response is complete, and so is the request unless [`Pump::request_complete`] says otherwise.
+    /// The response is complete, and so is the request unless the server answered without waiting for it.
     Complete,
     /// The connections leave HTTP.
     Tunnel,
@@ -87,11 +87,6 @@ impl Pump {
         }
     }
 
-    /// Whether the whole request went out.
-    pub fn request_complete(&self) -> bool {
-        self.request == Flow::Done
-    }
-
     /// Whether the head of the final response came.
     pub fn answered(&self) -> bool {
         self.head
@@ -125,11 +120,6 @@ impl Pump {
     /// Payload of the request that went out. While it is zero, the request can be sent again.
     pub fn request_payload(&self) -> u64 {
         self.request_payload
-    }
-
-    /// Payload of the response that went to the client.
-    pub fn response_payload(&self) -> u64 {
-        self.response_payload
     }
 
     /// Whether the client ended its side after its request.

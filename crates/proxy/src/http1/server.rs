@@ -76,19 +76,9 @@ impl<S: Stream> ServerExchange<S> {
         }
     }
 
-    /// The parsed head.
-    pub fn head(&self) -> &RequestHead {
-        &self.head
-    }
-
     /// The bytes that the head's spans point into.
     pub fn head_bytes(&self) -> &[u8] {
         self.bytes.get(self.at..).unwrap_or_default()
-    }
-
-    /// Whether the request's body has been read to its end.
-    pub fn request_done(&self) -> bool {
-        self.body.is_done()
     }
 
     /// Bytes of bodies that passed so far.

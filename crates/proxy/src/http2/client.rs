@@ -170,6 +170,7 @@ impl Connections {
     }
 
     /// Connections that are listed.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries
             .borrow()
@@ -179,6 +180,7 @@ impl Connections {
     }
 
     /// Whether none is listed.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -63,14 +63,9 @@ impl ClientStream {
 
     /// Whether the connection had carried other requests before. If not, a failure is the server's; else it may have
     /// raced with the server's idle timeout.
+    #[cfg(test)]
     pub fn is_reused(&self) -> bool {
         self.seat.is_reused()
-    }
-
-    /// Bytes of payload: what went, what came.
-    pub fn payload_bytes(&self) -> (u64, u64) {
-        let (received, sent) = self.channel.payload_bytes();
-        (sent, received)
     }
 }
 

@@ -12,18 +12,18 @@
 //! Invariants: counting costs a data thread plain loads and stores, never a lock; merging, rendering and writing run
 //! elsewhere; everything that grows is bounded, and what the bound refuses is counted.
 
-pub mod access_log;
-pub mod control_plane;
-pub mod counter;
-pub mod decisions;
-pub mod family;
+pub(crate) mod access_log;
+mod control_plane;
+mod counter;
+mod decisions;
+mod family;
 pub mod histogram;
 pub mod json;
-pub mod labels;
-pub mod process;
+mod labels;
+mod process;
 pub mod prometheus;
-pub mod registry;
-pub mod report;
+mod registry;
+mod report;
 pub mod stats;
 
 pub use control_plane::ControlPlane;

@@ -290,6 +290,7 @@ impl<S: Stream> Cluster<S> {
     }
 
     /// Idle connections kept.
+    #[cfg(test)]
     pub fn idle(&self) -> usize {
         self.pools.borrow().values().map(|(_, pool)| pool.len()).sum()
     }

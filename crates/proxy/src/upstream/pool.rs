@@ -187,6 +187,7 @@ impl<S: Stream> Pool<S> {
     }
 
     /// How many connections are kept.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.idle.len()
     }
