@@ -30,10 +30,18 @@ import {
 import { CargoTestCounter } from './lib/cargo-test.mjs';
 import { notRun } from './lib/not-run.mjs';
 import { Failure, must, run, say, seconds } from './lib/run.mjs';
-import { cargoManifests, scriptFiles } from './lib/sources.mjs';
+import { cargoManifests, loadManifest, scriptFiles } from './lib/sources.mjs';
 import { ensurePrograms } from './lib/system.mjs';
 import { TapCounter } from './lib/tap.mjs';
-import { cargoEnv, envoyPath, goControlPlaneSource, needCargo, root, whyNoGo } from './lib/toolchain.mjs';
+import {
+  cargoEnv,
+  envoyPath,
+  goControlPlaneSource,
+  needCargo,
+  root,
+  targetDir,
+  whyNoGo,
+} from './lib/toolchain.mjs';
 
 const PROFILE = 'ci';
 const here = { cwd: root };
@@ -44,9 +52,14 @@ const cargo = (...args) => {
   needCargo();
   return must('cargo', args, { ...here, env: cargoEnv });
 };
+/** The workspace with this manifest, built where the others are: what several depend on is built once. */
+const of = (path) => ['--manifest-path', path, '--target-dir', targetDir];
 const inBuild = ['--workspace', '--locked', '--profile', PROFILE];
 
-/** A check passes, throws, or resolves with what is missing and why; a suite counts its own tests. Each makes what it needs, so any of them can run alone. */
+/**
+ * A check passes, throws, or resolves with what is missing and why; a suite counts its own tests. Each makes what it
+ * needs, so any of them can run alone.
+ */
 const steps = [
   { part: 'lint', name: 'npm packages', check: ensurePackages },
   {
@@ -77,7 +90,10 @@ const steps = [
   {
     part: 'lint',
     name: 'clippy',
-    check: () => cargo('clippy', ...inBuild, '--all-targets', '--', '-D', 'warnings'),
+    check: async () => {
+      for (const path of cargoManifests)
+        await cargo('clippy', ...of(path), ...inBuild, '--all-targets', '--', '-D', 'warnings');
+    },
   },
   { part: 'rust', name: 'Envoy', check: ensureEnvoy },
   { part: 'rust', name: 'Rust tests', suite: rustTests },
@@ -144,6 +160,7 @@ async function rustTests() {
       await run('cargo', ['test', ...inBuild, '--no-fail-fast', ...args], { ...here, env, onLine }),
     );
   await test();
+  await test(...of(loadManifest));
   // The tests that cargo leaves out, where what they need is there.
   const others = [
     { test: 'go_control_plane', name: 'go-control-plane', why: whyNoGo(goControlPlaneSource) },

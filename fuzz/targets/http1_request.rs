@@ -5,8 +5,11 @@ use libfuzzer_sys::fuzz_target;
 use mesh_fuzz::beginnings_agree;
 use mesh_http1::{BodyDecoder, BodyError, BodyKind, Limits, Parsed, RequestHead};
 
-/// Payload, trailers and what is left over, from pieces of at most `cut` bytes.
-fn body(kind: BodyKind, bytes: &[u8], cut: usize) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), BodyError> {
+/// Payload, trailers and what is left over.
+type Body = (Vec<u8>, Vec<u8>, Vec<u8>);
+
+/// What is read from pieces of at most `cut` bytes.
+fn body(kind: BodyKind, bytes: &[u8], cut: usize) -> Result<Body, BodyError> {
     let mut decoder = BodyDecoder::new(kind, &Limits::default());
     let (mut payload, mut left) = (Vec::new(), Vec::new());
     for piece in bytes.chunks(cut) {
