@@ -95,6 +95,16 @@ const steps = [
         await cargo('clippy', ...of(path), ...inBuild, '--all-targets', '--', '-D', 'warnings');
     },
   },
+  {
+    part: 'lint',
+    name: 'links in the comments of Rust',
+    check: () => {
+      needCargo();
+      // Comments are read where they stand, so they may lead to what is private.
+      const env = { ...cargoEnv, RUSTDOCFLAGS: '-D warnings -A rustdoc::private_intra_doc_links' };
+      return must('cargo', ['doc', ...inBuild, '--no-deps', '--document-private-items'], { ...here, env });
+    },
+  },
   { part: 'rust', name: 'Envoy', check: ensureEnvoy },
   { part: 'rust', name: 'Rust tests', suite: rustTests },
   { part: 'ava', name: 'native core for the tests', check: () => ensureNative(PROFILE) },

@@ -4,7 +4,7 @@
 //! bounded by how much there is to read, not by how long it is: each number counts, and each field begins with one.
 //!
 //! A [`Counted`] buffer pretends to end when too much was read of it. What read from it fails or is cut short; who asked
-//! for it looks at [`Counted::is_spent`] before believing it.
+//! for it looks at `spent` before believing it.
 
 use std::fmt;
 

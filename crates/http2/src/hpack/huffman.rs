@@ -29,7 +29,7 @@ const LONGEST: usize = 30;
 /// Codes up to this length are found at once: all that text is made of.
 const FAST: usize = 10;
 
-/// For each length: its first code, moved to the left of 32 bits; and the place in [`SYMBOLS`] of its first symbol.
+/// For each length: its first code, moved to the left of 32 bits; and the place in `symbols` of its first symbol.
 struct Lengths {
     first: [u32; LONGEST + 2],
     place: [u16; LONGEST + 2],

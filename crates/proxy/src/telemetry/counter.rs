@@ -4,7 +4,7 @@
 //! plain load and one plain store of an atomic: no lock prefix, no shared cache line. Readers see a recent value,
 //! never a torn one. Only [`SharedCounter`] may be written by several threads; it is for rare events.
 //!
-//! Invariant: nothing here enforces the single writer. [`registry::Own`](super::registry::Own) does: it is the only
+//! Invariant: nothing here enforces the single writer. [`Own`](super::Own) does: it is the only
 //! way to a block from outside and can't leave its thread.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};

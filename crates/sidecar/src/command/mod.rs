@@ -1,7 +1,9 @@
 //! How does `mesh-sidecar [flags] -- command` run a command beside the proxy, and leave nothing of it behind?
 //!
+//! ```text
 //!     mesh-sidecar ── supervisor ── command ── what the command starts
 //!      (the proxy)   (this binary)  (a process group of its own)
+//! ```
 //!
 //! The supervisor is this binary once more, in a form that `--help` does not list. It is there because only a process
 //! that lives on can end a whole group. Three signals are the whole protocol: `SIGTERM` asks the command to end, `SIGUSR1`
