@@ -15,8 +15,8 @@ use mesh_xds::kind::Kind;
 use super::feed::Answer;
 use super::life::Life;
 use super::reports::Telling;
-use crate::course::announce;
 use super::state::Owner;
+use crate::course::announce;
 
 /// Changes that come close together go live together.
 const TOGETHER: Duration = Duration::from_millis(2);
