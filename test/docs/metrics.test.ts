@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import http2 from 'node:http2';
 import tls from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
-import { NameServer } from '../control/name-server.js';
+import { NameServer } from '../support/name-server.js';
 import { Mesh, ask } from '../mesh/support.js';
 import { Authority } from '../support/certificates.js';
 import { httpOrigin, request } from '../support/http.js';

@@ -2,7 +2,7 @@
 
 import { getEventListeners, once } from 'node:events';
 import test from 'ava';
-import { NameServer } from '../control/name-server.js';
+import { NameServer } from '../support/name-server.js';
 import { httpOrigin, request } from '../support/http.js';
 import { closedPort, connect } from '../support/tcp.js';
 import { until, within } from '../support/wait.js';

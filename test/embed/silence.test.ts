@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import test, { type ExecutionContext } from 'ava';
 import type { MeshProxy } from '../../src/index.js';
-import { NameServer } from '../control/name-server.js';
+import { NameServer } from '../support/name-server.js';
 import { until, within } from '../support/wait.js';
 import { everythingTo, makeProxy, program, programFile } from './support.js';
 

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
-import { NameServer } from '../control/name-server.js';
+import { NameServer } from '../support/name-server.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, proxyStatus, request } from '../support/http.js';
 import { must, run } from '../support/processes.js';

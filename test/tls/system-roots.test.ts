@@ -1,7 +1,7 @@
 // Is a server that was found by its name verified by the roots that the system trusts, when nothing else is said?
 
 import test, { type ExecutionContext } from 'ava';
-import { NameServer } from '../control/name-server.js';
+import { NameServer } from '../support/name-server.js';
 import { Authority } from '../support/certificates.js';
 import { proxyStatus, request } from '../support/http.js';
 import { type Sidecar, startSidecar, web } from '../support/sidecar.js';

@@ -9,7 +9,7 @@ import { start } from '../support/processes.js';
 import { type Sidecar, type Work, cleanEnvironment, sidecarFile, startSidecar } from '../support/sidecar.js';
 import { closedPort } from '../support/tcp.js';
 import { until, within } from '../support/wait.js';
-import { NameServer } from './name-server.js';
+import { NameServer } from '../support/name-server.js';
 
 interface Server {
   port: number;

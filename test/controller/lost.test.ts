@@ -15,7 +15,7 @@ import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { until } from '../support/wait.js';
-import { Etcd } from './support.js';
+import { Etcd } from '../discovery/support.js';
 
 const DENIED = '/mesh/control/denied/';
 const WEB = 'spiffe://mesh.local/ns/default/sa/web';

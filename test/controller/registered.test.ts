@@ -4,7 +4,7 @@ import test from 'ava';
 import { Registry } from '../../src/controller/registered.js';
 import type { Sidecar } from '../../src/mesh/control-plane.js';
 import { until } from '../support/wait.js';
-import { Followed } from './support.js';
+import { Followed } from '../discovery/support.js';
 
 const ID = 'spiffe://mesh.local/ns/default/sa/basket';
 

@@ -29,7 +29,7 @@ import { httpOrigin, request } from '../support/http.js';
 import { type Running, must, run, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { PATIENCE_MS, until } from '../support/wait.js';
-import { Etcd } from './support.js';
+import { Etcd } from '../discovery/support.js';
 
 const MESH = join(process.cwd(), 'dist', 'cli', 'main.js');
 const tells: http.RequestListener = (incoming, outgoing) =>

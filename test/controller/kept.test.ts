@@ -14,7 +14,7 @@ import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { until } from '../support/wait.js';
-import { Etcd, sharedPart } from './support.js';
+import { Etcd, sharedPart } from '../discovery/support.js';
 
 const KEY = 'a key of the operator, which is long enough';
 const PREFIX = '/mesh/control/';

@@ -7,7 +7,7 @@ import { createControlPlane } from '../../src/index.js';
 import { startMeshSidecar } from '../mesh/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { tcpServer } from '../support/tcp.js';
-import { Etcd, sharedPart } from './support.js';
+import { Etcd, sharedPart } from '../discovery/support.js';
 
 const WEB = 'spiffe://mesh.local/ns/default/sa/web';
 const BASKET = 'spiffe://mesh.local/ns/default/sa/basket';

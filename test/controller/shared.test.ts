@@ -15,7 +15,7 @@ import { type Running, must, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { PATIENCE_MS, until } from '../support/wait.js';
 import { answer } from './delta.js';
-import { Etcd } from './support.js';
+import { Etcd } from '../discovery/support.js';
 
 const MESH = join(process.cwd(), 'dist', 'cli', 'main.js');
 const SETTINGS = { trustDomain: 'mesh.local', certificateTtlMs: 60_000 };
