@@ -26,6 +26,7 @@ import { ExitCode, type World } from './io.js';
 import { answer, meshSource } from './mesh-source.js';
 import { checkTcpAddresses, outputOption } from './options.js';
 import { type Format, errorJson, errorText, hasColours, plain } from './output.js';
+import { hearSignals } from './signals.js';
 import { BoundedOutput, type Whose, droppedLine } from './unread.js';
 
 /** Beside the mesh file, where its socket is. */
@@ -111,7 +112,6 @@ class Control {
   readonly #options: ControlOptions;
   #watcher: ConfigWatcher<LoadedMesh> | undefined;
   #admin: MeshAdmin | undefined;
-  #asked: () => void = () => {};
 
   constructor(
     world: World,
@@ -133,14 +133,16 @@ class Control {
   }
 
   async run(): Promise<ExitCode> {
-    const { signals } = this.#world;
     const plane = this.#plane;
+    let end = (): void => {};
     const asked = new Promise<void>((resolve) => {
-      this.#asked = resolve;
+      end = resolve;
     });
-    signals.on('SIGTERM', this.#onSignal);
-    signals.on('SIGINT', this.#onSignal);
-    signals.on('SIGHUP', this.#onReloadSignal);
+    const stopHearing = hearSignals(this.#world.signals, {
+      SIGTERM: end,
+      SIGINT: end,
+      SIGHUP: () => this.#watcher?.check(),
+    });
     plane.on('control', (event) => this.#control(event));
     plane.on('policy', (decision) => this.#event('policy', decision, policyLine(decision), 'others'));
     plane.on('source', (event) => this.#source(event));
@@ -183,9 +185,7 @@ class Control {
       await following;
     } finally {
       this.#watcher?.stop();
-      signals.off('SIGTERM', this.#onSignal);
-      signals.off('SIGINT', this.#onSignal);
-      signals.off('SIGHUP', this.#onReloadSignal);
+      stopHearing();
       await this.#admin?.close();
       await plane.close();
     }
@@ -242,9 +242,6 @@ class Control {
       .map(({ name }) => ({ name, endpoints: counts.get(name) ?? 0 }))
       .filter(({ name, endpoints }) => endpoints > 0 || !callers.has(identityOf(name, settings)));
   }
-
-  readonly #onSignal = (): void => this.#asked();
-  readonly #onReloadSignal = (): void => this.#watcher?.check();
 
   /** Makes each new content of the file live. */
   #follow(): Promise<void> {

@@ -20,6 +20,7 @@ import { type Core, ExitCode, type Output, type World } from './io.js';
 import { DEFAULT_ADMIN } from './options.js';
 import { type GivenOptions, type RunOptions, readRunOptions, runOptions } from './run-options.js';
 import { type Format, coloursOf, errorJson, errorText, hasColours } from './output.js';
+import { hearSignals } from './signals.js';
 import { BoundedOutput, DROPPED, droppedLine } from './unread.js';
 
 /** How long a load balancer may take to see that `/ready` is red. */
@@ -204,7 +205,6 @@ class Run {
   }
 
   async untilEnd(): Promise<ExitCode> {
-    const { signals } = this.#world;
     const proxy = this.#proxy;
     const closed = new Promise<void>((resolve) => {
       proxy.once('close', resolve);
@@ -215,10 +215,12 @@ class Run {
     });
     proxy.on('warning', (warning) => this.#tell.warning(warning));
     proxy.on('error', (error) => this.#tell.error('error', error, 'the rest keeps serving'));
-    signals.on('SIGTERM', this.#onEndSignal);
-    signals.on('SIGINT', this.#onEndSignal);
-    signals.on('SIGHUP', this.#onReloadSignal);
-    signals.on('SIGUSR1', this.#onReopenSignal);
+    const stopHearing = hearSignals(this.#world.signals, {
+      SIGTERM: this.#onEndSignal,
+      SIGINT: this.#onEndSignal,
+      SIGHUP: this.#onReloadSignal,
+      SIGUSR1: this.#onReopenSignal,
+    });
     let watching: Promise<void> | undefined;
     try {
       const { addresses } = await proxy.listen();
@@ -229,10 +231,7 @@ class Run {
       // A signal while it starts is an end that was asked for.
       if (this.#signals === 0) throw error;
     } finally {
-      signals.off('SIGTERM', this.#onEndSignal);
-      signals.off('SIGINT', this.#onEndSignal);
-      signals.off('SIGHUP', this.#onReloadSignal);
-      signals.off('SIGUSR1', this.#onReopenSignal);
+      stopHearing();
       this.#watcher?.stop();
       await watching;
       await proxy.close();

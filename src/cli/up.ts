@@ -28,6 +28,7 @@ import { type Core, ExitCode, type World } from './io.js';
 import { answer, meshSource } from './mesh-source.js';
 import { type Format, coloursOf, errorJson, errorText, hasColours, plain } from './output.js';
 import { checkTcpAddresses, outputOption } from './options.js';
+import { hearSignals } from './signals.js';
 import { BoundedOutput, Unread, droppedLine, droppedText } from './unread.js';
 
 /** How often the table is drawn. */
@@ -165,8 +166,7 @@ export class Up {
     const asked = new Promise<void>((resolve) => {
       this.#asked = resolve;
     });
-    signals.on('SIGTERM', this.#onSignal);
-    signals.on('SIGINT', this.#onSignal);
+    const stopHearing = hearSignals(signals, { SIGTERM: this.#onSignal, SIGINT: this.#onSignal });
     const timers: NodeJS.Timeout[] = [];
     try {
       this.#running = await RunningMesh.start({
@@ -204,8 +204,7 @@ export class Up {
       this.#watcher?.stop();
       for (const timer of timers) clearInterval(timer);
       this.#screen.table([]);
-      signals.off('SIGTERM', this.#onSignal);
-      signals.off('SIGINT', this.#onSignal);
+      stopHearing();
     }
     this.#event('closed', {}, 'closed');
     return this.#forced ? ExitCode.failure : ExitCode.ok;
