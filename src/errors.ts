@@ -40,7 +40,10 @@ const LISTEN_REASONS: Record<string, string> = {
   EADDRNOTAVAIL: 'this machine has no such address (EADDRNOTAVAIL)',
 };
 
-/** Options of `createProxy`, or of a call on its proxy, that make no sense. Code `MESH_OPTION_INVALID`. */
+/**
+ * Options of `createProxy` or `createControlPlane`, or what a call on theirs is given, that make no sense. Code
+ * `MESH_OPTION_INVALID`.
+ */
 export class OptionError extends MeshError {
   static {
     this.prototype.name = 'OptionError';
@@ -48,7 +51,14 @@ export class OptionError extends MeshError {
 
   declare readonly code: 'MESH_OPTION_INVALID';
 
-  constructor(option: string, expected: string, received: unknown, suggestion?: string) {
+  /** By what was expected of an option and what was received, or by all of its message. */
+  constructor(message: string);
+  constructor(option: string, expected: string, received: unknown, suggestion?: string);
+  constructor(option: string, expected?: string, received?: unknown, suggestion?: string) {
+    if (expected === undefined) {
+      super('MESH_OPTION_INVALID', option);
+      return;
+    }
     const shown =
       typeof received === 'string' ? received : inspect(received, { depth: 0, breakLength: Infinity });
     const advice = suggestion === undefined ? '' : `; ${suggestion}`;
@@ -56,7 +66,7 @@ export class OptionError extends MeshError {
   }
 }
 
-/** A call on a proxy that can't take it any more, or not yet. Code `MESH_STATE`. */
+/** A call on a proxy or a control plane that can't take it any more, or not yet. Code `MESH_STATE`. */
 export class StateError extends MeshError {
   static {
     this.prototype.name = 'StateError';

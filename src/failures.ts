@@ -7,11 +7,11 @@
 import { getSystemErrorMap } from 'node:util';
 import type { LoadedConfig } from './config/load.js';
 import type { ResourceIssue } from './config/resources.js';
-import { InternalError, ListenError, MeshError, StateError } from './errors.js';
+import { InternalError, ListenError, MeshError, OptionError, StateError } from './errors.js';
 
 /** What the core says. */
 interface Failure {
-  readonly code: 'invalid' | 'listen' | 'option' | 'closed' | 'start' | 'panic';
+  readonly code: 'invalid' | 'listen' | 'option' | 'authority' | 'closed' | 'start' | 'panic';
   readonly issues?: readonly ResourceIssue[];
   readonly listener?: string;
   readonly address?: string;
@@ -36,9 +36,11 @@ export function meshError(error: unknown, config?: LoadedConfig): unknown {
         failure.holder ?? undefined,
       );
     case 'option':
-      return new MeshError('MESH_OPTION_INVALID', failure.message ?? 'an option makes no sense');
+      return new OptionError(failure.message ?? 'an option makes no sense');
+    case 'authority':
+      return new MeshError('MESH_AUTHORITY', failure.message ?? 'there is no authority');
     case 'closed':
-      return new StateError('the proxy was closed');
+      return new StateError(failure.message ?? 'the proxy was closed');
     case 'start':
       return new InternalError(`the core's threads can't be started: ${failure.message}`);
     case 'panic':

@@ -24,11 +24,14 @@ export * from './errors.js';
 export { type LogLevel, type LogMethod, type Logger, plainLogger, silentLogger } from './logger.js';
 export type * from './proxy/types.js';
 export type * from './controller/types.js';
+export { EndpointError } from './discovery/endpoints.js';
 export { etcdSource } from './discovery/etcd.js';
 export type { EtcdOptions } from './discovery/etcd-access.js';
+export { EtcdError } from './discovery/etcd-client.js';
 export { fileSource } from './discovery/file.js';
 export { staticSource } from './discovery/static.js';
 export type * from './discovery/types.js';
+export { RestartError } from './mesh/batch.js';
 export type {
   Attestor,
   CertificateRequest,

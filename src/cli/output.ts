@@ -89,7 +89,7 @@ export function tellError(world: World, error: unknown, format: Format = 'text')
 function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof UsageError || error instanceof ConfigError) return ExitCode.usage;
   // A port in use, a missing certificate: settings too.
-  return error instanceof MeshError && !/^MESH_(CORE|INTERNAL|STATE)/.test(error.code)
+  return error instanceof MeshError && !/^MESH_(CORE|ETCD|INTERNAL|STATE)/.test(error.code)
     ? ExitCode.usage
     : ExitCode.failure;
 }

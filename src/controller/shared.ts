@@ -12,12 +12,19 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { Announcer } from '../discovery/etcd-announce.js';
 import { accessTo, isLast, memberOf, pause, withMembers } from '../discovery/etcd-access.js';
-import { type EtcdAccess, type RangeAnswer, ask, base64, endOf } from '../discovery/etcd-client.js';
+import {
+  type EtcdAccess,
+  EtcdError,
+  type RangeAnswer,
+  ask,
+  base64,
+  endOf,
+} from '../discovery/etcd-client.js';
 import { EtcdPrefix } from '../discovery/etcd-prefix.js';
 import { announcedSource } from '../discovery/etcd.js';
 import { Feed } from '../discovery/feed.js';
 import type { SourceEvent, SourceStatus } from '../discovery/types.js';
-import { OptionError, StateError } from '../errors.js';
+import { MeshError, OptionError, StateError } from '../errors.js';
 import type { Decision, StartControlPlane, TokenOptions } from '../mesh/control-plane.js';
 import type { MeshSettings, SharedPlan } from '../mesh/services.js';
 import { messageOf } from '../thrown.js';
@@ -155,7 +162,7 @@ export class Shared {
         if (cause instanceof StateError || this.#end.signal.aborted) throw cause;
         const why = messageOf(cause);
         const what = isKept ? 'the issuer of the last start serves' : 'the first start needs it';
-        const error = new Error(`mesh.shared.etcd: ${memberOf(etcd, turn)} fails, and ${what}: ${why}`, {
+        const error = new EtcdError(`mesh.shared.etcd: ${memberOf(etcd, turn)} fails, and ${what}: ${why}`, {
           cause,
         });
         const isRound = turn + 1 >= etcd.endpoints.length;
@@ -181,7 +188,7 @@ export class Shared {
    */
   async #othersPutBack(): Promise<void> {
     this.#events.failed(
-      new Error(
+      new EtcdError(
         `mesh.shared.etcd: ${this.#place} is empty, and may have been lost: ` +
           `whoever has it puts it back within ${PUT_BACK_MS / 1000} s, before another root is made`,
       ),
@@ -338,7 +345,10 @@ export class Shared {
         this.#member = first + turn;
         return answer;
       } catch (error) {
-        if (error instanceof OptionError || error instanceof StateError || isLast(etcd, turn)) throw error;
+        if (this.#end.signal.aborted) throw new StateError('the control plane was closed');
+        if (error instanceof OptionError || error instanceof StateError) throw error;
+        if (!isLast(etcd, turn)) continue;
+        throw error instanceof MeshError ? error : new EtcdError(messageOf(error), { cause: error });
       }
     }
   }

@@ -93,23 +93,24 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
    * Waits a few seconds for what sources have to say, then serves sidecars. Resolves with its addresses. Where that fails
    * nothing of it stays, and it may be called again.
    *
-   * @throws {StateError} it was closed
    * @throws {ListenError} an address is in use or can't be had
-   * @throws {MeshError} there is no authority: its folder is open to others, or the issuer makes no sense
+   * @throws {MeshError} with code `MESH_AUTHORITY`: its folder is open to others, or the issuer makes no sense
+   * @throws {EtcdError} etcd is shared, and does not answer the first start
+   * @throws {StateError} a file that the mesh file names can't be read, or it was closed
    */
   listen(): Promise<readonly string[]>;
   /**
    * Makes another mesh live, whole or not at all. Resolves with how many resources are others now.
    *
    * @throws {ConfigError} it makes no sense
-   * @throws {MeshError} with code `MESH_RESTART_NEEDED`: it changes what holds for all services (`mesh`)
+   * @throws {RestartError} it changes what holds for all services (`mesh`)
    */
   apply(config: MeshConfig | LoadedMesh): Promise<number>;
   /**
    * A token by which a sidecar of a service, or of a SPIFFE id, gets its first certificate. Control planes that share an
    * etcd share their tokens.
    *
-   * @throws {OptionError} there is no such service, or an option makes no sense
+   * @throws {OptionError} there is no such service, an option makes no sense, or the token would be good for too much
    * @throws {EtcdError} etcd is shared, and does not answer
    */
   token(service: string, options?: TokenOptions): Promise<string>;

@@ -7,6 +7,7 @@
 import type { IncomingMessage } from 'node:http';
 import * as http from 'node:http';
 import * as https from 'node:https';
+import { MeshError } from '../mesh-error.js';
 
 /** How long etcd may take to answer unless told otherwise; one that has lost its leader takes longer. */
 export const ANSWER_MS = 5000;
@@ -27,9 +28,17 @@ export interface EtcdAccess {
   readonly answerMs?: number;
 }
 
-/** What etcd refused. */
-export class EtcdError extends Error {
-  override readonly name = 'EtcdError';
+/** Etcd can't be asked, refuses, or says what can't be. Code `MESH_ETCD`. */
+export class EtcdError extends MeshError {
+  static {
+    this.prototype.name = 'EtcdError';
+  }
+
+  declare readonly code: 'MESH_ETCD';
+
+  constructor(message: string, options?: ErrorOptions) {
+    super('MESH_ETCD', message, options);
+  }
 }
 
 /** A pair as the gateway writes it. */

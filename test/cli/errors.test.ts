@@ -1,7 +1,7 @@
 // Can a caller tell one error from another?
 
 import test from 'ava';
-import * as errors from '../../src/errors.js';
+import * as errors from '../../src/index.js';
 
 test('every error has a class, a name, a code and the cause', (t) => {
   const cause = new Error('root');
@@ -11,6 +11,9 @@ test('every error has a class, a name, a code and the cause', (t) => {
     [new errors.CertificateError([]), 'CertificateError', 'MESH_CERTIFICATE_INVALID'],
     [new errors.OptionError('threads', 'a number', 'x'), 'OptionError', 'MESH_OPTION_INVALID'],
     [new errors.StateError('x'), 'StateError', 'MESH_STATE'],
+    [new errors.RestartError(['x']), 'RestartError', 'MESH_RESTART_NEEDED'],
+    [new errors.EtcdError('x', { cause }), 'EtcdError', 'MESH_ETCD'],
+    [new errors.EndpointError('x'), 'EndpointError', 'MESH_ENDPOINT_INVALID'],
     [new errors.CoreUnavailableError('x', { cause }), 'CoreUnavailableError', 'MESH_CORE_UNAVAILABLE'],
     [new errors.InternalError('x', { cause }), 'InternalError', 'MESH_INTERNAL'],
   ];

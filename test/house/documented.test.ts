@@ -1,9 +1,10 @@
 // Is all that users can import described where their editor shows it?
 
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import ts from 'typescript';
-import { root } from './support.js';
+import { files as filesBelow, root } from './support.js';
 
 const ENTRIES = ['index', 'register', 'wasm/node', 'wasm/web'];
 
@@ -38,4 +39,21 @@ test('each export, and each member of it, has a comment', (t) => {
   }
   t.true(exports > 50);
   t.deepEqual([...bare], []);
+});
+
+test('each code of an error stands in the manual', (t) => {
+  const codes = new Set<string>();
+  for (const file of filesBelow(join(root, 'src'))) {
+    const text = readFileSync(join(root, file), 'utf8');
+    // Where a code is given: to a class, as a member, or by a table or a default. Variables have these names elsewhere.
+    for (const [, code = ''] of text.matchAll(/(?:Error\(|super\(|: |code = |\?\? )\s*'(MESH_[A-Z_]+)'/g)) {
+      codes.add(code);
+    }
+  }
+  t.true(codes.size > 15, [...codes].join(' '));
+  const page = readFileSync(join(root, 'docs', 'errors.md'), 'utf8');
+  t.deepEqual(
+    [...codes].filter((code) => !page.includes(`\`${code}\``)),
+    [],
+  );
 });

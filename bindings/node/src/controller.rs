@@ -2,6 +2,7 @@
 #![allow(missing_docs)] // The exports are documented where users see them: src/native.ts.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mesh_controller::{
-    Attempt, Batch, Controller, Deciding, Decision, Decisions, Event, Issuer, Proof, Settings, StartError,
-    TokensAlone,
+    Attempt, Batch, Controller, Deciding, Decision, Decisions, Event, Issuer, Proof, RevokeError, Settings,
+    StartError, TokenError, TokensAlone,
 };
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
 use napi::bindgen_prelude::{AsyncTask, Env, Error, Result, Status, Task};
@@ -182,8 +183,50 @@ struct Decided {
     reason: Option<String>,
 }
 
-fn invalid(message: impl std::fmt::Display) -> Error {
+/// What was asked for makes no sense.
+fn invalid(message: impl Display) -> Error {
     failure(&json!({ "code": "option", "message": message.to_string() }))
+}
+
+/// The authority can't do what it is there for.
+fn no_authority(message: impl Display) -> Error {
+    failure(&json!({ "code": "authority", "message": message.to_string() }))
+}
+
+fn no_start(error: &StartError) -> Error {
+    match error {
+        StartError::Listen {
+            address,
+            error: cause,
+        } => failure(&json!({
+            "code": "listen",
+            "listener": "control",
+            "address": address.to_string(),
+            "errno": cause.raw_os_error(),
+            "message": error.to_string(),
+        })),
+        StartError::NotLoopback(_) => invalid(error),
+        StartError::Authority(_) | StartError::Identity(_) => no_authority(error),
+        StartError::Revoked(error) => no_revocation(error),
+        StartError::Mesh(issues) => failure(&json!({ "code": "invalid", "issues": issues })),
+        StartError::System(cause) => failure(&json!({ "code": "start", "message": cause.to_string() })),
+    }
+}
+
+fn no_revocation(error: &RevokeError) -> Error {
+    if error.is_refusal() {
+        invalid(error)
+    } else {
+        no_authority(error)
+    }
+}
+
+fn no_token(error: &TokenError) -> Error {
+    if error.is_refusal() {
+        invalid(error)
+    } else {
+        no_authority(error)
+    }
 }
 
 #[napi]
@@ -212,20 +255,7 @@ impl NativeController {
             told.call(text, ThreadsafeFunctionCallMode::NonBlocking) == Status::Ok
         });
         let controller =
-            Controller::start(wanted.into(), decisions, events).map_err(|error| match &error {
-                StartError::Listen {
-                    address,
-                    error: cause,
-                } => failure(&json!({
-                    "code": "listen",
-                    "listener": "control",
-                    "address": address.to_string(),
-                    "errno": cause.raw_os_error(),
-                    "message": error.to_string(),
-                })),
-                StartError::Mesh(issues) => failure(&json!({ "code": "invalid", "issues": issues })),
-                _ => invalid(error),
-            })?;
+            Controller::start(wanted.into(), decisions, events).map_err(|error| no_start(&error))?;
         let shared = Arc::new(Mutex::new(Some(controller)));
         let _ = env.add_env_cleanup_hook(Arc::clone(&shared), |shared| drop(lock(&shared).take()))?;
         Ok(Self { shared, waiting })
@@ -234,7 +264,9 @@ impl NativeController {
     fn with<T>(&self, work: impl FnOnce(&Controller) -> Result<T>) -> Result<T> {
         match &*lock(&self.shared) {
             Some(controller) => guarded(|| work(controller)),
-            None => Err(failure(&json!({ "code": "closed" }))),
+            None => Err(failure(
+                &json!({ "code": "closed", "message": "the control plane was closed" }),
+            )),
         }
     }
 
@@ -269,19 +301,23 @@ impl NativeController {
     pub fn issue_token(&self, identity: String, uses: u32, ttl_ms: u32) -> Result<String> {
         let id: SpiffeId = identity.parse().map_err(invalid)?;
         let ttl = Duration::from_millis(ttl_ms.into());
-        self.with(|controller| controller.issue_token(id, uses, ttl).map_err(invalid))
+        self.with(|controller| {
+            controller
+                .issue_token(id, uses, ttl)
+                .map_err(|error| no_token(&error))
+        })
     }
 
     /// Believes an identity or a serial number no more.
     #[napi(catch_unwind)]
     pub fn revoke(&self, whom: String) -> Result<()> {
-        self.with(|controller| controller.revoke(&whom).map_err(invalid))
+        self.with(|controller| controller.revoke(&whom).map_err(|error| no_revocation(&error)))
     }
 
     /// Takes a revocation back; whether there was one.
     #[napi(catch_unwind)]
     pub fn allow(&self, whom: String) -> Result<bool> {
-        self.with(|controller| controller.allow(&whom).map_err(invalid))
+        self.with(|controller| controller.allow(&whom).map_err(|error| no_revocation(&error)))
     }
 
     /// Who is revoked.
@@ -308,13 +344,13 @@ impl NativeController {
     /// Replaces the issuer.
     #[napi(catch_unwind)]
     pub fn rotate_issuer(&self) -> Result<()> {
-        self.with(|controller| controller.rotate_issuer().map_err(invalid))
+        self.with(|controller| controller.rotate_issuer().map_err(no_authority))
     }
 
     /// Begins to replace the root.
     #[napi(catch_unwind)]
     pub fn rotate_root(&self) -> Result<()> {
-        self.with(|controller| controller.rotate_root().map_err(invalid))
+        self.with(|controller| controller.rotate_root().map_err(no_authority))
     }
 
     /// The roots to trust, in PEM.

@@ -77,6 +77,16 @@ pub enum RevokeError {
     NotKept(#[from] DirectoryError),
 }
 
+impl RevokeError {
+    /// Whether what was asked for is refused: then nothing failed.
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Nobody(_) | Self::Reserved | Self::Full(_) => true,
+            Self::NotKept(_) => false,
+        }
+    }
+}
+
 /// A control plane. Dropping it ends it.
 pub struct Controller {
     plane: Arc<Plane>,

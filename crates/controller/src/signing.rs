@@ -37,6 +37,16 @@ pub enum TokenError {
     NotKept(#[from] DirectoryError),
 }
 
+impl TokenError {
+    /// Whether what was asked for is refused: then nothing failed.
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Unmade(MakeError::TooMany | MakeError::Ttl | MakeError::Uses) => true,
+            Self::Unmade(MakeError::Random) | Self::NotKept(_) => false,
+        }
+    }
+}
+
 /// What certificates are given by.
 pub(crate) struct Signing {
     state: Mutex<State>,
