@@ -5,11 +5,11 @@
  * place. Nothing here reads what a configuration points to: certificates are the core's to open.
  */
 
-import { createHash } from 'node:crypto';
 import { type Compiled, compile } from './compile.js';
 import { CertificateError, type ConfigError } from './errors.js';
 import { address } from './formats.js';
 import { type RawIssue, fromSchema, mismatch } from './issues.js';
+import { Loaded, isLoaded } from './loaded.js';
 import {
   type ConfigPlace,
   type Origin,
@@ -24,7 +24,7 @@ import {
   refusal,
   whole,
 } from './origin.js';
-import { type Path, existingPart, parsePath, valueAt } from './path.js';
+import { existingPart, parsePath, valueAt } from './path.js';
 import type { ResourceIssue } from './resources.js';
 import { restOf } from './rest.js';
 import { schema } from './schema.js';
@@ -32,38 +32,15 @@ import type { Config } from './types.js';
 
 export { type ConfigPlace, readConfig } from './origin.js';
 
-/** What the two builds of this package, for `import` and `require`, know each other's configurations by. */
-const BRAND = Symbol.for('@mesh/proxy/LoadedConfig');
-
 /** A configuration whose shape is right, with what it means and where it came from. */
-export class LoadedConfig {
-  static {
-    Object.defineProperty(this.prototype, BRAND, { value: true });
-  }
-
-  /** What was written. */
-  readonly config: Config;
-  /** The file, as given. */
-  readonly file: string | undefined;
-  /** Changes when the text or object does. */
-  readonly hash: string;
-  readonly #origin: Origin;
-  #compiled: Compiled | undefined;
-
+export class LoadedConfig extends Loaded<Config, Compiled> {
   /** Use `loadConfig`, `parseConfig` or `checkConfig`: they check what they load. */
   constructor(config: Config, origin: Origin) {
-    this.config = config;
-    this.file = origin.file;
-    this.hash = createHash('sha256')
-      .update(origin.text ?? JSON.stringify(config))
-      .digest('hex');
-    this.#origin = origin;
+    super('config', config, origin);
   }
 
-  /** The resources and settings that it stands for. */
-  get compiled(): Compiled {
-    this.#compiled ??= compile(this.config, this.#origin.folder);
-    return this.#compiled;
+  protected override compile(folder: string | undefined): Compiled {
+    return compile(this.config, folder);
   }
 
   /** The resources as JSON, what the core takes. */
@@ -73,32 +50,22 @@ export class LoadedConfig {
 
   /** Where a piece of the resources was written, such as the `path` of a decided route. */
   place(resource: string): ConfigPlace {
-    return placeOf(this.#source(resource), this.#origin);
+    return placeOf(this.source(resource), this.origin);
   }
 
-  /** The part of the configuration that made a piece of the resources. */
-  #source(resource: string): Path {
-    return existingPart(this.config, this.compiled.sources.find(parsePath(resource)));
-  }
-
-  /** The error for what the core found wrong with the resources, each issue where it was written. */
-  explain(issues: readonly ResourceIssue[]): ConfigError {
-    const { resources } = this.compiled;
-    const error = refusal(
-      rawIssues(issues, (path) => this.#source(path)),
-      this.#origin,
-    );
+  override explain(issues: readonly ResourceIssue[]): ConfigError {
+    const error = super.explain(issues);
     const [first] = issues;
     if (!first || !issues.every(isCertificate)) return error;
-    const pem = valueAt(resources, parsePath(first.path));
+    const pem = valueAt(this.compiled.resources, parsePath(first.path));
     const file = typeof pem === 'string' && !pem.includes('-----BEGIN') ? pem : undefined;
-    return new CertificateError(error.issues, this.#origin.text, file);
+    return new CertificateError(error.issues, this.origin.text, file);
   }
 }
 
 /** Whether it is one, of whichever build. */
 export function isLoadedConfig(value: unknown): value is LoadedConfig {
-  return typeof value === 'object' && value !== null && BRAND in value;
+  return isLoaded(value, 'config');
 }
 
 /** Whether an issue is about a certificate, its key or the roots. */

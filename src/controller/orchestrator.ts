@@ -28,7 +28,7 @@ import type {
   Sidecar,
   StartControlPlane,
 } from '../mesh/control-plane.js';
-import { LoadedMesh, checkMeshConfig } from '../mesh/load.js';
+import { type LoadedMesh, checkMeshConfig, isLoadedMesh } from '../mesh/load.js';
 import type { IssuerLife } from '../mesh/issuer-life.js';
 import { identityOf } from '../mesh/names.js';
 import { identityFor, serialIn } from '../mesh/services.js';
@@ -109,7 +109,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   }
 
   #checked(config: MeshConfig | LoadedMesh): CompiledMesh {
-    const loaded = config instanceof LoadedMesh ? config : checkMeshConfig(config);
+    const loaded = isLoadedMesh(config) ? config : checkMeshConfig(config);
     return sensible(loaded, (json) => this.#core.validateResources(json)).compiled;
   }
 

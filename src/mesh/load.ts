@@ -5,23 +5,19 @@
  * place.
  */
 
-import { createHash } from 'node:crypto';
-import type { ConfigError } from '../errors.js';
-import { type RawIssue, fromSchema } from '../config/issues.js';
+import { fromSchema } from '../config/issues.js';
+import { Loaded, isLoaded } from '../config/loaded.js';
 import {
   type Origin,
   type ReadValue,
   isConfig,
-  rawIssues,
   readConfig,
   readDocument,
   readObject,
   refusal,
   whole,
 } from '../config/origin.js';
-import { existingPart, parsePath } from '../config/path.js';
 import { ConfigWatcher, type WatchOptions } from '../config/watch.js';
-import type { ResourceIssue } from '../config/resources.js';
 import { endpointFormats } from '../discovery/endpoint-schema.js';
 import { checkMesh, unprotectedIssues } from './check.js';
 import { type CompiledMesh, checkable, compileMesh } from './compile.js';
@@ -30,48 +26,25 @@ import { schema } from './schema.js';
 import type { MeshConfig } from './types.js';
 
 /** A mesh file whose shape is right and whose names are known. */
-export class LoadedMesh {
-  /** What was written. */
-  readonly config: MeshConfig;
-  /** The file, as given. */
-  readonly file: string | undefined;
-  /** Changes when the text or object does. */
-  readonly hash: string;
-  readonly #origin: Origin;
-  #compiled: CompiledMesh | undefined;
-
+export class LoadedMesh extends Loaded<MeshConfig, CompiledMesh> {
   /** Use `loadMesh`, `parseMesh` or `checkMeshValue`: they check what they load. */
   constructor(config: MeshConfig, origin: Origin) {
-    this.config = config;
-    this.file = origin.file;
-    this.hash = createHash('sha256')
-      .update(origin.text ?? JSON.stringify(config))
-      .digest('hex');
-    this.#origin = origin;
+    super('mesh', config, origin);
   }
 
-  /** What it means. */
-  get compiled(): CompiledMesh {
-    this.#compiled ??= compileMesh(this.config, this.#origin.folder);
-    return this.#compiled;
+  protected override compile(folder: string | undefined): CompiledMesh {
+    return compileMesh(this.config, folder);
   }
 
   /** The resources as JSON, for the core to check. */
   toJson(): string {
     return JSON.stringify(checkable(this.compiled));
   }
+}
 
-  /** The error for mistakes that somebody else found, each in its place. */
-  refuse(issues: readonly RawIssue[]): ConfigError {
-    return refusal(issues, this.#origin);
-  }
-
-  /** The error for what the core found wrong with the resources, each issue where it was written. */
-  explain(issues: readonly ResourceIssue[]): ConfigError {
-    const { sources } = this.compiled;
-    const raw = rawIssues(issues, (path) => existingPart(this.config, sources.find(parsePath(path))));
-    return refusal(raw, this.#origin);
-  }
+/** Whether it is one, of whichever build. */
+export function isLoadedMesh(value: unknown): value is LoadedMesh {
+  return isLoaded(value, 'mesh');
 }
 
 /** Reads and checks a mesh file, YAML or JSON. Relative paths in it start at its folder. */

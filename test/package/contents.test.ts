@@ -168,6 +168,24 @@ for (const [kind, loaded] of [
   });
 }
 
+test('what one build has loaded, the other takes', async (t) => {
+  const mixed = `
+    import { createRequire } from 'node:module';
+    import * as esm from '@mesh/proxy';
+    const cjs = createRequire(import.meta.url)('@mesh/proxy');
+    for (const [one, other] of [[esm, cjs], [cjs, esm]]) {
+      const mesh = one.parseMesh('services: { web: {} }');
+      await other.createControlPlane(mesh).close();
+      const config = one.parseConfig('listeners: [{ address: "127.0.0.1:0", to: "127.0.0.1:1" }]');
+      const proxy = other.createProxy(config);
+      await proxy.listen();
+      await proxy.close();
+    }
+    console.log(esm.parseMesh === cjs.parseMesh);`;
+  const ended = await node(['--input-type=module', '-e', mixed], process.env, join(folder, 'module'));
+  t.deepEqual(ended, { code: 0, stdout: 'false\n', stderr: '' });
+});
+
 /** Serves one request through a proxy, and ends. */
 const USE = `
 const { addresses: [{ address }] } = await listen();
