@@ -5,7 +5,6 @@
  */
 
 import { getSystemErrorMap } from 'node:util';
-import type { LoadedConfig } from './config/load.js';
 import type { ResourceIssue } from './config/resources.js';
 import { InternalError, ListenError, MeshError, OptionError, StateError } from './errors.js';
 
@@ -21,12 +20,18 @@ interface Failure {
   readonly message?: string;
 }
 
-/** The error for a call that the core refused; `config` is what it was asked to do. */
-export function meshError(error: unknown, config?: LoadedConfig): unknown {
+/** What the core was asked to take. */
+interface Asked {
+  /** The error for what is wrong with it. */
+  explain(issues: readonly ResourceIssue[]): MeshError;
+}
+
+/** The error for a call that the core refused; `asked` is what it was asked to take. */
+export function meshError(error: unknown, asked?: Asked): unknown {
   const failure = parse(error);
   switch (failure?.code) {
     case 'invalid':
-      return config?.explain(failure.issues ?? []) ?? error;
+      return asked?.explain(failure.issues ?? []) ?? error;
     case 'listen':
       return new ListenError(
         systemCode(failure.errno) ?? 'ELISTEN',

@@ -1,6 +1,5 @@
 /** The control plane of the core, behind the face that a mesh wants. */
 
-import type { ResourceIssue } from '../config/resources.js';
 import { meshError } from '../failures.js';
 import { InputError } from '../mesh-error.js';
 import { type NativeController, native } from '../native.js';
@@ -23,20 +22,7 @@ function explained<T>(work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw refusal(error) ?? meshError(error);
-  }
-}
-
-/** The issues of a change that is refused, if that is what the error says. */
-function refusal(error: unknown): InputError | undefined {
-  try {
-    const { code, issues } = JSON.parse((error as Error).message) as {
-      code: string;
-      issues: ResourceIssue[];
-    };
-    return code === 'invalid' ? new InputError(issues) : undefined;
-  } catch {
-    return undefined;
+    throw meshError(error, { explain: (issues) => new InputError(issues) });
   }
 }
 
@@ -54,8 +40,8 @@ class CoreControlPlane implements ControlPlane {
     const asks = { decides: decide !== undefined, attests: attest !== undefined };
     const text = JSON.stringify({ ...settings, ...asks });
     this.#native = explained(() => new Core(text, (event) => this.#told(event)));
-    this.addresses = this.#native.addresses();
-    this.plaintextXds = this.#native.plaintextXds();
+    this.addresses = explained(() => this.#native.addresses());
+    this.plaintextXds = explained(() => this.#native.plaintextXds());
   }
 
   apply(batch: object): void {
@@ -75,7 +61,7 @@ class CoreControlPlane implements ControlPlane {
   }
 
   revoked(): readonly string[] {
-    return this.#native.revoked();
+    return explained(() => this.#native.revoked());
   }
 
   tokens(): string {

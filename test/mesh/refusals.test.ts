@@ -4,6 +4,7 @@ import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type MeshControlOptions, OptionError, StateError, createControlPlane } from '../../src/index.js';
+import { startControlPlane } from '../../src/mesh/native-control-plane.js';
 import { temporaryFolder } from '../support/files.js';
 
 function planeOf(t: ExecutionContext, options: MeshControlOptions = {}) {
@@ -49,4 +50,24 @@ test('a control plane that was closed says so', async (t) => {
     instanceOf: StateError,
     message: 'the control plane was closed',
   });
+});
+
+test('whatever the core is asked for after its end says so', async (t) => {
+  const core = await startControlPlane({
+    listen: [],
+    trustDomain: 'mesh.test',
+    certificateTtlMs: 60_000,
+    onEvent: () => {},
+  });
+  await core.close();
+  for (const call of [
+    () => core.revoked(),
+    () => core.tokens(),
+    () => core.bundle(),
+    () => core.sidecars(),
+    () => core.edges(),
+    () => core.rotateRoot(),
+  ]) {
+    t.throws(call, { instanceOf: StateError, message: 'the control plane was closed' });
+  }
 });
