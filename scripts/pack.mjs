@@ -24,7 +24,7 @@ import {
   root,
 } from './lib/toolchain.mjs';
 
-const { name, version, license, repository, engines } = manifest;
+const { name, version, license, repository, publishConfig, engines } = manifest;
 const platforms = manifest.napi.targets.map(platformOf);
 const packageOf = (platform) => `${name}-${platform.name}`;
 
@@ -90,6 +90,7 @@ function stagePlatform(folder, { name: title, os, cpu, libc }) {
     bin: { 'mesh-sidecar': `./${sidecar}` },
     files: [...files, 'NOTICES.txt'],
     main: `./${addon}`,
+    publishConfig,
     engines,
     os: [os],
     cpu: [cpu],

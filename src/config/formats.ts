@@ -91,8 +91,8 @@ export const size: Format = {
 
 const isPort = (text: string): boolean => /^\d{1,5}$/.test(text) && Number(text) <= 65_535;
 
-/** Unix socket paths: what `sun_path` holds on Linux before its final NUL. */
-const UNIX_PATH_BYTES = 107;
+/** The longest path of a Unix socket: what `sun_path` holds before its final NUL. The system cuts a longer one. */
+export const UNIX_PATH_BYTES = process.platform === 'darwin' ? 103 : 107;
 
 function isAddress(text: string): boolean {
   if (text.startsWith('unix:')) {

@@ -7,7 +7,7 @@
 
 import { type Compiled, compile } from './compile.js';
 import { CertificateError, type ConfigError } from './errors.js';
-import { address } from './formats.js';
+import { UNIX_PATH_BYTES, address } from './formats.js';
 import { type RawIssue, fromSchema, mismatch } from './issues.js';
 import { Loaded, isLoaded } from './loaded.js';
 import {
@@ -141,6 +141,6 @@ function longSocket(loaded: LoadedConfig): RawIssue | undefined {
   if (typeof written !== 'string' || !written.startsWith('unix:')) return undefined;
   const { admin } = loaded.compiled.settings;
   if (typeof admin !== 'string' || address.accepts(admin)) return undefined;
-  const expected = 'unix:PATH with a path of 1 to 107 bytes, the folder of this file included';
+  const expected = `unix:PATH with a path of 1 to ${UNIX_PATH_BYTES} bytes, the folder of this file included`;
   return mismatch(['admin'], expected, admin);
 }

@@ -68,6 +68,8 @@ test('the package holds the modules and their types, and nothing that is compile
     [],
   );
   t.true(statSync(mainTarball).size < 2_000_000);
+  const types = join(folder, 'module', 'node_modules', '@mesh', 'proxy', 'dist', 'index.d.ts');
+  t.notRegex(readFileSync(types, 'utf8'), /sourceMappingURL/, 'a map that is not there');
 });
 
 test("the platform's package holds the addon, the sidecar and their licences", async (t) => {
@@ -94,8 +96,11 @@ test('npm takes the package that fits: of this very version, by system, processo
   const main = manifestOf(project, '@mesh/proxy');
   t.deepEqual(Object.values(main.optionalDependencies), Array<string>(6).fill(main.version));
   for (const key of ['scripts', 'devDependencies', 'overrides', 'napi']) t.false(key in main, key);
+  // A first publish of a name with a scope is for those who pay, otherwise.
+  t.like(main, { publishConfig: { access: 'public' } });
   const platform = manifestOf(project, platformPackage());
   t.is(platform.version, main.version);
+  t.like(platform, { publishConfig: { access: 'public' } });
   const libc = /-(gnu|musl)$/.exec(platform.name)?.[1];
   t.like(platform, {
     os: [process.platform],

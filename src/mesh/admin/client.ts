@@ -3,13 +3,12 @@
 import { existsSync, lstatSync } from 'node:fs';
 import { request } from 'node:http';
 import path from 'node:path';
+import { UNIX_PATH_BYTES } from '../../config/formats.js';
 import { messageOf } from '../../thrown.js';
 import type { MeshStatus, RevokeAnswer, RevokeRequest, TokenRequest } from './types.js';
 
 /** Where `mesh up` and `mesh control` answer, beside their mesh file. */
 export const SOCKET = path.join('.mesh', 'control.sock');
-/** The longest path of a Unix socket, in bytes. The system cuts a longer one, and it would be another path. */
-const MAX_SOCKET_BYTES = process.platform === 'darwin' ? 103 : 107;
 /** A mesh of 5,000 services says less. */
 const MAX_BYTES = 64 * 1024 * 1024;
 const TIMEOUT_MS = 5000;
@@ -18,8 +17,8 @@ const MEND = 'start one with mesh up or mesh control, or name its socket with --
 /** Why a path is none of a Unix socket; undefined where it may be one. */
 export function tooLong(socket: string): string | undefined {
   const bytes = Buffer.byteLength(socket);
-  return bytes > MAX_SOCKET_BYTES
-    ? `a path of a socket has at most ${MAX_SOCKET_BYTES} bytes, and ${socket} has ${bytes}`
+  return bytes > UNIX_PATH_BYTES
+    ? `a path of a socket has at most ${UNIX_PATH_BYTES} bytes, and ${socket} has ${bytes}`
     : undefined;
 }
 
