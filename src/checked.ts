@@ -7,13 +7,13 @@
 
 import { readFileSync } from 'node:fs';
 import type { LoadedConfig } from './config/load.js';
-import { type Find, checkWhole, sensible } from './config/meaning.js';
-import { type ReadValue, readConfig, readDocument, readObject } from './config/origin.js';
+import { type Find, checkSense } from './config/meaning.js';
+import { readConfig, readDocument, readObject } from './config/origin.js';
 import type { ResourceIssue } from './config/resources.js';
 import type { Config } from './config/types.js';
 import { ConfigWatcher, type WatchOptions } from './config/watch.js';
 import { CoreUnavailableError } from './errors.js';
-import { type LoadedMesh, checkMeshValue } from './mesh/load.js';
+import { type LoadedMesh, checkMeshSense } from './mesh/load.js';
 import { native } from './native.js';
 import { Model, compileNow } from './wasm/model.js';
 
@@ -40,9 +40,6 @@ function finder(): Find {
   }
 }
 
-const checkedConfig = (read: ReadValue): LoadedConfig => sensible(checkWhole(read, find), find);
-const checkedMesh = (read: ReadValue): LoadedMesh => sensible(checkMeshValue(read), find);
-
 /**
  * Reads and checks a file, YAML or JSON. Relative file names in it start at its folder.
  *
@@ -58,7 +55,7 @@ export async function loadConfig(file: string): Promise<LoadedConfig> {
  * @throws {ConfigError} with everything that is wrong with it, in its place
  */
 export function parseConfig(text: string, { file }: { file?: string } = {}): LoadedConfig {
-  return checkedConfig(readDocument(text, file));
+  return checkSense(readDocument(text, file), find);
 }
 
 /**
@@ -67,7 +64,7 @@ export function parseConfig(text: string, { file }: { file?: string } = {}): Loa
  * @throws {ConfigError} with everything that is wrong with it
  */
 export function checkConfig(config: Config): LoadedConfig {
-  return checkedConfig(readObject(config));
+  return checkSense(readObject(config), find);
 }
 
 /** Watches a configuration file until `stop()`, `break` or the signal. */
@@ -90,5 +87,5 @@ export async function loadMesh(file: string): Promise<LoadedMesh> {
  * @throws {ConfigError} with everything that is wrong with it, in its place
  */
 export function parseMesh(text: string, { file }: { file?: string } = {}): LoadedMesh {
-  return checkedMesh(readDocument(text, file));
+  return checkMeshSense(readDocument(text, file), find);
 }

@@ -1,15 +1,15 @@
 /** Loads a configuration or a mesh file and asks the core whether it makes sense. */
 
 import { type LoadedConfig, readConfig } from '../config/load.js';
-import { checkWhole, sensible } from '../config/meaning.js';
-import { isMesh, readDocument } from '../config/origin.js';
-import { type LoadedMesh, loadMesh, checkMeshValue } from '../mesh/load.js';
+import { checkSense, checkWhole } from '../config/meaning.js';
+import { type ReadValue, isMesh, readDocument } from '../config/origin.js';
+import { type LoadedMesh, checkMeshSense } from '../mesh/load.js';
 import { findWithRoots } from '../mesh/roots.js';
 import type { Core } from './io.js';
 
 /** @throws {ConfigError} with everything that is wrong, whoever found it */
 export async function loadChecked(file: string, core: Core): Promise<LoadedConfig> {
-  return sensible(await loadWhole(file, core), core.validateResources);
+  return checkSense(await read(file), core.validateResources);
 }
 
 /**
@@ -18,12 +18,12 @@ export async function loadChecked(file: string, core: Core): Promise<LoadedConfi
  * @throws {ConfigError} with everything that is wrong, whoever found it
  */
 export async function loadWhole(file: string, core: Pick<Core, 'validateResources'>): Promise<LoadedConfig> {
-  return checkWhole(readDocument(await readConfig(file), file), core.validateResources);
+  return checkWhole(await read(file), core.validateResources);
 }
 
 /** @throws {ConfigError} with everything that is wrong, whoever found it */
 export async function loadCheckedMesh(file: string, core: Core): Promise<LoadedMesh> {
-  return sensible(await loadMesh(file), findWithRoots(core));
+  return checkMeshSense(await read(file), findWithRoots(core));
 }
 
 /**
@@ -37,13 +37,17 @@ export async function loadCheckedFile(
   { files }: CheckOptions,
 ): Promise<LoadedConfig | LoadedMesh> {
   const { validateResources, checkResources } = core;
-  const read = readDocument(await readConfig(file), file);
-  if (isMesh(read)) return sensible(checkMeshValue(read), files ? findWithRoots(core) : validateResources);
-  return sensible(checkWhole(read, validateResources), files ? checkResources : validateResources);
+  const value = await read(file);
+  if (isMesh(value)) return checkMeshSense(value, files ? findWithRoots(core) : validateResources);
+  return checkSense(value, validateResources, files ? checkResources : validateResources);
 }
 
 /** How to check. */
 export interface CheckOptions {
   /** Whether to open the certificates, keys and roots that are named. */
   readonly files: boolean;
+}
+
+async function read(file: string): Promise<ReadValue> {
+  return readDocument(await readConfig(file), file);
 }

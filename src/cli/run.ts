@@ -7,9 +7,9 @@
  */
 
 import type { Command } from 'commander';
-import { type LoadedConfig, checkConfig, withMeaning } from '../config/load.js';
+import { type LoadedConfig, checkShape, withMeaning } from '../config/load.js';
 import { sensible } from '../config/meaning.js';
-import { type ConfigWatcher, watchConfig } from '../config/watch.js';
+import { type ConfigWatcher, watchShape } from '../config/watch.js';
 import { StateError } from '../errors.js';
 import { type LogLevel, type Logger, jsonLogger, plainLogger } from '../logger.js';
 import { NextStart } from '../proxy/next-start.js';
@@ -68,7 +68,7 @@ async function run(world: World, options: RunOptions): Promise<ExitCode> {
 async function load({ config, listen, to, accessLog }: RunOptions, core: Core): Promise<LoadedConfig> {
   if (config !== undefined) return await loadWhole(config, core);
   const log = accessLog === undefined || accessLog === '-' ? accessLog !== undefined : { path: accessLog };
-  return checkConfig({ listeners: [{ name: 'main', address: listen ?? '', to: to ?? '', accessLog: log }] });
+  return checkShape({ listeners: [{ name: 'main', address: listen ?? '', to: to ?? '', accessLog: log }] });
 }
 
 /** What the command sets where the configuration says nothing. */
@@ -268,7 +268,7 @@ class Run {
   async #follow(): Promise<void> {
     if (this.#file === undefined) return;
     const keeps = 'not applied: the last good configuration keeps serving';
-    const watcher = (this.#watcher = watchConfig(this.#file, { since: this.#current }));
+    const watcher = (this.#watcher = watchShape(this.#file, { since: this.#current }));
     for await (const { config, error } of watcher) {
       try {
         if (error) {

@@ -2,7 +2,7 @@
 
 export { type Compiled, type Settings, compile } from './compile.js';
 export type { ConfigIssue } from './issues.js';
-export { type ConfigPlace, LoadedConfig, checkConfig, loadConfig, parseConfig } from './load.js';
+export { type ConfigPlace, LoadedConfig } from './load.js';
 export type { ResourceIssue, Resources } from './resources.js';
 export type * from './types.js';
-export { type ConfigChange, type ConfigWatcher, type WatchOptions, watchConfig } from './watch.js';
+export type { ConfigChange, ConfigWatcher, WatchOptions } from './watch.js';

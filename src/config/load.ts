@@ -18,7 +18,6 @@ import {
   lostKeys,
   placeOf,
   rawIssues,
-  readConfig,
   readDocument,
   readObject,
   refusal,
@@ -73,22 +72,17 @@ function isCertificate({ path }: ResourceIssue): boolean {
   return /\.tls\.(.+\.)?(certificates\[\d+\]|certificate|key|roots)$/.test(path);
 }
 
-/** Reads and checks a file, YAML or JSON. Relative file names in it start at its folder. */
-export async function loadConfig(file: string): Promise<LoadedConfig> {
-  return parseConfig(await readConfig(file), { file });
-}
-
-/** Checks a text, YAML or JSON. `file` names it in errors and is where relative file names start. */
-export function parseConfig(text: string, { file }: { file?: string } = {}): LoadedConfig {
+/** Checks the shape of a text, YAML or JSON. `file` names it in errors and is where relative file names start. */
+export function parseShape(text: string, { file }: { file?: string } = {}): LoadedConfig {
   return checkValue(readDocument(text, file));
 }
 
-/** Checks an object. Relative file names in it start at the process's folder. */
-export function checkConfig(config: Config): LoadedConfig {
+/** Checks the shape of an object. Relative file names in it start at the process's folder. */
+export function checkShape(config: Config): LoadedConfig {
   return checkValue(readObject(config));
 }
 
-/** Checks what was read already. */
+/** Checks the shape of what was read already. */
 export function checkValue(read: ReadValue): LoadedConfig {
   const { value, origin } = read;
   if (value === null || value === undefined)

@@ -34,6 +34,15 @@ export function checkWhole(read: ReadValue, find: Find): LoadedConfig {
 }
 
 /**
+ * Checks the shape and the sense. `more` may find what `find` does not look at, in one that has the right shape.
+ *
+ * @throws {ConfigError} with everything that is wrong, whoever found it
+ */
+export function checkSense(read: ReadValue, find: Find, more = find): LoadedConfig {
+  return sensible(checkWhole(read, find), more);
+}
+
+/**
  * One whose shape is right, where it makes sense.
  *
  * @throws {ConfigError} with everything that makes none

@@ -20,7 +20,7 @@ import { MeshError } from '../mesh-error.js';
 import { messageOf } from '../thrown.js';
 import { Turns } from '../turns.js';
 import { ConfigError } from './errors.js';
-import { type LoadedConfig, parseConfig } from './load.js';
+import { type LoadedConfig, parseShape } from './load.js';
 import { isPipe, readFileAgain } from './origin.js';
 
 /** What a content that was accepted is known by. */
@@ -262,7 +262,7 @@ function unexpected(error: unknown): ConfigError {
   return new ConfigError([{ code: 'unreadable', field: '', message: messageOf(error) }]);
 }
 
-/** Watches a configuration file until `stop()`, `break` or the signal. */
-export function watchConfig(file: string, options?: WatchOptions): ConfigWatcher {
-  return new ConfigWatcher(file, parseConfig, options);
+/** Watches a configuration file until `stop()`, `break` or the signal. Of what is there the shape alone is checked. */
+export function watchShape(file: string, options?: WatchOptions): ConfigWatcher {
+  return new ConfigWatcher(file, parseShape, options);
 }

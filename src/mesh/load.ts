@@ -7,11 +7,11 @@
 
 import { fromSchema } from '../config/issues.js';
 import { Loaded, isLoaded } from '../config/loaded.js';
+import { type Find, sensible } from '../config/meaning.js';
 import {
   type Origin,
   type ReadValue,
   isConfig,
-  readConfig,
   readDocument,
   readObject,
   refusal,
@@ -47,11 +47,6 @@ export function isLoadedMesh(value: unknown): value is LoadedMesh {
   return isLoaded(value, 'mesh');
 }
 
-/** Reads and checks a mesh file, YAML or JSON. Relative paths in it start at its folder. */
-export async function loadMesh(file: string): Promise<LoadedMesh> {
-  return parseMesh(await readConfig(file), { file });
-}
-
 /** Checks a text, YAML or JSON. `file` names it in errors and is where relative paths start. */
 export function parseMesh(text: string, { file }: { file?: string } = {}): LoadedMesh {
   return checkMeshValue(readDocument(text, file));
@@ -65,6 +60,15 @@ export function watchMesh(file: string, options?: WatchOptions<LoadedMesh>): Con
 /** Checks an object. Relative paths in it start at the process's folder. */
 export function checkMeshConfig(config: MeshConfig): LoadedMesh {
   return checkMeshValue(readObject(config));
+}
+
+/**
+ * Checks what was read already, and asks `find` whether it makes sense.
+ *
+ * @throws {ConfigError} with everything that is wrong, whoever found it
+ */
+export function checkMeshSense(read: ReadValue, find: Find): LoadedMesh {
+  return sensible(checkMeshValue(read), find);
 }
 
 /** Checks what was read already. */

@@ -7,7 +7,7 @@
 import { EventEmitter } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { aside } from '../aside.js';
-import { type LoadedConfig, checkConfig, isLoadedConfig, withMeaning } from '../config/load.js';
+import { type LoadedConfig, checkShape, isLoadedConfig, withMeaning } from '../config/load.js';
 import type { ResourceIssue } from '../config/resources.js';
 import type { Config } from '../config/types.js';
 import { MeshError, type OptionError, StateError } from '../errors.js';
@@ -369,7 +369,7 @@ function startCore(
 function load(config: Config | LoadedConfig): LoadedConfig {
   if (isLoadedConfig(config)) return config;
   try {
-    return checkConfig(config);
+    return checkShape(config);
   } catch (error) {
     throw withMeaning(error, (json) => JSON.parse(native().validate(json)) as ResourceIssue[]);
   }

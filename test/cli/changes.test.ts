@@ -2,7 +2,7 @@
 
 import test from 'ava';
 import { changesBetween, renderChanges } from '../../src/cli/changes.js';
-import { type Config, checkConfig } from '../../src/config/index.js';
+import { type Config, checkConfig } from '../../src/index.js';
 
 const resources = (config: Config) => checkConfig(config).compiled.resources;
 const BASE: Config = {

@@ -5,7 +5,7 @@ import type { Core, World } from '../../src/cli/io.js';
 import { runCommand } from '../../src/cli/program.js';
 import type { LoadedConfig } from '../../src/config/index.js';
 import { StateError } from '../../src/errors.js';
-import { checkConfig } from '../../src/config/index.js';
+import { checkShape } from '../../src/config/load.js';
 import type { ResourceIssue } from '../../src/config/resources.js';
 import type {
   CreateProxy,
@@ -129,7 +129,7 @@ export class FakeProxy extends EventEmitter {
   async apply(config: LoadedConfig): Promise<object> {
     this.calls.push('apply');
     this.#take();
-    this.applied.push(checkConfig(config.config));
+    this.applied.push(checkShape(config.config));
     return { addresses: [] };
   }
 

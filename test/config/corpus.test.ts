@@ -5,7 +5,8 @@
 import { readFileSync } from 'node:fs';
 import test from 'ava';
 import type { ConfigIssue } from '../../src/config/index.js';
-import { parseConfig } from '../../src/config/index.js';
+import { parseShape } from '../../src/config/load.js';
+import { parseConfig } from '../../src/index.js';
 import { parsePath, valueAt } from '../../src/config/path.js';
 import { corpus, refusalOf } from './support.js';
 
@@ -38,7 +39,7 @@ function leaves(value: unknown, path = ''): string[] {
 
 for (const { name, text } of corpus('bad')) {
   test(`bad: ${name} is refused with all its mistakes`, (t) => {
-    const error = refusalOf(t, () => parseConfig(text, { file: name }));
+    const error = refusalOf(t, () => parseShape(text, { file: name }));
     const expected = Array.from(text.matchAll(/^#! (.*)$/gm), ([, line = '']) =>
       line.replaceAll(/\s+/g, ' ').trim(),
     );
@@ -55,7 +56,7 @@ function summary({ line, column, field, code, suggestion }: ConfigIssue): string
 
 test('issues stand in the order of the file', (t) => {
   for (const { name, text } of corpus('bad')) {
-    const { issues } = refusalOf(t, () => parseConfig(text));
+    const { issues } = refusalOf(t, () => parseShape(text));
     const places = issues.map(({ line = 0, column = 0 }) => line * 10_000 + column);
     t.deepEqual(
       places,

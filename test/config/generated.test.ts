@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { CONFIG, jsonSchema, referenceTables, typeDeclarations } from '../../src/config/describe.js';
-import { type Config, parseConfig } from '../../src/config/index.js';
+import { type Config, parseConfig } from '../../src/index.js';
 import type { ConfigShape } from '../../src/config/schema.js';
 import { MESH } from '../../src/mesh/schema.js';
 import { example } from '../docs/support.js';

@@ -1,16 +1,22 @@
 // Is a configuration read whatever form it comes in, and is a hostile one refused before it costs anything?
 
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { ConfigError } from '../../src/errors.js';
 import type { Config } from '../../src/config/index.js';
-import { LoadedConfig, checkConfig, loadConfig, parseConfig } from '../../src/config/index.js';
 import { renderIssue } from '../../src/config/issues.js';
-import { withMeaning } from '../../src/config/load.js';
+import {
+  LoadedConfig,
+  checkConfig,
+  createProxy,
+  loadConfig,
+  parseConfig,
+  validateResources,
+} from '../../src/index.js';
+import { checkShape, parseShape, withMeaning } from '../../src/config/load.js';
 import { checkMeshConfig } from '../../src/mesh/load.js';
-import { createProxy, validateResources } from '../../src/index.js';
 import { pipe } from '../support/files.js';
 import { temporaryFolder } from '../support/files.js';
 import { refusalOf } from './support.js';
@@ -39,7 +45,7 @@ test('an object can be changed afterwards without harm', (t) => {
 
 test('an object is refused by field, without a place', (t) => {
   const wrong = { listeners: [{ address: ':8080', routes: [{ to: 'api', timeout: 2 }] }] };
-  const error = refusalOf(t, () => checkConfig(wrong as unknown as Config));
+  const error = refusalOf(t, () => checkShape(wrong as unknown as Config));
   t.deepEqual(error.issues, [
     {
       code: 'invalid',
@@ -61,7 +67,7 @@ for (const [what, value] of [
   ['a list', []],
 ] as const) {
   test(`${what} is no configuration`, (t) => {
-    const error = refusalOf(t, () => checkConfig(value as unknown as Config));
+    const error = refusalOf(t, () => checkShape(value as unknown as Config));
     t.is(error.issues.length, 1);
   });
 }
@@ -69,12 +75,12 @@ for (const [what, value] of [
 test('an object that holds itself is refused', (t) => {
   const circle: { listeners: unknown[] } = { listeners: [] };
   circle.listeners.push(circle);
-  const error = refusalOf(t, () => checkConfig(circle as Config));
+  const error = refusalOf(t, () => checkShape(circle as Config));
   t.is(error.issues[0]?.message, 'expected at most 64 levels');
 });
 
 test('keys that every object has are unknown like any other', (t) => {
-  const error = refusalOf(t, () => parseConfig('constructor: 1\ntoString: 2\n__proto__: { admin: off }\n'));
+  const error = refusalOf(t, () => parseShape('constructor: 1\ntoString: 2\n__proto__: { admin: off }\n'));
   t.true(error.issues.some(({ field, code }) => field === 'constructor' && code === 'unknown_key'));
   t.is(({} as Config).admin, undefined);
 });
@@ -85,19 +91,19 @@ test('a few lines that stand for a billion values are refused', (t) => {
     const item = index === 0 ? 'x' : `*${levels[index - 1]}`;
     return `${name}: &${name} [${Array.from({ length: 9 }, () => item).join(', ')}]`;
   });
-  const error = refusalOf(t, () => parseConfig(bomb.join('\n')));
+  const error = refusalOf(t, () => parseShape(bomb.join('\n')));
   t.is(error.issues[0]?.message, 'expected at most 2,000,000 values, aliases followed');
 });
 
 test('an alias of itself, a deep nest and a long text are refused', (t) => {
-  t.is(refusalOf(t, () => parseConfig('a: &a [*a]')).issues[0]?.message, 'expected at most 64 levels');
-  t.is(refusalOf(t, () => parseConfig('['.repeat(50_000))).issues[0]?.message, 'expected at most 64 levels');
-  const long = refusalOf(t, () => parseConfig(`# ${'x'.repeat(8 * 1024 * 1024)}`));
+  t.is(refusalOf(t, () => parseShape('a: &a [*a]')).issues[0]?.message, 'expected at most 64 levels');
+  t.is(refusalOf(t, () => parseShape('['.repeat(50_000))).issues[0]?.message, 'expected at most 64 levels');
+  const long = refusalOf(t, () => parseShape(`# ${'x'.repeat(8 * 1024 * 1024)}`));
   t.regex(long.issues[0]?.message ?? '', /^the text is too long/);
 });
 
 test('more aliases than can be followed in time are refused', (t) => {
-  const error = refusalOf(t, () => parseConfig(`a: &a x\nb: [${'*a,'.repeat(10_001)}]`));
+  const error = refusalOf(t, () => parseShape(`a: &a x\nb: [${'*a,'.repeat(10_001)}]`));
   t.is(error.issues[0]?.message, 'expected at most 10,000 aliases, found 10001');
 });
 
@@ -133,7 +139,7 @@ test('a number that is too large is told once', (t) => {
 test('of a file with hundreds of mistakes a hundred are told', (t) => {
   const routes = Array.from({ length: 500 }, () => '      - { to: api, timeout: 1 }');
   const error = refusalOf(t, () =>
-    parseConfig(`listeners:\n  - address: :1\n    routes:\n${routes.join('\n')}\n`),
+    parseShape(`listeners:\n  - address: :1\n    routes:\n${routes.join('\n')}\n`),
   );
   t.is(error.issues.length, 100);
 });
@@ -152,7 +158,7 @@ test('a thousand routes that share one anchor are no bomb', (t) => {
 
 test('an error shows its line with a caret below the place, and what to do', (t) => {
   const error = refusalOf(t, () =>
-    parseConfig('listeners:\n  - adress: :8080\n    to: x:1\n', { file: 'mesh.yaml' }),
+    parseShape('listeners:\n  - adress: :8080\n    to: x:1\n', { file: 'mesh.yaml' }),
   );
   t.is(
     error.pretty(),
@@ -170,10 +176,10 @@ test('an error shows its line with a caret below the place, and what to do', (t)
 });
 
 test('a caret stands under its place after tabs and in a very long line', (t) => {
-  const tabs = refusalOf(t, () => parseConfig('{\n\t\t"threads": "two"\n}'));
+  const tabs = refusalOf(t, () => parseShape('{\n\t\t"threads": "two"\n}'));
   t.true(tabs.pretty().endsWith('  2 | \t\t"threads": "two"\n    | \t\t           ^'));
   const padding = Array.from({ length: 200 }, (_, index) => `"c${index}":{"dns":"a.test:80"}`).join();
-  const long = refusalOf(t, () => parseConfig(`{"clusters":{${padding}},"threads":"two"}`));
+  const long = refusalOf(t, () => parseShape(`{"clusters":{${padding}},"threads":"two"}`));
   const [, excerpt = '', caret = ''] = long.pretty().split('\n');
   t.true(excerpt.length < 120);
   t.is(excerpt.slice(caret.indexOf('^')).slice(0, 5), '"two"');
@@ -182,7 +188,7 @@ test('a caret stands under its place after tabs and in a very long line', (t) =>
 test('a key in the file does not get into an error', (t) => {
   const pem = '-----BEGIN PRIVATE KEY-----\\nc2VjcmV0\\n-----END PRIVATE KEY-----';
   const text = `listeners:\n  - { address: :1, to: x:1, tls: { key: "${pem}", certificat: a } }\nadmin: "${pem}"\n`;
-  const error = refusalOf(t, () => parseConfig(text));
+  const error = refusalOf(t, () => parseShape(text));
   t.true(error.issues.length >= 2);
   t.false(error.pretty().includes('c2VjcmV0'));
   t.false(JSON.stringify(error.issues).includes('c2VjcmV0'));
@@ -302,25 +308,25 @@ test('a Unix socket whose path is too long with its folder is refused at its pla
   const error = await t.throwsAsync(loadConfig(file), { instanceOf: ConfigError });
   t.like(error?.issues[0], { field: 'admin', line: 2, code: 'invalid' });
   writeFileSync(file, `listeners: [{ address: 'unix:${name}', to: '127.0.0.1:1' }]\n`);
-  const loaded = await loadConfig(file);
+  const loaded = parseShape(readFileSync(file, 'utf8'), { file });
   const [issue] = loaded.explain(validateResources(loaded.toJson())).issues;
   t.like(issue, { field: 'listeners[0].address', line: 1 });
 });
 
 test('a name that would vanish is refused', (t) => {
   for (const text of ['clusters: { __proto__: { endpoints: [] } }', '{"routeTables": {"__proto__": []}}']) {
-    const error = refusalOf(t, () => parseConfig(text));
+    const error = refusalOf(t, () => parseShape(text));
     t.regex(error.issues[0]?.field ?? '', /\.__proto__$/);
     t.is(error.issues[0]?.line, 1);
   }
   const clusters = JSON.parse('{ "__proto__": {} }') as Config['clusters'];
-  refusalOf(t, () => checkConfig({ listeners: [], ...(clusters && { clusters }) }));
+  refusalOf(t, () => checkShape({ listeners: [], ...(clusters && { clusters }) }));
 });
 
 /** Every mistake of a text, as its line and field. */
 function allMistakes(t: ExecutionContext, text: string): string[] {
   const error = withMeaning(
-    refusalOf(t, () => parseConfig(text)),
+    refusalOf(t, () => parseShape(text)),
     validateResources,
   );
   if (!(error instanceof ConfigError)) throw new Error('it is no refusal');
@@ -370,15 +376,12 @@ test('an object is told all its mistakes at once as well', (t) => {
 
 test('a weight of 0 is no way to take an endpoint out: which one there is', (t) => {
   const endpoints = [{ address: '127.0.0.1:1', weight: 0 }];
-  t.throws(() => checkConfig({ clusters: { a: { endpoints } } }), {
+  t.throws(() => checkShape({ clusters: { a: { endpoints } } }), {
     message: /weight: expected a whole number, 1 to 1,000, received 0; health: draining takes it out$/,
   });
-  t.throws(
-    () => checkConfig({ clusters: { a: { endpoints: [{ address: '127.0.0.1:1', weight: 1001 }] } } }),
-    {
-      message: /weight: expected a whole number, 1 to 1,000, received 1001$/,
-    },
-  );
+  t.throws(() => checkShape({ clusters: { a: { endpoints: [{ address: '127.0.0.1:1', weight: 1001 }] } } }), {
+    message: /weight: expected a whole number, 1 to 1,000, received 1001$/,
+  });
   t.throws(() => checkMeshConfig({ services: { a: { discover: { endpoints } } } }), {
     message: /weight: expected a whole number, 1 to [\d,]+, received 0; draining: true takes it out$/,
   });

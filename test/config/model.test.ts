@@ -9,7 +9,8 @@ import test from 'ava';
 import { docs } from '../../src/config/schema-kit.js';
 import { schema } from '../../src/config/schema.js';
 import { durationMs } from '../../src/config/formats.js';
-import { checkConfig, parseConfig } from '../../src/config/index.js';
+import { checkShape } from '../../src/config/load.js';
+import { parseConfig } from '../../src/index.js';
 import { checkable, compileMesh, endpointsOf } from '../../src/mesh/compile.js';
 import { corpus, root } from './support.js';
 
@@ -219,10 +220,10 @@ test('the ranges of limits are those of docs/limits.md, and are told of a number
       part === 'listeners'
         ? { listeners: [{ address: ':0', to: '127.0.0.1:1', limits: { [key]: number } }] }
         : { clusters: { a: { endpoints: ['127.0.0.1:1'], limits: { [key]: number } } } };
-    for (const number of [from, to]) t.notThrows(() => checkConfig(limits(number)), key);
+    for (const number of [from, to]) t.notThrows(() => checkShape(limits(number)), key);
     const range = `expected a whole number, ${from.toLocaleString('en')} to ${to.toLocaleString('en')}, received`;
     for (const number of [from - 1, to + 1]) {
-      const error = t.throws(() => checkConfig(limits(number)), undefined, key);
+      const error = t.throws(() => checkShape(limits(number)), undefined, key);
       t.true(error?.message.includes(`limits.${key}: ${range} ${number}`), error?.message);
     }
   }

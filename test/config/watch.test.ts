@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { CertificateError, ConfigError, ListenError } from '../../src/errors.js';
-import { loadConfig, watchConfig } from '../../src/config/index.js';
+import { loadConfig, watchConfig } from '../../src/index.js';
 import type { ConfigChange, ConfigWatcher, WatchOptions } from '../../src/config/index.js';
 import { pipe } from '../support/files.js';
 import { temporaryFolder } from '../support/files.js';
@@ -264,7 +264,7 @@ test('stop(), break and an aborted signal end whoever waits', async (t) => {
 test('stop() leaves nothing that keeps the process alive', (t) => {
   const file = fileOfOne(t);
   const script = `
-    const { watchConfig } = await import(${JSON.stringify(new URL('../../src/config/index.js', import.meta.url).href)});
+    const { watchConfig } = await import(${JSON.stringify(new URL('../../src/index.js', import.meta.url).href)});
     const watcher = watchConfig(${JSON.stringify(file)});
     const { value } = await watcher.next();
     console.log(value.config.config.threads);

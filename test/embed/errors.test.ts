@@ -1,11 +1,11 @@
 // Can a program tell what is wrong, and a person what to do?
 
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { loadConfig as loadShape } from '../../src/config/index.js';
+import { parseShape } from '../../src/config/load.js';
 import {
   CertificateError,
   type Config,
@@ -124,7 +124,7 @@ test('a configuration that makes no sense is refused whole, with file, line and 
 `,
   );
   // When it is loaded, and when it comes to the proxy by a way on which nobody has looked.
-  const proxy = createProxy(await loadShape(file), { threads: 1 });
+  const proxy = createProxy(parseShape(readFileSync(file, 'utf8'), { file }), { threads: 1 });
   t.teardown(() => proxy.close());
   for (const work of [() => loadConfig(file), () => proxy.listen()]) {
     const error = await t.throwsAsync<ConfigError>(work, {

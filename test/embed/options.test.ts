@@ -1,12 +1,12 @@
 // Is an option that makes no sense refused, and told what would make sense?
 
 import test from 'ava';
+import { checkShape } from '../../src/config/load.js';
 import {
   type Config,
   type DrainOptions,
   MeshError,
   OptionError,
-  checkConfig,
   type ProxyOptions,
   createProxy,
 } from '../../src/index.js';
@@ -115,10 +115,10 @@ test('a configuration that is awaited nowhere, or is no plain object, is refused
 
 test('a configuration that another copy of the package has loaded is one', async (t) => {
   const copy = (await import(new URL('../../src/config/load.js?copy', import.meta.url).href)) as {
-    checkConfig: typeof checkConfig;
+    checkShape: typeof checkShape;
   };
-  t.not(copy.checkConfig, checkConfig);
-  const proxy = createProxy(copy.checkConfig(CONFIG), { threads: 1 });
+  t.not(copy.checkShape, checkShape);
+  const proxy = createProxy(copy.checkShape(CONFIG), { threads: 1 });
   t.is((await proxy.listen()).addresses.length, 1);
   await proxy.close();
 });

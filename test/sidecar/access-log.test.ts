@@ -8,7 +8,7 @@ import http2 from 'node:http2';
 import https from 'node:https';
 import { join } from 'node:path';
 import tls from 'node:tls';
-import { type Config, checkConfig } from '../../src/config/index.js';
+import { type Config, checkConfig } from '../../src/index.js';
 import { lines, linesOf } from '../support/access-log.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';

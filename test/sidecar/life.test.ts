@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { closeSync, constants, existsSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
-import { type Config, checkConfig } from '../../src/config/index.js';
+import { type Config, checkConfig } from '../../src/index.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import { cleanEnvironment, sidecarFile, startSidecar } from '../support/sidecar.js';

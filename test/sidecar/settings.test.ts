@@ -3,7 +3,7 @@
 import test from 'ava';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkConfig } from '../../src/config/index.js';
+import { checkConfig } from '../../src/index.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';

@@ -6,7 +6,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { type Config, type ListenerConfig, checkConfig } from '../../src/config/index.js';
+import type { Config, ListenerConfig } from '../../src/config/index.js';
+import { checkShape } from '../../src/config/load.js';
 import type { Resources } from '../../src/config/resources.js';
 import { temporaryFolder } from './files.js';
 import { type Exit, type Running, start } from './processes.js';
@@ -146,7 +147,7 @@ export function cleanEnvironment(): NodeJS.ProcessEnv {
 }
 
 function resourcesOf(work: Work): string {
-  return 'resources' in work ? JSON.stringify(work.resources) : checkConfig(work).toJson();
+  return 'resources' in work ? JSON.stringify(work.resources) : checkShape(work).toJson();
 }
 
 function listenerNames(work: Work): string[] {

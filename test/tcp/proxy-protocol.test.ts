@@ -4,8 +4,8 @@ import http2 from 'node:http2';
 import net from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type Config, checkConfig, parseConfig } from '../../src/config/index.js';
-import { ConfigError, createProxy } from '../../src/index.js';
+import { parseShape } from '../../src/config/load.js';
+import { type Config, ConfigError, checkConfig, createProxy } from '../../src/index.js';
 import { startWithAdmin } from '../sidecar/support.js';
 import { lines, linesOf } from '../support/access-log.js';
 import { Authority } from '../support/certificates.js';
@@ -286,7 +286,7 @@ test('a listener that nobody could send a header to is refused, with its place',
   ] as const) {
     const rest = `address: '${address}', to: '127.0.0.1:1', trustedNetworks: ${trusted}`;
     const text = `listeners:\n  - { ${rest},\n      proxyProtocol: true }\n`;
-    const config = parseConfig(text, { file: 'mesh.yaml' });
+    const config = parseShape(text, { file: 'mesh.yaml' });
     const proxy = createProxy(config);
     const error = await t.throwsAsync(proxy.listen(), { instanceOf: ConfigError });
     t.is(error?.issues.length, 1);

@@ -1,7 +1,7 @@
 // What the WebAssembly tests share: the corpus as resources, and questions about them.
 
 import type { DescribedRequest } from '../../src/decision.js';
-import { type Resources, parseConfig } from '../../src/config/index.js';
+import { type Resources, parseConfig } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { corpus } from '../config/support.js';
 
