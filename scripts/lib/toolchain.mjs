@@ -31,7 +31,7 @@ export const cargoEnv = {
 };
 
 /** Whether cargo can be run at all. */
-export function hasCargo() {
+function hasCargo() {
   return cargoEnv.PATH.split(delimiter).some(
     (folder) => folder && existsSync(join(folder, `cargo${executable}`)),
   );

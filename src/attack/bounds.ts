@@ -22,7 +22,7 @@ export const VERDICT_MS = 3000;
 /** How long is looked for a second answer, once the first has shown that the attack was taken. */
 export const BEHIND_MS = 300;
 /** When a head must be whole (row 10), and how long is waited for the target to say so. */
-export const HEADER_MS = 10_000;
+const HEADER_MS = 10_000;
 export const SLOW_MS = 2 * HEADER_MS;
 /** A slow client says something this often. */
 export const DRIP_MS = 1000;

@@ -6,7 +6,7 @@ import { FLAG, type Fields, TYPE, frame, request } from './frames.js';
 import { HIDDEN } from './payloads.js';
 
 /** A request that no server behind may see. */
-export interface Downgrade {
+interface Downgrade {
   readonly name: string;
   /** Its head; `site` are the pseudo-fields of an ordinary request. */
   readonly fields: (site: Fields) => Fields;

@@ -18,7 +18,7 @@ export type Demand =
   | 'survives';
 
 /** One attack over HTTP/2. */
-export interface Http2Attack {
+interface Http2Attack {
   readonly row: number;
   readonly name: string;
   readonly demand: Demand;

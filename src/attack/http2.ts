@@ -46,7 +46,7 @@ const DIGITS = [
 ];
 
 /** The status of a connection's first response; 0 when it is written in a way that is not known here. */
-export function statusOf({ flags, payload }: Frame): number {
+function statusOf({ flags, payload }: Frame): number {
   let at = (flags & FLAG.padded ? 1 : 0) + (flags & FLAG.priority ? 5 : 0);
   // Changes of the table's size come first; they are small.
   while (((payload[at] ?? 0) & 0xe0) === 0x20) {

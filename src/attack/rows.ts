@@ -1,7 +1,7 @@
 /** Which rows has the conformance list, what must come of each, and can a client see it? */
 
 /** By what a row is judged. */
-export type Check =
+type Check =
   /** Requests of `payloads.ts`. */
   | 'http1'
   /** Attacks of `http2-attacks.ts`. */

@@ -6,7 +6,7 @@ import type { Spoken, Target } from './target.js';
 import { type Verdict, failed, held } from './verdict.js';
 
 /** A client that never comes to its end. */
-export interface SlowClient {
+interface SlowClient {
   readonly name: string;
   readonly spoken: Spoken;
   /** What it says first. */

@@ -47,7 +47,7 @@ export interface Reach {
 export type Spoken = 'http/1.1' | 'h2' | 'bytes';
 
 /** The addresses of a name. */
-export type Resolve = (name: string) => Promise<readonly string[]>;
+type Resolve = (name: string) => Promise<readonly string[]>;
 
 const resolveName: Resolve = async (name) =>
   (await lookup(name, { all: true })).map(({ address }) => address);
@@ -55,7 +55,7 @@ const resolveName: Resolve = async (name) =>
 const ONLY_YOURS = 'mesh attack only attacks what is yours';
 
 /** Whether an address may be attacked. @throws {RefusedTargetError} when not */
-export function mustBeYours(address: string, place: Place, network: boolean): void {
+function mustBeYours(address: string, place: Place, network: boolean): void {
   if (place === 'public')
     throw new RefusedTargetError(
       `${address} is a public address, and ${ONLY_YOURS}: give one of this machine or of your network`,

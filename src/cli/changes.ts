@@ -3,7 +3,7 @@
 import type { Resources } from '../config/resources.js';
 
 /** One difference. */
-export interface Change {
+interface Change {
   readonly what: 'added' | 'changed' | 'removed';
   readonly kind: 'listener' | 'route table' | 'cluster' | 'setting';
   readonly name: string;

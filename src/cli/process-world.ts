@@ -2,7 +2,7 @@
 
 import { ExitCode, type World } from './io.js';
 
-export interface ProcessWorld extends World {
+interface ProcessWorld extends World {
   isServing(): boolean;
 }
 

@@ -109,7 +109,7 @@ function runnable(mesh: LoadedMesh): LoadedMesh {
 }
 
 /** What is run, and what a program that runs it wants beside. */
-export interface UpPlan {
+interface UpPlan {
   readonly world: World;
   readonly core: Core;
   /** Is followed. */

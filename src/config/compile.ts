@@ -62,7 +62,7 @@ export interface Compiled {
 }
 
 /** Where the parts of a compilation find what they share. */
-export interface Context {
+interface Context {
   readonly compilation: Compilation;
   /** The folder that relative file names are relative to; undefined: the process's. */
   readonly folder: string | undefined;

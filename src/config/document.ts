@@ -40,7 +40,7 @@ export interface Position {
 }
 
 /** Why a text or value can't be read at all. */
-export interface ReadProblem {
+interface ReadProblem {
   readonly message: string;
   readonly suggestion?: string;
   readonly position?: Position;

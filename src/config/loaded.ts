@@ -16,7 +16,7 @@ import type { SourceMap } from './source-map.js';
 const BRAND = Symbol.for('@mesh/proxy/loaded');
 
 /** What is loaded. */
-export type Kind = 'config' | 'mesh';
+type Kind = 'config' | 'mesh';
 
 /** A file, a text or an object whose shape is right. */
 export abstract class Loaded<Config, Compiled extends { readonly sources: SourceMap }> {

@@ -15,7 +15,7 @@ import type { ResourceIssue } from './resources.js';
 export type Find = (json: string) => readonly ResourceIssue[];
 
 /** What can be asked whether it makes sense. */
-export interface Checkable {
+interface Checkable {
   toJson(): string;
   explain(issues: readonly ResourceIssue[]): ConfigError;
 }

@@ -12,7 +12,7 @@ import type { Path } from './path.js';
 const MOST_ROUNDS = 20;
 
 /** The part of a value whose shape is right. */
-export interface Rest<T> {
+interface Rest<T> {
   readonly value: T;
   /** Where something in it stands in what was written. */
   original(path: Path): Path;
@@ -21,7 +21,7 @@ export interface Rest<T> {
 }
 
 /** Looks at a shape: the value, or what is wrong with it. */
-export type Look<T> = (value: unknown) => { value: T } | { issues: readonly RawIssue[] };
+type Look<T> = (value: unknown) => { value: T } | { issues: readonly RawIssue[] };
 
 /** The rest of a value with these mistakes; undefined when nothing of it is left. */
 export function restOf<T>(

@@ -10,7 +10,7 @@ import * as formats from './formats.js';
 import type { Format } from './formats.js';
 
 /** What the generators know of a schema beside its shape. */
-export interface Doc extends Record<string, unknown> {
+interface Doc extends Record<string, unknown> {
   /** The name of a part that is documented by itself. */
   id?: string;
   description?: string;
@@ -62,7 +62,7 @@ export const oneOf = <const T extends readonly string[]>(
   z.enum(values, { error: `expected ${new Intl.ListFormat('en', { type: 'disjunction' }).format(values)}` });
 
 /** Keys that exclude each other. */
-export interface Choice {
+interface Choice {
   readonly keys: readonly string[];
   readonly amount: 'exactly one' | 'at most one' | 'all or none';
 }

@@ -24,13 +24,13 @@ import { type LoadedConfig, parseShape } from './load.js';
 import { isPipe, readFileAgain } from './origin.js';
 
 /** What a content that was accepted is known by. */
-export interface Hashed {
+interface Hashed {
   /** Changes when the content does. */
   readonly hash: string;
 }
 
 /** Makes sense of a content. @throws {ConfigError} when it makes none */
-export type Parse<T> = (text: string, from: { file: string }) => T;
+type Parse<T> = (text: string, from: { file: string }) => T;
 
 /** What a watched file came to. */
 export type ConfigChange<T = LoadedConfig> =

@@ -8,7 +8,7 @@ import { type IssuerPem, readNamed } from './vault.js';
 const LOOK_MS = 60_000;
 
 /** Who is told. */
-export interface IssuerEvents {
+interface IssuerEvents {
   renewed(issuer: IssuerPem): void;
   failed(error: unknown): void;
 }

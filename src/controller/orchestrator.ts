@@ -51,11 +51,11 @@ import {
 import type { IssuerPem } from './vault.js';
 
 /** How long a start waits for sources. One that is gone must not keep a control plane from those who need it. */
-export const SETTLE_MS = 5000;
+const SETTLE_MS = 5000;
 const TOKEN = { uses: 3, ttlMs: 10 * 60_000 };
 
 /** What it needs of the core. */
-export interface ControlCore {
+interface ControlCore {
   readonly start: StartControlPlane;
   validateResources(json: string): readonly ResourceIssue[];
 }

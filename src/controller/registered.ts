@@ -15,9 +15,9 @@ import type { DiscoveredEndpoint, Source } from '../discovery/types.js';
 import type { ControlEvent, Sidecar } from '../mesh/control-plane.js';
 
 /** How long a sidecar is kept that left without a word. Callers step around one that does not answer. */
-export const LOST_MS = 10_000;
+const LOST_MS = 10_000;
 /** How long those are kept that a control plane knows from its last life: they come again within seconds. */
-export const RETURN_MS = 60_000;
+const RETURN_MS = 60_000;
 /** The most lost ones of one service. */
 const MAX_LOST = 1000;
 

@@ -17,7 +17,7 @@ import { EtcdPrefix } from '../discovery/etcd-prefix.js';
 const LONGEST_LIFE_MS = 30 * 86_400_000;
 
 /** Who is told. */
-export interface DeniedEvents {
+interface DeniedEvents {
   /** Somebody else has revoked. */
   revoked(whom: string): void;
   /** Somebody else has taken a revocation back. */

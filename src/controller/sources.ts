@@ -14,7 +14,7 @@ import type { Registry } from './registered.js';
 export const REGISTERED = 'registered';
 
 /** The most sources of a mesh that are not its own sidecars: each may hold a connection, or a watch of a file. */
-export const MAX_SOURCES = 1000;
+const MAX_SOURCES = 1000;
 
 /**
  * The sources of all services whose addresses are not written.

@@ -19,7 +19,7 @@ import type { ControlPlaneOptions, StartControlPlane } from '../mesh/control-pla
 export type IssuerPem = NonNullable<ControlPlaneOptions['issuer']>;
 
 /** The shortest text of a key: what people think of is shorter, and can be tried out. */
-export const SHORTEST_KEY = 32;
+const SHORTEST_KEY = 32;
 /** 32 MiB of memory and some 50 ms for each try. */
 const SCRYPT = { N: 2 ** 15, r: 8, p: 1, maxmem: 64 * 1024 * 1024 };
 

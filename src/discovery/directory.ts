@@ -13,14 +13,14 @@ import { union } from './endpoints.js';
 import type { DiscoveredEndpoint, NamedSource, SourceEvent, SourceStatus } from './types.js';
 
 /** How long changes wait for others: short beside the 50 ms in which a sidecar is to know, long beside a burst. */
-export const TOGETHER_MS = 10;
+const TOGETHER_MS = 10;
 /** What those are called in a snapshot that a service has no more. */
 const LEAVING = 'leaving';
 /** What all sources had, by service and by the name of the source. */
 export type Snapshot = Record<string, Record<string, readonly DiscoveredEndpoint[]>>;
 
 /** Who hears of endpoints. */
-export interface DirectoryOptions {
+interface DirectoryOptions {
   /** What was known when the process ended. */
   readonly known?: Snapshot;
   /** These services have other endpoints now. */

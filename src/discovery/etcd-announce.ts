@@ -9,7 +9,7 @@ import { type EtcdOptions, pause, withMembers } from './etcd-access.js';
 import { type EtcdAccess, EtcdError, ask, base64 } from './etcd-client.js';
 
 /** How long a lease lives without its process: longer than a sidecar takes to find another control plane. */
-export const LEASE_S = 30;
+const LEASE_S = 30;
 /** How often it is kept alive: two may fail. */
 const KEEP_MS = (LEASE_S * 1000) / 3;
 

@@ -59,7 +59,6 @@ export interface RangeAnswer {
 /** A message of a watch. */
 export interface WatchMessage {
   readonly header?: { readonly revision?: string };
-  readonly created?: boolean;
   readonly canceled?: boolean;
   readonly compact_revision?: string;
   readonly cancel_reason?: string;

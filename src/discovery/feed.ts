@@ -23,13 +23,13 @@ import {
 import type { DiscoveredEndpoint, EndpointChange, NamedSource, SourceEvent, SourceStatus } from './types.js';
 
 /** The pause before a source is begun again: what has just ended is often back at once. It doubles each time ... */
-export const FIRST_PAUSE_MS = 250;
+const FIRST_PAUSE_MS = 250;
 /** ... up to this: rare enough to be no load, often enough not to be waited for. */
-export const LONGEST_PAUSE_MS = 30_000;
+const LONGEST_PAUSE_MS = 30_000;
 /** A source that lived this long after it said all has failed for another reason than last time. */
-export const HEALTHY_MS = 10_000;
+const HEALTHY_MS = 10_000;
 /** A source that was begun and says nothing for so long hangs. */
-export const SILENCE_MS = 30_000;
+const SILENCE_MS = 30_000;
 /** How many changes of one source are taken before it is the turn of all else that this process does ... */
 const TURN_CHANGES = 100;
 /** ... and how long that may take: a change of 10,000 endpoints takes some milliseconds. */
@@ -38,7 +38,7 @@ const TURN_MS = 10;
 const LONGEST_SHOWN = 100;
 
 /** Who hears of a source. */
-export interface FeedOptions {
+interface FeedOptions {
   readonly service: string;
   readonly source: NamedSource;
   /** What it had when the process ended. */

@@ -15,7 +15,7 @@ import { endpointFormats, endpointList } from './endpoint-schema.js';
 import type { EndpointLike, Source } from './types.js';
 
 /** What a file says. */
-export interface EndpointFile {
+interface EndpointFile {
   readonly endpoints: readonly EndpointLike[];
   readonly hash: string;
 }

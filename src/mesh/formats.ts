@@ -115,7 +115,7 @@ export const peer: Format = {
 };
 
 /** The parts of what is allowed or denied. */
-export interface Permission {
+interface Permission {
   readonly methods: readonly string[];
   readonly path: string | undefined;
   readonly grpc: string | undefined;

@@ -56,6 +56,6 @@ export const PROXY_VARIABLES = [
 export const OWN_PREFIX = 'MESH_';
 
 /** A name as a part of the name of a variable: `PORT_GRPC`, `MESH_URL_MY_SHOP`. */
-export function variablePart(name: string): string {
+function variablePart(name: string): string {
   return name.toUpperCase().replaceAll(/[^A-Z0-9]/g, '_');
 }

@@ -15,7 +15,7 @@ const SERIAL = /^(?:[0-9a-f]{2}:?)+$/i;
 /** What stands before its digits, in pairs. */
 const ZEROS = /^(?:00)+(?=..)/;
 
-export type Protocol = 'auto' | 'http1' | 'http2' | 'tcp';
+type Protocol = 'auto' | 'http1' | 'http2' | 'tcp';
 
 /** A port that others call a service by. */
 export interface ServicePort {
@@ -49,7 +49,7 @@ export interface ProcessPlan {
 }
 
 /** Where endpoints come from. */
-export interface DiscoverPlan {
+interface DiscoverPlan {
   readonly endpoints?: readonly EndpointLike[];
   readonly file?: string;
   readonly etcd?: EtcdOptions;

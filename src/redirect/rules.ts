@@ -42,7 +42,7 @@ export const DEFAULT_REDIRECTION: Redirection = {
 const LINK_LOCAL = 'fe80::/10';
 
 /** The nftables table that holds all our rules: who deletes it deletes exactly them. */
-export const TABLE = 'mesh';
+const TABLE = 'mesh';
 
 /** The whole of our rules for `nft -f -`; in one transaction they take the place of those that were there. */
 export function nftables(redirection: Redirection): string {

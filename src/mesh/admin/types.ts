@@ -5,7 +5,7 @@ import type { IssuerLife } from '../issuer-life.js';
 import type { Times } from './times.js';
 
 /** A resource that a sidecar refuses. */
-export interface Nack {
+interface Nack {
   readonly resource: string;
   readonly name: string;
   readonly version: string;
@@ -37,7 +37,7 @@ export interface SidecarStatus {
 }
 
 /** What a sidecar has of one kind of resources. */
-export interface HeldStatus {
+interface HeldStatus {
   /** The type URL. */
   readonly resource: string;
   readonly count: number;

@@ -32,7 +32,7 @@ const NO_PORT = /can't listen on ([^\s,]+): /;
 /** A killed sidecar ends its command in this time. */
 const KILLED_MS = 3000;
 
-export type Phase = 'starting' | 'ready' | 'unready' | 'waiting' | 'stopping' | 'ended';
+type Phase = 'starting' | 'ready' | 'unready' | 'waiting' | 'stopping' | 'ended';
 
 /** What is started. */
 export interface Launch {
@@ -43,7 +43,7 @@ export interface Launch {
 }
 
 /** Who is told of a copy. */
-export interface CopyEvents {
+interface CopyEvents {
   /** Gets what is to be started, for each start anew. */
   launch(copy: Copy): Promise<Launch>;
   /** It is in another phase. `why` says it for people. */

@@ -101,7 +101,7 @@ export function commandOf({ service, process }: CopyPlan, { ports }: Places): st
 }
 
 /** What this process passes on to all applications. */
-export interface Inherited {
+interface Inherited {
   /** This process's own environment. */
   readonly env: NodeJS.ProcessEnv;
   /** The URL of the module that Node programs are to load. */

@@ -41,7 +41,7 @@ const LAME_DUCK_MS = 1000;
 const ROOTS = 'roots.pem';
 
 /** Who is told of a mesh. */
-export interface MeshEvents {
+interface MeshEvents {
   changed(copy: Copy, why: string): void;
   line(copy: Copy, stream: 'stdout' | 'stderr', text: string): void;
   control(event: ControlEvent): void;
@@ -49,7 +49,7 @@ export interface MeshEvents {
   trouble(error: unknown): void;
 }
 
-export interface MeshOptions {
+interface MeshOptions {
   readonly mesh: CompiledMesh;
   readonly startControlPlane: StartControlPlane;
   /** The program `mesh-sidecar`. */

@@ -6,7 +6,7 @@
 import type picocolors from 'picocolors';
 
 /** The part of an output that is used. */
-export interface Screen {
+interface Screen {
   write(text: string): unknown;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
