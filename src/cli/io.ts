@@ -36,7 +36,7 @@ export interface Output {
 }
 
 /** Where signals come from: the process. */
-interface SignalSource {
+export interface SignalSource {
   on(signal: NodeJS.Signals, listener: () => void): unknown;
   off(signal: NodeJS.Signals, listener: () => void): unknown;
 }

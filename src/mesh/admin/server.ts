@@ -33,7 +33,7 @@ const LOOK_MS = 1000;
 const MAX_BODY = 64 * 1024;
 
 /** Whom is asked. */
-interface MeshSource {
+export interface MeshSource {
   readonly trustDomain: string;
   readonly version: string;
   /** Whether it is known that processes of this machine can go around a sidecar. */

@@ -13,7 +13,7 @@ use mesh_model::spiffe::{SpiffeId, TrustDomain};
 use mesh_protocol::message::{FromControl, FromSidecar, SignRequest, SignResponse, TelemetryInterval};
 use mesh_protocol::server::{Delta, Reports, StateOfTheWorld};
 use mesh_protocol::{Caller, Code, Control, Error, Hears, Limits, Server, Service, Status, client};
-use mesh_xds::server::{Catalogue, Stream};
+use mesh_xds::server::{Catalogue, DeltaStream};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -63,7 +63,7 @@ impl Service for Inner {
     async fn delta(&self, caller: &Caller, stream: &mut Delta) -> Result<(), Status> {
         assert_eq!(caller.peer.as_ref().unwrap().id, id(BASKET));
         let mut catalogue = self.catalogue.subscribe();
-        let mut told = Stream::default();
+        let mut told = DeltaStream::default();
         loop {
             let now = catalogue.borrow_and_update().clone();
             while let Some(response) = told.poll_response(&now) {

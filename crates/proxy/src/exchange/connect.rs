@@ -48,7 +48,7 @@ pub async fn open<N: Net, D: Downstream>(
             outcome.status = 200;
             outcome.tunnel = Some(Box::new(Left {
                 pooled,
-                in_flight,
+                _in_flight: in_flight,
                 permit: None,
             }));
         }

@@ -216,7 +216,7 @@ pub struct Left<S> {
     /// The connection.
     pub pooled: Pooled<S>,
     /// Counts it at its endpoint.
-    pub in_flight: InFlight,
+    pub _in_flight: InFlight,
     /// Counts it in its cluster, where the server was asked.
     pub permit: Option<RequestPermit>,
 }

@@ -66,7 +66,7 @@ pub(super) async fn send<N: Net, D: Downstream>(
         Some(in_flight) => {
             outcome.tunnel = Some(Box::new(Left {
                 pooled,
-                in_flight,
+                _in_flight: in_flight,
                 permit: None,
             }));
         }

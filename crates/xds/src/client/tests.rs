@@ -432,7 +432,7 @@ fn silence_is_no_answer_where_absence_means_something() {
     let mut client = client();
     client.subscribe_until_said(Kind::Listener, "me", now);
     client.subscribe(Kind::Listener, "basket", now);
-    client.connected(Form::Incremental, now);
+    client.connected(Form::Delta, now);
     requests(&mut client);
     client.received(response(Kind::Cluster, "1", &[], &[]), now, all_good);
     client.received(response(Kind::Listener, "1", &[], &[]), now, all_good);
@@ -448,7 +448,7 @@ fn silence_is_no_answer_where_absence_means_something() {
     client.tick(later);
     assert_eq!(events(&mut client), std::slice::from_ref(&unsaid));
     let _ = client.disconnected(0);
-    client.connected(Form::Incremental, later);
+    client.connected(Form::Delta, later);
     requests(&mut client);
     let last = later + DOES_NOT_EXIST_AFTER;
     client.tick(last);
