@@ -5,7 +5,7 @@
  */
 
 import { createHash } from 'node:crypto';
-import type { ConfigError } from '../errors.js';
+import type { ConfigError } from './errors.js';
 import type { RawIssue } from './issues.js';
 import { type Origin, rawIssues, refusal } from './origin.js';
 import { type Path, existingPart, parsePath } from './path.js';

@@ -11,6 +11,7 @@ import { root } from './support.js';
 const BEYOND = {
   config: [],
   mesh: [
+    'answers.yaml',
     'environment.yaml',
     'meaning.yaml',
     'names.yaml',
