@@ -14,6 +14,7 @@ import { temporaryFolder } from '../support/files.js';
 import { type Running, run, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
+import { freeNetwork } from './network.js';
 import { GRPC_CALLER, HALF, LISTENER, OUTSIDE, SERVER, SPEAKER, STRANGER } from './programs.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
@@ -56,13 +57,13 @@ function machines(t: Test): {
 } {
   const id = process.pid.toString(36);
   const wire = `mb${id}`;
-  must(
-    `ip link add ${wire} type bridge && ip addr add 198.18.7.254/24 dev ${wire} && ip link set ${wire} up`,
-  );
+  const network = freeNetwork();
+  const here = `${network}.254`;
+  must(`ip link add ${wire} type bridge && ip addr add ${here}/24 dev ${wire} && ip link set ${wire} up`);
   t.teardown(() => must(`ip link del ${wire}`));
   const made = [1, 2, 3].map((number) => {
     const name = `mesh-${number}-${id}`;
-    const machine = new Machine(name, `198.18.7.${number}`, `fd00:7::${number}`);
+    const machine = new Machine(name, `${network}.${number}`, `fd00:7::${number}`);
     const [inside, outside] = [`mi${number}${id}`, `mo${number}${id}`];
     must(`ip netns add ${name}`);
     t.teardown(() => must(`ip netns del ${name}`));
@@ -74,7 +75,7 @@ function machines(t: Test): {
     return machine;
   });
   const [web, basket, outside] = made as [Machine, Machine, Machine];
-  return { web, basket, outside, here: '198.18.7.254', wire };
+  return { web, basket, outside, here, wire };
 }
 
 const carries = test.macro(async (t, backend: keyof typeof BACKENDS) => {

@@ -12,6 +12,7 @@ import { serve } from '../support/http.js';
 import { run, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
+import { freeNetwork } from './network.js';
 
 const MESH = join(process.cwd(), 'dist', 'cli', 'main.js');
 const env = { ...process.env, PATH: TOOLS_PATH };
@@ -27,12 +28,13 @@ const testThere = can ? test.serial : test.skip;
 
 testThere('its own connections are refused at once, and its log says how to mend it', async (t) => {
   const id = process.pid.toString(36);
-  const [machine, there, wire, here] = [`mesh-u-${id}`, `mi${id}`, `mo${id}`, '198.18.9.254'];
+  const [machine, there, wire, network] = [`mesh-u-${id}`, `mi${id}`, `mo${id}`, freeNetwork()];
+  const here = `${network}.254`;
   must(`ip netns add ${machine}`);
   t.teardown(() => must(`ip netns del ${machine}`));
   must(`ip link add ${wire} type veth peer name ${there} netns ${machine}`);
   must(`ip addr add ${here}/24 dev ${wire} && ip link set ${wire} up`);
-  must(`ip -n ${machine} addr add 198.18.9.1/24 dev ${there}`);
+  must(`ip -n ${machine} addr add ${network}.1/24 dev ${there}`);
   must(`ip -n ${machine} link set lo up && ip -n ${machine} link set ${there} up`);
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'mesh.yaml'), 'services: { web: {} }\n');
