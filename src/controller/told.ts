@@ -48,7 +48,9 @@ export class Told {
   all(mesh: CompiledMesh): MeshBatch {
     this.#endpoints.clear();
     this.#others = Others.none;
-    return this.#batchTo(undefined, mesh);
+    const batch = this.#batchTo(undefined, mesh);
+    this.#tellLeftOut(mesh, mesh.services);
+    return batch;
   }
 
   /** Makes another mesh live; how many resources that touches. What is refused changes nothing. */
@@ -61,6 +63,7 @@ export class Told {
       [this.#endpoints, this.#others] = [endpoints, others];
       throw error;
     }
+    this.#tellLeftOut(after, after.services);
     return sizeOf(batch);
   }
 
@@ -68,7 +71,6 @@ export class Told {
   #batchTo(before: CompiledMesh | undefined, after: CompiledMesh): MeshBatch {
     const batch = withRoots(batchBetween(before, after));
     const groups = endpointsOf(after, this.#answering);
-    this.#tellLeftOut(after, after.services);
     const now = new Map(groups.map((group) => [group.cluster, JSON.stringify(group)]));
     const fixed = new Set(after.endpoints.map(({ cluster }) => cluster));
     const gone = [...this.#endpoints.keys()].filter((cluster) => !now.has(cluster) && !fixed.has(cluster));

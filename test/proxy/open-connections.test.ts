@@ -9,7 +9,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import type { ConnectionOptions } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
-import { Authority } from '../support/certificates.js';
+import { Authority, type Certificate } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { ask, http2Connect, readAnswer } from '../support/http2.js';
@@ -39,6 +39,14 @@ async function patient(t: ExecutionContext) {
     },
   };
 }
+
+/** How a client connects that believes an authority and presents a certificate. */
+const presenting = (authority: Authority, { certificate, key }: Certificate) => ({
+  ca: authority.root,
+  servername: 'a.test',
+  cert: readFileSync(certificate),
+  key: readFileSync(key),
+});
 
 /** Who is there when the listener changes: two of HTTP/1, one with a request under way, and one of HTTP/2 with another. */
 async function guests(t: ExecutionContext, proxy: Sidecar, tls?: ConnectionOptions) {
@@ -112,16 +120,7 @@ for (const [name, change] of Object.entries(CHANGES)) {
     const origin = await patient(t);
     const clusters = { site: { endpoints: [origin.address] } };
     const proxy = await startSidecar(t, web({ ...before, to: 'site' }, { clusters }));
-    const guest = await guests(
-      t,
-      proxy,
-      before.tls && {
-        ca: own.root,
-        servername: 'a.test',
-        cert: readFileSync(client.certificate),
-        key: readFileSync(client.key),
-      },
-    );
+    const guest = await guests(t, proxy, before.tls && presenting(own, client));
     await origin.waits(2);
     const { idle, session } = guest;
     const leave = once(session, 'goaway');
@@ -152,12 +151,7 @@ test('a file of clients’ roots that loses one drains, and one that gains anoth
     t,
     web({ tls: { ...tls, clientCertificates: { roots } }, to: origin.address }),
   );
-  const earlier = await guests(t, proxy, {
-    ca: own.root,
-    servername: 'a.test',
-    cert: readFileSync(client.certificate),
-    key: readFileSync(client.key),
-  });
+  const earlier = await guests(t, proxy, presenting(own, client));
   await origin.waits(2);
   const { idle, session } = earlier;
   put(own, other);
@@ -174,12 +168,7 @@ test('a file of clients’ roots that loses one drains, and one that gains anoth
   await proxy.said(/listener web: a root of clients is gone; who came before is drained/);
   // Who comes by a root that is still there is let in.
   const guest = await other.sign({ names: ['you'], client: true });
-  const { socket } = await tlsConnect(t, proxy.port(), {
-    ca: own.root,
-    servername: 'a.test',
-    cert: readFileSync(guest.certificate),
-    key: readFileSync(guest.key),
-  });
+  const { socket } = await tlsConnect(t, proxy.port(), presenting(own, guest));
   const peer = new Peer(socket);
   await peer.send(REQUEST);
   t.is((await peer.response()).body, 'now');
