@@ -31,7 +31,7 @@ await main(async () => {
   const symbols = ['--config', 'profile.release.package.mesh-sidecar.strip="none"'];
   const build = ['build', '--locked', '--release', '-p', 'mesh-sidecar', ...symbols];
   const targets = join(targetDir, 'hot');
-  const env = { ...cargoEnv, CARGO_PROFILE_RELEASE_STRIP: 'none', CARGO_TARGET_DIR: targets };
+  const env = { ...cargoEnv, CARGO_TARGET_DIR: targets };
   await must('cargo', build, { cwd: root, env });
   const program = join(targets, 'release', 'mesh-sidecar');
   rmSync(folder, { recursive: true, force: true });
