@@ -31,17 +31,17 @@ fn key(name: &str) -> ByteKey {
     ByteKey::from_slice(name.to_ascii_lowercase().as_bytes())
 }
 
-/// Host patterns, each with the number of what it stands for.
+/// Host patterns, each with what it stands for.
 #[derive(Debug)]
-pub(crate) struct HostMap {
-    exact: ByteMap<u32>,
+pub(crate) struct HostMap<V> {
+    exact: ByteMap<V>,
     /// Keys start with a dot.
-    suffixes: ByteMap<u32>,
+    suffixes: ByteMap<V>,
     longest_suffix: usize,
-    any: Option<u32>,
+    any: Option<V>,
 }
 
-impl HostMap {
+impl<V: Copy> HostMap<V> {
     pub(crate) fn new() -> Self {
         Self {
             exact: byte_map(),
@@ -51,8 +51,8 @@ impl HostMap {
         }
     }
 
-    /// Adds a pattern; the number it has already when it stands there twice.
-    pub(crate) fn insert(&mut self, pattern: &HostPattern, value: u32) -> Result<(), u32> {
+    /// Adds a pattern; what it stands for already when it is there a second time.
+    pub(crate) fn insert(&mut self, pattern: &HostPattern, value: V) -> Result<(), V> {
         let before = match pattern {
             HostPattern::Any => self.any.replace(value),
             HostPattern::Exact(host) => self.exact.insert(key(host), value),
@@ -66,14 +66,14 @@ impl HostMap {
 
     /// Asks `choose` for each pattern that takes the host, the most specific first, until it chooses.
     #[inline]
-    pub(crate) fn find<T>(&self, host: &[u8], mut choose: impl FnMut(u32) -> Option<T>) -> Option<T> {
+    pub(crate) fn find<T>(&self, host: &[u8], mut choose: impl FnMut(V) -> Option<T>) -> Option<T> {
         self.named(host, &mut choose)
             .or_else(|| self.any.and_then(choose))
     }
 
     /// As [`HostMap::find`], without `*`.
     #[inline]
-    pub(crate) fn named<T>(&self, host: &[u8], choose: &mut impl FnMut(u32) -> Option<T>) -> Option<T> {
+    pub(crate) fn named<T>(&self, host: &[u8], choose: &mut impl FnMut(V) -> Option<T>) -> Option<T> {
         if self.exact.is_empty() && self.suffixes.is_empty() {
             return None;
         }
@@ -90,7 +90,7 @@ impl HostMap {
     /// Hosts that have to be rewritten before they are compared: upper case and IPv6.
     #[cold]
     #[inline(never)]
-    fn unusual<T>(&self, host: &[u8], choose: &mut impl FnMut(u32) -> Option<T>) -> Option<T> {
+    fn unusual<T>(&self, host: &[u8], choose: &mut impl FnMut(V) -> Option<T>) -> Option<T> {
         let mut buffer = [0; MAX_HOST_BYTES];
         if let Some(address) = ipv6(host) {
             let mut room = buffer.as_mut_slice();
@@ -105,7 +105,7 @@ impl HostMap {
     }
 
     #[inline]
-    fn canonical<T>(&self, host: &[u8], choose: &mut impl FnMut(u32) -> Option<T>) -> Option<T> {
+    fn canonical<T>(&self, host: &[u8], choose: &mut impl FnMut(V) -> Option<T>) -> Option<T> {
         if let Some(found) = self.exact.get(host).and_then(|&value| choose(value)) {
             return Some(found);
         }

@@ -10,7 +10,7 @@ use crate::route::{duplicate_host, no_weight};
 /// The `sni` routes of a listener, made ready for look-ups.
 #[derive(Debug)]
 pub struct SniIndex {
-    hosts: HostMap,
+    hosts: HostMap<u32>,
     /// By the number in `hosts`.
     targets: Vec<Box<[WeightedCluster]>>,
 }

@@ -56,17 +56,16 @@ pub struct Routes {
 /// The names of a table's routes, by the routes' numbers.
 pub struct RouteLabels {
     labels: Vec<Label>,
-    ids: Vec<u64>,
+    ids: Ids,
     known: HashSet<u64, RandomState>,
 }
 
 impl RouteLabels {
     /// These names, in the order of the routes.
     pub fn new(labels: Vec<Label>) -> Self {
-        let ids: Vec<_> = labels.iter().map(Label::id).collect();
         Self {
-            known: ids.iter().copied().collect(),
-            ids,
+            known: labels.iter().map(Label::id).collect(),
+            ids: Ids::of(&labels),
             labels,
         }
     }
@@ -76,7 +75,7 @@ impl RouteLabels {
     pub fn of(&self, route: CompiledRoute<'_>) -> Option<Numbered<'_>> {
         let at = route.id() as usize;
         Some(Numbered {
-            id: *self.ids.get(at)?,
+            id: self.ids.get(at)?,
             label: self.labels.get(at)?,
         })
     }
@@ -84,6 +83,33 @@ impl RouteLabels {
     /// Whether a route of the table has the name of this number.
     pub fn has(&self, id: u64) -> bool {
         self.known.contains(&id)
+    }
+}
+
+/// The numbers of labels.
+enum Ids {
+    /// They count on from here, as names that are new do: ten thousand need no memory to be looked up in.
+    From(u64),
+    Each(Vec<u64>),
+}
+
+impl Ids {
+    fn of(labels: &[Label]) -> Self {
+        let ids = labels.iter().map(Label::id);
+        match labels.first().map(Label::id) {
+            Some(first) if ids.clone().eq(first..first.saturating_add(labels.len() as u64)) => {
+                Self::From(first)
+            }
+            _ => Self::Each(ids.collect()),
+        }
+    }
+
+    #[inline]
+    fn get(&self, at: usize) -> Option<u64> {
+        match self {
+            Self::From(first) => Some(first.wrapping_add(at as u64)),
+            Self::Each(ids) => ids.get(at).copied(),
+        }
     }
 }
 
@@ -421,5 +447,32 @@ impl ListenerPlan {
             (Trusted::Unix, None) => by_socket(),
             _ => false,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{Telemetry, TelemetryOptions};
+
+    #[test]
+    fn labels_are_found_by_their_place_whether_they_count_on_or_not() {
+        let telemetry = Telemetry::new(TelemetryOptions::default());
+        let labels = |names: &[&str]| -> Vec<_> { names.iter().map(|name| telemetry.label(name)).collect() };
+        let fresh = labels(&["a", "b", "c"]);
+        for labels in [
+            vec![],
+            fresh.clone(),
+            labels(&["a", "c"]),
+            labels(&["c", "b", "a"]),
+            labels(&["a", "a"]),
+            labels(&["b", "c", "new"]),
+        ] {
+            let ids = Ids::of(&labels);
+            for (at, label) in labels.iter().enumerate() {
+                assert_eq!(ids.get(at), Some(label.id()), "{labels:?}");
+            }
+        }
+        assert!(matches!(Ids::of(&fresh), Ids::From(_)));
     }
 }

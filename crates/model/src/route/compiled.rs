@@ -17,7 +17,8 @@ use super::{RequestView, draw, keys};
 /// The routes of a table, by their numbers.
 ///
 /// Where there are ten thousand, what each request reads of its own is what the cache can't hold, and it drives out what
-/// the kernel has there: so that is eight bytes of a route, and all else is kept apart.
+/// the kernel has there: so that is eight bytes of a route, which stand beside the host where it has only one, and all else
+/// is kept apart.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     brief: Vec<Brief>,
@@ -40,6 +41,37 @@ struct Brief {
 const NONE: u32 = u32::MAX;
 /// There are several.
 const SEVERAL: u32 = u32::MAX - 1;
+/// It is not said here.
+const ELSEWHERE: u32 = u32::MAX - 2;
+
+/// Who takes what comes to a host, in eight bytes that lie beside its name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taker {
+    /// The number of a virtual host, or that of a route with [`ONLY`].
+    number: u32,
+    /// As [`Brief::cluster`] of that route, where it is nothing special; else [`ELSEWHERE`].
+    cluster: u32,
+}
+
+/// Marks a number as that of a route: the only one of its host, which takes whatever comes. So it is in tables of many
+/// hosts, and nothing else has to be looked at.
+const ONLY: u32 = 1 << 31;
+
+impl Taker {
+    /// One of the routes of this virtual host.
+    pub(super) fn any_of(virtual_host: u32) -> Self {
+        Self {
+            number: virtual_host,
+            cluster: ELSEWHERE,
+        }
+    }
+
+    /// The virtual host whose routes are to be asked; none where it is a route.
+    #[inline]
+    pub(super) fn virtual_host(self) -> Option<u32> {
+        (self.number & ONLY == 0).then_some(self.number)
+    }
+}
 
 /// Which of [`Routes::clusters`], and the running sum of the weights.
 type Share = (u32, u64);
@@ -104,6 +136,33 @@ impl Routes {
             id,
             brief,
         })
+    }
+
+    /// This route, as the one that takes all of its host.
+    pub(super) fn taker(&self, id: u32) -> Taker {
+        let brief = self.brief.get(id as usize);
+        let plain = brief.filter(|brief| brief.special == NONE);
+        Taker {
+            number: id | ONLY,
+            cluster: plain.map_or(ELSEWHERE, |brief| brief.cluster),
+        }
+    }
+
+    /// The route that takes all of a host.
+    #[inline]
+    pub(super) fn only(&self, taker: Taker) -> Option<CompiledRoute<'_>> {
+        let id = taker.number & !ONLY;
+        match taker.cluster {
+            ELSEWHERE => self.get(id),
+            cluster => Some(CompiledRoute {
+                routes: self,
+                id,
+                brief: Brief {
+                    special: NONE,
+                    cluster,
+                },
+            }),
+        }
     }
 
     /// All of them, by their numbers.

@@ -28,8 +28,8 @@ impl RouteIndex {
         request: &impl RequestView,
         mut passed: impl FnMut(CompiledRoute<'a>, String),
     ) -> Option<CompiledRoute<'a>> {
-        self.hosts.find(request.host(), |value| {
-            let number = self.virtual_host(value)?;
+        self.hosts.find(request.host(), |taker| {
+            let number = self.virtual_host(taker)?;
             let mut routes: Vec<_> = self
                 .routes
                 .iter()

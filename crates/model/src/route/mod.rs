@@ -48,7 +48,7 @@ pub(crate) use templates::Template;
 use crate::hosts::HostMap;
 use crate::issue::{At, Issue, IssueCode, Issues, Problem};
 use crate::resources::{RouteTable, WeightedCluster};
-use compiled::Routes;
+use compiled::{Routes, Taker};
 use paths::PathIndex;
 
 /// What a route may ask of a request. The data plane implements it over the bytes it received, without copying.
@@ -94,16 +94,11 @@ pub struct Matched<'a> {
     pub prefix_len: usize,
 }
 
-/// Marks what stands in [`RouteIndex::hosts`] as the number of a route: the only one of its host, which takes whatever
-/// comes. So it is in tables of many hosts, and nothing else has to be looked at.
-const ONLY: u32 = 1 << 31;
-
 /// A route table made ready for look-ups.
 #[derive(Debug)]
 pub struct RouteIndex {
     name: Arc<str>,
-    /// The number of a virtual host, or that of a route with [`ONLY`].
-    hosts: HostMap,
+    hosts: HostMap<Taker>,
     /// By the number of the virtual host.
     paths: Vec<PathIndex>,
     routes: Routes,
@@ -138,14 +133,14 @@ impl RouteIndex {
                 routes.push(number as u32, name, route, &mut clusters, &at, &mut issues);
             }
             let paths = PathIndex::new(routes, first..routes.len());
-            let value = match paths.only(routes, first..routes.len()) {
-                Some(id) => id | ONLY,
-                None => number as u32,
+            let taker = match paths.only(routes, first..routes.len()) {
+                Some(id) => routes.taker(id),
+                None => Taker::any_of(number as u32),
             };
             index.paths.push(paths);
             let patterns_key = at.key("hosts");
             for (position, pattern) in host.hosts.iter().enumerate() {
-                if index.hosts.insert(pattern, value).is_err() {
+                if index.hosts.insert(pattern, taker).is_err() {
                     issues.add(&patterns_key.index(position), duplicate_host(pattern));
                 }
             }
@@ -172,25 +167,19 @@ impl RouteIndex {
 
     /// The route that takes a request: the most specific host, and of its routes the most specific.
     pub fn find(&self, request: &impl RequestView) -> Option<Matched<'_>> {
-        let (route, prefix_len) = self.hosts.find(request.host(), |value| match value & ONLY {
-            0 => self.paths.get(value as usize)?.find(&self.routes, request),
-            _ => Some((self.only(value)?, 0)),
-        })?;
+        let (route, prefix_len) = self
+            .hosts
+            .find(request.host(), |taker| match taker.virtual_host() {
+                Some(number) => self.paths.get(number as usize)?.find(&self.routes, request),
+                None => Some((self.routes.only(taker)?, 0)),
+            })?;
         Some(Matched { route, prefix_len })
     }
 
-    /// The route that takes all of a host.
-    #[inline]
-    fn only(&self, value: u32) -> Option<CompiledRoute<'_>> {
-        self.routes.get(value & !ONLY)
-    }
-
     /// The position in the table of the virtual host that stands in [`RouteIndex::hosts`].
-    fn virtual_host(&self, value: u32) -> Option<u32> {
-        match value & ONLY {
-            0 => Some(value),
-            _ => Some(self.only(value)?.virtual_host()),
-        }
+    fn virtual_host(&self, taker: Taker) -> Option<u32> {
+        let route = || Some(self.routes.only(taker)?.virtual_host());
+        taker.virtual_host().or_else(route)
     }
 
     /// Whether a virtual host other than `*` takes this host (any case, with or without port): the names that a

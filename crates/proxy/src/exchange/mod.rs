@@ -36,7 +36,7 @@ use crate::balance::{EndpointState, InFlight};
 use crate::clock::Nanos;
 use crate::io::{Net, TlsFacts};
 use crate::plan::{ListenerPlan, Routes};
-use crate::telemetry::{Label, Own, Protocol, RouteStats};
+use crate::telemetry::{Label, OwnRoute, Protocol};
 use crate::thread::{Listener, Thread};
 use crate::timer::Deadline;
 use crate::upstream::cluster::{Cluster, RequestPermit};
@@ -194,7 +194,7 @@ pub struct Outcome<S> {
     /// The cluster that it went to.
     pub cluster: Option<Label>,
     /// What counts it.
-    pub stats: Own<RouteStats>,
+    pub stats: OwnRoute,
     /// The endpoint that it went to last.
     pub endpoint: Option<Arc<EndpointState>>,
     /// Tries beyond the first.
@@ -223,7 +223,7 @@ pub struct Left<S> {
 
 impl<S> Outcome<S> {
     /// Nothing has become of it yet.
-    pub fn new(stats: Own<RouteStats>) -> Self {
+    pub fn new(stats: OwnRoute) -> Self {
         Self {
             reason: None,
             status: 0,

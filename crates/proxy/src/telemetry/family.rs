@@ -4,19 +4,19 @@
 //! then it takes the family's lock. From there on it finds it in a map of its own.
 //!
 //! ```text
-//!   thread 0: LocalFamily ── shelf of the key ──> Rc<Shelf<B>> ── place ──┐
-//!   thread 1: LocalFamily ── shelf of the key ──> Rc<Shelf<B>> ── place ─┐│      Arc<Slot<B>>
-//!   Family: key ──> Entry { labels, slots: [ ─────────────────────────────┘┘ ] } ──> scrape adds them up
+//!   thread 0: LocalFamily ── shelf of the key ──> Rc<OwnShelf<B>> ── place ──┐
+//!   thread 1: LocalFamily ── shelf of the key ──> Rc<OwnShelf<B>> ── place ─┐│      Slot<B>
+//!   Family: key ──> Entry { labels, slots: [ ──────────────────────────────────┘┘ ] } ──> scrape adds them up
 //! ```
 //!
 //! Bounded: at most `bound` label sets. What would be one more is counted under the label set `other`, and how often
 //! that happened. A label set that an update made superfluous is *retired*: it stays until its last counts were
 //! scraped and nothing of it is active; of those at most [`RETIRED_KEPT`] are kept, for where nobody scrapes.
 //!
-//! Invariant: a slot out of the family is marked `detached`. Its thread sees the mark at the next use and brings the
+//! Invariant: a slot out of the family is not marked `attached`. Its thread sees that at the next use and brings the
 //! slot back with all its counts, so that a label set that returns goes on from where it was.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
@@ -36,8 +36,9 @@ pub(super) const RETIRED_KEPT: usize = 1000;
 /// A thread's map is swept for slots that left the family when it is at least this long.
 const LEAST_SWEEP: usize = 64;
 
-/// How many blocks lie on one shelf: their pointers are two cache lines.
-const PLACES: usize = 16;
+/// How many neighbours of a block lie on its shelf, where they are small and many: with it they are a
+/// kilobyte.
+pub(super) const NEIGHBOURS: usize = 15;
 
 /// Labels that tell the blocks of a family apart.
 pub trait LabelSet: Clone + Send + 'static {
@@ -53,12 +54,12 @@ pub trait LabelKey: Copy + Eq + Hash + Send + fmt::Debug {
     /// The number that tells neighbours apart.
     fn neighbours(&mut self) -> &mut u64;
 
-    /// The key of the shelf, and the place on it.
+    /// The key of the shelf of so many places, and the place on it.
     #[inline]
-    fn shelf(mut self) -> (Self, u8) {
+    fn shelf(mut self, places: usize) -> (Self, u8) {
         let number = self.neighbours();
-        let place = *number % PLACES as u64;
-        *number /= PLACES as u64;
+        let place = *number % places as u64;
+        *number /= places as u64;
         (self, place as u8)
     }
 }
@@ -68,42 +69,63 @@ pub trait LabelKey: Copy + Eq + Hash + Send + fmt::Debug {
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 struct Slot<B> {
-    detached: AtomicBool,
-    thread: u32,
+    /// Whether the block is in the family.
+    attached: AtomicBool,
     cells: B,
 }
 
-/// Blocks of neighbours, of one thread. Ten thousand are looked at in turn without a way over each one's box.
+/// Blocks of neighbours, of one thread, side by side: ten thousand that are counted in by turns are on few pages.
 #[derive(Debug)]
-struct Shelf<B>([OnceCell<Arc<Slot<B>>>; PLACES]);
+struct Shelf<B, const MORE: usize> {
+    thread: usize,
+    first: Slot<B>,
+    more: [Slot<B>; MORE],
+}
 
-impl<B: Default> Shelf<B> {
-    fn new() -> Self {
-        Self(std::array::from_fn(|_| OnceCell::new()))
+impl<B: Default, const MORE: usize> Shelf<B, MORE> {
+    /// How many blocks lie on it.
+    const PLACES: usize = MORE + 1;
+
+    fn new(thread: usize) -> Self {
+        Self {
+            thread,
+            first: Slot::default(),
+            more: std::array::from_fn(|_| Slot::default()),
+        }
     }
 
     #[inline]
-    fn at(&self, place: u8) -> &OnceCell<Arc<Slot<B>>> {
-        let [first, ..] = &self.0;
-        // Places are numbers of this length.
-        self.0.get(usize::from(place)).unwrap_or(first)
+    fn at(&self, place: u8) -> &Slot<B> {
+        let more = usize::from(place).checked_sub(1);
+        // Places are numbers below this length.
+        more.and_then(|place| self.more.get(place)).unwrap_or(&self.first)
     }
 
     /// Whether any of its blocks is in the family.
     fn is_in_use(&self) -> bool {
-        let mut slots = self.0.iter().filter_map(OnceCell::get);
-        slots.any(|slot| !slot.detached.load(Relaxed))
+        let mut slots = self.more.iter().chain([&self.first]);
+        slots.any(|slot| slot.attached.load(Relaxed))
+    }
+}
+
+/// A shelf's own thread counts who uses it here: the count of the `Arc` would be a locked instruction for each use.
+#[derive(Debug)]
+struct OwnShelf<B, const MORE: usize>(Arc<Shelf<B, MORE>>);
+
+impl<B: Default, const MORE: usize> OwnShelf<B, MORE> {
+    fn new(thread: usize) -> Rc<Self> {
+        Rc::new(Self(Arc::new(Shelf::new(thread))))
     }
 }
 
 /// A block of cells that this thread, and no other, may write.
 #[derive(Debug)]
-pub struct Own<B> {
-    shelf: Rc<Shelf<B>>,
+pub struct Own<B, const MORE: usize = 0> {
+    shelf: Rc<OwnShelf<B, MORE>>,
     place: u8,
 }
 
-impl<B> Clone for Own<B> {
+impl<B, const MORE: usize> Clone for Own<B, MORE> {
     fn clone(&self) -> Self {
         Self {
             shelf: Rc::clone(&self.shelf),
@@ -112,27 +134,48 @@ impl<B> Clone for Own<B> {
     }
 }
 
-impl<B: Default> Deref for Own<B> {
+impl<B: Default, const MORE: usize> Deref for Own<B, MORE> {
     type Target = B;
 
     #[inline]
     fn deref(&self) -> &B {
-        // Whoever holds this has put a block there.
-        &self.shelf.at(self.place).get_or_init(Arc::default).cells
+        &self.shelf.0.at(self.place).cells
+    }
+}
+
+/// One thread's block, as the family holds it.
+#[derive(Debug)]
+struct Held<B, const MORE: usize> {
+    shelf: Arc<Shelf<B, MORE>>,
+    place: u8,
+}
+
+impl<B, const MORE: usize> Clone for Held<B, MORE> {
+    fn clone(&self) -> Self {
+        Self {
+            shelf: Arc::clone(&self.shelf),
+            place: self.place,
+        }
+    }
+}
+
+impl<B: Default, const MORE: usize> Held<B, MORE> {
+    fn slot(&self) -> &Slot<B> {
+        self.shelf.at(self.place)
     }
 }
 
 #[derive(Debug)]
-struct Entry<L, B> {
+struct Entry<L, B, const MORE: usize> {
     labels: L,
-    slots: Vec<Arc<Slot<B>>>,
+    slots: Vec<Held<B, MORE>>,
     /// When it was retired, as a count of retirements.
     retired: Option<u64>,
 }
 
 #[derive(Debug)]
-struct Entries<L: LabelSet, B> {
-    by_key: HashMap<L::Key, Entry<L, B>>,
+struct Entries<L: LabelSet, B, const MORE: usize> {
+    by_key: HashMap<L::Key, Entry<L, B, MORE>>,
     retirements: u64,
 }
 
@@ -145,17 +188,17 @@ pub(super) enum Reading {
     Look,
 }
 
-/// All blocks of one kind.
+/// All blocks of one kind. `MORE` neighbours lie on one shelf with each.
 #[derive(Debug)]
-pub(super) struct Family<L: LabelSet, B> {
-    entries: Mutex<Entries<L, B>>,
+pub(super) struct Family<L: LabelSet, B, const MORE: usize = 0> {
+    entries: Mutex<Entries<L, B, MORE>>,
     bound: usize,
     /// A label set was refused since one was last dropped: don't even ask.
     full: AtomicBool,
     overflows: SharedCounter,
 }
 
-impl<L: LabelSet, B: Block> Family<L, B> {
+impl<L: LabelSet, B: Block, const MORE: usize> Family<L, B, MORE> {
     /// A family of at most `bound` label sets, those called `other` not counted.
     pub(super) fn new(bound: usize) -> Self {
         let entries = Entries {
@@ -170,12 +213,12 @@ impl<L: LabelSet, B: Block> Family<L, B> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Entries<L, B>> {
+    fn lock(&self) -> MutexGuard<'_, Entries<L, B, MORE>> {
         locked(&self.entries)
     }
 
-    /// Puts a slot into the family, unless that needs a label set more than `bound`.
-    fn attach(&self, labels: &L, slot: &Arc<Slot<B>>, bound: usize) -> bool {
+    /// Puts a block into the family, unless that needs a label set more than `bound`.
+    fn attach(&self, labels: &L, held: Held<B, MORE>, bound: usize) -> bool {
         let mut entries = self.lock();
         let count = entries.by_key.len();
         let entry = match entries.by_key.entry(labels.key()) {
@@ -190,8 +233,8 @@ impl<L: LabelSet, B: Block> Family<L, B> {
                 retired: None,
             }),
         };
-        slot.detached.store(false, Relaxed);
-        entry.slots.push(Arc::clone(slot));
+        held.slot().attached.store(true, Relaxed);
+        entry.slots.push(held);
         true
     }
 
@@ -234,9 +277,10 @@ impl<L: LabelSet, B: Block> Family<L, B> {
             .into_iter()
             .map(|(labels, slots, retired)| {
                 let mut totals = B::Totals::default();
-                for slot in &slots {
-                    slot.cells.add_to(&mut totals);
-                    each(slot.thread as usize, &slot.cells);
+                for held in &slots {
+                    let cells = &held.slot().cells;
+                    cells.add_to(&mut totals);
+                    each(held.shelf.thread, cells);
                 }
                 if retired {
                     seen.push(labels.key());
@@ -251,14 +295,14 @@ impl<L: LabelSet, B: Block> Family<L, B> {
     }
 
     /// Takes label sets out that are retired and of which nothing is active.
-    fn drop_idle(&self, entries: &mut Entries<L, B>, keys: Vec<L::Key>) {
+    fn drop_idle(&self, entries: &mut Entries<L, B, MORE>, keys: Vec<L::Key>) {
         for key in keys {
             let idle = entries.by_key.get(&key).is_some_and(|entry| {
-                entry.retired.is_some() && !entry.slots.iter().any(|slot| slot.cells.is_busy())
+                entry.retired.is_some() && !entry.slots.iter().any(|held| held.slot().cells.is_busy())
             });
             if idle && let Some(entry) = entries.by_key.remove(&key) {
-                for slot in entry.slots {
-                    slot.detached.store(true, Relaxed);
+                for held in entry.slots {
+                    held.slot().attached.store(false, Relaxed);
                 }
                 self.full.store(false, Relaxed);
             }
@@ -273,19 +317,20 @@ impl<L: LabelSet, B: Block> Family<L, B> {
 
 /// One thread's blocks of a family.
 #[derive(Debug)]
-pub(super) struct LocalFamily<L: LabelSet, B> {
+pub(super) struct LocalFamily<L: LabelSet, B, const MORE: usize = 0> {
     thread: usize,
-    family: Arc<Family<L, B>>,
-    own: RefCell<OwnMap<L, B>>,
+    family: Arc<Family<L, B, MORE>>,
+    own: RefCell<OwnMap<L, B, MORE>>,
     sweep_at: Cell<usize>,
 }
 
 /// Keys are numbers that this process makes, so a fast hash is safe.
-type OwnMap<L, B> = HashMap<<L as LabelSet>::Key, Rc<Shelf<B>>, foldhash::fast::RandomState>;
+type OwnMap<L, B, const MORE: usize> =
+    HashMap<<L as LabelSet>::Key, Rc<OwnShelf<B, MORE>>, foldhash::fast::RandomState>;
 
-impl<L: LabelSet, B: Block> LocalFamily<L, B> {
+impl<L: LabelSet, B: Block, const MORE: usize> LocalFamily<L, B, MORE> {
     /// The blocks of data thread number `thread`.
-    pub(super) fn new(family: Arc<Family<L, B>>, thread: usize) -> Self {
+    pub(super) fn new(family: Arc<Family<L, B, MORE>>, thread: usize) -> Self {
         Self {
             thread,
             family,
@@ -296,7 +341,12 @@ impl<L: LabelSet, B: Block> LocalFamily<L, B> {
 
     /// This thread's block for a key. `labels` and `other` are asked only when there is none yet.
     #[inline]
-    pub(super) fn get(&self, key: L::Key, labels: impl FnOnce() -> L, other: impl FnOnce() -> L) -> Own<B> {
+    pub(super) fn get(
+        &self,
+        key: L::Key,
+        labels: impl FnOnce() -> L,
+        other: impl FnOnce() -> L,
+    ) -> Own<B, MORE> {
         match self.attached(key) {
             Some(own) => own,
             None => self.attach(&labels(), other),
@@ -304,19 +354,18 @@ impl<L: LabelSet, B: Block> LocalFamily<L, B> {
     }
 
     #[inline]
-    fn attached(&self, key: L::Key) -> Option<Own<B>> {
-        let (key, place) = key.shelf();
+    fn attached(&self, key: L::Key) -> Option<Own<B, MORE>> {
+        let (key, place) = key.shelf(Shelf::<B, MORE>::PLACES);
         let own = self.own.borrow();
         let shelf = own.get(&key)?;
-        let slot = shelf.at(place).get()?;
-        (!slot.detached.load(Relaxed)).then(|| Own {
+        shelf.0.at(place).attached.load(Relaxed).then(|| Own {
             shelf: Rc::clone(shelf),
             place,
         })
     }
 
     #[cold]
-    fn attach(&self, labels: &L, other: impl FnOnce() -> L) -> Own<B> {
+    fn attach(&self, labels: &L, other: impl FnOnce() -> L) -> Own<B, MORE> {
         if !self.family.full.load(Relaxed)
             && let Some(own) = self.attach_within(labels, self.family.bound)
         {
@@ -328,31 +377,27 @@ impl<L: LabelSet, B: Block> LocalFamily<L, B> {
             Some(own) => own,
             // There is no bound that can refuse this one; the block counts even if it were.
             None => self.attach_within(&other, usize::MAX).unwrap_or_else(|| Own {
-                shelf: Rc::new(Shelf::new()),
+                shelf: OwnShelf::new(self.thread),
                 place: 0,
             }),
         }
     }
 
-    fn attach_within(&self, labels: &L, bound: usize) -> Option<Own<B>> {
-        let (key, place) = labels.key().shelf();
+    fn attach_within(&self, labels: &L, bound: usize) -> Option<Own<B, MORE>> {
+        let (key, place) = labels.key().shelf(Shelf::<B, MORE>::PLACES);
         let before = self.own.borrow().get(&key).map(Rc::clone);
-        let shelf = before.unwrap_or_else(|| Rc::new(Shelf::new()));
-        let there = shelf.at(place).get().map(Arc::clone);
-        let slot = there.unwrap_or_else(|| {
-            Arc::new(Slot {
-                thread: self.thread as u32,
-                ..Slot::default()
-            })
-        });
-        // Not even an empty place is kept for what is refused.
-        if !self.family.attach(labels, &slot, bound) {
+        let shelf = before.unwrap_or_else(|| OwnShelf::new(self.thread));
+        let held = Held {
+            shelf: Arc::clone(&shelf.0),
+            place,
+        };
+        // Not even an empty shelf is kept for what is refused.
+        if !self.family.attach(labels, held, bound) {
             return None;
         }
-        shelf.at(place).get_or_init(|| slot);
         let mut all = self.own.borrow_mut();
         if all.len() >= self.sweep_at.get() {
-            all.retain(|_, shelf| shelf.is_in_use());
+            all.retain(|_, shelf| shelf.0.is_in_use());
             self.sweep_at.set(LEAST_SWEEP.max(all.len() * 2));
         }
         all.insert(key, Rc::clone(&shelf));

@@ -19,7 +19,6 @@
 //! loads and stores without a lock and a lookup in a 184-byte table. Memory grows with the durations that occur: ten
 //! thousand routes that all take a millisecond lie on a third of the pages that all their buckets would need.
 
-use std::mem::offset_of;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU8, AtomicU64};
 
@@ -109,16 +108,26 @@ const GROUP: usize = 15;
 const GROUPS: usize = BUCKETS.div_ceil(GROUP);
 
 /// The live histogram of one thread: 88 bytes, and 240 for each group of buckets that was ever counted in.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    recent: Recent,
+    groups: Groups,
+}
+
+/// What most durations of a series are counted in, 24 bytes: their sum, and the low bits of the group that most are of.
 ///
-/// Most durations of a series are of one group, and so its low bits are here, beside the sum. Ten thousand series cost a
-/// cache line each to count in then, and not two.
+/// Apart from the buckets, so that it can lie beside other numbers. Ten thousand series cost a cache line each to count in
+/// then, and not two.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub struct Histogram {
+pub(super) struct Recent {
     sum: Counter,
     near: Near,
-    groups: [OnceBox<[Bucket; GROUP]>; GROUPS],
 }
+
+/// The buckets, without what is [near](Near).
+#[derive(Debug, Default)]
+pub(super) struct Groups([OnceBox<[Bucket; GROUP]>; GROUPS]);
 
 /// What the buckets of one group count since the last carry: 255 at most.
 #[derive(Debug, Default)]
@@ -170,28 +179,25 @@ impl Near {
     }
 }
 
-impl Histogram {
-    /// How many of its bytes, the first ones, are all that most durations are counted in.
-    pub(super) const HOT: usize = offset_of!(Self, groups);
-
-    /// Counts one duration. For the owning thread only.
+impl Recent {
+    /// Counts one duration. `groups` is asked for where it is not counted here alone. For the owning thread only.
     #[inline]
-    pub fn record(&self, nanos: Nanos) {
+    pub(super) fn record<'a>(&self, nanos: Nanos, groups: impl FnOnce() -> &'a Groups) {
         let bucket = bucket_of(nanos);
         let (group, place) = (bucket / GROUP, bucket % GROUP);
         let low = self.near.of(group).and_then(|low| low.get(place));
         match low.map(|low| (low, low.load(Relaxed).checked_add(1))) {
             Some((low, Some(count))) => low.store(count, Release),
-            Some((low, None)) => self.count(group, place, 256, Some(low)),
-            None => self.count(group, place, 1, None),
+            Some((low, None)) => self.count(groups(), (group, place), 256, Some(low)),
+            None => self.count(groups(), (group, place), 1, None),
         }
         self.sum.add(nanos);
     }
 
     /// Counts in a bucket that is not near, or whose low bits are full.
     #[cold]
-    fn count(&self, group: usize, place: usize, n: u64, low: Option<&AtomicU8>) {
-        let Some(buckets) = self.groups.get(group) else {
+    fn count(&self, groups: &Groups, (group, place): (usize, usize), n: u64, low: Option<&AtomicU8>) {
+        let Some(buckets) = groups.0.get(group) else {
             return;
         };
         let is_new = buckets.get().is_none();
@@ -204,10 +210,11 @@ impl Histogram {
         }
     }
 
-    /// Adds what was recorded to `snapshot`. For any thread.
-    pub fn add_to(&self, snapshot: &mut Snapshot) {
+    /// Adds what was recorded here and in `groups` to `snapshot`. For any thread.
+    pub(super) fn add_to(&self, groups: Option<&Groups>, snapshot: &mut Snapshot) {
+        let groups = groups.into_iter().flat_map(|groups| &groups.0);
         let sums = snapshot.buckets.chunks_mut(GROUP);
-        for (number, (sums, group)) in sums.zip(&self.groups).enumerate() {
+        for (number, (sums, group)) in sums.zip(groups).enumerate() {
             let low = self.near.of(number);
             let buckets = group.get().into_iter().flat_map(|group| group.iter());
             for (place, (sum, bucket)) in sums.iter_mut().zip(buckets).enumerate() {
@@ -215,6 +222,19 @@ impl Histogram {
             }
         }
         snapshot.sum = snapshot.sum.wrapping_add(self.sum.get());
+    }
+}
+
+impl Histogram {
+    /// Counts one duration. For the owning thread only.
+    #[inline]
+    pub fn record(&self, nanos: Nanos) {
+        self.recent.record(nanos, || &self.groups);
+    }
+
+    /// Adds what was recorded to `snapshot`. For any thread.
+    pub fn add_to(&self, snapshot: &mut Snapshot) {
+        self.recent.add_to(Some(&self.groups), snapshot);
     }
 
     /// What was recorded so far.

@@ -30,7 +30,7 @@ pub use control_plane::ControlPlane;
 pub use decisions::{Decision, Decisions};
 pub use family::Own;
 pub use labels::{Class, ControlLoss, Label, Limit, LookupResult, NameKind, Numbered, Owner, Protocol};
-pub use registry::{Called, RouteLabels, Telemetry, TelemetryOptions, ThreadTelemetry};
+pub use registry::{Called, OwnRoute, RouteLabels, Telemetry, TelemetryOptions, ThreadTelemetry};
 pub use report::{CertificateSample, EndpointSample, EndpointState, NameSample, Report, Samples};
 pub use stats::{ClusterStats, Finished, Handshake, ListenerStats, RouteStats};
 

@@ -15,7 +15,7 @@ use super::access_log::LogStats;
 use super::control_plane::ControlPlane;
 use super::counter::SharedCounter;
 use super::decisions::Decisions;
-use super::family::{Family, LabelKey, LabelSet, LocalFamily, Own, Reading};
+use super::family::{Family, LabelKey, LabelSet, LocalFamily, NEIGHBOURS, Own, Reading};
 use super::labels::{Interner, Label, LookupResult, Numbered, Protocol};
 use super::process::{ProcessStats, Task};
 use super::report::{ControlReport, Report, Samples, ThreadReport, imbalance};
@@ -134,7 +134,7 @@ pub struct Telemetry {
     names: Interner,
     other: Label,
     none: Label,
-    routes: Arc<Family<RouteLabels, RouteStats>>,
+    routes: Arc<Family<RouteLabels, RouteStats, NEIGHBOURS>>,
     listeners: Arc<Family<Label, ListenerStats>>,
     clusters: Arc<Family<Label, ClusterStats>>,
     threads: Mutex<Vec<DataThread>>,
@@ -334,11 +334,14 @@ impl RouteLabels {
     }
 }
 
+/// A data thread's block for requests of one route.
+pub type OwnRoute = Own<RouteStats, NEIGHBOURS>;
+
 /// The numbers that one data thread writes. Stays on its thread, usually in an `Rc`.
 #[derive(Debug)]
 pub struct ThreadTelemetry {
     shared: Arc<Telemetry>,
-    routes: LocalFamily<RouteLabels, RouteStats>,
+    routes: LocalFamily<RouteLabels, RouteStats, NEIGHBOURS>,
     listeners: LocalFamily<Label, ListenerStats>,
     clusters: LocalFamily<Label, ClusterStats>,
 }
@@ -376,7 +379,7 @@ impl ThreadTelemetry {
         cluster: &Label,
         protocol: Protocol,
         called: Called<'_>,
-    ) -> Own<RouteStats> {
+    ) -> OwnRoute {
         let route = route.into();
         let [peer, port] = [called.by, called.port].map(|label| label.unwrap_or(&self.shared.none));
         let labels = || RouteLabels {

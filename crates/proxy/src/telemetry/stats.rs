@@ -7,14 +7,12 @@
 //! Invariants: totals never go down while a block lives; what is active is what began less what ended, so it needs no
 //! cell of its own and can't drift.
 
-use std::mem::offset_of;
-
 use mesh_identity::Rejection;
 use mesh_model::errors::Reason;
 use once_cell::race::OnceBox;
 
 use super::counter::{Counter, Gauge, ReasonCounters, ReasonTotals};
-use super::histogram::{Histogram, Snapshot};
+use super::histogram::{Groups, Histogram, Recent, Snapshot};
 use super::labels::{Class, Limit, Protocol};
 use crate::telemetry::Nanos;
 
@@ -63,17 +61,23 @@ impl Finished {
     }
 }
 
-/// One listener, route, cluster and protocol. In this order: what most requests count in is one cache line, with the mark
-/// in front of it.
+/// One listener, route, cluster and protocol. What most requests count in is one cache line, with the mark in front of it;
+/// the rest is elsewhere, so that ten thousand routes lie on few pages.
 #[derive(Debug, Default)]
-#[repr(C)]
 pub struct RouteStats {
     requests: Counter,
-    received: Counter,
     sent: Counter,
     /// Responses of servers with 2xx.
     succeeded: Counter,
-    duration: Histogram,
+    duration: Recent,
+    rest: OnceBox<RouteRest>,
+}
+
+/// What few requests of a route count in, and its first ones.
+#[derive(Debug, Default)]
+struct RouteRest {
+    received: Counter,
+    durations: Groups,
     /// Other responses of servers.
     forwarded: [Counter; Class::COUNT],
     failures: Counter,
@@ -83,9 +87,6 @@ pub struct RouteStats {
     audited: Counter,
 }
 
-// With the mark and the thread in front of it.
-const _: () = assert!(8 + offset_of!(RouteStats, duration) + Histogram::HOT == 64);
-
 impl RouteStats {
     /// Counts a request, call or stream that begins. Each one must end with [`RouteStats::finished`].
     #[inline]
@@ -93,16 +94,24 @@ impl RouteStats {
         self.requests.increment();
     }
 
+    #[inline]
+    fn rest(&self) -> &RouteRest {
+        self.rest.get_or_init(Box::default)
+    }
+
     /// Counts one that began and would be denied, were the policies in audit mode enforced.
     #[cold]
     pub fn audited(&self) {
-        self.audited.increment();
+        self.rest().audited.increment();
     }
 
     /// Counts bytes of bodies or streams that came from the client.
     #[inline]
     pub fn received(&self, bytes: u64) {
-        self.received.add(bytes);
+        // Most requests have no body, and leave alone what they don't need.
+        if bytes > 0 {
+            self.rest().received.add(bytes);
+        }
     }
 
     /// Counts bytes of bodies or streams that went to the client.
@@ -118,32 +127,32 @@ impl RouteStats {
         match end.reason {
             None if class == Class::Success => self.succeeded.increment(),
             None => {
-                if let Some(counter) = self.forwarded.get(class.index()) {
+                if let Some(counter) = self.rest().forwarded.get(class.index()) {
                     counter.increment();
                 }
             }
             Some(reason) => {
-                if let Some(counters) = self.made.get_or_init(Box::default).get(class.index()) {
+                let made = self.rest().made.get_or_init(Box::default);
+                if let Some(counters) = made.get(class.index()) {
                     counters.increment(reason);
                 }
             }
         }
         if let Some(status) = end.grpc_status {
-            let counters = self
-                .grpc
-                .get_or_init(|| Box::new(std::array::from_fn(|_| Counter::default())));
+            let counters = &self.rest().grpc;
+            let counters = counters.get_or_init(|| Box::new(std::array::from_fn(|_| Counter::default())));
             let last = counters.len() - 1;
             if let Some(counter) = counters.get((status as usize).min(last)) {
                 counter.increment();
             }
         }
         if end.retries > 0 {
-            self.retries.add(u64::from(end.retries));
+            self.rest().retries.add(u64::from(end.retries));
         }
         if end.is_failure() {
-            self.failures.increment();
+            self.rest().failures.increment();
         }
-        self.duration.record(end.duration);
+        self.duration.record(end.duration, || &self.rest().durations);
     }
 }
 
@@ -151,13 +160,31 @@ impl Block for RouteStats {
     type Totals = RouteTotals;
 
     fn add_to(&self, totals: &mut RouteTotals) {
+        let rest = self.rest.get();
         // Ends before beginnings, so that what runs meanwhile is seen as active and not as ended twice.
-        self.duration.add_to(&mut totals.duration);
-        for (sum, counter) in totals.forwarded.iter_mut().zip(&self.forwarded) {
-            *sum = sum.wrapping_add(counter.get());
-        }
+        self.duration
+            .add_to(rest.map(|rest| &rest.durations), &mut totals.duration);
         if let Some(sum) = totals.forwarded.get_mut(Class::Success.index()) {
             *sum = sum.wrapping_add(self.succeeded.get());
+        }
+        if let Some(rest) = rest {
+            rest.add_to(totals);
+        }
+        totals.sent = totals.sent.wrapping_add(self.sent.get());
+        totals.requests = totals.requests.wrapping_add(self.requests.get());
+    }
+
+    fn is_busy(&self) -> bool {
+        let mut totals = RouteTotals::default();
+        self.add_to(&mut totals);
+        totals.active() > 0
+    }
+}
+
+impl RouteRest {
+    fn add_to(&self, totals: &mut RouteTotals) {
+        for (sum, counter) in totals.forwarded.iter_mut().zip(&self.forwarded) {
+            *sum = sum.wrapping_add(counter.get());
         }
         let made = self.made.get().into_iter().flat_map(|made| made.iter());
         for (sum, counters) in totals.made.iter_mut().zip(made) {
@@ -172,18 +199,10 @@ impl Block for RouteStats {
             (&mut totals.failures, &self.failures),
             (&mut totals.retries, &self.retries),
             (&mut totals.received, &self.received),
-            (&mut totals.sent, &self.sent),
             (&mut totals.audited, &self.audited),
-            (&mut totals.requests, &self.requests),
         ] {
             *sum = sum.wrapping_add(counter.get());
         }
-    }
-
-    fn is_busy(&self) -> bool {
-        let mut totals = RouteTotals::default();
-        self.add_to(&mut totals);
-        totals.active() > 0
     }
 }
 
@@ -561,8 +580,10 @@ impl ClusterTotals {
     }
 }
 
-// A label set's memory on each thread, without buckets: two groups of them are 256 bytes more.
-const _: () = assert!(size_of::<RouteStats>() <= 248);
+// A label set's memory on each thread, without buckets: two groups of them are 480 bytes more. Of a route it is one line,
+// with the mark in front of it.
+const _: () = assert!(size_of::<RouteStats>() == 64 - 8);
+const _: () = assert!(size_of::<RouteRest>() <= 160);
 const _: () = assert!(size_of::<ListenerStats>() <= 424);
 const _: () = assert!(size_of::<ClusterStats>() <= 408);
 

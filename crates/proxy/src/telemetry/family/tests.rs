@@ -2,23 +2,29 @@ use super::super::labels::Interner;
 use super::super::stats::{ListenerStats, ListenerTotals};
 use super::*;
 
-type Shared = Arc<Family<Label, ListenerStats>>;
-type Local = LocalFamily<Label, ListenerStats>;
+/// Neighbours share a shelf here, as the routes of a listener do.
+const MORE: usize = 3;
+const PLACES: usize = Shelf::<ListenerStats, MORE>::PLACES;
+
+type Shared = Arc<Family<Label, ListenerStats, MORE>>;
+type Local = LocalFamily<Label, ListenerStats, MORE>;
 
 fn family(bound: usize) -> (Shared, Interner) {
     (Arc::new(Family::new(bound)), Interner::default())
 }
 
-fn get(local: &Local, names: &Interner, name: &str) -> Own<ListenerStats> {
+fn get(local: &Local, names: &Interner, name: &str) -> Own<ListenerStats, MORE> {
     let label = names.label(name);
     local.get(label.id(), || label.clone(), || names.label("other"))
 }
 
-/// How many blocks a thread has.
+/// How many blocks of a thread count in its family.
 fn blocks(local: &Local) -> usize {
     let shelves = local.own.borrow();
-    let places = shelves.values().flat_map(|shelf| &shelf.0);
-    places.filter(|place| place.get().is_some()).count()
+    let places = shelves
+        .values()
+        .flat_map(|shelf| (0..PLACES).map(|place| shelf.0.at(place as u8)));
+    places.filter(|slot| slot.attached.load(Relaxed)).count()
 }
 
 fn counts(family: &Shared, reading: Reading) -> Vec<(String, u64)> {
@@ -192,5 +198,5 @@ fn without_scrapes_the_oldest_retired_go() {
     // The thread forgets them too, at the latest when its map would grow.
     (0..2 * RETIRED_KEPT).for_each(|at| drop(get(&local, &names, &format!("s{at}"))));
     assert!(firsts.iter().all(|first| local.attached(first.key()).is_none()));
-    assert!(!local.own.borrow().contains_key(&firsts[0].key().shelf().0));
+    assert!(!local.own.borrow().contains_key(&firsts[0].key().shelf(PLACES).0));
 }
