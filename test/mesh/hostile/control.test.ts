@@ -15,6 +15,8 @@ import { type Answer, HostileControl, denied, endpoints, prefix, response } from
 import { type Field, message } from './protobuf.js';
 import { BASKET, BASKET_ID, MOST_BYTES, Siege } from './siege.js';
 
+/** After it the silence of a server of xDS means that a name is unknown: 15 s in our subscriber. */
+const DOES_NOT_EXIST_AFTER_MS = 15_000;
 const MEGABYTE = 1024 * 1024;
 const ROOTS = 'mesh/roots';
 
@@ -258,6 +260,29 @@ test('who calls a name that comes to be of the mesh in two responses waits in be
   const { requests } = outside;
   t.is(await told(name), '503 config_refused');
   t.is(outside.requests, requests);
+  await siege.ends(t);
+});
+
+test('a name of which nothing is said is not called outside of the mesh, however much is said of others', async (t) => {
+  const names = await NameServer.start(t);
+  names.host('outside.test', ['127.0.0.1']);
+  const siege = await Siege.prepare(t, ['basket'], { '--dns-server': names.address });
+  await siege.begin();
+  const { control, web } = siege;
+  const outside = await httpOrigin(t);
+  const [name, host] = [`outside.test:${outside.port}`, 'outside.test:*'];
+  const ads = await control.stream();
+  await ads.respond('cluster', []);
+  const first = ask(web, '/', name);
+  for (const one of [name, host]) await ads.wants('listener', one);
+  await ads.respond('listener', []);
+  t.regex(String((await first).headers['proxy-status']), /name_timeout/);
+  // Other servers of xDS would have said by this that there is no such name.
+  await setTimeout(DOES_NOT_EXIST_AFTER_MS);
+  t.regex(String((await ask(web, '/', name)).headers['proxy-status']), /name_timeout/);
+  t.is(outside.requests, 0);
+  await ads.respond('listener', [], [name, host]);
+  await until('it is called outside', async () => (await ask(web, '/', name)).status === 200);
   await siege.ends(t);
 });
 

@@ -371,7 +371,7 @@ impl<'a> Life<'a> {
                 }
                 () = self.go_on() => {}
                 () = at(deadline) => {
-                    self.client.tick(Instant::now());
+                    self.client.tick(Instant::now(), telling.silence());
                     self.events();
                 }
                 _ = phase.changed() => {}

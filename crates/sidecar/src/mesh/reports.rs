@@ -19,6 +19,7 @@ use mesh_protocol::message::{
 use mesh_protocol::{Control, Error};
 use mesh_proxy::proxy::Phase;
 use mesh_proxy::telemetry::Decision;
+use mesh_xds::client::Silence;
 
 use super::life::{Left, Life};
 use super::settings::PortProtocol;
@@ -84,6 +85,15 @@ impl Telling {
         match &mut self.stream {
             Some(stream) => stream.outgoing.flush().await,
             None => Ok(()),
+        }
+    }
+
+    /// What it means that the control plane says nothing of a name. Ours says of each whether it is there: to go on without
+    /// its word would be to call a service of the mesh as if it were none.
+    pub(super) fn silence(&self) -> Silence {
+        match &self.stream {
+            Some(_) => Silence::IsNone,
+            None => Silence::IsAnAnswer,
         }
     }
 

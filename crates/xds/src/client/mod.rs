@@ -12,8 +12,9 @@
 //! - Names that nobody knows don't pile up: [`MAX_PENDING`] wait, and [`MAX_PENDING`] are remembered for
 //!   [`REMEMBER_UNKNOWN`].
 //! - A removal is honoured, an unusual loss is held first (`loss.rs`).
-//! - Who says nothing at all has not said that a name is unknown. What [`Client::subscribe_until_said`] wants is not unknown
-//!   before somebody says so, however much is said of other names.
+//! - Who says nothing at all has not said that a name is unknown, and who always says so has not by saying nothing
+//!   ([`Silence`]). What [`Client::subscribe_until_said`] wants is not unknown before somebody says so, however much is said
+//!   of other names.
 
 mod backoff;
 mod form;
@@ -74,6 +75,15 @@ pub enum Event {
         /// When they go if they don't come back.
         until: Instant,
     },
+}
+
+/// What it means that a control plane says nothing of a name for [`DOES_NOT_EXIST_AFTER`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// That nobody knows the name, if anything was said of others: servers of xDS may leave out what is not there.
+    IsAnAnswer,
+    /// Nothing: it says of every name whether it is there, and did not come to it yet.
+    IsNone,
 }
 
 /// What became of a wish for a name.
@@ -295,13 +305,13 @@ impl Client {
     }
 
     /// Does what time has brought. Call it at [`Self::deadline`].
-    pub fn tick(&mut self, now: Instant) {
-        let heard = self.heard;
+    pub fn tick(&mut self, now: Instant, silence: Silence) {
+        let answers = self.heard && silence == Silence::IsAnAnswer;
         for kind in Kind::ALL {
             self.of(kind).answer_late(now);
             let (late, released) = self.of(kind).due(now);
             for name in late {
-                let waits = self.of(kind).waits_on(&name, heard, now + DOES_NOT_EXIST_AFTER);
+                let waits = self.of(kind).waits_on(&name, answers, now + DOES_NOT_EXIST_AFTER);
                 match waits {
                     Some(Lasts::AndSilenceIsNoAnswer) => self.events.push_back(Event::Unsaid(kind, name)),
                     Some(_) => {}

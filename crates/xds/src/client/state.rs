@@ -182,11 +182,11 @@ impl PerKind {
         }
     }
 
-    /// Waits for a name whose answer is late until then, where that is no answer: nothing was `heard` on this stream, or it is
-    /// wanted so. Gives how long it is wanted if it is waited for.
-    pub(super) fn waits_on(&mut self, name: &str, heard: bool, until: Instant) -> Option<Lasts> {
+    /// Waits for a name whose answer is late until then, unless that `answers`, and it is not wanted otherwise. Gives how long
+    /// it is wanted if it is waited for.
+    pub(super) fn waits_on(&mut self, name: &str, answers: bool, until: Instant) -> Option<Lasts> {
         let want = self.wants.get_mut(name)?;
-        if heard && want.lasts != Lasts::AndSilenceIsNoAnswer {
+        if answers && want.lasts != Lasts::AndSilenceIsNoAnswer {
             return None;
         }
         want.known = Known::Pending {

@@ -220,9 +220,9 @@ fn a_name_that_nobody_answers_for_ends_and_is_remembered() {
     requests(&mut client);
     let late = now + DOES_NOT_EXIST_AFTER;
     assert_eq!(client.deadline(), Some(late));
-    client.tick(late - SECOND);
+    client.tick(late - SECOND, Silence::IsAnAnswer);
     assert_eq!(events(&mut client), []);
-    client.tick(late);
+    client.tick(late, Silence::IsAnAnswer);
     assert_eq!(
         events(&mut client),
         [Event::DoesNotExist(Kind::Cluster, "ghost".into())]
@@ -259,7 +259,7 @@ fn a_refused_resource_is_not_unknown() {
         |_, _, _| Err("no".into()),
     );
     assert_eq!(client.deadline(), None);
-    client.tick(now + DOES_NOT_EXIST_AFTER * 2);
+    client.tick(now + DOES_NOT_EXIST_AFTER * 2, Silence::IsAnAnswer);
     assert_eq!(events(&mut client), []);
 }
 
@@ -325,9 +325,9 @@ fn losing_over_half_of_all_clusters_is_held() {
         soon,
         all_good,
     );
-    client.tick(until - SECOND);
+    client.tick(until - SECOND, Silence::IsAnAnswer);
     assert_eq!(events(&mut client), []);
-    client.tick(until);
+    client.tick(until, Silence::IsAnAnswer);
     let gone: Vec<_> = many[2..]
         .iter()
         .map(|name| Event::Removed(Kind::Cluster, (*name).into()))
@@ -359,7 +359,7 @@ fn what_clusters_are_reached_by_is_held_too() {
     client.received(response(Kind::Endpoints, "2", &[], &gone), now, all_good);
     let until = now + SECOND * 30;
     assert_eq!(events(&mut client), [held(Kind::Endpoints, 10, until)]);
-    client.tick(until);
+    client.tick(until, Silence::IsAnAnswer);
     assert_eq!((events(&mut client).len(), client.held()), (10, 0));
 }
 
@@ -371,12 +371,30 @@ fn who_says_nothing_at_all_has_not_said_that_a_name_is_unknown() {
     client.connected(Form::Delta, now);
     requests(&mut client);
     let late = now + DOES_NOT_EXIST_AFTER;
-    client.tick(late);
+    client.tick(late, Silence::IsAnAnswer);
     assert_eq!(events(&mut client), []);
     let later = late + DOES_NOT_EXIST_AFTER;
     assert_eq!(client.deadline(), Some(later));
     client.received(response(Kind::Listener, "1", &[], &[]), late, all_good);
-    client.tick(later);
+    client.tick(later, Silence::IsAnAnswer);
+    let unknown = Event::DoesNotExist(Kind::Listener, "basket".into());
+    assert_eq!(events(&mut client), [unknown]);
+}
+
+#[test]
+fn who_says_of_every_name_whether_it_is_there_has_not_by_saying_nothing() {
+    let now = Instant::now();
+    let mut client = client();
+    client.subscribe(Kind::Listener, "basket", now);
+    client.connected(Form::Delta, now);
+    requests(&mut client);
+    client.received(response(Kind::Listener, "1", &[], &[]), now, all_good);
+    let late = now + DOES_NOT_EXIST_AFTER;
+    client.tick(late, Silence::IsNone);
+    assert_eq!(events(&mut client), []);
+    let later = late + DOES_NOT_EXIST_AFTER;
+    assert_eq!(client.deadline(), Some(later), "it is waited for further on");
+    client.received(response(Kind::Listener, "2", &[], &["basket"]), late, all_good);
     let unknown = Event::DoesNotExist(Kind::Listener, "basket".into());
     assert_eq!(events(&mut client), [unknown]);
 }
@@ -438,20 +456,20 @@ fn silence_is_no_answer_where_absence_means_something() {
     client.received(response(Kind::Listener, "1", &[], &[]), now, all_good);
     let unsaid = Event::Unsaid(Kind::Listener, "me".into());
     let late = now + DOES_NOT_EXIST_AFTER;
-    client.tick(late);
+    client.tick(late, Silence::IsAnAnswer);
     let unknown = Event::DoesNotExist(Kind::Listener, "basket".into());
     assert_eq!(events(&mut client), [unknown, unsaid.clone()]);
-    client.tick(late + SECOND);
+    client.tick(late + SECOND, Silence::IsAnAnswer);
     assert_eq!(events(&mut client), [], "told once in a while");
     let later = late + DOES_NOT_EXIST_AFTER;
     assert_eq!(client.deadline(), Some(later));
-    client.tick(later);
+    client.tick(later, Silence::IsAnAnswer);
     assert_eq!(events(&mut client), std::slice::from_ref(&unsaid));
     let _ = client.disconnected(0);
     client.connected(Form::Delta, later);
     requests(&mut client);
     let last = later + DOES_NOT_EXIST_AFTER;
-    client.tick(last);
+    client.tick(last, Silence::IsAnAnswer);
     assert_eq!(
         events(&mut client),
         [unsaid],
@@ -460,6 +478,6 @@ fn silence_is_no_answer_where_absence_means_something() {
     client.received(response(Kind::Listener, "2", &[], &["me"]), last, all_good);
     let unknown = Event::DoesNotExist(Kind::Listener, "me".into());
     assert_eq!(events(&mut client), [unknown]);
-    client.tick(last + DOES_NOT_EXIST_AFTER * 2);
+    client.tick(last + DOES_NOT_EXIST_AFTER * 2, Silence::IsAnAnswer);
     assert_eq!(events(&mut client), [], "that was said");
 }

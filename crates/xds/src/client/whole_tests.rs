@@ -161,7 +161,7 @@ fn a_state_that_is_said_again_though_it_was_refused_is_answered_later() {
     assert_eq!(requests(&mut client), []);
     let later = now + ANSWER_AGAIN;
     assert_eq!(client.deadline(), Some(later));
-    client.tick(later);
+    client.tick(later, Silence::IsAnAnswer);
     assert_eq!(
         requests(&mut client)[0].error_detail.as_ref().unwrap().message,
         "a: no"
@@ -200,7 +200,7 @@ fn what_a_state_lacks_is_gone_if_it_was_there_and_its_kind_says_so() {
         assert_eq!(events(&mut client).len(), gone, "{kind:?}");
         requests(&mut client);
         // `c` was never there: the response may have been on its way when it was asked for.
-        client.tick(now + DOES_NOT_EXIST_AFTER);
+        client.tick(now + DOES_NOT_EXIST_AFTER, Silence::IsAnAnswer);
         assert_eq!(events(&mut client), [Event::DoesNotExist(kind, "c".into())]);
         assert!(!requests(&mut client)[0].resource_names.contains(&"c".to_owned()));
     }
@@ -306,8 +306,8 @@ fn both_forms_tell_the_same_story() {
             one.hears(&mut by_changes, changes, now);
             other.hears(&mut by_states, state, now);
             now += SECOND * chance(20) as u32;
-            by_changes.tick(now);
-            by_states.tick(now);
+            by_changes.tick(now, Silence::IsAnAnswer);
+            by_states.tick(now, Silence::IsAnAnswer);
             one.keeps(&mut by_changes);
             other.keeps(&mut by_states);
             assert_eq!(one, other, "seed {seed}, step {step}");

@@ -8,7 +8,7 @@ use mesh_model::resources::Cluster;
 use proptest::prelude::*;
 
 use super::{Catalogue, DeltaStream, StateOfTheWorldStream};
-use crate::client::{Client, Event, Form, Response, Subscribed};
+use crate::client::{Client, Event, Form, Response, Silence, Subscribed};
 use crate::kind::Kind;
 use crate::translate::Translate;
 use crate::wire::Node;
@@ -92,7 +92,7 @@ impl World {
                     Event::Removed(_, name) => drop(self.believed.remove(&name)),
                     Event::DoesNotExist(_, name) => drop(self.wanted.remove(&name)),
                     // Time passes.
-                    Event::Held { until, .. } => self.client.tick(until),
+                    Event::Held { until, .. } => self.client.tick(until, Silence::IsAnAnswer),
                     Event::Unsaid(..) => {}
                 }
             }
