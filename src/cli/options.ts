@@ -1,7 +1,7 @@
 /** Options that several commands share. */
 
 import { Option } from 'commander';
-import * as formats from '../config/formats.js';
+import { isSocketAddress } from '../controller/options.js';
 import { DEFAULT_CONTROL } from '../controller/types.js';
 import { UsageError } from './output.js';
 
@@ -13,13 +13,13 @@ export function outputOption(): Option {
 }
 
 /**
- * Sees to it that these options, by their flags, are addresses of TCP ports, as far as they are given.
+ * Sees to it that these options, by their flags, are IP addresses with ports, as far as they are given.
  *
  * @throws {UsageError} with all that are none
  */
 export function checkTcpAddresses(options: Readonly<Record<string, string | undefined>>): void {
   const problems = Object.entries(options)
-    .filter(([, address]) => address && (!formats.address.accepts(address) || address.startsWith('unix:')))
+    .filter(([, address]) => address && !isSocketAddress(address))
     .map(([flag, address]) => `${flag}: expected an address such as ${DEFAULT_CONTROL}, received ${address}`);
   if (problems.length > 0) throw new UsageError(problems);
 }

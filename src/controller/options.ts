@@ -73,7 +73,8 @@ function isFunction(value: unknown): boolean {
   return typeof value === 'function';
 }
 
-function isSocketAddress(text: string): boolean {
+/** Whether it is an IP address and a port, which the core takes. */
+export function isSocketAddress(text: string): boolean {
   const [, ip, bracketed, port] = /^(?:([\d.]+)|\[(.*)\]):(\d{1,5})$/.exec(text) ?? [];
   if (Number(port) > 65_535) return false;
   return bracketed === undefined ? isIPv4(ip ?? '') : /^[^%]+(%\d+)?$/.test(bracketed) && isIPv6(bracketed);

@@ -105,9 +105,18 @@ export class StateFolder {
     }, WRITE_MS);
   }
 
-  /** Replaces a file. One after the other, in the order of the calls. */
+  /**
+   * Replaces a file. One after the other, in the order of the calls.
+   *
+   * @throws {StateError} when it can't be written
+   */
   write(name: string, text: string): Promise<void> {
-    return this.#writing.run(() => replaceFile(join(this.path, name), text));
+    const path = join(this.path, name);
+    return this.#writing.run(() =>
+      replaceFile(path, text).catch((cause: unknown) => {
+        throw new StateError(`${path} can't be written: ${messageOf(cause)}`);
+      }),
+    );
   }
 
   /** Keeps for the last time; resolves when all is written. */

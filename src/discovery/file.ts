@@ -11,6 +11,7 @@ import { createHash } from 'node:crypto';
 import { fromSchema } from '../config/issues.js';
 import { readDocument, refusal, whole } from '../config/origin.js';
 import { ConfigWatcher } from '../config/watch.js';
+import { OptionError } from '../errors.js';
 import { endpointFormats, endpointList } from './endpoint-schema.js';
 import type { EndpointLike, Source } from './types.js';
 
@@ -38,8 +39,13 @@ export function parseEndpoints(source: string, { file }: { file?: string } = {})
   };
 }
 
-/** Follows a list of endpoints in a file, YAML or JSON. What is wrong in it is told, and the last good one serves. */
+/**
+ * Follows a list of endpoints in a file, YAML or JSON. What is wrong in it is told, and the last good one serves.
+ *
+ * @throws {OptionError} `file` is no path
+ */
 export function fileSource(file: string): Source {
+  if (typeof file !== 'string' || file === '') throw new OptionError('file', 'the path of a file', file);
   return async function* (signal) {
     for await (const { config, error } of new ConfigWatcher(file, parseEndpoints, { signal })) {
       yield error ? { problem: error } : { set: config.endpoints };

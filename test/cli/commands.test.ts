@@ -302,6 +302,10 @@ test('control and token: wrong usage is 64, and nobody to ask is 1', async (t) =
   writeFileSync(file, 'services: { basket: { port: 3000 } }\n');
   for (const [args, said] of [
     [['control', file, '--listen', 'nowhere'], /--listen: expected an address such as 127\.0\.0\.1:4144/],
+    [
+      ['control', file, '--listen', 'localhost:4144'],
+      /--listen: expected an address such as 127\.0\.0\.1:4144, received localhost:4144/,
+    ],
     [['token', 'basket', '--uses', '0'], /--uses: expected a number from 1, received 0/],
     [
       ['token', 'basket', '--ttl', 'soon'],

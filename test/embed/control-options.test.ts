@@ -8,6 +8,8 @@ import {
   OptionError,
   createControlPlane,
   etcdSource,
+  fileSource,
+  staticSource,
 } from '../../src/index.js';
 
 const MESH = { services: { basket: { port: 3000 }, web: {} } };
@@ -116,6 +118,16 @@ test('a source in etcd is refused where a mesh file would be', (t) => {
     t.throws(() => etcdSource(options as EtcdOptions), { instanceOf: OptionError, message });
   }
   t.notThrows(() => etcdSource({ endpoints: [...endpoints, 'https://[::1]:2379/'], prefix }));
+});
+
+test('a list or a file that is none is refused where it is written', (t) => {
+  const refused: [call: () => unknown, message: RegExp][] = [
+    [() => staticSource('10.0.0.1:80' as never), /^endpoints: expected a list of endpoints, received 10/],
+    [() => staticSource(undefined as never), /^endpoints: .*, received undefined$/],
+    [() => fileSource('' as never), /^file: expected the path of a file, received $/],
+    [() => fileSource(['ledger.yaml'] as never), /^file: .*, received \[ 'ledger\.yaml' \]$/],
+  ];
+  for (const [call, message] of refused) t.throws(call, { instanceOf: OptionError, message });
 });
 
 test('of token(), revoke() and allow(): nothing is made, and nobody is denied', async (t) => {

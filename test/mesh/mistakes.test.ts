@@ -1,7 +1,7 @@
 // Is whoever has just begun told what is wrong, where, and how to mend it?
 
 import { once } from 'node:events';
-import { existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { dirname, join, relative } from 'node:path';
@@ -331,6 +331,21 @@ test('a state folder that can not be made is told at once, and one that can is f
     t.is(code, 1);
     t.regex(stderr, /^error: the state folder can't be made: E.*; --state-dir names another one\n$/);
   }
+  // It may be made, and what belongs in it can't.
+  const full = join(folder, 'full');
+  mkdirSync(join(full, 'roots.pem', 'x'), { recursive: true });
+  chmodSync(full, 0o700);
+  const { code, stderr } = await type(
+    folder,
+    'control',
+    file,
+    '--listen',
+    '127.0.0.1:0',
+    '--state-dir',
+    full,
+  );
+  t.is(code, 1);
+  t.true(stderr.startsWith(`error: ${join(full, 'roots.pem')} can't be written: E`), stderr);
   const state = join(folder, 'some', 'state');
   const control = stay(t, folder, 'control', file, '--listen', '127.0.0.1:0', '--state-dir', state);
   await printed(control, /the control plane listens on/);
