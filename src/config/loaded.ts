@@ -24,23 +24,34 @@ export abstract class Loaded<Config, Compiled extends { readonly sources: Source
   readonly config: Config;
   /** The file, as given. */
   readonly file: string | undefined;
-  /** Changes when the text or object does. */
-  readonly hash: string;
   readonly #origin: Origin;
+  #hash: string | undefined;
   #compiled: Compiled | undefined;
 
   protected constructor(kind: Kind, config: Config, origin: Origin) {
     Object.defineProperty(this, BRAND, { value: kind });
     this.config = config;
     this.file = origin.file;
-    this.hash = createHash('sha256')
-      .update(origin.text ?? JSON.stringify(config))
-      .digest('hex');
     this.#origin = origin;
   }
 
   /** Works out what it means. */
   protected abstract compile(folder: string | undefined): Compiled;
+
+  /** What the files say that are read with it, where it goes by more than their names. */
+  protected dependsOn(): readonly string[] {
+    return [];
+  }
+
+  /** Changes when the text or object does, or what it depends on. */
+  get hash(): string {
+    if (this.#hash === undefined) {
+      const hash = createHash('sha256').update(this.#origin.text ?? JSON.stringify(this.config));
+      for (const text of this.dependsOn()) hash.update('\0').update(text);
+      this.#hash = hash.digest('hex');
+    }
+    return this.#hash;
+  }
 
   /** Where it was read. */
   protected get origin(): Origin {

@@ -288,7 +288,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       throw new RestartError(['what holds for all services (mesh)']);
     this.#checkDiscovery(mesh);
     const sources = sourcesOf(mesh, this.#registry, this.#options.discovery ?? {});
-    const resources = this.#told.apply(control, this.#mesh, mesh);
+    const resources = this.#told.apply(control, mesh);
     this.#mesh = mesh;
     this.#directory?.apply(sources);
     this.#tell('applied', resources);

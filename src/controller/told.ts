@@ -8,7 +8,7 @@ import type { DiscoveredEndpoint, SourceEvent } from '../discovery/types.js';
 import { batchBetween, sizeOf } from '../mesh/batch.js';
 import { type CompiledMesh, endpointsOf } from '../mesh/compile.js';
 import type { ControlPlane, MeshBatch } from '../mesh/control-plane.js';
-import { withRoots } from '../mesh/roots.js';
+import { RootsRead } from '../mesh/roots.js';
 import type { Service } from '../mesh/services.js';
 import { LeftOut, Others } from './others.js';
 
@@ -28,6 +28,9 @@ export interface ToldEvents {
 export class Told {
   readonly #answering: Answering;
   readonly #events: ToldEvents;
+  readonly #roots = new RootsRead();
+  /** The mesh that is live, with its roots. */
+  #live: CompiledMesh | undefined;
   /** Of services whose addresses are not written, by cluster. */
   #endpoints = new Map<string, string>();
   /** Who answers for a service by another identity. */
@@ -46,30 +49,33 @@ export class Told {
 
   /** What a control plane that knows nothing is told. */
   all(mesh: CompiledMesh): MeshBatch {
+    this.#live = undefined;
     this.#endpoints.clear();
     this.#others = Others.none;
-    const batch = this.#batchTo(undefined, mesh);
+    const batch = this.#batchTo(mesh);
     this.#tellLeftOut(mesh, mesh.services);
     return batch;
   }
 
   /** Makes another mesh live; how many resources that touches. What is refused changes nothing. */
-  apply(control: ControlPlane, before: CompiledMesh, after: CompiledMesh): number {
-    const [endpoints, others] = [this.#endpoints, this.#others];
-    const batch = this.#batchTo(before, after);
+  apply(control: ControlPlane, after: CompiledMesh): number {
+    const [live, endpoints, others] = [this.#live, this.#endpoints, this.#others];
+    const batch = this.#batchTo(after);
     try {
       if (sizeOf(batch) > 0) control.apply(batch);
     } catch (error) {
-      [this.#endpoints, this.#others] = [endpoints, others];
+      [this.#live, this.#endpoints, this.#others] = [live, endpoints, others];
       throw error;
     }
     this.#tellLeftOut(after, after.services);
     return sizeOf(batch);
   }
 
-  /** From one mesh to another, with who answers now. */
-  #batchTo(before: CompiledMesh | undefined, after: CompiledMesh): MeshBatch {
-    const batch = withRoots(batchBetween(before, after));
+  /** From the mesh that is live to another, with who answers now. */
+  #batchTo(after: CompiledMesh): MeshBatch {
+    const carried = this.#roots.carried(after);
+    const batch = batchBetween(this.#live, carried);
+    this.#live = carried;
     const groups = endpointsOf(after, this.#answering);
     const now = new Map(groups.map((group) => [group.cluster, JSON.stringify(group)]));
     const fixed = new Set(after.endpoints.map(({ cluster }) => cluster));

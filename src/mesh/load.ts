@@ -22,6 +22,7 @@ import { endpointFormats } from '../discovery/endpoint-schema.js';
 import { checkMesh, unprotectedIssues } from './check.js';
 import { type CompiledMesh, checkable, compileMesh } from './compile.js';
 import { formats } from './formats.js';
+import { rootsNamed } from './roots.js';
 import { schema } from './schema.js';
 import type { MeshConfig } from './types.js';
 
@@ -34,6 +35,10 @@ export class LoadedMesh extends Loaded<MeshConfig, CompiledMesh> {
 
   protected override compile(folder: string | undefined): CompiledMesh {
     return compileMesh(this.config, folder);
+  }
+
+  protected override dependsOn(): readonly string[] {
+    return rootsNamed(this.compiled);
   }
 
   /** The resources as JSON, for the core to check. */

@@ -35,7 +35,7 @@ const outsideTls = part(
     serverName: may(text(name), 'The name sent as SNI and verified in the certificate.', {
       default: 'the DNS name in `address`',
     }),
-    roots: may(text(pem), 'Roots to trust: a PEM file, which the control plane reads, or PEM text.', {
+    roots: may(text(pem), 'Roots to trust: a PEM file, which the control plane follows, or PEM text.', {
       default: "those of each sidecar's system",
     }),
   },

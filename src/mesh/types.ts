@@ -166,7 +166,7 @@ export interface BindConfig {
 export interface OutsideTlsConfig {
   /** The name sent as SNI and verified in the certificate. Default: the DNS name in `address`. */
   serverName?: string;
-  /** Roots to trust: a PEM file, which the control plane reads, or PEM text. Default: those of each sidecar's system. */
+  /** Roots to trust: a PEM file, which the control plane follows, or PEM text. Default: those of each sidecar's system. */
   roots?: string;
 }
 

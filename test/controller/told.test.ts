@@ -25,14 +25,14 @@ test('endpoints that a mesh leaves out are told once it is in force, and not whe
       throw new Error('no');
     },
   } as unknown as ControlPlane;
-  t.throws(() => told.apply(refuses, before, after), { message: 'no' });
+  t.throws(() => told.apply(refuses, after), { message: 'no' });
   t.deepEqual(said, []);
   const takes = { apply: () => {} } as unknown as ControlPlane;
-  told.apply(takes, before, after);
+  told.apply(takes, after);
   t.deepEqual(
     said.map(({ kind, service }) => [kind, service]),
     [['sourceProblem', 'front']],
   );
-  told.apply(takes, after, after);
+  told.apply(takes, after);
   t.is(said.length, 1);
 });

@@ -19,6 +19,7 @@ export interface Line {
   application?: string;
   text?: string;
   lines?: number;
+  resources?: number;
 }
 
 /** A mesh that runs. */

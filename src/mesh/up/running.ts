@@ -14,7 +14,7 @@ import { replaceFile } from '../../files.js';
 import type { ServiceStatus } from '../admin/types.js';
 import { Turns } from '../../turns.js';
 import { RestartError, batchBetween, needsRestart, sizeOf } from '../batch.js';
-import { withRoots } from '../roots.js';
+import { RootsRead } from '../roots.js';
 import { type CompiledMesh, endpointsOf, portNames } from '../compile.js';
 import type { ControlEvent, ControlPlane, StartControlPlane } from '../control-plane.js';
 import { identityOf } from '../names.js';
@@ -76,11 +76,21 @@ export class RunningMesh {
   #endpoints = new Map<string, string>();
   /** Copies that start together write one after the other. */
   readonly #rootsWritten = new Turns();
-  /** What is live. */
+  readonly #roots: RootsRead;
+  /** What is live, as it was written ... */
   #mesh: CompiledMesh;
+  /** ... and as it was told, with its roots. */
+  #live: CompiledMesh;
 
-  private constructor(options: MeshOptions, control: ControlPlane, folder: string) {
+  private constructor(
+    options: MeshOptions,
+    control: ControlPlane,
+    folder: string,
+    { roots, live }: { roots: RootsRead; live: CompiledMesh },
+  ) {
     this.#options = options;
+    this.#roots = roots;
+    this.#live = live;
     this.#mesh = options.mesh;
     this.control = control;
     this.#folder = folder;
@@ -92,18 +102,20 @@ export class RunningMesh {
   /** Starts the control plane and every copy; they become ready later. */
   static async start(options: MeshOptions): Promise<RunningMesh> {
     const { mesh, events, listen } = options;
+    const roots = new RootsRead();
+    const live = roots.carried(mesh);
     const control = await options.startControlPlane({
       listen: [listen],
       trustDomain: mesh.settings.trustDomain,
       certificateTtlMs: mesh.settings.certificateTtlMs,
-      initial: withRoots(batchBetween(undefined, mesh)),
+      initial: batchBetween(undefined, live),
       onEvent: (event) => events.control(event),
     });
     let folder: string | undefined;
     try {
       folder = await makeFolder((error) => events.trouble(error));
       await replaceFile(join(folder, ROOTS), control.bundle());
-      const running = new RunningMesh(options, control, folder);
+      const running = new RunningMesh(options, control, folder, { roots, live });
       running.#publish();
       for (const copy of running.copies) copy.start();
       return running;
@@ -124,9 +136,11 @@ export class RunningMesh {
   apply(mesh: CompiledMesh): number {
     const wanted = needsRestart(this.#mesh, mesh);
     if (wanted.length > 0) throw new RestartError(wanted);
-    const batch = withRoots(batchBetween(this.#mesh, mesh));
+    const live = this.#roots.carried(mesh);
+    const batch = batchBetween(this.#live, live);
     if (sizeOf(batch) > 0) this.control.apply(batch);
     this.#mesh = mesh;
+    this.#live = live;
     return sizeOf(batch);
   }
 
