@@ -204,7 +204,10 @@ function run(tool: string, args: readonly string[], input = ''): string {
     const mend = tool === 'nft' ? 'install nftables, or choose --backend iptables' : 'install iptables';
     throw new UsageError([`${tool} can't be run (${error.message}): ${mend}`]);
   }
-  if (status !== 0)
-    throw new UsageError([`${tool} ${args.join(' ')}: ${stderr.trim() || `ended with ${status}`}`]);
+  if (status !== 0) {
+    const why = `${tool} ${args.join(' ')}: ${stderr.trim() || `ended with ${status}`}`;
+    const mend = 'this needs root, or CAP_NET_ADMIN, in the network namespace of the workload';
+    throw new UsageError(process.geteuid?.() === 0 ? [why] : [why, mend]);
+  }
   return stdout;
 }

@@ -61,7 +61,8 @@ export function addUp(program: Command, world: World, end: (code: ExitCode) => v
     .addHelpText(
       'after',
       `
-SIGTERM or SIGINT drains and ends everything; a second one ends at once.
+SIGTERM or SIGINT drains and ends everything; a second one ends at once. So does SIGHUP where a terminal is closed; without
+one it looks at the file at once.
 
 A mesh file, of which web calls http://basket:
   services:
@@ -121,8 +122,8 @@ interface UpPlan {
   readonly tableInPipes?: boolean;
   /** What is run instead of what the file says. Default: just that. */
   readonly adjust?: (mesh: CompiledMesh) => CompiledMesh;
-  /** All are ready for the first time. `say` tells people a line. */
-  readonly opened?: (running: RunningMesh, say: (line: string) => void) => void;
+  /** All are ready for the first time. `say` tells people a line; `answers`: `mesh stat` and the like can ask it. */
+  readonly opened?: (running: RunningMesh, say: (line: string) => void, answers: boolean) => void;
   /** The first signal has come, and what is under way may still end. */
   readonly draining?: () => void;
 }
@@ -166,7 +167,11 @@ export class Up {
     const asked = new Promise<void>((resolve) => {
       this.#asked = resolve;
     });
-    const stopHearing = hearSignals(signals, { SIGTERM: this.#onSignal, SIGINT: this.#onSignal });
+    const stopHearing = hearSignals(signals, {
+      SIGTERM: this.#onSignal,
+      SIGINT: this.#onSignal,
+      SIGHUP: this.#onHangUp,
+    });
     const timers: NodeJS.Timeout[] = [];
     try {
       this.#running = await RunningMesh.start({
@@ -239,6 +244,12 @@ export class Up {
       this.#forced = true;
       this.#running?.kill().catch((error: unknown) => this.#trouble(error));
     }
+  };
+
+  /** The terminal is closed; who has none means a look at the file, as all commands do that serve. */
+  readonly #onHangUp = (): void => {
+    if (this.#world.stdout.isTTY === true) this.#onSignal();
+    else this.#watcher?.check();
   };
 
   #event(event: string, details: object, text: string): void {
@@ -318,7 +329,8 @@ export class Up {
     if (this.#allReady || copies.length === 0 || !copies.every((each) => each.phase === 'ready')) return;
     this.#allReady = true;
     this.#event('ready', { copies: copies.length }, `all are ready: ${copies.length} of ${copies.length}`);
-    if (this.#running) this.#plan.opened?.(this.#running, (line) => this.#say(line));
+    if (!this.#running) return;
+    this.#plan.opened?.(this.#running, (line) => this.#say(line), this.#admin !== undefined);
   }
 
   #tellSlow(): void {

@@ -42,15 +42,18 @@ async function open(): Promise<number> {
     format: 'text',
     tableInPipes: true,
     adjust: (compiled) => without(inUse, compiled),
-    opened: ({ copies }, say) => {
+    opened: ({ copies }, say, answers) => {
       const places = copies.find(({ plan }) => plan.service.name === FRONT)?.places;
       if (!places) return;
       const page = `http://${places.inbound}/`;
       const socket = typed(path.join(path.dirname(FILE), SOCKET));
       say(`The shop is open:  curl ${page}`);
       say(`Its front's own:   curl http://${places.admin}/metrics`);
-      say(`How services do:   npx mesh stat --socket ${socket}`);
-      say(`Who calls whom:    npx mesh edges --socket ${socket}`);
+      // Where another one has the socket, it would be asked.
+      if (answers) {
+        say(`How services do:   npx mesh stat --socket ${socket}`);
+        say(`Who calls whom:    npx mesh edges --socket ${socket}`);
+      }
       say(`Ctrl-C drains and ends it. ${typed(FILE)}, the last ten seconds:`);
       visitors = new Visitors(page);
     },

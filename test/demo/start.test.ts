@@ -1,10 +1,10 @@
 // Does `npm start` show a real mesh, answer to curl and end cleanly, as the first thing that a newcomer tries?
 
 import { once } from 'node:events';
-import { readFileSync, readdirSync } from 'node:fs';
 import net from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { example } from '../docs/support.js';
+import { lives, offspring } from '../support/pids.js';
 import { type Running, must, start } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
 
@@ -60,32 +60,6 @@ async function open(t: ExecutionContext): Promise<{ running: Running; page: stri
   return { running, page: await printed(running, /curl (http:\/\/\S+\/)\n/) };
 }
 
-/** The processes that this one runs: sidecars, and what they run. */
-function offspring(of: number): number[] {
-  const children = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => parentOf(pid) === of);
-  return [...children, ...children.flatMap(offspring)];
-}
-
-function parentOf(pid: number): number | undefined {
-  try {
-    return Number(/^PPid:\s+(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
-  } catch {
-    return undefined;
-  }
-}
-
-/** Whether a process is there; one that has ended and is not reaped is not. */
-function lives(pid: number): boolean {
-  try {
-    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
-}
-
 test.serial(
   'npm start: a shop of sidecars with a live table, curl, Ctrl-C, exit code 0, nothing left',
   async (t) => {
@@ -103,15 +77,16 @@ test.serial(
     };
     t.is(catalogue.items.length, 3);
     t.deepEqual(basket, { items: 3, total: 13.5 });
-    await printed(running, /^service +copies +restarts +requests\/s +success +p50 +p95 +p99 +mTLS$/m);
+    await printed(running, /^service +copies +restarts +requests\/s +success +mTLS +p50 +p95 +p99$/m);
     // Those who come from the street prove nothing; the services prove themselves to each other.
     for (const [service, copies, mtls] of [
       ['web', '1/1', '0.0 %'],
       ['catalogue', '2/2', '100.0 %'],
       ['basket', '1/1', '100.0 %'],
     ] as const) {
-      const numbers = String.raw`[\d.]+ +[\d.]+ % +[\d.]+ ms +[\d.]+ ms +[\d.]+ ms`;
-      await printed(running, new RegExp(`^${service} +${copies} +0 +${numbers} +${mtls}$`, 'm'));
+      const row = [service, copies, '0', String.raw`[\d.]+`, String.raw`[\d.]+ %`, mtls];
+      const times = Array<string>(3).fill(String.raw`[\d.]+ ms`);
+      await printed(running, new RegExp(`^${[...row, ...times].join(' +')}$`, 'm'));
     }
 
     t.is((await fetch(new URL('/items', page))).status, 403, 'the policies of the file hold');

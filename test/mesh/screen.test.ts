@@ -88,10 +88,10 @@ test('the table: copies, and requests of the window as the sidecars of a service
     '1',
     '10.0',
     '75.0 %',
+    '100.0 %',
     '1.50 ms',
     '2.00 ms',
     '30 ms',
-    '100.0 %',
   ]);
   // What is older than the window counts no more.
   table.lines(copies, [edge(20, 5)], 11_000);

@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../support/files.js';
 import { request } from '../support/http.js';
+import { lives } from '../support/pids.js';
 import { type Running, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { until, within } from '../support/wait.js';
@@ -153,15 +154,6 @@ const RUN = 'exec node server.cjs';
 
 /** Longer than a second signal may come after the first and be its echo. */
 const ECHO_MS = 600;
-
-/** Whether a process is there; one that has ended and is not reaped is not. */
-function lives(pid: number): boolean {
-  try {
-    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
-}
 
 /** Every process that was started from a folder's files: they have it in their environment. */
 function processesOf(folder: string): number[] {

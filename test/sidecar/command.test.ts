@@ -6,6 +6,7 @@ import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
+import { lives } from '../support/pids.js';
 import { type Running, run, start } from '../support/processes.js';
 import { cleanEnvironment, sidecarFile } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
@@ -32,15 +33,6 @@ function sidecarWith(t: ExecutionContext, given: readonly string[], command: rea
 /** Runs a command to its end. */
 const toTheEnd = (command: readonly string[], given = flags()) =>
   run(sidecarFile(), [...given, '--', ...command], { env: environment() });
-
-/** Whether a process is there; one that has ended and is not reaped is not. */
-function lives(pid: number): boolean {
-  try {
-    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
-  } catch {
-    return false;
-  }
-}
 
 const gone = (...pids: number[]): Promise<boolean> =>
   until(`${pids.join(', ')} have gone`, () => !pids.some(lives));

@@ -62,6 +62,8 @@ interface MeshOptions {
   readonly flags?: (copy: CopyPlan, mesh: CompiledMesh, places: Places, credentials: Credentials) => string[];
 }
 
+/** How often sidecars report: somebody looks at the table. */
+const TELEMETRY_MS = 1000;
 const REGISTER = new URL('../../register.js', import.meta.url).href;
 
 /** A mesh that runs. */
@@ -108,6 +110,7 @@ export class RunningMesh {
       listen: [listen],
       trustDomain: mesh.settings.trustDomain,
       certificateTtlMs: mesh.settings.certificateTtlMs,
+      telemetryIntervalMs: TELEMETRY_MS,
       initial: batchBetween(undefined, live),
       onEvent: (event) => events.control(event),
     });

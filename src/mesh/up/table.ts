@@ -41,7 +41,8 @@ export class MeshTable {
       .filter(({ process }) => process !== undefined)
       .map(({ name }) => this.#row(name, copies, now, before));
     return aligned([
-      ['service', 'copies', 'restarts', 'requests/s', 'success', 'p50', 'p95', 'p99', 'mTLS'],
+      // What a mesh is for first: a narrow terminal cuts the end off.
+      ['service', 'copies', 'restarts', 'requests/s', 'success', 'mTLS', 'p50', 'p95', 'p99'],
       ...rows,
     ]);
   }
@@ -81,10 +82,10 @@ export class MeshTable {
       String(restarts),
       seconds > 0 ? (requests / seconds).toFixed(1) : '0.0',
       share(requests - (sum.failures - old.failures), requests),
+      share(sum.mtls - old.mtls, requests),
       percentile(0.5),
       percentile(0.95),
       percentile(0.99),
-      share(sum.mtls - old.mtls, requests),
     ];
   }
 }
