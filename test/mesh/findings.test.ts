@@ -79,6 +79,10 @@ test('a service that nobody answers for is told, once', (t) => {
     { name: 'web', endpoints: 1 },
   ];
   t.deepEqual(told(check({ ...status([]), services })), ['error: basket has no endpoints: calls to it fail']);
+  const ended = [{ name: 'basket', endpoints: 0, why: "basket.1: it can't be started: EACCES" }];
+  t.deepEqual(told(check({ ...status([]), services: ended })), [
+    "error: basket has no endpoints: calls to it fail; basket.1: it can't be started: EACCES",
+  ]);
   const failing = { ...source, state: 'failing', endpoints: 0, saidAtMs: null, problem: 'gone' } as const;
   t.deepEqual(told(check({ ...status([]), services, sources: [failing] })), [
     'error: basket: file basket.yaml fails: gone',

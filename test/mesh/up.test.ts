@@ -5,6 +5,7 @@
 
 import {
   chmodSync,
+  chownSync,
   closeSync,
   existsSync,
   fstatSync,
@@ -12,11 +13,14 @@ import {
   openSync,
   readFileSync,
   readdirSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { SOCKET, askStatus } from '../../src/mesh/admin/client.js';
+import { check } from '../../src/mesh/admin/findings.js';
 import { temporaryFolder } from '../support/files.js';
 import { request } from '../support/http.js';
 import { lives } from '../support/pids.js';
@@ -66,6 +70,7 @@ interface Line {
   copy?: string;
   phase?: string;
   application?: string;
+  admin?: string;
   text?: string;
   why?: string;
   batch?: {
@@ -420,6 +425,84 @@ test("the next one removes what a killed one left, and nothing that is or may be
   t.is((await next.process.exit).code, 0);
   t.deepEqual(foldersIn(TMPDIR).toSorted(), [...staying, own].toSorted());
 });
+
+const folderOf = ({ folder }: Up): string =>
+  join(folder, readdirSync(folder).find((name) => name.startsWith('mesh-up-')) ?? 'none');
+
+test('a folder that a cleaner took is made again for who is started, and for who has to join again', async (t) => {
+  const mesh = up(t, { services: { web: { run: RUN } } });
+  await mesh.allReady();
+  const own = folderOf(mesh);
+  const owner = readFileSync(join(own, 'owner.json'), 'utf8');
+  rmSync(own, { recursive: true });
+  const before = mesh.lines().length;
+  await mesh.ask('web.1', '/end').catch(() => {});
+  await mesh.ready('web.1', before);
+  t.is(statSync(own).mode & 0o777, 0o700);
+  t.is(readFileSync(join(own, 'owner.json'), 'utf8'), owner);
+  t.is(readFileSync(join(own, 'roots.pem'), 'utf8'), 'roots');
+
+  const token = join(own, 'web-1.token');
+  await until('the token is forgotten', () => !existsSync(token));
+  rmSync(own, { recursive: true });
+  const ready = mesh.lines().findLast(({ copy, phase }) => copy === 'web.1' && phase === 'ready');
+  const sidecar = await until('its sidecar', () =>
+    processesOf(mesh.folder).find((pid) => {
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+      return command.includes(`${ready?.admin}\0`) && !command.includes('--as-supervisor');
+    }),
+  );
+  process.kill(sidecar, 'SIGSTOP');
+  t.teardown(() => void processesOf(mesh.folder).forEach((pid) => process.kill(pid, 'SIGCONT')));
+  await until('there is a token again', () => existsSync(token));
+  // Before it was used, too.
+  rmSync(own, { recursive: true });
+  await until('and again', () => existsSync(token));
+  t.is(statSync(own).mode & 0o777, 0o700);
+  process.kill(sidecar, 'SIGCONT');
+  await until('it is forgotten, too', () => !existsSync(token));
+  mesh.process.signal('SIGTERM');
+  t.is((await within('the end', mesh.process.exit)).code, 0);
+  t.false(existsSync(own));
+});
+
+const canGive = process.getuid?.() === 0;
+for (const [what, take] of [
+  ['is no folder', (path: string) => writeFileSync(path, '')],
+  ["is somebody else's folder", (path: string) => (mkdirSync(path), chownSync(path, 65_534, 65_534))],
+] as const) {
+  (canGive || what === 'is no folder' ? test : test.skip)(
+    `nothing is written where the mesh's folder was and now ${what}, and mesh check says why nobody answers`,
+    async (t) => {
+      const mesh = up(t, { services: { web: { run: RUN } } });
+      await mesh.allReady();
+      const own = folderOf(mesh);
+      rmSync(own, { recursive: true });
+      take(own);
+      const before = mesh.lines().length;
+      await mesh.ask('web.1', '/end').catch(() => {});
+      const isRefused = ({ phase, why }: Line): boolean =>
+        phase === 'waiting' && why?.startsWith("it can't be started") === true;
+      const { why = '' } = await mesh.line('it is not started', isRefused, before);
+      const reason = `it can't be started: ${own} ${what} by now, and tokens are kept there: take it away`;
+      t.true(why.startsWith(`${reason}; `), why);
+      if (statSync(own).isDirectory()) t.deepEqual(readdirSync(own), []);
+      const finding = check(await askStatus(join(mesh.folder, SOCKET))).find(({ what: about }) =>
+        about.startsWith('web has no endpoints'),
+      );
+      t.is(finding?.what, `web has no endpoints: calls to it fail; web.1: ${reason}`);
+
+      rmSync(own, { recursive: true });
+      await mesh.ready('web.1', before);
+      t.is((await askStatus(join(mesh.folder, SOCKET))).services[0]?.why, undefined);
+      rmSync(own, { recursive: true });
+      take(own);
+      mesh.process.signal('SIGTERM');
+      t.is((await within('the end', mesh.process.exit)).code, 0);
+      t.true(existsSync(own), "what is somebody else's stays");
+    },
+  );
+}
 
 test('ports that are given are taken, one after the other for the copies', async (t) => {
   const { application = '' } = await up(t, { services: { a: { run: RUN } } }).ready('a.1');

@@ -121,12 +121,13 @@ function strange({ name, identity }: StrangerStatus): Finding {
   return { level: 'warning', what, mend };
 }
 
-function checkService({ name, endpoints }: ServiceStatus, sources: readonly SourceStatus[]): Finding[] {
+function checkService({ name, endpoints, why }: ServiceStatus, sources: readonly SourceStatus[]): Finding[] {
   // That it has none because its source fails is told with why.
   const isExplained = sources.some(({ service, state }) => service === name && state === 'failing');
   if (endpoints > 0 || isExplained) return [];
-  const mend = `start it, or look why it is not ready`;
-  return [{ level: 'error', what: `${name} has no endpoints: calls to it fail`, mend }];
+  const what = `${name} has no endpoints: calls to it fail`;
+  if (why === undefined) return [{ level: 'error', what, mend: 'start it, or look why it is not ready' }];
+  return [{ level: 'error', what: `${what}; ${why}`, mend: 'mend that: what it said is where mesh up runs' }];
 }
 
 function checkSource(source: SourceStatus, atMs: number): Finding[] {

@@ -64,6 +64,8 @@ export interface ServiceStatus {
   readonly name: string;
   /** How many it has now. */
   readonly endpoints: number;
+  /** Why its copies ended or were not started, as far as they have not come back: `web.1: it can't be started: ...`. */
+  readonly why?: string;
 }
 
 /** Who called whom: counts since the start. */

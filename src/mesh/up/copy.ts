@@ -68,6 +68,8 @@ export class Copy {
   restarts = 0;
   /** What it still waits for, while it is not ready. */
   missing: Missing;
+  /** Why it ended, or was not started, the last time; undefined once it is ready again. */
+  lastEnd: string | undefined;
   readonly #events: CopyEvents;
   readonly #stopping = new AbortController();
   #child: ChildProcess | undefined;
@@ -117,6 +119,7 @@ export class Copy {
       const born = performance.now();
       const why = await this.#liveOnce().finally(() => this.#events.over(this));
       if (signal.aborted) break;
+      this.lastEnd = why;
       if (performance.now() - born > HEALTHY_MS) pause = PAUSE_MS.first;
       this.#set('waiting', `${why}; starting it again in ${pause / 1000} s`);
       await sleep(pause, undefined, { signal }).catch(() => {});
@@ -224,6 +227,7 @@ export class Copy {
   #set(phase: Phase, why: string): void {
     if (this.phase === 'ended') return;
     this.phase = phase;
+    if (phase === 'ready') this.lastEnd = undefined;
     if (phase !== 'ready' && phase !== 'unready' && phase !== 'starting') this.missing = undefined;
     this.#events.changed(this, why);
   }

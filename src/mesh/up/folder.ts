@@ -5,12 +5,17 @@
  * next one removes what nobody has any more: those of the same user alone, and those alone of which that is known. A
  * process is told from a later one with its number by when it started; where another machine, an earlier boot or another
  * process namespace wrote, numbers mean nothing here, and the folder stays.
+ *
+ * Cleaners of temporary folders take what nobody has touched for days. Whoever writes here makes again what is missing, in
+ * the same place: sidecars that run look for their tokens there. Meanwhile the name may have become somebody else's.
  */
 
-import { readFileSync, readlinkSync } from 'node:fs';
-import { lstat, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
+import { lstat, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { replaceFile } from '../../files.js';
+import { Turns } from '../../turns.js';
 
 const PREFIX = 'mesh-up-';
 const OWNER = 'owner.json';
@@ -28,27 +33,88 @@ interface Owner {
   readonly where: string;
 }
 
-/** Makes the folder of this process, mode 0700. What killed ones left is removed before; what hinders that is told. */
-export async function makeFolder(trouble: (error: unknown) => void): Promise<string> {
-  const parent = tmpdir();
-  const self = thisProcess();
-  // Without a kernel that tells processes apart nothing is known of the others.
-  if (self) await removeLeft(parent, self.where).catch(trouble);
-  const folder = await mkdtemp(join(parent, PREFIX));
-  if (!self) return folder;
-  try {
-    await writeFile(join(folder, OWNER), JSON.stringify(self), { mode: 0o600 });
-  } catch (error) {
-    // Nobody could tell whose it is, and so it would stay for ever.
-    await rm(folder, { recursive: true, force: true });
-    throw new Error(
-      `the temporary folder ${parent} takes no files (${(error as Error).message}): set TMPDIR`,
-      {
-        cause: error,
-      },
-    );
+/** The folder of this process, mode 0700. */
+export class MeshFolder {
+  readonly path: string;
+  /** As whose it was made, as its file system has it. */
+  readonly #uid: number;
+  readonly #self: Owner | undefined;
+  readonly #turns = new Turns();
+
+  private constructor(path: string, uid: number, self: Owner | undefined) {
+    this.path = path;
+    this.#uid = uid;
+    this.#self = self;
   }
-  return folder;
+
+  /** Makes it. What killed ones left is removed before; what hinders that is told. */
+  static async make(trouble: (error: unknown) => void): Promise<MeshFolder> {
+    const parent = tmpdir();
+    const self = thisProcess();
+    // Without a kernel that tells processes apart nothing is known of the others.
+    if (self) await removeLeft(parent, self.where).catch(trouble);
+    const path = await mkdtemp(join(parent, PREFIX));
+    const folder = new MeshFolder(path, (await lstat(path)).uid, self);
+    if (!self) return folder;
+    try {
+      await writeFile(join(path, OWNER), JSON.stringify(self), { mode: 0o600 });
+    } catch (error) {
+      // Nobody could tell whose it is, and so it would stay for ever.
+      await rm(path, { recursive: true, force: true });
+      throw new Error(
+        `the temporary folder ${parent} takes no files (${(error as Error).message}): set TMPDIR`,
+        {
+          cause: error,
+        },
+      );
+    }
+    return folder;
+  }
+
+  /**
+   * Writes a file, whole: others read it meanwhile. Gives where it is.
+   *
+   * @throws when the folder has gone and can't be made again
+   */
+  write(name: string, text: string): Promise<string> {
+    const file = join(this.path, name);
+    return this.#turns.run(async () => {
+      await this.#makeAgain();
+      await replaceFile(file, text);
+      return file;
+    });
+  }
+
+  /** Removes it, unless its name is somebody else's by now. */
+  async remove(): Promise<void> {
+    await this.#turns.settled;
+    if ((await this.#whyNotOwn()) === undefined) await rm(this.path, { recursive: true, force: true });
+  }
+
+  async #makeAgain(): Promise<void> {
+    try {
+      await mkdir(this.path, { mode: 0o700 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const why = await this.#whyNotOwn();
+    if (why !== undefined)
+      throw new Error(`${this.path} ${why} by now, and tokens are kept there: take it away`);
+    const owner = join(this.path, OWNER);
+    if (this.#self && !existsSync(owner)) await replaceFile(owner, JSON.stringify(this.#self));
+  }
+
+  /** Why what has its name is not this folder; undefined where it is, or nothing has. */
+  async #whyNotOwn(): Promise<string | undefined> {
+    try {
+      const about = await lstat(this.path);
+      if (!about.isDirectory()) return 'is no folder';
+      return about.uid === this.#uid ? undefined : "is somebody else's folder";
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
 }
 
 async function removeLeft(parent: string, where: string): Promise<void> {

@@ -6,20 +6,16 @@
  * starts, so that a port that somebody else took or a token that was used up is no lasting trouble.
  */
 
-import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Endpoints } from '../../config/resources.js';
 import type { DiscoveredEndpoint } from '../../discovery/types.js';
-import { replaceFile } from '../../files.js';
 import type { ServiceStatus } from '../admin/types.js';
-import { Turns } from '../../turns.js';
 import { RestartError, batchBetween, needsRestart, sizeOf } from '../batch.js';
 import { RootsRead } from '../roots.js';
 import { type CompiledMesh, endpointsOf, portNames } from '../compile.js';
-import type { ControlEvent, ControlPlane, StartControlPlane } from '../control-plane.js';
+import type { ControlEvent, ControlPlane, StartControlPlane, TokenOptions } from '../control-plane.js';
 import { identityOf } from '../names.js';
 import { Copy, type Launch } from './copy.js';
-import { makeFolder } from './folder.js';
+import { MeshFolder } from './folder.js';
 import {
   type CopyPlan,
   type Credentials,
@@ -72,12 +68,10 @@ export class RunningMesh {
   readonly control: ControlPlane;
   readonly #options: MeshOptions;
   /** Tokens and roots, for this user's eyes. */
-  readonly #folder: string;
+  readonly #folder: MeshFolder;
   readonly #ports = new Ports();
   readonly #given = new Map<Copy, { ports: number[]; token: TokenFile }>();
   #endpoints = new Map<string, string>();
-  /** Copies that start together write one after the other. */
-  readonly #rootsWritten = new Turns();
   readonly #roots: RootsRead;
   /** What is live, as it was written ... */
   #mesh: CompiledMesh;
@@ -87,7 +81,7 @@ export class RunningMesh {
   private constructor(
     options: MeshOptions,
     control: ControlPlane,
-    folder: string,
+    folder: MeshFolder,
     { roots, live }: { roots: RootsRead; live: CompiledMesh },
   ) {
     this.#options = options;
@@ -114,17 +108,17 @@ export class RunningMesh {
       initial: batchBetween(undefined, live),
       onEvent: (event) => events.control(event),
     });
-    let folder: string | undefined;
+    let folder: MeshFolder | undefined;
     try {
-      folder = await makeFolder((error) => events.trouble(error));
-      await replaceFile(join(folder, ROOTS), control.bundle());
+      folder = await MeshFolder.make((error) => events.trouble(error));
+      await folder.write(ROOTS, control.bundle());
       const running = new RunningMesh(options, control, folder, { roots, live });
       running.#publish();
       for (const copy of running.copies) copy.start();
       return running;
     } catch (error) {
       await control.close();
-      if (folder !== undefined) await rm(folder, { recursive: true, force: true });
+      await folder?.remove();
       throw error;
     }
   }
@@ -147,14 +141,20 @@ export class RunningMesh {
     return sizeOf(batch);
   }
 
-  /** The services that run here, with how many of their copies take calls. */
+  /** The services that run here, with how many of their copies take calls, and why others don't. */
   services(): ServiceStatus[] {
     const names = new Set(this.copies.map(({ plan }) => plan.service.name));
-    const ready = this.copies.filter(({ phase }) => phase === 'ready');
-    return Array.from(names, (name) => ({
-      name,
-      endpoints: ready.filter(({ plan }) => plan.service.name === name).length,
-    }));
+    return Array.from(names, (name) => {
+      const copies = this.copies.filter(({ plan }) => plan.service.name === name);
+      const ends = copies.flatMap(({ label, lastEnd }) =>
+        lastEnd === undefined ? [] : `${label}: ${lastEnd}`,
+      );
+      return {
+        name,
+        endpoints: copies.filter(({ phase }) => phase === 'ready').length,
+        ...(ends.length > 0 && { why: ends.join(', ') }),
+      };
+    });
   }
 
   /** Every port of every service of the mesh file, as it is live. */
@@ -176,7 +176,7 @@ export class RunningMesh {
 
   async #end(): Promise<void> {
     await this.control.close();
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#folder.remove();
   }
 
   #copy(service: CopyPlan['service'], number: number): Copy {
@@ -204,14 +204,15 @@ export class RunningMesh {
     const { plan } = copy;
     const ports = await this.#ports.take(portsNeeded(plan, mesh));
     const identity = identityOf(plan.service.name, mesh.settings);
-    const file = join(this.#folder, `${nameOf(plan)}.token`);
-    const token = new TokenFile(file, (options) => this.control.issueToken(identity, options));
+    const issue = (options: TokenOptions): string => this.control.issueToken(identity, options);
+    const token = new TokenFile(this.#folder, `${nameOf(plan)}.token`, issue);
     this.#given.set(copy, { ports, token });
     await token.keep();
     const places = placesOf(plan, mesh, ports);
     const credentials = {
       control: this.control.addresses,
-      trustAnchors: await this.#writeRoots(),
+      // They may have changed since the last start.
+      trustAnchors: await this.#folder.write(ROOTS, this.control.bundle()),
       tokenFile: token.path,
     };
     return {
@@ -234,13 +235,6 @@ export class RunningMesh {
       env: environmentOf(plan, mesh, places, { env, register: REGISTER, control: this.control.addresses }),
       places,
     };
-  }
-
-  /** Roots may have changed since the last start. Others read the file meanwhile, so that it is replaced whole. */
-  async #writeRoots(): Promise<string> {
-    const file = join(this.#folder, ROOTS);
-    await this.#rootsWritten.run(() => replaceFile(file, this.control.bundle()));
-    return file;
   }
 
   #over(copy: Copy): void {
