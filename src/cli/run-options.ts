@@ -88,9 +88,9 @@ export function runOptions(): Option[] {
 
 /** Where everything may be sent: an address or a name. */
 const target: formats.Format = {
-  ...formats.address,
+  ...formats.server,
   expected: 'an address such as 127.0.0.1:3000, site.internal:80 or unix:/run/app.sock',
-  accepts: (text) => formats.address.accepts(text) || formats.dnsName.accepts(text),
+  accepts: (text) => formats.server.accepts(text) || formats.dnsName.accepts(text),
 };
 
 /**

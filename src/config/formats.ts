@@ -105,23 +105,41 @@ function isAddress(text: string): boolean {
   return host.startsWith('[') && host.endsWith(']') && !host.includes('%') && isIPv6(host.slice(1, -1));
 }
 
+/** The port where it stands alone, as a number or a text, with or without a colon. */
+function portIn(received: unknown): string | undefined {
+  if (typeof received !== 'number' && typeof received !== 'string') return undefined;
+  return /^(?:\*?:)?(\d+)$/.exec(`${received}`)?.slice(1).find(isPort);
+}
+
+/** What address was meant; `bare` advises where there is a port alone. */
+export function addressMeant(received: unknown, bare: (port: string) => string): string | undefined {
+  const port = portIn(received);
+  if (port !== undefined) return bare(port);
+  if (typeof received !== 'string') return undefined;
+  if (isIPv4(received)) return `add a port: ${received}:8080`;
+  if (isIPv6(received)) return `add a port: [${received}]:8080`;
+  if (received.startsWith('/')) return `write unix:${received}`;
+  const plain = received.replace(/^(tcp|http|https):\/\//, '').replace(/\/$/, '');
+  return plain !== received && isAddress(plain) ? `write ${plain}` : undefined;
+}
+
+/** Where something listens. */
 export const address: Format = {
   title: 'address',
   expected: 'an address such as 127.0.0.1:8080, [::1]:8080, localhost:8080, :8080 or unix:/run/app.sock',
   accepts: isAddress,
-  advise(received) {
-    if (typeof received === 'number') return isPort(`${received}`) ? `write :${received}` : undefined;
-    if (typeof received !== 'string') return undefined;
-    if (isPort(received)) return `write :${received}`;
-    if (isIPv4(received)) return `add a port: ${received}:8080`;
-    if (isIPv6(received)) return `add a port: [${received}]:8080`;
-    if (received.startsWith('/')) return `write unix:${received}`;
-    if (/^\*:\d+$/.test(received)) return `write ${received.slice(1)}`;
-    const bare = received.replace(/^(tcp|http|https):\/\//, '').replace(/\/$/, '');
-    if (bare !== received && isAddress(bare)) return `write ${bare}`;
-    return undefined;
-  },
+  advise: (received) =>
+    addressMeant(received, (port) => `write 127.0.0.1:${port}, or :${port} for all addresses`),
   examples: ['127.0.0.1:8080', ':8080', 'unix:/run/app.sock'],
+};
+
+/** Where a server answers. Who listens on all addresses is called at one of them. */
+export const server: Format = {
+  title: 'address',
+  expected: 'an address such as 127.0.0.1:3000, [::1]:3000, localhost:3000 or unix:/run/app.sock',
+  accepts: (text) => isAddress(text) && !text.startsWith(':'),
+  advise: (received) => addressMeant(received, (port) => `write localhost:${port}`),
+  examples: ['127.0.0.1:3000', 'unix:/run/app.sock'],
 };
 
 const LABELS = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
@@ -292,8 +310,7 @@ export const target: Format = {
   expected: 'a cluster, an address such as 127.0.0.1:3000, or a list of weighted clusters',
   accepts: (value) => value !== '',
   advise(received) {
-    if (typeof received !== 'number') return undefined;
-    return isPort(`${received}`) ? `write localhost:${received}` : undefined;
+    return typeof received === 'number' ? server.advise?.(received) : undefined;
   },
 };
 
@@ -301,7 +318,7 @@ export const admin: Format = {
   title: 'address or `off`',
   expected: 'an address such as 127.0.0.1:4191, or off',
   accepts: (value) => value === 'off' || isAddress(value),
-  advise: (received) => address.advise?.(received),
+  advise: (received) => addressMeant(received, (port) => `write 127.0.0.1:${port}`),
   examples: ['127.0.0.1:4191', 'off'],
 };
 
@@ -323,6 +340,7 @@ export const formats: readonly Format[] = [
   duration,
   size,
   address,
+  server,
   dnsName,
   srvName,
   hostPattern,

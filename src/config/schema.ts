@@ -234,7 +234,7 @@ const listener = part(
 // Clusters --------------------------------------------------------------------------------------------------------
 
 const endpointShape = {
-  address: must(text(formats.address), 'Where it answers: `IP:PORT` or `unix:PATH`.'),
+  address: must(text(formats.server), 'Where it answers: `IP:PORT` or `unix:PATH`.'),
   weight: may(
     whole(1, 1000, 'health: draining takes it out'),
     'Share of traffic relative to its neighbours.',
@@ -262,7 +262,7 @@ const locality = part('Locality', 'Servers in one place, preferred or spared tog
   weight: may(whole(0), 'Share among localities of the same priority.', { default: 1 }),
   endpoints: must(
     list(
-      z.union([text(formats.address), localEndpoint], { error: `expected ${endpointExpected}` }),
+      z.union([text(formats.server), localEndpoint], { error: `expected ${endpointExpected}` }),
       'addresses',
     ),
     'The servers.',
@@ -339,10 +339,7 @@ const cluster = part(
   'A group of servers that answer alike: a list, or a name to look up.',
   {
     endpoints: may(
-      list(
-        z.union([text(formats.address), endpoint], { error: `expected ${endpointExpected}` }),
-        'addresses',
-      ),
+      list(z.union([text(formats.server), endpoint], { error: `expected ${endpointExpected}` }), 'addresses'),
       'The servers: addresses, or `{ address, weight, zone, priority }`.',
       { examples: [['127.0.0.1:3001', '127.0.0.1:3002']] },
     ),

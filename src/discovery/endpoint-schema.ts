@@ -1,7 +1,7 @@
 /** How are endpoints written in a file, whether a mesh file or a list of their own? */
 
 import { z } from 'zod';
-import { type Format, isSpiffeId } from '../config/formats.js';
+import { type Format, addressMeant, isSpiffeId } from '../config/formats.js';
 import { flag, list, may, must, part, text, whole } from '../config/schema-kit.js';
 import { ADDRESS, MAX_ENDPOINTS, MAX_WEIGHT, serverAddress } from './endpoints.js';
 
@@ -9,6 +9,8 @@ const endpointAddress: Format = {
   title: 'address',
   expected: ADDRESS,
   accepts: (written) => serverAddress(written) !== undefined,
+  // A name is none here, `localhost` neither.
+  advise: (received) => addressMeant(received, (port) => `write 127.0.0.1:${port}`),
 };
 
 const spiffeId: Format = {

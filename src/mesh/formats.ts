@@ -1,7 +1,6 @@
 /** How are the small values of a mesh file written? Those that it shares with configurations are in `config/formats.ts`. */
 
 import {
-  address,
   dnsName,
   duration,
   durationUpTo,
@@ -11,6 +10,7 @@ import {
   method,
   network,
   pathPattern,
+  server,
 } from '../config/formats.js';
 import { etcdPrefix, etcdUrl } from '../discovery/etcd-options.js';
 
@@ -93,8 +93,8 @@ export const portRange: Format = {
 export const serviceAddress: Format = {
   title: 'address',
   expected: 'an address such as 10.0.0.7:8443, billing.internal:443 or unix:/run/app.sock',
-  accepts: (text) => address.accepts(text) || dnsName.accepts(text),
-  advise: (received) => address.advise?.(received) ?? dnsName.advise?.(received),
+  accepts: (text) => server.accepts(text) || dnsName.accepts(text),
+  advise: (received) => server.advise?.(received) ?? dnsName.advise?.(received),
   examples: ['10.0.0.7:8443', 'billing.internal:443'],
 };
 

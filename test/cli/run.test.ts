@@ -286,7 +286,7 @@ test.serial('every wrong setting is told at once, and nothing starts', async (t)
   for (const part of [
     '--to is missing',
     '--listen: expected an address',
-    'write :80',
+    'write 127.0.0.1:80, or :80 for all addresses',
     '--admin: expected',
     '--threads: expected',
     '--dns-server: expected an IP address',
@@ -303,6 +303,14 @@ for (const [what, args, message] of [
   ['both', ['-c', 'x', ...PAIR], /-c FILE says all/],
   ['an access log of a file', ['-c', 'x', '--access-log', '-'], /--access-log goes with --listen/],
   ['a target that is none', [...PAIR.slice(0, 2), '--to', 'x'], /--to: expected .* site\.internal:80 or/],
+  ...['3000', ':3000'].map(
+    (port) =>
+      [
+        `a target that is a port: ${port}`,
+        [...PAIR.slice(0, 2), '--to', port],
+        /--to: expected .*; write localhost:3000$/m,
+      ] as const,
+  ),
   ['an unknown option', ['--lisen', 'x'], /unknown option '--lisen'[^]*Did you mean --listen/],
   [
     'a missing file',

@@ -54,6 +54,10 @@ const CASES: Record<string, { good: string[]; bad: string[] }> = {
       '1.2.3.4:',
     ],
   },
+  server: {
+    good: ['127.0.0.1:80', '[::1]:8080', 'localhost:1', 'unix:/run/app.sock'],
+    bad: ['', '80', ':80', '*:80', '1.2.3.4', '::1', '/run/app.sock', 'http://127.0.0.1:80/'],
+  },
   nameServer: {
     good: ['10.0.0.53', '10.0.0.53:5353', '::1', '[::1]:53'],
     bad: [
@@ -144,7 +148,7 @@ for (const [name, { good, bad }] of Object.entries(CASES)) {
     const advice = bad.map((text) => format.advise?.(text)).filter((said) => said !== undefined);
     t.true(advice.length > 0);
     for (const said of advice) {
-      const [, written] = /^(?:write|add a port:) (\S+)$/.exec(said) ?? [];
+      const [, written] = /^(?:write|add a port:) ([^\s,]+)(?:, or .*)?$/.exec(said) ?? [];
       if (written !== undefined && !written.startsWith('endpoints:'))
         t.true(format.accepts(written.replaceAll("'", '')), said);
     }
