@@ -12,8 +12,10 @@ import type { Path } from './path.js';
 const MOST_ROUNDS = 20;
 
 /** The part of a value whose shape is right. */
-interface Rest<T> {
+export interface Rest<T> {
   readonly value: T;
+  /** What is not in it, as it was written. */
+  readonly leftOut: readonly Path[];
   /** Where something in it stands in what was written. */
   original(path: Path): Path;
   /** Whether a mistake in it is one only because something was left out. Its path is that of what was written. */
@@ -42,6 +44,7 @@ export function restOf<T>(
     if ('value' in seen) {
       return {
         value: seen.value,
+        leftOut,
         original: (path) => originalOf(path, value, places),
         excuses: (issue) => leftOut.some((path) => isWithin(path, issue.path) || isMissed(path, issue)),
       };

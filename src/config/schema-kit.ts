@@ -142,6 +142,33 @@ export const list = <T extends z.ZodType>(item: T, what: string): z.ZodArray<T> 
 export const listOf = <T extends z.ZodType>(item: T, expected: string): OneOrMore<T> =>
   z.union([item, z.array(item)], { error: `expected ${expected}` });
 
+/** Names with values. A name that is none is told beside the mistakes in its value. */
+export function named<T extends z.ZodType>(
+  format: Format,
+  value: T,
+  error: string,
+): z.ZodRecord<z.ZodString, T> {
+  const { pattern, expected } = format;
+  const key = documented(z.string(), { ...docs.get(text(format)), ...(pattern && { pattern }) });
+  return z.record(key, value, { error }).check(
+    z.superRefine<Record<string, unknown>>(
+      (given, { addIssue }) => {
+        for (const name of Object.keys(given)) {
+          if (format.accepts(name)) continue;
+          addIssue({
+            code: 'invalid_key',
+            origin: 'record',
+            path: [name],
+            input: given,
+            issues: [{ code: 'custom', path: [], message: `expected ${expected}`, input: name }],
+          });
+        }
+      },
+      { when: ({ value: given }) => typeof given === 'object' && given !== null && !Array.isArray(given) },
+    ),
+  );
+}
+
 export const map = <T extends z.ZodType>(value: T, what: string): z.ZodRecord<z.ZodString, T> =>
   z.record(text(formats.name), value, { error: `expected ${what}` });
 

@@ -18,6 +18,7 @@ import {
   listOf,
   may,
   must,
+  named,
   oneOf,
   part,
   text,
@@ -102,12 +103,12 @@ const service = part(
       { default: '80, or that of `address`' },
     ),
     ports: may(
-      z.record(
-        text(formats.label),
+      named(
+        formats.label,
         z.union([portNumber(), servicePort], {
           error: 'expected a port such as 9000, or { port, protocol }',
         }),
-        { error: 'expected names with ports' },
+        'expected names with ports',
       ),
       'More ports, by name. The process listens on the ones in `PORT_NAME`.',
       { examples: [{ grpc: 9000 }] },
@@ -119,7 +120,7 @@ const service = part(
     ),
     copies: may(whole(1, 100), 'How many processes.', { default: 1 }),
     env: may(
-      z.record(text(formats.environmentName), text(anyText), { error: 'expected variables with texts' }),
+      named(formats.environmentName, text(anyText), 'expected variables with texts'),
       'Variables for it, beside those of `mesh up` itself; not those by which it is told of the mesh.',
     ),
     cwd: may(text(name), 'The folder it runs in.', { default: "the file's" }),
@@ -244,14 +245,9 @@ const settings = part('MeshSettings', 'What holds for all services.', {
 export const schema = part('Mesh', 'A mesh: its services, who may call whom, and which way.', {
   $schema: may(text(anyText), 'The JSON Schema, for editors.'),
   mesh: may(settings, 'Trust domain, namespace, defaults.'),
-  services: must(
-    z.record(text(formats.label), service, { error: 'expected names with services' }),
-    'The services, by name.',
-  ),
+  services: must(named(formats.label, service, 'expected names with services'), 'The services, by name.'),
   routes: may(
-    z.record(text(formats.servicePort), list(route, 'routes'), {
-      error: 'expected services with lists of routes',
-    }),
+    named(formats.servicePort, list(route, 'routes'), 'expected services with lists of routes'),
     'Which way requests to a service take, by its name or `NAME:PORT`; `to` names services. What no route takes goes to the service itself.',
   ),
   policies: may(list(policy, 'policies'), 'Who may do what to whom.', { default: [] }),

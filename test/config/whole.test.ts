@@ -103,6 +103,77 @@ test('a mesh file, too', async (t) => {
   t.regex(error.message, /^2:\d+: routes\.web\[0\]\.setHeaders\.connection: `connection` can't be edited/);
 });
 
+test('a mesh file: no mistake hides another, of whatever kind', (t) => {
+  const said = (text: string): string[] =>
+    refusalOf(t, () => parseMesh(text)).issues.map(({ field, code }) => `${field} ${code}`);
+  const text = `services:
+  web: { run: node web.mjs }
+  basket: { port: 3000, address: 10.0.0.7 }
+  Depot: { runn: node depot.mjs, cpies: 2, port: 70000 }
+routes:
+  bask: [{ to: nix }]
+  web: [{ match: { path: '~[' }, to: web }]
+policies:
+  - { to: web, allow: [items] }
+  - { to: bsket, from: wb }
+  - { to: [bsket, web], from: wb, deny: true }
+`;
+  t.deepEqual(said(text), [
+    'services.basket.address invalid',
+    'services.Depot invalid',
+    'services.Depot.runn unknown_key',
+    'services.Depot.cpies unknown_key',
+    'services.Depot.port invalid',
+    'routes.bask unknown_service',
+    'routes.bask[0].to unknown_service',
+    'routes.web[0].match.path bad_regex',
+    'policies[0].allow[0] invalid',
+    'policies[1] invalid',
+    'policies[2].to[0] unknown_service',
+    'policies[2].from unknown_service',
+  ]);
+  // The core's beside what does not fit together, too.
+  t.deepEqual(said(text.replace(/^ {2}(basket|Depot|- \{ to: (web|bsket)).*\n/gm, '')), [
+    'routes.bask unknown_service',
+    'routes.bask[0].to unknown_service',
+    'routes.web[0].match.path bad_regex',
+    'policies[0].to[0] unknown_service',
+    'policies[0].from unknown_service',
+  ]);
+});
+
+test('a mesh file: nothing is told of what only lacks what was wrong', (t) => {
+  const text = `services:
+  web: { run: node web.mjs, port: x }
+  basket: { ports: { GRPC: 9000, grpc: 9001 }, run: [] }
+  Depot: { port: 3000 }
+  far: { address: 10.0.0.7, tls: true }
+  half: 5
+routes:
+  web: [{ to: 'basket:9000' }, { to: half }, { to: depot }]
+  'web:80': [{ to: far }]
+  'basket:9000': [{ to: depot }]
+policies:
+  - { to: [depot, half], from: Depot, allow: true }
+  - { to: basket, ports: [9000], deny: true }
+  - { to: [X], deny: true }
+`;
+  const { issues } = refusalOf(t, () => parseMesh(text));
+  t.deepEqual(
+    issues.map(({ field }) => field),
+    [
+      'services.web.port',
+      'services.basket.ports.GRPC',
+      'services.basket.run',
+      'services.Depot',
+      'services.far.address',
+      'services.half',
+      'policies[0].from',
+      'policies[2].to[0]',
+    ],
+  );
+});
+
 test('without the native core the model in WebAssembly says the same', async (t) => {
   const source = `
     Object.defineProperty(process, 'arch', { value: 'abacus' });
