@@ -106,23 +106,28 @@ export class SharedDenied {
     return this.#hasSpoken ? others : [];
   }
 
-  /** Puts there who is held. What fails is done again with all that etcd has lost. */
-  async putHeld(access: EtcdAccess, whoms: readonly string[]): Promise<void> {
+  /** Puts there what is known of these. */
+  async put(access: EtcdAccess, whoms: Iterable<string>): Promise<void> {
     for (const whom of whoms) {
       const entry = this.#known.get(whom);
       if (entry) await this.#put(access, entry);
     }
   }
 
-  /** Tells all. When that fails it is said again as soon as etcd answers. */
-  async revoke(access: EtcdAccess, whom: string): Promise<void> {
-    await this.#say(access, denialOf(whom));
+  /** What etcd has not confirmed of what was said here. */
+  get unsaid(): readonly string[] {
+    return [...this.#unsaid];
   }
 
-  /** Tells all that it was taken back; whether it was known to be revoked. */
-  async allow(access: EtcdAccess, whom: string): Promise<boolean> {
+  /** Notes that somebody is revoked: from now on that is to be put there, and nothing of before takes it back. */
+  revoke(whom: string): void {
+    this.#note(denialOf(whom));
+  }
+
+  /** Notes that it is taken back, in the same way; whether it was known to be revoked. */
+  allow(whom: string): boolean {
     const was = this.#known.get(whom)?.denied ?? false;
-    await this.#say(access, { whom, denied: false, endMs: endOfLife() });
+    this.#note({ whom, denied: false, endMs: endOfLife() });
     return was;
   }
 
@@ -131,10 +136,9 @@ export class SharedDenied {
     return this.#running;
   }
 
-  async #say(access: EtcdAccess, entry: Entry): Promise<void> {
+  #note(entry: Entry): void {
     this.#known.set(entry.whom, entry);
     this.#unsaid.add(entry.whom);
-    await this.#put(access, entry);
   }
 
   async #put(access: EtcdAccess, entry: Entry): Promise<void> {

@@ -44,6 +44,8 @@ const RENEW_MS = 3_600_000;
 const START_MS = 30_000;
 /** The pause between two tries of a start. */
 const RETRY_MS = 250;
+/** The pause before what etcd has not heard is said again. */
+const SAY_MS = 1000;
 /** How long others have to put their issuer back that etcd has lost: several tries of theirs to reach it. */
 const PUT_BACK_MS = 5000;
 
@@ -83,6 +85,7 @@ export class Shared {
   /** The member that answered last, which is asked first: one that hangs is waited for once. */
   #member = 0;
   readonly #tokens: SharedTokens;
+  #saying: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #denied: SharedDenied | undefined;
   #feed: Feed | undefined;
@@ -306,7 +309,7 @@ export class Shared {
   /** Tells the others who was revoked here earlier, unless that was taken back. */
   async hold(whoms: readonly string[]): Promise<void> {
     const missing = this.#denied?.hold(whoms) ?? [];
-    if (missing.length > 0) await this.#ask(async (access) => this.#denied?.putHeld(access, missing));
+    if (missing.length > 0) await this.#ask(async (access) => this.#denied?.put(access, missing));
   }
 
   /** Whether etcd has said who is revoked. */
@@ -317,11 +320,13 @@ export class Shared {
   /**
    * Tells the others. Resolves when etcd knows it.
    *
-   * @throws {EtcdError} no member of etcd answers
+   * @throws {EtcdError} no member of etcd answers: it is told as soon as one does
    */
   async revoke(whom: string): Promise<void> {
-    await this.#ask(async (access) => {
-      await this.#denied?.revoke(access, whom);
+    // Before anybody is asked, or even a password read: what was not noted would never be told.
+    this.#denied?.revoke(whom);
+    await this.#say(async (access) => {
+      await this.#denied?.put(access, [whom]);
       await this.#tokens.revoke(access, whom);
     });
   }
@@ -329,10 +334,35 @@ export class Shared {
   /**
    * Tells the others that a revocation is taken back; whether etcd knew of it.
    *
-   * @throws {EtcdError} no member of etcd answers
+   * @throws {EtcdError} no member of etcd answers: it is told as soon as one does
    */
   async allow(whom: string): Promise<boolean> {
-    return (await this.#ask(async (access) => this.#denied?.allow(access, whom))) ?? false;
+    const was = this.#denied?.allow(whom) ?? false;
+    await this.#say(async (access) => this.#denied?.put(access, [whom]));
+    return was;
+  }
+
+  /** Says what was noted, and begins to say it again when that fails. */
+  async #say(work: (access: EtcdAccess) => Promise<void>): Promise<void> {
+    try {
+      await this.#ask(work);
+    } catch (error) {
+      this.#saying ??= this.#sayAgain().finally(() => {
+        this.#saying = undefined;
+      });
+      throw error;
+    }
+  }
+
+  /** Says what etcd has not heard until it has: who follows need not have noticed that it was away. */
+  async #sayAgain(): Promise<void> {
+    const { signal } = this.#end;
+    const unsaid = (): readonly string[] => this.#denied?.unsaid ?? [];
+    while (unsaid().length > 0 && !signal.aborted) {
+      await pause(SAY_MS, signal);
+      // Whoever said it was told that it failed.
+      await this.#ask(async (access) => this.#denied?.put(access, unsaid())).catch(() => {});
+    }
   }
 
   /** Asks one member, and those behind it when it does not answer. What is wrong at one is wrong at all. */
@@ -361,7 +391,7 @@ export class Shared {
     clearInterval(this.#timer);
     this.#end.abort();
     const followers = [this.#announcer?.close(), this.#feed?.stop(), this.#denied?.close(), this.#watching];
-    await Promise.all([...followers, this.#looks.settled]);
+    await Promise.all([...followers, this.#looks.settled, this.#saying]);
   }
 
   /**

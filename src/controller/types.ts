@@ -126,14 +126,14 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
    * know it, too, that share an etcd with this one.
    *
    * @throws {OptionError} it is neither
-   * @throws {EtcdError} etcd is shared, and does not answer: it holds here alone
+   * @throws {EtcdError} etcd is shared, and does not answer: it holds here alone until it does
    */
   revoke(whom: string): Promise<void>;
   /**
    * Takes a revocation back; whether there was one.
    *
    * @throws {OptionError} it is neither
-   * @throws {EtcdError} etcd is shared, and does not answer: it holds here alone
+   * @throws {EtcdError} etcd is shared, and does not answer: it holds here alone until it does
    */
   allow(whom: string): Promise<boolean>;
   /**

@@ -1,10 +1,11 @@
 // What of several control planes holds when the etcd they share loses what it had, or does not answer?
 
-import { writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Shared } from '../../src/controller/shared.js';
 import { SharedDenied } from '../../src/controller/shared-denied.js';
+import { EtcdError } from '../../src/discovery/etcd-client.js';
 import { StateError } from '../../src/errors.js';
 import { createControlPlane } from '../../src/index.js';
 import type { ControlEvent, Sidecar } from '../../src/mesh/control-plane.js';
@@ -14,8 +15,8 @@ import { ask, freePort, startMeshSidecar } from '../mesh/support.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
-import { until } from '../support/wait.js';
-import { Etcd } from '../discovery/support.js';
+import { PATIENCE_MS, until } from '../support/wait.js';
+import { Etcd, sharedPart } from '../discovery/support.js';
 
 const DENIED = '/mesh/control/denied/';
 const WEB = 'spiffe://mesh.local/ns/default/sa/web';
@@ -40,9 +41,16 @@ function follower(t: ExecutionContext, etcd: Etcd) {
     told,
     errors,
     all: () => [...denied.all].sort(),
-    revoke: (whom: string) => denied.revoke(access, whom),
-    allow: (whom: string) => denied.allow(access, whom),
-    hold: (whoms: readonly string[]) => denied.putHeld(access, denied.hold(whoms)),
+    revoke: (whom: string) => {
+      denied.revoke(whom);
+      return denied.put(access, [whom]);
+    },
+    allow: async (whom: string) => {
+      const was = denied.allow(whom);
+      await denied.put(access, [whom]);
+      return was;
+    },
+    hold: (whoms: readonly string[]) => denied.put(access, denied.hold(whoms)),
   };
 }
 
@@ -86,6 +94,38 @@ test('what was said while etcd was away is said when it is back, and holds here 
   await until('the other knows', () => two.all().length === 1);
   t.deepEqual(one.all(), [WEB], 'what etcd had of before did not take it back');
   t.false(one.told.includes(`${WEB} allowed`));
+});
+
+test('what was said while nobody could ask etcd, for want of it or of the password, is said afterwards', async (t) => {
+  const etcd = await Etcd.start(t);
+  await etcd.protect('secret');
+  const folder = temporaryFolder(t);
+  const [keyFile, passwordFile] = [join(folder, 'operator.key'), join(folder, 'password')];
+  writeFileSync(keyFile, 'a key of the operator, which is long enough');
+  writeFileSync(passwordFile, 'secret\n');
+  const plan = {
+    etcd: { endpoints: [etcd.url], prefix: '/mesh/control/', user: 'root', passwordFile },
+    keyFile,
+  };
+  const [one, two] = [sharedPart(t, plan).part, sharedPart(t, plan).part];
+  for (const part of [one, two]) await part.learn(PATIENCE_MS);
+  const knows = (...whoms: string[]) =>
+    until(whoms.join(), () => [...two.denied([])].sort().join() === whoms.sort().join());
+  await one.revoke(WEB);
+  await knows(WEB);
+  await one.allow(WEB);
+  await knows();
+  await etcd.kill();
+  for (const whom of [WEB, SERIAL]) await t.throwsAsync(one.revoke(whom), { instanceOf: EtcdError });
+  await etcd.begin(t);
+  await knows(WEB, SERIAL);
+  t.deepEqual([...one.denied([])].sort(), [WEB, SERIAL].sort(), 'what etcd had took nothing back');
+
+  // Those who follow notice nothing of this.
+  renameSync(passwordFile, `${passwordFile}.away`);
+  await t.throwsAsync(one.allow(SERIAL), { instanceOf: EtcdError, message: /ENOENT/ });
+  renameSync(`${passwordFile}.away`, passwordFile);
+  await knows(WEB);
 });
 
 test('who was revoked before is held, and etcd has the last word as soon as it answers', async (t) => {

@@ -81,6 +81,15 @@ export class Etcd {
     return kvs.map(({ value }) => fromBase64(value));
   }
 
+  /** Answers from now on only who is `root`, with this password: no helper of these any more. */
+  async protect(password: string): Promise<void> {
+    const name = 'root';
+    await this.ask('/v3/auth/user/add', { name, password });
+    await this.ask('/v3/auth/role/add', { name });
+    await this.ask('/v3/auth/user/grant', { user: name, role: name });
+    await this.ask('/v3/auth/enable', {});
+  }
+
   /** Believes a certificate of its own. */
   trust(certificate: string): void {
     this.#tls = { roots: readFileSync(certificate, 'utf8') };
