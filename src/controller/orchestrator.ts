@@ -17,7 +17,7 @@ import type { ResourceIssue } from '../config/resources.js';
 import { listed } from '../config/compile-values.js';
 import { sensible } from '../config/meaning.js';
 import { nearest } from '../config/suggest.js';
-import { OptionError, StateError } from '../errors.js';
+import { MeshError, OptionError, StateError } from '../errors.js';
 import { RestartError } from '../mesh/batch.js';
 import type { CompiledMesh } from '../mesh/compile.js';
 import type {
@@ -33,6 +33,7 @@ import type { IssuerLife } from '../mesh/issuer-life.js';
 import { identityOf } from '../mesh/names.js';
 import { identityFor, serialIn } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
+import { messageOf } from '../thrown.js';
 import { checkControlOptions, checkText, checkTokenOptions } from './options.js';
 import { Registry } from './registered.js';
 import { REGISTERED, sourcesOf } from './sources.js';
@@ -357,15 +358,37 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   async revoke(whom: string): Promise<void> {
     const denied = deniedIn(whom);
     await this.#handover.settled;
-    this.#running().revoke(denied);
-    await this.#shared?.revoke(denied);
+    const control = this.#running();
+    await this.#everywhere(
+      () => control.revoke(denied),
+      (shared) => shared.revoke(denied),
+    );
   }
 
   async allow(whom: string): Promise<boolean> {
     const denied = deniedIn(whom);
     await this.#handover.settled;
-    const here = this.#running().allow(denied);
-    return (await this.#shared?.allow(denied)) || here;
+    const control = this.#running();
+    const was = await this.#everywhere(
+      () => control.allow(denied),
+      (shared) => shared.allow(denied),
+    );
+    return was.includes(true);
+  }
+
+  /** Does it here, and where others share it, whichever fails. What is refused here is told to nobody. */
+  async #everywhere<T>(here: () => T, there: (shared: Shared) => Promise<T>): Promise<(T | undefined)[]> {
+    const shared = this.#shared;
+    const [own] = await Promise.allSettled([(async () => here())()]);
+    if (own.status === 'rejected' && own.reason instanceof OptionError) throw own.reason;
+    const both = [own, ...(await Promise.allSettled([shared && there(shared)]))];
+    const failures = both.flatMap((done) => (done.status === 'rejected' ? [done.reason as unknown] : []));
+    if (failures.length > 1)
+      throw new MeshError('MESH_AUTHORITY', failures.map(messageOf).join('; '), {
+        cause: new AggregateError(failures),
+      });
+    if (failures.length > 0) throw failures[0];
+    return both.map((done) => (done.status === 'fulfilled' ? done.value : undefined));
   }
 
   rotateIssuer(): void {

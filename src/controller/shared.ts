@@ -85,6 +85,8 @@ export class Shared {
   /** The member that answered last, which is asked first: one that hangs is waited for once. */
   #member = 0;
   readonly #tokens: SharedTokens;
+  /** Who was revoked here and may have tokens in etcd. */
+  readonly #void = new Set<string>();
   #saying: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #denied: SharedDenied | undefined;
@@ -288,7 +290,11 @@ export class Shared {
    * @throws {EtcdError} no member of etcd answers
    */
   token(identity: string, options: TokenOptions): Promise<string> {
-    return this.#ask((access) => this.#tokens.issue(access, identity, options));
+    return this.#ask(async (access) => {
+      // Those of before go first: this one is not among them.
+      await this.#voids(access, identity);
+      return this.#tokens.issue(access, identity, options);
+    });
   }
 
   /** Uses a token once, by its SHA-256. */
@@ -325,9 +331,10 @@ export class Shared {
   async revoke(whom: string): Promise<void> {
     // Before anybody is asked, or even a password read: what was not noted would never be told.
     this.#denied?.revoke(whom);
+    this.#void.add(whom);
     await this.#say(async (access) => {
       await this.#denied?.put(access, [whom]);
-      await this.#tokens.revoke(access, whom);
+      await this.#voids(access, whom);
     });
   }
 
@@ -340,6 +347,13 @@ export class Shared {
     const was = this.#denied?.allow(whom) ?? false;
     await this.#say(async (access) => this.#denied?.put(access, [whom]));
     return was;
+  }
+
+  /** Takes the tokens back of somebody who was revoked here, unless that was done. */
+  async #voids(access: EtcdAccess, whom: string): Promise<void> {
+    if (!this.#void.has(whom)) return;
+    await this.#tokens.revoke(access, whom);
+    this.#void.delete(whom);
   }
 
   /** Says what was noted, and begins to say it again when that fails. */
@@ -358,10 +372,14 @@ export class Shared {
   async #sayAgain(): Promise<void> {
     const { signal } = this.#end;
     const unsaid = (): readonly string[] => this.#denied?.unsaid ?? [];
-    while (unsaid().length > 0 && !signal.aborted) {
+    while (unsaid().length + this.#void.size > 0 && !signal.aborted) {
       await pause(SAY_MS, signal);
+      const again = async (access: EtcdAccess): Promise<void> => {
+        await this.#denied?.put(access, unsaid());
+        for (const whom of this.#void) await this.#voids(access, whom);
+      };
       // Whoever said it was told that it failed.
-      await this.#ask(async (access) => this.#denied?.put(access, unsaid())).catch(() => {});
+      await this.#ask(again).catch(() => {});
     }
   }
 

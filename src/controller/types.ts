@@ -127,6 +127,7 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
    *
    * @throws {OptionError} it is neither
    * @throws {EtcdError} etcd is shared, and does not answer: it holds here alone until it does
+   * @throws {MeshError} with code `MESH_AUTHORITY`: it holds, and is stored in the state folder as soon as it can be
    */
   revoke(whom: string): Promise<void>;
   /**
@@ -134,6 +135,7 @@ export interface MeshControl extends EventEmitter<MeshControlEvents>, AsyncDispo
    *
    * @throws {OptionError} it is neither
    * @throws {EtcdError} etcd is shared, and does not answer: it holds here alone until it does
+   * @throws {MeshError} with code `MESH_AUTHORITY`: it holds, and is stored in the state folder as soon as it can be
    */
   allow(whom: string): Promise<boolean>;
   /**

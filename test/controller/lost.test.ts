@@ -128,6 +128,25 @@ test('what was said while nobody could ask etcd, for want of it or of the passwo
   await knows(WEB);
 });
 
+test('tokens of who is revoked go, also when etcd does not let them at once', async (t) => {
+  const etcd = await Etcd.start(t);
+  const keyFile = join(temporaryFolder(t), 'operator.key');
+  const plan = { etcd: { endpoints: [etcd.url], prefix: '/mesh/control/' }, keyFile };
+  const { part } = sharedPart(t, plan);
+  await part.learn(PATIENCE_MS);
+  await part.token(WEB, { uses: 1, ttlMs: 60_000 });
+  const tokens = '/mesh/control/tokens/';
+  // Before all others, and no token.
+  await etcd.put(`${tokens}!`, 'nothing');
+  await t.throwsAsync(part.revoke(WEB), { instanceOf: EtcdError });
+  t.is((await etcd.texts(DENIED)).length, 1);
+  await etcd.remove(`${tokens}!`);
+  await until('they are gone', async () => (await etcd.texts(tokens)).length === 0);
+  await part.token(WEB, { uses: 1, ttlMs: 60_000 });
+  await part.allow(WEB);
+  t.is((await etcd.texts(tokens)).length, 1, 'what was made afterwards stays');
+});
+
 test('who was revoked before is held, and etcd has the last word as soon as it answers', async (t) => {
   const etcd = await Etcd.start(t);
   const one = follower(t, etcd);

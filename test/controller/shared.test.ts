@@ -1,10 +1,10 @@
 // Do several control planes over one etcd answer the same, and does one carry on when another is killed?
 
 import { X509Certificate } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { OptionError, StateError } from '../../src/errors.js';
+import { MeshError, OptionError, StateError } from '../../src/errors.js';
 import { isDue, makeIssuer, seal, unseal } from '../../src/controller/vault.js';
 import { createControlPlane } from '../../src/index.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
@@ -203,6 +203,29 @@ test('a revocation holds at all control planes, and so does its end', async (t) 
   // What was revoked is spent.
   await late.process.said(/the token is not known/);
   t.false(await two.plane.allow(idOf('web')));
+});
+
+test('what a state folder does not take is told to the others all the same, and stored later', async (t) => {
+  const { both, open } = await planes(t);
+  const stateDir = temporaryFolder(t);
+  const { plane } = await open(stateDir);
+  const knows = (is: boolean) =>
+    until(`${is}`, () => both.every((each) => each.plane.revoked().includes(idOf('web')) === is));
+  const file = join(stateDir, 'authority', 'denied.json');
+  // Nothing can be written beside it.
+  mkdirSync(`${file}.new`);
+  const unkept = { instanceOf: MeshError, code: 'MESH_AUTHORITY', message: /can't be stored yet/ };
+  await t.throwsAsync(plane.revoke(idOf('web')), unkept);
+  await knows(true);
+  await t.throwsAsync(plane.allow(idOf('web')), unkept);
+  await knows(false);
+  await t.throwsAsync(plane.revoke(idOf('web')), unkept);
+  await knows(true);
+  rmdirSync(`${file}.new`);
+  await until('it is stored', () => existsSync(file) && readFileSync(file, 'utf8').includes(idOf('web')));
+  const control = 'spiffe://mesh.local/ns/mesh/sa/control';
+  await t.throwsAsync(plane.revoke(control), { instanceOf: OptionError, message: /^reserved: / });
+  t.deepEqual(await Promise.all(both.map((each) => each.plane.allow(control))), [false, false]);
 });
 
 test('a serial number is the same, however it is written', async (t) => {

@@ -72,8 +72,8 @@ pub enum RevokeError {
     /// The list is full. Nothing has changed.
     #[error("{0}")]
     Full(#[from] TooManyDenied),
-    /// It can't be stored. It holds until this process ends.
-    #[error("it holds until the control plane ends, but can't be stored: {0}")]
+    /// It can't be stored. It holds until this process ends, and is stored as soon as it can be.
+    #[error("it holds until the control plane ends, but can't be stored yet: {0}")]
     NotKept(#[from] DirectoryError),
 }
 
@@ -395,10 +395,15 @@ impl Caretaker {
             let now = SystemTime::now();
             let due = self.plane.signing.with(|authority| authority.due());
             let due = due.map_or(self.manager.due(), |due| due.min(self.manager.due()));
+            let longest = if self.plane.signing.has_unkept() {
+                RETRY
+            } else {
+                LOOK
+            };
             let wait = due
                 .duration_since(now)
                 .unwrap_or_default()
-                .clamp(pause, LOOK.max(pause));
+                .clamp(pause, longest.max(pause));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 changed = self.rotation.changed() => {
@@ -413,7 +418,9 @@ impl Caretaker {
                     continue;
                 }
             }
-            pause = match self.look(SystemTime::now()) {
+            let kept = self.plane.signing.keep_again();
+            let kept = kept.map_err(|error| error.to_string());
+            pause = match self.look(SystemTime::now()).and(kept) {
                 Ok(()) => Duration::ZERO,
                 Err(reason) => {
                     self.plane.out.send(&Event::AuthorityFailed { reason });

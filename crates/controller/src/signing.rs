@@ -62,6 +62,28 @@ struct State {
     authority: Authority,
     admission: Admission,
     tokens: Tokens,
+    unkept: Unkept,
+}
+
+/// What holds and could not be stored.
+#[derive(Clone, Copy, Default)]
+struct Unkept {
+    revoked: bool,
+    tokens: bool,
+}
+
+impl State {
+    fn keep_revoked(&mut self, list: &DenyList) -> Result<(), DirectoryError> {
+        let kept = self.authority.keep_denied(list);
+        self.unkept.revoked = kept.is_err();
+        kept
+    }
+
+    fn keep_tokens(&mut self) -> Result<(), DirectoryError> {
+        let kept = self.authority.keep_tokens(&self.tokens);
+        self.unkept.tokens &= kept.is_err();
+        kept
+    }
 }
 
 /// Who is revoked.
@@ -109,6 +131,7 @@ impl Signing {
                 authority,
                 admission: Admission::new(settings.rates),
                 tokens,
+                unkept: Unkept::default(),
             }),
             decisions,
             revoked: watch::Sender::new(Revoked { list, is_whole }),
@@ -129,12 +152,9 @@ impl Signing {
     /// Makes a token, and stores it before anybody has it.
     pub(crate) fn issue_token(&self, id: SpiffeId, uses: u32, ttl: Duration) -> Result<String, TokenError> {
         let mut state = self.state();
-        let State {
-            authority, tokens, ..
-        } = &mut *state;
-        let token = tokens.make(id, uses, ttl, SystemTime::now())?;
-        if let Err(error) = authority.keep_tokens(tokens) {
-            TokenHash::of(token.reveal()).map(|hash| tokens.revoke(&hash));
+        let token = state.tokens.make(id, uses, ttl, SystemTime::now())?;
+        if let Err(error) = state.keep_tokens() {
+            TokenHash::of(token.reveal()).map(|hash| state.tokens.revoke(&hash));
             return Err(error.into());
         }
         Ok(token.reveal().to_owned())
@@ -162,17 +182,39 @@ impl Signing {
             return Err(RevokeError::Reserved);
         }
         let mut state = self.state();
-        let State {
-            authority, tokens, ..
-        } = &mut *state;
-        let has_lost_tokens = matches!(&denied, Denied::Id(id) if tokens.revoke_all(id) > 0);
         let mut list = self.list();
-        deny(&mut list, denied, SystemTime::now())?;
-        self.denies(authority, list)?;
+        deny(&mut list, denied.clone(), SystemTime::now())?;
+        let has_lost_tokens = matches!(&denied, Denied::Id(id) if state.tokens.revoke_all(id) > 0);
+        state.unkept.tokens |= has_lost_tokens;
+        let kept = self.denies(&mut state, list);
+        // What can't be stored of the one is no reason to leave the other.
         if has_lost_tokens {
-            authority.keep_tokens(tokens)?;
+            let tokens = state.keep_tokens();
+            kept?;
+            tokens?;
+            return Ok(());
         }
-        Ok(())
+        kept
+    }
+
+    /// Whether something holds that a restart would forget.
+    pub(crate) fn has_unkept(&self) -> bool {
+        let Unkept { revoked, tokens } = self.state().unkept;
+        revoked || tokens
+    }
+
+    /// Stores what could not be stored before.
+    pub(crate) fn keep_again(&self) -> Result<(), DirectoryError> {
+        let mut state = self.state();
+        let list = Arc::clone(&self.revoked.borrow().list);
+        let revoked = match state.unkept.revoked {
+            true => state.keep_revoked(&list),
+            false => Ok(()),
+        };
+        if state.unkept.tokens {
+            state.keep_tokens()?;
+        }
+        revoked
     }
 
     /// Whether that is the control plane, or the certificate that it shows.
@@ -185,21 +227,21 @@ impl Signing {
 
     /// Takes a revocation back; whether there was one.
     pub(crate) fn allow(&self, denied: &Denied) -> Result<bool, RevokeError> {
-        let state = self.state();
+        let mut state = self.state();
         let mut list = self.list();
         let was = list.allow(denied);
         if was {
-            self.denies(&state.authority, list)?;
+            self.denies(&mut state, list)?;
         }
         Ok(was)
     }
 
     /// Puts a list in force, and then stores it. Under the lock of the state, so that none gets lost.
-    fn denies(&self, authority: &Authority, list: DenyList) -> Result<(), RevokeError> {
+    fn denies(&self, state: &mut State, list: DenyList) -> Result<(), RevokeError> {
         let list = Arc::new(list);
         self.revoked
             .send_modify(|revoked| revoked.list = Arc::clone(&list));
-        Ok(authority.keep_denied(&list)?)
+        Ok(state.keep_revoked(&list)?)
     }
 
     fn list(&self) -> DenyList {
@@ -366,6 +408,7 @@ impl Signing {
             authority,
             admission,
             tokens,
+            ..
         } = &mut *state;
         // The decision took its time.
         self.not_revoked(id)?;

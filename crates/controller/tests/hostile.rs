@@ -290,6 +290,42 @@ async fn who_is_revoked_is_cut_off_and_its_tokens_are_void() {
     plane.member(WEB).await;
 }
 
+#[tokio::test]
+async fn a_revocation_that_cant_be_stored_is_stored_later_and_keeps_no_token() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("unkept-{}", std::process::id()));
+    let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let plane = Plane::keeping(&folder);
+    let minute = Duration::from_secs(60);
+    for identity in [WEB, TILL] {
+        plane.controller.issue_token(id(identity), 1, minute).unwrap();
+    }
+    // Nothing can be written beside it.
+    let draft = |name: &str| folder.join(format!("{name}.new"));
+    fs::create_dir(draft("denied.json")).unwrap();
+    let unkept = plane.controller.revoke(WEB);
+    assert!(matches!(unkept, Err(RevokeError::NotKept(_))), "{unkept:?}");
+    assert_eq!(plane.controller.revoked(), [WEB]);
+    assert!(!text("tokens.json").contains(WEB), "{}", text("tokens.json"));
+    fs::create_dir(draft("tokens.json")).unwrap();
+    let unkept = plane.controller.revoke(TILL);
+    assert!(matches!(unkept, Err(RevokeError::NotKept(_))), "{unkept:?}");
+    for name in ["denied.json", "tokens.json"] {
+        fs::remove_dir(draft(name)).unwrap();
+    }
+    within(async {
+        let is_kept = || {
+            let (denied, tokens) = (text("denied.json"), text("tokens.json"));
+            denied.contains(WEB) && denied.contains(TILL) && !tokens.contains(TILL)
+        };
+        while !is_kept() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    drop(plane);
+    fs::remove_dir_all(&folder).unwrap();
+}
+
 /// Changes while a subscriber reads nothing.
 const CHANGES: u32 = 10_000;
 
