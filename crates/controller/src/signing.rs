@@ -84,6 +84,19 @@ impl State {
         self.unkept.tokens &= kept.is_err();
         kept
     }
+
+    /// Uses a token that is good once, and stores that: a use that a restart forgets would be none. What can't be stored is
+    /// no use.
+    fn spend(&mut self, token: &str, id: &SpiffeId, now: SystemTime) -> Result<(), DirectoryError> {
+        let hash = TokenHash::of(token);
+        let before = hash.and_then(|hash| Some((hash, self.tokens.grant(&hash)?.clone())));
+        let _ = self.tokens.spend(token, Some(id), now);
+        let kept = self.keep_tokens();
+        if let (Err(_), Some((hash, grant))) = (&kept, before) {
+            self.tokens.give_back(hash, grant);
+        }
+        kept
+    }
 }
 
 /// Who is revoked.
@@ -427,12 +440,12 @@ impl Signing {
         };
         let signed = signed.map_err(|error| sign_error(&error))?;
         if let Standing::Holds(token) = standing {
-            let _ = tokens.spend(token, Some(id), now);
-            // It is spent for this process all the same, and the next use stores this one too.
-            if let Err(error) = authority.keep_tokens(tokens) {
+            state.spend(token, id, now).map_err(|error| {
                 let reason = format!("the use of a token can't be stored: {error}");
+                let status = Status::new(Code::Internal, format!("authority_failed: {reason}"));
                 out.send(&Event::AuthorityFailed { reason });
-            }
+                status
+            })?;
         }
         Ok(signed)
     }

@@ -121,12 +121,18 @@ async fn a_restart_forgets_no_token_and_no_use() {
         let error = plane.sidecar(identity).sign(spent).await.unwrap_err();
         assert_eq!(refusal(&error), denied("token_unknown"), "{identity}");
     }
-    // What can't be stored is not handed out, and spent all the same.
+    // What can't be stored is not handed out; nor is a certificate for a use that a restart would forget.
     let last = plane.controller.issue_token(id(WEB), 1, minute).unwrap();
     fs::create_dir(folder.join("tokens.json.new")).unwrap();
     let unkept = plane.controller.issue_token(id(WEB), 1, minute);
     assert!(matches!(unkept, Err(TokenError::NotKept(_))), "{unkept:?}");
+    let unkept = plane.sidecar(WEB).sign(&last).await.unwrap_err();
+    assert_eq!(refusal(&unkept), (Code::Internal, "authority_failed".to_owned()));
+    // The use is still there when there is room again, and then it is spent for good.
+    fs::remove_dir(folder.join("tokens.json.new")).unwrap();
     plane.sidecar(WEB).sign(&last).await.unwrap();
+    drop(plane);
+    let plane = Plane::keeping(&folder);
     let again = plane.sidecar(WEB).sign(&last).await.unwrap_err();
     assert_eq!(refusal(&again), denied("token_unknown"));
     drop(plane);

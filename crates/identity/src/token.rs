@@ -218,6 +218,16 @@ impl Tokens {
         Ok(grant.id.clone())
     }
 
+    /// What a token stands for.
+    pub fn grant(&self, hash: &TokenHash) -> Option<&Grant> {
+        self.grants.get(hash)
+    }
+
+    /// Lets a token stand for what it did before a use that came to nothing.
+    pub fn give_back(&mut self, hash: TokenHash, before: Grant) {
+        self.grants.insert(hash, before);
+    }
+
     /// Takes a token back; whether there was one.
     pub fn revoke(&mut self, hash: &TokenHash) -> bool {
         self.grants.remove(hash).is_some()
