@@ -53,6 +53,10 @@ import type { IssuerPem } from './vault.js';
 
 /** How long a start waits for sources. One that is gone must not keep a control plane from those who need it. */
 const SETTLE_MS = 5000;
+/** How long the core waits for a decision. */
+const DECISION_MS = 5000;
+/** How much of it is left for an answer when a token is spent. */
+const SPEND_MS = 1000;
 const TOKEN = { uses: 3, ttlMs: 10 * 60_000 };
 
 /** What it needs of the core. */
@@ -274,9 +278,10 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const shared = this.#shared;
     if (!shared) return decide;
     return async ({ otherToken, ...request }) => {
+      const end = performance.now() + DECISION_MS - SPEND_MS;
       const asked = decide ? await decide(request) : { allow: true as const };
       if (otherToken === undefined || !asked.allow) return asked;
-      const spent = await shared.spend(otherToken, request.identity);
+      const spent = await shared.spend(otherToken, request.identity, end);
       return spent.allow ? asked : spent;
     };
   }

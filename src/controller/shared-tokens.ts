@@ -69,8 +69,11 @@ export class SharedTokens {
     return token;
   }
 
-  /** Uses one once, by its SHA-256. */
-  async spend(access: EtcdAccess, hash: string, identity: string): Promise<Decision> {
+  /**
+   * Uses one once, by its SHA-256. After the `end`, by the monotonic clock, none is used: nobody waits for the answer any
+   * more.
+   */
+  async spend(access: EtcdAccess, hash: string, identity: string, end: number): Promise<Decision> {
     const key = this.#keyOf(hash);
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
       const { kvs = [] } = await this.#ask<RangeAnswer>(access, '/v3/kv/range', { key });
@@ -79,6 +82,7 @@ export class SharedTokens {
       const grant = JSON.parse(fromBase64(pair.value)) as Grant;
       if (Date.now() >= grant.expiresMs) return REFUSED('the token has expired');
       if (grant.identity !== identity) return REFUSED('the token is for another identity');
+      if (performance.now() >= end) return REFUSED('it is too late to use the token');
       const value = base64(JSON.stringify({ ...grant, uses: grant.uses - 1 }));
       const unchanged = { key, target: 'MOD', result: 'EQUAL', mod_revision: pair.mod_revision ?? '0' };
       const { succeeded } = await this.#ask<{ succeeded?: boolean }>(access, '/v3/kv/txn', {

@@ -297,9 +297,9 @@ export class Shared {
     });
   }
 
-  /** Uses a token once, by its SHA-256. */
-  spend(hash: string, identity: string): Promise<Decision> {
-    return this.#ask((access) => this.#tokens.spend(access, hash, identity));
+  /** Uses a token once, by its SHA-256, unless it is too late for that: `end` is by the monotonic clock. */
+  spend(hash: string, identity: string, end: number): Promise<Decision> {
+    return this.#ask((access) => this.#tokens.spend(access, hash, identity, end));
   }
 
   /** Who of these, and who else, is revoked, as far as it is known yet. */

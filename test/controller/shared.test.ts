@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { MeshError, OptionError, StateError } from '../../src/errors.js';
 import { isDue, makeIssuer, seal, unseal } from '../../src/controller/vault.js';
-import { createControlPlane } from '../../src/index.js';
+import { type MeshControlOptions, createControlPlane } from '../../src/index.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
 import { type JoinOptions, ask, freePort, load, startMeshSidecar } from '../mesh/support.js';
 import { temporaryFolder } from '../support/files.js';
@@ -95,10 +95,15 @@ async function planes(t: ExecutionContext) {
   const keyFile = join(folder, 'operator.key');
   writeFileSync(keyFile, KEY);
   const shared = { etcd: { endpoints: etcd.url, prefix: '/mesh/control/' }, keyFile };
-  const open = async (stateDir?: string) => {
+  const open = async (stateDir?: string, decide?: MeshControlOptions['decide']) => {
     const plane = createControlPlane(
       { mesh: { shared }, services: { basket: {}, web: {} } },
-      { listen: '127.0.0.1:0', plaintextXds: '127.0.0.1:0', ...(stateDir !== undefined && { stateDir }) },
+      {
+        listen: '127.0.0.1:0',
+        plaintextXds: '127.0.0.1:0',
+        ...(stateDir !== undefined && { stateDir }),
+        ...(decide && { decide }),
+      },
     );
     t.teardown(() => plane.close());
     const counts: number[] = [];
@@ -226,6 +231,24 @@ test('what a state folder does not take is told to the others all the same, and 
   const control = 'spiffe://mesh.local/ns/mesh/sa/control';
   await t.throwsAsync(plane.revoke(control), { instanceOf: OptionError, message: /^reserved: / });
   t.deepEqual(await Promise.all(both.map((each) => each.plane.allow(control))), [false, false]);
+});
+
+test('a token is not used for an answer that nobody waits for', async (t) => {
+  let answer = (): void => {};
+  const gate = new Promise<void>((resolve) => {
+    answer = resolve;
+  });
+  const { joins, open } = await planes(t);
+  const decided = await open(undefined, async () => {
+    await gate;
+    return { allow: true };
+  });
+  const token = await decided.plane.token('web', { uses: 1 });
+  const web = await joins('web', decided, token, { ready: false });
+  await web.process.said(/undecided: nobody decided in time/);
+  answer();
+  await until('it has a certificate', () => decided.plane.sidecars().length === 1);
+  t.pass();
 });
 
 test('a serial number is the same, however it is written', async (t) => {

@@ -5,6 +5,9 @@
 //!   a claim that is to be judged ─> the strangers' bucket ────┴─> the decision ─> the rate of the authority
 //! ```
 //!
+//! A decision about another control plane's token spends it. So it is made where share and rate have room, and what has
+//! come of it is signed, whoever was faster meanwhile: as many as the strangers' bucket lets through.
+//!
 //! Nobody uses up what is there for others. Who has stolen a certificate renews no more often than its own identity may;
 //! who can prove nothing yet has no decision, attestation or look-up made for more than strangers get together, which those
 //! with a token of this control plane are not among.
@@ -78,6 +81,14 @@ impl Admission {
             self.shares.insert(id.clone(), share);
         }
         taken
+    }
+
+    /// Whether an identity has some of its share, of which whoever only claims it takes nothing.
+    ///
+    /// # Errors
+    /// It has had its share: how long until there is more.
+    pub(crate) fn has_share(&self, id: &SpiffeId, now: SystemTime) -> Result<(), Duration> {
+        self.shares.get(id).map_or(Ok(()), |share| share.check(now))
     }
 
     /// Takes one of the requests of those who have to be judged first.

@@ -78,7 +78,8 @@ pub trait Decisions: Send + Sync + 'static {
     /// Decides. Who takes too long has denied.
     fn decide(&self, attempt: Attempt) -> Deciding<'_>;
 
-    /// Whether it knows of tokens that this control plane has not made. Otherwise they are refused without a question,
+    /// Whether it knows of tokens that this control plane has not made, and spends them: what it allows for one is signed,
+    /// though rates were used up meanwhile. Otherwise they are refused without a question,
     /// which is the default.
     fn knows_other_tokens(&self) -> bool {
         false

@@ -302,11 +302,16 @@ impl Signing {
     }
 
     /// Whether this is looked at now, before anybody is asked for a decision.
-    fn admit(&self, id: &SpiffeId, is_proven: bool, now: SystemTime) -> Result<(), Status> {
+    fn admit(&self, id: &SpiffeId, standing: &Standing, now: SystemTime) -> Result<(), Status> {
         let mut state = self.state();
-        let admitted = match is_proven {
-            true => state.admission.proven(id, now),
-            false => state.admission.stranger(now),
+        let admitted = match standing {
+            Standing::Certified | Standing::Holds(_) => state.admission.proven(id, now),
+            Standing::Spends => state
+                .admission
+                .has_share(id, now)
+                .and_then(|()| state.authority.has_room(now))
+                .and_then(|()| state.admission.stranger(now)),
+            Standing::Stranger => state.admission.stranger(now),
         };
         admitted.map_err(rate_limited)
     }
@@ -330,9 +335,10 @@ impl Signing {
         let standing = match proof {
             Proof::Certificate(_) => Standing::Certified,
             Proof::Token => Standing::Holds(token),
-            Proof::OtherToken(_) | Proof::Attestation { .. } => Standing::Stranger,
+            Proof::OtherToken(_) => Standing::Spends,
+            Proof::Attestation { .. } => Standing::Stranger,
         };
-        self.admit(&id, !matches!(standing, Standing::Stranger), now)?;
+        self.admit(&id, &standing, now)?;
         let attempt = Attempt {
             id: id.clone(),
             proof,
@@ -431,12 +437,17 @@ impl Signing {
             Standing::Holds(token) => {
                 tokens.check(token, Some(id), now).map_err(token_error)?;
             }
+            // Its token is spent: what others have used up of its share meanwhile is no reason to refuse it now.
+            Standing::Spends => {
+                let _ = admission.proven(id, now);
+            }
             // Now it is proven, and has its share.
             Standing::Stranger => admission.proven(id, now).map_err(rate_limited)?,
         }
-        let signed = match ttl {
-            Some(ttl) => authority.sign_for(csr, id, ttl, now),
-            None => authority.sign(csr, id, now),
+        let signed = match (standing, ttl) {
+            (Standing::Spends, _) => authority.sign_promised(csr, id, ttl, now),
+            (_, Some(ttl)) => authority.sign_for(csr, id, ttl, now),
+            (_, None) => authority.sign(csr, id, now),
         };
         let signed = signed.map_err(|error| sign_error(&error))?;
         if let Standing::Holds(token) = standing {
@@ -457,6 +468,8 @@ enum Standing {
     Certified,
     /// It is whoever has this token, which is spent with the certificate.
     Holds(String),
+    /// Nothing; it shows a token that the decision spends.
+    Spends,
     /// Nothing: the decision finds out.
     Stranger,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mesh_controller::{
     Attempt, Batch, Deciding, Decision, Decisions, MAX_EDGES_OF_ONE, Phase, Proof, Rates, RevokeError,
-    TokenError, Workload,
+    Settings, TokenError, Workload,
 };
 use mesh_model::policy::{AuthorizationPolicy, PolicyAction, PolicyDefault, PolicyMode, PolicyTarget};
 use mesh_protocol::client::Reports;
@@ -21,6 +21,7 @@ use mesh_xds::kind::Kind;
 use mesh_xds::wire::DeltaDiscoveryRequest;
 use prost::Message;
 use support::{Plane, Sidecar, id, within};
+use tokio::sync::Barrier;
 
 const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
 const TILL: &str = "spiffe://mesh.test/ns/shop/sa/till";
@@ -242,6 +243,56 @@ async fn who_has_stolen_a_certificate_uses_up_nobody_elses_share() {
         "nobody decides what is refused anyway"
     );
     plane.member(TILL).await.renew().await.unwrap();
+}
+
+/// Spends tokens of other control planes, of which each is good once.
+struct Spending {
+    spent: Arc<AtomicUsize>,
+    /// How many have to ask before anybody is answered.
+    together: Arc<Barrier>,
+}
+
+impl Decisions for Spending {
+    fn decide(&self, attempt: Attempt) -> Deciding<'_> {
+        Box::pin(async move {
+            if matches!(attempt.proof, Proof::OtherToken(_)) {
+                self.spent.fetch_add(1, Relaxed);
+                self.together.wait().await;
+            }
+            Decision::Allow { ttl: None }
+        })
+    }
+
+    fn knows_other_tokens(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn no_token_of_another_control_plane_is_spent_for_nothing() {
+    let token = |digit: &str| format!("mesh-token-{}", digit.repeat(64));
+    let (first, second, third) = (token("1"), token("2"), token("3"));
+    // What is scarce: the share of the identity, and the rate of all.
+    for (identity_burst, burst) in [(1, 100), (100, 1)] {
+        let mut settings = Settings::new("mesh.test".parse().unwrap());
+        (settings.rates.identity_per_second, settings.rates.identity_burst) = (1, identity_burst);
+        (settings.authority.per_second, settings.authority.burst) = (1, burst);
+        let spent = Arc::new(AtomicUsize::new(0));
+        let together = Arc::new(Barrier::new(2));
+        let decisions = Spending {
+            spent: Arc::clone(&spent),
+            together,
+        };
+        let plane = Plane::with(settings, decisions);
+        let (one, other) = (plane.sidecar(WEB), plane.sidecar(WEB));
+        // Both at once, and there is room for one.
+        let both = tokio::join!(one.sign(&first), other.sign(&second));
+        both.0.unwrap();
+        both.1.unwrap();
+        let late = plane.sidecar(WEB).sign(&third).await.unwrap_err();
+        assert_eq!(refusal(&late), limited());
+        assert_eq!(spent.load(Relaxed), 2, "who is refused has spent nothing");
+    }
 }
 
 #[tokio::test]

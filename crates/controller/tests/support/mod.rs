@@ -75,7 +75,8 @@ impl Plane {
         Self::with(settings, TokensAlone)
     }
 
-    fn with(mut settings: Settings, decisions: impl Decisions) -> Self {
+    /// One of these settings.
+    pub(crate) fn with(mut settings: Settings, decisions: impl Decisions) -> Self {
         settings.listen = vec!["127.0.0.1:0".parse().unwrap()];
         let controller = Controller::start(settings, Arc::new(decisions), Box::new(|_| true)).unwrap();
         Self { controller }

@@ -5,6 +5,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use mesh_model::spiffe::SpiffeId;
+
+use super::{Authority, SignError, Signed};
+use crate::Csr;
+
 /// A token bucket.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
@@ -31,21 +36,59 @@ impl RateLimit {
     /// # Errors
     /// There is none: how long until there is.
     pub fn take(&mut self, now: SystemTime) -> Result<(), Duration> {
+        self.full_at = self.after(now)?;
+        Ok(())
+    }
+
+    /// Whether there is a token, and takes none.
+    ///
+    /// # Errors
+    /// As [`RateLimit::take`].
+    pub fn check(&self, now: SystemTime) -> Result<(), Duration> {
+        self.after(now).map(drop)
+    }
+
+    /// When the bucket is full again once a token is taken.
+    fn after(&self, now: SystemTime) -> Result<SystemTime, Duration> {
         // Not later than an empty bucket's, though the clock was set back meanwhile.
         let full_at = self.full_at.clamp(now, now + self.whole);
         let after = full_at + self.each;
         match after.duration_since(now + self.whole) {
             Ok(wait) if !wait.is_zero() => Err(wait),
-            _ => {
-                self.full_at = after;
-                Ok(())
-            }
+            _ => Ok(after),
         }
     }
 
     /// Whether nothing is missing, so that another that was never used is the same.
     pub fn is_full(&self, now: SystemTime) -> bool {
         self.full_at <= now
+    }
+}
+
+/// For whoever gives what can't be given back.
+impl Authority {
+    /// Whether its rate has room for a certificate now. It is not used by that.
+    ///
+    /// # Errors
+    /// How long until there is some.
+    pub fn has_room(&self, now: SystemTime) -> Result<(), Duration> {
+        self.limit.check(now)
+    }
+
+    /// As [`Authority::sign_for`], for whoever was told that there is room: it uses the rate, and is signed all the same
+    /// when others have used that up meanwhile. `ttl` is as the settings say without one.
+    ///
+    /// # Errors
+    /// As [`Authority::sign`].
+    pub fn sign_promised(
+        &mut self,
+        csr: &Csr,
+        id: &SpiffeId,
+        ttl: Option<Duration>,
+        now: SystemTime,
+    ) -> Result<Signed, SignError> {
+        let _ = self.limit.take(now);
+        self.make(csr, id, ttl.unwrap_or(self.settings.ttl), now)
     }
 }
 
@@ -60,8 +103,10 @@ mod tests {
     fn a_burst_then_the_rate() {
         let mut limit = RateLimit::new(2, 3);
         for _ in 0..3 {
+            limit.check(at(10)).unwrap();
             limit.take(at(10)).unwrap();
         }
+        assert_eq!(limit.check(at(10)), Err(Duration::from_millis(500)));
         assert_eq!(limit.take(at(10)), Err(Duration::from_millis(500)));
         limit.take(at(10) + Duration::from_millis(500)).unwrap();
         assert!(limit.take(at(10) + Duration::from_millis(500)).is_err());
