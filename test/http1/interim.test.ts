@@ -3,7 +3,7 @@
 import http from 'node:http';
 import { once } from 'node:events';
 import test from 'ava';
-import { echo, echoed, httpOrigin, proxyStatus, request } from '../support/http.js';
+import { echo, echoed, httpOrigin, keepAliveAgent, proxyStatus, request } from '../support/http.js';
 import { must } from '../support/processes.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { connect, tcpServer } from '../support/tcp.js';
@@ -56,6 +56,7 @@ test('Expect: 100-continue, refused: no 100, the answer, and the connection ends
   const answer = await peer.response();
   t.is(answer.status, 413);
   t.is(answer.body, 'too much');
+  t.is(answer.headers.get('connection'), 'close');
   peer.end();
   t.is(await peer.readToEnd(), '');
   // What was left in doubt is used by nobody else.
@@ -130,6 +131,8 @@ test('a server that answers before it has the body: the client gets the answer w
   const answer = await peer.response();
   t.is(answer.status, 403);
   t.is(answer.body, 'no!');
+  // Too much is missing to be waited for.
+  t.is(answer.headers.get('connection'), 'close');
   // The rest of the body is no request.
   peer.end('GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n');
   t.is(await peer.readToEnd(), '');
@@ -137,6 +140,54 @@ test('a server that answers before it has the body: the client gets the answer w
   await upstream.gone();
   t.false(upstream.text().includes('GET /smuggled HTTP/1.1\r\nHost'));
   t.is(server.peers.length, 1);
+});
+
+for (const [framing, first, rest, closes] of [
+  ['Content-Length: 10', '12345', '67890', undefined],
+  // How much is missing is not known.
+  ['Transfer-Encoding: chunked', '5\r\n12345\r\n', '0\r\n\r\n', 'close'],
+] as const) {
+  test(`a server that answers amid a short body, ${framing}: the client may send the rest`, async (t) => {
+    const origin = await httpOrigin(t, (incoming, outgoing) => {
+      if (incoming.url === '/early') outgoing.setHeader('content-length', 2).end('no');
+      else echo(incoming, outgoing);
+      incoming.resume();
+    });
+    const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
+    const peer = await connect(t, proxy.port());
+    await peer.send(`POST /early HTTP/1.1\r\nHost: a\r\n${framing}\r\n\r\n${first}`);
+    const answer = await peer.response();
+    t.is(answer.body, 'no');
+    t.is(answer.headers.get('connection'), closes);
+    await peer.send(`${rest}GET /next HTTP/1.1\r\nHost: a\r\n\r\n`);
+    if (closes === undefined) t.is(echoed({ text: (await peer.response()).body }).url, '/next');
+    else t.is(await peer.readToEnd(), '');
+  });
+}
+
+test('a client that keeps its connections meets no reset behind an answer that came early', async (t) => {
+  const origin = await httpOrigin(t, (incoming, outgoing) => {
+    if (incoming.url === '/early') outgoing.writeHead(401, { 'content-length': 2 }).end('no');
+    else echo(incoming, outgoing);
+    incoming.resume();
+  });
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
+  const agent = keepAliveAgent(t, { maxSockets: 1 });
+  const base = { port: proxy.port(), host: '127.0.0.1', method: 'POST', agent };
+  for (let n = 0; n < 20; n += 1) {
+    const early = http.request({ ...base, path: '/early', headers: { 'content-length': 10 } });
+    const over = once(early, 'close');
+    early.write('12345');
+    const [answer] = (await once(early, 'response')) as [http.IncomingMessage];
+    t.is(answer.statusCode, 401);
+    answer.resume();
+    await once(answer, 'end');
+    early.end('67890');
+    await over;
+    const next = await request(proxy.port(), { agent, method: 'POST', path: '/next', body: 'hello' });
+    t.is(echoed(next).body, 'hello');
+    t.true(next.reused);
+  }
 });
 
 test('a server that answers early and reads on: both directions end in their own time', async (t) => {

@@ -252,6 +252,21 @@ impl Pump {
     }
 }
 
+/// How much is taken of a request that goes on behind its answer: more than most forms and calls have.
+pub const REST_BYTES: u64 = 64 * 1024;
+
+/// Throws away the rest of a request up to its end, or [`REST_BYTES`] of it, counted in `dropped`.
+pub fn poll_rest<D: Downstream>(cx: &mut Context<'_>, down: &mut D, dropped: &mut u64) -> Poll<()> {
+    while *dropped < REST_BYTES
+        && let Ok(Payload::Data) = ready!(down.poll_payload(cx))
+    {
+        let n = down.payload().len();
+        down.advance(n);
+        *dropped += n as u64;
+    }
+    Poll::Ready(())
+}
+
 /// Copies one direction until its end, or until the source has more than `most` bytes in all.
 fn copy<A: Source, B: Sink>(
     cx: &mut Context<'_>,

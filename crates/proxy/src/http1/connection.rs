@@ -12,6 +12,7 @@ use crate::access;
 use crate::clock::{NEVER, Nanos, after};
 use crate::connection::{ClientState, Connection, WARM};
 use crate::exchange::message::{Downstream, Sink};
+use crate::exchange::pump::poll_rest;
 use crate::exchange::{Context, Left, Outcome, exchange, local};
 use crate::io::Net;
 use crate::io::socket::poll_discard;
@@ -25,7 +26,7 @@ use crate::timer::{Deadline, until};
 
 /// Bytes that are read and thrown away after the last response, so that it is not lost to a reset.
 const LINGER_BYTES: usize = 256 * 1024;
-/// How long that may take.
+/// How long that may take, and the rest of a request whose answer is complete.
 const LINGER_TIME: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// What an exchange left.
@@ -163,12 +164,16 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
     };
     let mut outcome = exchange(&context, &mut down).await;
     let flushed = flush(&mut down, &context).await;
-    let now = thread.now();
+    let mut now = thread.now();
     if !flushed && outcome.reason.is_none() {
         outcome.reason = Some(unread_for(&client.deadline));
     }
     report(&context, &down, &outcome, now - started);
     let failed = !flushed || !down.is_finished() && outcome.tunnel.is_none();
+    if !failed && down.lacks_rest() {
+        Box::pin(take_rest(&mut down, &context)).await;
+        now = thread.now();
+    }
     let Finished { wire, head, reusable } = down.finish_exchange();
     thread.put_request_head(head);
     let connection = Connection { client, wire };
@@ -425,6 +430,15 @@ async fn flush<N: Net>(down: &mut ServerExchange<N::Stream>, context: &Context<'
         until(context.deadline, poll_fn(|cx| down.poll_flush(cx))).await,
         Some(Ok(()))
     )
+}
+
+/// Waits a little for the end of a request whose answer is complete, and throws away what comes of it, so that another one
+/// can follow.
+async fn take_rest<N: Net>(down: &mut ServerExchange<N::Stream>, context: &Context<'_, N>) {
+    let at = after(context.thread.now(), Some(LINGER_TIME));
+    context.deadline.set(at);
+    let mut dropped = 0;
+    let _ = until(context.deadline, poll_fn(|cx| poll_rest(cx, down, &mut dropped))).await;
 }
 
 /// Ends the connection so that the client sees its response.

@@ -17,6 +17,7 @@ use crate::exchange::message::{
     Downstream, Fault, Gone, Length, LocalResponse, Payload, RequestRef, ResponseEdits, ResponseRef, Sink,
     Source, Trailers, Upstream,
 };
+use crate::exchange::pump::REST_BYTES;
 use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
 
@@ -41,6 +42,8 @@ pub struct ServerExchange<S> {
     close: bool,
     /// The client ended its side.
     gone: bool,
+    /// The client waits for 100 before it sends its body.
+    waits: bool,
 }
 
 /// What is left when an exchange is over.
@@ -59,6 +62,7 @@ impl<S: Stream> ServerExchange<S> {
         let body = BodyReader::new(head.body, limits);
         let (bytes, at) = wire.detach(head.head_len);
         let close = head.persistence == Persistence::Close;
+        let waits = head.expect_continue;
         Self {
             wire,
             head,
@@ -73,6 +77,7 @@ impl<S: Stream> ServerExchange<S> {
             payload: Passed::default(),
             close,
             gone: false,
+            waits,
         }
     }
 
@@ -94,6 +99,11 @@ impl<S: Stream> ServerExchange<S> {
     /// Whether the request is a gRPC call.
     pub fn is_grpc(&self) -> bool {
         self.grpc.is_some()
+    }
+
+    /// Whether the connection could carry another request but for the rest of this one.
+    pub fn lacks_rest(&self) -> bool {
+        self.finished && !self.close && !self.body.is_done() && !self.writer.ends_with_connection()
     }
 
     /// Ends the exchange.
@@ -119,6 +129,20 @@ impl<S: Stream> ServerExchange<S> {
     /// clients send with any request, is no upgrade here and costs nobody a connection.
     fn refuse_to_leave(&mut self) {
         self.close |= self.head.upgrade.is_some() || self.head.method == Method::Connect;
+    }
+
+    /// Whether the connection must end with a response that begins before its request has ended. Who waits for 100 may leave
+    /// out the body or send it all the same, so that what comes next could be read as either (RFC 9110 section 10.1.1). Of a
+    /// body that may be long the rest is not waited for, and the client is told (RFC 9112 section 9.6); not so where the
+    /// response may be as long, which is of exchanges that go both ways.
+    #[cold]
+    fn must_end_early(&self, length: Length) -> bool {
+        let left = match self.body.kind() {
+            BodyKind::Fixed(n) => n.saturating_sub(self.payload.received),
+            _ => u64::MAX,
+        };
+        let in_doubt = self.waits && self.payload.received == 0;
+        in_doubt || left > REST_BYTES && length != Length::Unknown
     }
 
     fn framing(&mut self, status: u16, length: Length) -> BodyEncoder {
@@ -259,6 +283,9 @@ impl<S: Stream> Downstream for ServerExchange<S> {
         if status != 101 {
             self.refuse_to_leave();
         }
+        if !self.body.is_done() {
+            self.close |= self.must_end_early(length);
+        }
         let encoder = self.framing(status, length);
         let mut head = HeadWriter::new(self.wire.out());
         head.status_line(status, reason(response));
@@ -278,6 +305,7 @@ impl<S: Stream> Downstream for ServerExchange<S> {
     }
 
     fn informational(&mut self, response: ResponseRef<'_>) {
+        self.waits &= response.status() != 100;
         // RFC 9110 section 15.2: not to HTTP/1.0 clients.
         if self.head.version == Version::Http10 {
             return;

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Poll, ready};
 use std::time::Duration;
 
 use mesh_http2::{Code, Head};
@@ -15,7 +14,8 @@ use super::server_stream::ServerStream;
 use super::tunnel::Tunnel;
 use crate::access;
 use crate::clock::{Nanos, after};
-use crate::exchange::message::{Downstream, Payload, Sink, Source};
+use crate::exchange::message::{Downstream, Sink, Source};
+use crate::exchange::pump::poll_rest;
 use crate::exchange::{Context, Left, Outcome, exchange, local};
 use crate::http1::connection::unread_for;
 use crate::io::Net;
@@ -29,8 +29,6 @@ use crate::timer::{Deadline, until};
 
 /// How long the rest of a request is awaited behind its answer: what left its client with the head comes sooner.
 const REST_TIME: Duration = Duration::from_millis(50);
-/// How much is taken of it: more than most forms and calls have.
-const REST_BYTES: usize = 64 * 1024;
 
 /// Serves a stream to its end.
 pub(super) async fn stream<N: Net>(
@@ -93,19 +91,8 @@ async fn take_rest<N: Net>(context: &Context<'_, N>, down: &mut ServerStream) {
     context
         .deadline
         .set(after(context.thread.now(), Some(REST_TIME)).min(context.listener.drain_deadline()));
-    let mut left = REST_BYTES;
-    let rest = poll_fn(|cx| {
-        while let Ok(Payload::Data) = ready!(down.poll_payload(cx)) {
-            let n = down.payload().len();
-            down.advance(n);
-            left = left.saturating_sub(n);
-            if left == 0 {
-                break;
-            }
-        }
-        Poll::Ready(())
-    });
-    let _ = until(context.deadline, rest).await;
+    let mut dropped = 0;
+    let _ = until(context.deadline, poll_fn(|cx| poll_rest(cx, down, &mut dropped))).await;
 }
 
 /// Answers, or resets, what never becomes an exchange.
