@@ -147,6 +147,24 @@ test('what only hints at a newer HTTP, as curl and Java do with any request, kee
   t.is(origin.requests, 2);
 });
 
+test('what would carry requests past every route is no upgrade, whatever it is called', async (t) => {
+  const origin = await tcpServer(t, async (peer) => {
+    for (;;) {
+      const head = await peer.readUntil('\r\n\r\n');
+      const [, token] = /^upgrade: (.*)\r$/im.exec(head) ?? [];
+      const switched = `HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: ${token}\r\n\r\n`;
+      await peer.send(token === undefined ? 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok' : switched);
+    }
+  });
+  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
+  const peer = await connect(t, proxy.port());
+  const tokens = ['TLS/1.0', 'tls', 'HTTP/2.0', 'HTTP/1.1', 'h2', 'h2c-16', 'h2-14', 'websocket, TLS/1.2'];
+  for (const token of tokens) {
+    await peer.send(ASK.replace('echo/1', token));
+    t.is((await peer.response()).status, 200, token);
+  }
+});
+
 test('bytes that a client sends before its upgrade was taken are held, and are no request when it is not', async (t) => {
   const server = await tcpServer(t, async (peer) => {
     await peer.readUntil('\r\n\r\n');

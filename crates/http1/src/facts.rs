@@ -197,12 +197,12 @@ impl Facts {
     }
 
     /// The protocols offered or chosen (RFC 9110 section 7.8): of HTTP/1.1 alone, only when `connection` says so and one
-    /// field names them. A `h2c` among them makes it none: a tunnel into HTTP/2 would pass every rule by.
+    /// field names them. One that [`carries_requests`] among them makes it none.
     pub(crate) fn upgrade(&self, buf: &[u8], version: Version) -> Option<Span> {
         let clear = !self.upgrade_repeated && !self.upgrade_invalid;
         let wanted = self.upgrade_option && clear && version == Version::Http11;
         self.upgrade
-            .filter(|span| wanted && !list(span.of(buf)).any(|p| p.eq_ignore_ascii_case(b"h2c")))
+            .filter(|span| wanted && !list(span.of(buf)).any(carries_requests))
     }
 }
 
@@ -297,6 +297,18 @@ fn content_length(value: &[u8]) -> Result<u64, HeadError> {
 /// Whether the value of an `upgrade` names protocols, as it must (RFC 9110 section 7.8).
 pub fn names_protocols(value: &[u8]) -> bool {
     list(value).next().is_some() && list(value).all(is_protocol)
+}
+
+/// Whether behind a switch to this protocol come requests again: HTTP/2, by any of its names (`h2c-16` was one), HTTP/1, and
+/// TLS, which hides either (RFC 2817). A tunnel into it would pass every rule by.
+pub fn carries_requests(protocol: &[u8]) -> bool {
+    let name = protocol.split(|b| matches!(b, b'/' | b'-')).next();
+    let name = name.unwrap_or_default();
+    let begins = name.get(..3).unwrap_or_default();
+    [&b"tls"[..], b"http", b"h2"]
+        .iter()
+        .any(|one| name.eq_ignore_ascii_case(one))
+        || begins.eq_ignore_ascii_case(b"h2c")
 }
 
 /// `name` or `name/version`.

@@ -38,8 +38,8 @@ pub struct RequestHead {
     pub persistence: Persistence,
     /// The client waits for `100 (Continue)` before it sends its body. Never in HTTP/1.0 or when there is no body.
     pub expect_continue: bool,
-    /// The value of `upgrade`, where it counts: one field, `connection` names it, HTTP/1.1, no body, and no `h2c`. A list
-    /// of protocols, usually of one.
+    /// The value of `upgrade`, where it counts: one field, `connection` names it, HTTP/1.1, no body, and none that
+    /// [`crate::carries_requests`]. A list of protocols, usually of one.
     pub upgrade: Option<Span>,
     /// The bytes of the head, with the blank line, and with the empty line before it if there is one.
     pub head_len: usize,

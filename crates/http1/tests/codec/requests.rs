@@ -218,6 +218,23 @@ fn upgrades_count_where_both_sides_mean_them() {
     ] {
         assert_eq!(upgrade("1.1", lines), None, "{lines}");
     }
+    for token in [
+        "TLS/1.0",
+        "tls",
+        "HTTP/2.0",
+        "HTTP/1.1",
+        "h2",
+        "H2c-16",
+        "h2-14",
+        "echo, TLS/1.2",
+    ] {
+        let lines = format!("Connection: upgrade\r\nUpgrade: {token}\r\n");
+        assert_eq!(upgrade("1.1", &lines), None, "{token}");
+    }
+    for token in ["tlsx/1", "https/1", "h2x", "echo/h2c", "SPDY/3.1"] {
+        let lines = format!("Connection: upgrade\r\nUpgrade: {token}\r\n");
+        assert_eq!(upgrade("1.1", &lines), Some(token.to_owned()));
+    }
     assert_eq!(
         upgrade("1.0", "Connection: upgrade\r\nUpgrade: websocket\r\n"),
         None

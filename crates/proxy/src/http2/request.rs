@@ -4,7 +4,7 @@
 //! pseudo-fields out of place, bodies that differ from their `content-length`. What is left is what a server behind,
 //! over HTTP/1, could read differently than this proxy (attacks.md 20), and heads that are too large (attacks.md 4).
 
-use mesh_http1::{Known, is_authority, is_target, is_token};
+use mesh_http1::{Known, carries_requests, is_authority, is_target, is_token};
 use mesh_http2::Head;
 
 use crate::exchange::message::Length;
@@ -76,12 +76,10 @@ fn check_path(head: &Head) -> Result<(), Problem> {
     }
 }
 
-/// One protocol (RFC 8441 section 4). As in HTTP/1 none is `h2c`: a tunnel into HTTP/2 would pass every rule by.
+/// One protocol (RFC 8441 section 4). As in HTTP/1 none is one that carries requests.
 fn check_protocol(head: &Head) -> Result<(), Problem> {
     match head.protocol() {
-        Some(name) if !is_token(name) || name.eq_ignore_ascii_case(b"h2c") => {
-            Err(Problem::Malformed("invalid_upgrade"))
-        }
+        Some(name) if !is_token(name) || carries_requests(name) => Err(Problem::Malformed("invalid_upgrade")),
         _ => Ok(()),
     }
 }
@@ -181,10 +179,21 @@ mod tests {
             ]);
             check(&connect, Length::Unknown, 128)
         };
-        for good in ["websocket", "WebSocket", "connect-udp"] {
+        for good in ["websocket", "WebSocket", "connect-udp", "tlsx", "h2x"] {
             assert_eq!(switch(good), Ok(()), "{good}");
         }
-        for bad in ["h2c", "H2C", "websocket, h2c", "websocket,foo", "foo bar", ""] {
+        for bad in [
+            "h2c",
+            "H2C",
+            "h2",
+            "h2c-16",
+            "tls",
+            "http",
+            "websocket, h2c",
+            "websocket,foo",
+            "foo bar",
+            "",
+        ] {
             assert_eq!(switch(bad), Err(Problem::Malformed("invalid_upgrade")), "{bad}");
         }
     }
