@@ -208,6 +208,32 @@ test('a server that switches protocols unasked broke HTTP: 502', async (t) => {
   await (await server.accepted()).gone();
 });
 
+test('a server switches to nothing but what was offered', async (t) => {
+  // What is offered, what is chosen.
+  for (const [offered, chosen, status] of [
+    ['echo/1', 'other', 502],
+    ['echo/1', 'echo/2', 502],
+    ['echo/1', 'echo/1, other', 502],
+    ['echo/1', 'ECHO/1', 101],
+    ['echo/2, echo/1', 'echo/1', 101],
+  ] as const) {
+    const server = await tcpServer(t, async (peer) => {
+      await peer.readUntil('\r\n\r\n');
+      await peer.send(
+        `HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: ${chosen}\r\n\r\n`,
+      );
+    });
+    const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
+    const peer = await connect(t, proxy.port());
+    await peer.send(ASK.replace('echo/1', offered));
+    const answer = await peer.response();
+    t.is(answer.status, status, chosen);
+    if (status === 101) continue;
+    t.is(proxyStatus(answer.headers).details, 'upstream_protocol: unasked_switch');
+    await (await server.accepted()).gone();
+  }
+});
+
 test('`upgrade` without `connection: upgrade` is no upgrade', async (t) => {
   const origin = await httpOrigin(t);
   const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));

@@ -227,3 +227,19 @@ for (const [name, answer, details, plain] of [
     t.is((await ask(session, { ':path': '/', ':authority': 'a' })).status, plain);
   });
 }
+
+test('a server that proves a WebSocket and switches to something else: the client is not told of success', async (t) => {
+  const origin = await tcpServer(t, async (peer) => {
+    const head = await peer.readUntil('\r\n\r\n');
+    const [, key = ''] = /sec-websocket-key: (\S+)/i.exec(head) ?? [];
+    const accept = createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
+    await peer.send(
+      `HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
+    );
+  });
+  const proxy = await startSidecar(t, web({ to: origin.address }));
+  const { head } = await open(await http2Connect(t, proxy.url()));
+  t.is(head[':status'], 502);
+  const { details } = proxyStatus(head as Parameters<typeof proxyStatus>[0]);
+  t.is(details, 'upstream_protocol: unasked_switch');
+});

@@ -299,6 +299,11 @@ pub fn names_protocols(value: &[u8]) -> bool {
     list(value).next().is_some() && list(value).all(is_protocol)
 }
 
+/// Whether all protocols that a server names were offered: it may switch to no other (RFC 9110 section 7.8).
+pub fn were_offered(named: &[u8], offered: &[u8]) -> bool {
+    list(named).all(|one| list(offered).any(|other| one.eq_ignore_ascii_case(other)))
+}
+
 /// Whether behind a switch to this protocol come requests again: HTTP/2, by any of its names (`h2c-16` was one), HTTP/1, and
 /// TLS, which hides either (RFC 2817). A tunnel into it would pass every rule by.
 pub fn carries_requests(protocol: &[u8]) -> bool {

@@ -40,7 +40,7 @@ pub use authority::{is_authority, is_tunnel_target};
 pub use body::{BodyDecoder, BodyKind, Decoded};
 pub use encode::BodyEncoder;
 pub use error::{BodyError, HeadError};
-pub use facts::{Persistence, carries_requests, names_protocols};
+pub use facts::{Persistence, carries_requests, names_protocols, were_offered};
 pub use field::{Field, Parsed};
 pub use known::{Known, classify};
 pub use limits::Limits;

@@ -4,7 +4,7 @@
 //! in `connection`; then what the client may not say of itself; then the route's edits; then what this proxy adds.
 //! Field names keep their case and order between HTTP/1 peers; adjacent fields that stay are copied in one piece.
 
-use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, copy_fields};
+use mesh_http1::{BodyEncoder, Field, HeadWriter, Known, copy_fields, were_offered};
 use mesh_model::filter::CompiledEdits;
 use mesh_model::route::is_grpc_type;
 use mesh_model::way::{PEER, is_of_the_way, is_peer};
@@ -232,6 +232,19 @@ impl<'a> RequestRef<'a> {
         self.values(Known::Te)
             .flat_map(|te| te.split(|b| *b == b','))
             .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    }
+
+    /// Whether a server that switches protocols switches to what this request offered.
+    pub(super) fn offers(&self, response: ResponseRef<'_>) -> bool {
+        let ResponseRef::Http1 { bytes, head } = response else {
+            return true;
+        };
+        let offered = match self {
+            Self::Http1 { bytes, head } => head.upgrade.map(|span| span.of(bytes)),
+            Self::Http2(head) => head.protocol(),
+        };
+        let named = head.field(Known::Upgrade).map(|field| field.value.of(bytes));
+        were_offered(named.unwrap_or_default(), offered.unwrap_or_default())
     }
 
     /// Whether this is a gRPC call: its errors are spoken in `grpc-status`.

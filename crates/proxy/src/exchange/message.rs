@@ -43,6 +43,8 @@ impl From<io::Error> for Fault {
 pub const MAX_INFORMATIONAL: u8 = 16;
 /// The fault of a server that sends more of them.
 pub const INFORMATIONAL_FLOOD: Fault = Fault::Protocol("informational_flood");
+/// The fault of a server that switches to a protocol that was not offered.
+pub const UNASKED_SWITCH: Fault = Fault::Protocol("unasked_switch");
 
 /// What a source has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

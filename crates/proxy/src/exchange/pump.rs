@@ -9,7 +9,9 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::message::{Downstream, Fault, Gone, HeadKind, Payload, ResponseEdits, Sink, Source, Upstream};
+use super::message::{
+    Downstream, Fault, Gone, HeadKind, Payload, ResponseEdits, Sink, Source, UNASKED_SWITCH, Upstream,
+};
 
 /// The token of a request's body that is larger than it may be.
 pub const BODY: &str = "request_body";
@@ -208,6 +210,9 @@ impl Pump {
                     if let Poll::Ready(Err(fault)) = down.poll_flush(cx) {
                         return Poll::Ready(End::Downstream(fault));
                     }
+                }
+                Ok(HeadKind::Tunnel) if up.status() == 101 && !down.request().offers(up.response()) => {
+                    return Poll::Ready(End::Upstream(UNASKED_SWITCH));
                 }
                 Ok(kind) => {
                     down.start_response(up, edits);

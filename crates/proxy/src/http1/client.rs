@@ -9,7 +9,7 @@ use super::server::length;
 use crate::exchange::head::Outgoing;
 use crate::exchange::message::{
     Fault, HeadKind, INFORMATIONAL_FLOOD, Length, MAX_INFORMATIONAL, Payload, RequestRef, ResponseRef, Sink,
-    Source, Trailers, Upstream,
+    Source, Trailers, UNASKED_SWITCH, Upstream,
 };
 use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
@@ -88,7 +88,7 @@ impl<S: Stream> ClientExchange<S> {
             proof.is_some_and(|field| field.value.of(self.wire.unread()) == accept)
         };
         match (self.switch, self.head.status) {
-            (Switch::No, 101) => Err(Fault::Protocol("unasked_switch")),
+            (Switch::No, 101) => Err(UNASKED_SWITCH),
             (Switch::Required(Some(accept)), 101) if !proves(accept) => {
                 Err(Fault::Protocol("websocket_accept"))
             }
