@@ -228,7 +228,7 @@ impl<'a> RequestRef<'a> {
     }
 
     /// Whether the client says `te: trailers`. It is hop-by-hop, and ours to say anew, since we pass trailers on.
-    pub(super) fn accepts_trailers(&self) -> bool {
+    pub fn accepts_trailers(&self) -> bool {
         self.values(Known::Te)
             .flat_map(|te| te.split(|b| *b == b','))
             .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"trailers"))

@@ -121,6 +121,11 @@ impl BodyWriter {
         matches!(self.encoder, BodyEncoder::UntilClose)
     }
 
+    /// Whether the body can end here with trailers: no chunk is open.
+    pub fn takes_trailers(&self) -> bool {
+        matches!(self.encoder, BodyEncoder::Chunked) && self.chunk == 0
+    }
+
     /// Takes payload; gives how many bytes.
     pub fn poll_send<S: Stream>(
         &mut self,

@@ -163,6 +163,11 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         protocol: Protocol::Http1,
     };
     let mut outcome = exchange(&context, &mut down).await;
+    if let Some(reason) = outcome.reason
+        && !down.is_finished()
+    {
+        down.abort(reason, outcome.reset);
+    }
     let flushed = flush(&mut down, &context).await;
     let mut now = thread.now();
     if !flushed && outcome.reason.is_none() {

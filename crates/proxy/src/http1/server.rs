@@ -8,6 +8,8 @@ use mesh_http1::{
     names_protocols,
 };
 
+use mesh_http2::Code;
+use mesh_model::errors::Reason;
 use mesh_model::filter::CompiledEdits;
 
 use super::body::{BodyReader, BodyWriter};
@@ -18,6 +20,7 @@ use crate::exchange::message::{
     Source, Trailers, Upstream,
 };
 use crate::exchange::pump::REST_BYTES;
+use crate::http2::fault;
 use crate::io::Stream;
 use crate::io::wire::{Filled, ReadSize, Wire};
 
@@ -99,6 +102,22 @@ impl<S: Stream> ServerExchange<S> {
     /// Whether the request is a gRPC call.
     pub fn is_grpc(&self) -> bool {
         self.grpc.is_some()
+    }
+
+    /// Ends a response that can't be completed. A gRPC caller that reads trailers gets its status in them, where no chunk is
+    /// open; to others the connection's end says that it was cut. `reset` is the code with which the server ended it, where
+    /// it did.
+    #[cold]
+    pub fn abort(&mut self, reason: Reason, reset: Option<Code>) {
+        let tells = self.started && self.grpc.is_some() && reason != Reason::ClientClosed;
+        if !tells || !self.writer.takes_trailers() || !self.request().accepts_trailers() {
+            return;
+        }
+        let status = reset.map_or(reason.grpc_status(), fault::grpc_status);
+        let lines = format!("grpc-status: {status}\r\ngrpc-message: {}\r\n", reason.text());
+        self.close = true;
+        // Only a body of a known length could refuse to end.
+        let _ = self.finish(Trailers::Lines(lines.into_bytes()));
     }
 
     /// Whether the connection could carry another request but for the rest of this one.
