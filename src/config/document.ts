@@ -6,6 +6,7 @@
  */
 
 import {
+  type Alias,
   LineCounter,
   type Node,
   type Pair,
@@ -13,6 +14,7 @@ import {
   isAlias,
   isMap,
   isNode,
+  isPair,
   isScalar,
   isSeq,
   parseDocument,
@@ -125,15 +127,30 @@ export class SourceDocument {
     return { line, column: col };
   }
 
-  /** Aliases of nothing, which mostly were not meant as aliases, and too many of them. */
+  /** Aliases of nothing, which mostly were not meant as aliases, merges that never end, and too many of either. */
   #brokenAliases(text: string): ReadProblem[] {
-    const anchors = new Set<string>();
+    const anchors = new Map<string, Node>();
+    const targets = new Map<Alias, Node>();
     let aliases = 0;
+    let merges = 0;
     const broken: ReadProblem[] = [];
-    visit(this.#document, (_, node) => {
+    visit(this.#document, (_, node, path) => {
       if (isAlias(node)) {
         aliases += 1;
-        if (anchors.has(node.source) || !node.range || broken.length >= MAX_PROBLEMS) return;
+        const target = anchors.get(node.source);
+        if (target) {
+          targets.set(node, target);
+          const merge = mergeOf(path);
+          if (!merge) return;
+          merges += 1;
+          const sources = isSeq(target) ? target.items.map((item) => followed(item, targets)) : [target];
+          if (!sources.some((source) => path.includes(source as Node))) return;
+          if (broken.length >= MAX_PROBLEMS) return;
+          const position = this.#position((isNode(merge.key) && merge.key.range?.[0]) || 0);
+          broken.push({ message: `*${node.source} merges keys and values into themselves`, position });
+          return;
+        }
+        if (!node.range || broken.length >= MAX_PROBLEMS) return;
         const position = this.#position(node.range[0]);
         const suggestion = syntaxAdvice('alias', text.split('\n', position.line).at(-1) ?? '');
         broken.push({
@@ -142,13 +159,16 @@ export class SourceDocument {
           ...(suggestion && { suggestion }),
         });
       } else if (isNode(node) && node.anchor) {
-        anchors.add(node.anchor);
+        anchors.set(node.anchor, node);
       }
     });
     if (aliases > MAX_ALIASES) {
       broken.push({
         message: `expected at most ${MAX_ALIASES.toLocaleString('en')} aliases, found ${aliases}`,
       });
+    }
+    if (merges > 0 && broken.length === 0 && mergedValues(this.#root, targets) > MAX_VALUES) {
+      broken.push({ message: `expected at most ${MAX_VALUES.toLocaleString('en')} values, merges followed` });
     }
     return broken;
   }
@@ -162,6 +182,44 @@ export class SourceDocument {
         : syntaxAdvice(error.message, line);
     return { message: plainMessage(error, text), position, ...(suggestion && { suggestion }) };
   }
+}
+
+/** The pair `<<: *a` or `<<: [*a]` that an alias on this path belongs to. */
+function mergeOf(path: readonly unknown[]): Pair | undefined {
+  const around = isSeq(path.at(-1)) ? path.at(-2) : path.at(-1);
+  return isPair(around) && isMerge(around.key) ? around : undefined;
+}
+
+const isMerge = (key: unknown): boolean => isScalar(key) && key.source === '<<';
+
+const followed = (node: unknown, targets: ReadonlyMap<Alias, Node>): unknown =>
+  isAlias(node) ? targets.get(node) : node;
+
+/**
+ * How many values the parser makes of a node in which nothing is merged into itself: of what is merged it makes them anew
+ * each time.
+ */
+function mergedValues(root: unknown, targets: ReadonlyMap<Alias, Node>): number {
+  const known = new Map<unknown, number>();
+  const sum = (nodes: readonly unknown[]): number =>
+    nodes.reduce<number>((all, node) => all + count(node), 1);
+  const merged = (written: unknown): number => {
+    const source = followed(written, targets);
+    return isSeq(source) ? sum(source.items.map((item) => followed(item, targets))) : count(source);
+  };
+  const count = (node: unknown): number => {
+    if (isSeq(node)) return memo(node, () => sum(node.items));
+    if (!isMap(node)) return 1;
+    return memo(node, () =>
+      node.items.reduce((all, { key, value }) => all + (isMerge(key) ? merged(value) : count(value)), 1),
+    );
+  };
+  const memo = (node: unknown, make: () => number): number => {
+    const made = known.get(node) ?? make();
+    known.set(node, made);
+    return made;
+  };
+  return count(root);
 }
 
 /** What the parser goes on from as if nothing had been. */

@@ -102,6 +102,37 @@ test('an alias of itself, a deep nest and a long text are refused', (t) => {
   t.regex(long.issues[0]?.message ?? '', /^the text is too long/);
 });
 
+test('what is merged into itself is refused at its place', (t) => {
+  const told = (text: string): string[] => refusalOf(t, () => parseConfig(text)).issues.map(renderIssue);
+  for (const [text, line] of [
+    ['a: &a\n  <<: *a', '2:3: *a merges'],
+    ['a: &a\n  b: 1\n  <<: [*a]', '3:3: *a merges'],
+    ['a: &a { b: &b { <<: *a }, <<: *b }', '1:17: *a merges'],
+    ['a: &a { l: &l [*a], <<: *l }', '1:21: *l merges'],
+    ['a: &a { b: { c: [{ <<: *a }] } }', '1:20: *a merges'],
+    ['a: &a {}\nb: &a { <<: *a }', '2:9: *a merges'],
+    ['&r\nclusters: { m: &m { <<: *r } }', '2:21: *r merges'],
+  ] as const) {
+    t.deepEqual(told(text), [`${line} keys and values into themselves`], text);
+  }
+  const { resources } = parseConfig(
+    'clusters: { a: &a { dns: a.test:80 }, b: &b { <<: *a, dns: b.test:80 }, c: { <<: [*b, *a, *a] } }',
+  ).compiled;
+  t.deepEqual(
+    resources.clusters.map(({ discovery }) => discovery?.kind === 'dns' && discovery.host),
+    ['a.test', 'b.test', 'b.test'],
+  );
+});
+
+test('a few merges that stand for a billion values are refused', (t) => {
+  const levels = Array.from({ length: 40 }, (_, at) => `a${at + 1}: &a${at + 1} { <<: [*a${at}, *a${at}] }`);
+  const error = refusalOf(t, () => parseShape(`a0: &a0 { k: 1 }\n${levels.join('\n')}`));
+  t.deepEqual(
+    error.issues.map(({ message }) => message),
+    ['expected at most 2,000,000 values, merges followed'],
+  );
+});
+
 test('more aliases than can be followed in time are refused', (t) => {
   const error = refusalOf(t, () => parseShape(`a: &a x\nb: [${'*a,'.repeat(10_001)}]`));
   t.is(error.issues[0]?.message, 'expected at most 10,000 aliases, found 10001');
