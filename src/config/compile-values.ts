@@ -35,6 +35,10 @@ export function bytesOf(value: number | string | undefined): number | undefined 
 /** What the parts of one compilation share: what was made so far, and where it came from. */
 export class Compilation {
   readonly resources: Resources = { listeners: [], routeTables: [], clusters: [], endpoints: [] };
+  /** The names of the route tables so far. */
+  readonly tables = new Set<string>();
+  /** Of a table's name that was wanted: the first number that may be free. */
+  readonly #numbers = new Map<string, number>();
   readonly #declared: ReadonlySet<string>;
   readonly #made = new Set<string>();
   readonly #anonymous: { cluster: Cluster; address: string | undefined; from: Path }[] = [];
@@ -50,6 +54,16 @@ export class Compilation {
     this.#declared = new Set(declaredClusters);
     this.sources = sources;
     this.#placed = placed;
+  }
+
+  /** `web`, or else `web.routes`, `web.routes2` and so on. Of ten thousand that are called alike each is looked for once. */
+  freeTable(wanted: string): string {
+    for (let number = this.#numbers.get(wanted) ?? 0; ; number += 1) {
+      const free = number === 0 ? wanted : `${wanted}.routes${number === 1 ? '' : number}`;
+      if (this.tables.has(free)) continue;
+      this.#numbers.set(wanted, number + 1);
+      return free;
+    }
   }
 
   /** The weighted clusters that targets stand for. An address that is no cluster's name becomes a cluster. */

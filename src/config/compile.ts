@@ -108,6 +108,7 @@ function addTable(
   const at = ['routeTables', resources.routeTables.length];
   sources.set(at, from);
   sources.set([...at, 'name'], named);
+  context.compilation.tables.add(name);
   resources.routeTables.push(routeTable(context.compilation, name, routes, at, placeOf));
 }
 
@@ -190,9 +191,7 @@ function ownTable(
   placeOf?: (route: number) => Path,
 ): string {
   const { compilation } = context;
-  const taken = new Set(compilation.resources.routeTables.map((table) => table.name));
-  let free = name;
-  while (taken.has(free)) free = `${free}.routes`;
+  const free = compilation.freeTable(name);
   addTable(context, free, routes, from, [...listenerAt, 'name'], placeOf);
   return free;
 }

@@ -133,6 +133,15 @@ test('a few merges that stand for a billion values are refused', (t) => {
   );
 });
 
+test('listeners that are called alike have tables of short names', (t) => {
+  const one = "{ address: ':80', to: 'a.test:1' }";
+  const text = `routeTables: { ':80.routes2': [] }\nlisteners: [${Array.from({ length: 300 }, () => one).join()}]`;
+  const tables = parseShape(text).compiled.resources.routeTables.map(({ name }) => name);
+  t.deepEqual(tables.slice(0, 4), [':80.routes2', ':80', ':80.routes', ':80.routes3']);
+  t.is(new Set(tables).size, 301);
+  t.is(tables.at(-1), ':80.routes300');
+});
+
 test('more aliases than can be followed in time are refused', (t) => {
   const error = refusalOf(t, () => parseShape(`a: &a x\nb: [${'*a,'.repeat(10_001)}]`));
   t.is(error.issues[0]?.message, 'expected at most 10,000 aliases, found 10001');
