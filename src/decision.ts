@@ -126,6 +126,11 @@ export interface Share {
   readonly percent: number;
 }
 
+/** What the core is given, as JSON: what is text is that already, and what JSON can't say is nothing. */
+export function asJson(value: unknown): string {
+  return typeof value === 'string' ? value : ((JSON.stringify(value) as string | undefined) ?? '');
+}
+
 /** The decision in an answer of the core. @throws {InputError} when the resources or the request are wrong */
 export function readDecision(answer: string): Decision {
   const decision = JSON.parse(answer) as Decision | { issues: ResourceIssue[] };

@@ -8,7 +8,7 @@
  */
 
 import type { ResourceIssue, Resources } from './config/resources.js';
-import { type Decision, type DescribedRequest, readDecision } from './decision.js';
+import { type Decision, type DescribedRequest, asJson, readDecision } from './decision.js';
 import { native } from './native.js';
 import { Proxy as EmbeddedProxy } from './proxy/proxy.js';
 import type { CreateProxy } from './proxy/types.js';
@@ -56,14 +56,14 @@ export const createControlPlane: CreateControlPlane = (config, options) =>
     options,
   );
 
-/** Everything that is wrong with resources in JSON; nothing when they are right. */
-export function validateResources(json: string): readonly ResourceIssue[] {
-  return JSON.parse(native().validate(json)) as ResourceIssue[];
+/** Everything that is wrong with resources, an object or its JSON text; nothing when they are right. */
+export function validateResources(resources: Resources | string): readonly ResourceIssue[] {
+  return JSON.parse(native().validate(asJson(resources))) as ResourceIssue[];
 }
 
 /** The same, what is wrong with the files that they name included: certificates, keys, roots. Reads them at once. */
-export function checkResources(json: string): readonly ResourceIssue[] {
-  return JSON.parse(native().check(json)) as ResourceIssue[];
+export function checkResources(resources: Resources | string): readonly ResourceIssue[] {
+  return JSON.parse(native().check(asJson(resources))) as ResourceIssue[];
 }
 
 /**
@@ -72,6 +72,5 @@ export function checkResources(json: string): readonly ResourceIssue[] {
  * @throws {InputError} when the resources or the description are wrong, with every mistake
  */
 export function routeRequest(resources: Resources | string, request: DescribedRequest): Decision {
-  const json = typeof resources === 'string' ? resources : JSON.stringify(resources);
-  return readDecision(native().decide(json, JSON.stringify(request)));
+  return readDecision(native().decide(asJson(resources), asJson(request)));
 }

@@ -6,7 +6,10 @@
  */
 
 import { setImmediate as pause } from 'node:timers/promises';
+import { OptionError } from '../errors.js';
 import { native } from '../native.js';
+import { isMethod, isObject } from '../options.js';
+import { messageOf } from '../thrown.js';
 import { type Family, type Sample, labelsOf, parseMetrics, parseMetricsSoon } from './exposition.js';
 import type { MetricsRegistry } from './types.js';
 
@@ -97,6 +100,7 @@ const sources = new WeakMap<MetricsRegistry, Source>();
 
 /** Adds a proxy to a registry; gives a function that takes it out. */
 export function addTo(registry: MetricsRegistry, proxy: object, look: Look): () => void {
+  if (!isRegistry(registry)) throw new OptionError('registry', 'a registry of prom-client', registry);
   const source = sourceOf(registry);
   addFamilies(registry, source);
   sources.set(registry, source);
@@ -120,6 +124,11 @@ function sourceOf(registry: MetricsRegistry): Source {
   return isThere ? known : new Source();
 }
 
+function isRegistry(value: unknown): boolean {
+  const methods = ['registerMetric', 'getSingleMetric', 'removeSingleMetric'];
+  return isObject(value) && methods.every((name) => isMethod(value, name));
+}
+
 /** Whether a metric of ours is in the registry, and not another of its name. */
 function stands(registry: MetricsRegistry, { metrics }: Source, name: string): boolean {
   const metric = metrics.get(name);
@@ -134,7 +143,7 @@ function addFamilies(registry: MetricsRegistry, source: Source): void {
       const { name } = family;
       if (stands(registry, source, name)) continue;
       const metric = metricOf(family, registry, source);
-      registry.registerMetric(metric);
+      register(registry, metric);
       source.metrics.set(name, metric);
       added.push(name);
     }
@@ -142,6 +151,15 @@ function addFamilies(registry: MetricsRegistry, source: Source): void {
     // A registry that has one of the names already gets none of ours.
     for (const name of added) registry.removeSingleMetric(name);
     throw error;
+  }
+}
+
+/** @throws {OptionError} in the registry's words, which has one of that name */
+function register(registry: MetricsRegistry, metric: object): void {
+  try {
+    registry.registerMetric(metric);
+  } catch (error) {
+    throw new OptionError(`registry: ${messageOf(error)}`);
   }
 }
 

@@ -143,7 +143,7 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
    * Adds every family of `metrics()` to a registry of prom-client, read at each scrape; several proxies may share one,
    * which then has their sums. Gives a function that takes them out.
    *
-   * @throws {Error} prom-client's own: the registry has a metric of one of the names; none of ours stays
+   * @throws {OptionError} it is no registry, or has a metric of one of the names; none of ours stays
    */
   register(registry: MetricsRegistry): () => void;
 

@@ -7,7 +7,7 @@
  */
 
 import type { ResourceIssue, Resources } from '../config/resources.js';
-import { type Decision, type DescribedRequest, readDecision } from '../decision.js';
+import { type Decision, type DescribedRequest, asJson, readDecision } from '../decision.js';
 import { InternalError } from '../mesh-error.js';
 
 /** What the module exports. */
@@ -79,9 +79,7 @@ export class Model {
 
   /** Makes one call with one or two texts, and reads its answer. */
   #ask(call: 'mesh_validate' | 'mesh_route', values: readonly (object | string)[]): string {
-    const texts = values.map((value) =>
-      encoder.encode(typeof value === 'string' ? value : JSON.stringify(value)),
-    );
+    const texts = values.map((value) => encoder.encode(asJson(value)));
     try {
       this.#exports ??= new (webAssembly().Instance)(this.#module, {}).exports as Exports;
       const core = this.#exports;

@@ -2,6 +2,7 @@
 
 import test from 'ava';
 import { Counter, Gauge, Registry, type RegistryContentType } from 'prom-client';
+import { OptionError } from '../../src/index.js';
 import { httpOrigin, request } from '../support/http.js';
 import { Exposition, type Sample } from '../support/prometheus.js';
 import { until } from '../support/wait.js';
@@ -158,12 +159,22 @@ test('several proxies may share a registry: their numbers are added up', async (
   t.is(await registry.metrics(), '\n');
 });
 
-test('a name that the registry has already is refused by prom-client, and nothing of ours stays', async (t) => {
+test('a name that the registry has already is refused, and nothing of ours stays', async (t) => {
   const registry = new Registry();
   const gauge = new Gauge({ name: 'mesh_requests_active', help: 'Of somebody else.', registers: [registry] });
   const proxy = makeProxy(t, everythingTo('127.0.0.1:1'));
-  t.throws(() => proxy.register(registry), { message: /already been registered/ });
+  t.throws(() => proxy.register(registry), {
+    instanceOf: OptionError,
+    code: 'MESH_OPTION_INVALID',
+    message: /^registry: .*mesh_requests_active has already been registered/,
+  });
   t.deepEqual(registry.getMetricsAsArray(), [gauge]);
+  for (const none of [undefined, null, {}, 'registry'] as unknown as Registry[]) {
+    t.throws(() => proxy.register(none), {
+      instanceOf: OptionError,
+      message: /^registry: expected a registry of prom-client, received /,
+    });
+  }
 });
 
 test('a registry may be cleared and reset, and a proxy registered twice counts once', async (t) => {

@@ -2,6 +2,7 @@
 
 import test from 'ava';
 import type { DescribedRequest } from '../../src/decision.js';
+import { type Resources, checkResources, routeRequest, validateResources } from '../../src/index.js';
 import type { Model } from '../../src/wasm/model.js';
 import { InputError, loadModel } from '../../src/wasm/node.js';
 import { corpus } from '../config/support.js';
@@ -81,6 +82,20 @@ test('texts that are none, and requests that are none', (t) => {
   }
   for (const wrong of [{ metod: 'GET' }, { headers: { a: 1 } }, [], { url: 7 }] as DescribedRequest[]) {
     t.deepEqual(route(model, '{}', wrong), nativeAnswers.route('{}', wrong));
+  }
+});
+
+test('the functions of both take the same, and refuse the same', (t) => {
+  const [{ resources }] = good as [(typeof good)[0]];
+  for (const given of [resources, JSON.stringify(resources), {}, 'x', null, undefined, 7] as Resources[]) {
+    const mistakes = model.validate(given);
+    t.deepEqual(validateResources(given), mistakes);
+    t.deepEqual(checkResources(given).length >= mistakes.length, true);
+  }
+  for (const wrong of [undefined, null, 'x', 7, [], { url: 7 }] as DescribedRequest[]) {
+    const refusal = t.throws(() => model.route(resources, wrong), { instanceOf: InputError });
+    const error = t.throws(() => routeRequest(resources, wrong), { code: 'MESH_INPUT_INVALID' });
+    t.deepEqual([error?.message, (error as InputError).issues], [refusal?.message, refusal?.issues]);
   }
 });
 
