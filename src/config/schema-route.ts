@@ -119,12 +119,12 @@ const match = part('Match', 'Which requests a route takes: all conditions must h
   ),
   headers: may(
     values('header'),
-    'Header conditions: a text, `true` (present), `false` (absent), `{ prefix: v1 }`, or a list of conditions.',
+    'Header conditions: a text, `true` (present), `false` (absent), `{ prefix: v1 }`, or a list of conditions. Of a header that comes several times every value must match.',
     { examples: [{ 'x-beta': true }] },
   ),
   query: may(
     values('parameter'),
-    'Query parameter conditions, on the decoded value, written like `headers`.',
+    'Query parameter conditions, on the decoded value, written like `headers`. Of one that comes several times every value must match.',
     { examples: [{ page: { regex: '[0-9]+' } }] },
   ),
   grpc: may(

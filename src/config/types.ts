@@ -137,9 +137,9 @@ export interface MatchConfig {
   path?: PathConfig;
   /** The method, or a list of methods. */
   method?: string | string[];
-  /** Header conditions: a text, `true` (present), `false` (absent), `{ prefix: v1 }`, or a list of conditions. */
+  /** Header conditions: a text, `true` (present), `false` (absent), `{ prefix: v1 }`, or a list of conditions. Of a header that comes several times every value must match. */
   headers?: Record<string, string | boolean | ValueConditionConfig | ValueConditionConfig[]>;
-  /** Query parameter conditions, on the decoded value, written like `headers`. */
+  /** Query parameter conditions, on the decoded value, written like `headers`. Of one that comes several times every value must match. */
   query?: Record<string, string | boolean | ValueConditionConfig | ValueConditionConfig[]>;
   /** gRPC calls only: a full service name, or `service/Method`. Not together with `path`. */
   grpc?: string;
