@@ -37,6 +37,7 @@ test('absolute-form: OPTIONS without a path asks the server itself', async (t) =
       ['http://shop.test', '*'],
       ['http://shop.test/', '/'],
       ['http://shop.test/?a', '/?a'],
+      ['http://shop.test?a=/b', '/?a=/b'],
     ]) {
       await peer.send(`OPTIONS ${target} HTTP/1.1\r\nHost: shop.test\r\n\r\n`);
       const seen = echoed({ text: (await peer.response()).body });

@@ -21,8 +21,8 @@ pub enum Target {
         scheme: Span,
         /// A valid `host[:port]`.
         authority: Span,
-        /// From the first `/` up to the query. Empty when the target ends with the authority: it means `/`, and `*` with
-        /// OPTIONS (RFC 9112 sections 3.2.1 and 3.2.4).
+        /// From the first `/` up to the query. Empty when none follows the authority: it means `/`, and where there is no
+        /// query either `*` with OPTIONS (RFC 9112 sections 3.2.1 and 3.2.4).
         path: Span,
         /// Behind the `?`.
         query: Option<Span>,
@@ -82,10 +82,6 @@ impl Target {
                 .unwrap_or(rest.len());
         let authority = Span::new(at, end);
         authority::parse(authority.of(buf)).ok_or(HeadError::InvalidAuthority)?;
-        // `http://host?query`: an empty path where servers want `/`. Refused rather than rewritten.
-        if rest.get(end - at) == Some(&b'?') {
-            return Err(HeadError::InvalidTargetForm);
-        }
         let (path, query) = split_query(buf, Span::new(end, span.end as usize));
         Ok(Self::Absolute {
             scheme: Span::new(span.start as usize, span.start as usize + scheme.len()),

@@ -104,6 +104,20 @@ fn forms_of_targets() {
     };
     assert!(path.is_empty());
 
+    let bytes = b"GET http://a.test?b=/c?d HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let Target::Absolute {
+        authority,
+        path,
+        query: Some(query),
+        ..
+    } = parse(bytes).target
+    else {
+        panic!()
+    };
+    assert_eq!(text(authority.of(bytes)), "a.test");
+    assert!(path.is_empty());
+    assert_eq!(text(query.of(bytes)), "b=/c?d");
+
     let bytes = b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n";
     let head = parse(bytes);
     assert_eq!(head.target, Target::Authority(head.target_span));

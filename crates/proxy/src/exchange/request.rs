@@ -49,7 +49,8 @@ impl<'a> RequestRef<'a> {
         }
     }
 
-    /// Path and query as they came; `*` for the server itself; empty for CONNECT.
+    /// Path and query as they came; `*` for the server itself; empty for CONNECT. Absolute-form may have a query without a
+    /// path: [`View::path`] is `/` then.
     pub fn path_and_query(&self) -> &'a [u8] {
         match self {
             Self::Http1 { bytes, head } => match head.target {
@@ -216,6 +217,11 @@ impl<'a> View<'a> {
             normalise_path(path, keep, normal).map_err(|e| PathError(e.as_str()))?;
             view.changed = normal != path;
             view.path = normal;
+        }
+        // `http://host?query`: servers are asked for `/?query` (RFC 9112 section 3.2.1).
+        if path.is_empty() && view.has_query && request.is_absolute() {
+            view.changed = true;
+            view.path = b"/";
         }
         Ok(view)
     }
