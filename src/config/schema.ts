@@ -75,7 +75,7 @@ const serverTls = part(
 const sniRoute = part('SniRoute', 'Where TLS streams of some server names go, unopened.', {
   hosts: must(
     hosts(),
-    'Server names; the most specific wins. `*` takes every name, and clients that send none.',
+    'Server names; the most specific wins. `*` takes every name, and clients that send none; what is no name in DNS only where it stands alone.',
   ),
   to: must(targets, 'The clusters or addresses that get the streams.'),
 });

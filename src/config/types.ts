@@ -242,7 +242,7 @@ export interface HashKeyConfig {
 
 /** Where TLS streams of some server names go, unopened. */
 export interface SniRouteConfig {
-  /** Server names; the most specific wins. `*` takes every name, and clients that send none. */
+  /** Server names; the most specific wins. `*` takes every name, and clients that send none; what is no name in DNS only where it stands alone. */
   hosts: string | string[];
   /** The clusters or addresses that get the streams. */
   to: TargetsConfig;

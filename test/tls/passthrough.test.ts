@@ -8,6 +8,7 @@ import { must } from '../support/processes.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { connect } from '../support/tcp.js';
 import { httpsOrigin, tlsConnect } from '../support/tls.js';
+import { until } from '../support/wait.js';
 
 type Test = Parameters<typeof startSidecar>[0];
 
@@ -121,4 +122,30 @@ test('a listener with `to` alone passes TLS through beside everything else', asy
   socket.write('GET / HTTP/1.1\r\nHost: a.test\r\n\r\n');
   const [said] = (await once(socket, 'data')) as [Buffer];
   t.regex(said.toString(), /^HTTP\/1\.1 200 /);
+});
+
+test('names are as odd as they like where all go to one place, and need no final dot where they do not', async (t) => {
+  const a = await origin(t, 'a', ['a.test']);
+  const b = await origin(t, 'b', ['b.test']);
+  const unseen = { checkServerIdentity: () => undefined };
+  const one = await startEmbedded(t, web({ to: a.server.address }));
+  const names = ['a.test.', '-x.test', 'a..b', 'a b.test'];
+  for (const servername of names) {
+    const { issuer } = await tlsConnect(t, one.port(), { ca: a.authority.root, servername, ...unseen });
+    t.is(issuer, a.authority.name, servername);
+  }
+  await until('the last handshake is over at the server too', () => a.server.names.length === names.length);
+  t.deepEqual(a.server.names, names, 'they go on as they came');
+
+  const sni = [
+    { hosts: 'a.test', to: a.server.address },
+    { hosts: '*', to: b.server.address },
+  ];
+  const some = await startEmbedded(t, web({ protocol: 'tlsPassthrough', sni }));
+  const ask = async (servername: string, ca: string) =>
+    await tlsConnect(t, some.port(), { ca, servername, ...unseen });
+  t.is((await ask('a.test.', a.authority.root)).issuer, a.authority.name);
+  t.is((await ask('c.test.', b.authority.root)).issuer, b.authority.name);
+  await t.throwsAsync(ask('a..test', b.authority.root));
+  t.truthy(await some.closedBy('tls_handshake_failed'));
 });

@@ -64,6 +64,12 @@ impl<V: Copy> HostMap<V> {
         before.map_or(Ok(()), Err)
     }
 
+    /// Whether there is more than `*`.
+    #[inline]
+    pub(crate) fn tells_apart(&self) -> bool {
+        !self.exact.is_empty() || !self.suffixes.is_empty()
+    }
+
     /// Asks `choose` for each pattern that takes the host, the most specific first, until it chooses.
     #[inline]
     pub(crate) fn find<T>(&self, host: &[u8], mut choose: impl FnMut(V) -> Option<T>) -> Option<T> {
@@ -74,7 +80,7 @@ impl<V: Copy> HostMap<V> {
     /// As [`HostMap::find`], without `*`.
     #[inline]
     pub(crate) fn named<T>(&self, host: &[u8], choose: &mut impl FnMut(V) -> Option<T>) -> Option<T> {
-        if self.exact.is_empty() && self.suffixes.is_empty() {
+        if !self.tells_apart() {
             return None;
         }
         let host = bare(host);

@@ -50,6 +50,11 @@ impl SniIndex {
         }
     }
 
+    /// Whether some names go elsewhere than others.
+    pub fn tells_names_apart(&self) -> bool {
+        self.hosts.tells_apart()
+    }
+
     /// The targets for a server name; `None` when no route takes it. Draw one with
     /// [`pick_cluster`](crate::route::pick_cluster). A client that sent no name meets `*` only.
     pub fn find(&self, server_name: Option<&str>) -> Option<&[WeightedCluster]> {
@@ -92,6 +97,9 @@ mod tests {
             assert_eq!(index.find(name).unwrap()[0].cluster, cluster, "{name:?}");
         }
         assert!(SniIndex::compile(&routes[1..]).unwrap().find(None).is_none());
+        for (some, told) in [(&routes[..1], false), (&routes[..2], true), (&routes[2..], true)] {
+            assert_eq!(SniIndex::compile(some).unwrap().tells_names_apart(), told);
+        }
     }
 
     #[test]

@@ -299,7 +299,8 @@ async fn passes_through<N: Net>(
     Ok(targets)
 }
 
-/// The server name of a TLS stream, once its ClientHello is there.
+/// The server name of a TLS stream, once its ClientHello is there. One that servers might read differently is none, and
+/// refused where names say more than that there is TLS.
 async fn server_name<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
@@ -309,7 +310,8 @@ async fn server_name<N: Net>(
     loop {
         match client_hello(connection.wire.unread()) {
             Hello::ServerName(name) => return Ok(name),
-            Hello::Invalid => return Err(Reason::TlsHandshakeFailed),
+            Hello::OddName if !plan.tells_names_apart() => return Ok(None),
+            Hello::OddName | Hello::Invalid => return Err(Reason::TlsHandshakeFailed),
             Hello::Incomplete => {}
         }
         match fill(connection, at, plan.http1.head_bytes).await {

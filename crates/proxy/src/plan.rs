@@ -377,6 +377,12 @@ impl ListenerPlan {
             .any(|range| range.contains(port))
     }
 
+    /// Whether it matters for which server a TLS client asks.
+    pub fn tells_names_apart(&self) -> bool {
+        let some_have_their_own = self.sni.as_ref().is_some_and(SniIndex::tells_names_apart);
+        self.workload.is_some() || some_have_their_own
+    }
+
     /// All its route tables.
     pub fn all_routes(&self) -> impl Iterator<Item = &Arc<Routes>> {
         let ports = self.workload.iter().flat_map(|workload| &workload.ports);

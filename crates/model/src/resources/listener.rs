@@ -238,7 +238,8 @@ pub enum TlsVersion {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SniRoute {
-    /// Server names; the most specific wins over all routes. `*` takes every name, and clients that send none.
+    /// Server names; the most specific wins over all routes. `*` takes every name, and clients that send none; what is no
+    /// name in DNS only where it stands alone.
     pub hosts: Vec<HostPattern>,
     /// Targets, drawn by weight.
     pub to: Vec<WeightedCluster>,

@@ -27,8 +27,11 @@ pub enum Hello {
     Incomplete,
     /// Not a ClientHello, or a malformed one.
     Invalid,
-    /// A complete ClientHello, with the server's name in lower case if it has one (RFC 6066 section 3).
+    /// A complete ClientHello, with the server's name if it has one (RFC 6066 section 3): in lower case, without a final
+    /// dot.
     ServerName(Option<String>),
+    /// A complete ClientHello with a name that is none in DNS: servers might read it differently.
+    OddName,
 }
 
 /// Looks at all bytes that came so far.
@@ -36,7 +39,9 @@ pub fn client_hello(bytes: &[u8]) -> Hello {
     match handshake(bytes) {
         Some(Message::Incomplete) => Hello::Incomplete,
         Some(Message::Complete(message)) => match server_name(&message) {
-            Some(name) => Hello::ServerName(name),
+            Some(Asked::Name(name)) => Hello::ServerName(Some(name)),
+            Some(Asked::Nobody) => Hello::ServerName(None),
+            Some(Asked::Odd) => Hello::OddName,
             None => Hello::Invalid,
         },
         None => Hello::Invalid,
@@ -123,8 +128,15 @@ fn record(bytes: &[u8]) -> Option<Record<'_>> {
     })
 }
 
-/// The server name of a ClientHello (RFC 8446 section 4.1.2); the outer `None` when it is malformed.
-fn server_name(message: &[u8]) -> Option<Option<String>> {
+/// Whom a ClientHello asks for.
+enum Asked {
+    Nobody,
+    Name(String),
+    Odd,
+}
+
+/// The server name of a ClientHello (RFC 8446 section 4.1.2); `None` when it is malformed.
+fn server_name(message: &[u8]) -> Option<Asked> {
     let mut hello = Reader(message);
     hello.take(2 + 32)?; // legacy_version, random
     let session_id = hello.vector8()?;
@@ -139,7 +151,7 @@ fn server_name(message: &[u8]) -> Option<Option<String>> {
     }
     if hello.0.is_empty() {
         // TLS 1.2 clients may leave the extensions out altogether.
-        return Some(None);
+        return Some(Asked::Nobody);
     }
     let mut extensions = Reader(hello.vector16()?);
     if !hello.0.is_empty() {
@@ -154,30 +166,31 @@ fn server_name(message: &[u8]) -> Option<Option<String>> {
             return None;
         }
     }
-    Some(found.flatten())
+    Some(found.unwrap_or(Asked::Nobody))
 }
 
 const SERVER_NAME: u16 = 0;
 const HOST_NAME: u8 = 0;
 
 /// The name in a `server_name` extension (RFC 6066 section 3). IP addresses are no server names, but old clients send
-/// them; they count as none. The outer `None` when the extension is malformed.
-fn host_name(data: &[u8]) -> Option<Option<String>> {
+/// them; they count as none. So does a final dot, which has no place there. `None` when the extension is malformed.
+fn host_name(data: &[u8]) -> Option<Asked> {
     let mut extension = Reader(data);
     let mut list = Reader(extension.vector16()?);
     let kind = list.u8()?;
     let name = list.vector16()?;
     // One name, as only one of each type may stand there and there is one type.
-    if kind != HOST_NAME || !list.0.is_empty() || !extension.0.is_empty() {
+    if kind != HOST_NAME || name.is_empty() || !list.0.is_empty() || !extension.0.is_empty() {
         return None;
     }
-    let name = std::str::from_utf8(name).ok()?;
-    match ServerName::try_from(name).ok()? {
-        // "without a trailing dot": another server might not see the same name.
-        ServerName::DnsName(_) if !name.ends_with('.') => Some(Some(name.to_ascii_lowercase())),
-        ServerName::IpAddress(_) => Some(None),
-        _ => None,
-    }
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    Some(match ServerName::try_from(name) {
+        Ok(ServerName::DnsName(known)) if !name.ends_with(b".") => {
+            Asked::Name(known.as_ref().to_ascii_lowercase())
+        }
+        Ok(ServerName::IpAddress(_)) => Asked::Nobody,
+        _ => Asked::Odd,
+    })
 }
 
 /// Reads TLS's presentation language (RFC 8446 section 3). `None` when the bytes end early.

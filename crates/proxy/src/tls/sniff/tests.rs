@@ -90,8 +90,8 @@ fn a_real_hello_without_a_name() {
 }
 
 #[test]
-fn names_that_servers_might_read_differently_are_refused() {
-    let cases: [(&str, Option<Vec<u8>>, Hello); 16] = [
+fn names_that_servers_might_read_differently_are_told_from_names() {
+    let cases: [(&str, Option<Vec<u8>>, Hello); 22] = [
         ("no extensions", None, Hello::ServerName(None)),
         ("empty extensions", Some(vec![]), Hello::ServerName(None)),
         (
@@ -107,15 +107,29 @@ fn names_that_servers_might_read_differently_are_refused() {
             Some(names(&[(0, b"10.0.0.1")])),
             Hello::ServerName(None),
         ),
-        ("a final dot", Some(names(&[(0, b"a.test.")])), Hello::Invalid),
-        ("a wildcard", Some(names(&[(0, b"*.test")])), Hello::Invalid),
+        ("a final dot", Some(names(&[(0, b"a.test.")])), named("a.test")),
+        (
+            "an address and a dot",
+            Some(names(&[(0, b"10.0.0.1.")])),
+            Hello::ServerName(None),
+        ),
+        ("two final dots", Some(names(&[(0, b"a.test..")])), Hello::OddName),
+        ("a dot", Some(names(&[(0, b".")])), Hello::OddName),
+        ("an empty label", Some(names(&[(0, b"a..test")])), Hello::OddName),
+        (
+            "a leading hyphen",
+            Some(names(&[(0, b"-a.test")])),
+            Hello::OddName,
+        ),
+        ("a space", Some(names(&[(0, b"a b.test")])), Hello::OddName),
+        ("a wildcard", Some(names(&[(0, b"*.test")])), Hello::OddName),
         ("an empty name", Some(names(&[(0, b"")])), Hello::Invalid),
         ("an empty list", Some(names(&[])), Hello::Invalid),
-        ("NUL", Some(names(&[(0, b"a.test\0.b")])), Hello::Invalid),
+        ("NUL", Some(names(&[(0, b"a.test\0.b")])), Hello::OddName),
         (
             "not ASCII",
             Some(names(&[(0, "ä.test".as_bytes())])),
-            Hello::Invalid,
+            Hello::OddName,
         ),
         (
             "two names",
@@ -231,7 +245,7 @@ proptest! {
             let seen = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
             match client_hello(&hello) {
                 Hello::ServerName(name) => prop_assert_eq!(name, seen),
-                Hello::Invalid => prop_assert!(seen.is_none_or(|name| name.ends_with('.'))),
+                Hello::OddName | Hello::Invalid => prop_assert_eq!(seen, None),
                 Hello::Incomplete => prop_assert!(false, "a server needs no more bytes"),
             }
         }
