@@ -1,12 +1,12 @@
 // Whose is what a sidecar finds in its state directory? Its own, and in its own mesh: nobody is let in by another's policies.
 
-import { copyFileSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
-import { within } from '../support/wait.js';
-import { Mesh, type MeshSidecar, idOf } from './support.js';
+import { until, within } from '../support/wait.js';
+import { Mesh, type MeshSidecar, ask, idOf } from './support.js';
 
 const CONFIGURATION = 'configuration.json';
 const OTHERS = /the configuration that was kept is somebody else's: nothing of it is served/;
@@ -86,4 +86,57 @@ test('two sidecars have no state directory in common', async (t) => {
   t.regex(second.process.stderr(), /another sidecar has it; each needs a --state-dir of its own/);
   await web.process.kill();
   await mesh.sidecar(t, 'web', { flags });
+});
+
+/** Basket, which keeps things, and web, which it lets in; then what is not to be kept is in force: web is let in no more. */
+async function refusing(
+  t: ExecutionContext,
+  state: string,
+  file: string,
+  change: (mesh: Mesh) => void,
+): Promise<{ mesh: Mesh; basket: MeshSidecar; web: MeshSidecar; draft: string }> {
+  const mesh = await Mesh.start(t);
+  const { address } = await httpOrigin(t);
+  const flags = { '--state-dir': state, '--name-idle': '1s' };
+  const basket = await mesh.sidecar(t, 'basket', { flags, ports: `3000=${address}` });
+  mesh.serve('basket', [basket.address]);
+  const web = await mesh.sidecar(t, 'web');
+  t.is((await ask(web)).status, 200);
+  // A folder in the draft's place stops the superuser too.
+  const draft = join(state, `${file}.new`);
+  mkdirSync(draft);
+  change(mesh);
+  await until('the refusal', async () => (await ask(web)).status !== 200);
+  await basket.process.said(/ can't be kept error=/);
+  return { mesh, basket, web, draft };
+}
+
+for (const [what, file, change] of [
+  ['a revocation', 'denied.json', (mesh: Mesh) => mesh.control.revoke(idOf('web'))],
+  ['a denial', CONFIGURATION, (mesh: Mesh) => mesh.protect('basket', [], 'deny')],
+] as const)
+  test(`${what} that can't be kept is not undone by a start without a control plane`, async (t) => {
+    const state = join(temporaryFolder(t), 'state');
+    const { mesh, basket, web } = await refusing(t, state, file, change);
+    await basket.process.kill();
+    await mesh.control.close();
+    const flags = { '--state-dir': state, '--inbound': basket.address };
+    const ports = `3000=${(await httpOrigin(t)).address}`;
+    const again = await mesh.sidecar(t, 'basket', { flags, ports, token: '/nonexistent', ready: false });
+    await again.process.said(/the control plane is gone/);
+    t.notRegex(again.process.stderr(), /serving what was kept/);
+    t.not((await ask(web)).status, 200);
+  });
+
+test('what could not be kept is kept as soon as it can be, though nothing else changes', async (t) => {
+  const state = join(temporaryFolder(t), 'state');
+  const { basket, draft } = await refusing(t, state, 'denied.json', (mesh) =>
+    mesh.control.revoke(idOf('web')),
+  );
+  t.regex(basket.process.stderr(), /a start without a control plane serves nothing/);
+  const [kept, denied] = [CONFIGURATION, 'denied.json'].map((file) => join(state, file)) as [string, string];
+  t.false(existsSync(kept));
+  rmdirSync(draft);
+  await until('what is in force', () => existsSync(kept));
+  t.deepEqual(JSON.parse(readFileSync(denied, 'utf8')), [idOf('web')]);
 });

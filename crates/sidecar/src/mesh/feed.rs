@@ -502,6 +502,17 @@ pub(crate) struct Kept {
     endpoints: Vec<Endpoints>,
 }
 
+impl Kept {
+    /// Whether it says the same, of whatever time.
+    pub(crate) fn says_as_much_as(&self, other: &Self) -> bool {
+        let dated = Self {
+            heard_at: other.heard_at,
+            ..self.clone()
+        };
+        dated == *other
+    }
+}
+
 fn is_listed(cluster: &Cluster) -> bool {
     cluster.discovery == Discovery::Endpoints
 }

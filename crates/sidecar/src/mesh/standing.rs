@@ -283,7 +283,7 @@ impl Life<'_> {
         self.tls.set_denied(Arc::clone(&list));
         self.proxy.judge_again();
         self.awaits_denied &= denied.partial;
-        let kept = self.state.as_ref().map(|state| state.keep_denied(&list));
+        let kept = self.state.as_mut().map(|state| state.keep_denied(&list));
         if let Some(Err(error)) = kept {
             self.log()
                 .warn("who is revoked can't be kept", &[("error", &error)]);

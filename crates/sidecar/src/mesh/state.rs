@@ -4,8 +4,10 @@
 //! into. Each file is replaced in one step. Nothing is written where there is no directory.
 //!
 //! Invariants: one sidecar has a directory at a time; what is kept of who may call says whose it is, and nobody else goes by
-//! it, whatever directory it is found in.
+//! it, whatever directory it is found in; what holds and can't be written down leaves no configuration of before behind,
+//! so that nobody is let in by what held once.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -35,6 +37,8 @@ pub(crate) struct State {
     path: PathBuf,
     /// What was written last.
     written: Option<Kept>,
+    /// Who is revoked, where that could not be written.
+    unwritten: Option<BTreeSet<String>>,
     /// Whether the configuration that is there is this workload's.
     is_own: bool,
     _lock: File,
@@ -136,6 +140,7 @@ impl State {
         Ok(Self {
             path: path.to_owned(),
             written: None,
+            unwritten: None,
             is_own: false,
             _lock: lock,
         })
@@ -162,15 +167,21 @@ impl State {
         self.value(IDENTITY)
     }
 
-    /// Keeps a configuration, where it is another than before.
+    /// Keeps a configuration, where it is another than before. Who is revoked goes first, where that is yet to be written.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// What the operating system says. An older configuration is gone then; one that is older in nothing but its time stays.
     pub(crate) fn keep(&mut self, kept: Kept) -> io::Result<()> {
+        self.write_denied()?;
         if self.written.as_ref() == Some(&kept) {
             return Ok(());
         }
-        self.write(CONFIGURATION, &serde_json::to_vec(&kept)?)?;
+        if let Err(error) = self.write(CONFIGURATION, &serde_json::to_vec(&kept)?) {
+            return Err(match self.configuration() {
+                Ok(Some(before)) if before.says_as_much_as(&kept) => error,
+                _ => self.withdraw(&error),
+            });
+        }
         self.is_own = true;
         self.written = Some(kept);
         Ok(())
@@ -181,11 +192,8 @@ impl State {
     /// # Errors
     /// What the operating system says.
     pub(crate) fn keep_identity(&self, identity: &Identity) -> io::Result<()> {
-        if !self.is_own
-            && let Err(error) = fs::remove_file(self.path.join(CONFIGURATION))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
+        if !self.is_own {
+            self.remove(CONFIGURATION)?;
         }
         self.write(IDENTITY, &serde_json::to_vec(identity)?)
     }
@@ -208,11 +216,44 @@ impl State {
     /// Keeps who is revoked, by name: until when is not told, since each list takes the place of the one before.
     ///
     /// # Errors
-    /// What the operating system says.
-    pub(crate) fn keep_denied(&self, list: &DenyList) -> io::Result<()> {
+    /// What the operating system says. No configuration is there then, nor kept before this is.
+    pub(crate) fn keep_denied(&mut self, list: &DenyList) -> io::Result<()> {
         let entries = list.entries().into_iter();
-        let names: Vec<_> = entries.map(|(denied, _)| denied.to_string()).collect();
-        self.write(DENIED, &serde_json::to_vec(&names)?)
+        self.unwritten = Some(entries.map(|(denied, _)| denied.to_string()).collect());
+        self.write_denied()
+    }
+
+    /// Writes down who is revoked, where that is yet to be done.
+    fn write_denied(&mut self) -> io::Result<()> {
+        let Some(names) = &self.unwritten else {
+            return Ok(());
+        };
+        if let Err(error) = self.write(DENIED, &serde_json::to_vec(names)?)
+            && self.value(DENIED).ok().flatten().as_ref() != Some(names)
+        {
+            return Err(self.withdraw(&error));
+        }
+        self.unwritten = None;
+        Ok(())
+    }
+
+    /// Takes away the configuration, since something that holds can't be written. A full disk does not stop that.
+    fn withdraw(&mut self, why: &io::Error) -> io::Error {
+        self.written = None;
+        match self.remove(CONFIGURATION) {
+            Ok(()) => io::Error::other(format!(
+                "{why}; until it can be, a start without a control plane serves nothing"
+            )),
+            Err(error) => io::Error::other(format!("{why}; nor can {CONFIGURATION} be removed: {error}")),
+        }
+    }
+
+    /// Removes a file, if it is there.
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// What a file says; nothing where there is none.
@@ -242,9 +283,14 @@ impl State {
             .create_new(true)
             .mode(0o600)
             .open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&new, &path));
+        if written.is_err() {
+            let _ = fs::remove_file(&new); // It takes room that the next one needs.
+        }
+        written
     }
 }
 
@@ -304,6 +350,73 @@ mod tests {
             let mode = entry.unwrap().metadata().unwrap().mode() & 0o777;
             assert_eq!(mode, 0o600);
         }
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    /// Makes writing a file fail, for the superuser too, until its draft is no folder any more.
+    fn block(path: &Path, name: &str) -> PathBuf {
+        let draft = path.join(format!("{name}.new"));
+        fs::create_dir(&draft).unwrap();
+        draft
+    }
+
+    #[test]
+    fn what_held_before_is_gone_when_what_holds_cant_be_written() {
+        let path = directory("full");
+        let mut state = State::open(&path).unwrap();
+        let kept = |heard_at, identity: &str| {
+            let mut kept = Kept::default();
+            kept.heard_at = heard_at;
+            kept.of.identity = identity.into();
+            kept
+        };
+        let [before, later, other] = [kept(Some(60), "a"), kept(Some(120), "a"), kept(Some(120), "b")];
+        state.keep(before.clone()).unwrap();
+        let draft = block(&path, CONFIGURATION);
+        assert!(state.keep(later).is_err());
+        assert_eq!(
+            state.configuration(),
+            Ok(Some(before.clone())),
+            "it says the same"
+        );
+        let error = state.keep(other.clone()).unwrap_err().to_string();
+        assert!(error.ends_with("serves nothing"), "{error}");
+        assert_eq!(state.configuration(), Ok(None));
+        fs::remove_dir(&draft).unwrap();
+        state.keep(before.clone()).unwrap();
+        assert_eq!(
+            state.configuration(),
+            Ok(Some(before)),
+            "it was written before, and is not there"
+        );
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn no_configuration_is_kept_beside_an_older_list_of_who_is_revoked() {
+        let path = directory("unrevoked");
+        let now = SystemTime::now();
+        let mut state = State::open(&path).unwrap();
+        let mut list = DenyList::new();
+        list.deny("0a1b".parse().unwrap(), None, now).unwrap();
+        state.keep_denied(&list).unwrap();
+        state.keep(Kept::default()).unwrap();
+        let draft = block(&path, DENIED);
+        state.keep_denied(&list).unwrap();
+        assert_eq!(
+            state.configuration(),
+            Ok(Some(Kept::default())),
+            "the list is the same"
+        );
+        list.deny("2c3d".parse().unwrap(), None, now).unwrap();
+        assert!(state.keep_denied(&list).is_err());
+        assert_eq!(state.configuration(), Ok(None));
+        assert!(state.keep(Kept::default()).is_err());
+        assert_eq!(state.configuration(), Ok(None));
+        fs::remove_dir(&draft).unwrap();
+        state.keep(Kept::default()).unwrap();
+        assert_eq!(state.configuration(), Ok(Some(Kept::default())));
+        assert_eq!(state.denied(now), Ok(list));
         fs::remove_dir_all(&path).unwrap();
     }
 
