@@ -9,6 +9,7 @@ import path from 'node:path';
 import { type Command, Option } from 'commander';
 import type { ConfigWatcher } from '../config/watch.js';
 import { Orchestrator } from '../controller/orchestrator.js';
+import { StateFolderError } from '../controller/state.js';
 import { DEFAULT_CONTROL, type MeshControl } from '../controller/types.js';
 import type { SourceEvent } from '../discovery/types.js';
 import { replaceFile } from '../files.js';
@@ -25,7 +26,7 @@ import { follow } from './follow.js';
 import { ExitCode, type World } from './io.js';
 import { answer, meshSource } from './mesh-source.js';
 import { checkTcpAddresses, outputOption } from './options.js';
-import { type Format, errorJson, errorText, hasColours, plain } from './output.js';
+import { type Format, UsageError, errorJson, errorText, hasColours, plain } from './output.js';
 import { hearSignals } from './signals.js';
 import { BoundedOutput, type Whose, droppedLine } from './unread.js';
 
@@ -98,6 +99,12 @@ async function control(world: World, file: string, options: ControlOptions): Pro
   return await new Control(world, file, mesh, plane, stateDir, options).run();
 }
 
+/** What can't be a folder of state is wrong usage. */
+function namingFolder(error: unknown): never {
+  if (!(error instanceof StateFolderError)) throw error;
+  throw new UsageError([`${error.message}; --state-dir names another one`]);
+}
+
 /** One control plane, from its start to its end. */
 class Control {
   readonly #world: World;
@@ -160,7 +167,7 @@ class Control {
     try {
       const listening = plane.listen();
       // A start that waits for its sources ends when asked, too.
-      const addresses = await Promise.race([listening, asked.then(() => undefined)]);
+      const addresses = await Promise.race([listening, asked.then(() => undefined)]).catch(namingFolder);
       if (!addresses) {
         listening.catch(() => {});
         this.#event('closed', {}, 'closed');

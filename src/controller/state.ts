@@ -31,6 +31,9 @@ export interface StateFile {
   write(text: string): Promise<void>;
 }
 
+/** A folder that was named for it, and can't be used. */
+export class StateFolderError extends StateError {}
+
 /** A folder of state. */
 export class StateFolder {
   readonly path: string;
@@ -44,18 +47,20 @@ export class StateFolder {
   /**
    * Makes it, unless it is there.
    *
-   * @throws {StateError} when it can't be made, or others may look into it
+   * @throws {StateFolderError} when it can't be made, or others may look into it
    */
   static async open(path: string): Promise<StateFolder> {
     try {
       makePrivateFolder(path);
     } catch (cause) {
       const why = messageOf(cause);
-      throw new StateError(`the state folder can't be made: ${why}; --state-dir names another one`);
+      throw new StateFolderError(`the state folder can't be made: ${why}`);
     }
     const { mode, uid } = await stat(path);
     if ((mode & 0o077) !== 0 || (process.getuid !== undefined && uid !== process.getuid()))
-      throw new StateError(`${path} is open to others: take it for yourself alone, with chmod go= and chown`);
+      throw new StateFolderError(
+        `${path} is open to others: take it for yourself alone, with chmod go= and chown`,
+      );
     return new StateFolder(path);
   }
 

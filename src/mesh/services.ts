@@ -137,18 +137,18 @@ export function servicesOf(config: MeshConfig, folder?: string): Service[] {
 }
 
 /**
- * Whom a service is, or the SPIFFE id that stands there instead.
+ * Whom a service is, or the SPIFFE id that stands there instead. `ids` ends what is expected.
  *
  * @throws {OptionError} when there is no such service
  */
 export function identityFor(
   whom: string,
   { services, settings }: { readonly services: readonly Service[]; readonly settings: MeshNames },
+  ids = ', or a SPIFFE id',
 ): string {
   if (isSpiffeId(whom)) return whom;
   const names = services.filter(({ outside }) => !outside).map(({ name }) => name);
-  if (!names.includes(whom))
-    throw new OptionError('service', `one of ${names.join(', ')}, or a SPIFFE id`, whom);
+  if (!names.includes(whom)) throw new OptionError('service', `one of ${names.join(', ')}${ids}`, whom);
   return identityOf(whom, settings);
 }
 
@@ -162,7 +162,8 @@ export function deniedFor(
   mesh: { readonly services: readonly Service[]; readonly settings: MeshNames },
 ): string {
   const isService = mesh.services.some(({ name, outside }) => name === whom && !outside);
-  return (isService ? undefined : serialIn(whom)) ?? identityFor(whom, mesh);
+  const ids = ', a SPIFFE id, or the serial number of a certificate';
+  return (isService ? undefined : serialIn(whom)) ?? identityFor(whom, mesh, ids);
 }
 
 /** A serial number as the control plane writes it, however it was written; undefined: it is none. */

@@ -1,16 +1,20 @@
 // Is an option of a control plane, or of a source, that makes no sense refused, before anybody is let in by what was not
 // meant?
 
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
 import {
   type EtcdOptions,
   type MeshControlOptions,
   OptionError,
+  StateError,
   createControlPlane,
   etcdSource,
   fileSource,
   staticSource,
 } from '../../src/index.js';
+import { temporaryFolder } from '../support/files.js';
 
 const MESH = { services: { basket: { port: 3000 }, web: {} } };
 const HERE = '127.0.0.1:0';
@@ -165,4 +169,14 @@ test('of token(), revoke() and allow(): nothing is made, and nobody is denied', 
   t.deepEqual(plane.revoked(), []);
   t.regex(await plane.token('basket', { uses: 10_000, ttlMs: 30 * 86_400_000 }), /^mesh-token-/);
   t.regex(await plane.token('basket', { uses: undefined } as unknown as object), /^mesh-token-/);
+});
+
+test('a folder of state that can not be made is told without an option of the command', async (t) => {
+  const stateDir = join(temporaryFolder(t), 'file');
+  writeFileSync(stateDir, '');
+  const plane = createControlPlane(MESH, { listen: HERE, stateDir });
+  t.teardown(() => plane.close());
+  const error = await t.throwsAsync(plane.listen(), { instanceOf: StateError });
+  t.regex(error?.message ?? '', /^the state folder can't be made: EEXIST/);
+  t.notRegex(error?.message ?? '', /--/);
 });

@@ -168,6 +168,21 @@ test('mesh control says where clients without TLS ask it', async (t) => {
   t.regex(control.stdout().toString(), said);
 });
 
+test('who is given a token or revoked, and is nobody there: wrong usage, and who it may be', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFileSync(join(folder, 'mesh.yaml'), 'services: { web: {}, basket: {} }\n');
+  const control = stay(t, folder, 'control', '--listen', '127.0.0.1:0');
+  await printed(control, /the control plane listens/);
+  for (const [command, whom, said] of [
+    ['token', 'nope', 'web, basket, or a SPIFFE id, received nope'],
+    ['revoke', 'nope', 'web, basket, a SPIFFE id, or the serial number of a certificate, received nope'],
+  ] as const) {
+    const { code, stderr } = await type(folder, command, whom);
+    t.is(code, 64, command);
+    t.is(stderr, `error: service: expected one of ${said}\n`);
+  }
+});
+
 test('a second control plane in one folder is told that each needs its own', async (t) => {
   const folder = temporaryFolder(t);
   writeFileSync(join(folder, 'mesh.yaml'), 'services: { web: {} }\n');
@@ -245,7 +260,7 @@ test('a folder in which nothing can be written: what that means, and what to do'
   writeFileSync(join(folder, '.mesh'), '');
   writeFileSync(join(folder, 'mesh.yaml'), 'services: { web: {} }\n');
   const control = await type(folder, 'control', '--listen', '127.0.0.1:0');
-  t.is(control.code, 1);
+  t.is(control.code, 64);
   t.regex(control.stderr, /^error: the state folder can't be made: .*; --state-dir names another one$/m);
   writeFileSync(join(folder, 'mesh.yaml'), 'services: { web: { run: sleep 600 } }\n');
   const up = stay(t, folder, 'up', '--sidecar', sidecarFile());
@@ -259,7 +274,7 @@ test('a sidecar program that is none is told by the flag that named it', async (
   const file = written(t, 'mesh.yaml', 'services: { web: { run: node web.mjs } }\n');
   for (const sidecar of ['/no/such/program', temporaryFolder(t)]) {
     const { code, stderr } = await new FakeWorld().run('up', file, '--sidecar', sidecar);
-    t.is(code, 1);
+    t.is(code, 64);
     t.is(
       stderr,
       `error: ${sidecar} is no program that can be run; it was named by --sidecar or MESH_SIDECAR\n`,
@@ -328,9 +343,16 @@ test('a state folder that can not be made is told at once, and one that can is f
       '--state-dir',
       place,
     );
-    t.is(code, 1);
+    t.is(code, 64);
     t.regex(stderr, /^error: the state folder can't be made: E.*; --state-dir names another one\n$/);
   }
+  const open = join(folder, 'open');
+  mkdirSync(open);
+  chmodSync(open, 0o755);
+  const mine = ['--listen', '127.0.0.1:0', '--state-dir', open];
+  const refused = await type(folder, 'control', file, ...mine);
+  t.is(refused.code, 64);
+  t.regex(refused.stderr, /open is open to others: take it .*chown; --state-dir names another one\n$/);
   // It may be made, and what belongs in it can't.
   const full = join(folder, 'full');
   mkdirSync(join(full, 'roots.pem', 'x'), { recursive: true });

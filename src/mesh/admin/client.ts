@@ -4,6 +4,7 @@ import { existsSync, lstatSync } from 'node:fs';
 import { request } from 'node:http';
 import path from 'node:path';
 import { UNIX_PATH_BYTES } from '../../config/formats.js';
+import { OptionError } from '../../errors.js';
 import { messageOf } from '../../thrown.js';
 import type { MeshStatus, RevokeAnswer, RevokeRequest, TokenRequest } from './types.js';
 
@@ -108,9 +109,22 @@ export async function askToken(socketPath: string, wanted: TokenRequest): Promis
  * Asks a mesh to believe somebody no more, or again.
  *
  * @throws {NoAnswerError} there is none
+ * @throws {OptionError} it knows nobody of that name
  */
 export async function askRevoke(socketPath: string, wanted: RevokeRequest): Promise<RevokeAnswer> {
   return (await ask(socketPath, 'POST', '/v1/revoke', wanted)) as RevokeAnswer;
+}
+
+/** Why a mesh did not do what it was asked. */
+interface Refusal {
+  readonly error?: string;
+  readonly code?: string;
+}
+
+function refusalOf({ error, code }: Refusal, status = 0): Error {
+  const message = error ?? `the mesh answers ${status}`;
+  // What was asked makes no sense there: the mesh alone knows its services.
+  return code === 'MESH_OPTION_INVALID' ? new OptionError(message) : new Error(message);
 }
 
 async function ask(socketPath: string, method: string, path_: string, body?: object): Promise<unknown> {
@@ -131,9 +145,9 @@ async function ask(socketPath: string, method: string, path_: string, body?: obj
       response.on('error', (error) => fail(error.message));
       response.on('end', () => {
         try {
-          const value = JSON.parse(text) as { error?: string };
+          const value = JSON.parse(text) as Refusal;
           if (response.statusCode === 200) resolve(value);
-          else reject(new Error(value.error ?? `the mesh answers ${response.statusCode}`));
+          else reject(refusalOf(value, response.statusCode));
         } catch (error) {
           fail(messageOf(error));
         }

@@ -154,7 +154,7 @@ export class MeshAdmin {
       else if (asked === 'POST /v1/revoke') say(200, await this.#source.revoke(await revokeRequest(request)));
       else say(404, { error: 'there is GET /v1/status, POST /v1/token and POST /v1/revoke' });
     } catch (error) {
-      say(400, { error: messageOf(error) });
+      say(400, { error: messageOf(error), ...(error instanceof MeshError && { code: error.code }) });
     }
   }
 

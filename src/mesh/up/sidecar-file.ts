@@ -2,7 +2,7 @@
 
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
-import { CoreUnavailableError } from '../../errors.js';
+import { CoreUnavailableError, OptionError } from '../../errors.js';
 import { platformFile, platformName, whyMissing } from '../../platform.js';
 
 const NAME = 'mesh-sidecar';
@@ -14,9 +14,7 @@ const NAME = 'mesh-sidecar';
 export function sidecarFile(env: NodeJS.ProcessEnv, told = env['MESH_SIDECAR']): string {
   if (told) {
     if (canRun(told)) return resolve(told);
-    throw new CoreUnavailableError(
-      `${told} is no program that can be run; it was named by --sidecar or MESH_SIDECAR`,
-    );
+    throw new OptionError(`${told} is no program that can be run; it was named by --sidecar or MESH_SIDECAR`);
   }
   const platform = platformName();
   const ours = platformFile(platform, NAME);
