@@ -13,8 +13,10 @@ import { Loaded, isLoaded } from './loaded.js';
 import {
   type ConfigPlace,
   type Origin,
+  RESOURCES,
   type ReadValue,
   isMesh,
+  isResources,
   lostKeys,
   placeOf,
   rawIssues,
@@ -87,6 +89,7 @@ export function checkValue(read: ReadValue): LoadedConfig {
   const { value, origin } = read;
   if (value === null || value === undefined)
     throw refusal([whole('the configuration is empty: expected listeners')], origin);
+  if (isResources(read)) throw refusal([whole(RESOURCES)], origin);
   if (isMesh(read)) {
     const message = 'this is a mesh file, which mesh up and mesh control take: expected listeners';
     throw refusal([whole(message)], origin);

@@ -12,7 +12,7 @@ import { messageOf } from '../thrown.js';
 import { MAX_BYTES, SourceDocument, excessOf } from './document.js';
 import { ConfigError } from './errors.js';
 import { MAX_ISSUES, type RawIssue, placed, stranger } from './issues.js';
-import { type Path, renderPath } from './path.js';
+import { type Path, renderPath, valueAt } from './path.js';
 import type { ResourceIssue } from './resources.js';
 
 const { O_NONBLOCK, O_RDONLY } = constants;
@@ -42,6 +42,14 @@ export function isMesh({ value }: ReadValue): boolean {
 export function isConfig({ value }: ReadValue): boolean {
   return hasKey(value, ['listeners']) && !hasKey(value, ['services', 'mesh']);
 }
+
+/** Whether it is resources, as `mesh compile` makes them: what a configuration names is a list in them. */
+export function isResources({ value }: ReadValue): boolean {
+  return hasKey(value, ['endpoints']) || Array.isArray(valueAt(value, ['routeTables']));
+}
+
+/** The mistake of who names resources where what people write is read. */
+export const RESOURCES = 'these are compiled resources, which mesh-sidecar --config takes';
 
 function hasKey(value: unknown, keys: readonly string[]): boolean {
   return typeof value === 'object' && value !== null && keys.some((key) => Object.hasOwn(value, key));

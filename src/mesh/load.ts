@@ -10,8 +10,10 @@ import { Loaded, isLoaded } from '../config/loaded.js';
 import { type Find, sensible } from '../config/meaning.js';
 import {
   type Origin,
+  RESOURCES,
   type ReadValue,
   isConfig,
+  isResources,
   rawIssues,
   readDocument,
   readObject,
@@ -89,6 +91,7 @@ export function checkMeshValue(read: ReadValue): LoadedMesh {
   const { value, origin } = read;
   if (value === null || value === undefined)
     throw refusal([whole('the mesh file is empty: expected services')], origin);
+  if (isResources(read)) throw refusal([whole(RESOURCES)], origin);
   if (isConfig(read)) {
     const message = 'this is the configuration of one proxy, which mesh run -c takes: expected services';
     throw refusal([whole(message)], origin);

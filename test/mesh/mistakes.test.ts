@@ -45,7 +45,14 @@ const printed = (running: Running, pattern: RegExp): Promise<unknown> =>
 test('a file of the other kind is told which command takes it', async (t) => {
   const mesh = written(t, 'mesh.yaml', 'services: { web: { run: node web.mjs } }\n');
   const proxy = written(t, 'proxy.yaml', 'listeners: [{ address: :8080, to: 127.0.0.1:3000 }]\n');
+  const { stdout } = await new FakeWorld().run('compile', proxy);
+  const resources = written(t, 'resources.json', stdout);
+  const compiled =
+    /^\S*resources\.json:1:1: error: these are compiled resources, which mesh-sidecar --config takes/;
   for (const [args, said] of [
+    [['run', '-c', resources], compiled],
+    [['validate', resources], compiled],
+    [['up', resources], compiled],
     [['run', '-c', mesh], /mesh\.yaml:1:1: error: this is a mesh file, which mesh up and mesh control take/],
     [
       ['up', proxy],
