@@ -6,15 +6,17 @@
  */
 
 import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import type { LoadedConfig } from './config/load.js';
 import { type Find, checkSense } from './config/meaning.js';
-import { readConfig, readDocument, readObject } from './config/origin.js';
+import { type ReadValue, readConfig, readDocument, readObject } from './config/origin.js';
 import type { ResourceIssue } from './config/resources.js';
 import type { Config } from './config/types.js';
 import { ConfigWatcher, type WatchOptions } from './config/watch.js';
-import { CoreUnavailableError } from './errors.js';
+import { CoreUnavailableError, OptionError } from './errors.js';
 import { type LoadedMesh, checkMeshSense } from './mesh/load.js';
 import { native } from './native.js';
+import { type Rule, check } from './options.js';
 import { Model, compileNow } from './wasm/model.js';
 
 let known: Find | undefined;
@@ -40,22 +42,45 @@ function finder(): Find {
   }
 }
 
+/** Where a text was read. */
+interface ParseOptions {
+  readonly file?: string;
+}
+
+const FILE: Rule = ['the path of a file', (value) => typeof value === 'string' && value !== ''];
+
+function documentOf(text: unknown, options: ParseOptions): ReadValue {
+  check<ParseOptions>(options, { file: FILE });
+  if (typeof text !== 'string') throw new OptionError('text', 'a text, YAML or JSON', text);
+  return readDocument(text, options.file);
+}
+
+function pathOf(file: unknown): string {
+  const path = file instanceof URL && file.protocol === 'file:' ? fileURLToPath(file) : file;
+  const [expected, accepts] = FILE;
+  if (!accepts(path)) throw new OptionError('file', `${expected}, or its URL`, file);
+  return String(path);
+}
+
 /**
  * Reads and checks a file, YAML or JSON. Relative file names in it start at its folder.
  *
  * @throws {ConfigError} with everything that is wrong with it, in its place
+ * @throws {OptionError} `file` is neither a path nor a URL of a file
  */
-export async function loadConfig(file: string): Promise<LoadedConfig> {
-  return parseConfig(await readConfig(file), { file });
+export async function loadConfig(file: string | URL): Promise<LoadedConfig> {
+  const path = pathOf(file);
+  return parseConfig(await readConfig(path), { file: path });
 }
 
 /**
  * Checks a text, YAML or JSON. `file` names it in errors and is where relative file names start.
  *
  * @throws {ConfigError} with everything that is wrong with it, in its place
+ * @throws {OptionError} `text` is none, or `file` no path
  */
-export function parseConfig(text: string, { file }: { file?: string } = {}): LoadedConfig {
-  return checkSense(readDocument(text, file), find);
+export function parseConfig(text: string, options: ParseOptions = {}): LoadedConfig {
+  return checkSense(documentOf(text, options), find);
 }
 
 /**
@@ -68,24 +93,27 @@ export function checkConfig(config: Config): LoadedConfig {
 }
 
 /** Watches a configuration file until `stop()`, `break` or the signal. */
-export function watchConfig(file: string, options?: WatchOptions): ConfigWatcher {
-  return new ConfigWatcher(file, parseConfig, options);
+export function watchConfig(file: string | URL, options?: WatchOptions): ConfigWatcher {
+  return new ConfigWatcher(pathOf(file), parseConfig, options);
 }
 
 /**
  * Reads and checks a mesh file, YAML or JSON. Relative paths in it start at its folder.
  *
  * @throws {ConfigError} with everything that is wrong with it, in its place
+ * @throws {OptionError} `file` is neither a path nor a URL of a file
  */
-export async function loadMesh(file: string): Promise<LoadedMesh> {
-  return parseMesh(await readConfig(file), { file });
+export async function loadMesh(file: string | URL): Promise<LoadedMesh> {
+  const path = pathOf(file);
+  return parseMesh(await readConfig(path), { file: path });
 }
 
 /**
  * Checks a text, YAML or JSON. `file` names it in errors and is where relative paths start.
  *
  * @throws {ConfigError} with everything that is wrong with it, in its place
+ * @throws {OptionError} `text` is none, or `file` no path
  */
-export function parseMesh(text: string, { file }: { file?: string } = {}): LoadedMesh {
-  return checkMeshSense(readDocument(text, file), find);
+export function parseMesh(text: string, options: ParseOptions = {}): LoadedMesh {
+  return checkMeshSense(documentOf(text, options), find);
 }

@@ -41,8 +41,8 @@ const LISTEN_REASONS: Record<string, string> = {
 };
 
 /**
- * Options of `createProxy` or `createControlPlane`, or what a call on theirs is given, that make no sense. Code
- * `MESH_OPTION_INVALID`.
+ * Options of `createProxy` or `createControlPlane`, or what a call on theirs or one that loads a file or a text is given,
+ * that make no sense. Code `MESH_OPTION_INVALID`.
  */
 export class OptionError extends MeshError {
   static {

@@ -8,7 +8,11 @@ import type { DrainOptions, ListenOptions, ProxyOptions } from './types.js';
 /** More threads than this are a mistake. */
 const THREADS_LIMIT = 256;
 
-const span: Rule = ['a number of milliseconds', (value) => typeof value === 'number' && !Number.isNaN(value)];
+/** `Infinity` is one: for ever. What is less than none was meant otherwise. */
+const span: Rule = [
+  'a number of milliseconds, 0 or more',
+  (value) => typeof value === 'number' && value >= 0,
+];
 
 const PROXY: Rules<ProxyOptions> = {
   logger: [

@@ -1,5 +1,8 @@
 // Is an option that makes no sense refused, and told what would make sense?
 
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import test from 'ava';
 import { checkShape } from '../../src/config/load.js';
 import {
@@ -9,7 +12,13 @@ import {
   OptionError,
   type ProxyOptions,
   createProxy,
+  loadConfig,
+  loadMesh,
+  parseConfig,
+  parseMesh,
+  watchConfig,
 } from '../../src/index.js';
+import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import { until, within } from '../support/wait.js';
 import { everythingTo, listening, makeProxy } from './support.js';
@@ -18,7 +27,8 @@ const CONFIG = everythingTo('127.0.0.1:1');
 
 /** What is refused, as no compiler would let it pass. */
 const REFUSED: [options: unknown, message: RegExp][] = [
-  [{ lameDuckMs: '3s' }, /^lameDuckMs: expected a number of milliseconds, received 3s$/],
+  [{ lameDuckMs: '3s' }, /^lameDuckMs: expected a number of milliseconds, 0 or more, received 3s$/],
+  [{ lameDuckMs: -5 }, /^lameDuckMs: .*, received -5$/],
   [{ lameDuckMs: Number.NaN }, /^lameDuckMs: expected .*, received NaN$/],
   [{ thread: 2 }, /^options: expected one of logger, .*, received thread; did you mean threads\?$/],
   [{ somethingElse: 2 }, /^options: expected one of logger, .*, received somethingElse$/],
@@ -72,6 +82,9 @@ test('of listen() and drain(): nothing has begun, and work in flight goes on', a
     { timeoutMs: '5s' },
     { timeoutMs: null },
     { lameDuckMs: Number.NaN },
+    { lameDuckMs: -5 },
+    { timeoutMs: -1 },
+    { timeoutMs: -Infinity },
     { timeout: 5 },
   ]) {
     await t.throwsAsync(proxy.drain(options as DrainOptions), { instanceOf: OptionError });
@@ -79,7 +92,7 @@ test('of listen() and drain(): nothing has begun, and work in flight goes on', a
   t.true(proxy.listening);
   answer();
   t.is((await underWay).text, 'whole');
-  await within('the end of the drain', proxy.drain({ timeoutMs: Infinity, lameDuckMs: -1 }));
+  await within('the end of the drain', proxy.drain({ timeoutMs: Infinity, lameDuckMs: 0 }));
 });
 
 test('a configuration that is awaited nowhere, or is no plain object, is refused', (t) => {
@@ -121,4 +134,32 @@ test('a configuration that another copy of the package has loaded is one', async
   const proxy = createProxy(copy.checkShape(CONFIG), { threads: 1 });
   t.is((await proxy.listen()).addresses.length, 1);
   await proxy.close();
+});
+
+test('of what loads a configuration or a mesh file: neither a file nor a text', async (t) => {
+  const said = async (call: () => unknown): Promise<string | undefined> => {
+    const error = await t.throwsAsync(async () => await call(), { instanceOf: OptionError });
+    return error?.message;
+  };
+  for (const load of [loadConfig, loadMesh, watchConfig] as ((file: unknown) => unknown)[]) {
+    for (const file of [undefined, 5, '', new URL('https://shop.test/mesh.yaml')]) {
+      t.regex(
+        (await said(() => load(file))) ?? '',
+        /^file: expected the path of a file, or its URL, received /,
+      );
+    }
+  }
+  for (const parse of [parseConfig, parseMesh] as ((text: unknown, options?: unknown) => unknown)[]) {
+    for (const text of [undefined, Buffer.from('listeners: []')]) {
+      t.regex((await said(() => parse(text))) ?? '', /^text: expected a text, YAML or JSON, received /);
+    }
+    t.is(await said(() => parse('', { file: 5 })), 'file: expected the path of a file, received 5');
+    t.is(await said(() => parse('', 'mesh.yaml')), 'options: expected an object, received mesh.yaml');
+  }
+});
+
+test('a file may be named by its URL, as one beside a module is', async (t) => {
+  const file = join(temporaryFolder(t), 'a b.yaml');
+  writeFileSync(file, 'listeners: [{ address: ":1", to: "localhost:2" }]\n');
+  t.is((await loadConfig(pathToFileURL(file))).file, (await loadConfig(file)).file);
 });
