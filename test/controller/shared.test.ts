@@ -228,15 +228,15 @@ test('what a state folder does not take is told to the others all the same, and 
   await knows(true);
   rmdirSync(`${file}.new`);
   await until('it is stored', () => existsSync(file) && readFileSync(file, 'utf8').includes(idOf('web')));
-  const control = 'spiffe://mesh.local/ns/mesh/sa/control';
-  await t.throwsAsync(plane.revoke(control), { instanceOf: OptionError, message: /^reserved: / });
-  t.deepEqual(await Promise.all(both.map((each) => each.plane.allow(control))), [false, false]);
+  const own = 'spiffe://mesh.local/ns/mesh/sa/control';
+  await t.throwsAsync(plane.revoke(own), { instanceOf: OptionError, message: /^reserved: / });
+  t.deepEqual(await Promise.all(both.map((each) => each.plane.allow(own))), [false, false]);
 });
 
 test('a token is not used for an answer that nobody waits for', async (t) => {
-  let answer = (): void => {};
+  let decide = (): void => {};
   const gate = new Promise<void>((resolve) => {
-    answer = resolve;
+    decide = resolve;
   });
   const { joins, open } = await planes(t);
   const decided = await open(undefined, async () => {
@@ -246,7 +246,7 @@ test('a token is not used for an answer that nobody waits for', async (t) => {
   const token = await decided.plane.token('web', { uses: 1 });
   const web = await joins('web', decided, token, { ready: false });
   await web.process.said(/undecided: nobody decided in time/);
-  answer();
+  decide();
   await until('it has a certificate', () => decided.plane.sidecars().length === 1);
   t.pass();
 });
