@@ -1,9 +1,10 @@
 /**
- * Which workloads answer for a service without being one, and what holds for them?
+ * Which workloads answer for a service without being it, and what holds for them?
  *
  * Endpoints may name the identity that they prove. Where that is another of the mesh, the policies of the services that it
  * answers for follow it: a call to the service meets them wherever it arrives. Where it is a service by itself it goes by its
- * own policies alone, and nobody is sent there by the name of one that has others.
+ * own policies alone, and nobody is sent there by the name of one that has others. The ports follow in either case: a
+ * workload is called by no others than it is told.
  */
 
 import type { DiscoveredEndpoint, SourceEvent } from '../discovery/types.js';
@@ -53,14 +54,16 @@ export class Others {
     return this.#told.has(name);
   }
 
-  /** What to tell those who knew of the ones before. */
-  since(before: Others): { upsert: Workload[]; gone: string[] } {
+  /** What to tell those who knew of the ones before. Who answers for no other any more may be one that the mesh names. */
+  since(
+    before: Others,
+    { workloads }: Pick<CompiledMesh, 'workloads'>,
+  ): { upsert: Workload[]; gone: string[] } {
     const differs = (workload: Workload): boolean =>
       JSON.stringify(before.#told.get(workload.name)) !== JSON.stringify(workload);
-    return {
-      upsert: [...this.#told.values()].filter(differs),
-      gone: [...before.#told.keys()].filter((name) => !this.#told.has(name)),
-    };
+    const left = new Set([...before.#told.keys()].filter((name) => !this.#told.has(name)));
+    const stay = left.size === 0 ? [] : workloads.filter(({ name }) => left.delete(name));
+    return { upsert: [...[...this.#told.values()].filter(differs), ...stay], gone: [...left] };
   }
 }
 

@@ -84,11 +84,12 @@ export class Told {
     this.#endpoints = now;
     const known = this.#others;
     this.#others = Others.none.after(after, after.services, this.#answering);
-    const { upsert, gone: left } = this.#others.since(known);
+    const { upsert, gone: left } = this.#others.since(known, after);
     // The file knows some of them, and sources more.
-    const written = batch.upsert?.workloads?.filter(({ name }) => !this.#others.has(name)) ?? [];
-    const deleted = batch.delete?.workloads?.filter((name) => !this.#others.has(name)) ?? [];
-    const stays = new Set(after.workloads.map(({ name }) => name));
+    const told = new Set(upsert.map(({ name }) => name));
+    const isOthers = (name: string): boolean => told.has(name) || this.#others.has(name);
+    const written = batch.upsert?.workloads?.filter(({ name }) => !isOthers(name)) ?? [];
+    const deleted = batch.delete?.workloads?.filter((name) => !isOthers(name)) ?? [];
     return {
       upsert: {
         ...batch.upsert,
@@ -98,7 +99,7 @@ export class Told {
       delete: {
         ...batch.delete,
         endpoints: [...(batch.delete?.endpoints ?? []), ...gone],
-        workloads: [...new Set([...deleted, ...left.filter((name) => !stays.has(name))])],
+        workloads: [...new Set([...deleted, ...left])],
       },
     };
   }
@@ -132,7 +133,7 @@ export class Told {
   /** Tells those who answer for these services by another identity what holds for them. */
   #tellOthers(control: ControlPlane, mesh: CompiledMesh, changed: readonly Service[]): void {
     const others = this.#others.after(mesh, changed, this.#answering);
-    const { upsert, gone } = others.since(this.#others);
+    const { upsert, gone } = others.since(this.#others, mesh);
     if (upsert.length + gone.length > 0) {
       control.apply({ upsert: { workloads: upsert }, delete: { workloads: gone } });
     }

@@ -41,6 +41,8 @@ export interface Workload {
   readonly name: string;
   readonly defaultPolicy: MeshSettings['defaultPolicy'];
   readonly policies: readonly AuthorizationPolicy[];
+  /** The ports that it may be called by, in order; absent: all that it offers. */
+  readonly ports?: readonly number[];
 }
 
 /** The name of what is said of workloads that nothing is said of by their own. */
@@ -85,16 +87,17 @@ export function compileMesh(config: MeshConfig, folder?: string): CompiledMesh {
   const { routeTables, clusters, endpoints } = compilation.resources;
   const answering = services.map((service) => {
     const written = service.discover?.endpoints ?? [];
-    return [service.name, answeringFor(service, { settings, services }, written)] as const;
+    return [service.name, answeringFor(service, { settings, services, policies }, written)] as const;
   });
-  const workloads = [
-    ...services
-      .filter(({ outside }) => !outside)
-      .map(({ name }) => workloadOf(identityOf(name, settings), [name], { settings, policies })),
-    ...otherWorkloads({ settings, policies }, new Map(answering)),
-    // Whoever else was let in is protected by what protects all.
-    workloadOf(ALL_OTHERS, [], { settings, policies }),
-  ];
+  const inside = services.filter(({ outside }) => !outside);
+  const own = inside.map((service) =>
+    workloadOf(identityOf(service.name, settings), [service], { settings, policies }),
+  );
+  const others = otherWorkloads({ settings, services, policies }, new Map(answering));
+  const named = new Map([...own, ...others].map((workload) => [workload.name, workload]));
+  // Whoever else was let in is protected by what protects all.
+  const { ports: _, ...general } = workloadOf(ALL_OTHERS, [], { settings, policies });
+  const workloads = [...named.values(), general];
   return { settings, services, routeTables, clusters, endpoints, names, workloads, policies, sources };
 }
 
@@ -120,21 +123,20 @@ export function portNames({ services, settings }: CompiledMesh): string[] {
 
 // Workloads -------------------------------------------------------------------------------------------------------
 
-/** Who answers for a service by another identity of the mesh than its own, and is no other service. */
+/** Who answers for a service by another identity of the mesh than its own, and may be called there. */
 export function answeringFor(
   { name, outside }: Service,
-  { settings, services }: Pick<CompiledMesh, 'settings' | 'services'>,
+  mesh: Pick<CompiledMesh, 'settings' | 'services' | 'policies'>,
   endpoints: readonly EndpointLike[],
 ): Set<string> {
+  const { settings } = mesh;
   const own = identityOf(name, settings);
   const domain = `spiffe://${settings.trustDomain}/`;
   const named = endpoints.flatMap((endpoint) =>
     typeof endpoint === 'string' ? [] : (endpoint.identity ?? []),
   );
   const others = new Set(outside ? [] : named.filter((id) => id !== own && id.startsWith(domain)));
-  if (others.size === 0) return others;
-  for (const service of services) if (!service.outside) others.delete(identityOf(service.name, settings));
-  return others;
+  return new Set([...others].filter((id) => goesByOthers(name, id, mesh) === undefined));
 }
 
 /**
@@ -154,31 +156,47 @@ export function goesByOthers(
   return policies.some(isApart) ? own : undefined;
 }
 
-/** The workloads that are no service, with the policies of those that they answer for. */
+/**
+ * The workloads that answer for other services, with the ports and the policies of those. One that is a service by itself has
+ * its own ports as well, and its own policies alone.
+ */
 export function otherWorkloads(
-  mesh: Pick<CompiledMesh, 'settings' | 'policies'>,
+  mesh: Pick<CompiledMesh, 'settings' | 'services' | 'policies'>,
   answering: ReadonlyMap<string, ReadonlySet<string>>,
 ): Workload[] {
-  const servicesOfEach = new Map<string, string[]>();
+  const servicesOfEach = new Map<string, Set<string>>();
   for (const [service, identities] of answering) {
     for (const identity of identities) {
-      servicesOfEach.set(identity, [...(servicesOfEach.get(identity) ?? []), service]);
+      servicesOfEach.set(identity, (servicesOfEach.get(identity) ?? new Set()).add(service));
     }
   }
-  return [...servicesOfEach].map(([identity, services]) => workloadOf(identity, services, mesh));
+  if (servicesOfEach.size === 0) return [];
+  const identified = mesh.services.map(
+    (service) => [service.outside ? '' : identityOf(service.name, mesh.settings), service] as const,
+  );
+  const own = new Map(identified);
+  return [...servicesOfEach].map(([identity, names]) => {
+    const others = mesh.services.filter(({ name }) => names.has(name));
+    const service = own.get(identity);
+    return service ? workloadOf(identity, [service], mesh, others) : workloadOf(identity, others, mesh);
+  });
 }
 
+/** What holds for whoever is these services, and is called for `others` too. */
 function workloadOf(
   name: string,
-  services: readonly string[],
+  services: readonly Service[],
   { settings, policies }: Pick<CompiledMesh, 'settings' | 'policies'>,
+  others: readonly Service[] = [],
 ): Workload {
   const holds = ({ to }: CompiledPolicy): boolean =>
-    to === undefined || services.some((service) => to.has(service));
+    to === undefined || services.some((service) => to.has(service.name));
+  const ports = [...services, ...others].flatMap((service) => service.ports.map(({ port }) => port));
   return {
     name,
     defaultPolicy: settings.defaultPolicy,
     policies: policies.filter(holds).map(({ policy }) => policy),
+    ports: [...new Set(ports)].toSorted((a, b) => a - b),
   };
 }
 

@@ -149,6 +149,31 @@ test('a workload enforces the policies that name it and those for all, and whoev
   );
 });
 
+test('a workload is called by the ports of its service, and of those that it answers for', (t) => {
+  const as = (service: string) => `spiffe://mesh.local/ns/default/sa/${service}`;
+  const endpoints = ['basket', 'basket-v2'].map((service, n) => ({
+    address: `127.0.0.1:${n + 1}`,
+    identity: as(service),
+  }));
+  const portsOf = (policies: PolicyConfig[]) =>
+    compileMesh({
+      services: {
+        front: { port: 1, discover: { endpoints } },
+        basket: { port: 3, ports: { admin: 2 } },
+        outside: { address: '127.0.0.1:9', port: 9 },
+      },
+      policies,
+    }).workloads.map(({ name, ports }) => [name, ports]);
+  t.deepEqual(portsOf([]), [
+    [as('front'), [1]],
+    [as('basket'), [1, 2, 3]],
+    [as('basket-v2'), [1]],
+    ['*', undefined],
+  ]);
+  // Nobody is sent there, so that nothing is to answer there.
+  t.deepEqual(portsOf([{ to: 'front', deny: true }])[1], [as('basket'), [2, 3]]);
+});
+
 test('a file that names services is a mesh, one that names listeners a configuration', (t) => {
   t.true(isMesh(readDocument('services: {}')));
   t.true(isMesh(readDocument('{"mesh": {}}')));

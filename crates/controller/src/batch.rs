@@ -2,6 +2,8 @@
 //!
 //! A [`Batch`] is JSON to those who write it. It goes live whole or not at all.
 
+use std::collections::BTreeSet;
+
 use mesh_model::issue::{Issue, IssueCode, PathStep};
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
 use mesh_model::resources::{Cluster, Endpoints, RouteTable};
@@ -74,6 +76,9 @@ pub struct Workload {
     /// What it is told of who may do what.
     #[serde(default)]
     pub policies: Vec<AuthorizationPolicy>,
+    /// The ports that it may be called by; absent: all that it offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<BTreeSet<u16>>,
 }
 
 /// The mesh's default: whoever has an identity.

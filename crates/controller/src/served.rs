@@ -228,6 +228,7 @@ fn listener(workload: &Workload, identity: &str) -> WorkloadListener {
         general: workload.name == ALL_OTHERS,
         default_policy: workload.default_policy,
         policies: workload.policies.clone(),
+        ports: workload.ports.clone(),
     }
 }
 

@@ -444,6 +444,7 @@ async fn of_resources_that_nobody_reads_one_response_waits() {
             name: WEB.into(),
             default_policy,
             policies: (0..policies).map(policy).collect(),
+            ports: None,
         });
         plane.controller.apply(batch).unwrap();
     };

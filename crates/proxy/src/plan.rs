@@ -238,10 +238,22 @@ impl ListenerPlan {
         }
     }
 
+    /// Whether all who are let in by one of these are by the other: policy is the same, and so are the declared ports.
+    pub fn judges_as(&self, other: &Self) -> bool {
+        let ports = |plan: &Self| {
+            let ports = plan.workload.iter().flat_map(|workload| &workload.ports);
+            ports
+                .map(|port| (port.port, port.service.clone()))
+                .collect::<Vec<_>>()
+        };
+        self.policy == other.policy && ports(self) == ports(other)
+    }
+
     /// Whether what passes bytes, and was let in by an earlier plan, may go on.
     pub fn still(&self, before: &Self, client: &Peer, admitted: Admitted) -> bool {
         let policy = self.policy.as_ref();
         !self.has_revoked(client)
+            && self.declares(client)
             && policy.is_none_or(|policy| policy.still(before.policy.as_ref(), client, admitted))
     }
 

@@ -195,8 +195,8 @@ impl Listener {
         self.judgement.set(self.judgement.get().wrapping_add(1));
     }
 
-    /// Takes a new plan. What is under way keeps the one it began with. True when policy is another, or deadlines are, so
-    /// that the caller wakes all who are here ([`Timers::wake_all`]).
+    /// Takes a new plan. What is under way keeps the one it began with. True when it judges otherwise, or deadlines are
+    /// others, so that the caller wakes all who are here ([`Timers::wake_all`]).
     pub fn update(&self, plan: Arc<ListenerPlan>) -> bool {
         let deadlines = self.plan.borrow().timeouts != plan.timeouts;
         let before = self.access.take();
@@ -211,10 +211,10 @@ impl Listener {
         new.tightened() == self.tightened && new.admits_as(&self.plan.borrow())
     }
 
-    /// Has those who are here judged by a new plan, which may be a successor's. True when policy is another, so that the
+    /// Has those who are here judged by a new plan, which may be a successor's. True when it judges otherwise, so that the
     /// caller wakes them ([`Timers::wake_all`]).
     fn judge_by(&self, plan: Arc<ListenerPlan>) -> bool {
-        let judges = self.judge.borrow().policy != plan.policy;
+        let judges = !plan.judges_as(&self.judge.borrow());
         self.judge.replace(plan);
         if judges {
             self.judge_again();

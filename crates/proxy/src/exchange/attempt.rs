@@ -444,12 +444,13 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     .await
 }
 
-/// Whether a request that was let in may go on: policy would let it in now, and the rule that did takes no less.
+/// Whether a request that was let in may go on: what it is to is still declared, policy would let it in now, and the rule
+/// that did takes no less.
 #[cold]
 fn is_still_allowed<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, forward: &Forward) -> bool {
     let plan = cx.listener.judge();
     let (before, policy) = (cx.plan.policy.as_ref(), plan.policy.as_ref());
-    if plan.has_revoked(cx.peer) {
+    if plan.has_revoked(cx.peer) || !plan.declares(cx.peer) {
         return false;
     }
     let Some(policy) = policy else {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use mesh_identity::{Denied, DenyList, MeshTls};
 use mesh_proxy::proxy::Proxy;
 use mesh_proxy::telemetry::json;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::{
     HALF, Mesh, Open, REST, application, apply, get, id, inbound, outbound, proxy, said, wait_for,
@@ -38,6 +38,36 @@ fn who_is_revoked_is_cut_off() {
     till_tcp.says("again\n", "echo:again\n");
     let answer = get(of_web[0], "/", "");
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+}
+
+#[test]
+fn who_called_a_port_that_is_declared_no_more_is_cut_off() {
+    let mesh = Mesh::new();
+    let basket = proxy(mesh.workload("basket"));
+    let mut resources = inbound(application(), json!([]));
+    let with_ports = |resources: &mut Value, ports: &[u16]| {
+        let port =
+            |port| json!({ "port": port, "routes": "application", "tcp": [{ "cluster": "application" }] });
+        let ports: Vec<_> = ports.iter().map(port).collect();
+        resources["listeners"][0]["workload"]["ports"] = json!(ports);
+        apply(&basket, resources)[0]
+    };
+    let at = with_ports(&mut resources, &[4000, 3000]);
+    let web = mesh.workload("web");
+    let [
+        (_old, mut old_http, mut old_tcp),
+        (_new, mut new_http, mut new_tcp),
+    ] = [3000, 4000].map(|port| {
+        let caller = proxy(Arc::clone(&web));
+        let own = apply(&caller, &outbound(at, "basket", port));
+        let http = Open::new(own[0], HALF, "half");
+        (caller, http, Open::new(own[1], "hello\n", "echo:hello\n"))
+    });
+    assert_eq!(with_ports(&mut resources, &[4000]), at);
+    old_http.ends();
+    old_tcp.ends();
+    new_http.says(REST, "half");
+    new_tcp.says("again\n", "echo:again\n");
 }
 
 /// How many connections a proxy has to its one cluster: open ones, and those of them that are idle.

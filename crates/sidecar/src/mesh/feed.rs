@@ -191,6 +191,7 @@ impl Feed {
                     &self.workload,
                     own.default_policy,
                     own.policies.clone(),
+                    own.ports.as_ref(),
                 ))?;
                 // What was said of it by name holds once it is no more: see `nothing_is_said`.
                 if !own.general || self.own.as_ref().is_none_or(|own| own.general) {
@@ -319,6 +320,7 @@ impl Feed {
             general: true,
             default_policy: PolicyDefault::AllowAuthenticated,
             policies: Vec::new(),
+            ports: None,
         });
     }
 
@@ -331,11 +333,13 @@ impl Feed {
     pub(crate) fn resources(&mut self) -> Option<Resources> {
         self.go_live();
         self.try_again();
-        let (default, policies) = self
-            .own
-            .as_ref()
-            .map(|own| (own.default_policy, own.policies.clone()))?;
-        let mut resources = own::resources(&self.workload, default, policies);
+        let own = self.own.as_ref()?;
+        let mut resources = own::resources(
+            &self.workload,
+            own.default_policy,
+            own.policies.clone(),
+            own.ports.as_ref(),
+        );
         let mut used = BTreeSet::new();
         for (name, known) in self.names.iter().filter(|(_, known)| known.refused.is_none()) {
             let Some(table) = &known.live else { continue };
@@ -451,6 +455,7 @@ impl Feed {
             general: own.is_some_and(|own| own.general),
             default_policy: own.map(|own| own.default_policy),
             policies: own.map(|own| own.policies.clone()).unwrap_or_default(),
+            ports: own.and_then(|own| own.ports.clone()),
             names: live.collect(),
             clusters: self.clusters.values().cloned().collect(),
             endpoints: self.endpoints.values().cloned().collect(),
@@ -464,6 +469,7 @@ impl Feed {
             general: kept.general,
             default_policy,
             policies: kept.policies,
+            ports: kept.ports,
         });
         for (name, source, table) in kept.names {
             let known = self.names.entry(name.clone()).or_default();
@@ -496,6 +502,9 @@ pub(crate) struct Kept {
     general: bool,
     default_policy: Option<PolicyDefault>,
     policies: Vec<AuthorizationPolicy>,
+    /// The ports that it may be called by; absent where nothing was said of them.
+    #[serde(default)]
+    ports: Option<BTreeSet<u16>>,
     /// Each name, its table at the control plane, and the table.
     names: Vec<(String, String, RouteTable)>,
     clusters: Vec<Cluster>,

@@ -1,7 +1,9 @@
 //! What does a workload's proxy do by itself, whatever its control plane says?
 //!
-//! It takes calls for the ports that were declared, and asks for names that its workload calls. A plain listener is there
+//! It takes calls for the ports that were declared, by the mesh too where that names any, and asks for names that its workload calls. A plain listener is there
 //! from the beginning, and asks for its name when it is called.
+
+use std::collections::BTreeSet;
 
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
 use mesh_model::resources::{
@@ -27,11 +29,13 @@ pub(super) const APPLICATION: &str = "application/";
 /// called so.
 pub(super) const OUTSIDE: &str = "outside/";
 
-/// The listeners towards others and towards the workload, with what is behind the declared ports.
+/// The listeners towards others and towards the workload, with what is behind the declared ports. Where the mesh says which
+/// ports are `called`, no other is there: its policies say nothing of others.
 pub(crate) fn resources(
     workload: &Workload,
     default_policy: PolicyDefault,
     policies: Vec<AuthorizationPolicy>,
+    called: Option<&BTreeSet<u16>>,
 ) -> Resources {
     let mut inbound = Listener::new(INBOUND, workload.inbound.clone());
     inbound.direction = Direction::Inbound;
@@ -42,7 +46,8 @@ pub(crate) fn resources(
         ..Resources::default()
     };
     let mut ports = Vec::new();
-    for port in &workload.ports {
+    let is_called = |port: &&Port| called.is_none_or(|called| called.contains(&port.port));
+    for port in workload.ports.iter().filter(is_called) {
         let name = format!("{APPLICATION}{}", port.port);
         let is_http = port.protocol != PortProtocol::Tcp;
         if is_http {

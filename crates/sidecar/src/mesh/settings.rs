@@ -129,7 +129,7 @@ impl Workload {
 
     /// What of its settings can't be together: they are the listeners and ports that it has whatever is said to it.
     pub(crate) fn conflicts(&self) -> Vec<String> {
-        let own = own::resources(self, PolicyDefault::default(), Vec::new());
+        let own = own::resources(self, PolicyDefault::default(), Vec::new(), None);
         let issues = validate(&own).into_iter();
         issues
             .map(|issue| format!("--inbound, --outbound, --ports and --forward do not go together: {issue}"))

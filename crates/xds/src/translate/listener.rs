@@ -3,6 +3,8 @@
 //! Both are listeners of kinds of their own. What a client calls is an API listener (gRFC A27), whose route table comes by
 //! RDS. Who may call a workload is a server's listener (gRFC A36) with RBAC filters (gRFC A41, see `rbac.rs`).
 
+use std::collections::BTreeSet;
+
 use mesh_model::policy::{AuthorizationPolicy, PolicyDefault};
 
 use super::rbac::filters;
@@ -40,6 +42,9 @@ pub struct WorkloadListener {
     pub default_policy: PolicyDefault,
     /// What it enforces.
     pub policies: Vec<AuthorizationPolicy>,
+    /// The ports that it may be called by; absent where nothing is said of them. No policy speaks of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<BTreeSet<u16>>,
 }
 
 impl Translate for ServiceListener {

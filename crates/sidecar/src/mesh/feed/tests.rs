@@ -29,6 +29,7 @@ fn who_may_call(default_policy: PolicyDefault, policies: &[AuthorizationPolicy])
         name: ME.into(),
         default_policy,
         policies: policies.to_vec(),
+        ports: None,
     }
 }
 
@@ -165,6 +166,40 @@ fn what_is_said_of_all_others_holds_until_something_is_said_by_name() {
         PolicyDefault::Deny,
         "the service was taken out"
     );
+}
+
+#[test]
+fn ports_that_the_mesh_does_not_declare_are_not_there_until_it_does() {
+    let in_force = |feed: &mut Feed| {
+        let resources = feed.resources().unwrap();
+        assert_eq!(validate(&resources), []);
+        let inbound = &resources.listeners[0];
+        let ports = inbound.workload.iter().flat_map(|workload| &workload.ports);
+        (
+            inbound.routes.clone(),
+            ports.map(|port| port.port).collect::<Vec<_>>(),
+        )
+    };
+    let declares = |ports: Option<&[u16]>| WorkloadListener {
+        ports: ports.map(|ports| ports.iter().copied().collect()),
+        ..who_may_call(PolicyDefault::AllowAuthenticated, &[])
+    };
+    let all = in_force(&mut feed());
+    assert_eq!(all.1, [3000], "nothing was said of ports");
+    let mut feed = Feed::new(workload());
+    accept(&mut feed, ME, &declares(Some(&[3000, 9000])));
+    assert_eq!(in_force(&mut feed), all);
+    accept(&mut feed, ME, &declares(Some(&[4000])));
+    // What has no TLS leads nowhere, either.
+    assert_eq!(in_force(&mut feed), (None, Vec::new()));
+    feed.removed(Kind::Listener, ME);
+    assert_eq!(in_force(&mut feed).1, [0; 0], "the service was taken out");
+    let mut again = Feed::new(workload());
+    again.restore(feed.kept(None));
+    unknown(&mut again, ME);
+    assert_eq!(in_force(&mut again).1, [0; 0], "and after a restart");
+    accept(&mut feed, ME, &declares(None));
+    assert_eq!(in_force(&mut feed), all);
 }
 
 #[test]

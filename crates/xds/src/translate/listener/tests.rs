@@ -37,6 +37,7 @@ fn workload(policies: Vec<AuthorizationPolicy>) -> WorkloadListener {
         name: "spiffe://mesh.test/ns/shop/sa/basket".into(),
         default_policy: PolicyDefault::AllowAuthenticated,
         policies,
+        ports: None,
     }
 }
 
@@ -76,14 +77,19 @@ fn a_service_leads_to_its_route_table() {
 
 #[test]
 fn a_workloads_policies_come_back_as_they_were() {
-    for (default_policy, policies) in [
-        (PolicyDefault::AllowAuthenticated, policies()),
-        (PolicyDefault::AllowAuthenticated, Vec::new()),
-        (PolicyDefault::Allow, Vec::new()),
-        (PolicyDefault::Deny, Vec::new()),
+    for (default_policy, policies, ports) in [
+        (
+            PolicyDefault::AllowAuthenticated,
+            policies(),
+            Some([80, 81].into()),
+        ),
+        (PolicyDefault::AllowAuthenticated, Vec::new(), None),
+        (PolicyDefault::Allow, Vec::new(), Some([].into())),
+        (PolicyDefault::Deny, Vec::new(), None),
     ] {
         let workload = WorkloadListener {
             default_policy,
+            ports,
             ..workload(policies)
         };
         assert_eq!(
