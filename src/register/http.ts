@@ -64,8 +64,9 @@ function pathOf({ method }: PendingRequest, { path }: RequestOptions, authority:
 /** A head after its method and URL, with the host that is asked. */
 function withHostLine(head: string, authority: string): string {
   const [line, host = ''] = /^host: *([^\r\n]*?) *\r\n/im.exec(head) ?? [];
-  if (line === undefined || isSameHost(host, authority)) return head;
-  const told = /^x-forwarded-host:/im.test(head) ? '' : `${FORWARDED_HOST}: ${host}\r\n`;
+  if (line === undefined || host === authority) return head;
+  const isTold = isSameHost(host, authority) || /^x-forwarded-host:/im.test(head);
+  const told = isTold ? '' : `${FORWARDED_HOST}: ${host}\r\n`;
   return head.replace(line, () => `Host: ${authority}\r\n${told}`);
 }
 
@@ -110,9 +111,10 @@ export function patchAgents(mesh: Mesh): void {
       request._header = `${request.method} ${url} ${withHostLine(head, authority)}`;
     } else {
       const host = request.getHeader('host');
-      if (typeof host === 'string' && !isSameHost(host, authority)) {
+      if (typeof host === 'string' && host !== authority) {
         request.setHeader('host', authority);
-        if (request.getHeader(FORWARDED_HOST) === undefined) request.setHeader(FORWARDED_HOST, host);
+        const isTold = isSameHost(host, authority) || request.getHeader(FORWARDED_HOST) !== undefined;
+        if (!isTold) request.setHeader(FORWARDED_HOST, host);
       }
     }
     request.path = url;

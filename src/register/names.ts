@@ -20,16 +20,20 @@ export function meshOf(env: Readonly<Record<string, string | undefined>>): Mesh 
   return host !== '' && Number(port) > 0 && names.size > 0 ? { host, port: Number(port), names } : undefined;
 }
 
-/** Whether a host is one of the mesh. */
+/** Whether a host is one of the mesh; a dot may end it, as one ends a name that is whole. */
 export function isOfMesh({ names }: Mesh, host: unknown): host is string {
-  return typeof host === 'string' && names.has(host.toLowerCase());
+  return typeof host === 'string' && names.has(host.toLowerCase().replace(/\.$/, ''));
 }
 
 /** Where a host is told that was replaced by the one that is asked. */
 export const FORWARDED_HOST = 'x-forwarded-host';
 
-/** Whether two hosts of plain HTTP, each with its port or none, are the same. */
+/** Whether two hosts of plain HTTP, each with its port or none, are the same; a dot may end each name. */
 export function isSameHost(one: string, other: string): boolean {
-  const plain = (host: string): string => host.toLowerCase().replace(/:80$/, '');
+  const plain = (host: string): string =>
+    host
+      .toLowerCase()
+      .replace(/:80$/, '')
+      .replace(/\.(?=$|:)/, '');
   return plain(one) === plain(other);
 }

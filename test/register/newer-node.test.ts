@@ -2,7 +2,17 @@
 
 import test from 'ava';
 import { newerNodes } from '../support/nodes.js';
-import { BODY, EXPECTED, PASSED, PASSED_ON, REQUESTS, program, world } from './support.js';
+import {
+  BODY,
+  EXPECTED,
+  PASSED,
+  PASSED_ON,
+  REQUESTS,
+  WITH_DOT,
+  WITH_DOT_SEEN,
+  program,
+  world,
+} from './support.js';
 
 if (newerNodes.size === 0) test.skip('there is no other Node here', () => {});
 
@@ -26,6 +36,7 @@ for (const [version, node] of newerNodes) {
       t.deepEqual(await program(t, { env }, calls, { node }), EXPECTED);
       const passed = `${modules} ${BODY} ${PASSED_ON} await passed();`;
       t.deepEqual(await program(t, { env }, passed, { node }), PASSED);
+      t.deepEqual(await program(t, { env }, `${modules} ${BODY} ${WITH_DOT}`, { node }), WITH_DOT_SEEN);
       const outside = `${modules} ${BODY}
         const url = 'http://' + process.env.OUTSIDE;
         const answers = [await get(http, url + '/http'), await (await fetch(url + '/fetch')).text()];

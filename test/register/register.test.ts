@@ -1,7 +1,17 @@
 // Does a Node program reach the mesh's names by its own means, and everything else as if nothing had happened?
 
 import test from 'ava';
-import { BODY, EXPECTED, PASSED, PASSED_ON, REQUESTS, program, world } from './support.js';
+import {
+  BODY,
+  EXPECTED,
+  PASSED,
+  PASSED_ON,
+  REQUESTS,
+  WITH_DOT,
+  WITH_DOT_SEEN,
+  program,
+  world,
+} from './support.js';
 
 test('http, https and fetch of an ES module reach the names of the mesh', async (t) => {
   const mesh = await world(t);
@@ -30,6 +40,13 @@ test('functions that were imported by name, and libraries on top of http, reach 
     });
     console.log(JSON.stringify(seen(answer)));`;
   t.deepEqual(await program(t, mesh, code), ['/named', 'basket']);
+});
+
+test('names with a final dot are those without', async (t) => {
+  const mesh = await world(t);
+  const code = `import http from 'node:http'; import https from 'node:https'; ${BODY} ${WITH_DOT}`;
+  t.deepEqual(await program(t, mesh, code), WITH_DOT_SEEN);
+  t.is(mesh.basket.requests, 8);
 });
 
 test('a client that waits for 100 Continue is told so through the sidecar', async (t) => {

@@ -113,6 +113,46 @@ const main = async () => {
 };
 `;
 
+/** Calls by names that end with a dot, as one ends a name that is whole. */
+export const WITH_DOT = `
+const fetched = async (...args) => (await fetch(...args)).text();
+const agent = new http.Agent({ keepAlive: true });
+const plain = [
+  await get(http, 'http://basket./a'),
+  await get(http, { host: 'BASKET.default.', port: 3000, path: '/port', agent }),
+  await get(http, { host: 'basket.', path: 'http://basket/absolute' }),
+  await get(http, { host: 'basket', path: 'http://basket.:80/below' }),
+  await get(http, 'http://basket./own', { headers: { host: 'basket' } }),
+  await get(http, { host: 'basket.', path: '/list', headers: ['host', 'Basket:80', 'x-a', 'b'] }),
+  await fetched('http://basket./f'),
+  await fetched(new Request('http://basket.default.:3000/request')),
+];
+const forwarded = plain.filter((json) => JSON.parse(json).headers['x-forwarded-host'] !== undefined).length;
+const secure = [
+  await get(https, 'https://vault./'),
+  await get(https, { host: 'vault.default.', agent: new https.Agent() }),
+  await fetched('https://vault./'),
+];
+agent.destroy();
+console.log(JSON.stringify({ plain: plain.map(seen), forwarded, secure }));
+`;
+
+/** What it prints then. */
+export const WITH_DOT_SEEN = {
+  plain: [
+    ['/a', 'basket.'],
+    ['/port', 'BASKET.default.:3000'],
+    ['/absolute', 'basket.'],
+    ['/below', 'basket'],
+    ['/own', 'basket.'],
+    ['/list', 'basket.'],
+    ['/f', 'basket.'],
+    ['/request', 'basket.default.:3000'],
+  ],
+  forwarded: 0,
+  secure: ['vault', 'vault', 'vault'],
+};
+
 /** Calls by a program that stands between others: a caller's Host, paths as they came, and what asks a server itself. */
 export const PASSED_ON = `
 const host = 'shop.example';
