@@ -2,26 +2,19 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mesh_http1::path::normalise_path;
+use mesh_http1::Http1;
 use mesh_model::decide::decide_json;
-use mesh_model::resources::EscapedSlashes;
 use mesh_model::validate::validate_json;
-
-fn normal(path: &[u8], slashes: EscapedSlashes) -> Result<Vec<u8>, String> {
-    let mut out = Vec::new();
-    normalise_path(path, slashes == EscapedSlashes::Keep, &mut out).map_err(|error| error.to_string())?;
-    Ok(out)
-}
 
 fuzz_target!(|text: &str| {
     let issues = validate_json(text);
     let request = r#"{"url":"http://a.test/b/c?d=e","headers":{"x":"y"}}"#;
-    let decision = decide_json(text, request, &normal);
+    let decision = decide_json(text, request, &Http1);
     // What is refused is refused by both.
     assert_eq!(
         issues != "[]",
         decision.starts_with("{\"issues\""),
         "{issues} {decision}"
     );
-    let _ = decide_json("{}", text, &normal);
+    let _ = decide_json("{}", text, &Http1);
 });

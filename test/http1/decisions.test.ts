@@ -7,6 +7,7 @@ import test from 'ava';
 import { type Config, type DescribedRequest, parseConfig, routeRequest } from '../../src/index.js';
 import { type Echo, echoed, httpOrigin, keepAliveAgent, proxyStatus, request } from '../support/http.js';
 import { startSidecar } from '../support/sidecar.js';
+import { connect } from '../support/tcp.js';
 
 const configOf = (one: string, two: string): Config => ({
   listeners: [
@@ -112,4 +113,69 @@ test('requests end as the decision says', async (t) => {
     }
   }
   t.deepEqual([...kinds].toSorted(), ['forward', 'redirect', 'refused', 'respond']);
+});
+
+/** Heads at the border of what is read, most of them beyond it. */
+const ODD: { method?: string; host?: string; path?: string; headers?: Record<string, string | string[]> }[] =
+  [
+    ...'user@shop.test user:word@shop.test shop.test:99999 shop.test:8x shop.test: shop.test:0 a,b a"b 1.2.3 -a A_b'
+      .split(' ')
+      .map((host) => ({ host })),
+    ...'[::1%25lo] [::1 ::1 [v1.a] [::1]:80 xn--é %61.test shop.test\\x'.split(' ').map((host) => ({ host })),
+    { host: 'a b' },
+    { host: '' },
+    ...['G T', 'GÉT', 'get', 'M-SEARCH', 'TRACE'].map((method) => ({ method })),
+    ...['/a b', '/é', '/?é', '/#a', '/?a b', '/?%zz', '*', '/a\\b', '/%00'].map((path) => ({ path })),
+    ...['x y', 'x(', 'é', '', ' x'].map((name) => ({ headers: { [name]: '1' } })),
+    ...['\u0000', 'a\u0001', 'é', ' a ', '\u007F'].map((value) => ({ headers: { x: value } })),
+    { headers: { host: ['a.test', 'a.test'] } },
+    { headers: { 'content-length': 'x' } },
+    { headers: { 'content-length': ['0', '0'] } },
+    { headers: { 'transfer-encoding': 'gzip' } },
+    { headers: { connection: 'a b' } },
+    { headers: { expect: 'wonders' } },
+    { headers: { x: Array.from({ length: 200 }, String) } },
+    { headers: { x: 'x'.repeat(100_000) } },
+    { method: 'CONNECT', host: 'shop.test' },
+    { method: 'CONNECT', host: 'shop.test:0' },
+    { method: 'CONNECT', host: 'user@shop.test:1' },
+  ];
+
+test('what the proxy does not read is refused in the same words', async (t) => {
+  const config: Config = {
+    listeners: [{ name: 'web', address: '127.0.0.1:0', routes: [{ respond: { status: 204 } }] }],
+  };
+  const { resources } = parseConfig(JSON.stringify(config)).compiled;
+  const proxy = await startSidecar(t, config);
+  let unread = 0;
+  for (const asked of ODD) {
+    const { method = 'GET', host = 'shop.test', path = '/', headers = {} } = asked;
+    const fields = Object.entries(headers).flatMap(([name, values]) =>
+      [values].flat().map((value) => `${name}: ${value}\r\n`),
+    );
+    const hosts = 'host' in headers ? '' : `host: ${host}\r\n`;
+    const client = await connect(t, proxy.port());
+    const target = method === 'CONNECT' ? host : path;
+    client.send(Buffer.from(`${method} ${target} HTTP/1.1\r\n${hosts}${fields.join('')}\r\n`));
+    const answer = await client.response(method);
+    client.socket.destroy();
+    const said = 'host' in headers ? { path } : { host, path };
+    const described: DescribedRequest[] = [{ method, headers, ...said }];
+    if (host !== '' && !('host' in headers))
+      described.push({ method, headers, url: `http://${host}/`, path });
+    for (const one of described) {
+      const { outcome } = routeRequest(resources, one);
+      const about = JSON.stringify({ one, outcome, answer }).slice(0, 2000);
+      if (outcome.kind !== 'refused') {
+        t.deepEqual([outcome.kind, answer.status], ['respond', 204], about);
+        continue;
+      }
+      unread += 1;
+      t.is(answer.status, outcome.status, about);
+      const [reason = '', rule] = proxyStatus(answer.headers).details.split(': ');
+      t.is(outcome.reason, reason, about);
+      if (rule !== undefined) t.is(outcome.message, rule, about);
+    }
+  }
+  t.true(unread > ODD.length, `${unread} were refused`);
 });

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use mesh_http1::path::normal_path;
+use mesh_http1::Http1;
 use mesh_proxy::admin;
 use mesh_proxy::discovery::name_server;
 use mesh_proxy::log::{Entry, Level, Log, News};
@@ -428,7 +428,7 @@ pub fn check(resources: String) -> String {
 /// Which listener, route and cluster a request (JSON) would take, as JSON.
 #[napi(catch_unwind)]
 pub fn decide(resources: String, request: String) -> String {
-    mesh_model::decide::decide_json(&resources, &request, &normal_path)
+    mesh_model::decide::decide_json(&resources, &request, &Http1)
 }
 
 /// The processors that this process may keep busy: its affinity and the quota of its control groups. One where nobody

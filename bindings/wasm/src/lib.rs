@@ -11,7 +11,7 @@
 use std::cell::RefCell;
 use std::mem;
 
-use mesh_http1::path::normal_path;
+use mesh_http1::Http1;
 
 /// What lies at the border between two calls.
 struct Border {
@@ -69,9 +69,5 @@ pub extern "C" fn mesh_validate() -> usize {
 pub extern "C" fn mesh_route() -> usize {
     let (resources, request) =
         BORDER.with_borrow_mut(|border| (take(&mut border.resources), take(&mut border.request)));
-    answer(mesh_model::decide::decide_json(
-        &resources,
-        &request,
-        &normal_path,
-    ))
+    answer(mesh_model::decide::decide_json(&resources, &request, &Http1))
 }

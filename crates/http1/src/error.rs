@@ -1,5 +1,7 @@
 //! Which rule was broken?
 
+use mesh_model::errors::Reason;
+
 /// Enums whose variants are rules: each with its token and documentation, so that none is forgotten.
 macro_rules! rules {
     ($(#[$outer:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $token:literal,)+ }) => {
@@ -114,6 +116,16 @@ impl HeadError {
             self,
             Self::TooLarge | Self::TooManyFields | Self::TooManyConnectionOptions
         )
+    }
+
+    /// Why the proxy refuses a request for it.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::TooLarge => Reason::HeadTooLarge,
+            Self::TooManyFields | Self::TooManyConnectionOptions => Reason::TooManyHeaders,
+            Self::ExpectationFailed => Reason::ExpectationFailed,
+            _ => Reason::BadRequest,
+        }
     }
 
     /// The status that a client is answered with. What a server gets wrong is 502.

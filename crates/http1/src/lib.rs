@@ -20,6 +20,7 @@
 
 mod authority;
 mod body;
+mod described;
 mod encode;
 mod error;
 mod facts;
@@ -38,6 +39,7 @@ mod write;
 
 pub use authority::{is_authority, is_tunnel_target};
 pub use body::{BodyDecoder, BodyKind, Decoded};
+pub use described::Http1;
 pub use encode::BodyEncoder;
 pub use error::{BodyError, HeadError};
 pub use facts::{Persistence, carries_requests, names_protocols, were_offered};

@@ -9,8 +9,6 @@
 //! Refused is what servers are known to read differently: escaped slashes and NUL, backslashes, `..;`, and paths that
 //! climb above the root.
 
-use mesh_model::resources::EscapedSlashes;
-
 use crate::error::rules;
 use crate::scan::is_plain_path;
 
@@ -53,18 +51,6 @@ pub fn classify_path(path: &[u8]) -> PathClass {
         PathClass::Plain
     } else {
         PathClass::Unusual
-    }
-}
-
-/// A path's normal form, or why it is refused, as `mesh_model::decide` asks for it.
-///
-/// # Errors
-/// The first rule that the path breaks.
-pub fn normal_path(path: &[u8], slashes: EscapedSlashes) -> Result<Vec<u8>, String> {
-    let mut normal = Vec::new();
-    match normalise_path(path, slashes == EscapedSlashes::Keep, &mut normal) {
-        Ok(()) => Ok(normal),
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -23,17 +23,45 @@ use crate::errors::Reason;
 use crate::filter::{redirect_location, rewrite_path};
 use crate::issue::{Issue, IssueCode};
 use crate::resources::{
-    Action, Address, Duration, EscapedSlashes, HostPattern, HostRewrite, Listener, ListenerProtocol,
-    Resources, RouteTable, WeightedCluster,
+    Action, Address, Duration, EscapedSlashes, HostPattern, HostRewrite, Listener, ListenerLimits,
+    ListenerProtocol, Resources, RouteTable, WeightedCluster,
 };
 use crate::route::{CompiledRoute, Matched, RequestView, RouteIndex};
 use crate::sni::SniIndex;
 use crate::validate::{parse, validate};
 use crate::way::{self, FORWARDED_PROTO};
 
-/// Brings a path into the normal form that requests are routed in, or says why the request would be refused. The codec
-/// owns that form; whoever asks passes its function in.
-pub type NormalPath<'a> = &'a dyn Fn(&[u8], EscapedSlashes) -> Result<Vec<u8>, String>;
+/// What is known of HTTP by those who read it: whoever asks passes it in.
+pub trait Codec {
+    /// Whether the head of a request would be read on a listener with these limits.
+    ///
+    /// # Errors
+    /// Why it would be refused, and the rule that it breaks.
+    fn check_head(
+        &self,
+        head: &DescribedHead<'_>,
+        limits: &ListenerLimits,
+    ) -> Result<(), (Reason, &'static str)>;
+
+    /// Brings a path into the normal form that requests are routed in.
+    ///
+    /// # Errors
+    /// Why the request would be refused.
+    fn normal_path(&self, path: &[u8], slashes: EscapedSlashes) -> Result<Vec<u8>, String>;
+}
+
+/// The head of a request as it is described: nothing of it was looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribedHead<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// What stands behind it in a request line: a path with its query, `*`, or the host of CONNECT.
+    pub target: &'a [u8],
+    /// The values of `host`. None where nothing is said of a host: any will do.
+    pub hosts: &'a [Vec<u8>],
+    /// All other fields, by their names in lower case.
+    pub fields: &'a [(String, Vec<u8>)],
+}
 
 /// What the proxy would do with a request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -149,14 +177,14 @@ pub struct Share {
 }
 
 /// As [`decide`], over JSON: a [`Decision`], or `{"issues": [...]}` when the resources or the request are wrong.
-pub fn decide_json(resources: &str, request: &str, normal_path: NormalPath<'_>) -> String {
+pub fn decide_json(resources: &str, request: &str, codec: &dyn Codec) -> String {
     let decided = parse(resources)
         .and_then(|resources| match validate(&resources) {
             issues if issues.is_empty() => Ok(resources),
             issues => Err(issues),
         })
         .and_then(|resources| Ok((resources, described(request)?)))
-        .map(|(resources, request)| decide(&resources, &request, normal_path));
+        .map(|(resources, request)| decide(&resources, &request, codec));
     // Decisions and issues hold nothing but text and numbers, which always serialise.
     match decided {
         Ok(decision) => serde_json::to_string(&decision).unwrap_or_default(),
@@ -181,7 +209,7 @@ fn described(request: &str) -> Result<DescribedRequest, Vec<Issue>> {
 }
 
 /// Follows a described request through valid resources.
-pub fn decide(resources: &Resources, described: &DescribedRequest, normal_path: NormalPath<'_>) -> Decision {
+pub fn decide(resources: &Resources, described: &DescribedRequest, codec: &dyn Codec) -> Decision {
     let nowhere = |message| Decision {
         listener: None,
         route: None,
@@ -206,7 +234,7 @@ pub fn decide(resources: &Resources, described: &DescribedRequest, normal_path: 
     };
     decision.outcome = match connection(listener, &request) {
         Connection::Stream(targets) => stream(targets),
-        Connection::Http => http(resources, listener, request, normal_path, &mut decision),
+        Connection::Http => http(resources, listener, request, codec, &mut decision),
         Connection::Refused(reason) => refused(reason, &request, None),
     };
     decision
@@ -298,7 +326,7 @@ fn http(
     resources: &Resources,
     listener: &Listener,
     mut request: Request,
-    normal_path: NormalPath<'_>,
+    codec: &dyn Codec,
     decision: &mut Decision,
 ) -> Outcome {
     let name = listener.routes.as_deref().unwrap_or_default();
@@ -318,8 +346,11 @@ fn http(
             return Outcome::Unclear { message };
         }
     };
+    if let Err((reason, rule)) = request.read_by(codec, &listener.limits) {
+        return refused(reason, &request, Some(rule.into()));
+    }
     if request.path.starts_with(b"/") {
-        match normal_path(&request.path, listener.escaped_slashes) {
+        match codec.normal_path(&request.path, listener.escaped_slashes) {
             Ok(path) => request.path = path,
             Err(why) => return refused(Reason::BadRequest, &request, Some(why)),
         }

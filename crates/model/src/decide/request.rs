@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Codec, DescribedHead};
+use crate::errors::Reason;
 use crate::hosts;
-use crate::resources::{Listener, Name};
+use crate::resources::{Listener, ListenerLimits, Name};
 use crate::route::{RequestView, is_grpc_type};
 use crate::way::{self, FORWARDED_PROTO};
 
@@ -55,15 +57,26 @@ pub enum HeaderValues {
     Many(Vec<String>),
 }
 
+impl HeaderValues {
+    fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+}
+
 /// A described request, taken apart.
 pub(super) struct Request {
     protocol: DescribedProtocol,
     method: Vec<u8>,
     pub(super) host: Vec<u8>,
+    /// Everything that is said of it.
+    hosts: Vec<Vec<u8>>,
     pub(super) path: Vec<u8>,
     /// Absent without a `?`.
     pub(super) query: Option<Vec<u8>>,
-    /// Names in lower case.
+    /// Names in lower case; without `host` until it has come.
     headers: Vec<(String, Vec<u8>)>,
     pub(super) grpc: bool,
     /// Whether TLS is spoken; `None`: as the listener expects.
@@ -95,12 +108,20 @@ impl Request {
         };
         let protocol = described.protocol.unwrap_or(by_scheme);
         let (url_host, url_path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let mut said = described.headers.iter();
-        let said = said.find_map(|(name, values)| match values {
-            HeaderValues::One(host) if name.eq_ignore_ascii_case("host") => Some(host.as_str()),
-            _ => None,
-        });
-        let host = described.host.as_deref().or(said).unwrap_or(url_host);
+        let hosts: Vec<&str> = match described.host.as_deref() {
+            Some(host) => vec![host],
+            None => described
+                .headers
+                .iter()
+                .filter(|(name, _)| name.eq_ignore_ascii_case("host"))
+                .flat_map(|(_, values)| values.as_slice().iter().map(String::as_str))
+                .collect(),
+        };
+        let hosts = match hosts.is_empty() && !url_host.is_empty() {
+            true => vec![url_host],
+            false => hosts,
+        };
+        let host = hosts.first().copied().unwrap_or_default();
         let method = match (&described.method, protocol) {
             (Some(method), _) => method.as_str(),
             (None, DescribedProtocol::Grpc) => "POST",
@@ -123,19 +144,8 @@ impl Request {
             if name == "host" {
                 continue;
             }
-            match values {
-                HeaderValues::One(value) => headers.push((name, value.clone().into_bytes())),
-                HeaderValues::Many(values) => {
-                    headers.extend(
-                        values
-                            .iter()
-                            .map(|value| (name.clone(), value.clone().into_bytes())),
-                    );
-                }
-            }
-        }
-        if !host.is_empty() {
-            headers.push(("host".into(), hosts::normal(host.as_bytes()).into()));
+            let values = values.as_slice().iter();
+            headers.extend(values.map(|value| (name.clone(), value.clone().into_bytes())));
         }
         let typed = headers
             .iter()
@@ -147,6 +157,7 @@ impl Request {
             protocol,
             method: method.into(),
             host: host.into(),
+            hosts: hosts.iter().map(|host| host.as_bytes().to_vec()).collect(),
             path: path.into(),
             query: query.map(Into::into),
             headers,
@@ -157,9 +168,36 @@ impl Request {
         })
     }
 
+    /// Whether its head would be read.
+    pub(super) fn read_by(
+        &self,
+        codec: &dyn Codec,
+        limits: &ListenerLimits,
+    ) -> Result<(), (Reason, &'static str)> {
+        let mut target = match self.is_connect() {
+            true => self.host.clone(),
+            false => self.path.clone(),
+        };
+        if let Some(query) = &self.query {
+            target.push(b'?');
+            target.extend_from_slice(query);
+        }
+        let head = DescribedHead {
+            method: &self.method,
+            target: &target,
+            hosts: &self.hosts,
+            fields: &self.headers,
+        };
+        codec.check_head(&head, limits)
+    }
+
     /// Takes what its client may not say of its way here, and adds what the proxy will say of that. Where some networks
     /// are trusted, the client is taken to be in one, unless those are of proxies that say who it is.
     pub(super) fn comes_by(&mut self, listener: &Listener) {
+        if !self.host.is_empty() {
+            self.headers
+                .push(("host".into(), hosts::normal(&self.host).into()));
+        }
         let trusted = !listener.trusted_networks.is_empty() && !listener.proxy_protocol;
         self.headers.retain(|(name, _)| {
             let name = name.as_bytes();

@@ -46,16 +46,41 @@ const RESOURCES: &str = r#"{
   "clusters": [{ "name": "site" }, { "name": "db" }]
 }"#;
 
-/// Stands in for the codec's normal form: refuses `%2f` unless told to keep it.
-fn normal(path: &[u8], slashes: EscapedSlashes) -> Result<Vec<u8>, String> {
-    if slashes == EscapedSlashes::Reject && path.windows(3).any(|part| part == b"%2f") {
-        return Err("the path holds an escaped slash".into());
+/// Stands in for the codec: refuses `%2f` unless told to keep it, and heads that hold a comma anywhere.
+struct Stub;
+
+impl Codec for Stub {
+    fn check_head(
+        &self,
+        head: &DescribedHead<'_>,
+        limits: &ListenerLimits,
+    ) -> Result<(), (Reason, &'static str)> {
+        let fields = head
+            .fields
+            .iter()
+            .flat_map(|(name, value)| [name.as_bytes(), value.as_slice()]);
+        let parts = [head.method, head.target]
+            .into_iter()
+            .chain(head.hosts.iter().map(Vec::as_slice));
+        if head.fields.len() > limits.header_count as usize {
+            return Err((Reason::TooManyHeaders, "many"));
+        }
+        match parts.chain(fields).any(|part| part.contains(&b',')) {
+            true => Err((Reason::BadRequest, "comma")),
+            false => Ok(()),
+        }
     }
-    Ok(path.to_vec())
+
+    fn normal_path(&self, path: &[u8], slashes: EscapedSlashes) -> Result<Vec<u8>, String> {
+        if slashes == EscapedSlashes::Reject && path.windows(3).any(|part| part == b"%2f") {
+            return Err("the path holds an escaped slash".into());
+        }
+        Ok(path.to_vec())
+    }
 }
 
 fn ask(request: Value) -> Value {
-    serde_json::from_str(&decide_json(RESOURCES, &request.to_string(), &normal)).unwrap()
+    serde_json::from_str(&decide_json(RESOURCES, &request.to_string(), &Stub)).unwrap()
 }
 
 #[test]
@@ -222,6 +247,33 @@ fn the_route_and_the_refusal_are_named() {
 }
 
 #[test]
+fn what_would_not_be_read_is_refused_before_it_is_routed() {
+    for request in [
+        json!({ "url": "http://shop.test,b:8080/api" }),
+        json!({ "url": "http://shop.test:8080/api", "host": "shop.test,b" }),
+        json!({ "url": "http://shop.test:8080/api", "headers": { "Host": ["shop.test", "b,c"] } }),
+        json!({ "url": "http://shop.test:8080/api", "method": "GET," }),
+        json!({ "url": "http://shop.test:8080/api,b" }),
+        json!({ "url": "http://shop.test:8080/api?a,b" }),
+        json!({ "url": "http://shop.test:8080/api", "headers": { "x,y": "1" } }),
+        json!({ "url": "http://shop.test:8080/api", "headers": { "x-y": ["1", "2,"] } }),
+        json!({ "url": "http://10.0.0.1:8080", "host": "shop.test,b", "method": "CONNECT" }),
+    ] {
+        let decision = ask(request.clone());
+        let outcome =
+            json!({ "kind": "refused", "reason": "bad_request", "status": 400, "message": "comma" });
+        assert_eq!(
+            decision,
+            json!({ "listener": "plain", "outcome": outcome }),
+            "{request}"
+        );
+    }
+    // What is no HTTP is not read.
+    let streamed = ask(json!({ "listener": "raw", "url": "http://a,b/" }));
+    assert_eq!(streamed["outcome"]["kind"], "stream");
+}
+
+#[test]
 fn grpc_callers_are_told_a_grpc_status() {
     let decision = ask(json!({ "listener": "plain", "url": "other.test/s.Basket/Get", "protocol": "grpc" }));
     assert_eq!(decision["outcome"]["grpcStatus"], 12);
@@ -231,7 +283,7 @@ fn grpc_callers_are_told_a_grpc_status() {
 #[test]
 fn wrong_resources_and_requests_give_issues() {
     let issues = |resources: &str, request: &str| -> Value {
-        serde_json::from_str(&decide_json(resources, request, &normal)).unwrap()
+        serde_json::from_str(&decide_json(resources, request, &Stub)).unwrap()
     };
     assert_eq!(issues("{", "{}")["issues"][0]["code"], "syntax");
     assert_eq!(
@@ -296,7 +348,7 @@ fn redirects_keep_the_scheme_that_a_trusted_proxy_says() {
     ] {
         let headers = json!({ "X-Forwarded-Proto": said });
         let request = json!({ "listener": listener, "url": "a.test/old", "headers": headers });
-        let decided = decide_json(&resources.to_string(), &request.to_string(), &normal);
+        let decided = decide_json(&resources.to_string(), &request.to_string(), &Stub);
         let decided: Value = serde_json::from_str(&decided).unwrap();
         assert_eq!(decided["outcome"]["location"], location, "{request}: {decided}");
     }
@@ -348,7 +400,7 @@ fn headers_are_those_that_the_proxy_goes_by() {
         ("tls", "b.test/", json!({ "x-forwarded-proto": "http" }), "https"),
     ] {
         let request = json!({ "listener": listener, "url": url, "headers": headers });
-        let decided = decide_json(&resources.to_string(), &request.to_string(), &normal);
+        let decided = decide_json(&resources.to_string(), &request.to_string(), &Stub);
         let decided: Value = serde_json::from_str(&decided).unwrap();
         assert_eq!(decided["route"]["name"], name, "{request}: {decided}");
     }

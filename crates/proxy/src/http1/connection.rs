@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::task::{Poll, ready};
 
-use mesh_http1::{HeadError, Parsed};
+use mesh_http1::Parsed;
 use mesh_model::errors::Reason;
 
 use super::server::{Finished, ServerExchange, write_refusal};
@@ -273,7 +273,7 @@ async fn read_head<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) 
                 Ok(Parsed::Partial) => {}
                 Err(error) => {
                     return Err(Refusal {
-                        reason: reason(&error),
+                        reason: error.reason(),
                         detail: Some(error.as_str()),
                         answer: true,
                     });
@@ -346,15 +346,6 @@ async fn read_head<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) 
                 });
             }
         }
-    }
-}
-
-fn reason(error: &HeadError) -> Reason {
-    match error {
-        HeadError::TooLarge => Reason::HeadTooLarge,
-        HeadError::TooManyFields | HeadError::TooManyConnectionOptions => Reason::TooManyHeaders,
-        HeadError::ExpectationFailed => Reason::ExpectationFailed,
-        _ => Reason::BadRequest,
     }
 }
 
