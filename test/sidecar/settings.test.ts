@@ -1,7 +1,7 @@
 // Does the sidecar take its settings from flags and environment, and say in one line each what is wrong with them?
 
 import test from 'ava';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkConfig } from '../../src/index.js';
 import { Authority } from '../support/certificates.js';
@@ -37,6 +37,20 @@ test('--help tells every setting with its variable; --version is that of the pac
   const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
   const said = await runSidecar(['--version']);
   t.deepEqual([said.code, said.stdout.toString()], [0, `mesh-sidecar ${version}\n`]);
+});
+
+test('a configuration or an empty file as --config: what makes resources of it', async (t) => {
+  const file = join(temporaryFolder(t), 'mesh.yaml');
+  for (const text of ['listeners: [{ address: ":1", to: "localhost:2" }]\n', '']) {
+    writeFileSync(file, text);
+    const { code, stderr } = await runSidecar(['--config', file]);
+    t.is(code, 64);
+    const mend = '`mesh compile FILE > resources.json` makes it of a configuration';
+    t.is(stderr, `mesh-sidecar: ${file}: this is no resources JSON; ${mend}\n`);
+  }
+  writeFileSync(file, '{ "listeners": nothing }');
+  const { stderr } = await runSidecar(['--config', file]);
+  t.true(stderr.startsWith(`mesh-sidecar: ${file}:1:`), stderr);
 });
 
 test('everything that is wrong is said at once, a line each, with 64', async (t) => {

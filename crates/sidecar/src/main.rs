@@ -120,8 +120,14 @@ fn load(source: &Source, when: When) -> Result<Resources, Vec<String>> {
             .map_err(|problem| vec![problem]),
         Source::File(file) => {
             let text = read(file, when).map_err(|error| vec![format!("{file}: {error}")])?;
-            mesh_model::validate::parse(&text)
-                .map_err(|issues| issues.iter().map(|issue| format!("{file}:{issue}")).collect())
+            mesh_model::validate::parse(&text).map_err(|issues| {
+                if !text.trim_start().starts_with('{') {
+                    return vec![format!(
+                        "{file}: this is no resources JSON; `mesh compile FILE > resources.json` makes it of a configuration"
+                    )];
+                }
+                issues.iter().map(|issue| format!("{file}:{issue}")).collect()
+            })
         }
     }
 }
