@@ -14,13 +14,14 @@ import { DEFAULT_CONTROL, type MeshControl } from '../controller/types.js';
 import type { SourceEvent } from '../discovery/types.js';
 import { replaceFile } from '../files.js';
 import type { MeshAdmin } from '../mesh/admin/server.js';
-import type { ServiceStatus } from '../mesh/admin/types.js';
+import type { LackingStatus, ServiceStatus } from '../mesh/admin/types.js';
 import { Witness } from '../mesh/admin/witness.js';
-import type { ControlEvent, PolicyDecision } from '../mesh/control-plane.js';
+import type { ControlEvent, PolicyDecision, Sidecar } from '../mesh/control-plane.js';
 import { type CompiledMesh, portNames } from '../mesh/compile.js';
 import { type LoadedMesh, watchMesh } from '../mesh/load.js';
 import { identityOf } from '../mesh/names.js';
 import { findWithRoots } from '../mesh/roots.js';
+import type { MeshSettings, Service } from '../mesh/services.js';
 import { loadCheckedMesh } from './check.js';
 import { follow } from './follow.js';
 import { ExitCode, type World } from './io.js';
@@ -246,7 +247,12 @@ class Control {
     );
     return services
       .filter(({ discover }) => discover !== undefined)
-      .map(({ name }) => ({ name, endpoints: counts.get(name) ?? 0 }))
+      .map((service) => {
+        const { name } = service;
+        const [lacking, none] = lackingOf(service, settings, plane.sidecars());
+        const endpoints = Math.max((counts.get(name) ?? 0) - none, 0);
+        return { name, endpoints, ...(lacking.length > 0 && { lacking }) };
+      })
       .filter(({ name, endpoints }) => endpoints > 0 || !callers.has(identityOf(name, settings)));
   }
 
@@ -295,6 +301,24 @@ class Control {
       this.#stdout.write(`${JSON.stringify({ event, error: errorJson(error) })}\n`);
     else this.#stderr.write(errorText(error, hasColours(this.#stderr, this.#world.env)));
   }
+}
+
+/** Whose sidecars offer not all ports of a service, and how many offer none of them: those answer for nothing. */
+function lackingOf(
+  { name, ports }: Service,
+  settings: MeshSettings,
+  sidecars: readonly Sidecar[],
+): [lacking: LackingStatus[], none: number] {
+  const identity = identityOf(name, settings);
+  const own = sidecars.filter(
+    (each) => each.identity === identity && each.phase === 'ready' && each.services.length > 0,
+  );
+  const lacking = own.flatMap((sidecar) => {
+    const offered = new Set(sidecar.services.map(({ port }) => port));
+    const missing = ports.map(({ port }) => port).filter((port) => !offered.has(port));
+    return missing.length > 0 ? [{ sidecar: sidecar.name, ports: missing }] : [];
+  });
+  return [lacking, lacking.filter((each) => each.ports.length === ports.length).length];
 }
 
 function issuerLine(standing: 'ending' | 'ended', notAfterMs: number): string {

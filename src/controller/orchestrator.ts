@@ -19,7 +19,7 @@ import { sensible } from '../config/meaning.js';
 import { nearest } from '../config/suggest.js';
 import { MeshError, OptionError, StateError } from '../errors.js';
 import { RestartError } from '../mesh/batch.js';
-import type { CompiledMesh } from '../mesh/compile.js';
+import { type CompiledMesh, endpointsOf } from '../mesh/compile.js';
 import type {
   ControlEvent,
   PolicyDecision,
@@ -31,7 +31,7 @@ import type {
 import { type LoadedMesh, checkMeshConfig, isLoadedMesh } from '../mesh/load.js';
 import type { IssuerLife } from '../mesh/issuer-life.js';
 import { identityOf } from '../mesh/names.js';
-import { identityFor, serialIn } from '../mesh/services.js';
+import { type Service, identityFor, serialIn } from '../mesh/services.js';
 import type { MeshConfig } from '../mesh/types.js';
 import { messageOf } from '../thrown.js';
 import { checkControlOptions, checkText, checkTokenOptions } from './options.js';
@@ -70,6 +70,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   readonly #core: ControlCore;
   readonly #options: MeshControlOptions;
   readonly #registry = new Registry();
+  /** Of sidecars that offer what nobody can call: what was told of them, by their names. */
+  readonly #strange = new Map<string, string>();
   /** What is live, or will be. */
   #mesh: CompiledMesh;
   #directory: Directory | undefined;
@@ -297,6 +299,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const resources = this.#told.apply(control, mesh);
     this.#mesh = mesh;
     this.#directory?.apply(sources);
+    for (const sidecar of this.sidecars()) if (sidecar.phase === 'ready') this.#tellStranger(sidecar);
     this.#tell('applied', resources);
     return resources;
   }
@@ -316,6 +319,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   #heard(event: ControlEvent): void {
     this.#registry.heard(event);
     if (event.kind === 'ready') this.#tellStranger(event['sidecar'] as Sidecar);
+    if (event.kind === 'gone') this.#strange.delete((event['sidecar'] as Sidecar).name);
     if (event.kind === 'lost') this.#registry.look(this.sidecars());
     if (event.kind === 'rotated') void this.#keepRoots().catch((error: unknown) => this.#trouble(error));
     if (event.kind === 'policy') {
@@ -334,8 +338,17 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       ? `${own.name} has ${own.ports.map(({ port }) => port).join(', ')}`
       : `no service is ${identity}`;
     const reason = `${name} offers port ${offered.join(', ')}, and ${has}`;
+    if (this.#strange.get(name) === reason) return;
+    this.#strange.set(name, reason);
     const service = own?.name ?? identity;
-    this.#tell('source', { kind: 'sourceProblem', service, source: REGISTERED, endpoints: 0, reason });
+    const endpoints = own ? this.#answering(own) : 0;
+    this.#tell('source', { kind: 'sourceProblem', service, source: REGISTERED, endpoints, reason });
+  }
+
+  /** How many answer for a service, on whichever of its ports. */
+  #answering(service: Service): number {
+    const groups = endpointsOf(this.#mesh, (name) => this.#directory?.endpoints(name) ?? [], [service]);
+    return Math.max(0, ...groups.map(({ localities }) => localities[0]?.endpoints.length ?? 0));
   }
 
   async #keepRoots(): Promise<void> {

@@ -89,6 +89,16 @@ test('a service that nobody answers for is told, once', (t) => {
   ]);
 });
 
+test('a sidecar that lacks ports of its service is named, with what it takes', (t) => {
+  const lacking = [{ sidecar: 'basket-1', ports: [4000, 9000] }];
+  const findings = check({ ...status([]), services: [{ name: 'basket', endpoints: 1, lacking }] });
+  t.deepEqual(told(findings), ['warning: basket-1 does not offer port 4000 and 9000 of basket']);
+  t.is(
+    findings[0]?.mend,
+    'start it with --ports 4000=127.0.0.1:PORT,9000=127.0.0.1:PORT, where its application listens',
+  );
+});
+
 test('a sidecar for which no policy of a service holds is named', (t) => {
   const strangers = [{ name: 'cart-1', identity: idOf('cart') }];
   t.deepEqual(told(check({ ...status([]), strangers })), [

@@ -121,7 +121,20 @@ function strange({ name, identity }: StrangerStatus): Finding {
   return { level: 'warning', what, mend };
 }
 
-function checkService({ name, endpoints, why }: ServiceStatus, sources: readonly SourceStatus[]): Finding[] {
+function checkService(service: ServiceStatus, sources: readonly SourceStatus[]): Finding[] {
+  const { name, lacking = [] } = service;
+  const lacks = lacking.map(({ sidecar, ports }): Finding => {
+    const said = `port ${ports.join(' and ')}`;
+    const mend = `start it with --ports ${ports.map((port) => `${port}=127.0.0.1:PORT`).join(',')}, where its application listens`;
+    return { level: 'warning', what: `${sidecar} does not offer ${said} of ${name}`, mend };
+  });
+  return [...checkEndpoints(service, sources), ...lacks];
+}
+
+function checkEndpoints(
+  { name, endpoints, why }: ServiceStatus,
+  sources: readonly SourceStatus[],
+): Finding[] {
   // That it has none because its source fails is told with why.
   const isExplained = sources.some(({ service, state }) => service === name && state === 'failing');
   if (endpoints > 0 || isExplained) return [];

@@ -66,6 +66,14 @@ export interface ServiceStatus {
   readonly endpoints: number;
   /** Why its copies ended or were not started, as far as they have not come back: `web.1: it can't be started: ...`. */
   readonly why?: string;
+  /** Its ready sidecars that offer not all of its ports: what they lack. */
+  readonly lacking?: readonly LackingStatus[];
+}
+
+/** A sidecar that answers for a service, and not on all ports that the mesh file declares of it. */
+export interface LackingStatus {
+  readonly sidecar: string;
+  readonly ports: readonly number[];
 }
 
 /** Who called whom: counts since the start. */
