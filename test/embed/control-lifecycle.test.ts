@@ -88,7 +88,7 @@ test('a folder that can not be written keeps nothing from its end', async (t) =>
   await within('its end', Promise.all([plane.close(), plane.close()]));
   t.is(closed, 1);
   await until('its source ends', isEnded);
-  t.regex(errors.join(), /^Error: ENOENT: [^,]*, open '.*endpoints\.json\.new'$/);
+  t.regex(errors.join(), /^StateError: .*endpoints\.json can't be written: ENOENT: .*endpoints\.json\.new'$/);
   await t.throwsAsync(connect(t, port), { code: 'ECONNREFUSED' });
 });
 

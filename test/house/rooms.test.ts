@@ -42,9 +42,9 @@ const ARROWS: Record<string, string[]> = {
     'turns',
   ],
   controller: ['aside', 'config', 'discovery', 'errors', 'files', 'mesh', 'options', 'thrown', 'turns'],
-  proxy: ['aside', 'config', 'errors', 'failures', 'logger', 'native', 'options', 'turns'],
+  proxy: ['aside', 'config', 'errors', 'failures', 'logger', 'native', 'options', 'thrown', 'turns'],
   wasm: ['config', 'decision', 'mesh-error'],
-  checked: ['config', 'errors', 'mesh', 'native', 'wasm'],
+  checked: ['config', 'errors', 'mesh', 'native', 'options', 'wasm'],
   index: [
     'checked',
     'config',
