@@ -515,13 +515,13 @@ test('ports that are given are taken, one after the other for the copies', async
   t.is((await request(base + 11, { path: '/ready' })).status, 200);
 });
 
-test('a mesh file that is wrong is 64, a sidecar that is not there 1, and nothing is started', async (t) => {
+test('a mesh file that is wrong is 64, and so is a sidecar that is not there: nothing is started', async (t) => {
   const bad = up(t, { services: { web: { run: RUN, copies: 0 } } });
   t.is((await bad.process.exit).code, 64);
   t.regex(bad.process.stdout().toString(), /services\.web\.copies/);
   const none = up(t, { services: { web: { run: RUN } } }, {}, '/no/such/program');
-  t.is((await none.process.exit).code, 1);
-  t.regex(none.process.stdout().toString(), /"MESH_CORE_UNAVAILABLE"[^]*\/no\/such\/program/);
+  t.is((await none.process.exit).code, 64);
+  t.regex(none.process.stdout().toString(), /"MESH_OPTION_INVALID"[^]*\/no\/such\/program/);
 });
 
 test('new routes and policies of the file are live at once, and what is bad or needs a start changes nothing', async (t) => {

@@ -34,10 +34,16 @@ function texts(value: unknown): string[] {
   return [...(Array.isArray(value) ? [] : Object.keys(value)), ...Object.values(value).flatMap(texts)];
 }
 
+/** Nothing, more often than what stands beside it. */
+const EMPTY = ['', '', '', '', '', ''];
+
 /** Requests that are likely to meet something: made of the words that stand in the resources. */
 export function requests(resources: Resources, count: number, seed: number): DescribedRequest[] {
   const random = seeded(seed);
   const words = texts(resources);
+  // Most are such as can be sent: what can't is refused before all else.
+  const tokens = words.filter((word) => /^[\w.-]+$/.test(word));
+  const word = (): string => pick(random, random() < 0.9 ? tokens : words);
   const { listeners, routeTables } = resources;
   const names = listeners.map(({ name }) => name);
   const ports = listeners.map(({ address }) => address.slice(address.lastIndexOf(':')));
@@ -52,8 +58,8 @@ export function requests(resources: Resources, count: number, seed: number): Des
     random() < probability ? value() : undefined;
   const path = (): string =>
     pick(random, [...paths, '/', '/nowhere']) +
-    pick(random, ['', '', '', '/x', '/a/b', '/', '//', '/../x', '/%2fx', '/%41', '/é', '/..;/', '/%zz']) +
-    (maybe(0.3, () => `?${pick(random, words)}=${pick(random, words)}`) ?? '');
+    pick(random, [...EMPTY, '/x', '/a/b', '/', '//', '/../x', '/%2fx', '/%41', '/é', '/..;/', '/%zz']) +
+    (maybe(0.3, () => `?${word()}=${word()}`) ?? '');
   const host = (): string => pick(random, [...hosts, 'unknown.test', '[::1]', '127.0.0.1', 'é.test', '']);
   return Array.from({ length: count }, () => {
     const request = {
@@ -65,13 +71,13 @@ export function requests(resources: Resources, count: number, seed: number): Des
         () =>
           pick(random, ['http://', 'https://', '', 'tcp://', 'ftp://']) +
           host() +
-          pick(random, [...ports, '', ':443', ':x']) +
+          pick(random, [...ports, ...EMPTY, ':443', ':x']) +
           path(),
       ),
       host: maybe(0.1, host),
       path: maybe(0.1, path),
       headers: maybe(0.5, () => ({
-        [pick(random, words)]: pick(random, [pick(random, words), [pick(random, words), '1'], []]),
+        [word()]: pick(random, [word(), [word(), '1'], []]),
         ...maybe(0.2, () => ({ 'Content-Type': 'application/grpc+proto' })),
       })),
       sni: maybe(0.2, host),

@@ -15,6 +15,7 @@ mod request;
 mod tests;
 
 use serde::Serialize;
+use serde::de::Unexpected;
 
 use request::Request;
 pub use request::{DescribedProtocol, DescribedRequest, HeaderValues};
@@ -193,7 +194,12 @@ pub fn decide_json(resources: &str, request: &str, codec: &dyn Codec) -> String 
 }
 
 fn described(request: &str) -> Result<DescribedRequest, Vec<Issue>> {
-    serde_json::from_str(request).map_err(|error| {
+    // A list would be taken for the fields in their order.
+    let read = match request.trim_start().starts_with('[') {
+        true => Err(serde::de::Error::invalid_type(Unexpected::Seq, &"an object")),
+        false => serde_json::from_str(request),
+    };
+    read.map_err(|error: serde_json::Error| {
         vec![Issue {
             path: Vec::new(),
             code: if error.is_data() {

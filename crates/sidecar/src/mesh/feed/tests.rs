@@ -9,8 +9,8 @@ use super::super::settings::tests::{ME, workload};
 use super::*;
 use crate::parts::everything_to;
 
+mod callers;
 mod outside;
-mod own;
 mod refused;
 
 fn feed() -> Feed {
