@@ -159,10 +159,10 @@ const listenerTimeouts = part(
     }),
     maxConnectionAge: may(
       duration(),
-      'An HTTP connection is drained after this age; one that only passes bytes (TCP, passthrough, WebSocket, CONNECT) stays.',
+      'An HTTP connection takes no new request after this age, and closes when it is free; one that only passes bytes (TCP, passthrough, WebSocket, CONNECT) stays.',
       { default: '0s' },
     ),
-    drain: may(duration(), 'How long streams may go on when a connection, listener or proxy is drained.', {
+    drain: may(duration(), 'How long streams may go on when a listener or the proxy is drained.', {
       default: '30s',
     }),
   },

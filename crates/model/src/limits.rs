@@ -225,7 +225,7 @@ pub const LIMITS: &[LimitDoc] = &[
     },
     LimitDoc {
         why: "only balancers in front need clients to reconnect",
-        reached: "an HTTP connection is drained, one that only passes bytes stays",
+        reached: "an HTTP connection takes no new request and closes when it is free, one that only passes bytes stays",
         reasons: &[Reason::MaxConnectionAge],
         counted: Counted::Connections,
         ..deadline("listeners[].timeouts.maxConnectionAge", 0)
