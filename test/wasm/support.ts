@@ -43,7 +43,7 @@ export function requests(resources: Resources, count: number, seed: number): Des
   const words = texts(resources);
   // Most are such as can be sent: what can't is refused before all else.
   const tokens = words.filter((word) => /^[\w.-]+$/.test(word));
-  const word = (): string => pick(random, random() < 0.9 ? tokens : words);
+  const oneWord = (): string => pick(random, random() < 0.9 ? tokens : words);
   const { listeners, routeTables } = resources;
   const names = listeners.map(({ name }) => name);
   const ports = listeners.map(({ address }) => address.slice(address.lastIndexOf(':')));
@@ -59,7 +59,7 @@ export function requests(resources: Resources, count: number, seed: number): Des
   const path = (): string =>
     pick(random, [...paths, '/', '/nowhere']) +
     pick(random, [...EMPTY, '/x', '/a/b', '/', '//', '/../x', '/%2fx', '/%41', '/é', '/..;/', '/%zz']) +
-    (maybe(0.3, () => `?${word()}=${word()}`) ?? '');
+    (maybe(0.3, () => `?${oneWord()}=${oneWord()}`) ?? '');
   const host = (): string => pick(random, [...hosts, 'unknown.test', '[::1]', '127.0.0.1', 'é.test', '']);
   return Array.from({ length: count }, () => {
     const request = {
@@ -77,7 +77,7 @@ export function requests(resources: Resources, count: number, seed: number): Des
       host: maybe(0.1, host),
       path: maybe(0.1, path),
       headers: maybe(0.5, () => ({
-        [word()]: pick(random, [word(), [word(), '1'], []]),
+        [oneWord()]: pick(random, [oneWord(), [oneWord(), '1'], []]),
         ...maybe(0.2, () => ({ 'Content-Type': 'application/grpc+proto' })),
       })),
       sni: maybe(0.2, host),
