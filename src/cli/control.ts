@@ -242,14 +242,13 @@ class Control {
     const counts = new Map<string, number>();
     for (const { service, endpoints } of plane.sources())
       counts.set(service, (counts.get(service) ?? 0) + endpoints);
-    const callers = new Set(
-      plane.sidecars().flatMap((each) => (each.services.length === 0 ? [each.identity] : [])),
-    );
+    const sidecars = plane.sidecars();
+    const callers = new Set(sidecars.flatMap((each) => (each.services.length === 0 ? [each.identity] : [])));
     return services
       .filter(({ discover }) => discover !== undefined)
       .map((service) => {
         const { name } = service;
-        const [lacking, none] = lackingOf(service, settings, plane.sidecars());
+        const [lacking, none] = lackingOf(service, settings, sidecars);
         const endpoints = Math.max((counts.get(name) ?? 0) - none, 0);
         return { name, endpoints, ...(lacking.length > 0 && { lacking }) };
       })

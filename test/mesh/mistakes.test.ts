@@ -339,44 +339,28 @@ test('a sidecar that is not let in says why, and what to do', async (t) => {
 test('a state folder that can not be made is told at once, and one that can is for its owner alone', async (t) => {
   const file = written(t, 'mesh.yaml', 'services: { web: { port: 3000 } }\n');
   const folder = dirname(file);
+  const keptIn = (place: string) => ['control', file, '--listen', '127.0.0.1:0', '--state-dir', place];
   // The first takes no folders, though it is one.
   for (const place of ['/proc/none', '/proc/none/state', join(file, 'state')]) {
-    const { code, stderr } = await type(
-      folder,
-      'control',
-      file,
-      '--listen',
-      '127.0.0.1:0',
-      '--state-dir',
-      place,
-    );
+    const { code, stderr } = await type(folder, ...keptIn(place));
     t.is(code, 64);
     t.regex(stderr, /^error: the state folder can't be made: E.*; --state-dir names another one\n$/);
   }
   const open = join(folder, 'open');
   mkdirSync(open);
   chmodSync(open, 0o755);
-  const mine = ['--listen', '127.0.0.1:0', '--state-dir', open];
-  const refused = await type(folder, 'control', file, ...mine);
+  const refused = await type(folder, ...keptIn(open));
   t.is(refused.code, 64);
   t.regex(refused.stderr, /open is open to others: take it .*chown; --state-dir names another one\n$/);
   // It may be made, and what belongs in it can't.
   const full = join(folder, 'full');
   mkdirSync(join(full, 'roots.pem', 'x'), { recursive: true });
   chmodSync(full, 0o700);
-  const { code, stderr } = await type(
-    folder,
-    'control',
-    file,
-    '--listen',
-    '127.0.0.1:0',
-    '--state-dir',
-    full,
-  );
+  const { code, stderr } = await type(folder, ...keptIn(full));
   t.is(code, 1);
   t.true(stderr.startsWith(`error: ${join(full, 'roots.pem')} can't be written: E`), stderr);
   const state = join(folder, 'some', 'state');
-  const control = stay(t, folder, 'control', file, '--listen', '127.0.0.1:0', '--state-dir', state);
+  const control = stay(t, folder, ...keptIn(state));
   await printed(control, /the control plane listens on/);
   for (const made of [state, dirname(state)]) t.is(statSync(made).mode & 0o777, 0o700);
 });
