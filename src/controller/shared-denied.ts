@@ -10,11 +10,20 @@
 
 import { createHash } from 'node:crypto';
 import { type EtcdOptions, pause, withMembers } from '../discovery/etcd-access.js';
-import { type EtcdAccess, EtcdError, ask, base64 } from '../discovery/etcd-client.js';
+import {
+  type EtcdAccess,
+  EtcdError,
+  type RangeAnswer,
+  type TxnAnswer,
+  ask,
+  base64,
+} from '../discovery/etcd-client.js';
 import { EtcdPrefix } from '../discovery/etcd-prefix.js';
 
 /** No certificate lives longer: then its serial number means nothing, and who was away so long asks for all again. */
 const LONGEST_LIFE_MS = 30 * 86_400_000;
+/** How often something is tried to be put where others put something, too. */
+const MAX_TRIES = 8;
 
 /** Who is told. */
 interface DeniedEvents {
@@ -35,14 +44,20 @@ interface Entry {
   readonly endMs?: number;
 }
 
+/** What etcd holds of somebody, and since which of its revisions. */
+interface Told {
+  readonly entry: Entry;
+  readonly revision: bigint;
+}
+
 /** Revocations of all control planes. */
 export class SharedDenied {
   readonly #options: EtcdOptions;
   readonly #events: DeniedEvents;
   readonly #end = new AbortController();
   readonly #known = new Map<string, Entry>();
-  /** What was said here, and etcd has not confirmed. */
-  readonly #unsaid = new Set<string>();
+  /** Who was spoken of here: what etcd tells of before the revision at which it took that means nothing; none yet, if so. */
+  readonly #said = new Map<string, bigint | undefined>();
   readonly #running: Promise<void>;
   #hasSpoken = false;
   #tellSpoken = (): void => {};
@@ -54,17 +69,19 @@ export class SharedDenied {
     this.#options = options;
     this.#events = events;
     const { signal } = this.#end;
-    const prefix = new EtcdPrefix(options.prefix, entryIn);
+    const prefix = new EtcdPrefix(options.prefix, toldIn);
     this.#running = withMembers(
       options,
       signal,
       (error) => events.failed(error),
       async (access, well) => {
+        // What is read from now on has what etcd took, or etcd has lost it.
+        for (const [whom, revision] of this.#said) if (revision !== undefined) this.#said.delete(whom);
         for await (const all of prefix.follow(access, signal)) {
           well();
           this.#heard(all.values());
           this.#spoke();
-          await this.#putAgain(access, new Set([...all.values()].map(({ whom }) => whom)));
+          await this.#putAgain(access, new Set([...all.values()].map(({ entry }) => entry.whom)));
         }
       },
     );
@@ -116,7 +133,7 @@ export class SharedDenied {
 
   /** What etcd has not confirmed of what was said here. */
   get unsaid(): readonly string[] {
-    return [...this.#unsaid];
+    return [...this.#said].flatMap(([whom, revision]) => (revision === undefined ? [whom] : []));
   }
 
   /** Notes that somebody is revoked: from now on that is to be put there, and nothing of before takes it back. */
@@ -138,28 +155,49 @@ export class SharedDenied {
 
   #note(entry: Entry): void {
     this.#known.set(entry.whom, entry);
-    this.#unsaid.add(entry.whom);
+    this.#said.set(entry.whom, undefined);
   }
 
+  /**
+   * Puts it there unless something else was said meanwhile: here, or, of what was not said here but got lost, by anybody. An
+   * older word that was on its way never undoes a newer one.
+   */
   async #put(access: EtcdAccess, entry: Entry): Promise<void> {
     const { signal } = this.#end;
     const { whom, endMs } = entry;
-    let lease: { ID: string } | undefined;
-    if (endMs !== undefined) {
-      const TTL = String(Math.ceil((endMs - Date.now()) / 1000));
-      lease = await ask<{ ID: string }>(access, '/v3/lease/grant', { TTL }, signal);
-    }
     const key = base64(`${this.#options.prefix}${createHash('sha256').update(whom).digest('hex')}`);
-    const value = base64(JSON.stringify(entry));
-    await ask(access, '/v3/kv/put', { key, value, ...(lease && { lease: lease.ID }) }, signal);
-    if (this.#known.get(whom) === entry) this.#unsaid.delete(whom);
+    let lease: string | undefined;
+    for (let tries = 0; tries < MAX_TRIES; tries += 1) {
+      const { kvs = [] } = await ask<RangeAnswer>(access, '/v3/kv/range', { key, keys_only: true }, signal);
+      const there = kvs[0]?.mod_revision ?? '0';
+      if (this.#known.get(whom) !== entry || (there !== '0' && !this.#isUnsaid(whom))) return;
+      if (endMs !== undefined && lease === undefined) {
+        const TTL = String(Math.max(1, Math.ceil((endMs - Date.now()) / 1000)));
+        lease = (await ask<{ ID: string }>(access, '/v3/lease/grant', { TTL }, signal)).ID;
+      }
+      const value = base64(JSON.stringify(entry));
+      const body = {
+        compare: [{ key, target: 'MOD', result: 'EQUAL', mod_revision: there }],
+        success: [{ request_put: { key, value, ...(lease !== undefined && { lease }) } }],
+      };
+      const { succeeded, header } = await ask<TxnAnswer>(access, '/v3/kv/txn', body, signal);
+      if (succeeded !== true) continue;
+      if (this.#known.get(whom) === entry && this.#isUnsaid(whom))
+        this.#said.set(whom, BigInt(header.revision));
+      return;
+    }
+    throw new EtcdError(`${this.#options.prefix}: others change it again and again`);
+  }
+
+  #isUnsaid(whom: string): boolean {
+    return this.#said.has(whom) && this.#said.get(whom) === undefined;
   }
 
   /** Puts there what was not said yet, and what is revoked and was lost. */
   async #putAgain(access: EtcdAccess, there: ReadonlySet<string>): Promise<void> {
     for (const entry of this.#known.values()) {
       const isLost = entry.denied && !there.has(entry.whom);
-      if (isLost || this.#unsaid.has(entry.whom)) await this.#put(access, entry);
+      if (isLost || this.#isUnsaid(entry.whom)) await this.#put(access, entry);
     }
   }
 
@@ -170,10 +208,11 @@ export class SharedDenied {
     this.#events.spoken();
   }
 
-  #heard(entries: Iterable<Entry>): void {
-    for (const entry of entries) {
+  #heard(all: Iterable<Told>): void {
+    for (const { entry, revision } of all) {
       const { whom, denied } = entry;
-      if (this.#unsaid.has(whom)) continue;
+      if (this.#said.has(whom) && revision < (this.#said.get(whom) ?? Infinity)) continue;
+      this.#said.delete(whom);
       const before = this.#known.get(whom);
       this.#known.set(whom, entry);
       if (before?.denied === denied) continue;
@@ -192,8 +231,8 @@ const denialOf = (whom: string): Entry => ({
   ...(!whom.startsWith('spiffe://') && { endMs: endOfLife() }),
 });
 
-function entryIn(text: string, key: string): Entry {
+function toldIn(text: string, key: string, revision: bigint): Told {
   const { whom, denied, endMs } = JSON.parse(text) as Partial<Entry>;
   if (typeof whom !== 'string' || typeof denied !== 'boolean') throw new EtcdError(`${key} is no revocation`);
-  return { whom, denied, ...(typeof endMs === 'number' && { endMs }) };
+  return { entry: { whom, denied, ...(typeof endMs === 'number' && { endMs }) }, revision };
 }

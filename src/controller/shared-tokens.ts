@@ -10,6 +10,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import {
   type EtcdAccess,
   type RangeAnswer,
+  type TxnAnswer,
   ask,
   base64,
   endOf,
@@ -85,7 +86,7 @@ export class SharedTokens {
       if (performance.now() >= end) return REFUSED('it is too late to use the token');
       const value = base64(JSON.stringify({ ...grant, uses: grant.uses - 1 }));
       const unchanged = { key, target: 'MOD', result: 'EQUAL', mod_revision: pair.mod_revision ?? '0' };
-      const { succeeded } = await this.#ask<{ succeeded?: boolean }>(access, '/v3/kv/txn', {
+      const { succeeded } = await this.#ask<TxnAnswer>(access, '/v3/kv/txn', {
         compare: [unchanged],
         success: [
           grant.uses > 1

@@ -56,6 +56,12 @@ export interface RangeAnswer {
   readonly count?: string;
 }
 
+/** An answer to `txn`. */
+export interface TxnAnswer {
+  readonly header: { readonly revision: string };
+  readonly succeeded?: boolean;
+}
+
 /** A message of a watch. */
 export interface WatchMessage {
   readonly header?: { readonly revision?: string };

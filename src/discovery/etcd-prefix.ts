@@ -25,8 +25,8 @@ const LOOK_MS = 10_000;
 /** The most keys below one prefix. */
 const MAX_KEYS = 10_000;
 
-/** Makes something of a value; `before` is what was made of the last one of the same key. */
-export type ReadValue<T> = (text: string, key: string, before: T | undefined) => T;
+/** Makes something of a value, and of the revision that it is of; `before` is what was made of the last one of the same key. */
+export type ReadValue<T> = (text: string, key: string, revision: bigint, before: T | undefined) => T;
 
 /** What is known of a prefix. */
 export class EtcdPrefix<T> {
@@ -126,7 +126,9 @@ export class EtcdPrefix<T> {
 
   #put(values: Map<string, T>, pair: RawPair): void {
     const name = this.#nameOf(pair);
-    values.set(name, this.#read(fromBase64(pair.value), `${this.#prefix}${name}`, this.#values.get(name)));
+    const { value, mod_revision = '0' } = pair;
+    const before = this.#values.get(name);
+    values.set(name, this.#read(fromBase64(value), `${this.#prefix}${name}`, BigInt(mod_revision), before));
     if (values.size > MAX_KEYS) throw new EtcdError(`more than ${MAX_KEYS} keys`);
   }
 }

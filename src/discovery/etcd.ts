@@ -32,7 +32,7 @@ export function announcedSource(options: EtcdOptions, skip: (name: string) => bo
 type Read = (said: EndpointLike) => DiscoveredEndpoint;
 
 function following(options: EtcdOptions, skip: (name: string) => boolean, read: Read): Source {
-  const prefix = new EtcdPrefix(options.prefix, (text, key, before: Known | undefined) =>
+  const prefix = new EtcdPrefix(options.prefix, (text, key, _, before: Known | undefined) =>
     known(text, key, before, read),
   );
   let turns = 0;
