@@ -196,7 +196,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       spoken: () => this.#attempt(() => this.#control?.knowsRevoked()),
       failed: (error) => this.#trouble(error),
     };
-    this.#shared = new Shared(settings.shared, this.#core.start, settings, events, this.#state?.shared);
+    this.#shared = new Shared(settings.shared, this.#core.start, settings, events, this.#state);
     return given ?? this.#shared.issuer();
   }
 

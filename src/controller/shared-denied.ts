@@ -132,8 +132,8 @@ export class SharedDenied {
   }
 
   /** What etcd has not confirmed of what was said here. */
-  get unsaid(): readonly string[] {
-    return [...this.#said].flatMap(([whom, revision]) => (revision === undefined ? [whom] : []));
+  get unsaid(): readonly Pick<Entry, 'whom' | 'denied'>[] {
+    return [...this.#known.values()].filter(({ whom }) => this.#isUnsaid(whom));
   }
 
   /** Notes that somebody is revoked: from now on that is to be put there, and nothing of before takes it back. */

@@ -33,7 +33,8 @@ import { KeptIssuer } from './kept.js';
 import type { Registry } from './registered.js';
 import { SharedDenied } from './shared-denied.js';
 import { SharedTokens } from './shared-tokens.js';
-import type { StateFile } from './state.js';
+import type { StateFolder } from './state.js';
+import { Unsaid } from './unsaid.js';
 import { type IssuerPem, type SharedIssuer, Vault, isDue, makeIssuer, readKey, whyNotNow } from './vault.js';
 
 /** How often it is looked whether the issuer is to be renewed: its life is months. */
@@ -76,6 +77,7 @@ export class Shared {
   readonly #end = new AbortController();
   readonly #place: string;
   readonly #kept: KeptIssuer | undefined;
+  readonly #unsaid: Unsaid | undefined;
   #made: SharedIssuer | undefined;
   /** When this one has made another issuer, on the monotonic clock. */
   #renewedAt = -Infinity;
@@ -88,25 +90,28 @@ export class Shared {
   /** Who was revoked here and may have tokens in etcd. */
   readonly #void = new Set<string>();
   #saying: Promise<void> | undefined;
+  /** Why the folder did not take what is to be said. */
+  #keepsNot: string | undefined;
   #timer: NodeJS.Timeout | undefined;
   #denied: SharedDenied | undefined;
   #feed: Feed | undefined;
   #announcer: Announcer | undefined;
 
-  /** `kept` is where the issuer is kept between two lives. */
+  /** `folder` is where the issuer, and what etcd has not heard, are kept between two lives. */
   constructor(
     options: SharedPlan,
     start: StartControlPlane,
     settings: IssuerSettings,
     events: SharedEvents,
-    kept?: StateFile,
+    folder?: Pick<StateFolder, 'shared' | 'unsaid'>,
   ) {
     this.#options = options;
     this.#start = start;
     this.#settings = settings;
     this.#events = events;
     this.#place = `${options.etcd.prefix}authority`;
-    this.#kept = kept && new KeptIssuer(kept, this.#place, options.keyFile ?? '');
+    this.#kept = folder && new KeptIssuer(folder.shared, this.#place, options.keyFile ?? '');
+    this.#unsaid = folder && new Unsaid(folder.unsaid, options.etcd.prefix);
     this.#tokens = new SharedTokens(`${options.etcd.prefix}tokens/`, this.#end.signal);
   }
 
@@ -225,12 +230,23 @@ export class Shared {
     );
   }
 
-  /** Begins to follow who is revoked. Resolves when etcd has said it, and after this time at the latest. */
+  /**
+   * Begins to follow who is revoked. Resolves when etcd has said it, and after this time at the latest.
+   *
+   * @throws {StateError} what was not heard in an earlier life can't be read
+   */
   async learn(longestMs: number): Promise<void> {
+    const { said = [], voids = [] } = (await this.#unsaid?.read()) ?? {};
     this.#denied = new SharedDenied(
       { ...this.#options.etcd, prefix: `${this.#options.etcd.prefix}denied/` },
       this.#events,
     );
+    for (const { whom, denied } of said) {
+      if (denied) this.#denied.revoke(whom);
+      else this.#denied.allow(whom);
+    }
+    for (const whom of voids) this.#void.add(whom);
+    if (said.length + voids.length > 0) this.#sayLater();
     await this.#denied.spoken(longestMs);
   }
 
@@ -358,21 +374,39 @@ export class Shared {
 
   /** Says what was noted, and begins to say it again when that fails. */
   async #say(work: (access: EtcdAccess) => Promise<void>): Promise<void> {
+    await this.#keep();
     try {
       await this.#ask(work);
     } catch (error) {
-      this.#saying ??= this.#sayAgain().finally(() => {
-        this.#saying = undefined;
-      });
+      this.#sayLater();
       throw error;
+    }
+    await this.#keep();
+  }
+
+  #sayLater(): void {
+    this.#saying ??= this.#sayAgain().finally(() => {
+      this.#saying = undefined;
+    });
+  }
+
+  /** Keeps what is to be said. A folder that does not take it is no reason not to say it. */
+  async #keep(): Promise<void> {
+    const words = { said: this.#denied?.unsaid ?? [], voids: [...this.#void] };
+    try {
+      await this.#unsaid?.write(words);
+      this.#keepsNot = undefined;
+    } catch (error) {
+      if (messageOf(error) !== this.#keepsNot) this.#events.failed(error);
+      this.#keepsNot = messageOf(error);
     }
   }
 
   /** Says what etcd has not heard until it has: who follows need not have noticed that it was away. */
   async #sayAgain(): Promise<void> {
     const { signal } = this.#end;
-    const unsaid = (): readonly string[] => this.#denied?.unsaid ?? [];
-    while (unsaid().length + this.#void.size > 0 && !signal.aborted) {
+    const unsaid = (): readonly string[] => this.#denied?.unsaid.map(({ whom }) => whom) ?? [];
+    do {
       await pause(SAY_MS, signal);
       const again = async (access: EtcdAccess): Promise<void> => {
         await this.#denied?.put(access, unsaid());
@@ -380,7 +414,8 @@ export class Shared {
       };
       // Whoever said it was told that it failed.
       await this.#ask(again).catch(() => {});
-    }
+      await this.#keep();
+    } while (unsaid().length + this.#void.size > 0 && !signal.aborted);
   }
 
   /** Asks one member, and those behind it when it does not answer. What is wrong at one is wrong at all. */

@@ -5,6 +5,7 @@
  *     roots.pem        whom sidecars have to trust
  *     endpoints.json   who answered, so that a start while a source is gone empties nothing
  *     shared.json      the issuer that is shared over etcd, so that an etcd which lost it is no other mesh
+ *     unsaid.json      who was revoked here, or is not any more, and etcd has not heard of it
  *
  * The folder is its owner's alone. Files are replaced in one step: a crash leaves the old one or the new one.
  */
@@ -75,7 +76,15 @@ export class StateFolder {
 
   /** The issuer that is shared. */
   get shared(): StateFile {
-    const name = 'shared.json';
+    return this.#file('shared.json');
+  }
+
+  /** What others are to be told. */
+  get unsaid(): StateFile {
+    return this.#file('unsaid.json');
+  }
+
+  #file(name: string): StateFile {
     const path = join(this.path, name);
     const read = (): Promise<string | undefined> =>
       readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {

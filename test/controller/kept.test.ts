@@ -36,7 +36,7 @@ interface Life {
 /** What a control plane shares, without the control plane: one life of it. */
 async function live(t: ExecutionContext, { etcd, stateDir, key, prefix = PREFIX }: Life) {
   const plan = { etcd: { endpoints: [etcd.url], prefix }, keyFile: key };
-  const { part, failures } = sharedPart(t, plan, (await StateFolder.open(stateDir)).shared);
+  const { part, failures } = sharedPart(t, plan, await StateFolder.open(stateDir));
   return { part, failures, issuer: await part.issuer() };
 }
 
@@ -214,9 +214,9 @@ test('one that runs puts an issuer in the place of one of another time, once in 
 test('an issuer that does not serve is not kept', async (t) => {
   const life = { etcd: await Etcd.start(t), stateDir: temporaryFolder(t), key: keyFile(t) };
   const plan = { etcd: { endpoints: [life.etcd.url], prefix: PREFIX }, keyFile: life.key };
-  const { shared } = await StateFolder.open(life.stateDir);
+  const folder = await StateFolder.open(life.stateDir);
   const served: string[] = [];
-  const { part } = sharedPart(t, plan, shared, ({ chain }) => {
+  const { part } = sharedPart(t, plan, folder, ({ chain }) => {
     served.push(chain);
     return Promise.reject(new Error('it does not serve'));
   });

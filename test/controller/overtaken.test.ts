@@ -1,10 +1,13 @@
-// Does the last word of a control plane hold, whatever of an earlier one is still on its way to etcd?
+// Does the last word of a control plane hold, whatever of an earlier one etcd has, or is still on its way there?
 
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import * as http from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { isDeepStrictEqual } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
+import { EtcdError } from '../../src/discovery/etcd-client.js';
+import { StateError } from '../../src/errors.js';
 import { createControlPlane } from '../../src/index.js';
 import { temporaryFolder } from '../support/files.js';
 import { serve } from '../support/http.js';
@@ -46,19 +49,31 @@ async function slowWay(t: ExecutionContext, etcd: Etcd) {
   return { url, close, waits: () => waits, open: () => open() };
 }
 
-test('a revocation is not undone by an earlier word that arrives after it', async (t) => {
-  const etcd = await Etcd.start(t);
-  const way = await slowWay(t, etcd);
+/** What etcd has of the one who was spoken of. */
+async function entry(etcd: Etcd): Promise<unknown> {
+  const [written = ''] = await etcd.texts('/mesh/control/denied/');
+  return JSON.parse(written);
+}
+
+/** Control planes that share this etcd. */
+function planes(t: ExecutionContext, etcd: Etcd) {
   const keyFile = join(temporaryFolder(t), 'operator.key');
   writeFileSync(keyFile, 'a key of the operator, which is long enough');
-  const plane = async (url: string) => {
+  return async ({ url = etcd.url, stateDir }: { url?: string; stateDir?: string } = {}) => {
     const shared = { etcd: { endpoints: url, prefix: '/mesh/control/' }, keyFile };
-    const made = createControlPlane({ mesh: { shared }, services: { web: {} } }, { listen: '127.0.0.1:0' });
+    const options = { listen: '127.0.0.1:0', ...(stateDir !== undefined && { stateDir }) };
+    const made = createControlPlane({ mesh: { shared }, services: { web: {} } }, options);
     t.teardown(() => made.close());
     await made.listen();
     return made;
   };
-  const [slow, other] = [await plane(way.url), await plane(etcd.url)];
+}
+
+test('a revocation is not undone by an earlier word that arrives after it', async (t) => {
+  const etcd = await Etcd.start(t);
+  const way = await slowWay(t, etcd);
+  const plane = planes(t, etcd);
+  const [slow, other] = [await plane({ url: way.url }), await plane()];
   await slow.revoke(WEB);
   await until('the other knows it', () => other.revoked().includes(WEB));
   way.close();
@@ -67,13 +82,45 @@ test('a revocation is not undone by an earlier word that arrives after it', asyn
   await slow.revoke(WEB);
   way.open();
   t.true(await taken);
-  // What etcd has and tells after all of it.
-  const last = async (): Promise<unknown> => {
-    const [entry = ''] = await etcd.texts('/mesh/control/denied/');
-    return JSON.parse(entry);
-  };
-  t.like(await last(), { whom: WEB, denied: true });
+  t.like(await entry(etcd), { whom: WEB, denied: true });
   await other.revoke('4f1c09');
   await until('both have heard of what came after', () => slow.revoked().includes('4f1c09'));
   t.deepEqual([slow.revoked().includes(WEB), other.revoked().includes(WEB)], [true, true]);
+});
+
+test('what etcd has not heard is said by the next life of who said it', async (t) => {
+  const etcd = await Etcd.start(t);
+  const plane = planes(t, etcd);
+  const stateDir = temporaryFolder(t);
+  const first = await plane({ stateDir });
+  const words = (): unknown => JSON.parse(readFileSync(join(stateDir, 'unsaid.json'), 'utf8'));
+  const nothing = { place: '/mesh/control/', said: [], voids: [] };
+  await first.revoke(WEB);
+  t.true(await first.allow(WEB));
+  t.deepEqual(words(), nothing);
+  const token = await first.token('web');
+  await etcd.kill();
+  await t.throwsAsync(first.revoke(WEB), { instanceOf: EtcdError });
+  t.deepEqual(words(), { ...nothing, said: [{ whom: WEB, denied: true }], voids: [WEB] });
+  await first.close();
+  await etcd.begin(t);
+  t.like(await entry(etcd), { denied: false });
+
+  const second = await plane({ stateDir });
+  t.deepEqual(second.revoked(), [WEB]);
+  await until('etcd has heard it', () => isDeepStrictEqual(words(), nothing));
+  t.like(await entry(etcd), { denied: true });
+  t.deepEqual(await etcd.texts('/mesh/control/tokens/'), [], token);
+
+  // Once said it is said: what others say afterwards holds.
+  const other = await plane();
+  t.true(await other.allow(WEB));
+  await second.close();
+  t.deepEqual((await plane({ stateDir })).revoked(), []);
+
+  writeFileSync(join(stateDir, 'unsaid.json'), '{"place":"/mesh/control/","said":[{}]}');
+  await t.throwsAsync(plane({ stateDir }), {
+    instanceOf: StateError,
+    message: /unsaid\.json makes no sense/,
+  });
 });

@@ -4,7 +4,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { Shared, type SharedEvents } from '../../src/controller/shared.js';
-import type { StateFile } from '../../src/controller/state.js';
+import type { StateFolder } from '../../src/controller/state.js';
 import { Directory, type Snapshot } from '../../src/discovery/directory.js';
 import { type RangeAnswer, ask, base64, endOf, fromBase64 } from '../../src/discovery/etcd-client.js';
 import type { NamedSource, Source, SourceEvent } from '../../src/discovery/types.js';
@@ -155,7 +155,7 @@ export class Followed {
 export function sharedPart(
   t: Test,
   plan: SharedPlan,
-  kept?: StateFile,
+  folder?: Pick<StateFolder, 'shared' | 'unsaid'>,
   renewed: SharedEvents['renewed'] = () => Promise.resolve(),
 ): { part: Shared; failures: string[] } {
   const failures: string[] = [];
@@ -171,7 +171,7 @@ export function sharedPart(
       spoken: () => {},
       failed: (error) => failures.push(String(error)),
     },
-    kept,
+    folder,
   );
   t.teardown(() => part.close());
   return { part, failures };
