@@ -5,7 +5,8 @@
  *
  * Each follows all of them; who revokes puts it there. That a revocation is taken back is an entry, too: one that has gone
  * says nothing, so that an etcd which lost what it had ends none. What etcd does not know, or knows no longer, holds where
- * it was said, and is put there when that can be.
+ * it was said, and is put there when that can be. A revocation always is; who takes one back takes back what is known of
+ * when it is said, and no revocation that came after.
  */
 
 import { createHash } from 'node:crypto';
@@ -17,6 +18,7 @@ import {
   type TxnAnswer,
   ask,
   base64,
+  fromBase64,
 } from '../discovery/etcd-client.js';
 import { EtcdPrefix } from '../discovery/etcd-prefix.js';
 
@@ -44,10 +46,18 @@ interface Entry {
   readonly endMs?: number;
 }
 
-/** What etcd holds of somebody, and since which of its revisions. */
+/** What is known of somebody, and the revision of etcd it is of: 0 when it is of none. */
 interface Told {
   readonly entry: Entry;
-  readonly revision: bigint;
+  revision: bigint;
+}
+
+/** What is to be said to etcd. */
+export interface Word {
+  readonly whom: string;
+  readonly denied: boolean;
+  /** The newest revision known of when it was said. */
+  readonly since: string;
 }
 
 /** Revocations of all control planes. */
@@ -55,9 +65,9 @@ export class SharedDenied {
   readonly #options: EtcdOptions;
   readonly #events: DeniedEvents;
   readonly #end = new AbortController();
-  readonly #known = new Map<string, Entry>();
-  /** Who was spoken of here: what etcd tells of before the revision at which it took that means nothing; none yet, if so. */
-  readonly #said = new Map<string, bigint | undefined>();
+  readonly #known = new Map<string, Told>();
+  /** Of whom something was said here that etcd has not confirmed, and what it had then; not known until it was asked. */
+  readonly #unsaid = new Map<string, bigint | undefined>();
   readonly #running: Promise<void>;
   #hasSpoken = false;
   #tellSpoken = (): void => {};
@@ -75,8 +85,8 @@ export class SharedDenied {
       signal,
       (error) => events.failed(error),
       async (access, well) => {
-        // What is read from now on has what etcd took, or etcd has lost it.
-        for (const [whom, revision] of this.#said) if (revision !== undefined) this.#said.delete(whom);
+        // What is read from now on has all that etcd took, or it is another one, which counts anew.
+        for (const [whom, told] of this.#known) if (!this.#unsaid.has(whom)) told.revision = 0n;
         for await (const all of prefix.follow(access, signal)) {
           well();
           this.#heard(all.values());
@@ -89,12 +99,12 @@ export class SharedDenied {
 
   /** Who is known to be revoked. */
   get all(): string[] {
-    return [...this.#known.values()].filter(({ denied }) => denied).map(({ whom }) => whom);
+    return this.#are(true);
   }
 
   /** Whose revocation is known to be taken back. */
   get allowed(): string[] {
-    return [...this.#known.values()].filter(({ denied }) => !denied).map(({ whom }) => whom);
+    return this.#are(false);
   }
 
   /** Whether etcd has said all there is. */
@@ -109,7 +119,7 @@ export class SharedDenied {
 
   /** Who of these, and who else, is revoked: what is known here has the last word. */
   and(others: readonly string[]): string[] {
-    const still = others.filter((whom) => this.#known.get(whom)?.denied !== false);
+    const still = others.filter((whom) => this.#known.get(whom)?.entry.denied !== false);
     return [...new Set([...still, ...this.all])];
   }
 
@@ -119,21 +129,23 @@ export class SharedDenied {
    */
   hold(whoms: readonly string[]): readonly string[] {
     const others = whoms.filter((whom) => !this.#known.has(whom));
-    for (const whom of others) this.#known.set(whom, denialOf(whom));
+    for (const whom of others) this.#known.set(whom, { entry: denialOf(whom), revision: 0n });
     return this.#hasSpoken ? others : [];
   }
 
   /** Puts there what is known of these. */
   async put(access: EtcdAccess, whoms: Iterable<string>): Promise<void> {
     for (const whom of whoms) {
-      const entry = this.#known.get(whom);
-      if (entry) await this.#put(access, entry);
+      const told = this.#known.get(whom);
+      if (told) await this.#put(access, told);
     }
   }
 
   /** What etcd has not confirmed of what was said here. */
-  get unsaid(): readonly Pick<Entry, 'whom' | 'denied'>[] {
-    return [...this.#known.values()].filter(({ whom }) => this.#isUnsaid(whom));
+  get unsaid(): readonly Word[] {
+    return [...this.#known.values()].flatMap(({ entry: { whom, denied }, revision }) =>
+      this.#unsaid.has(whom) ? [{ whom, denied, since: String(this.#unsaid.get(whom) ?? revision) }] : [],
+    );
   }
 
   /** Notes that somebody is revoked: from now on that is to be put there, and nothing of before takes it back. */
@@ -143,9 +155,21 @@ export class SharedDenied {
 
   /** Notes that it is taken back, in the same way; whether it was known to be revoked. */
   allow(whom: string): boolean {
-    const was = this.#known.get(whom)?.denied ?? false;
+    const was = this.#known.get(whom)?.entry.denied ?? false;
     this.#note({ whom, denied: false, endMs: endOfLife() });
     return was;
+  }
+
+  /** Who said something of it no longer asks etcd to take it: it is put there when that can be. */
+  late(whom: string): void {
+    if (this.#unsaid.has(whom)) this.#unsaid.set(whom, this.#unsaid.get(whom) ?? this.#revisionOf(whom));
+  }
+
+  /** Takes up what was said in an earlier life. */
+  resume({ whom, denied, since }: Word): void {
+    if (denied) this.revoke(whom);
+    else this.allow(whom);
+    this.#unsaid.set(whom, BigInt(since));
   }
 
   close(): Promise<void> {
@@ -153,51 +177,69 @@ export class SharedDenied {
     return this.#running;
   }
 
+  #are(denied: boolean): string[] {
+    return [...this.#known.values()].flatMap(({ entry }) => (entry.denied === denied ? [entry.whom] : []));
+  }
+
+  #revisionOf(whom: string): bigint {
+    return this.#known.get(whom)?.revision ?? 0n;
+  }
+
   #note(entry: Entry): void {
-    this.#known.set(entry.whom, entry);
-    this.#said.set(entry.whom, undefined);
+    this.#known.set(entry.whom, { entry, revision: this.#revisionOf(entry.whom) });
+    this.#unsaid.set(entry.whom, undefined);
   }
 
   /**
    * Puts it there unless something else was said meanwhile: here, or, of what was not said here but got lost, by anybody. An
    * older word that was on its way never undoes a newer one.
    */
-  async #put(access: EtcdAccess, entry: Entry): Promise<void> {
+  async #put(access: EtcdAccess, told: Told): Promise<void> {
     const { signal } = this.#end;
-    const { whom, endMs } = entry;
+    const { whom, denied, endMs } = told.entry;
     const key = base64(`${this.#options.prefix}${createHash('sha256').update(whom).digest('hex')}`);
     let lease: string | undefined;
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
-      const { kvs = [] } = await ask<RangeAnswer>(access, '/v3/kv/range', { key, keys_only: true }, signal);
-      const there = kvs[0]?.mod_revision ?? '0';
-      if (this.#known.get(whom) !== entry || (there !== '0' && !this.#isUnsaid(whom))) return;
+      const { kvs = [] } = await ask<RangeAnswer>(access, '/v3/kv/range', { key }, signal);
+      const [there] = kvs;
+      const revision = BigInt(there?.mod_revision ?? '0');
+      if (this.#known.get(whom) !== told) return;
+      if (this.#unsaid.has(whom)) {
+        const since = this.#unsaid.get(whom) ?? revision;
+        this.#unsaid.set(whom, since);
+        if (there && !denied && revision !== since) {
+          const other = toldIn(fromBase64(there.value), fromBase64(key), revision);
+          if (other.entry.denied) {
+            this.#unsaid.delete(whom);
+            this.#heard([other]);
+            return;
+          }
+        }
+      } else if (there) return;
       if (endMs !== undefined && lease === undefined) {
         const TTL = String(Math.max(1, Math.ceil((endMs - Date.now()) / 1000)));
         lease = (await ask<{ ID: string }>(access, '/v3/lease/grant', { TTL }, signal)).ID;
       }
-      const value = base64(JSON.stringify(entry));
+      const value = base64(JSON.stringify(told.entry));
       const body = {
-        compare: [{ key, target: 'MOD', result: 'EQUAL', mod_revision: there }],
+        compare: [{ key, target: 'MOD', result: 'EQUAL', mod_revision: String(revision) }],
         success: [{ request_put: { key, value, ...(lease !== undefined && { lease }) } }],
       };
       const { succeeded, header } = await ask<TxnAnswer>(access, '/v3/kv/txn', body, signal);
       if (succeeded !== true) continue;
-      if (this.#known.get(whom) === entry && this.#isUnsaid(whom))
-        this.#said.set(whom, BigInt(header.revision));
+      told.revision = BigInt(header.revision);
+      if (this.#known.get(whom) === told) this.#unsaid.delete(whom);
       return;
     }
-    throw new EtcdError(`${this.#options.prefix}: others change it again and again`);
+    throw new EtcdError(`${fromBase64(key)}: others change it again and again`);
   }
 
-  #isUnsaid(whom: string): boolean {
-    return this.#said.has(whom) && this.#said.get(whom) === undefined;
-  }
-
-  /** Puts there what was not said yet, and what is revoked and was lost. */
+  /** Puts there what was not said in time, and what is revoked and was lost. */
   async #putAgain(access: EtcdAccess, there: ReadonlySet<string>): Promise<void> {
-    for (const entry of this.#known.values()) {
-      const isLost = entry.denied && !there.has(entry.whom);
-      if (isLost || this.#isUnsaid(entry.whom)) await this.#put(access, entry);
+    for (const told of this.#known.values()) {
+      const { whom, denied } = told.entry;
+      const isLost = denied && !there.has(whom) && !this.#unsaid.has(whom);
+      if (isLost || this.#unsaid.get(whom) !== undefined) await this.#put(access, told);
     }
   }
 
@@ -211,15 +253,19 @@ export class SharedDenied {
   #heard(all: Iterable<Told>): void {
     for (const { entry, revision } of all) {
       const { whom, denied } = entry;
-      if (this.#said.has(whom) && revision < (this.#said.get(whom) ?? Infinity)) continue;
-      this.#said.delete(whom);
-      const before = this.#known.get(whom);
-      this.#known.set(whom, entry);
+      // Etcd may tell late of what was there before it took what was said here.
+      if (this.#unsaid.has(whom) || revision < this.#revisionOf(whom)) continue;
+      const before = this.#known.get(whom)?.entry;
+      this.#known.set(whom, { entry, revision });
       if (before?.denied === denied) continue;
       if (denied) this.#events.revoked(whom);
       else this.#events.allowed(whom);
     }
-    for (const [whom, { endMs = Infinity }] of this.#known) if (endMs <= Date.now()) this.#known.delete(whom);
+    for (const [whom, { entry }] of this.#known) {
+      if ((entry.endMs ?? Infinity) > Date.now()) continue;
+      this.#known.delete(whom);
+      this.#unsaid.delete(whom);
+    }
   }
 }
 

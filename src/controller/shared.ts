@@ -241,10 +241,7 @@ export class Shared {
       { ...this.#options.etcd, prefix: `${this.#options.etcd.prefix}denied/` },
       this.#events,
     );
-    for (const { whom, denied } of said) {
-      if (denied) this.#denied.revoke(whom);
-      else this.#denied.allow(whom);
-    }
+    for (const word of said) this.#denied.resume(word);
     for (const whom of voids) this.#void.add(whom);
     if (said.length + voids.length > 0) this.#sayLater();
     await this.#denied.spoken(longestMs);
@@ -348,7 +345,7 @@ export class Shared {
     // Before anybody is asked, or even a password read: what was not noted would never be told.
     this.#denied?.revoke(whom);
     this.#void.add(whom);
-    await this.#say(async (access) => {
+    await this.#say(whom, async (access) => {
       await this.#denied?.put(access, [whom]);
       await this.#voids(access, whom);
     });
@@ -361,7 +358,7 @@ export class Shared {
    */
   async allow(whom: string): Promise<boolean> {
     const was = this.#denied?.allow(whom) ?? false;
-    await this.#say(async (access) => this.#denied?.put(access, [whom]));
+    await this.#say(whom, async (access) => this.#denied?.put(access, [whom]));
     return was;
   }
 
@@ -373,15 +370,17 @@ export class Shared {
   }
 
   /** Says what was noted, and begins to say it again when that fails. */
-  async #say(work: (access: EtcdAccess) => Promise<void>): Promise<void> {
+  async #say(whom: string, work: (access: EtcdAccess) => Promise<void>): Promise<void> {
     await this.#keep();
     try {
       await this.#ask(work);
     } catch (error) {
+      this.#denied?.late(whom);
       this.#sayLater();
       throw error;
+    } finally {
+      await this.#keep();
     }
-    await this.#keep();
   }
 
   #sayLater(): void {

@@ -6,12 +6,13 @@
  */
 
 import { StateError } from '../errors.js';
+import type { Word } from './shared-denied.js';
 import type { StateFile } from './state.js';
 
 /** What is to be said. */
 export interface Words {
   /** Who is revoked, or is not any more. */
-  readonly said: readonly { readonly whom: string; readonly denied: boolean }[];
+  readonly said: readonly Word[];
   /** Whose tokens of before are void. */
   readonly voids: readonly string[];
 }
@@ -59,7 +60,13 @@ function wordsIn(text: string, path: string): Words & { readonly place: string }
     const { place, said, voids } = JSON.parse(text) as Words & { place: string };
     const makesSense =
       typeof place === 'string' &&
-      said.every(({ whom, denied }) => typeof whom === 'string' && typeof denied === 'boolean') &&
+      said.every(
+        ({ whom, denied, since }) =>
+          typeof whom === 'string' &&
+          typeof denied === 'boolean' &&
+          typeof since === 'string' &&
+          /^\d{1,19}$/.test(since),
+      ) &&
       voids.every((whom) => typeof whom === 'string');
     if (makesSense) return { place, said, voids };
   } catch {

@@ -37,17 +37,20 @@ function follower(t: ExecutionContext, etcd: Etcd) {
   );
   t.teardown(() => denied.close());
   const access = { url: etcd.url };
+  const put = async (whom: string): Promise<void> => {
+    await denied.put(access, [whom]).finally(() => denied.late(whom));
+  };
   return {
     told,
     errors,
     all: () => [...denied.all].sort(),
     revoke: (whom: string) => {
       denied.revoke(whom);
-      return denied.put(access, [whom]);
+      return put(whom);
     },
     allow: async (whom: string) => {
       const was = denied.allow(whom);
-      await denied.put(access, [whom]);
+      await put(whom);
       return was;
     },
     hold: (whoms: readonly string[]) => denied.put(access, denied.hold(whoms)),
