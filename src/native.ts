@@ -48,8 +48,8 @@ export interface NativeController {
   revoked(): string[];
   /** What it knows of tokens, which opens nothing. */
   tokens(): string;
-  /** Others have said who is revoked. */
-  knowsRevoked(): void;
+  /** Whether others have said who is revoked. */
+  knowsRevoked(knows: boolean): void;
   rotateIssuer(): void;
   rotateRoot(): void;
   /** The roots, in PEM. */

@@ -193,7 +193,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       renewed: (issuer) => this.#handover.renewed(issuer),
       revoked: (whom) => this.#attempt(() => this.#control?.revoke(whom)),
       allowed: (whom) => this.#attempt(() => void this.#control?.allow(whom)),
-      spoken: () => this.#attempt(() => this.#control?.knowsRevoked()),
+      knows: (knows) => this.#attempt(() => this.#control?.knowsRevoked(knows)),
       failed: (error) => this.#trouble(error),
     };
     this.#shared = new Shared(settings.shared, this.#core.start, settings, events, this.#state);
@@ -270,7 +270,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     shared?.hold(control.revoked()).catch((error: unknown) => {
       if (!this.#closing) this.#trouble(error);
     });
-    if (shared?.knowsDenied) control.knowsRevoked();
+    if (shared) control.knowsRevoked(shared.knowsDenied);
     await this.#keepRoots();
   }
 

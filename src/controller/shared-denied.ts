@@ -33,8 +33,8 @@ interface DeniedEvents {
   revoked(whom: string): void;
   /** Somebody else has taken a revocation back. */
   allowed(whom: string): void;
-  /** Etcd has said all there is, for the first time. */
-  spoken(): void;
+  /** Whether etcd has said all there is, and is heard. */
+  knows(knows: boolean): void;
   failed(error: unknown): void;
 }
 
@@ -52,6 +52,14 @@ interface Told {
   revision: bigint;
 }
 
+/** What etcd has not confirmed. */
+interface Unsaid {
+  /** What etcd had then; not known until it was asked. */
+  since?: bigint;
+  /** Who said it no longer asks etcd to take it: that is done here. */
+  isLate: boolean;
+}
+
 /** What is to be said to etcd. */
 export interface Word {
   readonly whom: string;
@@ -66,10 +74,14 @@ export class SharedDenied {
   readonly #events: DeniedEvents;
   readonly #end = new AbortController();
   readonly #known = new Map<string, Told>();
-  /** Of whom something was said here that etcd has not confirmed, and what it had then; not known until it was asked. */
-  readonly #unsaid = new Map<string, bigint | undefined>();
+  /** Of whom something was said here. */
+  readonly #unsaid = new Map<string, Unsaid>();
+  /** What etcd told last; nothing as long as it is not heard. */
+  #told: ReadonlyMap<string, Told> = new Map();
   readonly #running: Promise<void>;
-  #hasSpoken = false;
+  #isTold = false;
+  /** The newest revision of etcd that was seen. */
+  #newest = 0n;
   #tellSpoken = (): void => {};
   readonly #spoken = new Promise<void>((resolve) => {
     this.#tellSpoken = resolve;
@@ -85,13 +97,19 @@ export class SharedDenied {
       signal,
       (error) => events.failed(error),
       async (access, well) => {
-        // What is read from now on has all that etcd took, or it is another one, which counts anew.
-        for (const [whom, told] of this.#known) if (!this.#unsaid.has(whom)) told.revision = 0n;
-        for await (const all of prefix.follow(access, signal)) {
-          well();
-          this.#heard(all.values());
-          this.#spoke();
-          await this.#putAgain(access, new Set([...all.values()].map(({ entry }) => entry.whom)));
+        try {
+          for await (const all of prefix.follow(access, signal)) {
+            well();
+            if (!this.#isTold) this.#begins(prefix.revision);
+            this.#sees(prefix.revision);
+            this.#told = all;
+            this.#heard(all.values());
+            this.#knows(true);
+            await this.#putAgain(access, new Set([...all.values()].map(({ entry }) => entry.whom)));
+          }
+        } finally {
+          this.#told = new Map();
+          if (!signal.aborted) this.#knows(false);
         }
       },
     );
@@ -107,9 +125,9 @@ export class SharedDenied {
     return this.#are(false);
   }
 
-  /** Whether etcd has said all there is. */
-  get hasSpoken(): boolean {
-    return this.#hasSpoken;
+  /** Whether etcd has said all there is, and is heard. */
+  get isTold(): boolean {
+    return this.#isTold;
   }
 
   /** Resolves when etcd has said all there is, and after this time at the latest. */
@@ -125,12 +143,12 @@ export class SharedDenied {
 
   /**
    * Takes up who was revoked here earlier: etcd has the last word, also on whose revocation was taken back meanwhile. Returns
-   * whom it does not have, as far as it has spoken; of the others those are put there when it does.
+   * whom it does not have, as far as it is heard; of the others those are put there when it does.
    */
   hold(whoms: readonly string[]): readonly string[] {
     const others = whoms.filter((whom) => !this.#known.has(whom));
     for (const whom of others) this.#known.set(whom, { entry: denialOf(whom), revision: 0n });
-    return this.#hasSpoken ? others : [];
+    return this.#isTold ? others : [];
   }
 
   /** Puts there what is known of these. */
@@ -143,9 +161,10 @@ export class SharedDenied {
 
   /** What etcd has not confirmed of what was said here. */
   get unsaid(): readonly Word[] {
-    return [...this.#known.values()].flatMap(({ entry: { whom, denied }, revision }) =>
-      this.#unsaid.has(whom) ? [{ whom, denied, since: String(this.#unsaid.get(whom) ?? revision) }] : [],
-    );
+    return [...this.#known.values()].flatMap(({ entry: { whom, denied }, revision }) => {
+      const unsaid = this.#unsaid.get(whom);
+      return unsaid ? [{ whom, denied, since: String(unsaid.since ?? revision) }] : [];
+    });
   }
 
   /** Notes that somebody is revoked: from now on that is to be put there, and nothing of before takes it back. */
@@ -162,14 +181,17 @@ export class SharedDenied {
 
   /** Who said something of it no longer asks etcd to take it: it is put there when that can be. */
   late(whom: string): void {
-    if (this.#unsaid.has(whom)) this.#unsaid.set(whom, this.#unsaid.get(whom) ?? this.#revisionOf(whom));
+    const unsaid = this.#unsaid.get(whom);
+    if (!unsaid) return;
+    unsaid.since ??= this.#revisionOf(whom);
+    unsaid.isLate = true;
   }
 
   /** Takes up what was said in an earlier life. */
   resume({ whom, denied, since }: Word): void {
     if (denied) this.revoke(whom);
     else this.allow(whom);
-    this.#unsaid.set(whom, BigInt(since));
+    this.#unsaid.set(whom, { since: BigInt(since), isLate: true });
   }
 
   close(): Promise<void> {
@@ -187,7 +209,7 @@ export class SharedDenied {
 
   #note(entry: Entry): void {
     this.#known.set(entry.whom, { entry, revision: this.#revisionOf(entry.whom) });
-    this.#unsaid.set(entry.whom, undefined);
+    this.#unsaid.set(entry.whom, { isLate: false });
   }
 
   /**
@@ -204,10 +226,10 @@ export class SharedDenied {
       const [there] = kvs;
       const revision = BigInt(there?.mod_revision ?? '0');
       if (this.#known.get(whom) !== told) return;
-      if (this.#unsaid.has(whom)) {
-        const since = this.#unsaid.get(whom) ?? revision;
-        this.#unsaid.set(whom, since);
-        if (there && !denied && revision !== since) {
+      const unsaid = this.#unsaid.get(whom);
+      if (unsaid) {
+        unsaid.since ??= revision;
+        if (there && !denied && revision !== unsaid.since) {
           const other = toldIn(fromBase64(there.value), fromBase64(key), revision);
           if (other.entry.denied) {
             this.#unsaid.delete(whom);
@@ -228,7 +250,11 @@ export class SharedDenied {
       const { succeeded, header } = await ask<TxnAnswer>(access, '/v3/kv/txn', body, signal);
       if (succeeded !== true) continue;
       told.revision = BigInt(header.revision);
-      if (this.#known.get(whom) === told) this.#unsaid.delete(whom);
+      this.#sees(told.revision);
+      if (this.#known.get(whom) !== told) return;
+      this.#unsaid.delete(whom);
+      // What others said after it may have been heard before.
+      this.#heard(this.#told.values());
       return;
     }
     throw new EtcdError(`${fromBase64(key)}: others change it again and again`);
@@ -239,15 +265,33 @@ export class SharedDenied {
     for (const told of this.#known.values()) {
       const { whom, denied } = told.entry;
       const isLost = denied && !there.has(whom) && !this.#unsaid.has(whom);
-      if (isLost || this.#unsaid.get(whom) !== undefined) await this.#put(access, told);
+      if (isLost || this.#unsaid.get(whom)?.isLate === true) await this.#put(access, told);
     }
   }
 
-  #spoke(): void {
-    if (this.#hasSpoken) return;
-    this.#hasSpoken = true;
-    this.#tellSpoken();
-    this.#events.spoken();
+  #knows(knows: boolean): void {
+    if (this.#isTold === knows) return;
+    this.#isTold = knows;
+    if (knows) this.#tellSpoken();
+    this.#events.knows(knows);
+  }
+
+  #sees(revision: bigint): void {
+    if (revision > this.#newest) this.#newest = revision;
+  }
+
+  /**
+   * Etcd tells all anew. It has what it took, unless it was emptied, or is as it was some time ago: then who is revoked stays
+   * so, and that is put there again.
+   */
+  #begins(revision: bigint): void {
+    const hasLost = revision < this.#newest;
+    this.#newest = revision;
+    for (const [whom, told] of this.#known) {
+      if (hasLost && told.entry.denied && !this.#unsaid.has(whom))
+        this.#unsaid.set(whom, { since: 0n, isLate: true });
+      if (!this.#unsaid.has(whom)) told.revision = 0n;
+    }
   }
 
   #heard(all: Iterable<Told>): void {

@@ -59,8 +59,8 @@ export interface SharedEvents {
   revoked(whom: string): void;
   /** Another one has taken a revocation back. */
   allowed(whom: string): void;
-  /** All that others have revoked was told, for the first time. */
-  spoken(): void;
+  /** Whether all is known that others have revoked: not before etcd has told it, nor while it does not answer. */
+  knows(knows: boolean): void;
   failed(error: unknown): void;
 }
 
@@ -331,9 +331,9 @@ export class Shared {
     if (missing.length > 0) await this.#ask(async (access) => this.#denied?.put(access, missing));
   }
 
-  /** Whether etcd has said who is revoked. */
+  /** Whether etcd says who is revoked. */
   get knowsDenied(): boolean {
-    return this.#denied?.hasSpoken ?? false;
+    return this.#denied?.isTold ?? false;
   }
 
   /**

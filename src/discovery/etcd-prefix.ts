@@ -43,6 +43,11 @@ export class EtcdPrefix<T> {
     this.#range = { key: base64(prefix), range_end: endOf(prefix) };
   }
 
+  /** The revision of etcd that was told last. */
+  get revision(): bigint {
+    return this.#revision;
+  }
+
   /** All there is, by what stands behind the prefix, and then again after each change. Never returns. */
   async *follow(access: EtcdAccess, signal: AbortSignal): AsyncGenerator<ReadonlyMap<string, T>> {
     yield await this.#all(access, signal);

@@ -135,8 +135,8 @@ export interface ControlPlane {
   revoked(): readonly string[];
   /** What it knows of tokens, for the one that takes its place where nothing is stored. It opens nothing. */
   tokens(): string;
-  /** Others have said who is revoked (`awaitsRevoked`): sidecars are told from now on. */
-  knowsRevoked(): void;
+  /** Whether others have said who is revoked (`awaitsRevoked`): as long as they say nothing, sidecars keep what they know. */
+  knowsRevoked(knows: boolean): void;
   /** Replaces the issuer of certificates. */
   rotateIssuer(): void;
   /** Begins to replace the root, in steps that wait until everybody knows the new one. */
@@ -166,7 +166,7 @@ export interface ControlPlaneOptions {
   /** Whose revocation was taken back meanwhile, though `stateDir` has it. */
   readonly allowed?: readonly string[];
   /**
-   * Whether others know of revocations, and have not said them yet: until `knowsRevoked()` sidecars keep what they know,
+   * Whether others know of revocations, and have not said them yet: until `knowsRevoked(true)` sidecars keep what they know,
    * and whom this one knows of is added to that.
    */
   readonly awaitsRevoked?: boolean;

@@ -68,8 +68,8 @@ class CoreControlPlane implements ControlPlane {
     return explained(() => this.#native.tokens());
   }
 
-  knowsRevoked(): void {
-    explained(() => this.#native.knowsRevoked());
+  knowsRevoked(knows: boolean): void {
+    explained(() => this.#native.knowsRevoked(knows));
   }
 
   rotateIssuer(): void {

@@ -31,7 +31,7 @@ function follower(t: ExecutionContext, etcd: Etcd) {
     {
       revoked: (whom) => told.push(`${whom} revoked`),
       allowed: (whom) => told.push(`${whom} allowed`),
-      spoken: () => {},
+      knows: () => {},
       failed: (error) => errors.push(error),
     },
   );
@@ -81,6 +81,25 @@ test('an etcd that lost what it had takes no revocation back, and gets them agai
     [one, two, three].flatMap(({ errors }) => errors),
     [],
   );
+});
+
+test('an etcd that is as it was some time ago takes no revocation back', async (t) => {
+  const etcd = await Etcd.start(t);
+  const [one, two] = [follower(t, etcd), follower(t, etcd)];
+  await one.revoke(WEB);
+  await one.allow(WEB);
+  await until('the other knows that it was taken back', () => two.told.at(-1) === `${WEB} allowed`);
+  await etcd.copy(t);
+  await one.revoke(WEB);
+  await one.revoke(SERIAL);
+  const both = [SERIAL, WEB].sort();
+  for (const { all } of [one, two]) await until('both are known', () => all().join() === both.join());
+  await etcd.restore(t);
+  const denied = async (): Promise<number> =>
+    (await etcd.texts(DENIED)).filter((text) => text.includes('"denied":true')).length;
+  await until('both are there again', async () => (await denied()) === 2);
+  t.deepEqual([one.all(), two.all()], [both, both]);
+  t.is(two.told.filter((event) => event === `${WEB} allowed`).length, 1);
 });
 
 test('what was said while etcd was away is said when it is back, and holds here until then', async (t) => {
@@ -193,7 +212,7 @@ async function shared(t: ExecutionContext, etcd: Etcd) {
       renewed: ({ chain }) => Promise.resolve(void renewed.push(chain)),
       revoked: () => {},
       allowed: () => {},
-      spoken: () => {},
+      knows: () => {},
       failed: () => {},
     },
   );

@@ -1,6 +1,6 @@
 // What the tests of discovery share: a real etcd, and a way to follow sources.
 
-import { readFileSync, rmSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { Shared, type SharedEvents } from '../../src/controller/shared.js';
@@ -52,6 +52,20 @@ export class Etcd {
 
   kill(): Promise<void> {
     return this.#process?.kill() ?? Promise.resolve();
+  }
+
+  /** Keeps a copy of what it has. */
+  async copy(t: Test): Promise<void> {
+    await this.kill();
+    cpSync(join(this.#folder, 'data'), join(this.#folder, 'copy'), { recursive: true });
+    await this.begin(t);
+  }
+
+  /** Starts it with what it had when it was copied. */
+  async restore(t: Test): Promise<void> {
+    await this.lose();
+    cpSync(join(this.#folder, 'copy'), join(this.#folder, 'data'), { recursive: true });
+    await this.begin(t);
   }
 
   /** Kills it, and takes all that it had. */
@@ -168,7 +182,7 @@ export function sharedPart(
       renewed,
       revoked: () => {},
       allowed: () => {},
-      spoken: () => {},
+      knows: () => {},
       failed: (error) => failures.push(String(error)),
     },
     folder,

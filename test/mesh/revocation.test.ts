@@ -251,7 +251,7 @@ test('a control plane that may not know all adds to what a sidecar knows, until 
   mesh.control.revoke(idOf('zoo'));
   await knows('old', 'till', 'zoo');
   t.deepEqual(mesh.control.revoked(), [idOf('old'), idOf('zoo')]);
-  mesh.control.knowsRevoked();
+  mesh.control.knowsRevoked(true);
   await knows('old', 'zoo');
 });
 
@@ -261,6 +261,6 @@ test('a sidecar is not ready before it knows who is revoked', async (t) => {
   const web = await mesh.sidecar(t, 'web', { ready: false });
   await until('roots and policies', () => mesh.control.sidecars()[0]?.has.length === 2);
   t.is((await request(web.admin, { path: '/ready' })).status, 503);
-  mesh.control.knowsRevoked();
+  mesh.control.knowsRevoked(true);
   await web.process.said(/^mesh-sidecar: ready$/m);
 });

@@ -332,11 +332,11 @@ impl NativeController {
         self.with(|controller| Ok(controller.tokens()))
     }
 
-    /// Others have said who is revoked.
+    /// Whether others have said who is revoked.
     #[napi(catch_unwind)]
-    pub fn knows_revoked(&self) -> Result<()> {
+    pub fn knows_revoked(&self, knows: bool) -> Result<()> {
         self.with(|controller| {
-            controller.knows_revoked();
+            controller.knows_revoked(knows);
             Ok(())
         })
     }

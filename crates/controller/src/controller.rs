@@ -235,9 +235,10 @@ impl Controller {
         self.plane.signing.tell_tokens()
     }
 
-    /// Others have said who is revoked, see [`Settings::awaits_revoked`]: sidecars are told from now on.
-    pub fn knows_revoked(&self) {
-        self.plane.signing.knows_revoked();
+    /// Whether others have said who is revoked, see [`Settings::awaits_revoked`]: as long as they have not, or say nothing
+    /// any more, sidecars keep what they know.
+    pub fn knows_revoked(&self, knows: bool) {
+        self.plane.signing.knows_revoked(knows);
     }
 
     /// Replaces the issuer.

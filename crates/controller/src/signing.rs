@@ -183,10 +183,10 @@ impl Signing {
         self.revoked.subscribe()
     }
 
-    /// All that others know of revocations has been said.
-    pub(crate) fn knows_revoked(&self) {
+    /// Whether all that others know of revocations has been said.
+    pub(crate) fn knows_revoked(&self, knows: bool) {
         self.revoked
-            .send_if_modified(|revoked| !std::mem::replace(&mut revoked.is_whole, true));
+            .send_if_modified(|revoked| std::mem::replace(&mut revoked.is_whole, knows) != knows);
     }
 
     /// Believes somebody no more, from now on and, where anything is stored, after a restart.
