@@ -265,3 +265,30 @@ test('an `upgrade` of a response that switches nothing is dropped, also where it
   }
   t.is(server.peers.length, 1);
 });
+
+test('what a 426 asks for reaches the client where it can be had here: no TLS, and no other HTTP', async (t) => {
+  let upgrade = '';
+  const server = await tcpServer(t, async (peer) => {
+    for (;;) {
+      await peer.readUntil('\r\n\r\n');
+      const asks = `Connection: upgrade\r\nUpgrade: ${upgrade}\r\n`;
+      await peer.send(`HTTP/1.1 426 Upgrade Required\r\n${asks}Content-Length: 2\r\n\r\nno`);
+    }
+  });
+  const proxy = await startSidecar(t, web({ routes: [{ to: server.address }] }));
+  const peer = await connect(t, proxy.port());
+  for (const [asked, told] of [
+    ['websocket', 'websocket'],
+    ['TLS/1.0', undefined],
+    ['TLS/1.2, HTTP/1.1', undefined],
+    ['h2c', undefined],
+    ['TLS/1.0, websocket, HTTP/3.0, echo/1', 'websocket, echo/1'],
+  ] as const) {
+    upgrade = asked;
+    await peer.send('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    const { status, body, headers } = await peer.response();
+    t.deepEqual([status, body, headers.get('upgrade')], [426, 'no', told], asked);
+    t.is(headers.get('connection'), told && 'upgrade', asked);
+  }
+  t.is(server.peers.length, 1);
+});

@@ -316,6 +316,17 @@ pub fn carries_requests(protocol: &[u8]) -> bool {
         || begins.eq_ignore_ascii_case(b"h2c")
 }
 
+/// The protocols of an `upgrade` that a connection through here can switch to, a list again; empty when there are none.
+pub fn switchable(value: &[u8]) -> Vec<u8> {
+    let mut left = list(value).filter(|one| is_protocol(one) && !carries_requests(one));
+    let mut protocols = left.next().unwrap_or_default().to_vec();
+    for one in left {
+        protocols.extend_from_slice(b", ");
+        protocols.extend_from_slice(one);
+    }
+    protocols
+}
+
 /// `name` or `name/version`.
 fn is_protocol(element: &[u8]) -> bool {
     let mut parts = element.splitn(2, |b| *b == b'/');

@@ -42,7 +42,7 @@ pub use body::{BodyDecoder, BodyKind, Decoded};
 pub use described::Http1;
 pub use encode::BodyEncoder;
 pub use error::{BodyError, HeadError};
-pub use facts::{Persistence, carries_requests, names_protocols, were_offered};
+pub use facts::{Persistence, carries_requests, names_protocols, switchable, were_offered};
 pub use field::{Field, Parsed};
 pub use known::{Known, classify};
 pub use limits::Limits;

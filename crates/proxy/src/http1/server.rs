@@ -4,8 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use mesh_http1::{
-    BodyEncoder, BodyKind, Field, HeadWriter, Known, Limits, Method, Persistence, RequestHead, Version,
-    names_protocols,
+    BodyEncoder, BodyKind, HeadWriter, Known, Limits, Method, Persistence, RequestHead, Version, switchable,
 };
 
 use mesh_http2::Code;
@@ -178,21 +177,26 @@ impl<S: Stream> ServerExchange<S> {
         }
     }
 
-    /// Writes what the client must ask to switch to (RFC 9110 section 15.5.22): it speaks with the server then.
+    /// Writes what the client must ask to switch to (RFC 9110 section 15.5.22): it speaks with the server then. What would be
+    /// spoken with this side, TLS or another HTTP, is not asked for: it is no upgrade here, and asking would not help.
     #[cold]
     fn write_upgrades(head: &mut HeadWriter<'_>, response: ResponseRef<'_>, edits: &ResponseEdits<'_>) {
         let ResponseRef::Http1 { bytes, head: from } = response else {
             return;
         };
-        let is_upgrade =
-            |field: &&Field| field.known == Known::Upgrade && names_protocols(field.value.of(bytes));
-        let mut upgrades = from.fields.iter().filter(is_upgrade).peekable();
-        if upgrades.peek().is_none() || edits.headers.drops(b"upgrade") {
+        if edits.headers.drops(b"upgrade") {
             return;
         }
-        head.field(b"Connection", b"upgrade");
+        let fields = from.fields.iter().filter(|field| field.known == Known::Upgrade);
+        let mut upgrades = fields
+            .map(|field| switchable(field.value.of(bytes)))
+            .filter(|upgrade| !upgrade.is_empty())
+            .peekable();
+        if upgrades.peek().is_some() {
+            head.field(b"Connection", b"upgrade");
+        }
         for upgrade in upgrades {
-            head.field(b"Upgrade", upgrade.value.of(bytes));
+            head.field(b"Upgrade", &upgrade);
         }
     }
 

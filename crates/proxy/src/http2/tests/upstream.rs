@@ -156,8 +156,8 @@ async fn row_25_what_may_be_no_trailer_passes_in_no_direction() {
 async fn what_a_426_asks_for_is_said_where_it_can_be() {
     let server = scripted(|mut socket| async move {
         read_until(&mut socket, "\r\n\r\n").await;
-        let answer = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket, TLS/1.0\r\nConnection: x-hop, upgrade\r\nX-Hop: 1\r\n\
-            Upgrade: other\r\nContent-Length: 0\r\n\r\n";
+        let answer = "HTTP/1.1 426 Upgrade Required\r\nUpgrade: h2c, websocket, TLS/1.0, a/2\r\nConnection: x-hop, upgrade\r\nX-Hop: 1\r\n\
+            Upgrade: TLS/1.2\r\nUpgrade: other\r\nContent-Length: 0\r\n\r\n";
         socket.write_all(answer.as_bytes()).await.unwrap();
     })
     .await;
@@ -169,7 +169,7 @@ async fn what_a_426_asks_for_is_said_where_it_can_be() {
         )
         .await
     };
-    let upgrades = "Connection: upgrade\r\nUpgrade: websocket, TLS/1.0\r\nUpgrade: other\r\n";
+    let upgrades = "Connection: upgrade\r\nUpgrade: websocket, a/2\r\nUpgrade: other\r\n";
     let closes = "Connection: close\r\n";
     assert_eq!(
         ask("1.1", closes).await,
