@@ -159,12 +159,14 @@ const listenerTimeouts = part(
     }),
     maxConnectionAge: may(
       duration(),
-      'An HTTP connection takes no new request after this age, and closes when it is free; one that only passes bytes (TCP, passthrough, WebSocket, CONNECT) stays.',
+      'An HTTP connection takes no new request after this age; what goes on after `drain` more is cut, WebSockets and CONNECT too. TCP and passthrough stay.',
       { default: '0s' },
     ),
-    drain: may(duration(), 'How long streams may go on when a listener or the proxy is drained.', {
-      default: '30s',
-    }),
+    drain: may(
+      duration(),
+      'How long streams may go on when a listener or the proxy is drained, or their connection is too old.',
+      { default: '30s' },
+    ),
   },
 );
 

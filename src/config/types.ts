@@ -282,9 +282,9 @@ export interface ListenerTimeoutsConfig {
   streamIdle?: string;
   /** A TCP stream or upgraded connection on which nothing moves. Default: 1h. */
   tcpIdle?: string;
-  /** An HTTP connection takes no new request after this age, and closes when it is free; one that only passes bytes (TCP, passthrough, WebSocket, CONNECT) stays. Default: 0s. */
+  /** An HTTP connection takes no new request after this age; what goes on after `drain` more is cut, WebSockets and CONNECT too. TCP and passthrough stay. Default: 0s. */
   maxConnectionAge?: string;
-  /** How long streams may go on when a listener or the proxy is drained. Default: 30s. */
+  /** How long streams may go on when a listener or the proxy is drained, or their connection is too old. Default: 30s. */
   drain?: string;
 }
 

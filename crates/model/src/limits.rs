@@ -225,9 +225,9 @@ pub const LIMITS: &[LimitDoc] = &[
     },
     LimitDoc {
         why: "only balancers in front need clients to reconnect",
-        reached: "an HTTP connection takes no new request and closes when it is free, one that only passes bytes stays",
+        reached: "an HTTP connection takes no new request; what goes on after `drain` more is cut, also what left HTTP; TCP and TLS that pass through stay",
         reasons: &[Reason::MaxConnectionAge],
-        counted: Counted::Connections,
+        counted: Counted::Both,
         ..deadline("listeners[].timeouts.maxConnectionAge", 0)
     },
     LimitDoc {

@@ -276,8 +276,8 @@ pub(crate) async fn fill<N: Net>(
         Some(Ok(Filled::Full)) if wire.grow(most) => Ok(Filled::Bytes(0)),
         Some(Ok(filled)) => Ok(filled),
         Some(Err(_)) => Err(Reason::ClientClosed),
-        None if leaves() || deadline.is_cut() => Err(Reason::Draining),
-        None => Err(Reason::HeaderTimeout),
+        None if leaves() => Err(Reason::Draining),
+        None => Err(deadline.cut().unwrap_or(Reason::HeaderTimeout)),
     }
 }
 
@@ -456,8 +456,7 @@ async fn handshake<N: Net>(
                 Reason::TlsHandshakeFailed
             });
         }
-        None if client.deadline.is_cut() => return failed(Reason::Draining),
-        None => return failed(Reason::TlsHandshakeTimeout),
+        None => return failed(client.deadline.cut().unwrap_or(Reason::TlsHandshakeTimeout)),
     };
     client.peer.scheme = "https";
     if plan.policy.is_some()

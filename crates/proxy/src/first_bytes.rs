@@ -150,7 +150,7 @@ async fn by_bytes<N: Net>(
             Ok(_) if speaks_http => return Next::Http1(connection),
             Ok(_) => return over(&connection, Protocol::Tcp, Err(Reason::NotHttp)),
             // Waiting is no way around HTTP's rules: what may still become a request never becomes a TCP stream.
-            Err(reason @ (Reason::HeaderTimeout | Reason::Draining))
+            Err(reason @ (Reason::HeaderTimeout | Reason::Draining | Reason::MaxConnectionAge))
                 if speaks_http && is_text(connection.wire.unread()) =>
             {
                 return Next::Over(Some(http1::connection::too_slow(connection, plan, reason).await));
@@ -300,6 +300,9 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
             ServerFirst::Over(Ok(relay(connection, plan, server, Protocol::Tcp).await))
         }
         None if connection.client.listener.is_closing() => ServerFirst::Over(Err(Reason::Draining)),
-        None => ServerFirst::Over(Err(Reason::IdleTimeout)),
+        None => {
+            let cut = connection.client.deadline.cut();
+            ServerFirst::Over(Err(cut.unwrap_or(Reason::IdleTimeout)))
+        }
     }
 }

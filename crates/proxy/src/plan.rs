@@ -15,6 +15,7 @@ use mesh_model::resources::{Address, Listener, Trusted, WeightedCluster};
 use mesh_model::route::{CompiledRoute, RouteIndex};
 use mesh_model::sni::SniIndex;
 
+use crate::clock::{Nanos, after};
 use crate::exchange::{Peer, Proved};
 use crate::on_demand::OnDemand;
 use crate::own::OwnAddresses;
@@ -196,6 +197,20 @@ pub struct Timeouts {
     pub tcp_idle: Option<Duration>,
     /// A connection's age.
     pub max_connection_age: Option<Duration>,
+    /// For what is under way when a connection is too old, or at a drain.
+    pub drain: Option<Duration>,
+}
+
+impl Timeouts {
+    /// When the connection that was made at `opened` is too old.
+    pub fn old_at(&self, opened: Nanos) -> Nanos {
+        after(opened, self.max_connection_age)
+    }
+
+    /// When what is under way on it then is cut, where it was asked to leave at `leaves` or had not to be.
+    pub fn old_end(&self, opened: Nanos, leaves: Nanos) -> Nanos {
+        after(self.old_at(opened).max(leaves), self.drain)
+    }
 }
 
 /// What all threads count together for a listener.
@@ -442,6 +457,7 @@ impl ListenerPlan {
                 stream_idle: t.stream_idle.enabled(),
                 tcp_idle: t.tcp_idle.enabled(),
                 max_connection_age: t.max_connection_age.enabled(),
+                drain: t.drain.enabled(),
             },
             http1: Limits {
                 head_bytes: resource.limits.header_bytes as usize,

@@ -64,7 +64,6 @@ impl<N: Net> Relay<'_, N> {
             barred: &barred,
             deadline: self.deadline,
             idle: plan.timeouts.tcp_idle,
-            drain: &|| listener.drain_deadline(),
             now: &|| thread.now(),
             pipes: &thread.pipes,
         };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use mesh_http1::{RequestHead, ResponseHead};
 use mesh_identity::MeshTls;
+use mesh_model::errors::Reason;
 use mesh_model::resources::Address;
 use tokio::sync::Notify;
 
@@ -115,7 +116,7 @@ pub struct Listener {
     /// When somebody of another machine was written of in the log last.
     stranger_told: Cell<Option<Nanos>>,
     /// When work in flight must be over; caps the deadlines of all its connections.
-    end: Cap,
+    end: Rc<Cap>,
 }
 
 /// How long nothing more is written of clients of other machines.
@@ -155,7 +156,7 @@ impl Listener {
             judgement: Cell::new(0),
             drain: Cell::new(Drain::No),
             stranger_told: Cell::new(None),
-            end: Rc::new(Cell::new(NEVER)),
+            end: Cap::new(Reason::Draining),
         })
     }
 
@@ -240,12 +241,17 @@ impl Listener {
 
     /// When work in flight must be over.
     pub fn drain_deadline(&self) -> Nanos {
-        self.end.get()
+        self.end.end()
     }
 
     /// A deadline for a connection or a stream. It is due at the end of a drain at the latest.
     pub fn deadline(&self, timers: &Rc<Timers>) -> Deadline {
         timers.capped(&self.end)
+    }
+
+    /// What caps all that one of its connections has under way, for the reason that it has besides a drain.
+    pub fn cap(&self, why: Reason) -> Rc<Cap> {
+        Cap::within(Some(Rc::clone(&self.end)), why)
     }
 
     /// Begins or hastens its end. The caller then wakes all who wait ([`Timers::wake_all`]).

@@ -6,7 +6,8 @@
 //! time already waited for touches the heap.
 //!
 //! A deadline may be capped by a time that many share and that may come nearer at once, such as a drain's end: whoever
-//! moves it calls [`Timers::wake_all`], and every wait under such a deadline ends by then without knowing of it.
+//! moves it calls [`Timers::wake_all`] or [`Timers::wake_capped`], and every wait under such a deadline ends by then without
+//! knowing of it.
 //!
 //! Invariants: a deadline that is not [`NEVER`] has an entry in the heap at or before it; an entry whose key is gone or
 //! reused is skipped (its generation differs); entries that mean nothing any more are never many more than the others.
@@ -19,6 +20,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use mesh_model::errors::Reason;
 use slab::Slab;
 
 use crate::clock::{NEVER, Nanos};
@@ -45,7 +47,7 @@ struct Inner {
 struct Slot {
     at: Nanos,
     /// It is due by then at the latest.
-    cap: Option<Cap>,
+    cap: Option<Rc<Cap>>,
     /// The earliest heap entry of this slot.
     armed: Nanos,
     generation: u32,
@@ -73,12 +75,60 @@ impl Inner {
     }
 }
 
-/// A time that caps deadlines.
-pub type Cap = Rc<Cell<Nanos>>;
+/// A time that caps deadlines, and why: what waits then is cut.
+pub struct Cap {
+    at: Cell<Nanos>,
+    why: Reason,
+    /// What caps this one: a listener's end that of its connections.
+    outer: Option<Rc<Self>>,
+}
+
+impl Cap {
+    /// One that is [`NEVER`].
+    pub fn new(why: Reason) -> Rc<Self> {
+        Self::within(None, why)
+    }
+
+    /// One that is [`NEVER`], and never later than another.
+    pub fn within(outer: Option<Rc<Self>>, why: Reason) -> Rc<Self> {
+        let at = Cell::new(NEVER);
+        Rc::new(Self { at, why, outer })
+    }
+
+    /// Moves it. Where it comes nearer, the caller wakes those who wait.
+    pub fn set(&self, at: Nanos) {
+        self.at.set(at);
+    }
+
+    /// The time that was set last, whatever caps it.
+    pub fn own(&self) -> Nanos {
+        self.at.get()
+    }
+
+    /// When all under it must be over.
+    #[inline]
+    pub fn end(&self) -> Nanos {
+        self.outer
+            .as_ref()
+            .map_or(self.at.get(), |outer| self.at.get().min(outer.at.get()))
+    }
+
+    /// Why that is its end.
+    pub fn why(&self) -> Reason {
+        match &self.outer {
+            Some(outer) if outer.at.get() <= self.at.get() => outer.why,
+            _ => self.why,
+        }
+    }
+}
 
 impl Slot {
     fn due(&self) -> Nanos {
-        self.cap.as_ref().map_or(self.at, |cap| self.at.min(cap.get()))
+        self.at.min(self.end())
+    }
+
+    fn end(&self) -> Nanos {
+        self.cap.as_ref().map_or(NEVER, |cap| cap.end())
     }
 }
 
@@ -101,11 +151,11 @@ impl Timers {
     }
 
     /// A new deadline that is [`NEVER`], and never later than `cap`.
-    pub fn capped(self: &Rc<Self>, cap: &Cap) -> Deadline {
+    pub fn capped(self: &Rc<Self>, cap: &Rc<Cap>) -> Deadline {
         self.new_deadline(Some(Rc::clone(cap)))
     }
 
-    fn new_deadline(self: &Rc<Self>, cap: Option<Cap>) -> Deadline {
+    fn new_deadline(self: &Rc<Self>, cap: Option<Rc<Cap>>) -> Deadline {
         let mut inner = self.inner.borrow_mut();
         inner.generations = inner.generations.wrapping_add(1);
         let generation = inner.generations;
@@ -168,11 +218,21 @@ impl Timers {
 
     /// Wakes every owner, so that each looks at the state of the world again. Used by drain.
     pub fn wake_all(&self) {
+        self.wake(|_| true);
+    }
+
+    /// Wakes the owners of those deadlines that this caps, since it came nearer. Looks at all there are.
+    pub fn wake_capped(&self, by: &Rc<Cap>) {
+        self.wake(|cap| cap.is_some_and(|cap| Rc::ptr_eq(cap, by)));
+    }
+
+    fn wake(&self, is_meant: impl Fn(Option<&Rc<Cap>>) -> bool) {
         let wakers: Vec<_> = self
             .inner
             .borrow_mut()
             .slots
             .iter_mut()
+            .filter(|(_, slot)| is_meant(slot.cap.as_ref()))
             .filter_map(|(_, slot)| slot.waker.take())
             .collect();
         wakers.into_iter().for_each(Waker::wake);
@@ -239,14 +299,37 @@ impl Deadline {
             .map_or(NEVER, Slot::due)
     }
 
-    /// Whether what caps it has come: who waited until then was cut by that, whatever else it waited for.
-    pub fn is_cut(&self) -> bool {
+    /// Caps it once more, by a time of its own; [`NEVER`] takes that back. `why` tells it from what caps it besides.
+    pub fn end_by(&self, at: Nanos, why: Reason) {
+        let inner = &mut *self.timers.inner.borrow_mut();
+        let Some(slot) = inner.slots.get_mut(self.key as usize) else {
+            return;
+        };
+        match &slot.cap {
+            Some(cap) if cap.why == why => cap.set(at),
+            _ if at == NEVER => return,
+            outer => {
+                let cap = Cap::within(outer.clone(), why);
+                cap.set(at);
+                slot.cap = Some(cap);
+            }
+        }
+        if slot.due() < slot.armed {
+            self.arm(inner);
+        }
+    }
+
+    /// When what caps it comes.
+    pub fn end(&self) -> Nanos {
         let inner = self.timers.inner.borrow();
-        let cap = inner
-            .slots
-            .get(self.key as usize)
-            .and_then(|slot| slot.cap.as_ref());
-        cap.is_some_and(|cap| cap.get() <= self.timers.time.get())
+        inner.slots.get(self.key as usize).map_or(NEVER, Slot::end)
+    }
+
+    /// Why what caps it has come, if it has: who waited until then was cut by that, whatever else it waited for.
+    pub fn cut(&self) -> Option<Reason> {
+        let inner = self.timers.inner.borrow();
+        let cap = inner.slots.get(self.key as usize)?.cap.as_ref()?;
+        (cap.end() <= self.timers.time.get()).then(|| cap.why())
     }
 
     /// Registers the task to be woken at the deadline (or by [`Timers::wake_all`]).
@@ -394,7 +477,7 @@ mod tests {
         let timers = Timers::new();
         let (count, waker) = counter();
         let cx = Context::from_waker(&waker);
-        let cap = Cap::new(Cell::new(NEVER));
+        let cap = Cap::new(Reason::Draining);
         let deadline = timers.capped(&cap);
         deadline.set(1000);
         assert!(deadline.poll(&cx).is_pending());
@@ -410,6 +493,65 @@ mod tests {
         assert!(deadline.poll(&cx).is_ready());
         assert!(deadline.another().poll(&cx).is_ready());
         assert!(timers.deadline().another().poll(&cx).is_pending());
+    }
+
+    #[test]
+    fn a_cap_within_another_wakes_its_own_and_says_which_of_them_came() {
+        let timers = Timers::new();
+        let outer = Cap::new(Reason::Draining);
+        let caps = [(); 2].map(|()| Cap::within(Some(Rc::clone(&outer)), Reason::MaxConnectionAge));
+        let deadlines = caps.each_ref().map(|cap| timers.capped(cap));
+        let watched = [counter(), counter()];
+        let looks = |n: usize| deadlines[n].poll(&Context::from_waker(&watched[n].1));
+        let woken = || watched.each_ref().map(|(count, _)| count.0.load(Relaxed));
+        assert!(looks(0).is_pending() && looks(1).is_pending());
+        caps[0].set(300);
+        timers.wake_capped(&caps[0]);
+        assert_eq!((woken(), timers.next()), ([1, 0], None));
+        assert!(looks(0).is_pending());
+        timers.advance(300);
+        assert_eq!(woken(), [2, 0]);
+        assert!(looks(0).is_ready() && looks(1).is_pending());
+        assert_eq!(
+            deadlines.each_ref().map(Deadline::cut),
+            [Some(Reason::MaxConnectionAge), None]
+        );
+        outer.set(200);
+        assert_eq!(
+            deadlines.each_ref().map(Deadline::cut),
+            [Some(Reason::Draining); 2]
+        );
+        assert!(looks(1).is_ready());
+    }
+
+    #[test]
+    fn a_deadline_with_an_end_of_its_own_is_capped_by_what_capped_it_before() {
+        let timers = Timers::new();
+        let (count, waker) = counter();
+        let cx = Context::from_waker(&waker);
+        let outer = Cap::new(Reason::Draining);
+        let deadline = timers.capped(&outer);
+        let other = deadline.another();
+        deadline.end_by(NEVER, Reason::MaxConnectionAge);
+        assert!(deadline.poll(&cx).is_pending());
+        deadline.end_by(100, Reason::MaxConnectionAge);
+        assert_eq!(
+            (deadline.end(), timers.next(), other.end()),
+            (100, Some(100), NEVER)
+        );
+        deadline.end_by(500, Reason::MaxConnectionAge);
+        timers.advance(100);
+        assert_eq!((count.0.load(Relaxed), deadline.cut()), (0, None));
+        outer.set(300);
+        timers.wake_all();
+        assert_eq!((deadline.at(), deadline.another().at()), (300, 300));
+        timers.advance(300);
+        assert_eq!(deadline.cut(), Some(Reason::Draining));
+        outer.set(NEVER);
+        timers.advance(500);
+        assert_eq!(deadline.cut(), Some(Reason::MaxConnectionAge));
+        deadline.end_by(NEVER, Reason::MaxConnectionAge);
+        assert_eq!((deadline.cut(), deadline.at()), (None, NEVER));
     }
 
     #[test]

@@ -66,12 +66,10 @@ impl Direction {
 
 /// When a tunnel must end although both sides could go on.
 pub struct Bounds<'a, S> {
-    /// Wakes this task.
+    /// Wakes this task; what caps it ends the tunnel.
     pub deadline: &'a Deadline,
     /// How long nothing may move.
     pub idle: Option<Duration>,
-    /// The end of a drain, asked again at each look.
-    pub drain: &'a dyn Fn() -> Nanos,
     /// Why it may not go on to this server, asked at each look.
     pub barred: &'a dyn Fn(&S) -> Option<Reason>,
     /// The time.
@@ -111,15 +109,9 @@ pub async fn tunnel<C: Stream, S: Stream>(
                 seen = moved;
                 idle_at = after((bounds.now)(), bounds.idle);
             }
-            let drain = (bounds.drain)();
-            bounds.deadline.set(idle_at.min(drain));
-            Poll::Ready(bounds.deadline.poll(cx).is_ready().then_some({
-                Err(if drain <= idle_at {
-                    Reason::Draining
-                } else {
-                    Reason::IdleTimeout
-                })
-            }))
+            bounds.deadline.set(idle_at);
+            let is_over = bounds.deadline.poll(cx).is_ready();
+            Poll::Ready(is_over.then(|| Err(bounds.deadline.cut().unwrap_or(Reason::IdleTimeout))))
         });
         if let Some(result) = look.await {
             break result;

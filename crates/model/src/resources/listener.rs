@@ -334,10 +334,10 @@ pub struct ListenerTimeouts {
     pub stream_idle: Duration,
     /// A TCP stream or upgraded connection on which nothing moves. Default 1h: databases and consoles are quiet for long.
     pub tcp_idle: Duration,
-    /// An HTTP connection takes no new request after this age, and closes when it is free; one that only passes bytes
-    /// stays. Default 0s: never.
+    /// An HTTP connection takes no new request after this age, and what goes on after `drain` more is cut; one that was
+    /// never HTTP stays. Default 0s: never.
     pub max_connection_age: Duration,
-    /// How long streams may go on when a listener or the proxy is drained. Default 30s.
+    /// How long streams may go on when a listener or the proxy is drained, or their connection is too old. Default 30s.
     pub drain: Duration,
 }
 

@@ -185,11 +185,7 @@ impl<N: Net> Try<'_, N> {
             fresh: self.fresh,
             others: false,
             deadline: self.cx.deadline,
-            not_after: self
-                .forward
-                .deadlines
-                .request
-                .min(self.cx.listener.drain_deadline()),
+            not_after: self.forward.deadlines.request.min(self.cx.deadline.end()),
         };
         if let Some(carrier) = caller.at_once(wanted) {
             return Ok(carrier);
@@ -203,6 +199,7 @@ impl<N: Net> Try<'_, N> {
             Reason::ClientClosed
             | Reason::RequestTimeout
             | Reason::Draining
+            | Reason::MaxConnectionAge
             | Reason::Overloaded
             | Reason::UpstreamNoHttp1
             | Reason::UpstreamOverflow
@@ -318,14 +315,19 @@ impl<N: Net> Try<'_, N> {
                 Err(upstream_failure(fault, begun || down.started()))
             }
             Err(reason) => {
-                let is_clients = matches!(
+                // Its client's doing, or this side's.
+                let is_excused = matches!(
                     reason,
-                    Reason::ClientStalled | Reason::RequestBodyTimeout | Reason::Denied
+                    Reason::ClientStalled
+                        | Reason::RequestBodyTimeout
+                        | Reason::Denied
+                        | Reason::Draining
+                        | Reason::MaxConnectionAge
                 );
                 // Nobody knows of a body without a length whether more of it had to come: its server may have been meant to
                 // answer what it has, as those of streams both ways are.
                 let is_short = pump.awaits_payload() && matches!(down.length(), Length::Known(_));
-                if !is_clients && !is_short {
+                if !is_excused && !is_short {
                     in_flight.finish(now, Verdict::Failure);
                 }
                 let token = Some(REVOKED.1).filter(|_| reason == REVOKED.0);
@@ -365,7 +367,6 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     in_flight: &mut InFlight,
 ) -> Result<End, Reason> {
     let deadlines = forward.deadlines;
-    let drain = cx.listener.drain_deadline();
     let mut idle = after(cx.started, deadlines.stream_idle);
     let mut seen = (pump.progress(), down.written(), up.written());
     let mut polls = 0u32;
@@ -374,7 +375,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     let mut waits = NEVER;
     let mut answered = false;
     let mut judgement = forward.judgement;
-    cx.deadline.set(idle.min(deadlines.request).min(drain));
+    cx.deadline.set(idle.min(deadlines.request));
     poll_fn(|task| {
         if cx.listener.drain() != Drain::No && !down.started() {
             down.leave();
@@ -418,19 +419,19 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
                 return Poll::Ready(Err(REVOKED.0));
             }
         }
-        let drain = cx.listener.drain_deadline();
         // How long an answer may take is up to the request's deadline, where it has one. Nothing is awaited for ever.
         let is_bounded = deadlines.request != NEVER && pump.awaits_answer();
         let idle = if is_bounded { NEVER } else { idle };
-        let at = idle.min(deadlines.request).min(drain).min(half_closed);
+        let at = idle.min(deadlines.request).min(half_closed);
         cx.deadline.set(at);
         if cx.deadline.poll(task).is_pending() {
             return Poll::Pending;
         }
-        Poll::Ready(Err(if at == half_closed {
+        let end = cx.deadline.end();
+        Poll::Ready(Err(if half_closed <= at.min(end) {
             Reason::ClientClosed
-        } else if at == drain {
-            Reason::Draining
+        } else if end <= at {
+            cx.deadline.cut().unwrap_or(Reason::Draining)
         } else if at == deadlines.request {
             Reason::RequestTimeout
         } else if !pump.waits_for_client() {

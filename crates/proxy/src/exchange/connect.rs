@@ -33,7 +33,7 @@ pub async fn open<N: Net, D: Downstream>(
     forward: &Forward<'_>,
     outcome: &mut Outcome<N::Stream>,
 ) {
-    let not_after = forward.deadlines.request.min(cx.listener.drain_deadline());
+    let not_after = forward.deadlines.request.min(cx.deadline.end());
     let dialled = dial_cluster(cx.thread, cx.deadline, not_after, forward.cluster(), forward.hash).await;
     match dialled {
         Ok(server) => {

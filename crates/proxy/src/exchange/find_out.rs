@@ -115,7 +115,7 @@ impl<N: Net> Asks<'_, N> {
             if let Some(refused) = self.named.names.refused(name) {
                 self.judge(refused)?;
             }
-            self.deadline.set(patience.min(self.listener.drain_deadline()));
+            self.deadline.set(patience);
             poll_fn(|task| {
                 if poll_cancelled(task).is_ready() {
                     return Poll::Ready(Err(Reason::ClientClosed));
@@ -123,12 +123,9 @@ impl<N: Net> Asks<'_, N> {
                 if changed.as_mut().poll(task).is_ready() || answered.as_mut().poll(task).is_ready() {
                     return Poll::Ready(Ok(()));
                 }
-                self.deadline.poll(task).map(|()| {
-                    Err(match self.deadline.is_cut() {
-                        true => Reason::Draining,
-                        false => Reason::NameTimeout,
-                    })
-                })
+                self.deadline
+                    .poll(task)
+                    .map(|()| Err(self.deadline.cut().unwrap_or(Reason::NameTimeout)))
             })
             .await?;
         }

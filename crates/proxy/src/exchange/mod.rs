@@ -372,7 +372,7 @@ fn refuse<D: Downstream, S>(down: &mut D, outcome: &mut Outcome<S>, reason: Reas
     let grpc = outcome
         .reset
         .map_or(reason.grpc_status(), crate::http2::fault::grpc_status);
-    if reason == Reason::Draining {
+    if matches!(reason, Reason::Draining | Reason::MaxConnectionAge) {
         down.leave();
     }
     local::refuse_as(down, reason, detail, grpc);

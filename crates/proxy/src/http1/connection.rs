@@ -81,7 +81,7 @@ impl Waiting {
     fn new<N: Net>(client: &ClientState<N>, since: Nanos, until: Nanos, reason: Reason) -> Self {
         let warm = after(since, Some(WARM));
         let plan = client.listener.plan();
-        let age = after(client.opened, plan.timeouts.max_connection_age);
+        let age = plan.timeouts.old_at(client.opened);
         let waiting = if age < until && reason == Reason::IdleTimeout {
             Self {
                 // A busy client hears of it with a response.
@@ -118,10 +118,11 @@ pub fn poll_idle<N: Net>(
     if closing {
         return Poll::Ready(Err(Some(Reason::Draining)));
     }
-    if waiting.reason == Reason::HeaderTimeout {
-        connection.client.refused(waiting.reason, Protocol::Http1, None);
+    let reason = connection.client.deadline.cut().unwrap_or(waiting.reason);
+    if reason == Reason::HeaderTimeout {
+        connection.client.refused(reason, Protocol::Http1, None);
     }
-    Poll::Ready(Err(Some(waiting.reason)))
+    Poll::Ready(Err(Some(reason)))
 }
 
 /// Serves one request. What few requests come to is boxed, so that it takes no place in the others' memory.
@@ -153,6 +154,8 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         let stats = thread.telemetry.listener(&plan.label);
         stats.limit_hit(Limit::RequestsPerConnection);
     }
+    let old_end = plan.timeouts.old_end(client.opened, started);
+    client.deadline.end_by(old_end, Reason::MaxConnectionAge);
     let context = Context {
         thread,
         listener,
@@ -220,7 +223,7 @@ fn leaves(
     let most = plan.resource.limits.requests_per_connection;
     if let Some(reason) = draining(listener) {
         Some(reason)
-    } else if after(opened, plan.timeouts.max_connection_age) <= now {
+    } else if plan.timeouts.old_at(opened) <= now {
         Some(Reason::MaxConnectionAge)
     } else if most > 0 && served >= most {
         Some(Reason::MaxRequests)
@@ -336,11 +339,7 @@ async fn read_head<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) 
             }
             None => {
                 return Err(Refusal {
-                    reason: if deadline.is_cut() {
-                        Reason::Draining
-                    } else {
-                        Reason::HeaderTimeout
-                    },
+                    reason: deadline.cut().unwrap_or(Reason::HeaderTimeout),
                     detail: None,
                     answer: begun,
                 });
@@ -409,10 +408,7 @@ async fn refuse<N: Net>(mut connection: Connection<N>, plan: &ListenerPlan, refu
 
 /// Why a client has not got all of its answer.
 pub fn unread_for(deadline: &Deadline) -> Reason {
-    match deadline.is_cut() {
-        true => Reason::Draining,
-        false => Reason::ClientClosed,
-    }
+    deadline.cut().unwrap_or(Reason::ClientClosed)
 }
 
 /// Sends what is queued; false when the client is gone or does not read.

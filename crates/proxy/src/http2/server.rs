@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   open ──> (drain, age, idle, requests) ──> leaving: GOAWAY, streams go on ──> over
-//!     └────> (flood, deadline, stall) ───────> ending: GOAWAY with a code ─────> over
+//!     │                                          └─> (drain, age: no time left) ─┐
+//!     └────> (flood, deadline, stall) ───────────────> ending: GOAWAY with a code ─> over
 //! ```
 //!
 //! Everything that waits has a deadline: the preface, and a head that has begun (`timeouts.header`), a connection without streams
@@ -33,17 +34,17 @@ use crate::clock::{NEVER, Nanos, after};
 use crate::connection::{ClientState, Connection};
 use crate::exchange::Peer;
 use crate::io::Net;
-use crate::plan::ListenerPlan;
+use crate::plan::{ListenerPlan, Timeouts};
 use crate::telemetry::{Limit, ListenerStats, Own, Protocol};
 use crate::thread::{Drain, Listener, Thread};
-use crate::timer::{Deadline, until};
+use crate::timer::{Cap, Deadline, until};
 
 /// How long a client has to take note of a GOAWAY, and bytes of it that are read meanwhile, so that it is not lost to
 /// a reset.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
-/// How long the streams that meet a drain's deadline have to say so, each by itself, before all of them are cut. Shorter
-/// than what the control thread waits for beyond the deadline.
+/// How long the streams that meet a drain's deadline, or that of a connection that is too old, have to say so, each by
+/// itself, before all of them are cut. Shorter than what the control thread waits for beyond the deadline.
 const ANSWER_TIME: Duration = Duration::from_millis(250);
 
 /// What a connection's streams share.
@@ -52,10 +53,19 @@ pub(super) struct Shared<N: Net> {
     pub(super) listener: Rc<Listener>,
     pub(super) peer: Peer,
     stats: Own<ListenerStats>,
+    /// When its streams must be over: some time after it was too old, and with a drain.
+    end: Rc<Cap>,
     streams: Cell<u32>,
     idle_since: Cell<Nanos>,
     /// The connection's task, woken when its last stream ends.
     driver: RefCell<Option<Waker>>,
+}
+
+impl<N: Net> Shared<N> {
+    /// A deadline for a stream.
+    pub(super) fn deadline(&self) -> Deadline {
+        self.thread.timers.capped(&self.end)
+    }
 }
 
 /// A stream that is served, counted until it is dropped.
@@ -156,11 +166,13 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
     let late = thread.timers.deadline();
     // Until its first stream.
     stats.idle(1);
+    let end = listener.cap(Reason::MaxConnectionAge);
     let shared = Rc::new(Shared {
         thread,
         listener,
         peer,
         stats: stats.clone(),
+        end,
         streams: Cell::new(0),
         idle_since,
         driver: RefCell::default(),
@@ -357,6 +369,23 @@ impl<N: Net> Driver<'_, N> {
         }
     }
 
+    /// Says when streams must be over. All are told when that is sooner than they know, which is when deadlines have changed.
+    fn set_end(&self, timeouts: &Timeouts) {
+        let leaves = match self.phase {
+            Phase::Leaving(_, at) => at,
+            Phase::Open | Phase::Ending(..) => 0,
+        };
+        let (cap, end) = (&self.shared.end, timeouts.old_end(self.opened, leaves));
+        let before = cap.own();
+        if end == before {
+            return;
+        }
+        cap.set(end);
+        if end < before && self.shared.streams.get() > 0 {
+            self.shared.thread.timers.wake_capped(cap);
+        }
+    }
+
     /// Ends the connection with a code.
     fn end(&mut self, reason: Reason, code: Code) {
         let until = after(self.shared.thread.now(), Some(LINGER_TIME));
@@ -395,12 +424,13 @@ impl<N: Net> Driver<'_, N> {
             }
         }
         let timeouts = listener.timeouts();
+        self.set_end(&timeouts);
+        let age = timeouts.old_at(self.opened);
         let (idle, age) = match self.phase {
-            Phase::Open if self.shared.streams.get() == 0 => (
-                after(self.shared.idle_since.get(), timeouts.idle),
-                after(self.opened, timeouts.max_connection_age),
-            ),
-            Phase::Open => (NEVER, after(self.opened, timeouts.max_connection_age)),
+            Phase::Open if self.shared.streams.get() == 0 => {
+                (after(self.shared.idle_since.get(), timeouts.idle), age)
+            }
+            Phase::Open => (NEVER, age),
             Phase::Leaving(..) | Phase::Ending(..) => (NEVER, NEVER),
         };
         // Clients that left while nothing was under way owe no more than to read the news.
@@ -423,11 +453,11 @@ impl<N: Net> Driver<'_, N> {
                 .unfinished_since()
                 .map_or(NEVER, |since| after(since, timeouts.header)),
         };
-        let drained = match self.shared.streams.get() {
-            0 => self.shared.listener.drain_deadline(),
-            _ => after(self.shared.listener.drain_deadline(), Some(ANSWER_TIME)),
+        let end = match self.shared.streams.get() {
+            0 => self.shared.end.end(),
+            _ => after(self.shared.end.end(), Some(ANSWER_TIME)),
         };
-        let at = idle.min(age).min(parting).min(stall).min(unfinished).min(drained);
+        let at = idle.min(age).min(parting).min(stall).min(unfinished).min(end);
         self.deadline.set(at);
         *self.shared.driver.borrow_mut() = Some(cx.waker().clone());
         if self.deadline.poll(cx).is_pending() {
@@ -440,7 +470,7 @@ impl<N: Net> Driver<'_, N> {
         }
         match self.phase {
             Phase::Ending(reason, _) => return Poll::Ready(Some(reason)),
-            _ if at == drained => self.end(Reason::Draining, Code::NO_ERROR),
+            _ if at == end => self.end(self.shared.end.why(), Code::NO_ERROR),
             // No stream can go on: its frames would come behind what does not come.
             _ if at == unfinished => self.end(Reason::HeaderTimeout, Code::NO_ERROR),
             Phase::Leaving(reason, _) => self.end(reason, Code::NO_ERROR),

@@ -39,7 +39,7 @@ pub(super) async fn stream<N: Net>(
 ) {
     let shared = alive.shared();
     let started = shared.thread.now();
-    let deadline = shared.listener.deadline(&shared.thread.timers);
+    let deadline = shared.deadline();
     let mut down = ServerStream::new(head, channel);
     let context = Context {
         thread: &shared.thread,
@@ -88,9 +88,7 @@ async fn take_rest<N: Net>(context: &Context<'_, N>, down: &mut ServerStream) {
     if !down.is_finished() || down.has_all() {
         return;
     }
-    context
-        .deadline
-        .set(after(context.thread.now(), Some(REST_TIME)).min(context.listener.drain_deadline()));
+    context.deadline.set(after(context.thread.now(), Some(REST_TIME)));
     let mut dropped = 0;
     let _ = until(context.deadline, poll_fn(|cx| poll_rest(cx, down, &mut dropped))).await;
 }
@@ -147,7 +145,7 @@ async fn flush<N: Net>(down: &mut ServerStream, context: &Context<'_, N>) -> boo
         return true;
     }
     let at = after(context.thread.now(), context.plan.timeouts.stream_idle);
-    context.deadline.set(at.min(context.listener.drain_deadline()));
+    context.deadline.set(at);
     matches!(
         until(context.deadline, poll_fn(|cx| down.poll_flush(cx))).await,
         Some(Ok(()))

@@ -292,8 +292,8 @@ impl<N: Net> Caller<'_, N> {
 
     /// Why a wait is over that was until then: `short` where the request had more time than that.
     fn late(&self, until: Nanos, short: Reason) -> Reason {
-        if self.deadline.is_cut() {
-            Reason::Draining
+        if let Some(cut) = self.deadline.cut() {
+            cut
         } else if until < self.not_after {
             short
         } else {

@@ -70,7 +70,7 @@ pub struct Dial {
 /// Opens a connection for one who waits until `not_after`. It goes to `late` when nobody waits any more.
 ///
 /// # Errors
-/// What [`connect`] says; [`Reason::RequestTimeout`] when it takes longer, [`Reason::Draining`] when a drain's end came first.
+/// What [`connect`] says; [`Reason::RequestTimeout`] when it takes longer, why it was cut when what caps the deadline came first.
 pub async fn open<N: Net>(
     thread: &Rc<Thread<N>>,
     deadline: &Deadline,
@@ -99,8 +99,7 @@ pub async fn open<N: Net>(
     deadline.set(not_after);
     match until(deadline, told).await {
         Some(connected) => connected.unwrap_or(Err(Reason::ConnectFailed)),
-        None if deadline.is_cut() => Err(Reason::Draining),
-        None => Err(Reason::RequestTimeout),
+        None => Err(deadline.cut().unwrap_or(Reason::RequestTimeout)),
     }
 }
 
@@ -141,8 +140,8 @@ fn failed<N: Net>(thread: &Thread<N>, plan: &ClusterPlan, endpoint: &EndpointSta
 /// Opens a connection, TLS included. That it succeeded is for the caller to book.
 ///
 /// # Errors
-/// Why it could not be made; [`Reason::LoopDetected`] when it would lead back to this proxy; [`Reason::Draining`] when what
-/// caps the deadline came first.
+/// Why it could not be made; [`Reason::LoopDetected`] when it would lead back to this proxy; why it was cut when what caps the
+/// deadline came first.
 pub async fn connect<N: Net>(
     thread: &Thread<N>,
     deadline: &Deadline,
@@ -193,7 +192,7 @@ pub async fn connect<N: Net>(
             stats.connect_failed(error.reason());
             Err(error.reason())
         }
-        None if now < connect_by => Err(Reason::Draining),
+        None if now < connect_by => Err(deadline.cut().unwrap_or(Reason::Draining)),
         None => failed(Reason::ConnectTimeout),
     }
 }

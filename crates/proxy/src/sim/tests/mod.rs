@@ -1,5 +1,6 @@
 //! What must hold in every run.
 
+mod ages;
 mod answers;
 mod connects;
 mod drains;
