@@ -329,8 +329,12 @@ function issuerLine(standing: 'ending' | 'ended', notAfterMs: number): string {
 
 /** What people have to know; programs get all. */
 function controlLine(event: ControlEvent): string | undefined {
-  const { kind, sidecar } = event as ControlEvent & { sidecar?: { name: string; identity: string } };
-  if (sidecar) return `${sidecar.name}: ${kind}, ${sidecar.identity}`;
+  const { kind, sidecar } = event as ControlEvent & { sidecar?: Sidecar };
+  if (sidecar) {
+    const isShared = kind === 'connected' && sidecar.sharesName;
+    const more = isShared ? '; another one is called so too: give each a --name of its own' : '';
+    return `${sidecar.name}: ${kind}, ${sidecar.identity}${more}`;
+  }
   if (kind === 'audit') {
     const { identity, address, proof, refused, serial } = event;
     const came = refused === null ? `a certificate, serial ${String(serial)}` : `refused, ${String(refused)}`;

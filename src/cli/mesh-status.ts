@@ -90,9 +90,9 @@ export function addCheck(program: Command, world: World, end: End): void {
     .addHelpText(
       'after',
       `
-Errors: what a sidecar refuses, certificates with less than 20 % of their life left, services without endpoints, no mesh
-at all. Warnings: sidecars that are not ready or left without a word, who is revoked, other versions, requests
-without TLS.
+Errors: what a sidecar refuses, sidecars of one service and name, certificates with less than 20 % of their life left,
+services without endpoints, no mesh at all. Warnings: sidecars that are not ready or left without a word, who is
+revoked, other versions, requests without TLS.
 
 Examples:
   mesh check
@@ -189,6 +189,7 @@ function describe(sidecar: SidecarStatus, atMs: number): string {
   const lines = [
     ['identity', sidecar.identity],
     ['phase', sidecar.phase],
+    ...(sidecar.sharesName ? [['name', 'shared with another sidecar']] : []),
     ['inbound', sidecar.inboundAddress],
     ['version', sidecar.version],
     ['process', String(sidecar.pid)],

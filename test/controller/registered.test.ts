@@ -18,6 +18,7 @@ function sidecar(name: string, more: Partial<Sidecar> = {}): Sidecar {
     phase: 'ready',
     version: '0.1.0',
     pid: 1,
+    sharesName: false,
     sinceMs: 0,
     certificateNotAfterMs: null,
     certificateSerial: null,

@@ -40,6 +40,14 @@ test('what is wrong is told with how to mend it', (t) => {
   t.true(findings.every(({ mend }) => mend !== undefined));
 });
 
+test('sidecars of one service and name are told, with what to do', (t) => {
+  const findings = check(status([], [sidecar({ sharesName: true }), sidecar({ name: 'basket-2' })]));
+  t.deepEqual(told(findings), [
+    `error: basket-1 is the name of more than one sidecar of ${idOf('basket')}: only the one that came last is there, until another comes again`,
+  ]);
+  t.is(findings[0]?.mend, 'start each with a --name of its own, or without --name');
+});
+
 test('what a sidecar left out is told, and that the rest serves', (t) => {
   const of = (resource: string) => ({ resource, name: 'basket:80', version: '', reason: 'bad' });
   const nacks = [of('mesh.Name'), of('mesh.Configuration')];

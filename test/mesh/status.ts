@@ -37,6 +37,7 @@ export function sidecar(more: Partial<SidecarStatus>): SidecarStatus {
     phase: 'ready',
     version: '0.1.0',
     pid: 1,
+    sharesName: false,
     sinceMs: 0,
     certificateNotAfterMs: 1_000_000,
     certificateSerial: '1',

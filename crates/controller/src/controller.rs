@@ -281,7 +281,7 @@ impl Controller {
 
     /// The sidecars that are there.
     pub fn sidecars(&self) -> Vec<SidecarView> {
-        self.plane.fleet().view()
+        self.plane.fleet().view(SystemTime::now())
     }
 
     /// Who calls whom.

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::edges::name_of;
 use crate::event::millis;
+use crate::rivals::{Process, Rivals};
 
 /// The most sidecars at a time: twice what one control plane is made for.
 pub const MAX_SIDECARS: usize = 10_000;
@@ -103,6 +104,8 @@ pub struct SidecarView {
     pub version: String,
     /// Its process.
     pub pid: u32,
+    /// Whether another sidecar goes by its name and identity too: they take its place from each other.
+    pub shares_name: bool,
     /// How far it is.
     pub phase: Phase,
     /// Since when it is there, in milliseconds since 1970.
@@ -138,6 +141,18 @@ struct Member {
     generation: u64,
     view: SidecarView,
     replaced: oneshot::Sender<()>,
+    process: Process,
+    rivals: Rivals,
+}
+
+impl Member {
+    /// It as it is now.
+    fn view(&self, now: SystemTime) -> SidecarView {
+        SidecarView {
+            shares_name: self.rivals.are_shared(now),
+            ..self.view.clone()
+        }
+    }
 }
 
 /// All sidecars.
@@ -164,6 +179,7 @@ impl Fleet {
         if !self.members.contains_key(&key) && !self.has_room_for(identity) {
             return Err(Full);
         }
+        let process = Process::of(&hello);
         let offers = hello.services.iter().map(|service| Offer {
             service: service.service.clone(),
             port: service.port,
@@ -177,6 +193,7 @@ impl Fleet {
             services: offers.collect(),
             version: hello.version,
             pid: hello.pid,
+            shares_name: false,
             phase: Phase::Connected,
             since_ms: millis(now),
             certificate_not_after_ms: None,
@@ -188,14 +205,21 @@ impl Fleet {
         self.generations += 1;
         let generation = self.generations;
         let (replaced, receiver) = oneshot::channel();
-        let member = Member {
-            generation,
-            view: view.clone(),
-            replaced,
-        };
-        if let Some(earlier) = self.members.insert(key.clone(), member) {
+        let mut rivals = Rivals::default();
+        if let Some(earlier) = self.members.remove(&key) {
+            rivals = earlier.rivals;
+            rivals.replaced(process, earlier.process, now);
             let _ = earlier.replaced.send(()); // It may be ending by itself.
         }
+        let member = Member {
+            generation,
+            view,
+            replaced,
+            process,
+            rivals,
+        };
+        let view = member.view(now);
+        self.members.insert(key.clone(), member);
         Ok((Place { key, generation }, receiver, view))
     }
 
@@ -209,16 +233,20 @@ impl Fleet {
         own < MAX_SIDECARS_OF_ONE && self.members.len() < MAX_SIDECARS
     }
 
-    fn of(&mut self, place: &Place) -> Option<&mut SidecarView> {
+    fn member(&mut self, place: &Place) -> Option<&mut Member> {
         let member = self.members.get_mut(&place.key)?;
-        (member.generation == place.generation).then_some(&mut member.view)
+        (member.generation == place.generation).then_some(member)
+    }
+
+    fn of(&mut self, place: &Place) -> Option<&mut SidecarView> {
+        self.member(place).map(|member| &mut member.view)
     }
 
     /// A sidecar is further than before: how it is then.
-    pub(crate) fn phase(&mut self, place: &Place, phase: Phase) -> Option<SidecarView> {
-        let view = self.of(place)?;
-        let before = std::mem::replace(&mut view.phase, phase);
-        (before != phase).then(|| view.clone())
+    pub(crate) fn phase(&mut self, place: &Place, phase: Phase, now: SystemTime) -> Option<SidecarView> {
+        let member = self.member(place)?;
+        let before = std::mem::replace(&mut member.view.phase, phase);
+        (before != phase).then(|| member.view(now))
     }
 
     pub(crate) fn certificate(&mut self, place: &Place, state: CertificateState) {
@@ -270,14 +298,14 @@ impl Fleet {
     }
 
     /// A stream has ended: the sidecar as it was, unless it has come again since.
-    pub(crate) fn leave(&mut self, place: &Place) -> Option<SidecarView> {
+    pub(crate) fn leave(&mut self, place: &Place, now: SystemTime) -> Option<SidecarView> {
         self.of(place)?;
-        self.members.remove(&place.key).map(|member| member.view)
+        self.members.remove(&place.key).map(|member| member.view(now))
     }
 
     /// All of them.
-    pub(crate) fn view(&self) -> Vec<SidecarView> {
-        self.members.values().map(|member| member.view.clone()).collect()
+    pub(crate) fn view(&self, now: SystemTime) -> Vec<SidecarView> {
+        self.members.values().map(|member| member.view(now)).collect()
     }
 }
 
@@ -294,7 +322,11 @@ pub(crate) fn nacks<'a>(refused: impl Iterator<Item = (Kind, &'a str, &'a Refuse
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const START: SystemTime = SystemTime::UNIX_EPOCH;
 
     fn hello(name: &str) -> Hello {
         Hello {
@@ -307,35 +339,55 @@ mod tests {
     fn who_comes_again_is_not_ended_by_its_earlier_self() {
         let mut fleet = Fleet::default();
         let address = "127.0.0.1:1".parse().unwrap();
-        let join = |fleet: &mut Fleet| {
-            fleet
-                .join("id", address, hello("a"), SystemTime::UNIX_EPOCH)
-                .unwrap()
-        };
+        let join = |fleet: &mut Fleet| fleet.join("id", address, hello("a"), START).unwrap();
         let (first, mut replaced, _) = join(&mut fleet);
         assert!(replaced.try_recv().is_err());
         let (second, mut stays, _) = join(&mut fleet);
         assert_eq!(replaced.try_recv(), Ok(()));
         assert!(stays.try_recv().is_err());
-        assert_eq!(fleet.phase(&first, Phase::Ready), None);
-        assert_eq!(fleet.leave(&first), None);
-        assert_eq!(fleet.view().len(), 1);
-        assert_eq!(fleet.phase(&second, Phase::Ready).unwrap().phase, Phase::Ready);
-        assert_eq!(fleet.phase(&second, Phase::Ready), None, "as before");
-        assert!(fleet.leave(&second).is_some());
-        assert!(fleet.view().is_empty());
+        assert_eq!(fleet.phase(&first, Phase::Ready, START), None);
+        assert_eq!(fleet.leave(&first, START), None);
+        assert_eq!(fleet.view(START).len(), 1);
+        assert_eq!(
+            fleet.phase(&second, Phase::Ready, START).unwrap().phase,
+            Phase::Ready
+        );
+        assert_eq!(fleet.phase(&second, Phase::Ready, START), None, "as before");
+        assert!(fleet.leave(&second, START).is_some());
+        assert!(fleet.view(START).is_empty());
+    }
+
+    #[test]
+    fn who_shares_a_name_is_told_until_a_minute_after() {
+        let mut fleet = Fleet::default();
+        let at = |second| START + Duration::from_secs(second);
+        // In containers, where all are process 1.
+        let join = |fleet: &mut Fleet, instance: u64, second: u64| {
+            let hello = Hello {
+                pid: 1,
+                instance,
+                ..hello("a")
+            };
+            let (place, _, view) = fleet
+                .join("id", "127.0.0.1:1".parse().unwrap(), hello, at(second))
+                .unwrap();
+            (place, view.shares_name)
+        };
+        assert!(!join(&mut fleet, 1, 0).1);
+        assert!(!join(&mut fleet, 2, 1).1, "a restart, as far as is known");
+        assert!(join(&mut fleet, 1, 2).1);
+        let (last, shares_name) = join(&mut fleet, 2, 4);
+        assert!(shares_name && fleet.view(at(63))[0].shares_name);
+        assert!(fleet.phase(&last, Phase::Ready, at(63)).unwrap().shares_name);
+        assert!(!fleet.view(at(64))[0].shares_name);
+        assert!(!fleet.leave(&last, at(64)).unwrap().shares_name);
     }
 
     #[test]
     fn what_a_sidecar_makes_of_all_is_told_apart_from_resources() {
         let mut fleet = Fleet::default();
         let (place, _commands, _) = fleet
-            .join(
-                "id",
-                "127.0.0.1:1".parse().unwrap(),
-                hello("a"),
-                SystemTime::UNIX_EPOCH,
-            )
+            .join("id", "127.0.0.1:1".parse().unwrap(), hello("a"), START)
             .unwrap();
         let state = |nack: &str| ConfigState {
             kind: ConfigState::NAME.into(),
@@ -352,7 +404,7 @@ mod tests {
         assert_eq!(fleet.config(&place, state("why")).unwrap().len(), 1);
         fleet.refused("id", "a", &[of_xds]);
         let names = |fleet: &Fleet| -> Vec<_> {
-            let view = fleet.view().pop().unwrap();
+            let view = fleet.view(START).pop().unwrap();
             view.nacks.into_iter().map(|nack| nack.name).collect()
         };
         assert_eq!(names(&fleet), ["basket:80", "basket"]);
@@ -368,9 +420,7 @@ mod tests {
         let address = "127.0.0.1:1".parse().unwrap();
         let mut join = |identity: &str, name: usize| {
             let hello = hello(&name.to_string());
-            fleet
-                .join(identity, address, hello, SystemTime::UNIX_EPOCH)
-                .is_ok()
+            fleet.join(identity, address, hello, START).is_ok()
         };
         assert!((0..MAX_SIDECARS_OF_ONE).all(|name| join("b", name)));
         assert!(!join("b", MAX_SIDECARS_OF_ONE));

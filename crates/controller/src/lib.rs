@@ -27,6 +27,7 @@ mod decisions;
 mod edges;
 mod event;
 mod fleet;
+mod rivals;
 mod served;
 mod service;
 mod settings;

@@ -124,12 +124,12 @@ impl Plane {
                 return Err(Status::new(Code::InvalidArgument, "a hello is said once"));
             }
             FromSidecar::Ready(_) => {
-                if let Some(sidecar) = self.fleet().phase(place, Phase::Ready) {
+                if let Some(sidecar) = self.fleet().phase(place, Phase::Ready, SystemTime::now()) {
                     self.out.send(&Event::Ready { sidecar });
                 }
             }
             FromSidecar::Draining(_) => {
-                if let Some(sidecar) = self.fleet().phase(place, Phase::Draining) {
+                if let Some(sidecar) = self.fleet().phase(place, Phase::Draining, SystemTime::now()) {
                     self.out.send(&Event::Draining { sidecar });
                 }
             }
@@ -171,7 +171,7 @@ struct Membership<'a> {
 
 impl Drop for Membership<'_> {
     fn drop(&mut self) {
-        let left = self.plane.fleet().leave(&self.place);
+        let left = self.plane.fleet().leave(&self.place, SystemTime::now());
         if let Some(sidecar) = left {
             self.plane.out.send(&Event::Gone { sidecar });
         }
@@ -317,7 +317,7 @@ impl Service for Plane {
                     }
                 }
                 _ = &mut replaced => {
-                    return Err(Status::new(Code::Aborted, "replaced: it has come again"));
+                    return Err(Status::new(Code::Aborted, "replaced: a sidecar has come by the same name"));
                 }
                 // Who does not read is told what holds when it does: not all that held meanwhile.
                 changed = revoked.changed(), if !stream.outgoing.is_waiting() => {

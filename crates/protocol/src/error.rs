@@ -88,6 +88,12 @@ impl Error {
         }
     }
 
+    /// Whether the other side says that somebody else has come by this one's name, and stands for it now.
+    pub fn is_replaced(&self) -> bool {
+        self.status()
+            .is_some_and(|status| status.code == Code::Aborted && status.message.starts_with("replaced:"))
+    }
+
     /// The token used in metrics and logs.
     pub const fn as_str(&self) -> &'static str {
         match self {

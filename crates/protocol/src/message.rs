@@ -78,6 +78,8 @@ pub struct Hello {
     pub version: String,
     #[prost(uint32, tag = "5")]
     pub pid: u32,
+    #[prost(fixed64, tag = "6")]
+    pub instance: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

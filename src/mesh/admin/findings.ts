@@ -85,6 +85,10 @@ function checkSidecar(sidecar: SidecarStatus, version: string, atMs: number): Fi
     what: `${name} refuses ${kindOf(resource)} ${refused}: ${reason}`,
     mend: `${kindOf(resource) === 'Name' ? 'the rest' : 'the last good one'} serves; mend what was written last`,
   }));
+  if (sidecar.sharesName) {
+    const what = `${name} is the name of more than one sidecar of ${sidecar.identity}: only the one that came last is there, until another comes again`;
+    findings.push({ level: 'error', what, mend: 'start each with a --name of its own, or without --name' });
+  }
   if (phase === 'connected') {
     const mend = `look at its log and at its /ready`;
     findings.push({ level: 'warning', what: `${name} is connected and not ready`, mend });

@@ -25,6 +25,8 @@ export interface SidecarStatus {
   readonly phase: 'connected' | 'ready' | 'draining';
   readonly version: string;
   readonly pid: number;
+  /** Whether another sidecar goes by its name and identity too: they take its place from each other. */
+  readonly sharesName: boolean;
   readonly sinceMs: number;
   readonly certificateNotAfterMs: number | null;
   readonly certificateSerial: string | null;

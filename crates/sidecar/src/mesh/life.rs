@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use super::asking::Asking;
 use super::edges::Edges;
 use super::feed::Feed;
+use super::ousted::Ousted;
 use super::pace::Pace;
 use super::reports::Telling;
 use super::round::Round;
@@ -53,6 +54,9 @@ pub(crate) struct Life<'a> {
     /// How it stood with the certificate when that was said last.
     pub(super) stood: Standing,
     round: Round,
+    ousted: Ousted,
+    /// What tells this process from another one of its name.
+    pub(super) instance: u64,
     pub(super) client: Client,
     pub(super) feed: Feed,
     pub(super) subscribed: BTreeSet<(Kind, String)>,
@@ -116,11 +120,13 @@ impl<'a> Life<'a> {
     pub(crate) fn new(workload: Workload, proxy: &'a Proxy, tls: Arc<MeshTls>) -> Result<Self, String> {
         let state = workload.state_dir.as_deref().map(State::open).transpose()?;
         let now = SystemTime::now();
-        let seed = seed(&workload.name);
+        let (seed, instance) = (seed(&workload.name), seed(&workload.name));
         let mut life = Self {
             manager: Manager::new(workload.identity.clone(), Arc::clone(&tls), now, seed),
             stood: Standing::None,
             round: Round::new(workload.control.clone()),
+            ousted: Ousted::default(),
+            instance,
             client: Client::new(Node {
                 id: workload.name.clone(),
                 cluster: workload.service.clone(),
@@ -169,27 +175,29 @@ impl<'a> Life<'a> {
     /// Lives until it is dropped, or has left the mesh after a drain.
     pub(crate) async fn live(mut self) {
         loop {
-            let left = match self.connect().await {
-                Ok(control) => self.session(control).await,
-                Err(left) => left,
+            let (left, there) = match self.connect().await {
+                Ok(control) => {
+                    let since = Instant::now();
+                    (self.session(control).await, since.elapsed())
+                }
+                Err(left) => (left, Duration::ZERO),
             };
+            let is_ousted = matches!(&left, Left::Ended(error) if error.is_replaced());
             let pause = match &left {
                 Left::Over => return,
                 Left::Renewed => Duration::ZERO,
                 Left::Ended(error) => {
                     self.round.turn();
                     self.heed_expired(error);
-                    self.tell_why_left(error);
+                    let pause = self.pause_after(error, there);
+                    self.tell_why_left(error, pause);
                     let control_plane = self.proxy.control_plane();
                     control_plane.note(false);
                     control_plane.lost(error.as_str());
                     if error.is_revoked() {
                         control_plane.revokes();
                     }
-                    match error.is_revoked() {
-                        true => self.pause().min(self.within(WHILE_REVOKED)),
-                        false => self.pause(),
-                    }
+                    pause
                 }
                 Left::Tls(error) => {
                     self.log().error(error, &[]);
@@ -198,7 +206,36 @@ impl<'a> Life<'a> {
                 }
             };
             self.without_control(pause).await;
+            if is_ousted && self.is_leaving() {
+                // Somebody else stands for its name: to come back and say goodbye would take that one out of the mesh.
+                return self.drained().await;
+            }
         }
+    }
+
+    /// How long to wait before the next try, when a connection that was there for so long ended by this.
+    fn pause_after(&mut self, error: &Error, there: Duration) -> Duration {
+        let pause = self.pause();
+        if error.is_revoked() {
+            return pause.min(self.within(WHILE_REVOKED));
+        }
+        if error.is_replaced() {
+            let away = self.ousted.after(there);
+            return pause.max(self.within(away));
+        }
+        pause
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(*self.proxy.phase().borrow(), Phase::Draining | Phase::Drained)
+    }
+
+    /// Goes on with what is known until all work has ended.
+    async fn drained(&mut self) {
+        let mut phase = self.proxy.phase();
+        let _ = self
+            .meanwhile(phase.wait_for(|phase| *phase == Phase::Drained))
+            .await;
     }
 
     fn pause(&mut self) -> Duration {

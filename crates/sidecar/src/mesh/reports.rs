@@ -169,6 +169,7 @@ impl Life<'_> {
             inbound_address: place.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            instance: self.instance,
         }
     }
 

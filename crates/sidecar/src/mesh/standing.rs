@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use mesh_identity::manager::Standing;
 use mesh_identity::{Denied, DenyList, Rejection, Serial, Svid, TrustBundle, WorkloadKey};
@@ -160,9 +160,20 @@ impl Life<'_> {
     }
 
     /// Says that the control plane is not there, unless what it refused has been told already.
-    pub(super) fn tell_why_left(&self, error: &Error) {
+    pub(super) fn tell_why_left(&self, error: &Error, pause: Duration) {
         let is_member = !matches!(self.manager.standing(SystemTime::now()), Standing::None);
-        if is_member {
+        if error.is_replaced() {
+            let pause_ms = pause.as_millis();
+            let mut fields: Vec<(_, &dyn Display)> = vec![("name", &self.workload.name)];
+            if !self.is_leaving() {
+                fields.push(("again_in_ms", &pause_ms));
+            }
+            fields.extend(with_mend(error));
+            self.log().warn(
+                "another sidecar is called the same and has taken this one's place: what is known goes on",
+                &fields,
+            );
+        } else if is_member {
             self.log().warn(
                 "the control plane is gone: what is known goes on",
                 &with_mend(error),
@@ -294,6 +305,7 @@ impl Life<'_> {
 /// An error, and what those who set up a sidecar may do about it.
 fn with_mend(error: &Error) -> Vec<(&'static str, &dyn Display)> {
     let mend: Option<&'static &'static str> = match error {
+        error if error.is_replaced() => Some(&"each copy of a service needs a --name of its own, or none"),
         error if error.is_expired() => {
             Some(&"the clock of this machine, or of the control plane's, may be wrong")
         }
