@@ -4,7 +4,7 @@ import { mkdirSync, statSync } from 'node:fs';
 import { open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** Writes beside the file and moves it into its place; mode 0600. */
+/** Writes beside the file and moves it into its place, and both to the disk; mode 0600. */
 export async function replaceFile(file: string, text: string): Promise<void> {
   const draft = `${file}.new`;
   const handle = await open(draft, 'w', 0o600);
@@ -15,6 +15,24 @@ export async function replaceFile(file: string, text: string): Promise<void> {
     await handle.close();
   }
   await rename(draft, file);
+  await syncFolder(dirname(file));
+}
+
+/** What file systems say that know no such thing, and those who may write into a folder and not look into it. */
+const NOT_SYNCED = new Set(['EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EACCES']);
+
+/** Brings to the disk which files are in it: without that, a power cut may bring back those that were replaced. */
+async function syncFolder(path: string): Promise<void> {
+  try {
+    const handle = await open(path, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if (!NOT_SYNCED.has((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  }
 }
 
 /**

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
+import { traced } from '../support/trace.js';
 import { until, within } from '../support/wait.js';
 import { Mesh, type MeshSidecar, ask, idOf } from './support.js';
 
@@ -139,4 +140,21 @@ test('what could not be kept is kept as soon as it can be, though nothing else c
   rmdirSync(draft);
   await until('what is in force', () => existsSync(kept));
   t.deepEqual(JSON.parse(readFileSync(denied, 'utf8')), [idOf('web')]);
+});
+
+test('a revocation is on the disk, and its name too, once it is kept', async (t) => {
+  const state = join(temporaryFolder(t), 'state');
+  const mesh = await Mesh.start(t);
+  const basket = await mesh.sidecar(t, 'basket', { flags: { '--state-dir': state } });
+  await until('the configuration is kept', () => existsSync(join(state, CONFIGURATION)));
+  const trace = await traced(t, basket.process.pid, 'fsync,rename,renameat,renameat2', '-y');
+  mesh.control.revoke(idOf('web'));
+  /** What was done since its draft went to the disk. */
+  const done = (): string => trace.read().split(`<${join(state, 'denied.json.new')}>)`)[1] ?? '';
+  await until(
+    'it is moved, and its folder goes to the disk',
+    () => /rename.*denied\.json"\) += 0/.test(done()) && done().includes(`<${state}>) = 0`),
+  );
+  const [moved, synced] = [done().indexOf('rename'), done().indexOf(`<${state}>)`)];
+  t.true(moved < synced, done());
 });

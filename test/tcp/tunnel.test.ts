@@ -1,15 +1,14 @@
 // Do bytes pass both ways, whole, each end in its own time?
 
 import { createHash, randomBytes, randomInt } from 'node:crypto';
-import { readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
-import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { startEmbedded } from '../support/embedded.js';
-import { temporaryFolder } from '../support/files.js';
 import { must, start } from '../support/processes.js';
-import { type Sidecar, startSidecar, web } from '../support/sidecar.js';
+import { startSidecar, web } from '../support/sidecar.js';
 import { type Peer, connect, tcpServer } from '../support/tcp.js';
+import { traced } from '../support/trace.js';
 import { until, within } from '../support/wait.js';
 
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -223,36 +222,6 @@ test('a slow reader slows its writer, and memory stays; it falls back when the s
   await until('memory falls back', () => proxy.residentBytes() - before < 2_000_000);
 });
 
-/** Writes down system calls of a proxy from now on; `read` gives them, a line each. */
-async function traced(
-  t: ExecutionContext,
-  proxy: Sidecar,
-  calls: string,
-): Promise<{ read(): string; stop(): Promise<void> }> {
-  const file = join(temporaryFolder(t), 'trace');
-  const tracer = start(t, 'strace', [
-    '-f',
-    '-qq',
-    '-e',
-    `trace=${calls}`,
-    '-o',
-    file,
-    '-p',
-    String(proxy.pid),
-  ]);
-  const tasks = `/proc/${proxy.pid}/task`;
-  await until('every thread is traced', () =>
-    readdirSync(tasks).every(
-      (task) => !/^TracerPid:\s+0$/m.test(readFileSync(`${tasks}/${task}/status`, 'utf8')),
-    ),
-  );
-  const stop = async (): Promise<void> => {
-    tracer.signal('SIGINT');
-    await tracer.exit;
-  };
-  return { read: () => readFileSync(file, 'utf8'), stop };
-}
-
 test('bulk moves in large pieces, and small talk in small ones', async (t) => {
   const total = 64 * 1024 * 1024;
   const server = await tcpServer(t, async (peer) => {
@@ -261,7 +230,7 @@ test('bulk moves in large pieces, and small talk in small ones', async (t) => {
     peer.socket.end(Buffer.alloc(total));
   });
   const proxy = await startSidecar(t, web({ protocol: 'tcp', tcp: server.address }));
-  const trace = await traced(t, proxy, 'recvfrom,splice');
+  const trace = await traced(t, proxy.pid, 'recvfrom,splice');
   /** The sizes that were asked for. */
   const asked = (): number[] =>
     [...trace.read().matchAll(/(?:recvfrom\(.*?|splice\(.*), (\d+), /g)].map(([, size]) => Number(size));
@@ -287,7 +256,7 @@ test('bulk moves in large pieces, and small talk in small ones', async (t) => {
 test('both sockets have no Nagle delay, and keep-alive probes', async (t) => {
   const server = await tcpServer(t);
   const proxy = await startSidecar(t, web({ protocol: 'tcp', tcp: server.address }));
-  const trace = await traced(t, proxy, 'setsockopt');
+  const trace = await traced(t, proxy.pid, 'setsockopt');
   const peer = await connect(t, proxy.port());
   await peer.send('x');
   await (await server.accepted()).read(1);

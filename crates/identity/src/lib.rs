@@ -16,7 +16,7 @@
 //! Invariants:
 //! - Everything fails closed. No trust bundle, no certificate, a name too many: the handshake ends, with a [`Rejection`].
 //! - A key is made where it is used. It is in memory alone, is never sent, and a workload's is never written down here.
-//! - Nothing here knows a clock: time comes in. Nothing waits, and only [`authority::Directory`] touches a file.
+//! - Nothing here knows a clock: time comes in. Nothing waits, and only [`authority::Directory`] and [`files`] touch a disk.
 //! - No state of a session outlives its connection: TLS 1.3 alone, no tickets, no resumption.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
@@ -25,6 +25,7 @@ pub mod authority;
 pub mod bundle;
 pub mod csr;
 pub mod deny;
+pub mod files;
 mod key;
 mod leaf;
 pub mod manager;

@@ -14,11 +14,13 @@
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
+
+use crate::files;
 
 /// The longest file that is read, in bytes. A state has some 500, a certificate 1,000.
 const MAX_FILE: u64 = 64 << 10;
@@ -160,16 +162,7 @@ impl Directory {
         if content.len() as u64 > MAX_LONG_FILE {
             return Err(DirectoryError::TooLarge { path });
         }
-        let draft = self.path.join(format!("{name}.new"));
-        let written = remove(&draft)
-            .and_then(|()| private().create_new(true).open(&draft))
-            .and_then(|mut file| {
-                file.write_all(content)?;
-                file.sync_all()
-            })
-            .and_then(|()| fs::rename(&draft, &path))
-            .and_then(|()| File::open(&self.path)?.sync_all());
-        written.map_err(|error| io_error(&path, error))
+        files::replace(&path, content).map_err(|error| io_error(&path, error))
     }
 
     /// Removes the certificates and keys that nothing names any more. What can't be removed now is tried next time.
@@ -194,13 +187,6 @@ fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
     options
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn check(path: &Path, metadata: &fs::Metadata) -> Result<(), DirectoryError> {

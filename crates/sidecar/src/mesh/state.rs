@@ -10,12 +10,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use mesh_identity::{Denied, DenyList, TrustBundle};
+use mesh_identity::{Denied, DenyList, TrustBundle, files};
 use mesh_model::spiffe::SpiffeId;
 use serde::de::DeserializeOwned;
 
@@ -250,10 +250,7 @@ impl State {
 
     /// Removes a file, if it is there.
     fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        files::remove(&self.path.join(name))
     }
 
     /// What a file says; nothing where there is none.
@@ -276,21 +273,7 @@ impl State {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let (path, new) = (self.path.join(name), self.path.join(format!("{name}.new")));
-        let _ = fs::remove_file(&new);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
-        let written = file
-            .write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&new, &path));
-        if written.is_err() {
-            let _ = fs::remove_file(&new); // It takes room that the next one needs.
-        }
-        written
+        files::replace(&self.path.join(name), bytes)
     }
 }
 
