@@ -26,6 +26,7 @@ import { loadCheckedMesh } from './check.js';
 import { follow } from './follow.js';
 import { ExitCode, type World } from './io.js';
 import { answer, meshSource } from './mesh-source.js';
+import { givenBy } from './mistyped.js';
 import { checkTcpAddresses, outputOption } from './options.js';
 import { type Format, UsageError, errorJson, errorText, hasColours, plain } from './output.js';
 import { hearSignals } from './signals.js';
@@ -79,15 +80,16 @@ Examples:
   mesh control
   mesh control shop.yaml --listen 10.0.0.5:4144 --state-dir /var/lib/mesh`,
     )
-    .action(async (file: string, options: ControlOptions) => {
+    .action(async (file: string, options: ControlOptions, command: Command) => {
       world.serves();
+      const { listen, plaintextXds } = options;
+      checkTcpAddresses({ '--listen': listen, '--plaintext-xds': plaintextXds }, givenBy(command));
       end(await control(world, file, options));
     });
 }
 
 async function control(world: World, file: string, options: ControlOptions): Promise<ExitCode> {
   const { listen, plaintextXds } = options;
-  checkTcpAddresses({ '--listen': listen, '--plaintext-xds': plaintextXds });
   const core = await world.loadCore();
   const mesh = await loadCheckedMesh(file, core);
   const stateDir = path.resolve(options.stateDir || path.join(path.dirname(file), STATE));
@@ -95,7 +97,7 @@ async function control(world: World, file: string, options: ControlOptions): Pro
   const plane = new Orchestrator(
     mesh,
     { start, validateResources: findWithRoots(core) },
-    { listen, stateDir, ...(options.plaintextXds && { plaintextXds: options.plaintextXds }) },
+    { listen, stateDir, ...(plaintextXds && { plaintextXds }) },
   );
   return await new Control(world, file, mesh, plane, stateDir, options).run();
 }

@@ -3,6 +3,7 @@
 import { Option } from 'commander';
 import { isSocketAddress } from '../controller/options.js';
 import { DEFAULT_CONTROL } from '../controller/types.js';
+import type { GivenBy } from './mistyped.js';
 import { UsageError } from './output.js';
 
 /** Where the admin server is unless told otherwise. */
@@ -17,10 +18,16 @@ export function outputOption(): Option {
  *
  * @throws {UsageError} with all that are none
  */
-export function checkTcpAddresses(options: Readonly<Record<string, string | undefined>>): void {
+export function checkTcpAddresses(
+  options: Readonly<Record<string, string | undefined>>,
+  called: GivenBy,
+): void {
   const problems = Object.entries(options)
     .filter(([, address]) => address && !isSocketAddress(address))
-    .map(([flag, address]) => `${flag}: expected an address such as ${DEFAULT_CONTROL}, received ${address}`);
+    .map(
+      ([flag, address]) =>
+        `${called(flag)}: expected an address such as ${DEFAULT_CONTROL}, received ${address}`,
+    );
   if (problems.length > 0) throw new UsageError(problems);
 }
 

@@ -7,7 +7,8 @@ import { addCompile } from './compile.js';
 import { addControl } from './control.js';
 import { addExplain } from './explain.js';
 import { ExitCode, type World } from './io.js';
-import { type Format, tellError } from './output.js';
+import { mistyped } from './mistyped.js';
+import { type Format, coloursOf, plain, tellError } from './output.js';
 import { addCheck, addConfig, addEdges, addStat } from './mesh-status.js';
 import { addRedirect } from './redirect.js';
 import { addRun } from './run.js';
@@ -63,6 +64,11 @@ Exit codes: 0 all is well, 64 wrong usage or configuration, 1 anything else.`,
     addVersion,
   ])
     add(program, world, end);
+  program.hook('preAction', (_, command) => {
+    const { yellow } = coloursOf(world.stderr, world.env);
+    for (const line of mistyped(command, world.env))
+      world.stderr.write(`${yellow('warning')}: ${plain(line)}\n`);
+  });
   return program;
 }
 

@@ -7,6 +7,7 @@
 import { Option } from 'commander';
 import * as formats from '../config/formats.js';
 import { LOG_LEVELS, type LogLevel } from '../logger.js';
+import type { GivenBy } from './mistyped.js';
 import { DEFAULT_ADMIN, outputOption } from './options.js';
 import { type Format, UsageError } from './output.js';
 
@@ -98,17 +99,18 @@ const target: formats.Format = {
  *
  * @throws {UsageError} with everything that is wrong
  */
-export function readRunOptions(given: GivenOptions): RunOptions {
+export function readRunOptions(given: GivenOptions, called: GivenBy): RunOptions {
   const problems: string[] = [];
   /** An empty variable is none. */
   const told = (value: string | undefined, option: string, format?: formats.Format): string | undefined => {
     if (value === undefined || value === '') return undefined;
-    if (format?.accepts(value) === false) problems.push(problem(option, format, value));
+    if (format?.accepts(value) === false) problems.push(problem(called(option), format, value));
     return value;
   };
   const oneOf = <T extends string>(option: string, value = '', known: readonly T[], fallback: T): T => {
     const found = known.find((each) => each === value);
-    if (value !== '' && !found) problems.push(`${option}: expected ${known.join(', ')}, received ${value}`);
+    if (value !== '' && !found)
+      problems.push(`${called(option)}: expected ${known.join(', ')}, received ${value}`);
     return found ?? fallback;
   };
   const config = told(given.config, '--config');
@@ -118,7 +120,7 @@ export function readRunOptions(given: GivenOptions): RunOptions {
   const admin = told(given.admin, '--admin', formats.admin);
   const threads = told(given.threads, '--threads');
   if (threads !== undefined && !/^([1-9]\d?|1\d\d|2[0-4]\d|25[0-6])$/.test(threads)) {
-    problems.push(`--threads: expected a whole number, 1 to 256, received ${threads}`);
+    problems.push(`${called('--threads')}: expected a whole number, 1 to 256, received ${threads}`);
   }
   const dnsServers =
     told(given.dnsServer, '--dns-server')
@@ -126,12 +128,12 @@ export function readRunOptions(given: GivenOptions): RunOptions {
       .map((server) => server.trim()) ?? [];
   for (const server of dnsServers) {
     if (!formats.nameServer.accepts(server))
-      problems.push(problem('--dns-server', formats.nameServer, server));
+      problems.push(problem(called('--dns-server'), formats.nameServer, server));
   }
   const lameDuck = told(given.lameDuck, '--lame-duck', formats.duration);
   const logLevel = oneOf('--log-level', given.logLevel, LEVELS, DEFAULT_LEVEL);
   const logFormat = oneOf('--log-format', given.logFormat, LOG_FORMATS, DEFAULT_LOG_FORMAT);
-  problems.push(...contradictions({ config, listen, to, accessLog }));
+  problems.push(...contradictions({ config, listen, to, accessLog }, called));
   if (problems.length > 0) throw new UsageError(problems);
   return {
     config,
@@ -155,25 +157,26 @@ function problem(option: string, format: formats.Format, received: string): stri
 }
 
 /** What can't be said together, or not alone. */
-function contradictions({
-  config,
-  listen,
-  to,
-  accessLog,
-}: Pick<RunOptions, 'config' | 'listen' | 'to' | 'accessLog'>): string[] {
+function contradictions(
+  { config, listen, to, accessLog }: Pick<RunOptions, 'config' | 'listen' | 'to' | 'accessLog'>,
+  called: GivenBy,
+): string[] {
   if (config === undefined && listen === undefined && to === undefined) {
     return ['nothing to run: give -c FILE, or --listen ADDRESS and --to ADDRESS'];
   }
+  const [sole, from, server, log] = ['--config', '--listen', '--to', '--access-log'].map(called);
   if (config === undefined) {
     if (listen !== undefined && to !== undefined) return [];
-    return [`--listen and --to go together: ${listen === undefined ? '--listen' : '--to'} is missing`];
+    return [`${from} and ${server} go together: ${listen === undefined ? '--listen' : '--to'} is missing`];
   }
+  const isFlag = sole === '--config';
+  const file = isFlag ? '-c' : sole;
   const problems: string[] = [];
   if (listen !== undefined || to !== undefined) {
-    problems.push('-c FILE says all: leave --listen and --to out, or -c');
+    problems.push(`${isFlag ? '-c FILE' : file} says all: leave ${from} and ${server} out, or ${file}`);
   }
   if (accessLog !== undefined) {
-    problems.push('--access-log goes with --listen: with -c each listener has its accessLog');
+    problems.push(`${log} goes with --listen: with ${file} each listener has its accessLog`);
   }
   return problems;
 }

@@ -17,6 +17,7 @@ import type { BoundAddress, MeshProxy, ProxyOptions } from '../proxy/types.js';
 import { changesBetween, renderChanges } from './changes.js';
 import { loadWhole } from './check.js';
 import { type Core, ExitCode, type Output, type World } from './io.js';
+import { givenBy } from './mistyped.js';
 import { DEFAULT_ADMIN } from './options.js';
 import { type GivenOptions, type RunOptions, readRunOptions, runOptions } from './run-options.js';
 import { type Format, coloursOf, errorJson, errorText, hasColours } from './output.js';
@@ -46,7 +47,7 @@ Examples:
   for (const option of runOptions()) command.addOption(option);
   command.action(async (given: GivenOptions) => {
     world.serves();
-    end(await run(world, readRunOptions(given)));
+    end(await run(world, readRunOptions(given, givenBy(command))));
   });
 }
 

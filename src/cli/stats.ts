@@ -6,6 +6,7 @@ import { Option } from 'commander';
 import * as formats from '../config/formats.js';
 import type { ProxyStats } from '../proxy/types.js';
 import { ExitCode, type World } from './io.js';
+import { givenBy } from './mistyped.js';
 import { DEFAULT_ADMIN, outputOption } from './options.js';
 import { type Format, UsageError, coloursOf, json, table } from './output.js';
 
@@ -34,7 +35,9 @@ Examples:
       const isNone = command.getOptionValueSource('admin') === 'env' && ['', 'off'].includes(given);
       const admin = isNone ? DEFAULT_ADMIN : given;
       if (!formats.address.accepts(admin))
-        throw new UsageError([`--admin: expected ${formats.address.expected}, received ${admin}`]);
+        throw new UsageError([
+          `${givenBy(command)('--admin')}: expected ${formats.address.expected}, received ${admin}`,
+        ]);
       const text = await read(admin);
       const stats = parse(text, admin);
       world.stdout.write(output === 'json' ? json(stats) : render(stats, world));

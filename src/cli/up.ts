@@ -26,6 +26,7 @@ import { loadCheckedMesh } from './check.js';
 import { follow } from './follow.js';
 import { type Core, ExitCode, type World } from './io.js';
 import { answer, meshSource } from './mesh-source.js';
+import { givenBy } from './mistyped.js';
 import { type Format, coloursOf, errorJson, errorText, hasColours, plain } from './output.js';
 import { checkTcpAddresses, outputOption } from './options.js';
 import { hearSignals } from './signals.js';
@@ -74,15 +75,15 @@ Examples:
   mesh up shop.yaml
   mesh up -o json`,
     )
-    .action(async (file: string, options: UpOptions) => {
+    .action(async (file: string, options: UpOptions, command: Command) => {
       world.serves();
+      checkTcpAddresses({ '--listen': options.listen }, givenBy(command));
       end(await up(world, file, options));
     });
 }
 
 async function up(world: World, file: string, options: UpOptions): Promise<ExitCode> {
   const listen = options.listen || ANY_PORT;
-  checkTcpAddresses({ '--listen': listen });
   const core = await world.loadCore();
   const mesh = runnable(await loadCheckedMesh(file, core));
   const taken = await takenPorts(mesh.compiled);

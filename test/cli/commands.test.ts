@@ -252,8 +252,8 @@ test('the program: settings come from the environment too', (t) => {
   const env = { ...process.env, MESH_LISTEN: '1', MESH_TO: 'x', MESH_ADMIN: 'y', MESH_THREADS: 'z' };
   const { status, stderr } = spawnSync(process.execPath, [main, 'run'], { encoding: 'utf8', env });
   t.is(status, 64);
-  for (const option of ['--listen', '--to', '--admin', '--threads'])
-    t.true(stderr.includes(`${option}: expected`), option);
+  for (const variable of ['MESH_LISTEN', 'MESH_TO', 'MESH_ADMIN', 'MESH_THREADS'])
+    t.true(stderr.includes(`${variable}: expected`), variable);
 });
 
 test('the program: a reader that has seen enough is no failure', async (t) => {

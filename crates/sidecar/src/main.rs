@@ -25,6 +25,7 @@ use course::{End, Signals, Work, until_end};
 use lines::Lines;
 use mesh::{Life, settings::Workload};
 use mesh_model::resources::{Address, Resources};
+use mesh_proxy::log::Log;
 use mesh_proxy::proxy::{Options, Proxy};
 use mesh_proxy::{admin, compile};
 use rustix::fs::OFlags;
@@ -48,9 +49,17 @@ fn main() -> ExitCode {
         }
     };
     let (flags, command) = command::split(arguments);
-    let code = match settings::read(flags.into_iter().map(text), |name| {
+    let task = settings::read(flags.into_iter().map(text), |name| {
         std::env::var_os(name).map(text)
-    }) {
+    });
+    let mistyped = settings::mistyped(std::env::vars_os().map(|(name, value)| (text(name), text(value))));
+    // Who serves says it in the form of its log.
+    if matches!(task, Ok(Task::Check(_)) | Err(_)) {
+        mistyped
+            .iter()
+            .for_each(|line| lines.say(&format!("warning: {line}")));
+    }
+    let code = match task {
         Ok(Task::Run(..)) if command.as_ref().is_some_and(Vec::is_empty) => {
             refuse(&lines, &["--: the command is missing behind it".to_owned()])
         }
@@ -60,7 +69,11 @@ fn main() -> ExitCode {
             Ok(()) => print("the configuration is valid\n"),
             Err(problems) => refuse(&lines, &problems),
         },
-        Ok(Task::Run(source, running)) => run(&lines, &Arc::new(source), &running, command),
+        Ok(Task::Run(source, running)) => {
+            let log = Arc::new(lines.log(&running));
+            mistyped.iter().for_each(|line| log.warn(line, &[]));
+            run(&lines, &log, &Arc::new(source), &running, command)
+        }
         Err(problems) => refuse(&lines, &problems),
     };
     lines.finish();
@@ -136,7 +149,13 @@ fn check(resources: Resources) -> Result<(), Vec<String>> {
     compile::check(resources).map_err(|issues| issues.iter().map(ToString::to_string).collect())
 }
 
-fn run(lines: &Lines, source: &Arc<Source>, running: &Running, command: Option<Vec<OsString>>) -> ExitCode {
+fn run(
+    lines: &Lines,
+    log: &Arc<Log>,
+    source: &Arc<Source>,
+    running: &Running,
+    command: Option<Vec<OsString>>,
+) -> ExitCode {
     if let Some(parent) = running.with_parent
         && command::end_with(parent, rustix::process::Signal::KILL).is_err()
     {
@@ -163,10 +182,9 @@ fn run(lines: &Lines, source: &Arc<Source>, running: &Running, command: Option<V
         },
         _ => None,
     };
-    let log = Arc::new(lines.log(running));
     let mut proxy = match Proxy::start(Options {
         threads: running.threads,
-        log: Arc::clone(&log),
+        log: Arc::clone(log),
         dns_servers: running.dns_servers.clone(),
         identity: identity.clone(),
     }) {

@@ -1,6 +1,7 @@
 //! What is the sidecar told, by flags and by environment, and what of it makes no sense?
 //!
-//! A flag wins over its variable. Everything that is wrong is reported at once, each with what was expected.
+//! A flag wins over its variable. Everything that is wrong is reported at once, each with what was expected, by the name that
+//! it was given by.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -20,10 +21,12 @@ use crate::mesh::settings::{OPAQUE_PORTS, OutboundFrom, Reach, Workload};
 mod copy;
 mod forms;
 mod help;
+mod mistyped;
 
 use self::copy::own_name;
 pub(crate) use self::help::HELP;
 use self::help::valued;
+pub(crate) use self::mistyped::mistyped;
 
 /// Where the admin server is unless told otherwise.
 const ADMIN: &str = "127.0.0.1:4191";
@@ -85,6 +88,8 @@ pub(crate) enum LogFormat {
 /// What was given, by flag, and what is wrong with it.
 struct Given {
     values: HashMap<&'static str, String>,
+    /// The variables of those flags that were given by theirs.
+    variables: HashMap<&'static str, &'static str>,
     problems: Vec<String>,
 }
 
@@ -108,8 +113,13 @@ impl Given {
         self.values.contains_key(flag)
     }
 
+    /// What a flag was given by: its variable, or itself.
+    fn name<'a>(&self, flag: &'a str) -> &'a str {
+        self.variables.get(flag).copied().unwrap_or(flag)
+    }
+
     fn problem(&mut self, flag: &str, what: impl Display) {
-        self.problems.push(format!("{flag}: {what}"));
+        self.problems.push(format!("{}: {what}", self.name(flag)));
     }
 }
 
@@ -123,6 +133,7 @@ pub(crate) fn read(
 ) -> Result<Task, Vec<String>> {
     let mut given = Given {
         values: HashMap::new(),
+        variables: HashMap::new(),
         problems: Vec::new(),
     };
     let mut check = false;
@@ -157,6 +168,7 @@ pub(crate) fn read(
         let set = environment(variable).filter(|value| !value.is_empty());
         if let (false, Some(value)) = (given.has(name), set) {
             given.values.insert(name, value);
+            given.variables.insert(name, variable);
         }
     }
     let running = running(&mut given);
@@ -248,9 +260,10 @@ fn goes_with_control(given: &mut Given) {
         }
     }
     if given.has("--token-file") && given.has("--attestation") {
+        let other = given.name("--token-file");
         given.problem(
             "--attestation",
-            "--token-file is given too, and one of them is meant",
+            format_args!("{other} is given too, and one of them is meant"),
         );
     }
 }
@@ -262,7 +275,9 @@ fn source(given: &mut Given) -> Option<Source> {
     if given.has("--control") {
         return None;
     }
-    let Given { values, problems } = given;
+    let [config, listen, to, log] =
+        ["--config", "--listen", "--to", "--access-log"].map(|flag| given.name(flag));
+    let Given { values, problems, .. } = given;
     let access_log = values.get("--access-log").map(|path| AccessLog {
         path: (path != "-").then(|| path.clone()),
         ..AccessLog::default()
@@ -270,19 +285,20 @@ fn source(given: &mut Given) -> Option<Source> {
     match (values.get("--config"), values.get("--listen"), values.get("--to")) {
         (Some(file), None, None) => {
             if access_log.is_some() {
-                problems.push(
-                    "--access-log goes with --listen: with --config each listener has its `accessLog`".into(),
-                );
+                problems.push(format!(
+                    "{log} goes with --listen: with {config} each listener has its `accessLog`"
+                ));
             }
             Some(Source::File(file.clone()))
         }
-        (None, Some(listen), Some(to)) => {
-            let listen = listen.parse::<Address>().map_err(|error| {
-                problems.push(format!("--listen: {error}, received `{listen}`"));
+        (None, Some(at), Some(server)) => {
+            let at = at.parse::<Address>().map_err(|error| {
+                problems.push(format!("{listen}: {error}, received `{at}`"));
             });
-            let to = target(to).map_err(|error| problems.push(format!("--to: {error}, received `{to}`")));
-            match (listen, to) {
-                (Ok(listen), Ok(to)) => Some(Source::Direct(Box::new(direct(listen, to, access_log)))),
+            let server =
+                target(server).map_err(|error| problems.push(format!("{to}: {error}, received `{server}`")));
+            match (at, server) {
+                (Ok(at), Ok(server)) => Some(Source::Direct(Box::new(direct(at, server, access_log)))),
                 _ => None,
             }
         }
@@ -294,12 +310,14 @@ fn source(given: &mut Given) -> Option<Source> {
             None
         }
         (Some(_), _, _) => {
-            problems.push("--config says all: leave --listen and --to out, or --config".into());
+            problems.push(format!(
+                "{config} says all: leave {listen} and {to} out, or {config}"
+            ));
             None
         }
-        (None, listen, _) => {
-            let missing = if listen.is_some() { "--to" } else { "--listen" };
-            problems.push(format!("--listen and --to go together: {missing} is missing"));
+        (None, given, _) => {
+            let missing = if given.is_some() { "--to" } else { "--listen" };
+            problems.push(format!("{listen} and {to} go together: {missing} is missing"));
             None
         }
     }

@@ -240,22 +240,30 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
         .map(|(_, other)| other)
 }
 
-/// Levenshtein distance, in bytes.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (at, a) in left.bytes().enumerate() {
-        let mut diagonal = at;
-        let mut before = at + 1;
-        for (cell, b) in row.iter_mut().skip(1).zip(right.bytes()) {
-            let here = (diagonal + usize::from(a != b)).min(*cell + 1).min(before + 1);
-            diagonal = std::mem::replace(cell, here);
-            before = here;
+/// Levenshtein's distance with swaps of neighbours (optimal string alignment), in bytes.
+pub fn distance(left: &str, right: &str) -> usize {
+    let (left, right) = (left.as_bytes(), right.as_bytes());
+    let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX - 1);
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=right.len()).collect();
+    for (row, a) in left.iter().enumerate() {
+        let mut current = vec![row + 1];
+        for (column, b) in right.iter().enumerate() {
+            let mut cost = (at(&above, column) + usize::from(a != b))
+                .min(at(&above, column + 1) + 1)
+                .min(at(&current, column) + 1);
+            let is_swapped =
+                |row: usize, column: usize| left.get(row) == Some(b) && right.get(column) == Some(a);
+            if let (Some(up), Some(back)) = (row.checked_sub(1), column.checked_sub(1))
+                && is_swapped(up, back)
+            {
+                cost = cost.min(at(&before, back) + 1);
+            }
+            current.push(cost);
         }
-        if let Some(first) = row.first_mut() {
-            *first = at + 1;
-        }
+        before = std::mem::replace(&mut above, current);
     }
-    row.last().copied().unwrap_or_default()
+    above.last().copied().unwrap_or_default()
 }
 
 fn missing(what: &'static str, expected: &'static str) -> Problem {

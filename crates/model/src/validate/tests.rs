@@ -164,6 +164,7 @@ fn names_near_by_are_suggested() {
         ),
         (3, 2, 2)
     );
+    assert_eq!((distance("admin", "amdin"), distance("ca", "abc")), (1, 3));
 }
 
 proptest! {

@@ -84,6 +84,37 @@ fn flags_win_over_the_environment() {
 }
 
 #[test]
+fn what_is_wrong_is_told_by_the_name_that_it_was_given_by() {
+    let told = |flags: &str, variables: &[(&str, &str)]| {
+        let environment = |name: &str| {
+            let set = variables.iter().find(|(variable, _)| *variable == name);
+            set.map(|(_, value)| (*value).to_owned())
+        };
+        read(flags.split_whitespace().map(String::from), environment).unwrap_err()
+    };
+    assert_eq!(
+        told(
+            "--listen here --to 127.0.0.1:1",
+            &[("MESH_THREADS", "0"), ("MESH_LISTEN", "x")]
+        ),
+        [
+            "MESH_THREADS: expected 1 to 256, received `0`",
+            "--listen: expected IP:PORT, [IPv6]:PORT, localhost:PORT, :PORT or unix:PATH, received `here`"
+        ]
+    );
+    assert!(told("--to 127.0.0.1:1", &[("MESH_LISTEN", "x")])[0].starts_with("MESH_LISTEN: expected"));
+    assert!(told("--listen :1", &[("MESH_TO", "1.2.3.4")])[0].starts_with("MESH_TO: expected"));
+    assert_eq!(
+        told("--listen :1 --to :2", &[("MESH_CONFIG", "a.json")]),
+        ["MESH_CONFIG says all: leave --listen and --to out, or MESH_CONFIG"]
+    );
+    assert_eq!(
+        told("--config a.json", &[("MESH_IDENTITY", "spiffe://mesh.test/a")]),
+        ["MESH_IDENTITY: it goes with --control, which is missing"]
+    );
+}
+
+#[test]
 fn every_setting_can_come_from_the_environment() {
     let environment = |name: &str| {
         Some(
