@@ -41,13 +41,28 @@ test('--help tells every setting with its variable; --version is that of the pac
 
 test('a configuration or an empty file as --config: what makes resources of it', async (t) => {
   const file = join(temporaryFolder(t), 'mesh.yaml');
-  for (const text of ['listeners: [{ address: ":1", to: "localhost:2" }]\n', '']) {
+  const mend = '`mesh compile FILE > resources.json` makes it of a configuration';
+  for (const [text, what] of [
+    ['listeners: [{ address: ":1", to: "localhost:2" }]\n', 'this is no resources JSON'],
+    ['', 'the file is empty, and no resources JSON'],
+    ['\n', 'the file is empty, and no resources JSON'],
+  ] as const) {
     writeFileSync(file, text);
     const { code, stderr } = await runSidecar(['--config', file]);
     t.is(code, 64);
-    const mend = '`mesh compile FILE > resources.json` makes it of a configuration';
-    t.is(stderr, `mesh-sidecar: ${file}: this is no resources JSON; ${mend}\n`);
+    t.is(stderr, `mesh-sidecar: ${file}: ${what}; ${mend}\n`);
   }
+  writeFileSync(file, '{ "listeners": [{ "adress": ":1" }] }');
+  t.is(
+    (await runSidecar(['--config', file])).stderr,
+    `mesh-sidecar: ${file}:1:26: listeners[0].adress: there is no field \`adress\`; did you mean \`address\`?\n` +
+      `mesh-sidecar: ${file}: where this is no resources JSON yet, ${mend}\n`,
+  );
+  writeFileSync(file, '{\n  "listeners": [\n');
+  t.is(
+    (await runSidecar(['--config', file])).stderr,
+    `mesh-sidecar: ${file}:3:1: listeners: the text ends too early (expected \`]\`)\n`,
+  );
   writeFileSync(file, '{ "listeners": nothing }');
   const { stderr } = await runSidecar(['--config', file]);
   t.true(stderr.startsWith(`mesh-sidecar: ${file}:1:`), stderr);

@@ -25,6 +25,7 @@ use course::{End, Signals, Work, until_end};
 use lines::Lines;
 use mesh::{Life, settings::Workload};
 use mesh_model::resources::{Address, Resources};
+use mesh_model::validate::{Issue, IssueCode};
 use mesh_proxy::log::Log;
 use mesh_proxy::proxy::{Options, Proxy};
 use mesh_proxy::{admin, compile};
@@ -133,16 +134,28 @@ fn load(source: &Source, when: When) -> Result<Resources, Vec<String>> {
             .map_err(|problem| vec![problem]),
         Source::File(file) => {
             let text = read(file, when).map_err(|error| vec![format!("{file}: {error}")])?;
-            mesh_model::validate::parse(&text).map_err(|issues| {
-                if !text.trim_start().starts_with('{') {
-                    return vec![format!(
-                        "{file}: this is no resources JSON; `mesh compile FILE > resources.json` makes it of a configuration"
-                    )];
-                }
-                issues.iter().map(|issue| format!("{file}:{issue}")).collect()
-            })
+            mesh_model::validate::parse(&text).map_err(|issues| no_resources(file, &text, &issues))
         }
     }
+}
+
+/// What is wrong with a file that can't be read as resources, and what makes some.
+fn no_resources(file: &str, text: &str, issues: &[Issue]) -> Vec<String> {
+    const MEND: &str = "`mesh compile FILE > resources.json` makes it of a configuration";
+    let text = text.trim_start();
+    if !text.starts_with('{') {
+        let what = match text {
+            "" => "the file is empty, and no resources JSON",
+            _ => "this is no resources JSON",
+        };
+        return vec![format!("{file}: {what}; {MEND}")];
+    }
+    let mut lines: Vec<_> = issues.iter().map(|issue| format!("{file}:{issue}")).collect();
+    // A configuration may be written in JSON, too.
+    if issues.iter().any(|issue| issue.code == IssueCode::Shape) {
+        lines.push(format!("{file}: where this is no resources JSON yet, {MEND}"));
+    }
+    lines
 }
 
 fn check(resources: Resources) -> Result<(), Vec<String>> {

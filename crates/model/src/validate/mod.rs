@@ -15,6 +15,7 @@ mod policies;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 #[cfg(test)]
 mod wrong_values;
 
@@ -22,13 +23,14 @@ use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use serde::de::DeserializeOwned;
-use serde_path_to_error::Segment;
 
 use crate::issue::{At, Issues, Problem, shown};
 pub use crate::issue::{Issue, IssueCode, PathStep, Position, render_path};
 use crate::limits::{LIMITS, Unit};
 use crate::resources::{Cluster, Duration, Resources, WeightedCluster};
 use crate::syntax;
+
+use self::unreadable::{empty, unreadable};
 
 /// Reads resources from JSON. Meaning is not checked; see [`validate`].
 ///
@@ -43,6 +45,9 @@ pub fn parse(json: &str) -> Result<Resources, Vec<Issue>> {
 /// # Errors
 /// As [`parse`].
 pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, Vec<Issue>> {
+    if json.trim_ascii().is_empty() {
+        return Err(vec![empty()]);
+    }
     let mut reader = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut reader)
         .map_err(|error| vec![unreadable(error.path().iter(), error.inner())])?;
@@ -314,42 +319,4 @@ fn limit(issues: &mut Issues, at: &At<'_>, path: &str, value: u64) {
 /// A duration as the table of limits counts it.
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.0.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What the JSON reader says, taken apart.
-fn unreadable<'a>(path: impl Iterator<Item = &'a Segment>, error: &serde_json::Error) -> Issue {
-    let position = (error.line() > 0).then(|| Position {
-        line: error.line(),
-        column: error.column(),
-    });
-    let text = error.to_string();
-    let text = match &position {
-        Some(Position { line, column }) => text
-            .strip_suffix(&format!(" at line {line} column {column}"))
-            .unwrap_or(&text),
-        None => &text,
-    };
-    let (message, expected) = match text.split_once(", expected ") {
-        Some((message, expected)) => (message, Some(expected.to_owned())),
-        None => match text.strip_prefix("expected ") {
-            Some(expected) => ("the value can't be read", Some(expected.to_owned())),
-            None => (text, None),
-        },
-    };
-    let steps = path.filter_map(|segment| match segment {
-        Segment::Seq { index } => Some(PathStep::Index(*index)),
-        Segment::Map { key } => Some(PathStep::Key(key.clone())),
-        Segment::Enum { .. } | Segment::Unknown => None,
-    });
-    Issue {
-        path: steps.collect(),
-        code: if error.is_syntax() || error.is_eof() {
-            IssueCode::Syntax
-        } else {
-            IssueCode::Shape
-        },
-        message: message.to_owned(),
-        expected,
-        position,
-    }
 }
