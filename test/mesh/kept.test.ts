@@ -3,6 +3,7 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import { traced } from '../support/trace.js';
@@ -157,4 +158,36 @@ test('a revocation is on the disk, and its name too, once it is kept', async (t)
   );
   const [moved, synced] = [done().indexOf('rename'), done().indexOf(`<${state}>)`)];
   t.true(moved < synced, done());
+});
+
+test('roots that change at run time are kept at once: a peer under the new one is believed after a start alone', async (t) => {
+  const [first, second] = [
+    await (await Authority.create(t)).issuer(),
+    await (await Authority.create(t)).issuer(),
+  ];
+  const roots = first.roots + second.roots;
+  const state = join(temporaryFolder(t), 'state');
+  const mesh = await Mesh.start(t, { issuer: first });
+  const web = await mesh.sidecar(t, 'web', { flags: { '--state-dir': state } });
+  const [listen = ''] = mesh.control.addresses;
+  const kept = (): { chain: string; roots: string } =>
+    JSON.parse(readFileSync(join(state, 'identity.json'), 'utf8')) as { chain: string; roots: string };
+  const { chain } = kept();
+  for (const issuer of [first, second]) {
+    await mesh.control.close();
+    await mesh.open(listen, { issuer: { ...issuer, roots } });
+    await until('both are kept', () => kept().roots.split('BEGIN CERTIFICATE').length === 3);
+  }
+  const { address } = await httpOrigin(t);
+  const basket = await mesh.sidecar(t, 'basket', { ports: `3000=${address}` });
+  mesh.serve('basket', [basket.address]);
+  await until('an answer', async () => (await ask(web)).status === 200);
+  await until('it is kept', () => readFileSync(join(state, CONFIGURATION), 'utf8').includes('basket:80'));
+  t.is(kept().chain, chain, 'no certificate came with the roots');
+  await web.process.kill();
+  await mesh.control.close();
+  const again = await alone(t, mesh, 'web', state);
+  await again.process.said(/^mesh-sidecar: ready$/m);
+  const { status, text } = await ask(again);
+  t.is(status, 200, text);
 });

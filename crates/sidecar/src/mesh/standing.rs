@@ -146,7 +146,7 @@ impl Life<'_> {
                 ("seconds", &left.as_secs()),
             ],
         );
-        self.keep_identity(&svid, signed.roots);
+        self.keep_identity(&svid);
         Ok(())
     }
 
@@ -210,18 +210,19 @@ impl Life<'_> {
         self.stood.changes(self.tls.svid()?.as_ref())
     }
 
-    fn keep_identity(&self, svid: &Svid, roots: String) {
-        let Some(state) = &self.state else { return };
+    /// Keeps a certificate, and the roots that are believed now.
+    fn keep_identity(&mut self, svid: &Svid) {
+        let Some(state) = &mut self.state else { return };
         let Some(Ok(key)) = self.manager.key().map(WorkloadKey::to_pem) else {
             return;
         };
         let identity = Identity {
             key: key.to_string(),
             chain: svid.chain_pem(),
-            roots,
+            roots: self.tls.bundle().to_pem(),
             obtained: svid.obtained(),
         };
-        if let Err(error) = state.keep_identity(&identity) {
+        if let Err(error) = state.keep_identity(identity) {
             self.log()
                 .warn("the certificate can't be kept", &[("error", &error)]);
         }
@@ -237,8 +238,9 @@ impl Life<'_> {
         }
     }
 
-    /// Judges by other roots.
+    /// Judges by other roots, and keeps them: a start without a control plane judges by them too.
     pub(super) fn trust(&mut self, pem: &str) {
+        let before = self.tls.bundle();
         let domain = self.workload.identity.trust_domain().clone();
         let bundle = TrustBundle::from_pem(domain, pem.as_bytes());
         let result = match bundle {
@@ -253,6 +255,11 @@ impl Life<'_> {
                 "the roots can't be used: the ones before go on",
                 &[("error", &error)],
             );
+        }
+        if self.tls.bundle() != before
+            && let Some(svid) = self.tls.svid()
+        {
+            self.keep_identity(&svid);
         }
     }
 

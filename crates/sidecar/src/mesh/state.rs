@@ -39,6 +39,8 @@ pub(crate) struct State {
     written: Option<Kept>,
     /// Who is revoked, where that could not be written.
     unwritten: Option<BTreeSet<String>>,
+    /// A certificate with other roots than those that were kept, where that could not be written.
+    unwritten_identity: Option<Identity>,
     /// Whether the configuration that is there is this workload's.
     is_own: bool,
     _lock: File,
@@ -88,7 +90,7 @@ pub(crate) struct Identity {
     pub(crate) key: String,
     /// It, then its issuer's.
     pub(crate) chain: String,
-    /// The roots that it was believed by.
+    /// The roots that were believed last.
     pub(crate) roots: String,
     /// When it was obtained: its life is counted from then, and not from the start of a sidecar.
     pub(crate) obtained: SystemTime,
@@ -141,6 +143,7 @@ impl State {
             path: path.to_owned(),
             written: None,
             unwritten: None,
+            unwritten_identity: None,
             is_own: false,
             _lock: lock,
         })
@@ -167,12 +170,14 @@ impl State {
         self.value(IDENTITY)
     }
 
-    /// Keeps a configuration, where it is another than before. Who is revoked goes first, where that is yet to be written.
+    /// Keeps a configuration, where it is another than before. Who is revoked and which roots are believed go first, where
+    /// that is yet to be written.
     ///
     /// # Errors
     /// What the operating system says. An older configuration is gone then; one that is older in nothing but its time stays.
     pub(crate) fn keep(&mut self, kept: Kept) -> io::Result<()> {
         self.write_denied()?;
+        self.write_identity()?;
         if self.written.as_ref() == Some(&kept) {
             return Ok(());
         }
@@ -187,15 +192,34 @@ impl State {
         Ok(())
     }
 
-    /// Keeps a certificate. A configuration of somebody else's goes first.
+    /// Keeps a certificate, and the roots that are believed now. A configuration of somebody else's goes first.
     ///
     /// # Errors
-    /// What the operating system says.
-    pub(crate) fn keep_identity(&self, identity: &Identity) -> io::Result<()> {
+    /// What the operating system says. Where other roots were kept, no configuration is there then, nor kept before these are.
+    pub(crate) fn keep_identity(&mut self, identity: Identity) -> io::Result<()> {
         if !self.is_own {
             self.remove(CONFIGURATION)?;
         }
-        self.write(IDENTITY, &serde_json::to_vec(identity)?)
+        self.unwritten_identity = Some(identity);
+        self.write_identity()
+    }
+
+    /// Writes down a certificate and its roots, where that is yet to be done.
+    fn write_identity(&mut self) -> io::Result<()> {
+        let Some(identity) = self.unwritten_identity.take() else {
+            return Ok(());
+        };
+        let Err(error) = self.write(IDENTITY, &serde_json::to_vec(&identity)?) else {
+            return Ok(());
+        };
+        if let Ok(Some(before)) = self.identity()
+            && before.roots == identity.roots
+        {
+            return Err(error);
+        }
+        // Nobody is to be let in by a root that is believed no more.
+        self.unwritten_identity = Some(identity);
+        Err(self.withdraw(&error))
     }
 
     /// Who was revoked when that was said last; nobody where it never was.
@@ -278,6 +302,9 @@ impl State {
 }
 
 #[cfg(test)]
+mod unwritten;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
@@ -286,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    fn directory(name: &str) -> PathBuf {
+    pub(super) fn directory(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("mesh-state-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         path
@@ -299,7 +326,7 @@ mod tests {
             .collect()
     }
 
-    fn identity(which: &str, obtained: SystemTime) -> Identity {
+    pub(super) fn identity(which: &str, obtained: SystemTime) -> Identity {
         Identity {
             key: format!("{which} key"),
             chain: format!("{which} chain"),
@@ -316,7 +343,7 @@ mod tests {
         assert!(state.identity().unwrap().is_none());
         state.keep(Kept::default()).unwrap();
         let now = SystemTime::now();
-        state.keep_identity(&identity("first", now)).unwrap();
+        state.keep_identity(identity("first", now)).unwrap();
         assert!(state.denied(now).unwrap().is_empty());
         let mut denied = DenyList::new();
         for whom in ["spiffe://mesh.test/ns/shop/sa/web", "0a1b"] {
@@ -337,7 +364,7 @@ mod tests {
     }
 
     /// Makes writing a file fail, for the superuser too, until its draft is no folder any more.
-    fn block(path: &Path, name: &str) -> PathBuf {
+    pub(super) fn block(path: &Path, name: &str) -> PathBuf {
         let draft = path.join(format!("{name}.new"));
         fs::create_dir(&draft).unwrap();
         draft
@@ -406,11 +433,11 @@ mod tests {
     #[test]
     fn a_crash_while_an_identity_is_kept_leaves_a_whole_one() {
         let path = directory("crash");
-        let state = State::open(&path).unwrap();
+        let mut state = State::open(&path).unwrap();
         let now = SystemTime::now();
-        state.keep_identity(&identity("first", now)).unwrap();
+        state.keep_identity(identity("first", now)).unwrap();
         let first = files(&path);
-        state.keep_identity(&identity("second", now)).unwrap();
+        state.keep_identity(identity("second", now)).unwrap();
         let second = files(&path);
         // As many steps lead from one to the other as there are files, and after each it may have ended.
         for (file, bytes) in &first {
@@ -485,14 +512,14 @@ mod tests {
         State::open(&path).unwrap().keep(Kept::default()).unwrap();
         let mut state = State::open(&path).unwrap();
         state.own();
-        state.keep_identity(&identity("same", now)).unwrap();
+        state.keep_identity(identity("same", now)).unwrap();
         assert_eq!(state.configuration(), Ok(Some(Kept::default())));
         drop(state);
         let mut state = State::open(&path).unwrap();
-        state.keep_identity(&identity("other", now)).unwrap();
+        state.keep_identity(identity("other", now)).unwrap();
         assert_eq!(state.configuration(), Ok(None));
         state.keep(Kept::default()).unwrap();
-        state.keep_identity(&identity("renewed", now)).unwrap();
+        state.keep_identity(identity("renewed", now)).unwrap();
         assert_eq!(state.configuration(), Ok(Some(Kept::default())));
         fs::remove_dir_all(&path).unwrap();
     }
