@@ -329,8 +329,7 @@ impl<'a> Life<'a> {
             Err(error) => Left::Ended(error),
         };
         if matches!(left, Left::Renewed) {
-            let random = self.next_random();
-            let _ = self.client.disconnected(random);
+            self.client.left();
         }
         left
     }
@@ -440,8 +439,9 @@ impl<'a> Life<'a> {
     }
 
     /// Something came over a connection: the control plane is there, and believes this workload.
-    fn hears(&self, heard: &mut bool) {
+    fn hears(&mut self, heard: &mut bool) {
         if !std::mem::replace(heard, true) {
+            self.client.heard();
             self.log().info("the control plane answers", &[]);
             self.proxy.control_plane().note(true);
         }

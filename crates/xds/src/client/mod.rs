@@ -179,12 +179,22 @@ impl Client {
         }
     }
 
-    /// The stream ended, or none could be opened: the time to wait before the next.
-    pub fn disconnected(&mut self, random: u32) -> Duration {
+    /// Something else was heard of the same control plane: it is there, though it may have nothing new to say of resources.
+    pub fn heard(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// The stream was left for another one, which is opened at once. Nothing failed.
+    pub fn left(&mut self) {
         self.stream = None;
         for kind in self.kinds.iter_mut() {
             kind.stop();
         }
+    }
+
+    /// The stream ended, or none could be opened: the time to wait before the next.
+    pub fn disconnected(&mut self, random: u32) -> Duration {
+        self.left();
         self.backoff.next(random)
     }
 
@@ -197,7 +207,7 @@ impl Client {
         mut accept: impl FnMut(Kind, &str, &wire::Any) -> Result<(), String>,
     ) -> Refused {
         let response = response.into();
-        self.backoff.reset();
+        self.heard();
         self.heard = true;
         // A kind that was not asked for on this stream can't be answered: that would ask for all of it.
         let mut refused = Refused::default();

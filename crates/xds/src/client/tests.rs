@@ -414,6 +414,22 @@ fn waits_between_streams_grow_until_something_is_heard() {
     requests(&mut client);
     client.received(response(Kind::Cluster, "1", &[], &[]), now, all_good);
     assert_eq!(client.disconnected(u32::MAX), SECOND);
+    client.connected(Form::Delta, now);
+    client.left();
+    assert_eq!(requests(&mut client), []);
+    client.connected(Form::Delta, now);
+    assert_eq!(
+        client.disconnected(u32::MAX),
+        SECOND * 2,
+        "to leave one for another is no failure"
+    );
+    client.connected(Form::Delta, now);
+    client.heard();
+    assert_eq!(
+        client.disconnected(u32::MAX),
+        SECOND,
+        "versions are as they were, and nothing is said of resources"
+    );
 }
 
 #[test]
