@@ -30,6 +30,7 @@ use super::pace::Pace;
 use super::reports::Telling;
 use super::round::Round;
 use super::settings::Workload;
+use super::standing::{Signed, Signing};
 use super::state::State;
 use super::usage::Usage;
 
@@ -322,10 +323,14 @@ impl<'a> Life<'a> {
             };
         }
         let left = match self.streams(&control).await {
-            Ok((asking, telling)) => self
-                .converse(&control, asking, telling)
-                .await
-                .unwrap_or_else(|left| left),
+            Ok((asking, telling)) => {
+                let mut signing = None;
+                let conversing = self.converse(&control, asking, telling, &mut signing);
+                match (conversing.await.unwrap_or_else(|left| left), signing) {
+                    (Left::Ended(error), Some(_)) => self.not_signed(error),
+                    (left, _) => left,
+                }
+            }
             Err(error) => Left::Ended(error),
         };
         if matches!(left, Left::Renewed) {
@@ -344,6 +349,7 @@ impl<'a> Life<'a> {
         control: &Control,
         mut asking: Asking,
         mut telling: Telling,
+        signing: &mut Option<Signing>,
     ) -> Result<Left, Left> {
         let mut phase = self.proxy.phase();
         let mut awaited = self.proxy.awaits_application();
@@ -412,9 +418,11 @@ impl<'a> Life<'a> {
                 }
                 _ = phase.changed() => {}
                 _ = awaited.changed() => {}
-                () = until(due) => {
-                    // The old one serves meanwhile, and until its end if this fails.
-                    match self.sign(control).await {
+                // The old one serves meanwhile, and until its end if this fails.
+                () = until(due), if signing.is_none() => *signing = Some(self.begin_to_sign(control)?),
+                signed = signed(signing) => {
+                    *signing = None;
+                    match self.signed(signed) {
                         Ok(()) => {
                             let state = FromSidecar::CertificateState(self.certificate());
                             telling.push(state).map_err(Left::Ended)?;
@@ -493,6 +501,13 @@ fn seed(name: &str) -> u64 {
 async fn applied(applying: &mut Option<Applying>) -> Result<Applied, ApplyError> {
     match applying {
         Some(applying) => applying.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn signed(signing: &mut Option<Signing>) -> Signed {
+    match signing {
+        Some(signing) => signing.await,
         None => std::future::pending().await,
     }
 }

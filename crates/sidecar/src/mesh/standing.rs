@@ -1,18 +1,29 @@
 //! How does a workload come by its certificate, keep it, and know whom to believe?
 
 use std::fmt::Display;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use mesh_identity::manager::Standing;
 use mesh_identity::{Denied, DenyList, Rejection, Serial, Svid, TrustBundle, WorkloadKey};
-use mesh_protocol::message::{CertificateState, SignRequest};
+use mesh_protocol::message::{CertificateState, SignRequest, SignResponse};
 use mesh_protocol::{Control, Error};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::life::{Left, Life, control_id, protocol};
 use super::state::{Identity, State};
+
+/// A request for a certificate that is under way. Somebody may decide about it for seconds.
+pub(super) type Signing = Pin<Box<dyn Future<Output = Signed>>>;
+
+/// What came of it.
+pub(super) struct Signed {
+    answer: Result<SignResponse, Error>,
+    /// The roots that were believed when it was asked for.
+    believed: Arc<TrustBundle>,
+}
 
 impl Life<'_> {
     /// Takes up what was kept.
@@ -104,14 +115,13 @@ impl Life<'_> {
 
     /// Gets a certificate.
     pub(super) async fn sign(&mut self, control: &Control) -> Result<(), Left> {
-        let failed = |life: &mut Self, error: Error| {
-            life.manager.failed(SystemTime::now());
-            if let Some(svid) = life.tls.svid() {
-                svid.shown_again();
-            }
-            life.log().warn("no certificate", &with_mend(&error));
-            Left::Ended(error)
-        };
+        let signing = self.begin_to_sign(control)?;
+        let signed = self.meanwhile(signing).await;
+        self.signed(signed)
+    }
+
+    /// Asks for a certificate. What comes of it is for [`Self::signed`].
+    pub(super) fn begin_to_sign(&mut self, control: &Control) -> Result<Signing, Left> {
         let csr = match self.manager.request() {
             Ok(csr) => csr,
             Err(error) => return Err(Left::Tls(format!("no certificate can be asked for: {error}"))),
@@ -125,18 +135,30 @@ impl Life<'_> {
                 ..SignRequest::default()
             },
         };
-        let signed = match self.meanwhile(control.sign(request)).await {
-            Ok(signed) => signed,
-            Err(error) => return Err(failed(self, error)),
-        };
+        let (control, believed) = (control.clone(), self.tls.bundle());
+        Ok(Box::pin(async move {
+            let answer = control.sign(request).await;
+            Signed { answer, believed }
+        }))
+    }
+
+    /// Takes up what came of a request for a certificate.
+    pub(super) fn signed(&mut self, signed: Signed) -> Result<(), Left> {
+        let Signed { answer, believed } = signed;
+        let signed = answer.map_err(|error| self.not_signed(error))?;
         let chain: Vec<_> = signed.chain.into_iter().map(CertificateDer::from).collect();
         let domain = self.workload.identity.trust_domain().clone();
         let bundle = TrustBundle::from_pem(domain, signed.roots.as_bytes())
-            .map_err(|error| failed(self, protocol(&format!("the roots can't be used: {error}"))))?;
+            .map_err(|error| self.not_signed(protocol(&format!("the roots can't be used: {error}"))))?;
+        let told = self.tls.bundle();
         let svid = self
             .manager
             .answered(chain, Arc::new(bundle), SystemTime::now())
-            .map_err(|error| failed(self, protocol(&error.to_string())))?;
+            .map_err(|error| self.not_signed(protocol(&error.to_string())))?;
+        if told.hash() != believed.hash() {
+            // They came while it was decided, and are not said again: those that came with it may be older.
+            let _ = self.manager.roots(told, SystemTime::now());
+        }
         let ends = svid.own().not_after;
         let left = ends.duration_since(SystemTime::now()).unwrap_or_default();
         self.log().info(
@@ -148,6 +170,16 @@ impl Life<'_> {
         );
         self.keep_identity(&svid);
         Ok(())
+    }
+
+    /// No certificate came: it is asked for again a little later.
+    pub(super) fn not_signed(&mut self, error: Error) -> Left {
+        self.manager.failed(SystemTime::now());
+        if let Some(svid) = self.tls.svid() {
+            svid.shown_again();
+        }
+        self.log().warn("no certificate", &with_mend(&error));
+        Left::Ended(error)
     }
 
     /// Takes the control plane's word for it that the certificate has ended: another proof may get another one.
