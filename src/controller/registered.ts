@@ -28,8 +28,10 @@ const ANY = Symbol('any');
 
 interface Entry {
   readonly endpoint: DiscoveredEndpoint;
-  /** Whether another control plane told of it. */
-  readonly isTold: boolean;
+  /** Who says that it is there: it itself, another control plane, or the last life of this one. */
+  readonly by: 'itself' | 'another' | 'lastLife';
+  /** Whether its time ends it also when it is the last one. */
+  isDoubted?: boolean;
   /** Ends its time when it is lost; absent while it is here. */
   timer?: NodeJS.Timeout | undefined;
   lost: boolean;
@@ -46,17 +48,21 @@ export class Registry {
   >();
   readonly #changes = new EventEmitter().setMaxListeners(0);
   readonly #lostMs: number;
+  readonly #returnMs: number;
+  /** Whether other control planes have told of theirs. */
+  #isTold = false;
 
-  constructor({ lostMs = LOST_MS }: { lostMs?: number } = {}) {
+  constructor({ lostMs = LOST_MS, returnMs = RETURN_MS }: { lostMs?: number; returnMs?: number } = {}) {
     this.#lostMs = lostMs;
+    this.#returnMs = returnMs;
   }
 
-  /** Those that were here when the process ended. They have a while to come again. */
+  /** Those that were here when the process ended. They have a while to come again; others hear of them when they do. */
   restore(identity: string, endpoints: readonly DiscoveredEndpoint[]): void {
     for (const endpoint of endpoints) {
-      const entry: Entry = { endpoint, isTold: false, lost: true };
+      const entry: Entry = { endpoint, by: 'lastLife', lost: true };
       this.#of(identity).set(`at ${endpoint.address}`, entry);
-      this.#keep(identity, entry, RETURN_MS);
+      this.#keep(identity, entry, this.#returnMs);
     }
   }
 
@@ -72,8 +78,8 @@ export class Registry {
   look(sidecars: readonly Sidecar[]): void {
     const there = new Set(sidecars.map(({ identity, name }) => `${identity} ${name}`));
     for (const [identity, entries] of this.#entries) {
-      for (const [name, { lost, isTold }] of entries) {
-        if (!lost && !isTold && !there.has(`${identity} ${name}`)) this.#gone(identity, name, false);
+      for (const [name, { lost, by }] of entries) {
+        if (!lost && by === 'itself' && !there.has(`${identity} ${name}`)) this.#gone(identity, name, false);
       }
     }
     for (const sidecar of sidecars) {
@@ -85,8 +91,8 @@ export class Registry {
   told(endpoints: readonly DiscoveredEndpoint[]): void {
     const there = new Set(endpoints.map(({ address, identity }) => `${identity} ${toldName(address)}`));
     for (const [identity, entries] of this.#entries) {
-      for (const [name, { isTold, endpoint }] of entries) {
-        if (isTold && !there.has(`${identity} ${name}`))
+      for (const [name, { by, endpoint }] of entries) {
+        if (by === 'another' && !there.has(`${identity} ${name}`))
           this.#gone(identity, name, endpoint.draining === true);
       }
     }
@@ -95,14 +101,32 @@ export class Registry {
       const name = toldName(endpoint.address);
       const known = this.#of(identity).get(name);
       const isSame = known?.lost === false && JSON.stringify(known.endpoint) === JSON.stringify(endpoint);
-      if (!isSame) this.#put(identity, name, endpoint, true);
+      if (!isSame) this.#put(identity, name, endpoint, 'another');
+    }
+    if (!this.#isTold) this.#doubt();
+    this.#isTold = true;
+  }
+
+  /** Others know all who stayed while this control plane was away: whoever is left of its last life has gone, or comes soon. */
+  #doubt(): void {
+    for (const [identity, entries] of this.#entries) {
+      const all = [...entries.values()];
+      const isAlone = all.every(({ lost }) => lost);
+      for (const entry of all) {
+        if (entry.by !== 'lastLife') continue;
+        entry.isDoubted = true;
+        // With nobody else to call it has all of its time.
+        if (!isAlone || entry.timer === undefined) this.#keep(identity, entry, this.#lostMs);
+      }
     }
   }
 
-  /** Those that this control plane has seen itself, each with its identity; for a while also those that left. */
+  /** Those that this life of the control plane has seen, each with its identity; for a while also those that left. */
   own(): DiscoveredEndpoint[] {
     const here = [...this.#entries].flatMap(([identity, entries]) =>
-      [...entries.values()].flatMap(({ isTold, endpoint }) => (isTold ? [] : [{ ...endpoint, identity }])),
+      [...entries.values()].flatMap(({ by, endpoint }) =>
+        by === 'itself' ? [{ ...endpoint, identity }] : [],
+      ),
     );
     const keys = new Set(here.map(({ identity, address }) => `${identity} ${address}`));
     const left = [...this.#left].flatMap(([key, { endpoint }]) => (keys.has(key) ? [] : [endpoint]));
@@ -151,10 +175,10 @@ export class Registry {
     // One that offers nothing calls others only.
     if (address === undefined || sidecar.services.length === 0) return;
     const ports = sidecar.services.map(({ port }) => port);
-    this.#put(identity, name, { address, ports, ...(draining && { draining }) }, false);
+    this.#put(identity, name, { address, ports, ...(draining && { draining }) }, 'itself');
   }
 
-  #put(identity: string, name: string, endpoint: DiscoveredEndpoint, isTold: boolean): void {
+  #put(identity: string, name: string, endpoint: DiscoveredEndpoint, by: Entry['by']): void {
     const { address } = endpoint;
     const entries = this.#of(identity);
     for (const [other, { endpoint: known, lost, timer }] of entries) {
@@ -162,7 +186,7 @@ export class Registry {
       clearTimeout(timer);
       entries.delete(other);
     }
-    entries.set(name, { endpoint, isTold, lost: false });
+    entries.set(name, { endpoint, by, lost: false });
     // From now on there is somebody to call instead of the lost ones.
     for (const entry of entries.values()) {
       if (entry.lost && entry.timer === undefined) this.#keep(identity, entry, this.#lostMs);
@@ -181,7 +205,7 @@ export class Registry {
     if (entry === undefined || entry.lost) return;
     if (saidSo) {
       entries.delete(name);
-      if (!entry.isTold) this.#remember(identity, entry.endpoint);
+      if (entry.by === 'itself') this.#remember(identity, entry.endpoint);
       this.#emit(identity);
       return;
     }
@@ -212,10 +236,11 @@ export class Registry {
 
   /** For so long, or until somebody else is here. */
   #keep(identity: string, entry: Entry, ms: number): void {
+    clearTimeout(entry.timer);
     entry.timer = setTimeout(() => {
       entry.timer = undefined;
       const entries = this.#of(identity);
-      if (![...entries.values()].some(({ lost }) => !lost)) return;
+      if (entry.isDoubted !== true && ![...entries.values()].some(({ lost }) => !lost)) return;
       for (const [name, each] of entries) if (each === entry) entries.delete(name);
       this.#emit(identity);
     }, ms).unref();

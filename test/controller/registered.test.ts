@@ -102,3 +102,25 @@ test('what one control plane tells another: who is there, who drains and left, a
     ],
   );
 });
+
+test('what a control plane knows of its last life is told to no other, and doubted when others do not know it', async (t) => {
+  const endpoints = [1, 2, 3].map((last) => ({ address: `10.0.0.1:${last}`, ports: [3000] }));
+  const registry = new Registry({ lostMs: 1 });
+  registry.restore(ID, endpoints);
+  const followed = new Followed(t, [registry.source(ID)]);
+  await followed.has('10.0.0.1:1', '10.0.0.1:2', '10.0.0.1:3');
+  t.deepEqual(registry.own(), []);
+  registry.heard({ kind: 'ready', sidecar: sidecar('a') });
+  t.deepEqual(registry.own(), [{ address: '10.0.0.1:1', ports: [3000], identity: ID }]);
+  // One is there, and one left while nobody here could hear of it.
+  registry.told([{ address: '10.0.0.1:2', ports: [3000], identity: ID }]);
+  await followed.has('10.0.0.1:1', '10.0.0.1:2');
+
+  // Others may tell of nobody since none of their own is there: those of before have their time, and no more.
+  const alone = new Registry({ lostMs: 1, returnMs: 1 });
+  alone.restore(ID, endpoints.slice(0, 1));
+  const last = new Followed(t, [alone.source(ID)]);
+  await last.has('10.0.0.1:1');
+  alone.told([]);
+  await last.has();
+});
