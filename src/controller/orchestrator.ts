@@ -141,6 +141,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       await this.#end();
       // The next call starts anew.
       this.#listening = undefined;
+      // What was cut off in the middle may say something else.
+      this.#throwIfClosed();
       throw error;
     });
     return await this.#listening;
@@ -151,6 +153,8 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const { listen = DEFAULT_CONTROL, stateDir } = this.#options;
     this.#state = stateDir === undefined ? undefined : await StateFolder.open(stateDir);
     const known = (await this.#state?.endpoints()) ?? {};
+    // What is begun from here on is ended by who closes meanwhile; what would be begun afterwards is not begun.
+    this.#throwIfClosed();
     const { settings } = this.#mesh;
     for (const [service, sources] of Object.entries(known)) {
       this.#registry.restore(identityOf(service, settings), sources[REGISTERED] ?? []);
@@ -163,10 +167,13 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     this.#directory = directory;
     directory.apply(sourcesOf(this.#mesh, this.#registry, this.#options.discovery ?? {}));
     const given = await this.#handover.operators(this.#mesh.settings.issuer);
+    this.#throwIfClosed();
     const issuer = await this.#share(given);
+    this.#throwIfClosed();
     await Promise.all([directory.spoken(SETTLE_MS), this.#shared?.learn(SETTLE_MS)]);
     this.#throwIfClosed();
     await this.#serve(listed(listen), issuer);
+    this.#throwIfClosed();
     this.#shared?.follow(this.#registry);
     this.#handover.follow();
     const { addresses } = this.#running();
@@ -461,7 +468,10 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
 
   async #close(): Promise<void> {
     this.#options.signal?.removeEventListener('abort', this.#onAbort);
+    const listening = this.#listening;
     await this.#end();
+    // A start that was on its way ends what it had begun meanwhile; who called it hears why.
+    await listening?.catch(() => {});
     this.#tell('close');
   }
 

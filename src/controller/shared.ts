@@ -237,6 +237,8 @@ export class Shared {
    */
   async learn(longestMs: number): Promise<void> {
     const { said = [], voids = [] } = (await this.#unsaid?.read()) ?? {};
+    // Nobody would end it.
+    if (this.#end.signal.aborted) return;
     this.#denied = new SharedDenied(
       { ...this.#options.etcd, prefix: `${this.#options.etcd.prefix}denied/` },
       this.#events,

@@ -1,9 +1,10 @@
 // Does a control plane in this process live and end as a proxy does, whatever its listeners and its disk do?
 
 import { once } from 'node:events';
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import {
   type MeshControl,
@@ -12,7 +13,7 @@ import {
   createControlPlane,
 } from '../../src/index.js';
 import { temporaryFolder } from '../support/files.js';
-import { closedPort, connect } from '../support/tcp.js';
+import { closedPort, connect, tcpServer } from '../support/tcp.js';
 import { until, within } from '../support/wait.js';
 import { program } from './support.js';
 
@@ -173,4 +174,51 @@ test('what is closed while it starts does not start', async (t) => {
   const aborted = t.throwsAsync(other.listen(), { is: reason });
   abort.abort(reason);
   await within('its end', aborted);
+});
+
+test('what is closed as soon as it starts begins nothing afterwards, and is closed when all of it has ended', async (t) => {
+  let begun = 0;
+  const { plane } = makePlane(t, {
+    stateDir: join(temporaryFolder(t), 'state'),
+    discovery: {
+      basket: async function* (signal) {
+        begun += 1;
+        await once(signal, 'abort');
+        yield { set: [] };
+      },
+    },
+  });
+  let hasEnded = false;
+  const started = t
+    .throwsAsync(plane.listen(), { instanceOf: StateError, message: /was closed/ })
+    .then(() => (hasEnded = true));
+  await within('its end', plane.close());
+  await turn();
+  t.true(hasEnded);
+  t.is(begun, 0);
+  await started;
+});
+
+test('nor does it ask an etcd that is shared', async (t) => {
+  const folder = temporaryFolder(t);
+  const etcd = await tcpServer(t);
+  const keyFile = join(folder, 'operator.key');
+  writeFileSync(keyFile, 'a key of the operator, which is long enough');
+  const shared = { etcd: { endpoints: `http://${etcd.address}`, prefix: '/mesh/control/' }, keyFile };
+  const open = (): MeshControl => {
+    const options = { listen: '127.0.0.1:0', stateDir: join(folder, 'state') };
+    const plane = createControlPlane({ mesh: { shared }, ...MESH }, options);
+    t.teardown(() => plane.close());
+    return plane;
+  };
+  const closed = { instanceOf: StateError, message: /was closed/ };
+  const first = open();
+  const never = t.throwsAsync(first.listen(), closed);
+  await within('its end', Promise.all([first.close(), never]));
+  t.is(etcd.peers.length, 0);
+  // One that is asking gives up.
+  const second = open();
+  const cut = t.throwsAsync(second.listen(), closed);
+  await until('it asks', () => etcd.peers.length > 0);
+  await within('its end', Promise.all([second.close(), cut]));
 });
