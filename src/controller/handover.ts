@@ -57,8 +57,10 @@ export class IssuerHandover {
   async operators(plan: IssuerPlan | undefined): Promise<IssuerPem | undefined> {
     if (this.#given || !plan) return this.#given;
     this.#files = new IssuerFiles(plan, {
+      serving: () => (this.#served.isServing() ? this.#issuer : undefined),
+      served: () => this.#behind.well(),
       renewed: (now) => this.#renewSoon(now),
-      failed: (error) => this.#served.trouble(error),
+      failed: (error) => this.#failed(error),
     });
     return this.#files.issuer();
   }
@@ -119,9 +121,14 @@ export class IssuerHandover {
 
   /** The same where nobody waits for it: what went wrong is told, once while it goes on. */
   #renewSoon(issuer: IssuerPem): void {
-    this.renewed(issuer).catch((error: unknown) => {
-      if (this.#behind.isNews(error)) this.#served.trouble(error);
-    });
+    this.renewed(issuer).then(
+      () => this.#behind.well(),
+      (error: unknown) => this.#failed(error),
+    );
+  }
+
+  #failed(error: unknown): void {
+    if (this.#behind.isNews(error)) this.#served.trouble(error);
   }
 
   async #serveAgain(issuer: IssuerPem): Promise<void> {

@@ -9,6 +9,10 @@ const LOOK_MS = 60_000;
 
 /** Who is told. */
 interface IssuerEvents {
+  /** The one that signs now; none while nobody serves. */
+  serving(): IssuerPem | undefined;
+  /** What is in the files signs. */
+  served(): void;
   renewed(issuer: IssuerPem): void;
   failed(error: unknown): void;
 }
@@ -17,7 +21,6 @@ interface IssuerEvents {
 export class IssuerFiles {
   readonly #plan: IssuerPlan;
   readonly #events: IssuerEvents;
-  #known: IssuerPem | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(plan: IssuerPlan, events: IssuerEvents) {
@@ -32,12 +35,11 @@ export class IssuerFiles {
    */
   async issuer(): Promise<IssuerPem> {
     const { chain, key, roots } = this.#plan;
-    this.#known = {
+    return {
       chain: await read('chain', chain),
       key: await read('key', key),
       roots: await read('roots', roots),
     };
-    return this.#known;
   }
 
   /** Looks at them again and again. */
@@ -46,12 +48,15 @@ export class IssuerFiles {
     this.#timer.unref();
   }
 
-  /** Looks whether any of them is another one; by itself each minute. */
+  /**
+   * Looks whether any of them is another one than signs; by itself each minute. What was refused is told of again: it may be
+   * good later.
+   */
   async look(): Promise<void> {
-    const known = this.#known;
     try {
       const now = await this.issuer();
-      if (!isDeepStrictEqual(now, known)) this.#events.renewed(now);
+      if (isDeepStrictEqual(now, this.#events.serving())) this.#events.served();
+      else this.#events.renewed(now);
     } catch (error) {
       this.#events.failed(error);
     }

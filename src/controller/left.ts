@@ -51,11 +51,16 @@ export class LeftBehind {
     clearTimeout(this.#timer);
   }
 
-  /** Whether a failure is to be told. */
+  /** Whether a failure is to be told: the same one again is not, until all was well. */
   isNews(error: unknown): boolean {
-    const isNews = this.#left === undefined || String(error) !== this.#told;
+    const isNews = String(error) !== this.#told;
     this.#told = String(error);
     return isNews;
+  }
+
+  /** The issuer that is to serve does: what fails from now on is news. */
+  well(): void {
+    this.#told = '';
   }
 }
 

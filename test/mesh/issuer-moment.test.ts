@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { mock } from 'node:test';
 import test, { type ExecutionContext } from 'ava';
 import type { Core } from '../../src/cli/io.js';
+import { LeftBehind } from '../../src/controller/left.js';
 import { Orchestrator } from '../../src/controller/orchestrator.js';
 import { MeshAdmin } from '../../src/mesh/admin/server.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
@@ -133,6 +134,50 @@ test.serial('where neither issuer can be served it goes on trying, and listens a
     ready: false,
   });
   await web.process.said(/a certificate came/);
+});
+
+test.serial('what is refused at first is taken once it is good, and is told once', async (t) => {
+  const { mesh, first, second, replace } = await operator(t);
+  let isEarly = true;
+  let tries = 0;
+  const core: ConstructorParameters<typeof Orchestrator>[1] = {
+    start: async (options) => {
+      if (options.listen.length === 0) {
+        tries += 1;
+        if (isEarly) throw new Error('it is not valid yet');
+      }
+      return startControlPlane(options);
+    },
+    validateResources: () => [],
+  };
+  const plane = new Orchestrator({ mesh, services: { web: {} } }, core, { listen: '127.0.0.1:0' });
+  t.teardown(() => plane.close());
+  const errors: string[] = [];
+  plane.on('error', (error) => errors.push(String(error)));
+  let restarts = 0;
+  plane.on('restarted', () => (restarts += 1));
+  await plane.listen();
+  for (const times of [1, 2, 3]) {
+    replace();
+    await until('it is tried', () => tries === times);
+    // It is known what came of it.
+    await plane.token('web');
+  }
+  t.deepEqual(errors, ['Error: it is not valid yet']);
+  t.is(plane.roots(), first.roots);
+  isEarly = false;
+  mock.timers.tick(LOOK_MS);
+  await until('it serves', () => restarts === 1);
+  t.is(plane.roots(), second.roots);
+  t.is(errors.length, 1);
+});
+
+test('what fails again is told again once all was well', (t) => {
+  const behind = new LeftBehind();
+  const tells = (what: string): boolean => behind.isNews(new Error(what));
+  t.deepEqual([tells('a'), tells('a'), tells('b'), tells('b')], [true, false, true, false]);
+  behind.well();
+  t.true(tells('b'));
 });
 
 class RealWorld extends FakeWorld {

@@ -4,6 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { IssuerFiles } from '../../src/controller/issuer-files.js';
+import type { IssuerPem } from '../../src/controller/vault.js';
 import { ConfigError, StateError } from '../../src/errors.js';
 import { createControlPlane } from '../../src/index.js';
 import { Etcd } from '../discovery/support.js';
@@ -111,22 +112,35 @@ test('files that can not be read are named, and others that come are taken', asy
   };
   const renewed: string[] = [];
   const failed: unknown[] = [];
+  const known: { serving?: IssuerPem } = {};
+  let served = 0;
   const files = new IssuerFiles(plan, {
+    serving: () => known.serving,
+    served: () => (served += 1),
     renewed: ({ chain }) => renewed.push(chain),
     failed: (error) => failed.push(error),
   });
   t.teardown(() => files.close());
-  await files.issuer();
+  known.serving = await files.issuer();
   await files.look();
   t.deepEqual(renewed, []);
+  t.is(served, 1);
   const next = await (await Authority.create(t)).issuer();
   writeFileSync(plan.chain, next.chain);
   await files.look();
   t.deepEqual(renewed, [next.chain]);
+  // Whoever was told may have been unable to take it.
+  await files.look();
+  t.deepEqual(renewed, [next.chain, next.chain]);
   t.deepEqual(failed, []);
   const lost = new IssuerFiles(
     { ...plan, key: join(folder, 'lost.key') },
-    { renewed: () => {}, failed: (error) => failed.push(error) },
+    {
+      serving: () => undefined,
+      served: () => {},
+      renewed: () => {},
+      failed: (error) => failed.push(error),
+    },
   );
   await t.throwsAsync(lost.issuer(), {
     instanceOf: StateError,
