@@ -2,14 +2,17 @@
  * How does a token open once, whichever control plane is shown it?
  *
  *     PREFIX tokens/SHA-256   for whom, and how often yet; gone with its lease when its time is over
+ *     PREFIX spent/USE        a use was taken; gone with its lease when nobody can ask any more
  *
- * Only hashes are there, so that a copy of etcd is no key. A use is taken in a transaction that only one can win.
+ * Only hashes are there, so that a copy of etcd is no key. A use is taken in a transaction that only one can win, and which
+ * leaves a word of that: who heard no answer and asks another member finds it, and takes no second one.
  */
 
 import { createHash, randomBytes } from 'node:crypto';
 import {
   type EtcdAccess,
   type RangeAnswer,
+  type RawPair,
   type TxnAnswer,
   ask,
   base64,
@@ -27,6 +30,22 @@ export const MAX_TTL_MS = 30 * 86_400_000;
 const MAX_TOKENS = 10_000;
 /** How often a use is tried to be taken that others take, too. */
 const MAX_TRIES = 8;
+/** How long it is known that a use was taken: longer than anybody asks for it. */
+const SPENT_S = 60;
+
+/** One use of a token, however often it is asked for. */
+export interface Use {
+  /** The token's SHA-256. */
+  readonly hash: string;
+  /** Who wants to be admitted. */
+  readonly identity: string;
+  /** No use is taken after it, by the monotonic clock: nobody waits for the answer any more. */
+  readonly end: number;
+  /** No other use has it. */
+  readonly id: string;
+  /** Whether it was asked for before, of another member. */
+  readonly isAgain: boolean;
+}
 
 interface Grant {
   readonly identity: string;
@@ -39,10 +58,13 @@ const REFUSED = (reason: string): Decision => ({ allow: false, reason });
 /** Tokens in etcd. */
 export class SharedTokens {
   readonly #prefix: string;
+  readonly #spent: string;
   readonly #signal: AbortSignal;
 
+  /** Below a prefix that control planes share. */
   constructor(prefix: string, signal: AbortSignal) {
-    this.#prefix = prefix;
+    this.#prefix = `${prefix}tokens/`;
+    this.#spent = `${prefix}spent/`;
     this.#signal = signal;
   }
 
@@ -62,27 +84,27 @@ export class SharedTokens {
     if (Number(count) >= MAX_TOKENS)
       throw new OptionError('token', `at most ${MAX_TOKENS} tokens that wait to be spent`, count);
     const token = `${PREFIX}${randomBytes(32).toString('hex')}`;
-    const TTL = String(Math.ceil(ttlMs / 1000));
-    const lease = await this.#ask<{ ID: string }>(access, '/v3/lease/grant', { TTL });
+    const lease = await this.#lease(access, Math.ceil(ttlMs / 1000));
     const grant: Grant = { identity, uses, expiresMs: Date.now() + ttlMs };
     const key = this.#keyOf(createHash('sha256').update(token).digest('hex'));
-    await this.#ask(access, '/v3/kv/put', { key, value: base64(JSON.stringify(grant)), lease: lease.ID });
+    await this.#ask(access, '/v3/kv/put', { key, value: base64(JSON.stringify(grant)), lease });
     return token;
   }
 
-  /**
-   * Uses one once, by its SHA-256. After the `end`, by the monotonic clock, none is used: nobody waits for the answer any
-   * more.
-   */
-  async spend(access: EtcdAccess, hash: string, identity: string, end: number): Promise<Decision> {
+  /** Uses one once, also when it was asked for before and nobody heard what came of it. */
+  async spend(access: EtcdAccess, { hash, identity, end, id, isAgain }: Use): Promise<Decision> {
     const key = this.#keyOf(hash);
+    const spent = base64(`${this.#spent}${id}`);
+    let lease: string | undefined;
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
-      const { kvs = [] } = await this.#ask<RangeAnswer>(access, '/v3/kv/range', { key });
-      const [pair] = kvs;
+      const [pair] = await this.#pairs(access, key);
+      // After the token: what was taken before that is in both.
+      if (isAgain && (await this.#pairs(access, spent)).length > 0) return { allow: true };
       if (!pair) return REFUSED('the token is not known');
       const grant = JSON.parse(fromBase64(pair.value)) as Grant;
       if (Date.now() >= grant.expiresMs) return REFUSED('the token has expired');
       if (grant.identity !== identity) return REFUSED('the token is for another identity');
+      lease ??= await this.#lease(access, SPENT_S);
       if (performance.now() >= end) return REFUSED('it is too late to use the token');
       const value = base64(JSON.stringify({ ...grant, uses: grant.uses - 1 }));
       const unchanged = { key, target: 'MOD', result: 'EQUAL', mod_revision: pair.mod_revision ?? '0' };
@@ -92,6 +114,7 @@ export class SharedTokens {
           grant.uses > 1
             ? { request_put: { key, value, ignore_lease: true } }
             : { request_delete_range: { key } },
+          { request_put: { key: spent, value: '', lease } },
         ],
       });
       if (succeeded === true) return { allow: true };
@@ -106,6 +129,15 @@ export class SharedTokens {
       if ((JSON.parse(fromBase64(value)) as Grant).identity === identity)
         await this.#ask(access, '/v3/kv/deleterange', { key });
     }
+  }
+
+  async #lease(access: EtcdAccess, seconds: number): Promise<string> {
+    return (await this.#ask<{ ID: string }>(access, '/v3/lease/grant', { TTL: String(seconds) })).ID;
+  }
+
+  async #pairs(access: EtcdAccess, key: string): Promise<readonly RawPair[]> {
+    const { kvs = [] } = await this.#ask<RangeAnswer>(access, '/v3/kv/range', { key });
+    return kvs;
   }
 
   #range(): { key: string; range_end: string } {

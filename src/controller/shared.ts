@@ -3,7 +3,7 @@
  *
  *     PREFIX authority                 root and issuer, encrypted: all sign with it, and each keeps it in its state folder
  *     PREFIX sidecars/INSTANCE/...     who is connected to which of them, as long as that one lives
- *     PREFIX tokens/...                tokens that may be spent, at any of them
+ *     PREFIX tokens/..., spent/...     tokens that may be spent, at any of them
  *     PREFIX denied/...                who is revoked, at all of them
  *
  * The mesh file and sources are the same for all.
@@ -112,7 +112,7 @@ export class Shared {
     this.#place = `${options.etcd.prefix}authority`;
     this.#kept = folder && new KeptIssuer(folder.shared, this.#place, options.keyFile ?? '');
     this.#unsaid = folder && new Unsaid(folder.unsaid, options.etcd.prefix);
-    this.#tokens = new SharedTokens(`${options.etcd.prefix}tokens/`, this.#end.signal);
+    this.#tokens = new SharedTokens(options.etcd.prefix, this.#end.signal);
   }
 
   /**
@@ -314,7 +314,13 @@ export class Shared {
 
   /** Uses a token once, by its SHA-256, unless it is too late for that: `end` is by the monotonic clock. */
   spend(hash: string, identity: string, end: number): Promise<Decision> {
-    return this.#ask((access) => this.#tokens.spend(access, hash, identity, end));
+    const id = randomUUID();
+    let isAgain = false;
+    return this.#ask((access) => {
+      const use = { hash, identity, end, id, isAgain };
+      isAgain = true;
+      return this.#tokens.spend(access, use);
+    });
   }
 
   /** Who of these, and who else, is revoked, as far as it is known yet. */
