@@ -10,6 +10,7 @@
  */
 
 import { createHash, randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { Announcer } from '../discovery/etcd-announce.js';
 import { accessTo, isLast, memberOf, pause, withMembers } from '../discovery/etcd-access.js';
 import {
@@ -105,6 +106,8 @@ export class Shared {
     events: SharedEvents,
     folder?: Pick<StateFolder, 'shared' | 'unsaid'>,
   ) {
+    // As many as ask at a time, each until it is answered.
+    setMaxListeners(0, this.#end.signal);
     this.#options = options;
     this.#start = start;
     this.#settings = settings;

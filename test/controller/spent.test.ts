@@ -1,8 +1,10 @@
-// Is a token used as often as it says when a member of the shared etcd takes a use, and its answer gets lost?
+// Is a token used as often as it says when a member of the shared etcd takes a use, and its answer gets lost? And when many
+// ask at a time?
 
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import { temporaryFolder } from '../support/files.js';
@@ -52,4 +54,21 @@ test('a use whose answer got lost is found at another member, and is no second o
   });
   t.is(kvs.length, 3);
   t.true(kvs.every(({ lease = '0' }) => lease !== '0'));
+});
+
+test('many who ask at a time are no leak of listeners', async (t) => {
+  const etcd = await Etcd.start(t);
+  const keyFile = join(temporaryFolder(t), 'operator.key');
+  const { part } = sharedPart(t, { etcd: { endpoints: [etcd.url], prefix: '/mesh/control/' }, keyFile });
+  const warnings: string[] = [];
+  const warned = ({ name, message }: Error): void => void warnings.push(`${name}: ${message}`);
+  process.on('warning', warned);
+  t.teardown(() => process.off('warning', warned));
+  await Promise.all(Array.from({ length: 50 }, () => part.token(WEB, { uses: 1, ttlMs: HOUR_MS })));
+  // Node tells them a moment later.
+  await turn();
+  t.deepEqual(
+    warnings.filter((warning) => /listener/i.test(warning)),
+    [],
+  );
 });
