@@ -9,11 +9,11 @@ import { httpOrigin } from '../support/http.js';
 import { until } from '../support/wait.js';
 import { Mesh, ask, idOf } from './support.js';
 
-/** Makes a certificate that is kept one that should have been renewed long ago. */
+/** Makes a certificate of an hour that is kept one that is to be renewed. */
 function age(state: string): void {
   const file = join(state, 'identity.json');
   const kept = JSON.parse(readFileSync(file, 'utf8')) as { obtained: { secs_since_epoch: number } };
-  kept.obtained.secs_since_epoch -= 36_000;
+  kept.obtained.secs_since_epoch -= 3_000;
   writeFileSync(file, JSON.stringify(kept));
 }
 
