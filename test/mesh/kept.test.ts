@@ -1,6 +1,6 @@
 // Whose is what a sidecar finds in its state directory? Its own, and in its own mesh: nobody is let in by another's policies.
 
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Authority } from '../support/certificates.js';
@@ -8,7 +8,7 @@ import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, request } from '../support/http.js';
 import { traced } from '../support/trace.js';
 import { until, within } from '../support/wait.js';
-import { Mesh, type MeshSidecar, ask, idOf } from './support.js';
+import { Mesh, type MeshSidecar, ask, idOf, startMeshSidecar } from './support.js';
 
 const CONFIGURATION = 'configuration.json';
 const OTHERS = /the configuration that was kept is somebody else's: nothing of it is served/;
@@ -190,4 +190,48 @@ test('roots that change at run time are kept at once: a peer under the new one i
   await again.process.said(/^mesh-sidecar: ready$/m);
   const { status, text } = await ask(again);
   t.is(status, 200, text);
+});
+
+/** The superuser goes by the modes of files too. */
+const BY_MODES =
+  process.getuid?.() === 0
+    ? (['setpriv', '--inh-caps=-dac_override', '--bounding-set=-dac_override'] as const)
+    : (['env'] as const);
+
+test("a configuration that holds no more is emptied where its folder can't be written to", async (t) => {
+  const state = join(temporaryFolder(t), 'state');
+  const mesh = await Mesh.start(t);
+  const { address } = await httpOrigin(t);
+  const joins = {
+    identity: idOf('basket'),
+    name: 'basket',
+    control: mesh.control.addresses,
+    trustAnchors: join(mesh.folder, 'roots.pem'),
+    under: BY_MODES,
+    ports: `3000=${address}`,
+    flags: { '--state-dir': state },
+  };
+  const basket = await startMeshSidecar(t, { ...joins, token: mesh.token('basket') });
+  mesh.serve('basket', [basket.address]);
+  const web = await mesh.sidecar(t, 'web');
+  t.is((await ask(web)).status, 200);
+  const file = join(state, CONFIGURATION);
+  await until('it is kept', () => existsSync(file));
+  chmodSync(state, 0o500);
+  t.teardown(() => chmodSync(state, 0o700));
+  mesh.protect('basket', [], 'deny');
+  await basket.process.said(/the configuration can't be kept error=.*serves nothing/);
+  await until('the refusal', async () => (await ask(web)).status !== 200);
+  t.is(readFileSync(file, 'utf8'), '');
+  await basket.process.kill();
+  await mesh.control.close();
+  const again = await startMeshSidecar(t, {
+    ...joins,
+    token: '/nonexistent',
+    inbound: basket.inbound,
+    ready: false,
+  });
+  await again.process.said(/the control plane is gone/);
+  t.notRegex(again.process.stderr(), /serving what was kept/);
+  t.not((await ask(web)).status, 200);
 });

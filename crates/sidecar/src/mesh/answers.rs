@@ -225,9 +225,7 @@ impl Life<'_> {
             let mut kept = self.feed.kept(heard_at);
             kept.of = Owner::new(&self.workload.identity, &self.tls.bundle());
             if let Err(error) = state.keep(kept) {
-                self.proxy
-                    .log()
-                    .warn("the configuration can't be kept", &[("error", &error)]);
+                self.tell_unkept("the configuration can't be kept", &error);
             }
         }
         // Not before it is kept: whoever is killed once it was ready is to be ready again.

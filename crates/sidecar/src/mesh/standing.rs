@@ -255,8 +255,7 @@ impl Life<'_> {
             obtained: svid.obtained(),
         };
         if let Err(error) = state.keep_identity(identity) {
-            self.log()
-                .warn("the certificate can't be kept", &[("error", &error)]);
+            self.tell_unkept("the certificate can't be kept", &error);
         }
     }
 
@@ -335,8 +334,15 @@ impl Life<'_> {
         self.awaits_denied &= denied.partial;
         let kept = self.state.as_mut().map(|state| state.keep_denied(&list));
         if let Some(Err(error)) = kept {
-            self.log()
-                .warn("who is revoked can't be kept", &[("error", &error)]);
+            self.tell_unkept("who is revoked can't be kept", &error);
+        }
+    }
+
+    /// Says what can't be kept. It is an error where a start without a control plane would serve what holds no more.
+    pub(super) fn tell_unkept(&self, what: &str, error: &std::io::Error) {
+        match self.state.as_ref().is_some_and(State::is_void) {
+            true => self.log().error(what, &[("error", error)]),
+            false => self.log().warn(what, &[("error", error)]),
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Invariants: one sidecar has a directory at a time; what is kept of who may call says whose it is, and nobody else goes by
 //! it, whatever directory it is found in; what holds and can't be written down leaves no configuration of before behind,
-//! so that nobody is let in by what held once.
+//! so that nobody is let in by what held once. Where nothing at all can be written, that is told as an error.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -43,6 +43,8 @@ pub(crate) struct State {
     unwritten_identity: Option<Identity>,
     /// Whether the configuration that is there is this workload's.
     is_own: bool,
+    /// Whether it holds no more, and could not be taken away.
+    is_void: bool,
     _lock: File,
 }
 
@@ -145,6 +147,7 @@ impl State {
             unwritten: None,
             unwritten_identity: None,
             is_own: false,
+            is_void: false,
             _lock: lock,
         })
     }
@@ -154,12 +157,20 @@ impl State {
         self.is_own = true;
     }
 
-    /// The last good configuration; nothing where none was kept.
+    /// The last good configuration; nothing where none was kept, or where it was emptied.
     ///
     /// # Errors
     /// What is there can't be read.
     pub(crate) fn configuration(&self) -> Result<Option<Kept>, String> {
-        self.value(CONFIGURATION)
+        match fs::metadata(self.path.join(CONFIGURATION)) {
+            Ok(file) if file.len() == 0 => Ok(None),
+            _ => self.value(CONFIGURATION),
+        }
+    }
+
+    /// Whether there is a configuration that holds no more, and can't be taken away.
+    pub(crate) fn is_void(&self) -> bool {
+        self.is_void
     }
 
     /// The last certificate; nothing where none was kept.
@@ -187,7 +198,7 @@ impl State {
                 _ => self.withdraw(&error),
             });
         }
-        self.is_own = true;
+        (self.is_own, self.is_void) = (true, false);
         self.written = Some(kept);
         Ok(())
     }
@@ -198,7 +209,7 @@ impl State {
     /// What the operating system says. Where other roots were kept, no configuration is there then, nor kept before these are.
     pub(crate) fn keep_identity(&mut self, identity: Identity) -> io::Result<()> {
         if !self.is_own {
-            self.remove(CONFIGURATION)?;
+            self.remove()?;
         }
         self.unwritten_identity = Some(identity);
         self.write_identity()
@@ -264,17 +275,23 @@ impl State {
     /// Takes away the configuration, since something that holds can't be written. A full disk does not stop that.
     fn withdraw(&mut self, why: &io::Error) -> io::Error {
         self.written = None;
-        match self.remove(CONFIGURATION) {
-            Ok(()) => io::Error::other(format!(
-                "{why}; until it can be, a start without a control plane serves nothing"
-            )),
-            Err(error) => io::Error::other(format!("{why}; nor can {CONFIGURATION} be removed: {error}")),
-        }
+        let removed = self.remove();
+        self.is_void = removed.is_err();
+        io::Error::other(match removed {
+            Ok(()) => format!("{why}; until it can be, a start without a control plane serves nothing"),
+            Err(error) => format!(
+                "{why}; nor can {CONFIGURATION} be removed ({error}): a start without a control plane serves what held before"
+            ),
+        })
     }
 
-    /// Removes a file, if it is there.
-    fn remove(&self, name: &str) -> io::Result<()> {
-        files::remove(&self.path.join(name))
+    /// Removes the configuration, if it is there. Where its directory can't be written to, it is emptied: that makes no file.
+    fn remove(&self) -> io::Result<()> {
+        let path = self.path.join(CONFIGURATION);
+        files::remove(&path).or_else(|error| {
+            let emptied = OpenOptions::new().write(true).truncate(true).open(&path);
+            emptied.and_then(|file| file.sync_all()).map_err(|_| error)
+        })
     }
 
     /// What a file says; nothing where there is none.

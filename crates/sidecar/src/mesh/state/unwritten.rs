@@ -1,4 +1,4 @@
-//! What becomes of a configuration when the roots that are believed now can't be written down?
+//! What becomes of a configuration that holds no more, when what holds can't be written down?
 
 use super::tests::{block, directory, identity};
 use super::*;
@@ -30,5 +30,37 @@ fn no_configuration_is_kept_beside_roots_that_are_believed_no_more() {
     state.keep(Kept::default()).unwrap();
     assert_eq!(state.configuration(), Ok(Some(Kept::default())));
     assert_eq!(state.identity().unwrap().unwrap().roots, "new roots");
+    fs::remove_dir_all(&path).unwrap();
+}
+
+#[test]
+fn a_configuration_that_can_t_be_taken_away_is_known_to_be_there() {
+    let path = directory("void");
+    let mut state = State::open(&path).unwrap();
+    state.keep(Kept::default()).unwrap();
+    let mut other = Kept::default();
+    other.of = Owner {
+        identity: "other".to_owned(),
+        ..Owner::default()
+    };
+    let file = path.join(CONFIGURATION);
+    // A folder is neither replaced nor removed as a file is.
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let error = state.keep(other.clone()).unwrap_err().to_string();
+    assert!(error.ends_with("serves what held before"), "{error}");
+    assert!(state.is_void());
+    fs::remove_dir(&file).unwrap();
+    state.keep(other).unwrap();
+    assert!(!state.is_void());
+    fs::remove_dir_all(&path).unwrap();
+}
+
+#[test]
+fn a_configuration_that_was_emptied_is_none() {
+    let path = directory("emptied");
+    let state = State::open(&path).unwrap();
+    fs::write(path.join(CONFIGURATION), "").unwrap();
+    assert_eq!(state.configuration(), Ok(None));
     fs::remove_dir_all(&path).unwrap();
 }
