@@ -14,7 +14,7 @@ import { FakeWorld } from '../cli/world.js';
 import { Authority } from '../support/certificates.js';
 import { temporaryFolder } from '../support/files.js';
 import { until } from '../support/wait.js';
-import { edge } from './status.js';
+import { edge, source } from './status.js';
 import { freePort, startMeshSidecar } from './support.js';
 
 const LOOK_MS = 60_000;
@@ -210,24 +210,10 @@ test.serial('mesh control writes the roots that are trusted now where it was tol
 
 test.serial('rates are of what is counted since a control plane began anew', async (t) => {
   let requests = 1000;
-  const source = {
-    trustDomain: 'mesh.test',
-    version: '0.1.0',
-    isBypassable: false,
-    strangers: () => [],
-    revoked: () => [],
-    issuer: () => null,
-    sidecars: () => [],
-    lifeMs: () => null,
-    missing: () => [],
-    services: () => [],
-    declared: () => [],
-    edges: () => [edge({ requests })],
-    sources: () => [],
-    token: () => '',
-    revoke: ({ whom }: { whom: string }) => Promise.resolve({ revoked: whom, changed: true }),
-  };
-  const admin = await MeshAdmin.start(source, join(temporaryFolder(t), 'socket'));
+  const admin = await MeshAdmin.start(
+    source({ edges: () => [edge({ requests })] }),
+    join(temporaryFolder(t), 'socket'),
+  );
   t.teardown(() => admin.close());
   requests = 1;
   t.true((admin.status().edges[0]?.rate ?? 0) < 0);

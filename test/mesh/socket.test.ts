@@ -1,14 +1,27 @@
 // Is the socket of a mesh where it is said to be, and does nobody else answer for it?
 
-import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  chownSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
+import * as net from 'node:net';
 import { dirname, join } from 'node:path';
 import test from 'ava';
-import { NoAnswerError, SOCKET, askStatus, findSocket } from '../../src/mesh/admin/client.js';
+import { NoAnswerError, SOCKET, askStatus, askToken, findSocket } from '../../src/mesh/admin/client.js';
+import { MeshAdmin } from '../../src/mesh/admin/server.js';
 import { temporaryFolder } from '../support/files.js';
 import { start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { until } from '../support/wait.js';
+import { source } from './status.js';
 
 const MESH = join('dist', 'cli', 'main.js');
 
@@ -66,4 +79,47 @@ test('a socket that others can put into its place is not asked', async (t) => {
     t.throws(() => findSocket(below), refused, whose);
     await t.throwsAsync(askStatus(socket), refused, whose);
   }
+});
+
+/** A socket that nobody answers, as one that was killed leaves it. */
+async function leaveSocket(path: string): Promise<void> {
+  const server = net.createServer().listen(`${path}.x`);
+  await once(server, 'listening');
+  linkSync(`${path}.x`, path);
+  server.close();
+  await once(server, 'close');
+}
+
+for (const before of ['nothing', 'a socket that nobody answers', 'a file']) {
+  test(`of several that start at once one answers, where there was ${before}`, async (t) => {
+    const path = join(temporaryFolder(t), 'sock');
+    if (before === 'a file') writeFileSync(path, '');
+    else if (before !== 'nothing') await leaveSocket(path);
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const starts = await Promise.allSettled(
+      names.map((name) => MeshAdmin.start(source({ token: () => name }), path)),
+    );
+    const good = starts.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
+    for (const admin of good) t.teardown(() => admin.close());
+    t.is(good.length, 1);
+    for (const each of starts) {
+      if (each.status === 'rejected') t.is((each.reason as { code?: string }).code, 'EADDRINUSE');
+    }
+    const winner = starts.findIndex(({ status }) => status === 'fulfilled');
+    t.is(await askToken(path, { service: 'web', uses: 1, ttlMs: 1 }), names[winner] ?? '');
+    t.is(lstatSync(path).mode & 0o777, 0o600);
+    t.deepEqual(readdirSync(dirname(path)), ['sock']);
+  });
+}
+
+test('one that ends leaves the socket of another where it is', async (t) => {
+  const path = join(temporaryFolder(t), 'sock');
+  const first = await MeshAdmin.start(source(), path);
+  t.teardown(() => first.close().catch(() => {}));
+  rmSync(path);
+  const second = await MeshAdmin.start(source({ trustDomain: 'mesh.second' }), path);
+  await first.close();
+  t.is((await askStatus(path)).trustDomain, 'mesh.second');
+  await second.close();
+  t.deepEqual(readdirSync(dirname(path)), []);
 });

@@ -1,5 +1,6 @@
 // What a mesh tells of itself, for tests of what is made of it.
 
+import type { MeshSource } from '../../src/mesh/admin/server.js';
 import type { EdgeStatus, MeshStatus, SidecarStatus } from '../../src/mesh/admin/types.js';
 import { idOf } from './support.js';
 
@@ -66,5 +67,27 @@ export function status(edges: EdgeStatus[], sidecars: SidecarStatus[] = [sidecar
     declared: ['web.shop:80', 'basket.shop:3000', 'basket.shop:9000'],
     edges,
     sources: [],
+  };
+}
+
+/** A mesh of which there is nothing to tell. */
+export function source(more: Partial<MeshSource> = {}): MeshSource {
+  return {
+    trustDomain: 'mesh.test',
+    version: '0.1.0',
+    isBypassable: false,
+    strangers: () => [],
+    revoked: () => [],
+    issuer: () => null,
+    sidecars: () => [],
+    lifeMs: () => null,
+    missing: () => [],
+    services: () => [],
+    declared: () => [],
+    edges: () => [],
+    sources: () => [],
+    token: () => '',
+    revoke: ({ whom }) => Promise.resolve({ revoked: whom, changed: true }),
+    ...more,
   };
 }

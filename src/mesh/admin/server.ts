@@ -4,11 +4,12 @@
  * Over a Unix socket that its owner alone may open: the file system says who that is, so nothing listens on a port.
  */
 
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, rmSync } from 'node:fs';
+import { type Stats, chmodSync, linkSync, lstatSync, renameSync, rmSync } from 'node:fs';
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import { connect } from 'node:net';
-import { dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { text as bodyOf } from 'node:stream/consumers';
 import type { SourceStatus } from '../../discovery/types.js';
 import { makePrivateFolder } from '../../files.js';
@@ -84,6 +85,67 @@ async function isAnswered(path: string): Promise<boolean> {
   }
 }
 
+/** A name beside a path that nobody else has, and that is no longer: the length of a socket's is limited. */
+function besideOf(path: string): string {
+  const length = basename(path).length;
+  return join(dirname(path), randomBytes(length).toString('hex').slice(0, length));
+}
+
+const whatIsAt = (path: string): Stats | undefined => lstatSync(path, { throwIfNoEntry: false });
+
+/**
+ * Puts a socket that listens where it is to be found, unless there is one that is answered: of several who do so at once, one
+ * does. Which file that is.
+ *
+ * @throws {MeshError} `EADDRINUSE`: another mesh answers there
+ */
+async function putSocket(own: string, path: string): Promise<number | undefined> {
+  for (;;) {
+    const there = whatIsAt(path);
+    if (there === undefined) {
+      if (isPut(own, path)) return whatIsAt(path)?.ino;
+      continue;
+    }
+    if (await isAnswered(path)) {
+      throw new MeshError(
+        'EADDRINUSE',
+        `another mesh answers at ${path}: mesh stat and the like ask that one, and not this one; ` +
+          'end one of them, or keep their mesh files in folders of their own',
+      );
+    }
+    takeAway(path, there);
+  }
+}
+
+/** Unless somebody was faster. */
+function isPut(own: string, path: string): boolean {
+  try {
+    linkSync(own, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    // A file system that has no links.
+    renameSync(own, path);
+  }
+  return true;
+}
+
+/** Takes away what an earlier mesh left. What somebody has put there meanwhile is put back. */
+function takeAway(path: string, left: Stats): void {
+  // It is no file of ours, and stays: this throws.
+  if (left.isDirectory()) rmSync(path);
+  const aside = besideOf(path);
+  try {
+    renameSync(path, aside);
+    const taken = whatIsAt(aside);
+    // Numbers of files are given out again.
+    if (taken?.ino !== left.ino || taken.mtimeMs !== left.mtimeMs) isPut(aside, path);
+  } catch (error) {
+    // Somebody was faster in taking it away.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  rmSync(aside, { force: true });
+}
+
 interface Look {
   readonly atMs: number;
   readonly requests: ReadonlyMap<string, number>;
@@ -96,6 +158,8 @@ export class MeshAdmin {
   readonly #startedAtMs = Date.now();
   readonly #looks: Look[] = [];
   readonly #server: Server;
+  /** The file that its socket is. */
+  #file: number | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   private constructor(source: MeshSource, path: string) {
@@ -121,22 +185,18 @@ export class MeshAdmin {
     }
     const admin = new MeshAdmin(source, path);
     makeFolder(dirname(path));
-    if (await isAnswered(path)) {
-      throw new MeshError(
-        'EADDRINUSE',
-        `another mesh answers at ${path}: mesh stat and the like ask that one, and not this one; ` +
-          'end one of them, or keep their mesh files in folders of their own',
-      );
-    }
-    rmSync(path, { force: true });
-    admin.#server.listen(path);
+    const own = besideOf(path);
+    admin.#server.listen(own);
     try {
       await once(admin.#server, 'listening');
-      chmodSync(path, 0o600);
+      chmodSync(own, 0o600);
+      admin.#file = await putSocket(own, path);
     } catch (error) {
       // Left open it would keep the process from its end.
       admin.#server.close();
       throw error;
+    } finally {
+      rmSync(own, { force: true });
     }
     admin.#look();
     admin.#timer = setInterval(() => admin.#look(), LOOK_MS).unref();
@@ -195,11 +255,12 @@ export class MeshAdmin {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
+    // As long as it is answered, nobody else takes its place.
+    if (whatIsAt(this.#path)?.ino === this.#file) rmSync(this.#path, { force: true });
     const closed = once(this.#server, 'close');
     this.#server.close();
     this.#server.closeAllConnections();
     await closed;
-    rmSync(this.#path, { force: true });
   }
 
   #look(): void {
