@@ -46,8 +46,6 @@ export interface NativeController {
   allow(whom: string): boolean;
   /** Identities and serial numbers. */
   revoked(): string[];
-  /** What it knows of tokens, which opens nothing. */
-  tokens(): string;
   /** Whether others have said who is revoked. */
   knowsRevoked(knows: boolean): void;
   rotateIssuer(): void;
@@ -58,8 +56,8 @@ export interface NativeController {
   edges(): string;
   /** Answers an event of the kind `decide`. */
   decided(number: number, decision: string): void;
-  /** Resolves when its thread is gone. */
-  close(): Promise<void>;
+  /** Resolves when its thread is gone, with what it knows of tokens, which opens nothing; null when it was closed before. */
+  close(): Promise<string | null>;
 }
 
 /** What the addon exports. */

@@ -224,10 +224,11 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
   /** Makes room for another one of this process. */
   async #leave(): Promise<Omit<Left, 'issuer'>> {
     const before = this.#running();
-    const known = { revoked: before.revoked(), tokens: before.tokens() };
+    const revoked = before.revoked();
     this.#control = undefined;
-    await before.close();
-    return { addresses: before.addresses, known };
+    // Until it has ended it spends some.
+    const tokens = await before.close();
+    return { addresses: before.addresses, known: { revoked, ...(tokens !== undefined && { tokens }) } };
   }
 
   /** @throws when it makes no sense */

@@ -133,8 +133,6 @@ export interface ControlPlane {
   allow(whom: string): boolean;
   /** Who is revoked: identities and serial numbers. */
   revoked(): readonly string[];
-  /** What it knows of tokens, for the one that takes its place where nothing is stored. It opens nothing. */
-  tokens(): string;
   /** Whether others have said who is revoked (`awaitsRevoked`): as long as they say nothing, sidecars keep what they know. */
   knowsRevoked(knows: boolean): void;
   /** Replaces the issuer of certificates. */
@@ -143,7 +141,11 @@ export interface ControlPlane {
   rotateRoot(): void;
   sidecars(): readonly Sidecar[];
   edges(): readonly Edge[];
-  close(): Promise<void>;
+  /**
+   * Resolves when it has ended, and spends no token any more, with what it knows of them, for the one that takes its place
+   * where nothing is stored. That opens nothing. Undefined when it was closed before.
+   */
+  close(): Promise<string | undefined>;
 }
 
 /** What a control plane is started with. */

@@ -64,10 +64,6 @@ class CoreControlPlane implements ControlPlane {
     return explained(() => this.#native.revoked());
   }
 
-  tokens(): string {
-    return explained(() => this.#native.tokens());
-  }
-
   knowsRevoked(knows: boolean): void {
     explained(() => this.#native.knowsRevoked(knows));
   }
@@ -93,8 +89,8 @@ class CoreControlPlane implements ControlPlane {
     return JSON.parse(explained(() => this.#native.edges())) as Edge[];
   }
 
-  close(): Promise<void> {
-    return this.#native.close();
+  async close(): Promise<string | undefined> {
+    return (await this.#native.close()) ?? undefined;
   }
 
   #told(text: string): void {

@@ -326,12 +326,6 @@ impl NativeController {
         self.with(|controller| Ok(controller.revoked()))
     }
 
-    /// What it knows of tokens, for the one that takes its place.
-    #[napi(catch_unwind)]
-    pub fn tokens(&self) -> Result<String> {
-        self.with(|controller| Ok(controller.tokens()))
-    }
-
     /// Whether others have said who is revoked.
     #[napi(catch_unwind)]
     pub fn knows_revoked(&self, knows: bool) -> Result<()> {
@@ -388,7 +382,8 @@ impl NativeController {
         Ok(())
     }
 
-    /// Ends it; resolves when its thread is gone.
+    /// Ends it; resolves when its thread is gone, with what it knows of tokens, for the one that takes its place: until then it
+    /// spends some. Nothing when that was told before.
     #[napi(catch_unwind)]
     pub fn close(&self) -> AsyncTask<Closing> {
         AsyncTask::new(Closing {
@@ -402,18 +397,20 @@ pub struct Closing {
 }
 
 impl Task for Closing {
-    type Output = ();
-    type JsValue = ();
+    type Output = Option<String>;
+    type JsValue = Option<String>;
 
-    fn compute(&mut self) -> Result<()> {
+    fn compute(&mut self) -> Result<Self::Output> {
         guarded(|| {
             let controller = lock(&self.shared).take();
-            drop(controller);
-            Ok(())
+            Ok(controller.map(|mut controller| {
+                controller.close();
+                controller.tokens()
+            }))
         })
     }
 
-    fn resolve(&mut self, _: Env, (): ()) -> Result<()> {
-        Ok(())
+    fn resolve(&mut self, _: Env, tokens: Self::Output) -> Result<Self::JsValue> {
+        Ok(tokens)
     }
 }

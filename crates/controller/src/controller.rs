@@ -231,6 +231,7 @@ impl Controller {
     }
 
     /// What it knows of tokens, for the next control plane of this process, where nothing is stored. It opens nothing.
+    /// Until it is closed, it may spend some.
     pub fn tokens(&self) -> String {
         self.plane.signing.tell_tokens()
     }

@@ -15,7 +15,6 @@ const control: ControlPlane = {
   revoke: () => {},
   allow: () => false,
   revoked: () => [],
-  tokens: () => '',
   knowsRevoked: () => {},
   rotateIssuer: () => {},
   rotateRoot: () => {},
@@ -23,7 +22,7 @@ const control: ControlPlane = {
   edges: () => [],
   close: () => {
     tell('control closed', {});
-    return Promise.resolve();
+    return Promise.resolve(undefined);
   },
 };
 
