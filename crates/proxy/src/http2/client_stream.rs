@@ -20,6 +20,8 @@ use crate::exchange::message::{
 pub struct ClientStream {
     channel: Channel,
     head: Option<Box<Head>>,
+    /// The request ended with its head.
+    ended: bool,
     /// The final head came.
     begun: bool,
     informational: u8,
@@ -48,12 +50,12 @@ impl ClientStream {
     ) -> Result<Self, Fault> {
         let channel = seat.open(bodiless).ok_or(Fault::Refused)?;
         // Nothing was sent on a connection that is gone.
-        channel
-            .head(length == Length::None, write)
-            .map_err(|_| Fault::Refused)?;
+        let ended = length == Length::None;
+        channel.head(ended, write).map_err(|_| Fault::Refused)?;
         Ok(Self {
             channel,
             head: None,
+            ended,
             begun: false,
             informational: 0,
             most_fields,
@@ -112,6 +114,9 @@ impl Sink for ClientStream {
     }
 
     fn finish(&mut self, trailers: Trailers) -> Result<(), Fault> {
+        if self.ended {
+            return Ok(());
+        }
         self.channel.finish(trailers)
     }
 

@@ -6,6 +6,7 @@ mod server;
 mod trailers;
 mod upstream;
 mod upstream_bounds;
+mod upstream_waits;
 
 use std::net::SocketAddr;
 use std::time::Duration;
