@@ -29,7 +29,7 @@ use crate::io::Net;
 use crate::thread::Thread;
 use crate::upstream::cluster::key;
 use crate::upstream::pool::{Ages, Pooled};
-use crate::upstream::room::Bell;
+use crate::upstream::room::Bells;
 
 /// Connections that one request waits for before it waits for room like any other: those that came meanwhile may take
 /// every place on each of them, and a server may allow no streams at all.
@@ -42,7 +42,7 @@ type Map = HashMap<usize, Entry, RandomState>;
 pub struct Connections {
     entries: Rc<RefCell<Map>>,
     /// Rung when a place comes free.
-    room: Rc<Bell>,
+    room: Rc<Bells>,
 }
 
 /// Why there is no place.
@@ -110,7 +110,7 @@ impl Drop for Waiter {
 
 impl Connections {
     /// No connections. `room` is rung when a place comes free.
-    pub fn new(room: Rc<Bell>) -> Self {
+    pub fn new(room: Rc<Bells>) -> Self {
         Self {
             entries: Rc::default(),
             room,
@@ -274,7 +274,8 @@ impl Connections {
             before,
             greeted,
         } = opened;
-        let link = establish(thread, pooled, most, Rc::clone(&self.room)).await?;
+        let place = (Rc::clone(&self.room), key(endpoint));
+        let link = establish(thread, pooled, most, place).await?;
         let seat = link.seat(most).ok_or(Reason::UpstreamClosed)?;
         let (_, book) = self.begin(endpoint);
         let thread = Rc::clone(thread);
@@ -340,7 +341,7 @@ impl Connections {
         connect: impl Future<Output = Result<Opened<N::Stream>, NoSeat>> + 'static,
     ) -> Attempt {
         let (attempt, book) = self.begin(endpoint);
-        let (thread, room) = (Rc::clone(thread), Rc::clone(&self.room));
+        let (thread, place) = (Rc::clone(thread), (Rc::clone(&self.room), key(endpoint)));
         spawn_local(async move {
             let Opened {
                 pooled,
@@ -350,7 +351,7 @@ impl Connections {
                 Ok(opened) => opened,
                 Err(reason) => return book.done(Err(reason)),
             };
-            match establish(&thread, pooled, most, room).await {
+            match establish(&thread, pooled, most, place).await {
                 Ok(link) => book.finish(&thread, link, before, greeted).await,
                 Err(reason) => book.done(Err(NoSeat::Failed(reason))),
             }

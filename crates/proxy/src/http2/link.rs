@@ -30,7 +30,7 @@ use crate::thread::Thread;
 use crate::timer::{Deadline, until};
 use crate::upstream::cluster::ClusterShared;
 use crate::upstream::pool::{OpenConnection, Pooled};
-use crate::upstream::room::Bell;
+use crate::upstream::room::Bells;
 use crate::workload::server;
 
 /// The window of a stream: what a slow client makes this proxy hold of one response. Enough for 1 Gbit/s at 1 ms.
@@ -57,7 +57,9 @@ pub(super) struct Link {
     /// Why the other end did not believe this one, where it has ended by that.
     refused: Rc<Cell<Option<Rejection>>>,
     clock: Box<dyn Fn() -> Nanos>,
-    room: Rc<Bell>,
+    room: Rc<Bells>,
+    /// The key of its endpoint, for whose bell it rings.
+    endpoint: usize,
     /// What it is counted in, over all threads.
     shared: Arc<ClusterShared>,
     /// The workload at the other end, where it is one of a mesh.
@@ -96,11 +98,16 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.link.streams.set(self.link.streams.get().saturating_sub(1));
-        if self.link.streams.get() == 0 {
+        let is_idle = self.link.streams.get() == 0;
+        if is_idle {
             self.link.idle_since.set((self.link.clock)());
             self.link.make_room();
         }
-        self.link.room.ring();
+        self.link.room.ring_at(self.link.endpoint);
+        if is_idle {
+            // Where nobody takes the place, the connection may go for one to another endpoint.
+            self.link.room.ring();
+        }
     }
 }
 
@@ -190,12 +197,13 @@ impl Link {
     }
 }
 
-/// Speaks HTTP/2 on a new connection and gives it a task.
+/// Speaks HTTP/2 on a new connection and gives it a task. Those who wait for a place on it are told by the bells, as the
+/// endpoint with this key.
 pub(super) async fn establish<N: Net>(
     thread: &Rc<Thread<N>>,
     pooled: Pooled<N::Stream>,
     most: u32,
-    room: Rc<Bell>,
+    (room, endpoint): (Rc<Bells>, usize),
 ) -> Result<Rc<Link>, Reason> {
     let Pooled {
         wire, opened, open, ..
@@ -231,6 +239,7 @@ pub(super) async fn establish<N: Net>(
         refused: Rc::clone(&refused),
         clock: Box::new(clock),
         room,
+        endpoint,
         shared: Arc::clone(open.shared()),
         server,
     });
@@ -329,7 +338,7 @@ impl<N: Net> Driver<N> {
             && let Some(link) = self.link.upgrade()
         {
             for _ in before..allows.min(before.saturating_add(MOST_RINGS)) {
-                link.room.ring();
+                link.room.ring_at(link.endpoint);
             }
         }
     }

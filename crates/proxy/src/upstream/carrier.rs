@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use mesh_model::errors::Reason;
 
-use super::cluster::{Cluster, ClusterPlan, ConnectionPermit, PendingPermit};
+use super::cluster::{Cluster, ClusterPlan, ConnectionPermit, PendingPermit, key};
 use super::dial::{Dial, chose_http2, connect, greeting, open};
 use super::pool::Pooled;
 use super::room::wait_for;
@@ -314,7 +314,8 @@ impl<N: Net> Caller<'_, N> {
     /// Waits for room.
     async fn wait<T>(&self, until: Nanos, look: impl FnMut() -> Option<T>) -> Result<T, Reason> {
         self.deadline.set(until);
-        let found = wait_for(&self.cluster.room, &self.plan.shared, self.deadline, look).await;
+        let (bells, shared) = (&self.cluster.room, &self.plan.shared);
+        let found = wait_for(bells, key(self.endpoint), shared, self.deadline, look).await;
         found.ok_or_else(|| self.late(until, Reason::ConnectionLimit))
     }
 }

@@ -15,7 +15,7 @@ use mesh_model::errors::Reason;
 use mesh_model::resources::{Cluster as ClusterResource, Endpoints};
 
 use super::pool::{Ages, Pool, Pooled};
-use super::room::{AtHome, Bell, Door, Doors};
+use super::room::{AtHome, Bell, Bells, Door, Doors};
 use super::target::{Offer, Target, TargetTls};
 use crate::balance::{EndpointState, Picked, Picker, Rng, Tried};
 use crate::clock::{NEVER, Nanos, after, nanos};
@@ -127,14 +127,14 @@ pub struct Cluster<S> {
     /// HTTP/2 connections, by endpoint.
     pub http2: Connections,
     /// Rung when a connection of this thread is idle again, or has a place.
-    pub room: Rc<Bell>,
+    pub room: Rc<Bells>,
     at_home: RefCell<AtHome>,
 }
 
 impl<S: Stream> Cluster<S> {
     /// A cluster without connections, on a thread that has this door.
     pub fn new(plan: Arc<ClusterPlan>, door: Door) -> Rc<Self> {
-        let room = Rc::<Bell>::default();
+        let room = Rc::<Bells>::default();
         Rc::new(Self {
             at_home: RefCell::new(AtHome::new(&plan.shared, door)),
             plan: RefCell::new(plan),
