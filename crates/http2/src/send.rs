@@ -5,7 +5,10 @@ use std::task::{Context, Poll};
 use mesh_http1::Known;
 
 use crate::code::Code;
-use crate::connection::{Cause, Connection, Fatal, GATHERED, Key, LEAVING, Leaving, MOST_STREAM, Settings};
+use crate::connection::{
+    Cause, Connection, FIRST_WINDOW, Fatal, GATHERED, Key, LEAVING, Leaving, MOST_STREAM, MOST_WINDOW,
+    Settings,
+};
 use crate::frame::{self, END_HEADERS, END_STREAM, Frame, Kind};
 use crate::hpack::encoder::{Encoder, Indexing};
 use crate::meter::{READ, Role};
@@ -326,6 +329,17 @@ impl Connection {
     fn reset_unless_over(&mut self, number: u32, code: Code) {
         if self.over.is_none() {
             self.reset_number(number, code);
+        }
+    }
+
+    /// Lets the peer send more on the connection than was said before: this much in all that was not taken.
+    pub fn grow(&mut self, window: u32) {
+        let before = self.settings.connection_window.max(FIRST_WINDOW);
+        let window = window.min(MOST_WINDOW as u32);
+        if window > before && self.over.is_none() {
+            self.settings.connection_window = window;
+            self.receive_window += i64::from(window - before);
+            self.window_update(0, window - before);
         }
     }
 

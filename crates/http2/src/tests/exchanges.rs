@@ -172,6 +172,43 @@ fn a_stream_that_nobody_reads_holds_up_no_other() {
 }
 
 #[test]
+fn a_window_that_grows_lets_more_pass() {
+    let small = Settings {
+        connection_window: 100_000,
+        ..settings()
+    };
+    let mut pair = Pair::with(small, settings());
+    let (unread, there, _) = pair.request(true);
+    let (_, other, _) = pair.request(true);
+    for there in [there, other] {
+        pair.server.head(there, false, |out| out.status(200)).unwrap();
+    }
+    let fill = |pair: &mut Pair| {
+        [there, other].map(|there| {
+            let mut sent = 0;
+            loop {
+                let n = give(&mut pair.server, there, &[b'x'; 10_000]);
+                pair.talk();
+                if n == 0 {
+                    return sent;
+                }
+                sent += n;
+            }
+        })
+    };
+    assert_eq!(fill(&mut pair), [65_535, 34_465]);
+    for (window, more) in [(90_000, 0), (120_000, 20_000), (120_000, 0), (u32::MAX, 11_070)] {
+        pair.client.grow(window);
+        pair.talk();
+        assert_eq!(fill(&mut pair), [0, more], "{window}");
+    }
+    assert_eq!(take(&mut pair.client, unread).0.len(), 65_535);
+    pair.talk();
+    assert_eq!(pair.client.over, None);
+    assert_eq!(fill(&mut pair), [65_535, 0]);
+}
+
+#[test]
 fn a_full_buffer_stops_payload_and_wakes_who_waits() {
     struct Count(std::sync::atomic::AtomicU32);
     impl std::task::Wake for Count {

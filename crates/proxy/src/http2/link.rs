@@ -47,6 +47,8 @@ const MOST_RINGS: u32 = 100;
 pub(super) struct Link {
     connection: Shared,
     streams: Cell<u32>,
+    /// Streams that its window has room for.
+    sized_for: Cell<u32>,
     requests: Cell<u64>,
     opened: Nanos,
     idle_since: Cell<Nanos>,
@@ -179,6 +181,14 @@ impl Link {
         }
     }
 
+    /// There may be more streams than it was made for, by a newer plan: its window gets as large as theirs together.
+    #[cold]
+    fn grow(&self, most: u32) {
+        self.sized_for.set(most);
+        let window = connection_window(STREAM_WINDOW, most);
+        self.connection.borrow_mut().grow(window);
+    }
+
     /// A place, if one is free among `most`.
     pub(super) fn seat(self: &Rc<Self>, most: u32) -> Option<Seat> {
         let streams = self.streams.get();
@@ -187,6 +197,9 @@ impl Link {
         }
         if !self.is_good() {
             return None;
+        }
+        if most > self.sized_for.get() {
+            self.grow(most);
         }
         self.streams.set(streams + 1);
         let requests = self.requests.replace(self.requests.get() + 1);
@@ -231,6 +244,7 @@ pub(super) async fn establish<N: Net>(
     let link = Rc::new(Link {
         connection: Rc::clone(&connection),
         streams: Cell::new(0),
+        sized_for: Cell::new(most),
         requests: Cell::new(0),
         opened,
         idle_since: Cell::new(opened),

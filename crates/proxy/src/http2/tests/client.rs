@@ -105,7 +105,7 @@ async fn dial(thread: Rc<Thread<Sockets>>, address: SocketAddr) -> Result<Opened
     })
 }
 
-async fn receive(stream: &mut ClientStream) -> Result<(u16, Vec<u8>, Trailers), Fault> {
+pub(super) async fn receive(stream: &mut ClientStream) -> Result<(u16, Vec<u8>, Trailers), Fault> {
     let received = async {
         while poll_fn(|cx| stream.poll_head(cx)).await? != HeadKind::Final {}
         let mut body = Vec::new();

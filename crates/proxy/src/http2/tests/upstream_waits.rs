@@ -1,13 +1,19 @@
 //! What requests to HTTP/2 servers wait for, and how long.
 
+use super::client::{Caller, receive};
 use super::upstream::{http2, response};
 use super::*;
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 
 use h2::RecvStream;
 use h2::server::{Builder, SendResponse};
 use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use crate::exchange::message::{Length, Upstream};
+use crate::http2::client_stream::ClientStream;
 
 #[tokio::test]
 async fn a_request_without_a_body_may_be_answered_as_late_as_one_with_a_body() {
@@ -97,4 +103,40 @@ async fn a_place_that_comes_free_is_for_those_who_wait_for_its_server() {
     for call in calls.into_iter().chain([first, next]) {
         assert_eq!(call.await.unwrap(), 200);
     }
+}
+
+#[tokio::test]
+async fn more_streams_than_a_connection_was_made_for_hold_each_other_up_as_little() {
+    let server = http2_server(
+        Builder::new(),
+        |request: Request<RecvStream>, mut respond: SendResponse<Bytes>| async move {
+            let mut stream = respond.send_response(response(200), false).unwrap();
+            // More than the window of a stream.
+            let length = if request.uri().path() == "/large" {
+                1 << 20
+            } else {
+                1
+            };
+            let _ = stream.send_data(vec![b'x'; length].into(), true);
+        },
+    )
+    .await;
+    let test = async {
+        let caller = Caller::new(server, 1);
+        caller.call().await.unwrap();
+        let start = |path: &'static [u8]| {
+            let seat = caller.connections.take(&caller.endpoint, 100).unwrap();
+            ClientStream::start(seat, false, Length::None, 128, |head| {
+                head.request(b"GET", b"http", b"a.test", path, false);
+            })
+            .unwrap()
+        };
+        let mut unread: Vec<_> = (0..6).map(|_| start(b"/large")).collect();
+        for stream in &mut unread {
+            poll_fn(|cx| stream.poll_head(cx)).await.unwrap();
+        }
+        let (status, body, _) = receive(&mut start(b"/small")).await.unwrap();
+        assert_eq!((status, body.len()), (200, 1));
+    };
+    LocalSet::new().run_until(test).await;
 }
