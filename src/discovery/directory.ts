@@ -26,6 +26,8 @@ interface DirectoryOptions {
   /** These services have other endpoints now. */
   readonly changed: (services: ReadonlySet<string>) => void;
   readonly tell: (event: SourceEvent) => void;
+  /** How long changes wait for others. Default: 10 ms. */
+  readonly togetherMs?: number;
 }
 
 /** The sources of all services. */
@@ -168,7 +170,7 @@ export class Directory {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       this.#flush();
-    }, TOGETHER_MS);
+    }, this.#options.togetherMs ?? TOGETHER_MS);
   }
 
   #flush(): void {

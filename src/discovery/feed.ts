@@ -150,17 +150,24 @@ export class Feed {
     const { silenceMs = SILENCE_MS } = this.#options;
     const silent = new EndpointError(`it said nothing for ${silenceMs} ms`);
     const silence = setTimeout(() => this.#giveUp(silent), silenceMs).unref();
-    let begunAt = performance.now();
+    // When its turn began: absent where all else has had one since, as it has while the source waits.
+    let begunAt: number | undefined;
+    let changes = 0;
     try {
-      for (let changes = 1; ; changes += 1) {
+      for (;;) {
         const { done, value } = await this.#next(iterator);
         if (done === true) return;
         clearTimeout(silence);
+        if (begunAt === undefined) {
+          begunAt = performance.now();
+          changes = 0;
+          setImmediate(() => (begunAt = undefined));
+        }
         this.#take(value);
-        if (changes % TURN_CHANGES !== 0 && performance.now() - begunAt < TURN_MS) continue;
+        changes += 1;
+        if (changes < TURN_CHANGES && performance.now() - begunAt < TURN_MS) continue;
         // One that never waits would keep everybody else from going on, and us from ending it.
         await othersTurn();
-        begunAt = performance.now();
       }
     } finally {
       clearTimeout(silence);

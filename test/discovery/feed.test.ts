@@ -1,6 +1,7 @@
 // What do sources do to the endpoints of a service: when they speak, fail, come back, or are others?
 
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { Feed } from '../../src/discovery/feed.js';
 import { staticSource } from '../../src/discovery/static.js';
@@ -44,7 +45,8 @@ class Hand {
 
 test('changes that come close together are told once', async (t) => {
   const [one, two] = [new Hand(), new Hand()];
-  const followed = new Followed(t, [one.source, two.source]);
+  // Close together is also what a process says that stands still for a moment.
+  const followed = new Followed(t, [one.source, two.source], undefined, 1000);
   one.say({ set: [A] }, { add: B });
   two.say({ set: [C] });
   await followed.has(A, B, C);
@@ -55,6 +57,25 @@ test('changes that come close together are told once', async (t) => {
   one.say({ remove: B });
   await until('the next change is told', () => followed.told.length > 1);
   t.deepEqual(followed.told.slice(1), [[A, C]]);
+});
+
+test('what is said after a while of silence is taken in one turn', async (t) => {
+  const hand = new Hand();
+  const followed = new Followed(t, [hand.source]);
+  hand.say({ set: [A] });
+  await followed.has(A);
+  let number = 0;
+  // A process that stands still amid the changes gives others their turn.
+  await until('two changes in one turn', async () => {
+    number += 1;
+    const next = `10.1.0.1:${number}`;
+    await sleep(20);
+    hand.say({ add: next }, { remove: next });
+    await new Promise(setImmediate);
+    const isWhole = !followed.addresses().includes(next);
+    await followed.has(A);
+    return isWhole;
+  });
 });
 
 test('what is no async generator is told in the words of whoever wrote it', async (t) => {

@@ -127,10 +127,12 @@ export class Followed {
     t: Pick<ExecutionContext, 'teardown' | 'deepEqual'>,
     sources: readonly (Source | NamedSource)[],
     known?: Snapshot,
+    togetherMs?: number,
   ) {
     this.#t = t;
     this.directory = new Directory({
       ...(known && { known }),
+      ...(togetherMs !== undefined && { togetherMs }),
       changed: () => this.told.push(this.addresses()),
       tell: (event) => this.events.push(event),
     });
