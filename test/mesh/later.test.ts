@@ -2,10 +2,10 @@
 
 import http from 'node:http';
 import test, { type ExecutionContext } from 'ava';
-import { type Response, httpOrigin, proxyStatus, request, serve } from '../support/http.js';
+import { type Response, httpOrigin, proxyStatus, request, requestInTime, serve } from '../support/http.js';
 import { ask as askHttp2, http2Connect } from '../support/http2.js';
 import { connect } from '../support/tcp.js';
-import { until } from '../support/wait.js';
+import { LAST_WORD_MS, inTime, until } from '../support/wait.js';
 import { Mesh, type MeshSidecar, ask, freePort, idOf, numberOf } from './support.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
@@ -95,13 +95,13 @@ test('a plain listener follows its name into the mesh', async (t) => {
   const plain = await freePort();
   const web = await mesh.sidecar(t, 'web', { flags: { '--forward': `late:80=127.0.0.1:${plain}` } });
   await web.process.said(/forward:late:80 listens on/);
-  const early = await request(plain, { headers: { host: 'late' } });
+  const early = await requestInTime(plain, { headers: { host: 'late' } });
   t.true(early.status >= 500, 'no name server knows it');
   const { address } = await late(t, mesh);
   mesh.serve('late', [address]);
   // Its socket is never closed: no call is refused meanwhile.
   const answer = await until('the service', async () => {
-    const { status, text } = await request(plain, { headers: { host: 'late' } });
+    const { status, text } = await requestInTime(plain, { headers: { host: 'late' } });
     return status === 200 && text;
   });
   t.is(answer, MUTUAL);
@@ -119,7 +119,7 @@ async function plainly(t: Test, mesh: Mesh): Promise<Plain> {
   const flags = { '--forward': `late:80=127.0.0.1:${port}`, '--egress': 'known', '--name-idle': '1s' };
   const web = await mesh.sidecar(t, 'web', { flags });
   // Whatever host its clients ask for.
-  const call = () => request(port, { headers: { host: 'any.test' } });
+  const call = () => requestInTime(port, { headers: { host: 'any.test' } });
   return { web, port, call };
 }
 
@@ -133,10 +133,12 @@ test('a plain listener tells HTTP that nobody knows its service, or no more, and
     t.deepEqual(proxyStatus(answer.headers), { error: 'destination_not_found', details: 'no_route' });
   };
   nobody(await call());
-  nobody(await askHttp2(await http2Connect(t, `http://127.0.0.1:${port}`), { ':path': '/' }));
+  const overHttp2 = async () => askHttp2(await http2Connect(t, `http://127.0.0.1:${port}`), { ':path': '/' });
+  nobody(await inTime('an answer', LAST_WORD_MS, overHttp2));
   const bytes = async () => {
     const peer = await connect(t, port);
-    await peer.send('hello\n');
+    // Who is late is cut off before it speaks, for the same reason.
+    await peer.send('hello\n').catch(() => {});
     await peer.gone();
   };
   await bytes();

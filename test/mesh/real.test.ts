@@ -11,7 +11,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
 import { NameServer } from '../support/name-server.js';
 import { temporaryFolder } from '../support/files.js';
-import { httpOrigin, proxyStatus, request } from '../support/http.js';
+import { httpOrigin, proxyStatus, request, requestInTime } from '../support/http.js';
 import { must, run } from '../support/processes.js';
 import { until, within } from '../support/wait.js';
 import { Mesh, type MeshSidecar, ask, freePort, idOf, load, numberOf } from './support.js';
@@ -87,7 +87,7 @@ test('a name leads to a workload, whose application is told who calls', async (t
 
 test('who comes without TLS is nobody, let in or not', async (t) => {
   const { mesh, web, basket } = await shop(t);
-  const plain = () => request(basket.inbound, { headers: { 'x-mesh-peer': idOf('web') } });
+  const plain = () => requestInTime(basket.inbound, { headers: { 'x-mesh-peer': idOf('web') } });
   t.is((await plain()).status, 403);
   mesh.protect('basket', [], 'allow');
   await until('the policy', async () => (await plain()).status === 200);

@@ -6,10 +6,10 @@ import grpc, { type ServiceDefinition } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
-import { event, http2Origin, httpOrigin, proxyStatus, request } from '../support/http.js';
+import { event, http2Origin, httpOrigin, proxyStatus, requestInTime } from '../support/http.js';
 import { ask, http2Connect, resetCode } from '../support/http2.js';
 import { connect, tcpServer } from '../support/tcp.js';
-import { PATIENCE_MS, inTime, until, within } from '../support/wait.js';
+import { LAST_WORD_MS, PATIENCE_MS, inTime, until, within } from '../support/wait.js';
 import { Mesh, type MeshSidecar, ask as askWeb, freePort, idOf, numberOf } from './support.js';
 
 type Rule = NonNullable<AuthorizationPolicy['rules']>[number];
@@ -405,10 +405,10 @@ test('a client that hesitates is no stream of bytes, which policy would deny', a
   const origin = await httpOrigin(t, (_, outgoing) => void outgoing.end('served'));
   const { port, basket, protect } = await world(t, origin.address, 'auto');
   protect(allow(path('prefix', '/shop')));
-  await until('the policy', async () => (await request(port)).status === 403);
+  await until('the policy', async () => (await requestInTime(port)).status === 403);
   const series = /^mesh_connections_closed_total\{listener="inbound",reason="denied"\} (\d+)$/m;
   // From then on it has a second in which it may still speak.
-  const answer = await inTime('an answer', 1000, async (spoken) => {
+  const answer = await inTime('an answer', LAST_WORD_MS, async (spoken) => {
     const before = await numberOf(basket, series);
     const client = await connect(t, port);
     await until('a stream that is denied', async () => (await numberOf(basket, series)) > before);

@@ -3,7 +3,7 @@
 import test, { type ExecutionContext } from 'ava';
 import type { AuthorizationPolicy } from '../../src/config/resources.js';
 import { type Peer, connect, tcpServer } from '../support/tcp.js';
-import { until } from '../support/wait.js';
+import { LAST_WORD_MS, inTime, until } from '../support/wait.js';
 import { Mesh, type MeshSidecar, freePort, idOf, numberOf } from './support.js';
 
 type Rule = NonNullable<AuthorizationPolicy['rules']>[number];
@@ -46,13 +46,15 @@ function policy(action: 'allow' | 'deny', rule: Rule): AuthorizationPolicy {
 
 async function isFollowed(t: ExecutionContext, world: World): Promise<void> {
   const { mesh, basket, both, first, one, other, otherIs } = world;
-  const answerTo = async (connects: Connects): Promise<string> => {
-    const peer = await connects();
-    await peer.send(ask('/'));
-    const { status, headers } = await peer.response();
-    peer.reset();
-    return `${status}${/details=("[^"]*")/.exec(headers.get('proxy-status') ?? '')?.[1] ?? ''}`;
-  };
+  const answerTo = (connects: Connects): Promise<string> =>
+    inTime('an answer', LAST_WORD_MS, async (spoken) => {
+      const peer = await connects();
+      await peer.send(ask('/'));
+      spoken();
+      const { status, headers } = await peer.response();
+      peer.reset();
+      return `${status}${/details=("[^"]*")/.exec(headers.get('proxy-status') ?? '')?.[1] ?? ''}`;
+    });
   /** Puts policies in force; what each caller's requests then get. */
   const protect = async (policies: AuthorizationPolicy[], ofOne: string, ofOther: string): Promise<void> => {
     mesh.protect('basket', policies);
@@ -74,7 +76,8 @@ async function isFollowed(t: ExecutionContext, world: World): Promise<void> {
 
   await protect([policy('allow', first)], '204', '403"denied"');
   const denied = await other();
-  await denied.send('hello\n');
+  // Who is late is cut off before it speaks.
+  await denied.send('hello\n').catch(() => {});
   t.is(await denied.readToEnd(), '');
   const what = `policy=allow why=no_rule listener=inbound port=3000 caller=${otherIs} method=GET path=/`;
   await until('a line', async () => {

@@ -5,7 +5,7 @@ import http from 'node:http';
 import http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import type { ExecutionContext } from 'ava';
-import { PATIENCE_MS, within } from './wait.js';
+import { LAST_WORD_MS, PATIENCE_MS, inTime, within } from './wait.js';
 
 type Test = Pick<ExecutionContext, 'teardown'>;
 
@@ -65,6 +65,11 @@ export async function request(port: number, options: RequestOptions = {}): Promi
     informational,
     reused: sent.reusedSocket,
   };
+}
+
+/** Asks where who is silent is cut off: again, when this process was held up before it spoke. */
+export function requestInTime(port: number, options: RequestOptions = {}): Promise<Response> {
+  return inTime('an answer', LAST_WORD_MS, () => request(port, options));
 }
 
 function hasFraming(headers: http.RequestOptions['headers']): boolean {

@@ -5,6 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 /** Long enough for a busy machine with two cores, short enough to name what did not happen. */
 export const PATIENCE_MS = 20_000;
 
+/**
+ * How long who is silent has to say a request where there is no server to call, or streams are denied: `LAST_WORD` of the
+ * core.
+ */
+export const LAST_WORD_MS = 1000;
+
 /** Resolves with the first value of `look` that is neither undefined nor false; fails with `what` when none comes. */
 export async function until<T>(
   what: string,
@@ -35,7 +41,8 @@ export async function within<T>(what: string, promise: PromiseLike<T>, patienceM
 
 /**
  * What comes of something of which a part has to be done within a span, since its end is a proxy's to set. `attempt` says
- * when that part is done; one that took longer than the span, because this process was held up, says nothing.
+ * when that part is done; one that took longer than the span, because this process was held up, says nothing. One that
+ * fails sooner says what it says.
  */
 export function inTime<T>(
   what: string,
@@ -44,11 +51,11 @@ export function inTime<T>(
 ): Promise<T> {
   return until(what, async () => {
     const begun = performance.now();
-    let took = Infinity;
+    let took: number | undefined;
     try {
       return await attempt(() => (took = performance.now() - begun));
     } catch (error) {
-      if (took < spanMs) throw error;
+      if ((took ?? performance.now() - begun) < spanMs) throw error;
       return undefined;
     }
   });

@@ -7,10 +7,7 @@ import { http2Origin, httpOrigin, proxyStatus } from '../support/http.js';
 import { ask } from '../support/http2.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { closedPort, connect, tcpServer } from '../support/tcp.js';
-import { inTime, until } from '../support/wait.js';
-
-/** How long a client that hesitated may still speak where nobody else does. */
-const LAST_WORD_MS = 1000;
+import { LAST_WORD_MS, inTime, until } from '../support/wait.js';
 
 test('mail: greeting, dialogue, goodbye', async (t) => {
   const server = await tcpServer(t, async (peer) => {
