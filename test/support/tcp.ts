@@ -4,7 +4,6 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import net from 'node:net';
 import type { ExecutionContext } from 'ava';
-import { Ports } from '../../src/mesh/up/ports.js';
 import { until, within } from './wait.js';
 
 type Bytes = string | Uint8Array;
@@ -228,25 +227,50 @@ export async function tcpServer(
   };
 }
 
-const ports = new Ports();
-
 /** An address of this machine at which nothing else is: a socket there marks a port as one of this process. */
 const MARKS = '127.77.0.1';
+/**
+ * Where ports are looked for: below those that the system gives to outgoing connections, and below those that `mesh up`
+ * gives to copies, since it knows no marks. All have five digits, which texts can be searched for.
+ */
+const [FIRST_PORT, END_PORT] = [10_000, 12_000];
+/** A machine on which that many are taken has none. */
+const MOST_TRIES = 10_000;
 
 /**
  * A port on which nobody listens: it was free a moment ago. The system gives it to no outgoing connection, and to no
  * server of another test, which whoever calls it would reach. No other test gets it before this process has ended: it may
- * be listened on much later, and again after a while in which nobody did.
+ * be listened on much later, and again after a while in which nobody did. The same is true of those above it at the
+ * distances `above`.
  */
-export async function closedPort(): Promise<number> {
-  for (;;) {
-    const [port = 0] = await ports.take(1);
-    if (await isMarked(port)) return port;
+export async function closedPort(above: readonly number[] = []): Promise<number> {
+  const end = END_PORT - Math.max(0, ...above);
+  for (let tries = 0; tries < MOST_TRIES; tries += 1) {
+    const port = FIRST_PORT + Math.floor(Math.random() * (end - FIRST_PORT));
+    const wanted = [port, ...above.map((distance) => port + distance)];
+    // Nobody else's is listened on, be it for a moment.
+    const mine = await Promise.all(wanted.map(async (each) => (await isMarked(each)) && isFree(each)));
+    if (mine.every(Boolean)) return port;
   }
+  throw new Error('this machine has no free ports');
 }
 
-/** Marks a port as ours, unless another process has. */
+/** Whether it can be listened on. */
+function isFree(port: number): Promise<boolean> {
+  const server = net.createServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}
+
+/** Those that were marked as ours, or not marked by anybody. */
+const marked = new Set<number>();
+
+/** Marks a port as ours, unless it is marked: by us too. */
 function isMarked(port: number): Promise<boolean> {
+  if (marked.has(port)) return Promise.resolve(false);
+  marked.add(port);
   const socket = createSocket('udp4').unref();
   return new Promise((resolve) => {
     socket.once('error', ({ code }: NodeJS.ErrnoException) => {
