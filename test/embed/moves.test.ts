@@ -3,10 +3,13 @@
 import test from 'ava';
 import type { Config, ListenerConfig } from '../../src/index.js';
 import { temporaryFolder } from '../support/files.js';
-import { keepAliveAgent, request } from '../support/http.js';
-import { until } from '../support/wait.js';
+import { type Response, keepAliveAgent, request } from '../support/http.js';
+import { inTime, until } from '../support/wait.js';
 import { freePort } from '../mesh/support.js';
 import { listening } from './support.js';
+
+/** How long a connection may be silent that came to a listener which drains: `WARM` of the core. */
+const WARM_MS = 1000;
 
 /** Listeners that answer with their name. */
 const named = (...places: readonly (readonly [name: string, address: string])[]): Config => ({
@@ -21,11 +24,12 @@ test('a listener that is renamed keeps its socket: nobody is refused', async (t)
   const address = `127.0.0.1:${await freePort()}`;
   const { proxy, port } = await listening(t, named(['first', address]), { threads: 2 });
   const load = { over: false };
+  const ask = (): Promise<Response> => inTime('an answer', WARM_MS, () => request(port));
   const failures: string[] = [];
   const answers = new Set<string>();
   const client = async (): Promise<void> => {
     while (!load.over) {
-      await request(port).then(
+      await ask().then(
         ({ text }) => answers.add(text),
         (error: unknown) => failures.push(String(error)),
       );
@@ -42,7 +46,7 @@ test('a listener that is renamed keeps its socket: nobody is refused', async (t)
       addresses.map((at) => [at.listener, at.port]),
       [[name, port]],
     );
-    await until('it answers', async () => (await request(port)).text === name);
+    await until('it answers', async () => (await ask()).text === name);
   }
   load.over = true;
   await Promise.all(clients);
