@@ -155,7 +155,7 @@ test('when no server of a name can be connected to, the name is looked up before
     return status === 200 && text === 'second';
   });
   // The first lookup, and the early one.
-  t.is(names.asked('site.test'), 2);
+  t.is(names.questions('site.test'), 2);
 });
 
 test('dnsmasq is a name server like any other', async (t) => {

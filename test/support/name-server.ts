@@ -29,6 +29,8 @@ export class NameServer {
   readonly #answers = new Map<string, Answer>();
   readonly #trouble = new Map<string, Trouble>();
   readonly #asked = new Map<string, number>();
+  /** The numbers of the questions that came. */
+  readonly #numbers = new Map<string, Set<number>>();
 
   private constructor(
     readonly socket: dgram.Socket,
@@ -79,12 +81,18 @@ export class NameServer {
     return this.#asked.get(`${type} ${name}`) ?? 0;
   }
 
+  /** The same without what was sent again because the answer took its time: such a question keeps its number. */
+  questions(name: string, type: Type = 'A'): number {
+    return this.#numbers.get(`${type} ${name}`)?.size ?? 0;
+  }
+
   #answer(question: Buffer): Buffer | undefined {
     const { name, end } = decoded(question);
     const number = question.readUInt16BE(end);
     const type = (Object.keys(TYPES) as Type[]).find((each) => TYPES[each] === number) ?? 'other';
     const key = `${type} ${name}`;
     this.#asked.set(key, (this.#asked.get(key) ?? 0) + 1);
+    this.#numbers.set(key, (this.#numbers.get(key) ?? new Set()).add(question.readUInt16BE(0)));
     const known = this.#answers.get(key);
     const trouble = this.#trouble.get(name) ?? (known ? undefined : 'no such name');
     if (trouble === 'nothing') return undefined;
