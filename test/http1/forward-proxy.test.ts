@@ -77,6 +77,8 @@ test('absolute-form with https is passed on by TLS, or refused', async (t) => {
             endpoints: [secured.address],
             protocol: 'http1',
             tls: { serverName: 'secure.test', roots: authority.root },
+            // The server is of this process, which may stand still amid a handshake.
+            timeouts: { connect: '20s' },
           },
         },
       },

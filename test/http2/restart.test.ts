@@ -13,6 +13,9 @@ import { until, within } from '../support/wait.js';
 /** How long a client that is told to leave has to read it: `LINGER_TIME` of the core. */
 const LINGER_MS = 2000;
 
+/** The servers are of this process, which may stand still for a while. */
+const timeouts = { connect: '20s' };
+
 /** A server that can go and come back on its port. */
 class Restarting {
   #server: http2.Http2Server | undefined;
@@ -89,6 +92,7 @@ test('two servers that restart in turn under load: no call fails', async (t) => 
             endpoints: servers.map(({ port }) => `127.0.0.1:${port}`),
             protocol: 'http2',
             balance: 'roundRobin',
+            timeouts,
           },
         },
       },
@@ -140,6 +144,7 @@ test('a server killed amid its answers: calls that may be repeated are, and no o
             endpoints: [`127.0.0.1:${dying.port}`, `127.0.0.1:${staying.port}`],
             protocol: 'http2',
             balance: 'roundRobin',
+            timeouts,
           },
         },
       },
@@ -165,7 +170,7 @@ test('a proxy that drains says GOAWAY twice; what is under way ends, what comes 
   });
   const proxy = await startSidecar(
     t,
-    web({ to: 'site' }, { clusters: { site: { endpoints: [origin.address], protocol: 'http2' } } }),
+    web({ to: 'site' }, { clusters: { site: { endpoints: [origin.address], protocol: 'http2', timeouts } } }),
     { lameDuck: '0s' },
   );
   const session = await http2Connect(t, proxy.url());
@@ -193,7 +198,7 @@ test('a drain under load: clients that are told GOAWAY go elsewhere, and no requ
   });
   const proxy = await startSidecar(
     t,
-    web({ to: 'site' }, { clusters: { site: { endpoints: [origin.address], protocol: 'http2' } } }),
+    web({ to: 'site' }, { clusters: { site: { endpoints: [origin.address], protocol: 'http2', timeouts } } }),
     { lameDuck: '0s' },
   );
   const url = proxy.url();

@@ -9,7 +9,11 @@ import { httpOrigin, keepAliveAgent, proxyStatus, request } from '../support/htt
 import { startSidecar, web } from '../support/sidecar.js';
 import { httpsOrigin } from '../support/tls.js';
 
-const to = (app: ClusterConfig) => web({ routes: [{ to: 'app' }] }, { clusters: { app } });
+/** The servers are of this process, which may stand still amid a handshake. */
+const timeouts = { connect: '20s' };
+
+const to = (app: ClusterConfig) =>
+  web({ routes: [{ to: 'app' }] }, { clusters: { app: { timeouts, ...app } } });
 
 test('a server with a good certificate is used, its name sent and verified, its connection kept', async (t) => {
   const authority = await Authority.create(t);
@@ -103,8 +107,8 @@ test('a client certificate: shown to a server that asks, 502 where it is missing
       { name: 'without', address: '127.0.0.1:0', routes: [{ to: 'without' }] },
     ],
     clusters: {
-      with: { endpoints: [origin.address], protocol: 'http1', tls: { ...tls, ...mine } },
-      without: { endpoints: [origin.address], protocol: 'http1', tls },
+      with: { endpoints: [origin.address], protocol: 'http1', tls: { ...tls, ...mine }, timeouts },
+      without: { endpoints: [origin.address], protocol: 'http1', tls, timeouts },
     },
   });
   t.is((await request(proxy.port('with'))).text, 'origin');
@@ -127,6 +131,7 @@ test('TLS on both sides, and the way between in one piece', async (t) => {
             endpoints: [origin.address],
             protocol: 'http1',
             tls: { serverName: 'app.test', roots: authority.root },
+            timeouts,
           },
         },
       },
@@ -154,7 +159,11 @@ test('a TCP stream may be carried over TLS to its server', async (t) => {
       { protocol: 'tcp', tcp: 'app' },
       {
         clusters: {
-          app: { endpoints: [origin.address], tls: { serverName: 'app.test', roots: authority.root } },
+          app: {
+            endpoints: [origin.address],
+            tls: { serverName: 'app.test', roots: authority.root },
+            timeouts,
+          },
         },
       },
     ),

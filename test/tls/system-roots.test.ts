@@ -16,11 +16,13 @@ async function before(
   const names = await NameServer.start(t);
   names.host('app.test', ['127.0.0.1']);
   const origin = await httpsOrigin(t, await authority.sign({ names: ['app.test'] }));
+  // The server is of this process, which may stand still amid a handshake.
+  const timeouts = { connect: '20s' };
   const proxy = await startSidecar(
     t,
     web(
       { routes: [{ to: 'app' }] },
-      { clusters: { app: { dns: `app.test:${origin.port}`, protocol: 'http1', tls: true } } },
+      { clusters: { app: { dns: `app.test:${origin.port}`, protocol: 'http1', tls: true, timeouts } } },
     ),
     { env: { MESH_DNS_SERVER: names.address, SSL_CERT_FILE: trusted.root } },
   );
