@@ -9,7 +9,7 @@ import { must, start } from '../support/processes.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { type Peer, connect, tcpServer } from '../support/tcp.js';
 import { traced } from '../support/trace.js';
-import { until, within } from '../support/wait.js';
+import { PATIENCE_MS, until, within } from '../support/wait.js';
 
 const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
@@ -223,6 +223,8 @@ test('a slow reader slows its writer, and memory stays; it falls back when the s
 });
 
 test('bulk moves in large pieces, and small talk in small ones', async (t) => {
+  // Each of its many calls is traced.
+  t.timeout(6 * PATIENCE_MS);
   const total = 64 * 1024 * 1024;
   const server = await tcpServer(t, async (peer) => {
     await peer.send('hello');
@@ -244,7 +246,7 @@ test('bulk moves in large pieces, and small talk in small ones', async (t) => {
     read += chunk.length;
   });
   await peer.send('go');
-  await until('all arrives', () => read === total);
+  await until('all arrives', () => read === total, 3 * PATIENCE_MS);
   await trace.stop();
   t.true(Math.max(...asked()) >= 256 * 1024);
   // Each byte is moved twice: into a pipe and out of it.
