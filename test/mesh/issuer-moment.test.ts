@@ -91,7 +91,9 @@ test.serial('where neither issuer can be served it goes on trying, and listens a
     },
     validateResources: () => [],
   };
-  const plane = new Orchestrator({ mesh, services: { web: {} } }, core, { listen: '127.0.0.1:0' });
+  // Listened on again later: meanwhile no outgoing connection is to be given its port.
+  const listen = `127.0.0.1:${await freePort()}`;
+  const plane = new Orchestrator({ mesh, services: { web: {} } }, core, { listen });
   t.teardown(() => plane.close());
   const errors: string[] = [];
   plane.on('error', (error) => errors.push(String(error)));
