@@ -5,7 +5,8 @@ import { createInterface } from 'node:readline';
 import grpc from '@grpc/grpc-js';
 import xds from '@grpc/grpc-js-xds';
 
-const DEADLINE_MS = 5000;
+/** The first call waits for all that a process has to learn. */
+const DEADLINE_MS = 15_000;
 const asIs = (bytes: Buffer): Buffer => bytes;
 
 xds.register();
