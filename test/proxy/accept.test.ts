@@ -23,10 +23,9 @@ function usedDescriptors(pid: number): number {
 
 test('it waits without spinning, serves who is there, counts it, and recovers', async (t) => {
   const origin = await httpOrigin(t, (_, response) => response.end('ok'));
-  const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }), {
-    admin: '127.0.0.1:0',
-    descriptors: DESCRIPTORS,
-  });
+  // Who is silent is not cut off for that.
+  const listener = { routes: [{ to: origin.address }], timeouts: { header: '5m' } };
+  const proxy = await startSidecar(t, web(listener), { admin: '127.0.0.1:0', descriptors: DESCRIPTORS });
   const [port, admin] = [proxy.port('web'), proxy.port('admin')];
   const agent = keepAliveAgent(t, { maxSockets: 1 });
   const ask = (): ReturnType<typeof request> => request(port, { agent });
