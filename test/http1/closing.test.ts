@@ -5,7 +5,10 @@ import { httpOrigin, keepAliveAgent, proxyStatus, request } from '../support/htt
 import { startEmbedded } from '../support/embedded.js';
 import { startSidecar, web } from '../support/sidecar.js';
 import { connect, tcpServer } from '../support/tcp.js';
-import { until } from '../support/wait.js';
+import { inTime, until } from '../support/wait.js';
+
+/** How long an answer may be silent for a client that ended its side: `HALF_CLOSED_GRACE` of the core. */
+const GRACE_MS = 5000;
 
 test('a server that closes after its answer costs the client nothing', async (t) => {
   const origin = await httpOrigin(t, (_, outgoing) => {
@@ -40,12 +43,16 @@ test('a client that ends its side after its request still gets the answer', asyn
     answer = () => outgoing.end('ok');
   });
   const proxy = await startSidecar(t, web({ routes: [{ to: origin.address }] }));
-  const peer = await connect(t, proxy.port());
-  peer.end('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
-  await until('the request arrives', () => origin.requests > 0);
-  answer();
-  t.is((await peer.response()).body, 'ok');
-  t.is(await peer.readToEnd(), '');
+  const [body, rest] = await inTime('an answer', GRACE_MS, async (answered) => {
+    const { requests } = origin;
+    const peer = await connect(t, proxy.port());
+    peer.end('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+    await until('the request arrives', () => origin.requests > requests);
+    answer();
+    answered();
+    return [(await peer.response()).body, await peer.readToEnd()];
+  });
+  t.deepEqual([body, rest], ['ok', '']);
 });
 
 test('a pooled connection that the server has closed is not used; one closed amid the request is tried anew', async (t) => {
