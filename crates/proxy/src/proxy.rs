@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use mesh_identity::MeshTls;
 use mesh_model::issue::Issue;
-use mesh_model::resources::{Address, Resources};
+use mesh_model::resources::{Address, Discovery, Resources};
 use mesh_store::{Batch, Store};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{oneshot, watch};
@@ -278,6 +278,13 @@ impl Proxy {
         reply: impl FnOnce(Result<Applied, ApplyError>) + Send + 'static,
     ) {
         let _ = self.asks.send(Ask::Apply(Box::new(change), Box::new(reply)));
+    }
+
+    /// Looks a name up for a cluster of a change that is to come: no other change waits for that, nor will this one. `tell` is
+    /// called on the control thread when the first lookup has ended, or has taken as long as a change would wait for it; then
+    /// there are some seconds to make the change in. It must not wait for anything.
+    pub fn look_up_then(&self, source: Discovery, tell: impl FnOnce() + Send + 'static) {
+        let _ = self.asks.send(Ask::LookUp(source, Box::new(tell)));
     }
 
     /// Provokes a panic, so that a test sees what becomes of it.

@@ -5,12 +5,14 @@
 //!                            │                │          │        (at most WARM)
 //!                            └────────────────┴──────────┴──> refused, and nothing has changed
 //!   name server answers ──> clusters made anew ──> tell the data threads
+//!   asked to look up ─────> told when it is, so that the change it is for does not wait
 //!   every two seconds ────> files that changed ──> the same, where clusters show or trust them
 //! ```
 //!
 //! One change is under way at a time; others wait for it in order, while answers and files are attended to. A panic ends
 //! what it happened in and nothing else.
 
+mod ahead;
 mod leave;
 mod sockets;
 
@@ -34,6 +36,7 @@ use crate::reload::{Files, Found};
 use crate::thread::Drain;
 use crate::tls::Patience;
 use crate::worker::{Accepting, Command, Worker};
+use ahead::{Ahead, Tell};
 use leave::{Former, Leaving};
 use sockets::{Bound, Settled, settle};
 
@@ -48,6 +51,8 @@ type Reply = Box<dyn FnOnce(Result<Applied, ApplyError>) + Send>;
 pub(crate) enum Ask {
     /// Make a change.
     Apply(Box<Change>, Reply),
+    /// Look a name up for a change that is to come, and tell when it may come.
+    LookUp(Discovery, Tell),
     /// Look at all files now.
     Reload,
     /// Judge again who is here.
@@ -96,6 +101,8 @@ pub(crate) struct Control {
     lookups: Lookups,
     /// The clusters behind each name that is looked up.
     by_source: HashMap<Discovery, HashSet<Arc<str>>>,
+    /// What is looked up for changes that are to come.
+    ahead: Ahead,
     files: Files,
     admin_address: Arc<OnceLock<Address>>,
     phase: watch::Sender<Phase>,
@@ -161,6 +168,7 @@ impl Control {
             former: Vec::new(),
             lookups,
             by_source: HashMap::new(),
+            ahead: Ahead::default(),
             files,
             admin_address,
             phase,
@@ -197,7 +205,8 @@ impl Control {
     fn next_step(&self) -> Nanos {
         let warm = self.warming.as_ref().map_or(NEVER, |warming| warming.until);
         let leave = self.leaving.as_ref().map_or(NEVER, Leaving::next);
-        self.files.next().min(warm).min(leave)
+        let ahead = self.ahead.next().unwrap_or(NEVER);
+        self.files.next().min(warm).min(leave).min(ahead)
     }
 
     fn handle(&mut self, event: Event) -> Flow {
@@ -207,6 +216,11 @@ impl Control {
                 reply(Err(ApplyError::Closed));
             }
             Event::Asked(Some(Ask::Apply(change, reply))) => self.waiting.push_back((*change, reply)),
+            Event::Asked(Some(Ask::LookUp(source, tell))) => {
+                let until = self.clock.now().saturating_add(nanos(WARM));
+                self.ahead.ask(source, until, tell);
+                self.want(&[]);
+            }
             Event::Asked(Some(Ask::Reload)) => self.look_at_files(Patience::None),
             Event::Asked(Some(Ask::JudgeAgain)) => self.tell(|| Command::JudgeAgain),
             Event::Asked(Some(Ask::Drain(options))) => self.leave(options),
@@ -222,8 +236,18 @@ impl Control {
                 self.go_on_leaving(now);
             }
         }
+        self.go_on_looking_ahead();
         self.go_on_applying();
         Flow::On
+    }
+
+    /// Tells who waits for a name no longer.
+    fn go_on_looking_ahead(&mut self) {
+        let lookups = &self.lookups;
+        let is_settled = |source: &Discovery| lookups.is_settled(std::iter::once(source));
+        if self.ahead.tell(self.clock.now(), is_settled) {
+            self.want(&[]);
+        }
     }
 
     /// Ends the change that is under way if it waits no longer, and begins the next ones.
@@ -281,7 +305,7 @@ impl Control {
             sockets,
         };
         // Looked up from now on, as what serves now still is.
-        self.lookups.want(self.by_source.keys().chain(&ready.sources));
+        self.want(&ready.sources);
         Ok(ready)
     }
 
@@ -292,7 +316,10 @@ impl Control {
     }
 
     fn is_warm(&self, ready: &Ready) -> bool {
-        self.lookups.is_settled(ready.sources.iter())
+        let now = self.clock.now();
+        let sources = ready.sources.iter();
+        self.lookups
+            .is_settled(sources.filter(|source| !self.ahead.is_over(source, now)))
     }
 
     /// Makes a change live.
@@ -301,7 +328,7 @@ impl Control {
         let result = guard.contain(|| self.go_live(ready));
         let result = result.unwrap_or(Err(ApplyError::Panicked));
         if result.is_err() {
-            self.lookups.want(self.by_source.keys());
+            self.want(&[]);
         }
         self.answer(reply, result);
     }
@@ -426,7 +453,16 @@ impl Control {
                 names.insert(Arc::clone(name));
             }
         }
-        self.lookups.want(self.by_source.keys());
+        let by_source = &self.by_source;
+        self.ahead.in_force(|source| by_source.contains_key(source));
+        self.want(&[]);
+    }
+
+    /// Looks up what clusters in force, changes under way and changes to come have names for, and these.
+    fn want(&mut self, also: &[Discovery]) {
+        let warming = self.warming.iter().flat_map(|warming| &warming.ready.sources);
+        let sources = self.by_source.keys().chain(self.ahead.sources());
+        self.lookups.want(sources.chain(warming).chain(also));
     }
 
     /// Makes the clusters anew for whose names something else was found.

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use mesh_model::resources::Discovery;
 use mesh_protocol::Error;
 use mesh_protocol::message::{ConfigState, FromSidecar};
 use mesh_proxy::proxy::{Applied, ApplyError, Change};
@@ -187,7 +188,9 @@ impl Life<'_> {
             return;
         }
         self.dirty = None;
-        if let Some(resources) = self.feed.resources() {
+        let resources = self.feed.resources();
+        self.look_up();
+        if let Some(resources) = resources {
             if std::mem::replace(&mut self.awaits_denied, false) {
                 self.log().warn(
                     "the control plane has not said who is revoked: serving all the same",
@@ -196,6 +199,20 @@ impl Life<'_> {
             }
             self.applying = Some(Box::pin(self.proxy.apply_soon(Change::Replace(resources))));
         }
+    }
+
+    /// Has names looked up that are to go live.
+    fn look_up(&mut self) {
+        for source in self.feed.take_sources() {
+            let (found, of) = (self.found.0.clone(), source.clone());
+            self.proxy.look_up_then(source, move || drop(found.send(of)));
+        }
+    }
+
+    /// A name that is to go live was looked up, or long enough.
+    pub(super) fn looked_up(&mut self, source: &Discovery) {
+        self.feed.looked_up(source);
+        self.mark();
     }
 
     pub(super) fn applied(&mut self, applied: Result<Applied, ApplyError>) {

@@ -9,6 +9,7 @@
 //! not know are outside the mesh: they are looked up by DNS, unless only services of the mesh may be called. They stay
 //! asked for, so that nothing goes around the mesh from the moment at which it has a service of that name ([`outside`]).
 
+mod lookups;
 mod outside;
 mod refused;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use mesh_xds::kind::Kind;
 use mesh_xds::translate::{ServiceListener, Translate, TrustRoots, WorkloadListener};
 use mesh_xds::wire::Any;
 
+use self::lookups::Sought;
 pub(crate) use self::outside::Answer;
 use self::outside::{Egress, Host, Told, is_of_all_ports};
 use self::refused::Tried;
@@ -54,6 +56,7 @@ pub(crate) struct Feed {
     clusters: BTreeMap<String, Cluster>,
     endpoints: BTreeMap<String, Endpoints>,
     tried: Tried,
+    sought: Sought,
     /// Whether servers can be judged by roots of the system.
     has_system_roots: bool,
 }
@@ -77,6 +80,8 @@ struct Name {
     dark: Option<Instant>,
     /// Why it is left out of what is in force.
     refused: Option<String>,
+    /// Whether it was in what came into force last.
+    is_in_force: bool,
 }
 
 /// What of a table is called.
@@ -102,6 +107,7 @@ impl Feed {
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             tried: Tried::default(),
+            sought: Sought::default(),
             has_system_roots: false,
         }
     }
@@ -329,7 +335,7 @@ impl Feed {
         self.roots.take()
     }
 
-    /// What is to be in force, without the names that are left out; nothing before it is known who may call.
+    /// What is to be in force, without the names that are left out or await a lookup; nothing before it is known who may call.
     pub(crate) fn resources(&mut self) -> Option<Resources> {
         self.go_live();
         self.try_again();
@@ -342,7 +348,9 @@ impl Feed {
         );
         let mut used = BTreeSet::new();
         for (name, known) in self.names.iter().filter(|(_, known)| known.refused.is_none()) {
-            let Some(table) = &known.live else { continue };
+            let Some(table) = known.live.as_ref().filter(|_| !self.awaits_lookup(known)) else {
+                continue;
+            };
             resources.route_tables.push(RouteTable {
                 name: name.clone(),
                 ..table.clone()
@@ -391,7 +399,9 @@ impl Feed {
 
     /// The names that are live and whose askers were not told yet.
     pub(crate) fn take_answers(&mut self) -> Vec<String> {
-        self.take_told(|_, (_, known)| known.live.is_some() && known.refused.is_none())
+        self.take_told(|feed, (_, known)| {
+            known.live.is_some() && known.refused.is_none() && !feed.awaits_lookup(known)
+        })
     }
 
     /// The names that are left out, or of which something was refused and nothing good is there, and whose askers were not

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mesh_identity::manager::Standing;
 use mesh_identity::{DenyList, Manager, MeshTls, TrustBundle};
-use mesh_model::resources::Address;
+use mesh_model::resources::{Address, Discovery};
 use mesh_model::spiffe::SpiffeId;
 use mesh_protocol::client::server_name;
 use mesh_protocol::message::FromSidecar;
@@ -20,6 +20,7 @@ use mesh_proxy::proxy::{Applied, ApplyError, Phase, Proxy};
 use mesh_xds::client::{Client, Form};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::Node;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use super::asking::Asking;
@@ -65,6 +66,8 @@ pub(crate) struct Life<'a> {
     pub(super) edges: Edges,
     pub(super) usage: Usage,
     pub(super) applying: Option<Applying>,
+    /// What was looked up, from the proxy. At most as much is on its way as was asked for.
+    pub(super) found: (UnboundedSender<Discovery>, UnboundedReceiver<Discovery>),
     /// Why what is known is not in force, whatever is left out.
     pub(super) refused_whole: Option<String>,
     /// Whether something is served, and kept where it is to be.
@@ -139,6 +142,7 @@ impl<'a> Life<'a> {
             edges: Edges::default(),
             usage: Usage::default(),
             applying: None,
+            found: unbounded_channel(),
             refused_whole: None,
             serves: watch::Sender::new(false),
             listening: Vec::new(),
@@ -277,6 +281,7 @@ impl<'a> Life<'a> {
         tokio::select! {
             applied = applied(&mut self.applying) => self.applied(applied),
             name = proxy.wanted().next() => self.want(&name),
+            Some(source) = self.found.1.recv() => self.looked_up(&source),
             () = at(applies_at) => {}
             () = at(undeclared_at) => self.tell_closed(),
             () = maybe_until(stands_until) => {}

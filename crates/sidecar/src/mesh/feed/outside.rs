@@ -82,6 +82,8 @@ impl Feed {
                 is_unknown: true,
                 answered: known.answered,
                 dark: known.dark,
+                // It was called outside before, by the same.
+                is_in_force: known.is_in_force && known.egress.is_some(),
                 ..Name::default()
             };
             vec![name.to_owned()]

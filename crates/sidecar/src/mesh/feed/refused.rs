@@ -77,7 +77,10 @@ impl Feed {
     /// What was tried is in force.
     pub(crate) fn in_force(&mut self) {
         self.tried.tried.clear();
-        self.tried.order = Order::default();
+        let order = std::mem::take(&mut self.tried.order);
+        for (name, known) in &mut self.names {
+            known.is_in_force = order.tables.contains(name);
+        }
     }
 
     /// What was tried was refused for these issues, or for a reason that names none. The names that are left out from now
@@ -118,7 +121,8 @@ impl Feed {
             let Some(known) = self.names.get_mut(&name) else {
                 continue;
             };
-            if known.live.is_some() && known.refused.is_none() && !needs(&name, known, changed) {
+            let was_tried = order.tables.contains(&name);
+            if was_tried && known.live.is_some() && known.refused.is_none() && !needs(&name, known, changed) {
                 known.refused = Some(reason.clone());
                 left_out.push((name, reason));
             }

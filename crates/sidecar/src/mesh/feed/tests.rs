@@ -10,6 +10,7 @@ use super::*;
 use crate::parts::everything_to;
 
 mod callers;
+mod lookups;
 mod outside;
 mod refused;
 
@@ -80,7 +81,17 @@ fn basket(feed: &mut Feed, at: &str) {
     accept(feed, at, &endpoints(at));
 }
 
+/// All names that are to be looked up were.
+fn look_up(feed: &mut Feed) {
+    feed.resources();
+    for source in feed.take_sources() {
+        feed.looked_up(&source);
+    }
+}
+
+/// What is in force once all was looked up.
 fn tables(feed: &mut Feed) -> Vec<String> {
+    look_up(feed);
     let resources = feed.resources().unwrap();
     assert_eq!(validate(&resources), []);
     let named = resources.route_tables.into_iter().map(|table| table.name);
@@ -266,6 +277,7 @@ fn what_is_opaque_outside_the_mesh_goes_by_its_port_and_inside_by_what_is_said()
     accept(&mut feed, "b", &cluster("b"));
     accept(&mut feed, "b", &endpoints("b"));
     let opaque = |feed: &mut Feed| -> Vec<_> {
+        look_up(feed);
         let clusters = feed.resources().unwrap().clusters.into_iter();
         let opaque = clusters.filter(|cluster| cluster.protocol == UpstreamProtocol::Tcp);
         opaque.map(|cluster| cluster.name).collect()

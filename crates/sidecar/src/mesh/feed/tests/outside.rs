@@ -365,7 +365,7 @@ fn of_names_outside_the_mesh_the_one_that_is_idle_longest_gives_way() {
     );
     assert!(!asked.get() && !wishes(&feed).contains(&"more.test:80".to_owned()));
 
-    let _ = (feed.resources(), feed.take_answers());
+    let _ = (tables(&mut feed), feed.take_answers());
     feed.want("more.test:80");
     assert_eq!(unknown(&mut feed, "more.test:80"), Answer::Full, "all are called");
     feed.want("more.test:80");
