@@ -14,7 +14,7 @@ use mesh_controller::{
     StartError, TokenError, TokensAlone,
 };
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
-use napi::bindgen_prelude::{AsyncTask, Env, Error, Result, Status, Task};
+use napi::bindgen_prelude::{AsyncTask, Env, Error, Function, Result, Status, Task};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde::Deserialize;
@@ -24,8 +24,16 @@ use tokio::sync::oneshot;
 use crate::{failure, guarded};
 
 /// Takes events, on JavaScript's thread. It keeps no process alive; what it is too busy for is dropped and counted.
-type Told = ThreadsafeFunction<String, (), String, Status, false, true, MOST_TOLD>;
+type Queue<const MOST: usize> = ThreadsafeFunction<String, (), String, Status, false, true, MOST>;
+type Told = Queue<MOST_TOLD>;
 const MOST_TOLD: usize = 4096;
+/// What strangers cause has a queue of its own: nothing else is lost for the number of their requests.
+const MOST_TOLD_OF_STRANGERS: usize = 1024;
+
+fn queue<const MOST: usize>(told: &Function<'_, String, ()>) -> Result<Queue<MOST>> {
+    let queue = told.build_threadsafe_function::<String>();
+    queue.weak::<true>().max_queue_size::<MOST>().build()
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -236,10 +244,11 @@ impl NativeController {
     pub fn new(
         env: Env,
         settings: String,
-        #[napi(ts_arg_type = "(event: string) => void")] told: Told,
+        #[napi(ts_arg_type = "(event: string) => void")] told: Function<'_, String, ()>,
     ) -> Result<Self> {
         let wanted: Wanted = serde_json::from_str(&settings).map_err(invalid)?;
-        let told = Arc::new(told);
+        let of_strangers = queue::<MOST_TOLD_OF_STRANGERS>(&told)?;
+        let told = Arc::new(queue::<MOST_TOLD>(&told)?);
         let waiting: Waiting = Arc::default();
         let decisions = Arc::new(Asked {
             told: Arc::clone(&told),
@@ -252,7 +261,11 @@ impl NativeController {
         let events = Box::new(move |event: &Event| {
             // Events are plain data, which always serialises.
             let text = serde_json::to_string(event).unwrap_or_default();
-            told.call(text, ThreadsafeFunctionCallMode::NonBlocking) == Status::Ok
+            let status = match event.is_of_strangers() {
+                true => of_strangers.call(text, ThreadsafeFunctionCallMode::NonBlocking),
+                false => told.call(text, ThreadsafeFunctionCallMode::NonBlocking),
+            };
+            status == Status::Ok
         });
         let controller =
             Controller::start(wanted.into(), decisions, events).map_err(|error| no_start(&error))?;

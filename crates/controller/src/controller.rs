@@ -363,7 +363,7 @@ async fn run(
     caretaker: Caretaker,
     closed: watch::Receiver<bool>,
 ) {
-    let server = Server::new(plane, config, limits);
+    let server = Server::new(Arc::clone(&plane), config, limits);
     let mut serving = tokio::task::JoinSet::new();
     for (listeners, hears) in listeners {
         for listener in listeners {
@@ -376,6 +376,7 @@ async fn run(
     tokio::select! {
         _ = closing.wait_for(|closing| *closing) => {}
         () = caretaker.care() => {}
+        () = plane.out.tell_lost() => {}
     }
     while serving.join_next().await.is_some() {}
 }

@@ -1,15 +1,22 @@
 //! What is told as it happens?
 //!
-//! Events go to one [`Events`], which must not wait. What it has no room for is lost, and the next one that it takes says
-//! how many were: then [`Controller::sidecars`](crate::Controller::sidecars) says how things stand.
+//! Events go to one [`Events`], which must not wait. What it has no room for is lost, and how many were is told with the next
+//! one, or a second later: then [`Controller::sidecars`](crate::Controller::sidecars) says how things stand.
+//!
+//! Invariant: whoever takes events can tell those of strangers apart, so that they need not take the room of the others; how
+//! many of them were lost is told once a second, and no more.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mesh_identity::authority::Changed;
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::fleet::{Nack, SidecarView};
+
+/// When it is told that events were lost, after which there was no other.
+const TELL_LOST: Duration = Duration::from_secs(1);
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -58,11 +65,18 @@ pub enum Event {
         /// What it says.
         reason: String,
     },
-    /// Events were lost before this one.
+    /// Events were lost.
     Lost {
         /// How many.
         count: u64,
     },
+}
+
+impl Event {
+    /// Whether it is of somebody who need not be of the mesh. Anybody causes as many of these as he likes.
+    pub const fn is_of_strangers(&self) -> bool {
+        matches!(self, Self::Audit(Audit { refused: Some(_), .. }))
+    }
 }
 
 /// A request for a certificate, and what came of it.
@@ -137,6 +151,10 @@ pub type Events = Box<dyn Fn(&Event) -> bool + Send + Sync>;
 pub(crate) struct Out {
     events: Events,
     lost: AtomicU64,
+    /// The same, of strangers: told now and then, so that they can't have that told all the time either.
+    lost_of_strangers: AtomicU64,
+    /// Rings when some were lost.
+    bell: Notify,
 }
 
 impl Out {
@@ -144,18 +162,43 @@ impl Out {
         Self {
             events,
             lost: AtomicU64::new(0),
+            lost_of_strangers: AtomicU64::new(0),
+            bell: Notify::new(),
         }
     }
 
     pub(crate) fn send(&self, event: &Event) {
-        let lost = self.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 && !(self.events)(&Event::Lost { count: lost }) {
-            self.lost.fetch_add(lost + 1, Ordering::Relaxed);
-            return;
+        if event.is_of_strangers() {
+            if !(self.events)(event) {
+                self.loses(&self.lost_of_strangers, 1);
+            }
+        } else if !self.tell(self.lost.swap(0, Ordering::Relaxed)) || !(self.events)(event) {
+            self.loses(&self.lost, 1);
         }
-        if !(self.events)(event) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Tells how many were lost, where nothing else is to be told. Never ends.
+    pub(crate) async fn tell_lost(&self) {
+        loop {
+            self.bell.notified().await;
+            tokio::time::sleep(TELL_LOST).await;
+            let lost = [&self.lost, &self.lost_of_strangers].map(|lost| lost.swap(0, Ordering::Relaxed));
+            self.tell(lost.iter().sum());
         }
+    }
+
+    /// Tells that so many were lost, if any. Whether there was room; else it is kept.
+    fn tell(&self, lost: u64) -> bool {
+        let is_told = lost == 0 || (self.events)(&Event::Lost { count: lost });
+        if !is_told {
+            self.loses(&self.lost, lost);
+        }
+        is_told
+    }
+
+    fn loses(&self, lost: &AtomicU64, count: u64) {
+        lost.fetch_add(count, Ordering::Relaxed);
+        self.bell.notify_one();
     }
 }
 
@@ -177,7 +220,7 @@ pub(crate) fn millis(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
+    use std::sync::mpsc::{channel, sync_channel};
 
     use super::*;
 
@@ -195,5 +238,54 @@ mod tests {
         assert_eq!(receiver.recv().unwrap(), Event::Lost { count: 3 });
         out.send(&rotated);
         assert_eq!(receiver.recv().unwrap(), Event::Lost { count: 1 });
+    }
+
+    fn refused() -> Event {
+        Event::Audit(Audit {
+            time_ms: 0,
+            identity: None,
+            address: "127.0.0.1:1".to_owned(),
+            proof: "nothing",
+            serial: None,
+            not_after_ms: None,
+            refused: Some("invalid".to_owned()),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_was_lost_is_told_though_nothing_else_is() {
+        let (sender, receiver) = sync_channel(1);
+        let out = Out::new(Box::new(move |event| sender.try_send(event.clone()).is_ok()));
+        let rotated = Event::Rotated { changes: vec![] };
+        out.send(&rotated);
+        out.send(&rotated);
+        out.send(&refused());
+        assert_eq!(receiver.recv().unwrap(), rotated);
+        let told = async {
+            loop {
+                if let Ok(event) = receiver.try_recv() {
+                    return event;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = out.tell_lost() => {}
+            event = told => assert_eq!(event, Event::Lost { count: 2 }),
+        }
+    }
+
+    #[test]
+    fn what_is_lost_of_strangers_is_not_told_each_time() {
+        let (sender, receiver) = channel();
+        let out = Out::new(Box::new(move |event| {
+            !event.is_of_strangers() && sender.send(event.clone()).is_ok()
+        }));
+        for _ in 0..3 {
+            out.send(&refused());
+        }
+        let rotated = Event::Rotated { changes: vec![] };
+        out.send(&rotated);
+        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [rotated]);
     }
 }
