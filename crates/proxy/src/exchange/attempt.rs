@@ -3,7 +3,8 @@
 //! Up to [`TRIES`] times: an endpoint that can't be connected to is put aside and another is asked, since nothing was
 //! sent. A shared or pooled connection that its server closed just when we used it costs a try on a new one, for methods
 //! that may be repeated (RFC 9110 section 9.2.2) and only while no byte of a body has gone; a request that its server
-//! says it never looked at (HTTP/2 `REFUSED_STREAM`, `GOAWAY`) is repeated whatever its method.
+//! says it never looked at (HTTP/2 `REFUSED_STREAM`, `GOAWAY`) is repeated whatever its method, while what has gone of its
+//! body is [`kept`](super::kept).
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -16,6 +17,7 @@ use mesh_identity::Rejection;
 use mesh_model::errors::Reason;
 use mesh_model::resources::UpstreamProtocol;
 
+use super::kept::Kept;
 use super::message::{
     Downstream, Fault, Gone, INFORMATIONAL_FLOOD, Length, RequestRef, ResponseEdits, Upstream,
 };
@@ -98,6 +100,7 @@ pub async fn forward<N: Net, D: Downstream>(
             .limit_hit(Limit::Requests);
         return refuse(down, outcome, Reason::RequestLimit, None);
     };
+    let mut kept = Kept::new(&cx.thread.http2);
     let mut tried = Tried::default();
     let mut last = None;
     let mut fresh = false;
@@ -121,7 +124,7 @@ pub async fn forward<N: Net, D: Downstream>(
             tried: Some(&tried).filter(|_| attempt + 1 < TRIES),
             fresh,
         };
-        let done = one.run(down, outcome, now).await;
+        let done = one.run(down, &mut kept, outcome, now).await;
         outcome.endpoint = Some(endpoint);
         match done {
             Ok(()) => {
@@ -158,14 +161,15 @@ impl<N: Net> Try<'_, N> {
     async fn run<D: Downstream>(
         &self,
         down: &mut D,
+        kept: &mut Kept<'_>,
         outcome: &mut Outcome<N::Stream>,
         now: Nanos,
     ) -> Result<(), Failure> {
         let in_flight = self.endpoint.start(now);
         let wanted = wanted(self.plan, down.request(), self.forward.kind);
         match self.carrier(down, wanted, &in_flight).await? {
-            Carrier::Http1(pooled) => over_http1::send(self, down, pooled, in_flight, outcome).await,
-            Carrier::Http2(seat) => over_http2::send(self, down, seat, in_flight, outcome).await,
+            Carrier::Http1(pooled) => over_http1::send(self, (down, kept), pooled, in_flight, outcome).await,
+            Carrier::Http2(seat) => over_http2::send(self, (down, kept), seat, in_flight, outcome).await,
         }
     }
 
@@ -264,7 +268,7 @@ impl<N: Net> Try<'_, N> {
     /// request on, where the connections left HTTP.
     pub(super) async fn pump<D: Downstream, U: Upstream>(
         &self,
-        down: &mut D,
+        (down, kept): (&mut D, &mut Kept<'_>),
         up: &mut U,
         connection: Connection,
         mut in_flight: InFlight,
@@ -277,7 +281,16 @@ impl<N: Net> Try<'_, N> {
         };
         let expects = down.length() != Length::None && down.request().expects_continue();
         let mut pump = Pump::new(self.forward.most_body, expects);
-        let end = run(cx, down, up, &mut pump, &edits, self.forward, &mut in_flight).await;
+        let end = run(
+            cx,
+            (&mut *down, &mut *kept),
+            up,
+            &mut pump,
+            &edits,
+            self.forward,
+            &mut in_flight,
+        )
+        .await;
         let now = cx.thread.now();
         if down.started() {
             outcome.status = up.status();
@@ -306,10 +319,12 @@ impl<N: Net> Try<'_, N> {
                     let stats = cx.thread.telemetry.cluster(&self.plan.label);
                     stats.limit_hit(Limit::InterimResponses);
                 }
-                let untouched = !begun && !down.started() && pump.request_payload() == 0;
-                let raced =
-                    connection == Connection::Used && matches!(fault, Fault::Io(_) | Fault::Truncated);
-                if untouched && (fault == Fault::Refused || (raced && is_repeatable(down.request()))) {
+                let raced = connection == Connection::Used
+                    && matches!(fault, Fault::Io(_) | Fault::Truncated)
+                    && pump.request_payload() == 0
+                    && is_repeatable(down.request());
+                let unanswered = !begun && !down.started();
+                if unanswered && kept.is_whole() && (fault == Fault::Refused || raced) {
                     return Err(Failure::Again(Reason::UpstreamClosed));
                 }
                 Err(upstream_failure(fault, begun || down.started()))
@@ -359,7 +374,7 @@ fn verdict(status: u16, grpc_status: Option<u32>) -> Verdict {
 /// Runs the pump under the exchange's deadlines.
 async fn run<N: Net, D: Downstream, U: Upstream>(
     cx: &Context<'_, N>,
-    down: &mut D,
+    (down, kept): (&mut D, &mut Kept<'_>),
     up: &mut U,
     pump: &mut Pump,
     edits: &ResponseEdits<'_>,
@@ -380,7 +395,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
         if cx.listener.drain() != Drain::No && !down.started() {
             down.leave();
         }
-        if let Poll::Ready(end) = pump.poll(task, down, up, edits) {
+        if let Poll::Ready(end) = pump.poll(task, (&mut *down, &mut *kept), up, edits) {
             return Poll::Ready(Ok(end));
         }
         polls = polls.saturating_add(1);
@@ -406,6 +421,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
         }
         if pump.answered() && !answered {
             answered = true;
+            kept.forget();
             // What is answered whole at once is recorded when it ends.
             in_flight.answered(cx.thread.now(), verdict(up.status(), down.grpc_status()));
         }

@@ -331,6 +331,9 @@ pub enum Gone {
 
 /// The server's side of an exchange.
 pub trait Upstream: Source + Sink {
+    /// Whether it may say of a request that it never looked at it: [`Fault::Refused`].
+    const MAY_REFUSE: bool;
+
     /// Waits for the next head; [`Upstream::response`] then shows it.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<HeadKind, Fault>>;
 

@@ -14,6 +14,7 @@ mod decide;
 pub mod fields;
 pub mod find_out;
 pub mod head;
+mod kept;
 pub mod local;
 pub mod message;
 mod outgoing;

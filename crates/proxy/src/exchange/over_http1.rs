@@ -1,6 +1,7 @@
 //! One try over an HTTP/1 connection, which is the request's own as long as it lasts.
 
 use super::attempt::{Connection, Failure, Try, method_of};
+use super::kept::Kept;
 use super::message::{Downstream, RequestRef};
 use super::outgoing::Parts;
 use super::request::RequestKind;
@@ -14,7 +15,7 @@ use mesh_http1::Method;
 /// Sends a request and passes its response. The connection goes back to the pool when it may carry another.
 pub(super) async fn send<N: Net, D: Downstream>(
     one: &Try<'_, N>,
-    down: &mut D,
+    (down, kept): (&mut D, &mut Kept<'_>),
     pooled: Pooled<N::Stream>,
     in_flight: InFlight,
     outcome: &mut Outcome<N::Stream>,
@@ -28,11 +29,12 @@ pub(super) async fn send<N: Net, D: Downstream>(
         open,
         ..
     } = pooled;
+    let length = kept.begin(down);
     let mut up = {
         let request = down.request();
         let parts = Parts::new(cx, one.plan, one.endpoint, forward, request);
         outcome.request_id = Some(parts.request_id());
-        let outgoing = parts.outgoing(cx, forward, request, down.length());
+        let outgoing = parts.outgoing(cx, forward, request, length);
         let (method, switch) = match (request, forward.kind) {
             (RequestRef::Http2(_), RequestKind::Upgrade) => {
                 (Method::Get, Switch::Required(parts.websocket_accept()))
@@ -50,7 +52,9 @@ pub(super) async fn send<N: Net, D: Downstream>(
     } else {
         Connection::New
     };
-    let end = one.pump(down, &mut up, connection, in_flight, outcome).await;
+    let end = one
+        .pump((down, kept), &mut up, connection, in_flight, outcome)
+        .await;
     let (mut wire, head, reusable) = up.finish_exchange();
     cx.thread.put_response_head(head);
     let end = end.map_err(|failure| one.explained(failure, connection, || wire.io.refused()));

@@ -4,6 +4,7 @@ use mesh_model::errors::Reason;
 
 use super::Outcome;
 use super::attempt::{Connection, Failure, Try, upstream_failure};
+use super::kept::Kept;
 use super::message::{Downstream, Fault};
 use super::outgoing::Parts;
 use crate::balance::InFlight;
@@ -14,7 +15,7 @@ use crate::io::Net;
 /// Sends a request and passes its response. Whatever is left of the stream ends with this.
 pub(super) async fn send<N: Net, D: Downstream>(
     one: &Try<'_, N>,
-    down: &mut D,
+    (down, kept): (&mut D, &mut Kept<'_>),
     seat: Seat,
     in_flight: InFlight,
     outcome: &mut Outcome<N::Stream>,
@@ -25,11 +26,12 @@ pub(super) async fn send<N: Net, D: Downstream>(
     } else {
         Connection::New
     };
+    let length = kept.begin(down);
     let mut up = {
         let request = down.request();
         let parts = Parts::new(cx, one.plan, one.endpoint, forward, request);
         outcome.request_id = Some(parts.request_id());
-        let mut outgoing = parts.outgoing(cx, forward, request, down.length());
+        let mut outgoing = parts.outgoing(cx, forward, request, length);
         if outgoing.authority.is_empty() {
             outgoing.authority = parts.server_name();
         }
@@ -38,7 +40,7 @@ pub(super) async fn send<N: Net, D: Downstream>(
             None => b"http",
         };
         let bodiless = outgoing.method == b"HEAD";
-        let started = ClientStream::start(seat, bodiless, down.length(), cx.plan.http1.fields, |head| {
+        let started = ClientStream::start(seat, bodiless, length, cx.plan.http1.fields, |head| {
             outgoing.write_http2(request, scheme, head);
         });
         match started {
@@ -48,7 +50,9 @@ pub(super) async fn send<N: Net, D: Downstream>(
             Err(fault) => return Err(upstream_failure(fault, false)),
         }
     };
-    let end = one.pump(down, &mut up, connection, in_flight, outcome).await;
+    let end = one
+        .pump((down, kept), &mut up, connection, in_flight, outcome)
+        .await;
     end.map_err(|failure| one.explained(failure, connection, || up.refused()))?;
     Ok(())
 }

@@ -9,6 +9,7 @@
 
 use std::task::{Context, Poll, ready};
 
+use super::kept::Kept;
 use super::message::{
     Downstream, Fault, Gone, HeadKind, Payload, ResponseEdits, Sink, Source, UNASKED_SWITCH, Upstream,
 };
@@ -119,7 +120,7 @@ impl Pump {
         self.progress
     }
 
-    /// Payload of the request that went out. While it is zero, the request can be sent again.
+    /// Payload of the request that went out.
     pub fn request_payload(&self) -> u64 {
         self.request_payload
     }
@@ -135,14 +136,14 @@ impl Pump {
     }
 
     /// Moves what can be moved.
-    pub fn poll<D: Downstream, U: Upstream>(
+    pub(super) fn poll<D: Downstream, U: Upstream>(
         &mut self,
         cx: &mut Context<'_>,
-        down: &mut D,
+        (down, kept): (&mut D, &mut Kept<'_>),
         up: &mut U,
         edits: &ResponseEdits<'_>,
     ) -> Poll<End> {
-        if let Poll::Ready(end) = self.poll_request(cx, down, up) {
+        if let Poll::Ready(end) = self.poll_request(cx, (&mut *down, kept), up) {
             return Poll::Ready(end);
         }
         if let Poll::Ready(end) = self.poll_response(cx, down, up, edits) {
@@ -168,22 +169,23 @@ impl Pump {
     fn poll_request<D: Downstream, U: Upstream>(
         &mut self,
         cx: &mut Context<'_>,
-        down: &mut D,
+        (down, kept): (&mut D, &mut Kept<'_>),
         up: &mut U,
     ) -> Poll<End> {
         if !matches!(self.request, Flow::Open | Flow::Flushing) {
             return Poll::Pending;
         }
         let before = self.request_payload;
+        let mut body = kept.with(down, U::MAY_REFUSE);
         let copied = copy(
             cx,
-            down,
+            &mut body,
             up,
             &mut self.request,
             &mut self.request_payload,
             self.most,
         );
-        self.blocked = copied.is_pending() && !down.payload().is_empty();
+        self.blocked = copied.is_pending() && !body.payload().is_empty();
         match copied {
             Poll::Ready(Ok(())) => self.progress = self.progress.wrapping_add(1),
             Poll::Ready(Err(Side::Source(fault))) => return Poll::Ready(End::Downstream(fault)),

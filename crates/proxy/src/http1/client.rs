@@ -171,6 +171,8 @@ impl<S: Stream> Sink for ClientExchange<S> {
 }
 
 impl<S: Stream> Upstream for ClientExchange<S> {
+    const MAY_REFUSE: bool = false;
+
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<HeadKind, Fault>> {
         loop {
             if !self.wire.unread().is_empty() {

@@ -6,7 +6,7 @@
 //! an attempt that is under way, as far as it will have seats for them: a burst opens as many connections as it needs.
 //!
 //! A server says how many streams it allows only once the connection stands, and refuses those above. So the first
-//! request goes at once, and the others wait until it has said so; a request whose body has gone could not be repeated.
+//! request goes at once, and the others wait until it has said so; a long body that has gone could not be sent again.
 //!
 //! Invariants: an entry holds its endpoint, so that no other endpoint has its key; an attempt is listed until its server
 //! has spoken or it has failed, and then all that waited for it go on.

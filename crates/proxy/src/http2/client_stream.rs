@@ -127,6 +127,8 @@ impl Sink for ClientStream {
 }
 
 impl Upstream for ClientStream {
+    const MAY_REFUSE: bool = true;
+
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<HeadKind, Fault>> {
         let head = ready!(self.channel.poll_head(cx))?;
         let (status, fields, over) = (head.status, head.fields.len(), head.over);

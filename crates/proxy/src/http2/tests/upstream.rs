@@ -354,6 +354,93 @@ async fn what_was_not_looked_at_is_sent_again_whatever_its_method() {
     assert_eq!(front.connections().0, 1);
 }
 
+/// A server that says of every other request that it never looked at it, when the body's end has come, or some of it for
+/// `/amid`, and echoes the others.
+async fn refuses_late(calls: &Arc<AtomicUsize>) -> SocketAddr {
+    let calls = Arc::clone(calls);
+    http2_server(
+        Builder::new(),
+        move |mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>| {
+            let refuses = calls.fetch_add(1, SeqCst).is_multiple_of(2);
+            async move {
+                if !refuses {
+                    return echo(request, respond).await;
+                }
+                let amid = request.uri().path() == "/amid";
+                let body = request.body_mut();
+                while let Some(piece) = body.data().await {
+                    let n = piece.unwrap().len();
+                    body.flow_control().release_capacity(n).unwrap();
+                    if amid {
+                        break;
+                    }
+                }
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_small_body_goes_again_with_what_was_not_looked_at() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let front = front_of(&[refuses_late(&calls).await], http2(), json!({}));
+    let head = "POST /a HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n";
+    let text = raw(front.address, &format!("{head}Content-Length: 4\r\n\r\nping")).await;
+    assert!(text.contains("\ncontent-length: 4\n"), "{text}");
+    assert!(text.contains("ping\r\n"), "{text}");
+    let chunks = "2\r\npi\r\n2\r\nng\r\n0\r\n\r\n";
+    let text = raw(
+        front.address,
+        &format!("{head}Transfer-Encoding: chunked\r\n\r\n{chunks}"),
+    )
+    .await;
+    assert!(!text.contains("content-length: 4"), "{text}");
+    assert!(
+        text.contains("ping\r\n") || text.contains("pi\r\n2\r\nng\r\n"),
+        "{text}"
+    );
+    assert_eq!(calls.load(SeqCst), 4);
+    let send = connect(front.address).await;
+    let ask = async |path: &str, pieces: &[Bytes]| {
+        let before = calls.load(SeqCst);
+        let mut send = send.clone().ready().await.unwrap();
+        let request = Request::post(format!("http://shop.test{path}")).body(()).unwrap();
+        let (answer, mut stream) = send.send_request(request, false).unwrap();
+        for (n, piece) in pieces.iter().enumerate() {
+            if n > 0 && path == "/amid" {
+                eventually("it is asked again", || calls.load(SeqCst) == before + 2).await;
+            }
+            stream.send_data(piece.clone(), n + 1 == pieces.len()).unwrap();
+        }
+        let whole = async { Whole::read(answer.await.unwrap()).await.unwrap() };
+        let whole = tokio::time::timeout(PATIENCE, whole)
+            .await
+            .expect("an answer in time");
+        (whole.status(), whole.body, calls.load(SeqCst) - before)
+    };
+    for (path, pieces) in [
+        ("/", vec![Bytes::from_static(b"ping")]),
+        ("/", vec!["pi".into(), "ng".into()]),
+        ("/amid", vec!["pi".into(), "ng".into()]),
+        ("/", vec![vec![b'x'; 4096].into()]),
+        ("/amid", vec![vec![b'x'; 4096].into(), vec![b'y'; 100_000].into()]),
+    ] {
+        let (status, body, asked) = ask(path, &pieces).await;
+        assert_eq!((status, asked), (200, 2));
+        let text = String::from_utf8(body).unwrap();
+        let (head, body) = text.rsplit_once('\n').unwrap();
+        assert!(
+            body.as_bytes() == pieces.concat() && !head.contains("content-length"),
+            "{text}"
+        );
+    }
+    // A longer one is gone.
+    let (status, _, asked) = ask("/", &[vec![b'x'; 4097].into()]).await;
+    assert_eq!((status, asked), (502, 1));
+}
+
 #[tokio::test]
 async fn a_server_that_is_always_full_costs_three_tries_and_is_reported() {
     let asked = Arc::new(AtomicUsize::new(0));
