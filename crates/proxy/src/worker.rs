@@ -4,7 +4,7 @@
 //! it counts lies in atomics that others read.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -129,6 +129,9 @@ impl Drop for Worker {
 }
 
 type Data = Rc<Thread<Sockets>>;
+
+/// Connections that were accepted and wait for room.
+type Queued = VecDeque<(Socket, Option<SocketAddr>)>;
 
 /// Stops accepting, or goes on for another listener.
 #[derive(Default)]
@@ -291,6 +294,8 @@ async fn tick(thread: Data) {
 
 async fn accept(thread: Data, mut listener: Rc<Listener>, acceptor: Acceptor, stop: Rc<Stop>) {
     let mut stopped = pin!(stop.asked.notified());
+    // Who waits for room when it ends.
+    let mut waits = None;
     loop {
         let next = poll_fn(|cx| {
             if stopped.as_mut().poll(cx).is_ready() {
@@ -324,7 +329,10 @@ async fn accept(thread: Data, mut listener: Rc<Listener>, acceptor: Acceptor, st
                     }
                     stopped.set(stop.asked.notified());
                 };
-                let Some((permit, lowered)) = admitted else { break };
+                let Some((permit, lowered)) = admitted else {
+                    waits = Some((socket, client));
+                    break;
+                };
                 admit(&thread, &listener, lowered.unwrap_or(socket), client, permit);
             }
             // The client left before it was accepted.
@@ -332,10 +340,34 @@ async fn accept(thread: Data, mut listener: Rc<Listener>, acceptor: Acceptor, st
             Err(_) => out_of_descriptors(&thread, &listener).await,
         }
     }
-    // Whoever was in the queue when the listener closed is still served.
-    for (socket, client) in acceptor.into_queued() {
-        if let Some(permit) = permit(&listener) {
-            admit(&thread, &listener, socket, client, permit);
+    // Whoever was in the queue when the listener closed is still served. All are taken at once, so that nobody else comes.
+    let stats = thread.telemetry.listener(&listener.plan().label);
+    let mut queued = Queued::new();
+    for (socket, client) in waits.into_iter().chain(acceptor.into_queued()) {
+        match permit(&listener).filter(|_| queued.is_empty()) {
+            Some(permit) => admit(&thread, &listener, socket, client, permit),
+            None if socket.leaves_enough() => queued.push_back((socket, client)),
+            None => stats.limit_hit(Limit::FileDescriptors),
+        }
+    }
+    take_in(&thread, &listener, queued).await;
+}
+
+/// Serves those who wait, as others go, for as long as there is time to serve them in.
+async fn take_in(thread: &Data, listener: &Rc<Listener>, mut queued: Queued) {
+    while let Some((socket, client)) = queued.pop_front() {
+        let permit = loop {
+            match permit(listener) {
+                None if thread.now() < listener.drain_deadline() => tokio::time::sleep(ACCEPT_PAUSE).await,
+                permit => break permit,
+            }
+        };
+        match permit {
+            Some(permit) => admit(thread, listener, socket, client, permit),
+            None => {
+                let stats = thread.telemetry.listener(&listener.plan().label);
+                stats.limit_hit(Limit::Connections);
+            }
         }
     }
 }

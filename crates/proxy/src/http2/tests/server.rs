@@ -375,6 +375,49 @@ async fn a_drain_says_goaway_and_lets_streams_end() {
 }
 
 #[tokio::test]
+async fn who_waits_for_room_when_a_drain_begins_is_served() {
+    let (go, gone) = tokio::sync::watch::channel(false);
+    let (asked, mut is_asked) = tokio::sync::watch::channel(false);
+    let upstream = scripted(move |mut socket| {
+        let (mut gone, asked) = (gone.clone(), asked.clone());
+        async move {
+            read_until(&mut socket, "\r\n\r\n").await;
+            asked.send(true).unwrap();
+            gone.wait_for(|go| *go).await.unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate";
+            socket.write_all(answer).await.unwrap();
+        }
+    })
+    .await;
+    let front = front(upstream, json!({ "limits": { "connections": 1 } }));
+    let ask = async |path: &str| {
+        let mut socket = TcpStream::connect(front.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        socket
+    };
+    let under_way = ask("/").await;
+    is_asked.wait_for(|asked| *asked).await.unwrap();
+    let accepted = ask("/here").await;
+    eventually("it waits for room", || front.limit(Limit::Connections) == 1).await;
+    let queued = ask("/here").await;
+    front.proxy.drain(DrainOptions::default());
+    eventually("the listener is closed", || {
+        std::net::TcpStream::connect(front.address).is_err()
+    })
+    .await;
+    go.send(true).unwrap();
+    for mut socket in [under_way, accepted, queued] {
+        let mut seen = Vec::new();
+        let end = tokio::time::timeout(PATIENCE, socket.read_to_end(&mut seen));
+        end.await.expect("an end").unwrap();
+        let text = String::from_utf8(seen).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+        assert!(text.contains("Connection: close\r\n"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn idle_old_and_worn_connections_are_asked_to_leave() {
     let cases = [
         json!({ "timeouts": { "idle": "50ms" } }),
