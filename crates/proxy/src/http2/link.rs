@@ -26,6 +26,7 @@ use super::liveness::{Liveness, Moved, Verdict};
 use super::socket::Socket;
 use crate::clock::{Nanos, after, nanos};
 use crate::io::{Net, Stream};
+use crate::telemetry::{ClusterStats, Own};
 use crate::thread::Thread;
 use crate::timer::{Deadline, until};
 use crate::upstream::cluster::ClusterShared;
@@ -52,6 +53,9 @@ pub(super) struct Link {
     requests: Cell<u64>,
     opened: Nanos,
     idle_since: Cell<Nanos>,
+    /// It is counted as one that waits for streams.
+    waits: Cell<bool>,
+    stats: Own<ClusterStats>,
     /// It takes no new streams.
     over: Rc<Cell<bool>>,
     /// Why it ends with its streams, where it is for its age.
@@ -104,6 +108,7 @@ impl Drop for Seat {
         if is_idle {
             self.link.idle_since.set((self.link.clock)());
             self.link.make_room();
+            self.link.count(!self.link.over.get());
         }
         self.link.room.ring_at(self.link.endpoint);
         if is_idle {
@@ -127,9 +132,17 @@ impl Link {
         }
     }
 
+    /// Counts it as one that waits for streams, or no longer.
+    fn count(&self, waits: bool) {
+        if self.waits.replace(waits) != waits {
+            self.stats.idle(if waits { 1 } else { -1 });
+        }
+    }
+
     /// Takes no new streams from now on.
     pub(super) fn close(&self) {
         self.over.set(true);
+        self.count(false);
     }
 
     /// Says why it is listed no longer: it ends with its streams.
@@ -202,6 +215,7 @@ impl Link {
             self.grow(most);
         }
         self.streams.set(streams + 1);
+        self.count(false);
         let requests = self.requests.replace(self.requests.get() + 1);
         Some(Seat {
             link: Rc::clone(self),
@@ -248,6 +262,8 @@ pub(super) async fn establish<N: Net>(
         requests: Cell::new(0),
         opened,
         idle_since: Cell::new(opened),
+        waits: Cell::new(false),
+        stats: open.stats().clone(),
         over: Rc::clone(&over),
         ended_by: Rc::clone(&ended_by),
         refused: Rc::clone(&refused),
@@ -307,6 +323,9 @@ impl<N: Net> Driver<N> {
         self.deadline.set(after(self.thread.now(), Some(LOOK)));
         poll_fn(|cx| self.poll(cx)).await;
         self.over.set(true);
+        if let Some(link) = self.link.upgrade() {
+            link.count(false);
+        }
         self.refused.set(self.socket.refused());
         let cause = self.connection.borrow().over();
         if let Some(Cause::Flood(flood)) = cause {
@@ -394,6 +413,7 @@ impl<N: Net> Driver<N> {
 impl Drop for Link {
     fn drop(&mut self) {
         // Nobody lists it, and it has no streams.
+        self.count(false);
         self.connection.borrow_mut().wake_driver();
     }
 }

@@ -60,6 +60,11 @@ impl OpenConnection {
         self.permit.shared()
     }
 
+    /// What counts it.
+    pub fn stats(&self) -> &Own<ClusterStats> {
+        &self.stats
+    }
+
     /// Ends it for a reason.
     pub fn end(mut self, reason: Reason) {
         self.ended_by = Some(reason);

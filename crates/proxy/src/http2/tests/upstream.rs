@@ -354,6 +354,46 @@ async fn what_was_not_looked_at_is_sent_again_whatever_its_method() {
     assert_eq!(front.connections().0, 1);
 }
 
+#[tokio::test]
+async fn a_connection_without_streams_is_counted_as_idle() {
+    let (step, steps) = tokio::sync::watch::channel(0);
+    let server = scripted(move |socket| {
+        let mut steps = steps.clone();
+        async move {
+            let mut connection = h2::server::handshake(socket).await.unwrap();
+            for n in 1.. {
+                let Some(Ok((_, mut respond))) = connection.accept().await else {
+                    return;
+                };
+                tokio::select! {
+                    _ = connection.accept() => return,
+                    _ = steps.wait_for(|step| *step >= n) => {}
+                }
+                respond.send_response(response(200), true).unwrap();
+                if n == 2 {
+                    connection.graceful_shutdown();
+                }
+            }
+        }
+    })
+    .await;
+    let front = front_of(&[server], http2(), json!({}));
+    let counts = || {
+        let report = front.proxy.look();
+        let site = report.clusters.iter().find(|(name, _)| name.as_str() == "site");
+        site.map_or((0, 0), |(_, totals)| (totals.active(), totals.idle))
+    };
+    let send = connect(front.address).await;
+    for (n, then) in [(1, (1, 1)), (2, (0, 0))] {
+        let mut send = send.clone();
+        let call = tokio::spawn(async move { fetch(&mut send, get("/")).await.unwrap().status() });
+        eventually("it is in use", || counts() == (1, 0)).await;
+        step.send(n).unwrap();
+        assert_eq!(call.await.unwrap(), 200);
+        eventually("it is idle, or gone", || counts() == then).await;
+    }
+}
+
 /// A server that says of every other request that it never looked at it, when the body's end has come, or some of it for
 /// `/amid`, and echoes the others.
 async fn refuses_late(calls: &Arc<AtomicUsize>) -> SocketAddr {
