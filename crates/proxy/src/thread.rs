@@ -122,9 +122,6 @@ pub struct Listener {
 /// How long nothing more is written of clients of other machines.
 const TELL_AGAIN: Nanos = 60 * 1_000_000_000;
 
-/// The judgement of requests that a former listener takes: those are to be judged by its successor's plan too.
-pub const NOT_JUDGED: u64 = u64::MAX;
-
 /// How far a listener is on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drain {
@@ -165,6 +162,20 @@ impl Listener {
         Arc::clone(&self.plan.borrow())
     }
 
+    /// Makes of a plan that was in force the one that is. Where it is the same, nothing is counted.
+    #[inline]
+    pub fn renew(&self, plan: &mut Arc<ListenerPlan>) {
+        let current = self.plan.borrow();
+        if !Arc::ptr_eq(&current, plan) {
+            *plan = Arc::clone(&current);
+        }
+    }
+
+    /// How many requests one connection may carry, as it is now; 0 for any number.
+    pub fn requests_per_connection(&self) -> u32 {
+        self.plan.borrow().resource.limits.requests_per_connection
+    }
+
     /// Its deadlines, as they are now.
     pub fn timeouts(&self) -> Timeouts {
         self.plan.borrow().timeouts
@@ -174,6 +185,13 @@ impl Listener {
     /// one is on its way out and serves by an older one.
     pub fn judge(&self) -> Arc<ListenerPlan> {
         Arc::clone(&self.judge.borrow())
+    }
+
+    /// The same, where it is another one than that by which requests are served.
+    #[inline]
+    pub fn other_judge(&self, plan: &ListenerPlan) -> Option<Arc<ListenerPlan>> {
+        let judge = self.judge.borrow();
+        (!std::ptr::eq(&**judge, plan)).then(|| Arc::clone(&judge))
     }
 
     /// Whether somebody of another machine is to be written of in the log: seldom, since anybody may come.

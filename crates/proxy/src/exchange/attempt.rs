@@ -15,6 +15,7 @@ use std::task::Poll;
 use mesh_http1::Method;
 use mesh_identity::Rejection;
 use mesh_model::errors::Reason;
+use mesh_model::policy::RuleId;
 use mesh_model::resources::UpstreamProtocol;
 
 use super::kept::Kept;
@@ -27,6 +28,7 @@ use super::{Context, Forward, Outcome, over_http1, over_http2, refuse};
 use crate::balance::{EndpointState, InFlight, Outcome as Verdict, Tried};
 use crate::clock::{NEVER, Nanos, after};
 use crate::io::Net;
+use crate::plan::ListenerPlan;
 use crate::policy_log;
 use crate::telemetry::Limit;
 use crate::thread::Drain;
@@ -167,7 +169,14 @@ impl<N: Net> Try<'_, N> {
     ) -> Result<(), Failure> {
         let in_flight = self.endpoint.start(now);
         let wanted = wanted(self.plan, down.request(), self.forward.kind);
-        match self.carrier(down, wanted, &in_flight).await? {
+        let carrier = self.carrier(down, wanted, &in_flight).await?;
+        // It may have been waited for: who is not let in any more is not sent on first and cut then.
+        if self.cx.listener.judgement() != self.cx.judgement
+            && !is_still_allowed(self.cx, down, self.forward.rule)
+        {
+            return Err(Failure::Final(Reason::Denied, Detail::default()));
+        }
+        match carrier {
             Carrier::Http1(pooled) => over_http1::send(self, (down, kept), pooled, in_flight, outcome).await,
             Carrier::Http2(seat) => over_http2::send(self, (down, kept), seat, in_flight, outcome).await,
         }
@@ -389,7 +398,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     // Since when payload of the client is waited for.
     let mut waits = NEVER;
     let mut answered = false;
-    let mut judgement = forward.judgement;
+    let mut judgement = cx.judgement;
     cx.deadline.set(idle.min(deadlines.request));
     poll_fn(|task| {
         if cx.listener.drain() != Drain::No && !down.started() {
@@ -428,7 +437,7 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
         let judged = cx.listener.judgement();
         if judged != judgement {
             judgement = judged;
-            if !is_still_allowed(cx, down, forward) {
+            if !is_still_allowed(cx, down, forward.rule) {
                 return Poll::Ready(Err(Reason::Denied));
             }
             if up.leads_to(|server| cx.thread.has_revoked(server)) {
@@ -461,11 +470,21 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     .await
 }
 
-/// Whether a request that was let in may go on: what it is to is still declared, policy would let it in now, and the rule
-/// that did takes no less.
+/// Whether a request that was let in, by a rule or by none, may go on.
 #[cold]
-fn is_still_allowed<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, forward: &Forward) -> bool {
-    let plan = cx.listener.judge();
+fn is_still_allowed<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, rule: Option<RuleId>) -> bool {
+    is_let_in_by(&cx.listener.judge(), cx, down, rule)
+}
+
+/// Whether a request that its own plan lets in is let in by another one, too: what it is to is declared there, policy
+/// would let it in, and the rule that did takes no less.
+#[cold]
+pub(super) fn is_let_in_by<N: Net, D: Downstream>(
+    plan: &ListenerPlan,
+    cx: &Context<'_, N>,
+    down: &D,
+    rule: Option<RuleId>,
+) -> bool {
     let (before, policy) = (cx.plan.policy.as_ref(), plan.policy.as_ref());
     if plan.has_revoked(cx.peer) || !plan.declares(cx.peer) {
         return false;
@@ -474,14 +493,14 @@ fn is_still_allowed<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, forwar
         return true;
     };
     let mut normal = Vec::new();
-    let Ok(view) = View::new(down.request(), &plan, cx.peer, &mut normal) else {
+    let Ok(view) = View::new(down.request(), plan, cx.peer, &mut normal) else {
         return false;
     };
     let judged = policy.request(cx.peer, &view);
     if let Err(denied) = judged {
-        policy_log::request(cx.thread, &plan, cx.peer, denied, &view);
+        policy_log::request(cx.thread, plan, cx.peer, denied, &view);
     }
-    judged.is_ok() && policy.keeps(before, forward.rule)
+    judged.is_ok() && policy.keeps(before, rule)
 }
 
 /// What is spoken to a cluster's servers for a request. Upgrades and CONNECT are HTTP/1: there they take over a

@@ -11,6 +11,7 @@ use mesh_model::policy::RuleId;
 use mesh_model::resources::Action;
 use mesh_model::route::{CompiledRoute, Matched};
 
+use super::attempt::is_let_in_by;
 use super::message::{Downstream, Length};
 use super::request::{PathError, RequestKind, View};
 use super::{Context, Deadlines};
@@ -21,7 +22,6 @@ use crate::plan::Routes;
 use crate::policy::Passed;
 use crate::policy_log;
 use crate::telemetry::Limit;
-use crate::thread::NOT_JUDGED;
 
 /// What is to be done about a request.
 pub(super) struct Decided<'a> {
@@ -68,8 +68,6 @@ pub struct Forward<'a> {
     pub most_body: Option<u64>,
     /// The policy's rule that let it in.
     pub rule: Option<RuleId>,
-    /// When it was judged, see [`Listener::judgement`](crate::thread::Listener::judgement).
-    pub judgement: u64,
 }
 
 impl<'a> Forward<'a> {
@@ -93,11 +91,6 @@ pub(super) fn decide<'a, N: Net, D: Downstream>(
     if cx.plan.is_misdirected(cx.peer, view.host) {
         return Decided::refused(Reason::Misdirected, None);
     }
-    // Who came to a former listener is served by its plan, but not against the word of a newer one.
-    let judgement = match cx.listener.is_closing() {
-        true => NOT_JUDGED,
-        false => cx.listener.judgement(),
-    };
     let policy = cx.plan.policy.as_ref();
     let judged = policy.map(|policy| policy.request(cx.peer, &view)).transpose();
     if let Ok(Some(Passed {
@@ -112,7 +105,13 @@ pub(super) fn decide<'a, N: Net, D: Downstream>(
         return Decided::refused(Reason::Denied, None);
     };
     let rule = passed.and_then(|passed| passed.rule);
-    let (step, route) = lead(cx, down, &view, (rule, judgement));
+    // Who came to a former listener is served by its plan, but not against the word of a newer one.
+    if let Some(judge) = cx.listener.other_judge(cx.plan)
+        && !is_let_in_by(&judge, cx, down, rule)
+    {
+        return Decided::refused(Reason::Denied, None);
+    }
+    let (step, route) = lead(cx, down, &view, rule);
     Decided {
         step,
         route,
@@ -120,12 +119,12 @@ pub(super) fn decide<'a, N: Net, D: Downstream>(
     }
 }
 
-/// Which way a request goes that policy lets in, and the route that says so. `judged` is by which rule, and when.
+/// Which way a request goes that policy lets in by this rule, and the route that says so.
 fn lead<'a, N: Net, D: Downstream>(
     cx: &Context<'a, N>,
     down: &D,
     view: &View<'_>,
-    judged: (Option<RuleId>, u64),
+    rule: Option<RuleId>,
 ) -> (Step<'a>, Option<(&'a Arc<Routes>, CompiledRoute<'a>)>) {
     let request = down.request();
     let Some(routes) = cx.plan.routes(cx.peer, view.host) else {
@@ -151,7 +150,7 @@ fn lead<'a, N: Net, D: Downstream>(
     };
     let route = matched.route;
     let step = match route.pick(|| cx.thread.random()) {
-        Some(choice) => forward(cx, down, view, matched, choice, judged),
+        Some(choice) => forward(cx, down, view, matched, choice, rule),
         None => answer(view, matched),
     };
     (step, Some((routes, route)))
@@ -177,15 +176,15 @@ fn answer<'a>(view: &View<'_>, matched: Matched<'a>) -> Step<'a> {
     }
 }
 
-/// What is sent on, to which of a route's clusters, unless the body is too large. `judged` is by which rule of the policy,
-/// and when.
+/// What is sent on, to which of a route's clusters, unless the body is too large. `rule` is that of the policy that let
+/// it in.
 fn forward<'a, N: Net, D: Downstream>(
     cx: &Context<'a, N>,
     down: &D,
     view: &View<'_>,
     matched: Matched<'a>,
     choice: usize,
-    (rule, judgement): (Option<RuleId>, u64),
+    rule: Option<RuleId>,
 ) -> Step<'a> {
     let request = down.request();
     let kind = request.kind();
@@ -221,7 +220,6 @@ fn forward<'a, N: Net, D: Downstream>(
         hash,
         kind,
         rule,
-        judgement,
         most_body,
         deadlines: Deadlines {
             request: request_deadline,

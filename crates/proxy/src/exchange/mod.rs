@@ -161,6 +161,8 @@ pub struct Context<'a, N: Net> {
     pub listener: &'a Listener,
     /// Its plan, pinned.
     pub plan: &'a ListenerPlan,
+    /// What [`Listener::judgement`] was when its head was there. Never newer than the plan: what changed since is looked at.
+    pub judgement: u64,
     /// The client.
     pub peer: &'a Peer,
     /// Wakes this task in time.

@@ -75,7 +75,7 @@ pub(super) async fn send<N: Net, D: Downstream>(
             }));
         }
         // Somebody was revoked meanwhile, and idle connections were looked at without this one.
-        _ if cx.listener.judgement() != forward.judgement && cx.thread.leads_to_revoked(&pooled.wire.io) => {}
+        _ if cx.listener.judgement() != cx.judgement && cx.thread.leads_to_revoked(&pooled.wire.io) => {}
         _ if reusable => one.cluster.put(one.endpoint, pooled),
         _ => {}
     }

@@ -127,7 +127,7 @@ pub fn poll_idle<N: Net>(
 
 /// Serves one request. What few requests come to is boxed, so that it takes no place in the others' memory.
 pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
-    let plan = connection.client.listener.plan();
+    let mut plan = connection.client.listener.plan();
     let head = match read_head(&mut connection, &plan).await {
         Ok(Came::Head(head)) => head,
         Ok(Came::Nothing) => {
@@ -137,10 +137,11 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         Ok(Came::End) => return Rest::Over(None),
         Err(refusal) => return Rest::Over(Some(Box::pin(refuse(connection, &plan, refusal)).await)),
     };
-    // Its head may have taken a while.
+    // Its head may have taken a while. What is in force now decides.
     if connection.client.is_revoked() {
         return Rest::Over(Some(Reason::Denied));
     }
+    connection.client.listener.renew(&mut plan);
     let started = connection.client.thread.now();
     connection.client.served = connection.client.served.saturating_add(1);
     let (client, wire) = connection.split();
@@ -160,6 +161,7 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         thread,
         listener,
         plan: &plan,
+        judgement: listener.judgement(),
         peer: &client.peer,
         deadline: &client.deadline,
         started,

@@ -347,18 +347,14 @@ impl<N: Net> Driver<'_, N> {
 
     fn accept(&mut self, channel: Channel, head: Box<mesh_http2::Head>) {
         self.served = self.served.saturating_add(1);
-        let plan = self.shared.listener.plan();
-        let most = plan.resource.limits.requests_per_connection;
+        let most = self.shared.listener.requests_per_connection();
         if most > 0 && self.served >= most && self.phase == Phase::Open {
             self.stats.limit_hit(Limit::RequestsPerConnection);
             self.leave(Reason::MaxRequests);
         }
-        let with = (Alive::new(&self.shared), plan, head, channel);
+        let with = (Alive::new(&self.shared), head, channel);
         let places = &self.shared.thread.places;
-        tokio::task::spawn_local(places.lend(
-            |(alive, plan, head, channel)| stream(alive, plan, head, channel),
-            with,
-        ));
+        tokio::task::spawn_local(places.lend(|(alive, head, channel)| stream(alive, head, channel), with));
     }
 
     /// Asks the client to go elsewhere; what it has begun goes on.

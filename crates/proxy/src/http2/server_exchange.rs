@@ -1,7 +1,6 @@
 //! What happens to one stream of a client's connection, from its head to its end?
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_http2::{Code, Head};
@@ -31,13 +30,10 @@ use crate::timer::{Deadline, until};
 const REST_TIME: Duration = Duration::from_millis(50);
 
 /// Serves a stream to its end.
-pub(super) async fn stream<N: Net>(
-    alive: Alive<N>,
-    plan: Arc<ListenerPlan>,
-    head: Box<Head>,
-    channel: Channel,
-) {
+pub(super) async fn stream<N: Net>(alive: Alive<N>, head: Box<Head>, channel: Channel) {
     let shared = alive.shared();
+    // Taken here: there may be another one since the head came.
+    let plan = shared.listener.plan();
     let started = shared.thread.now();
     let deadline = shared.deadline();
     let mut down = ServerStream::new(head, channel);
@@ -45,6 +41,7 @@ pub(super) async fn stream<N: Net>(
         thread: &shared.thread,
         listener: &shared.listener,
         plan: &plan,
+        judgement: shared.listener.judgement(),
         peer: &shared.peer,
         deadline: &deadline,
         started,

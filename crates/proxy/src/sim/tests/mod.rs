@@ -7,6 +7,7 @@ mod drains;
 mod exchanges;
 mod grpc;
 mod half_closed;
+mod judged;
 mod plan;
 mod proxied;
 mod tunnels;
