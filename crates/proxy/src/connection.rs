@@ -109,7 +109,7 @@ pub(crate) type Streamed = Result<Option<Reason>, Reason>;
 
 /// Finds out what the client speaks; streams of bytes are passed on here, to their end.
 pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
-    let plan = connection.client.listener.plan();
+    let mut plan = connection.client.listener.plan();
     if plan.resource.local_only && !connection.client.is_local() {
         connection.client.tell_of_stranger(&plan);
         return over(&connection, Protocol::Tcp, Err(Reason::NotLocal));
@@ -122,6 +122,7 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
             Ok(None) => return Next::Over(None),
             Err(reason) => return over(&connection, Protocol::Tcp, Err(reason)),
         }
+        connection.client.listener.renew(&mut plan);
     }
     if plan.resource.transparent
         && let Some(original) = connection.wire.io.original_destination()
@@ -138,7 +139,9 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
     if let Some(tls) = &plan.tls {
         if plan.sni.is_some() {
             let streamed = match passes_through(&mut connection, &plan).await {
-                Ok(Some(targets)) => Some(stream(&mut connection, &plan, &targets, Protocol::Tls).await),
+                Ok(Some(targets)) => {
+                    Some(stream(&mut connection, &plan, Some(&targets), Protocol::Tls).await)
+                }
                 Ok(None) => None,
                 Err(reason) => Some(Err(reason)),
             };
@@ -160,6 +163,7 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
         if let (Some(facts), Some(shown)) = (&mut connection.client.peer.tls, shown) {
             facts.shown = shown.get().cloned();
         }
+        connection.client.listener.renew(&mut plan);
         // The client chooses where there is a choice. Bytes that are not read are passed on, whatever they are called.
         if plan.resource.protocol == ListenerProtocol::Auto && plan.reads_http() {
             match connection.wire.io.alpn() {
@@ -173,7 +177,7 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
         ListenerProtocol::Http1 => Next::Http1(connection),
         ListenerProtocol::Http2 => Next::Http2(connection),
         ListenerProtocol::Tcp => {
-            let streamed = stream(&mut connection, &plan, &plan.resource.tcp, Protocol::Tcp).await;
+            let streamed = stream(&mut connection, &plan, None, Protocol::Tcp).await;
             over(&connection, Protocol::Tcp, streamed)
         }
         ListenerProtocol::TlsPassthrough => {
@@ -181,7 +185,7 @@ pub async fn begin<N: Net>(mut connection: Connection<N>) -> Next<N> {
             over(&connection, Protocol::Tls, streamed)
         }
         ListenerProtocol::Auto if !plan.reads_http() && plan.sni.is_none() && plan.workload.is_none() => {
-            let streamed = stream(&mut connection, &plan, &plan.resource.tcp, Protocol::Tcp).await;
+            let streamed = stream(&mut connection, &plan, None, Protocol::Tcp).await;
             over(&connection, Protocol::Tcp, streamed)
         }
         ListenerProtocol::Auto => by_first_bytes(connection, &plan).await,
@@ -286,9 +290,14 @@ async fn passes_through<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
 ) -> Result<Option<Vec<WeightedCluster>>, Reason> {
-    let Some(sni) = &plan.sni else { return Ok(None) };
+    if plan.sni.is_none() {
+        return Ok(None);
+    }
     let name = server_name(connection, plan).await?;
-    let targets = sni.find(name.as_deref()).map(<[_]>::to_vec);
+    // It may have taken a while.
+    let plan = connection.client.listener.plan();
+    let targets = plan.sni.as_ref().and_then(|sni| sni.find(name.as_deref()));
+    let targets = targets.map(<[_]>::to_vec);
     if connection.client.listener.access_queue().is_some() {
         let server_name = name.as_deref().map(Into::into);
         connection.client.peer.tls = Some(Box::new(TlsFacts {
@@ -325,11 +334,13 @@ async fn server_name<N: Net>(
 
 pub(crate) async fn pass_through<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> Streamed {
     match passes_through(connection, plan).await? {
-        Some(targets) => stream(connection, plan, &targets, Protocol::Tls).await,
-        None if plan.tcp(&connection.client.peer).is_empty() => Err(Reason::SniUnknown),
+        Some(targets) => stream(connection, plan, Some(&targets), Protocol::Tls).await,
         None => {
-            let to = plan.tcp(&connection.client.peer).to_vec();
-            stream(connection, plan, &to, Protocol::Tls).await
+            let client = &connection.client;
+            if client.listener.plan().tcp(&client.peer).is_empty() {
+                return Err(Reason::SniUnknown);
+            }
+            stream(connection, plan, None, Protocol::Tls).await
         }
     }
 }

@@ -237,7 +237,7 @@ enum First {
 
 /// Calls the TCP target and sees who speaks first.
 async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst<N::Stream> {
-    let mut server = match stream_server(&connection.client, plan.tcp(&connection.client.peer)).await {
+    let mut server = match stream_server(&connection.client, None).await {
         Ok(server) => server,
         Err(reason) => {
             return match first_byte(connection, LAST_WORD).await {

@@ -18,11 +18,11 @@ use crate::telemetry::{Label, Protocol};
 use crate::upstream::pool::Pooled;
 use crate::upstream::stream::{Dialled, dial};
 
-/// Passes a stream to one of these clusters.
+/// Passes a stream to one of these clusters, or to those that the client means.
 pub(crate) async fn stream<N: Net>(
     connection: &mut Connection<N>,
     plan: &ListenerPlan,
-    to: &[WeightedCluster],
+    to: Option<&[WeightedCluster]>,
     protocol: Protocol,
 ) -> Streamed {
     match stream_server(&connection.client, to).await {
@@ -42,10 +42,7 @@ pub(crate) async fn stream_to<N: Net>(
 ) -> Streamed {
     match server {
         Some(server) => Ok(relay(connection, plan, server, Protocol::Tcp).await),
-        None => {
-            let to = plan.tcp(&connection.client.peer);
-            stream(connection, plan, to, Protocol::Tcp).await
-        }
+        None => stream(connection, plan, None, Protocol::Tcp).await,
     }
 }
 
@@ -55,10 +52,11 @@ pub(crate) fn is_let_in<N: Net>(client: &ClientState<N>, plan: &ListenerPlan) ->
     policy.is_none_or(|policy| policy.stream(&client.peer).is_ok()) && plan.declares(&client.peer)
 }
 
-/// Calls a server for a stream that policy lets in.
+/// Calls a server for a stream that policy lets in: of one of these clusters, which were looked up just now, or of those
+/// that the client means by the plan in force. Whatever was waited for before, there may be others since.
 pub(crate) async fn stream_server<N: Net>(
     client: &ClientState<N>,
-    to: &[WeightedCluster],
+    to: Option<&[WeightedCluster]>,
 ) -> Result<Dialled<N::Stream>, Reason> {
     let plan = client.listener.plan();
     if let Some(policy) = &plan.policy {
@@ -71,13 +69,20 @@ pub(crate) async fn stream_server<N: Net>(
     if !plan.declares(&client.peer) {
         return Err(Reason::PortUndeclared);
     }
-    let not_after = client.listener.drain_deadline();
+    let ClientState {
+        thread,
+        listener,
+        deadline,
+        ..
+    } = client;
+    let not_after = listener.drain_deadline();
+    let to = to.unwrap_or_else(|| plan.tcp(&client.peer));
     if to.is_empty()
         && let Some(to) = named(client, &plan, Unknown::Ask).await?
     {
-        return dial(&client.thread, &client.deadline, not_after, &to).await;
+        return dial(thread, listener, deadline, not_after, &to).await;
     }
-    dial(&client.thread, &client.deadline, not_after, to).await
+    dial(thread, listener, deadline, not_after, to).await
 }
 
 /// What to do about a name of which nothing is known.
@@ -142,7 +147,7 @@ pub(crate) async fn spoken<N: Net>(client: &ClientState<N>, plan: &ListenerPlan)
     };
     let to = named(client, plan, unknown).await?.unwrap_or_default();
     let protocols = to.iter().map(|to| {
-        let cluster = client.thread.cluster(&to.cluster);
+        let cluster = client.thread.cluster_of(&client.listener, &to.cluster);
         cluster.map_or(UpstreamProtocol::Auto, |cluster| cluster.plan().resource.protocol)
     });
     let spoken = protocols.map(|protocol| match protocol {

@@ -28,11 +28,12 @@ use crate::plan::{ListenerPlan, Plan, Timeouts};
 use crate::task::AllPlaces;
 use crate::telemetry::ThreadTelemetry;
 use crate::timer::{Cap, Deadline, Timers};
-use crate::upstream::cluster::Cluster;
+use crate::upstream::cluster::{Cluster, ClusterPlan};
 use crate::upstream::room::Door;
 use crate::workload::server;
 
 type ByName<T> = HashMap<Arc<str>, T, RandomState>;
+type ClusterPlans = Arc<ByName<Arc<ClusterPlan>>>;
 
 /// Parsed heads kept for the next request.
 const KEPT_HEADS: usize = 256;
@@ -117,6 +118,9 @@ pub struct Listener {
     stranger_told: Cell<Option<Nanos>>,
     /// When work in flight must be over; caps the deadlines of all its connections.
     end: Rc<Cap>,
+    /// The clusters that its plan leads to: those in force or, where it is on its way out, of the time when it was taken out
+    /// or succeeded.
+    clusters: RefCell<ClusterPlans>,
 }
 
 /// How long nothing more is written of clients of other machines.
@@ -135,21 +139,22 @@ pub enum Drain {
 
 impl Listener {
     /// A listener that serves.
-    pub fn new(plan: Arc<ListenerPlan>) -> Rc<Self> {
-        Self::with_log(plan, None)
+    fn new(plan: Arc<ListenerPlan>, clusters: ClusterPlans) -> Rc<Self> {
+        Self::with_log(plan, clusters, None)
     }
 
     /// The one that follows this one and admits clients by other rules. Those who are here stay with this.
-    fn successor(&self, plan: Arc<ListenerPlan>) -> Rc<Self> {
-        Self::with_log(plan, self.access_queue())
+    fn successor(&self, plan: Arc<ListenerPlan>, clusters: ClusterPlans) -> Rc<Self> {
+        Self::with_log(plan, clusters, self.access_queue())
     }
 
-    fn with_log(plan: Arc<ListenerPlan>, log: Option<Rc<AccessQueue>>) -> Rc<Self> {
+    fn with_log(plan: Arc<ListenerPlan>, clusters: ClusterPlans, log: Option<Rc<AccessQueue>>) -> Rc<Self> {
         Rc::new(Self {
             access: RefCell::new(AccessQueue::update(log, plan.access.as_ref())),
             judge: RefCell::new(Arc::clone(&plan)),
             tightened: plan.tightened(),
             plan: RefCell::new(plan),
+            clusters: RefCell::new(clusters),
             judgement: Cell::new(0),
             drain: Cell::new(Drain::No),
             stranger_told: Cell::new(None),
@@ -214,9 +219,10 @@ impl Listener {
         self.judgement.set(self.judgement.get().wrapping_add(1));
     }
 
-    /// Takes a new plan. What is under way keeps the one it began with. True when it judges otherwise, or deadlines are
-    /// others, so that the caller wakes all who are here ([`Timers::wake_all`]).
-    pub fn update(&self, plan: Arc<ListenerPlan>) -> bool {
+    /// Takes a new plan, and the clusters it leads to. What is under way keeps the plan it began with. True when it judges
+    /// otherwise, or deadlines are others, so that the caller wakes all who are here ([`Timers::wake_all`]).
+    fn update(&self, plan: Arc<ListenerPlan>, clusters: ClusterPlans) -> bool {
+        self.clusters.replace(clusters);
         let deadlines = self.plan.borrow().timeouts != plan.timeouts;
         let before = self.access.take();
         self.access
@@ -387,10 +393,10 @@ impl<N: Net> Thread<N> {
                 continue;
             };
             if listener.is_admitted_by(new) {
-                wakes |= listener.update(Arc::clone(new));
+                wakes |= listener.update(Arc::clone(new), Arc::clone(&plan.clusters));
                 continue;
             }
-            let successor = listener.successor(Arc::clone(new));
+            let successor = listener.successor(Arc::clone(new), Arc::clone(&plan.clusters));
             let before = std::mem::replace(listener, successor);
             before.set_drain(Drain::Until(after(
                 self.now(),
@@ -483,12 +489,28 @@ impl<N: Net> Thread<N> {
         Some(cluster)
     }
 
+    /// A cluster that a listener's plan leads to. Should there be none of its name any more, it is the one that there was,
+    /// made for this one use: what it keeps for later goes with it.
+    #[inline]
+    pub fn cluster_of(&self, listener: &Listener, name: &str) -> Option<Rc<Cluster<N::Stream>>> {
+        self.cluster(name).or_else(|| self.former_cluster(listener, name))
+    }
+
+    #[cold]
+    fn former_cluster(&self, listener: &Listener, name: &str) -> Option<Rc<Cluster<N::Stream>>> {
+        let plan = Arc::clone(listener.clusters.borrow().get(name)?);
+        Some(Cluster::new(plan, Arc::clone(&self.door)))
+    }
+
     /// The listener of this name, made from the plan when it is new.
     pub fn listener(&self, name: &Arc<str>) -> Option<Rc<Listener>> {
         if let Some(listener) = self.listeners.borrow().get(name) {
             return Some(Rc::clone(listener));
         }
-        let listener = Listener::new(Arc::clone(self.plan.borrow().listeners.get(name)?));
+        let listener = {
+            let plan = self.plan.borrow();
+            Listener::new(Arc::clone(plan.listeners.get(name)?), Arc::clone(&plan.clusters))
+        };
         self.listeners
             .borrow_mut()
             .insert(Arc::clone(name), Rc::clone(&listener));

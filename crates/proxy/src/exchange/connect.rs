@@ -12,6 +12,7 @@ use crate::balance::Outcome as Verdict;
 use crate::io::Net;
 use crate::on_demand::Name;
 use crate::telemetry::Protocol;
+use crate::upstream::cluster::Cluster;
 use crate::upstream::stream::{Dialled, dial_cluster};
 
 /// Whether what follows a CONNECT is looked into.
@@ -31,10 +32,11 @@ pub async fn open<N: Net, D: Downstream>(
     cx: &Context<'_, N>,
     down: &mut D,
     forward: &Forward<'_>,
+    cluster: &Cluster<N::Stream>,
     outcome: &mut Outcome<N::Stream>,
 ) {
     let not_after = forward.deadlines.request.min(cx.deadline.end());
-    let dialled = dial_cluster(cx.thread, cx.deadline, not_after, forward.cluster(), forward.hash).await;
+    let dialled = dial_cluster(cx.thread, cx.deadline, not_after, cluster, forward.hash).await;
     match dialled {
         Ok(server) => {
             outcome.endpoint = Some(server.in_flight.endpoint().clone());

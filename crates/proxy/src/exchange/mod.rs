@@ -6,7 +6,8 @@
 //!                                       ^___________ failed, nothing sent ___|
 //! ```
 //!
-//! A request keeps the listener's plan and the cluster's plan that it began with.
+//! A request keeps the listener's plan and the cluster's plan that it began with. Nothing waits between the moments when the
+//! one and the other are taken; where it would (names that are found out first), both are taken behind that.
 
 pub mod attempt;
 pub mod connect;
@@ -306,7 +307,7 @@ async fn serve<N: Net, D: Downstream>(
     }
     let protocol = if is_grpc { Protocol::Grpc } else { cx.protocol };
     let cluster = match &step {
-        Step::Forward(forward) => cx.thread.cluster(forward.cluster()),
+        Step::Forward(forward) => cx.thread.cluster_of(cx.listener, forward.cluster()),
         _ => None,
     };
     let cluster_label = cluster.as_ref().map(|cluster| cluster.plan().label.clone());
@@ -352,8 +353,8 @@ async fn serve<N: Net, D: Downstream>(
                 outcome.inside = connect::look_into(down);
                 outcome.status = 200;
             }
-            Some(_) if forward.kind == RequestKind::Connect => {
-                connect::open(cx, down, &forward, &mut outcome).await;
+            Some(cluster) if forward.kind == RequestKind::Connect => {
+                connect::open(cx, down, &forward, &cluster, &mut outcome).await;
             }
             Some(cluster) => attempt::forward(cx, down, &forward, &cluster, &mut outcome).await,
             None => refuse(down, &mut outcome, Reason::ClusterUnknown, None),

@@ -201,15 +201,28 @@ impl Sim {
             if done() {
                 return true;
             }
-            let timer = self.0.timers.borrow().as_ref().and_then(|timers| timers.next());
-            let event = self.0.events.borrow().keys().next().map(|(at, _)| *at);
-            let next = [timer, event].into_iter().flatten().min();
-            let Some(next) = next.filter(|next| *next <= end) else {
+            let Some(next) = self.next_time().filter(|next| *next <= end) else {
                 self.0.now.set(end.max(self.now()));
                 return false;
             };
             self.pass_to(next);
         }
+    }
+
+    /// Does the smallest thing that can be done next: lets one task go on, or, where none can, time.
+    pub(super) fn step(&self) {
+        match (self.next_task(), self.next_time()) {
+            (Some(task), _) => self.poll(task),
+            (None, Some(next)) => self.pass_to(next),
+            (None, None) => {}
+        }
+    }
+
+    /// When something happens next.
+    fn next_time(&self) -> Option<Nanos> {
+        let timer = self.0.timers.borrow().as_ref().and_then(|timers| timers.next());
+        let event = self.0.events.borrow().keys().next().map(|(at, _)| *at);
+        [timer, event].into_iter().flatten().min()
     }
 
     fn pass_to(&self, time: Nanos) {

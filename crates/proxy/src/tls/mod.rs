@@ -46,6 +46,6 @@ pub fn certificate_name(certificate: &CertificateDer<'_>) -> Option<Box<str>> {
 }
 
 /// The cryptography of every configuration made here.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }

@@ -10,13 +10,14 @@ use mesh_model::errors::Reason;
 use mesh_model::resources::WeightedCluster;
 use mesh_model::route::pick_cluster;
 
+use super::cluster::Cluster;
 use super::dial::connect_endpoint;
 use super::pool::Pooled;
 use crate::balance::{InFlight, Tried};
 use crate::clock::Nanos;
 use crate::io::Net;
 use crate::telemetry::Label;
-use crate::thread::Thread;
+use crate::thread::{Listener, Thread};
 use crate::timer::Deadline;
 
 /// Endpoints tried for one stream.
@@ -32,18 +33,21 @@ pub struct Dialled<S> {
     pub cluster: Label,
 }
 
-/// Connects to one of these clusters.
+/// Connects to one of these clusters, to which the listener's plan leads.
 ///
 /// # Errors
 /// Why the endpoint that was tried last could not be had.
 pub async fn dial<N: Net>(
     thread: &Rc<Thread<N>>,
+    listener: &Listener,
     deadline: &Deadline,
     not_after: Nanos,
     to: &[WeightedCluster],
 ) -> Result<Dialled<N::Stream>, Reason> {
     let target = pick_cluster(to, thread.random()).ok_or(Reason::ClusterUnknown)?;
-    dial_cluster(thread, deadline, not_after, &target.cluster, None).await
+    let cluster = thread.cluster_of(listener, &target.cluster);
+    let cluster = cluster.ok_or(Reason::ClusterUnknown)?;
+    dial_cluster(thread, deadline, not_after, &cluster, None).await
 }
 
 /// Connects to this cluster; `hash` is what consistent hashing goes by.
@@ -54,10 +58,9 @@ pub async fn dial_cluster<N: Net>(
     thread: &Rc<Thread<N>>,
     deadline: &Deadline,
     not_after: Nanos,
-    cluster: &str,
+    cluster: &Cluster<N::Stream>,
     hash: Option<u64>,
 ) -> Result<Dialled<N::Stream>, Reason> {
-    let cluster = thread.cluster(cluster).ok_or(Reason::ClusterUnknown)?;
     let plan = cluster.plan();
     let mut tried = Tried::default();
     let mut last = None;

@@ -3,6 +3,7 @@
 mod client;
 mod floods;
 mod server;
+mod swaps;
 mod trailers;
 mod upstream;
 mod upstream_bounds;

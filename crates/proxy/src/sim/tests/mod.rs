@@ -10,6 +10,7 @@ mod half_closed;
 mod judged;
 mod plan;
 mod proxied;
+mod swaps;
 mod tunnels;
 mod updates;
 mod upgrades;
