@@ -65,6 +65,11 @@ impl EndpointState {
         self.identity.as_deref()
     }
 
+    /// What it is looked up by: its address in memory, which is its own as long as it lives.
+    pub fn key(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// When it was first seen.
     pub fn added_at(&self) -> Nanos {
         self.added_at

@@ -101,6 +101,8 @@ impl Tried {
 pub struct Picker {
     /// By priority; those that take nothing last, in no tier.
     members: Box<[Member]>,
+    /// Of all members, in order: see [`EndpointState::key`].
+    keys: Box<[usize]>,
     tiers: Box<[Tier]>,
     shares: Shares,
     ramp: Ramp,
@@ -122,8 +124,11 @@ impl Picker {
             tiers.push(Tier::new(balancer, tier, first));
             first += tier.len();
         }
+        let mut keys: Box<[usize]> = members.iter().map(|member| member.endpoint.key()).collect();
+        keys.sort_unstable();
         Self {
             members: members.into(),
+            keys,
             shares: Shares::new(tiers.len()),
             tiers: tiers.into(),
             ramp,
@@ -186,6 +191,12 @@ impl Picker {
     /// Every member in order of priority, those of weight 0 last.
     pub fn endpoints(&self) -> &[Member] {
         &self.members
+    }
+
+    /// Whether the endpoint of this [`key`](EndpointState::key) is a member. Data threads ask it for each of their
+    /// connections at an update: it costs a search, not a walk.
+    pub fn has(&self, key: usize) -> bool {
+        self.keys.binary_search(&key).is_ok()
     }
 
     /// The preferred priority has nobody fresh: goes on to the others, then to the further questions.

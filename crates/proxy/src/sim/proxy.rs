@@ -15,6 +15,7 @@ use crate::balance::EndpointStats;
 use crate::clock::{Clock, NEVER, Nanos};
 use crate::compile::Compiler;
 use crate::discovery::Discovered;
+use crate::io::wire::Wire;
 use crate::log::Log;
 use crate::panics::Guard;
 use crate::plan::Plan;
@@ -23,6 +24,7 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::{Protocol, Telemetry, TelemetryOptions, ThreadTelemetry};
 use crate::thread::{Drain, Listener, Thread};
 use crate::upstream::cluster::Cluster;
+use crate::upstream::pool::{OpenConnection, Pooled};
 
 /// The proxy under test.
 pub(super) struct Proxy {
@@ -195,6 +197,21 @@ impl Proxy {
     /// A cluster on its thread.
     pub(super) fn cluster(&self, name: &str) -> Rc<Cluster<SimStream>> {
         self.thread.cluster(name).unwrap()
+    }
+
+    /// A connection to one of a cluster's servers, as if it had served a request.
+    pub(super) fn pooled(&self, cluster: &str) -> Pooled<SimStream> {
+        let plan = self.cluster(cluster).plan();
+        let stats = self.thread.telemetry.cluster(&plan.label);
+        let (stream, _) = pair(&self.sim, self.weather);
+        Pooled {
+            wire: Wire::new(stream, Rc::clone(&self.thread.buffers)),
+            opened: self.sim.now(),
+            idle_since: self.sim.now(),
+            exchanges: 1,
+            epoch: plan.epoch,
+            open: OpenConnection::new(plan.permit().unwrap(), stats, 0),
+        }
     }
 
     /// Idle connections to a cluster's servers.

@@ -154,14 +154,7 @@ impl<S: Stream> Cluster<S> {
     pub fn update(&self, plan: Arc<ClusterPlan>) {
         let old = self.plan.replace(Arc::clone(&plan));
         self.at_home.borrow_mut().follow(&plan.shared);
-        let stays = |endpoint: usize| {
-            old.epoch == plan.epoch
-                && plan
-                    .picker
-                    .endpoints()
-                    .iter()
-                    .any(|member| key(&member.endpoint) == endpoint)
-        };
+        let stays = |endpoint: usize| old.epoch == plan.epoch && plan.picker.has(endpoint);
         self.pools.borrow_mut().retain(|endpoint, _| stays(*endpoint));
         self.http2.retain(stays);
         self.trim();
@@ -296,9 +289,9 @@ impl<S: Stream> Cluster<S> {
     }
 }
 
-/// What an endpoint's connections are kept under: its state's address, which is its own as long as the state lives.
+/// What an endpoint's connections are kept under.
 pub fn key(endpoint: &Arc<EndpointState>) -> usize {
-    Arc::as_ptr(endpoint).addr()
+    endpoint.key()
 }
 
 impl ClusterPlan {
@@ -323,8 +316,7 @@ impl ClusterPlan {
 
     /// Whether an endpoint is one of its members.
     pub fn has(&self, endpoint: &Arc<EndpointState>) -> bool {
-        let mut members = self.picker.endpoints().iter();
-        members.any(|member| Arc::ptr_eq(&member.endpoint, endpoint))
+        self.picker.has(key(endpoint))
     }
 
     /// Counts one more connection, unless there are as many as there may be.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -174,5 +175,37 @@ fn connections_to_a_server_that_was_taken_out_are_nobody_elses() {
     let mut shared = is_shared();
     shared.sort_unstable();
     assert_eq!(shared, [false, true]);
+    proxy.finish(SECOND);
+}
+
+#[test]
+fn an_update_looks_at_each_connection_and_not_at_all_endpoints_for_each() {
+    const ENDPOINTS: u32 = 50_000;
+    let sim = Sim::new(0);
+    let servers: Vec<_> = (0..ENDPOINTS)
+        .map(|n| format!("10.{}.{}.{}:80", n >> 16, n >> 8 & 255, n & 255))
+        .collect();
+    let with = |servers: &[String]| {
+        let servers: Vec<_> = servers.iter().map(String::as_str).collect();
+        let cluster = json!({ "limits": { "connections": ENDPOINTS } });
+        resources(&json!({}), &cluster, &servers)
+    };
+    let proxy = Proxy::new(&sim, Weather::CALM, &with(&servers));
+    let cluster = proxy.cluster("site");
+    for member in cluster.plan().picker.endpoints() {
+        cluster.put(&member.endpoint, proxy.pooled("site"));
+    }
+    assert_eq!(proxy.idle("site"), servers.len());
+    proxy.update(&with(&servers[1..]));
+    assert_eq!(proxy.idle("site"), servers.len() - 1);
+    // A thousand million looks take seconds, fifty thousand some milliseconds.
+    let update = || {
+        let begin = Instant::now();
+        cluster.update(cluster.plan());
+        begin.elapsed()
+    };
+    let fastest = (0..3).map(|_| update()).min().unwrap();
+    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
+    assert_eq!(proxy.idle("site"), servers.len() - 1);
     proxy.finish(SECOND);
 }
