@@ -470,7 +470,8 @@ async fn handshake<N: Net>(
         None => return failed(client.deadline.cut().unwrap_or(Reason::TlsHandshakeTimeout)),
     };
     client.peer.scheme = "https";
-    if plan.policy.is_some()
+    // A policy may come later that asks for it. Of workloads more is looked at, by the caller.
+    if caller == Caller::Any
         && let Some(certificate) = stream.peer_certificate()
     {
         client.peer.facts_mut().proved = match mesh_identity::Peer::of(certificate) {

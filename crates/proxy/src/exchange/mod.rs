@@ -71,7 +71,7 @@ pub struct Peer {
 /// What is known of a client that has something to do with a mesh.
 #[derive(Debug, Default)]
 pub struct Facts {
-    /// What it has proved of itself, where somebody wants to know: policy, or the workload that it calls.
+    /// What it has proved of itself: to policy, and to the workload that it calls.
     pub proved: Proved,
     /// What it called, where it is a workload that calls another.
     pub called: Option<Target>,

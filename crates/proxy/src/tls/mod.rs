@@ -23,6 +23,8 @@ mod leaf;
 mod look;
 mod pem;
 mod problem;
+#[cfg(test)]
+mod proved;
 mod server;
 pub mod sniff;
 
