@@ -25,10 +25,12 @@ async function way(t: ExecutionContext, to: string) {
     ] as const) {
       open.add(one);
       one.pipe(other);
-      one.on('error', () => {}).on('close', () => {
-        open.delete(one);
-        other.destroy();
-      });
+      one
+        .on('error', () => {})
+        .on('close', () => {
+          open.delete(one);
+          other.destroy();
+        });
     }
   });
   const cut = () => open.forEach((socket) => socket.destroy());
