@@ -1,6 +1,6 @@
 //! A name server that answers as a test tells it, on real sockets.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::str::FromStr;
@@ -32,7 +32,8 @@ type Key = (String, RecordType);
 #[derive(Default)]
 struct Script {
     says: HashMap<Key, Says>,
-    asked: HashMap<Key, usize>,
+    /// The questions that came, by their numbers.
+    asked: HashMap<Key, HashSet<u16>>,
 }
 
 /// The server. It ends when it is dropped.
@@ -142,10 +143,10 @@ impl Server {
             .retain(|(known, _), _| known != name);
     }
 
-    /// How often it was asked.
+    /// How often it was asked. A question that is sent again keeps its number, and is one.
     pub(super) fn asked(&self, name: &str, kind: RecordType) -> usize {
         let script = self.script.lock().unwrap();
-        script.asked.get(&(name.into(), kind)).copied().unwrap_or(0)
+        script.asked.get(&(name.into(), kind)).map_or(0, HashSet::len)
     }
 }
 
@@ -165,7 +166,10 @@ impl Script {
         let name = query.name().to_ascii().to_ascii_lowercase();
         let name = name.trim_end_matches('.').to_owned();
         let key = (name, query.query_type());
-        *self.asked.entry(key.clone()).or_default() += 1;
+        self.asked
+            .entry(key.clone())
+            .or_default()
+            .insert(asked.metadata.id);
         let mut answer = Message::response(asked.metadata.id, OpCode::Query);
         answer.metadata.recursion_desired = true;
         answer.metadata.recursion_available = true;
