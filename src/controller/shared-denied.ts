@@ -10,6 +10,7 @@
  */
 
 import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { type EtcdOptions, pause, withMembers } from '../discovery/etcd-access.js';
 import {
   type EtcdAccess,
@@ -91,6 +92,8 @@ export class SharedDenied {
     this.#options = options;
     this.#events = events;
     const { signal } = this.#end;
+    // As many as are revoked at a time, each until etcd has answered.
+    setMaxListeners(0, signal);
     const prefix = new EtcdPrefix(options.prefix, toldIn);
     this.#running = withMembers(
       options,

@@ -7,7 +7,6 @@ import { arrives } from '../attacks/arrives.js';
 import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
 import { web } from '../support/sidecar.js';
 import { connect, tcpServer } from '../support/tcp.js';
-import { clientHello } from '../support/tls.js';
 import { check } from './support.js';
 
 /** Names that may wait for an answer: `MAX_PENDING` of the core. */
@@ -42,30 +41,34 @@ const fullServer = (t: ExecutionContext) =>
     await peer.send(Buffer.concat([none, heard, frame(TYPE.reset, 0, stream, u32(CODE.refused))]));
   });
 
+/** A listener that reads requests, and may take bytes elsewhere. */
+const bytesTo = (cluster: string | undefined, path: string) =>
+  web(
+    {
+      proxyProtocol: true,
+      trustedNetworks: ['127.0.0.1/32'],
+      routes: [{ respond: 200 }],
+      ...(cluster !== undefined && { tcp: cluster }),
+      accessLog: { path },
+    },
+    { clusters: { [cluster ?? 'stays']: { endpoints: ['127.0.0.1:1'] } } },
+  );
+
 check('proxy', [
   {
     reason: 'cluster_unknown',
     when: 'an update takes the target of a stream that is about to be routed',
-    work: (path) =>
-      web(
-        { protocol: 'tlsPassthrough', sni: [{ hosts: '*', to: 'goes' }], accessLog: { path } },
-        { clusters: { goes: { endpoints: ['127.0.0.1:1'] } } },
-      ),
+    work: (path) => bytesTo('goes', path),
     cause: async ({ t, sidecar, admin, log }) => {
-      const hello = await clientHello(t, 'a.test');
       const peer = await connect(t, sidecar.port('web'));
-      await peer.send(hello.slice(0, 100));
+      // In one piece: who says nothing at first is taken to a server, and this may still become a request.
+      await peer.send('PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nG');
       await admin.metricsOnce(
         'the stream is there',
         (metrics) => metrics.sum('mesh_connections_active', { listener: 'web' }) === 1,
       );
-      await sidecar.reload(
-        web(
-          { protocol: 'tlsPassthrough', sni: [{ hosts: '*', to: 'stays' }], accessLog: { path: log } },
-          { clusters: { stays: { endpoints: ['127.0.0.1:1'] } } },
-        ),
-      );
-      await peer.send(hello.slice(100));
+      await sidecar.reload(bytesTo(undefined, log));
+      await peer.send('\0');
       await peer.gone();
       return undefined;
     },
