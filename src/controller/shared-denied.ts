@@ -107,6 +107,7 @@ export class SharedDenied {
             this.#sees(prefix.revision);
             this.#told = all;
             this.#heard(all.values());
+            this.#forget();
             this.#knows(true);
             await this.#putAgain(access, new Set([...all.values()].map(({ entry }) => entry.whom)));
           }
@@ -222,7 +223,9 @@ export class SharedDenied {
   async #put(access: EtcdAccess, told: Told): Promise<void> {
     const { signal } = this.#end;
     const { whom, denied, endMs } = told.entry;
-    const key = base64(`${this.#options.prefix}${createHash('sha256').update(whom).digest('hex')}`);
+    const name = createHash('sha256').update(whom).digest('hex');
+    const place = `${this.#options.prefix}${name}`;
+    const key = base64(place);
     let lease: string | undefined;
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
       const { kvs = [] } = await ask<RangeAnswer>(access, '/v3/kv/range', { key }, signal);
@@ -230,17 +233,16 @@ export class SharedDenied {
       const revision = BigInt(there?.mod_revision ?? '0');
       if (this.#known.get(whom) !== told) return;
       const unsaid = this.#unsaid.get(whom);
-      if (unsaid) {
-        unsaid.since ??= revision;
-        if (there && !denied && revision !== unsaid.since) {
-          const other = toldIn(fromBase64(there.value), fromBase64(key), revision);
-          if (other.entry.denied) {
-            this.#unsaid.delete(whom);
-            this.#heard([other]);
-            return;
-          }
+      if (unsaid) unsaid.since ??= revision;
+      else if (there) return;
+      if (there && !denied && revision !== unsaid?.since) {
+        const other = toldIn(fromBase64(there.value), place, revision);
+        if (other.entry.denied) {
+          this.#unsaid.delete(whom);
+          this.#heard([other]);
+          return;
         }
-      } else if (there) return;
+      }
       if (endMs !== undefined && lease === undefined) {
         const TTL = String(Math.max(1, Math.ceil((endMs - Date.now()) / 1000)));
         lease = (await ask<{ ID: string }>(access, '/v3/lease/grant', { TTL }, signal)).ID;
@@ -257,10 +259,11 @@ export class SharedDenied {
       if (this.#known.get(whom) !== told) return;
       this.#unsaid.delete(whom);
       // What others said after it may have been heard before.
-      this.#heard(this.#told.values());
+      const heard = this.#told.get(name);
+      if (heard) this.#heard([heard]);
       return;
     }
-    throw new EtcdError(`${fromBase64(key)}: others change it again and again`);
+    throw new EtcdError(`${place}: others change it again and again`);
   }
 
   /** Puts there what was not said in time, and what is revoked and was lost. */
@@ -308,6 +311,10 @@ export class SharedDenied {
       if (denied) this.#events.revoked(whom);
       else this.#events.allowed(whom);
     }
+  }
+
+  /** Lets go of what means nothing any more. */
+  #forget(): void {
     for (const [whom, { entry }] of this.#known) {
       if ((entry.endMs ?? Infinity) > Date.now()) continue;
       this.#known.delete(whom);
