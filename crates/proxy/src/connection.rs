@@ -264,13 +264,13 @@ pub(crate) async fn fill<N: Net>(
     } = connection;
     let warm = after(*opened, Some(WARM));
     let silent = wire.unread().is_empty();
-    let leaves = || silent && listener.is_closing();
+    let leaves = || listener.closes_idle(warm).filter(|_| silent);
     deadline.set(at);
     let filled = until(
         deadline,
         poll_fn(|cx| {
-            if leaves() {
-                deadline.set(at.min(warm));
+            if let Some(leaves) = leaves() {
+                deadline.set(at.min(leaves));
             }
             wire.poll_fill(cx, ReadSize::Small)
         }),
@@ -280,7 +280,7 @@ pub(crate) async fn fill<N: Net>(
         Some(Ok(Filled::Full)) if wire.grow(most) => Ok(Filled::Bytes(0)),
         Some(Ok(filled)) => Ok(filled),
         Some(Err(_)) => Err(Reason::ClientClosed),
-        None if leaves() => Err(Reason::Draining),
+        None if leaves().is_some() => Err(Reason::Draining),
         None => Err(deadline.cut().unwrap_or(Reason::HeaderTimeout)),
     }
 }

@@ -280,8 +280,8 @@ async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPla
                     return Poll::Ready(First::Server);
                 }
             }
-            if listener.is_closing() {
-                deadline.set(idle.min(warm));
+            if let Some(leaves) = listener.closes_idle(warm) {
+                deadline.set(idle.min(leaves));
             }
             Poll::Pending
         }),

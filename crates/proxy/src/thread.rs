@@ -114,6 +114,8 @@ pub struct Listener {
     /// Counts the times at which all who are here are to be judged again.
     judgement: Cell<u64>,
     drain: Cell<Drain>,
+    /// When it was told that idle connections are to end; [`NEVER`] before.
+    closing_since: Cell<Nanos>,
     /// When somebody of another machine was written of in the log last.
     stranger_told: Cell<Option<Nanos>>,
     /// When work in flight must be over; caps the deadlines of all its connections.
@@ -157,6 +159,7 @@ impl Listener {
             clusters: RefCell::new(clusters),
             judgement: Cell::new(0),
             drain: Cell::new(Drain::No),
+            closing_since: Cell::new(NEVER),
             stranger_told: Cell::new(None),
             end: Cap::new(Reason::Draining),
         })
@@ -263,6 +266,12 @@ impl Listener {
         matches!(self.drain.get(), Drain::Until(_))
     }
 
+    /// Whether connections on which nothing is under way are to end, and when one does on which a request may be on its
+    /// way until `warm`: not before its socket was looked at once more.
+    pub fn closes_idle(&self, warm: Nanos) -> Option<Nanos> {
+        self.is_closing().then(|| warm.max(self.closing_since.get()))
+    }
+
     /// When work in flight must be over.
     pub fn drain_deadline(&self) -> Nanos {
         self.end.end()
@@ -279,8 +288,11 @@ impl Listener {
     }
 
     /// Begins or hastens its end. The caller then wakes all who wait ([`Timers::wake_all`]).
-    pub fn set_drain(&self, drain: Drain) {
+    pub fn set_drain(&self, drain: Drain, now: Nanos) {
         self.drain.set(drain);
+        if self.is_closing() {
+            self.closing_since.set(self.closing_since.get().min(now));
+        }
         self.end.set(match drain {
             Drain::Until(at) => at,
             Drain::No | Drain::LameDuck => NEVER,
@@ -398,10 +410,9 @@ impl<N: Net> Thread<N> {
             }
             let successor = listener.successor(Arc::clone(new), Arc::clone(&plan.clusters));
             let before = std::mem::replace(listener, successor);
-            before.set_drain(Drain::Until(after(
-                self.now(),
-                new.resource.timeouts.drain.enabled(),
-            )));
+            let now = self.now();
+            let span = new.resource.timeouts.drain.enabled();
+            before.set_drain(Drain::Until(after(now, span)), now);
             self.former.borrow_mut().push(Rc::downgrade(&before));
             succeeded.push(Arc::clone(name));
             wakes = true;
@@ -432,7 +443,7 @@ impl<N: Net> Thread<N> {
     pub fn hasten(&self, name: Option<&str>, until: Nanos) {
         for former in self.former() {
             if name.is_none_or(|name| *former.plan.borrow().name == *name) {
-                former.set_drain(Drain::Until(until.min(former.drain_deadline())));
+                former.set_drain(Drain::Until(until.min(former.drain_deadline())), self.now());
             }
         }
     }

@@ -185,6 +185,7 @@ impl Timers {
 
     /// Wakes the owners of all deadlines that are due.
     pub fn advance(&self, now: Nanos) {
+        let now = now.max(self.time.get());
         self.time.set(now);
         let mut due = Vec::new();
         {

@@ -31,6 +31,7 @@ use crate::plan::{ListenerPermit, Plan};
 use crate::task;
 use crate::telemetry::{Limit, Telemetry, ThreadTelemetry};
 use crate::thread::{Drain, Listener, Thread};
+use crate::timer::Timers;
 
 /// How long a thread waits when it may not or can't accept: long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -176,8 +177,8 @@ type Stops = HashMap<Arc<str>, Rc<Stop>>;
 async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<Command>) {
     let guard = Arc::clone(&thread.guard);
     tokio::task::spawn_local(for_ever(Arc::clone(&guard), {
-        let thread = Rc::clone(&thread);
-        move || drive(Rc::clone(&thread), clock)
+        let timers = Rc::clone(&thread.timers);
+        move || drive(Rc::clone(&timers), clock)
     }));
     tokio::task::spawn_local(for_ever(Arc::clone(&guard), {
         let thread = Rc::clone(&thread);
@@ -233,7 +234,7 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                     None => thread.listeners(),
                 };
                 for listener in &listeners {
-                    listener.set_drain(drain);
+                    listener.set_drain(drain, thread.now());
                 }
                 if let Drain::Until(until) = drain {
                     thread.hasten(name.as_deref(), until);
@@ -260,12 +261,12 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
 }
 
 /// Calls the deadlines when their time has come.
-async fn drive(thread: Data, clock: SystemClock) {
+async fn drive(timers: Rc<Timers>, clock: SystemClock) {
     let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
     poll_fn(|cx| {
-        thread.timers.register_driver(cx);
+        timers.register_driver(cx);
         loop {
-            let Some(at) = thread.timers.next() else {
+            let Some(at) = timers.next() else {
                 return Poll::Pending;
             };
             if at == NEVER {
@@ -273,7 +274,9 @@ async fn drive(thread: Data, clock: SystemClock) {
             }
             sleep.as_mut().reset(clock.instant(at).into());
             match sleep.as_mut().poll(cx) {
-                Poll::Ready(()) => thread.timers.advance(thread.now()),
+                // By the time at which the runtime has looked at all sockets, not by that of now: what came while the
+                // thread was busy, or stood still, is seen before anybody takes its peer for silent.
+                Poll::Ready(()) => timers.advance(at),
                 Poll::Pending => return Poll::<()>::Pending,
             }
         }
@@ -434,5 +437,32 @@ async fn for_ever<F: Future<Output = ()>>(guard: Arc<Guard>, make: impl Fn() -> 
     loop {
         guard.watch(make()).await;
         tokio::time::sleep(TICK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::clock::{Clock, nanos};
+
+    #[tokio::test]
+    async fn what_came_due_while_the_thread_was_busy_waits_until_it_has_looked_at_its_sockets() {
+        const SPAN: Duration = Duration::from_millis(20);
+        let (clock, timers) = (SystemClock::start(), Timers::new());
+        let mut driver = pin!(drive(Rc::clone(&timers), clock));
+        let mut cx = Context::from_waker(Waker::noop());
+        let [before, meanwhile] = [timers.deadline(), timers.deadline()];
+        before.set(clock.now());
+        tokio::time::sleep(SPAN).await;
+        meanwhile.set(clock.now() + nanos(SPAN));
+        std::thread::sleep(2 * SPAN);
+        assert!(driver.as_mut().poll(&mut cx).is_pending());
+        assert!(before.poll(&cx).is_ready());
+        assert!(meanwhile.poll(&cx).is_pending());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(driver.as_mut().poll(&mut cx).is_pending());
+        assert!(meanwhile.poll(&cx).is_ready());
     }
 }

@@ -110,12 +110,12 @@ pub fn poll_idle<N: Net>(
         return Poll::Ready(Ok(()));
     }
     // Nobody waits for an answer here, unless a request is on its way just now.
-    let closing = connection.client.listener.is_closing();
-    if closing {
-        connection.client.deadline.set(waiting.until.min(waiting.warm));
+    let leaves = connection.client.listener.closes_idle(waiting.warm);
+    if let Some(leaves) = leaves {
+        connection.client.deadline.set(waiting.until.min(leaves));
     }
     ready!(connection.client.deadline.poll(cx));
-    if closing {
+    if leaves.is_some() {
         return Poll::Ready(Err(Some(Reason::Draining)));
     }
     let reason = connection.client.deadline.cut().unwrap_or(waiting.reason);

@@ -1,10 +1,11 @@
 //! How does a connection come in?
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::socket::{Socket, keep_alive, tune};
@@ -30,13 +31,21 @@ impl Acceptor {
         })
     }
 
-    /// Whoever waits in the queue. The kernel is asked, not the runtime, which may not have heard of the last ones.
+    /// Lets nobody else in, and gives whoever waits in the queue. The kernel is asked, not the runtime, which may not have
+    /// heard of the last ones.
     pub fn into_queued(self) -> impl Iterator<Item = (Socket, Option<SocketAddr>)> {
         let (tcp, unix) = match self {
             Self::Tcp(listener) => (listener.into_std().ok(), None),
             // The last thread that lets go takes them: until then others go on to accept. The file goes first.
             Self::Unix(listener, file) => (None, Arc::into_inner(file).and(listener.into_std().ok())),
         };
+        if let Some(tcp) = &tcp {
+            let_nobody_in(tcp);
+        }
+        if let Some(unix) = &unix {
+            // Who connects from now on is refused; who is in the queue stays there.
+            let _ = SockRef::from(unix).shutdown(Shutdown::Both);
+        }
         let from_tcp = std::iter::from_fn(move || {
             let (stream, peer) = tcp.as_ref()?.accept().ok()?;
             stream.set_nonblocking(true).ok()?;
@@ -63,9 +72,86 @@ impl Acceptor {
     }
 }
 
+/// Has the kernel overlook whoever begins a connection (a SYN) from now on: the client asks again, and is refused when the
+/// socket is closed. Between the last accept and the close it would take him in, and reset him then.
+#[cfg(target_os = "linux")]
+fn let_nobody_in(listener: &std::net::TcpListener) {
+    use socket2::SockFilter;
+
+    // Classic BPF over the TCP header: flags are its 14th byte, of which SYN is 2.
+    const NO_SYN: [SockFilter; 4] = [
+        SockFilter::new(0x30, 0, 0, 13),
+        SockFilter::new(0x45, 0, 1, 2),
+        SockFilter::new(0x06, 0, 0, 0),
+        SockFilter::new(0x06, 0, 0, u32::MAX),
+    ];
+    let _ = SockRef::from(listener).attach_filter(&NO_SYN);
+}
+
+/// Elsewhere there are no filters, and whoever comes in that moment is reset.
+#[cfg(not(target_os = "linux"))]
+fn let_nobody_in(_: &std::net::TcpListener) {}
+
 fn tuned(tcp: TcpStream) -> Socket {
     // A socket that can't be tuned works all the same.
     let _ = tune(&tcp);
     let _ = keep_alive(&tcp);
     Socket::Tcp(tcp)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::time::Duration;
+
+    use mesh_model::resources::Address;
+
+    use super::*;
+    use crate::bind::bind;
+
+    fn acceptor(address: &str) -> (Acceptor, Address) {
+        let (mut sockets, bound) = bind(&address.parse().unwrap(), 1).unwrap();
+        (Acceptor::new(sockets.pop().unwrap()).unwrap(), bound)
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn who_is_in_the_queue_when_a_tcp_listener_closes_is_taken_and_nobody_comes_in_after_that() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (acceptor, bound) = acceptor(address);
+            let Address::Ip(at) = bound else {
+                panic!("{bound:?}")
+            };
+            let before = std::net::TcpStream::connect(at).unwrap();
+            let mut queued = acceptor.into_queued();
+            let (_, client) = queued.next().unwrap();
+            assert_eq!(client, Some(before.local_addr().unwrap()));
+            // Nobody is answered now.
+            let late = std::net::TcpStream::connect_timeout(&at, Duration::from_millis(100));
+            assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
+            let later = std::thread::spawn(move || std::net::TcpStream::connect(at));
+            assert!(queued.next().is_none());
+            drop(queued);
+            assert_eq!(
+                later.join().unwrap().unwrap_err().kind(),
+                ErrorKind::ConnectionRefused
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_in_the_queue_when_a_unix_listener_closes_is_taken_and_nobody_comes_in_after_that() {
+        let name = |of| std::env::temp_dir().join(format!("mesh-acceptor-{}-{of}", std::process::id()));
+        let (path, other) = (name("one"), name("two"));
+        let (acceptor, _) = acceptor(&format!("unix:{}", path.display()));
+        // Its file goes before that, so it has two.
+        std::fs::hard_link(&path, &other).unwrap();
+        let _before = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let mut queued = acceptor.into_queued();
+        let late = std::os::unix::net::UnixStream::connect(&other);
+        std::fs::remove_file(&other).unwrap();
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert!(queued.next().is_some());
+        assert!(queued.next().is_none());
+    }
 }

@@ -132,7 +132,7 @@ impl Proxy {
 
     /// Asks clients to leave.
     pub(super) fn lame_duck(&self) {
-        self.listener().set_drain(Drain::LameDuck);
+        self.listener().set_drain(Drain::LameDuck, self.sim.now());
         self.thread.timers.wake_all();
     }
 
@@ -140,7 +140,7 @@ impl Proxy {
     pub(super) fn drain(&self, span: Nanos) {
         let until = self.sim.now() + span;
         self.drains_until.set(until);
-        self.listener().set_drain(Drain::Until(until));
+        self.listener().set_drain(Drain::Until(until), self.sim.now());
         self.thread.hasten(None, until);
         self.thread.timers.wake_all();
     }
