@@ -266,8 +266,7 @@ impl Listener {
         matches!(self.drain.get(), Drain::Until(_))
     }
 
-    /// Whether connections on which nothing is under way are to end, and when one does on which a request may be on its
-    /// way until `warm`: not before its socket was looked at once more.
+    /// When an idle connection ends where they are to: not before `warm`, nor before its socket was looked at once more.
     pub fn closes_idle(&self, warm: Nanos) -> Option<Nanos> {
         self.is_closing().then(|| warm.max(self.closing_since.get()))
     }
@@ -410,8 +409,7 @@ impl<N: Net> Thread<N> {
             }
             let successor = listener.successor(Arc::clone(new), Arc::clone(&plan.clusters));
             let before = std::mem::replace(listener, successor);
-            let now = self.now();
-            let span = new.resource.timeouts.drain.enabled();
+            let (now, span) = (self.now(), new.resource.timeouts.drain.enabled());
             before.set_drain(Drain::Until(after(now, span)), now);
             self.former.borrow_mut().push(Rc::downgrade(&before));
             succeeded.push(Arc::clone(name));
