@@ -140,8 +140,11 @@ export class Registry {
 
   /** The sidecars of one identity as a source. */
   source(identity: string): Source {
+    // Of those at one address the last one counts.
     const list = (): DiscoveredEndpoint[] =>
-      [...(this.#entries.get(identity)?.values() ?? [])].map(({ endpoint }) => endpoint);
+      [...(this.#entries.get(identity)?.values() ?? [])]
+        .sort((a, b) => trust(a) - trust(b))
+        .map(({ endpoint }) => endpoint);
     const changes = this.#changes;
     return async function* (signal) {
       for (;;) {
@@ -211,6 +214,12 @@ export class Registry {
     }
     entry.lost = true;
     this.#keep(identity, entry, this.#lostMs);
+    const { address } = entry.endpoint;
+    const isToldOf = [...entries.values()].some(
+      (each) => each !== entry && each.endpoint.address === address,
+    );
+    // Another one knows better from now on.
+    if (isToldOf) this.#emit(identity);
     const lost = [...entries].filter(([, each]) => each.lost);
     for (const [oldest, { timer }] of lost.slice(0, Math.max(0, lost.length - MAX_LOST))) {
       clearTimeout(timer);
@@ -247,4 +256,6 @@ export class Registry {
   }
 }
 
+/** How far a word on an address is believed: that of who is connected here most, and that of who is lost least. */
+const trust = ({ by, lost }: Entry): number => (lost ? 0 : by === 'another' ? 1 : 2);
 const toldName = (address: string): string => `told ${address}`;

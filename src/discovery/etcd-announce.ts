@@ -18,6 +18,8 @@ export class Announcer {
   readonly #options: EtcdOptions;
   readonly #end = new AbortController();
   #wanted: ReadonlyMap<string, string> = new Map();
+  /** What may be there, by this lease or by one before. */
+  readonly #put = new Set<string>();
   #wake: () => void = () => {};
   readonly #running: Promise<void>;
 
@@ -70,13 +72,15 @@ export class Announcer {
     const keyOf = (name: string): string => base64(`${this.#options.prefix}${name}`);
     for (const [name, value] of wanted) {
       if (there.get(name) === value) continue;
+      this.#put.add(name);
       await ask(access, '/v3/kv/put', { key: keyOf(name), value: base64(value), lease }, signal);
       there.set(name, value);
     }
-    for (const name of there.keys()) {
+    for (const name of this.#put) {
       if (wanted.has(name)) continue;
       await ask(access, '/v3/kv/deleterange', { key: keyOf(name) }, signal);
       there.delete(name);
+      this.#put.delete(name);
     }
   }
 }

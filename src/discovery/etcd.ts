@@ -24,14 +24,25 @@ export function etcdSource(options: EtcdOptions, skip: (name: string) => boolean
   return following(options, skip, endpointOf);
 }
 
-/** The same of what other control planes have written there. */
+/**
+ * The same of what other control planes have written there. Several may have written of one address: who has come there again
+ * is ready by a newer word than that it left, and who has left costs its callers no more than another try.
+ */
 export function announcedSource(options: EtcdOptions, skip: (name: string) => boolean): Source {
-  return following(options, skip, writtenEndpoint);
+  const drains = ({ draining }: DiscoveredEndpoint): number => (draining === true ? 0 : 1);
+  // The last one of an address counts.
+  return following(options, skip, writtenEndpoint, (a, b) => drains(a) - drains(b));
 }
 
 type Read = (said: EndpointLike) => DiscoveredEndpoint;
+type Order = (a: DiscoveredEndpoint, b: DiscoveredEndpoint) => number;
 
-function following(options: EtcdOptions, skip: (name: string) => boolean, read: Read): Source {
+function following(
+  options: EtcdOptions,
+  skip: (name: string) => boolean,
+  read: Read,
+  order: Order = () => 0,
+): Source {
   const prefix = new EtcdPrefix(options.prefix, (text, key, _, before: Known | undefined) =>
     known(text, key, before, read),
   );
@@ -41,7 +52,7 @@ function following(options: EtcdOptions, skip: (name: string) => boolean, read: 
     const turn = turns;
     turns += 1;
     const access = await accessTo(turn, options, signal);
-    for await (const keys of prefix.follow(access, signal)) yield changeOf(keys, skip);
+    for await (const keys of prefix.follow(access, signal)) yield changeOf(keys, skip, order);
   };
 }
 
@@ -51,9 +62,13 @@ interface Known {
   readonly problem?: EndpointError;
 }
 
-function changeOf(keys: ReadonlyMap<string, Known>, skip: (name: string) => boolean): EndpointChange {
+function changeOf(
+  keys: ReadonlyMap<string, Known>,
+  skip: (name: string) => boolean,
+  order: Order,
+): EndpointChange {
   const problem = [...keys.values()].find((each) => each.problem !== undefined)?.problem;
-  const set = [...keys].flatMap(([name, { endpoint }]) => (skip(name) ? [] : (endpoint ?? [])));
+  const set = [...keys].flatMap(([name, { endpoint }]) => (skip(name) ? [] : (endpoint ?? []))).sort(order);
   return { set, ...(problem !== undefined && { problem }) };
 }
 

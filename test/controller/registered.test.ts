@@ -124,3 +124,20 @@ test('what a control plane knows of its last life is told to no other, and doubt
   alone.told([]);
   await last.has();
 });
+
+test('who comes again where it was does not drain any more, though another one says so late', async (t) => {
+  const registry = new Registry();
+  const followed = new Followed(t, [registry.source(ID)]);
+  const drains = (): (boolean | undefined)[] =>
+    followed.directory.endpoints('basket').map(({ draining }) => draining);
+  registry.heard({ kind: 'ready', sidecar: sidecar('a') });
+  await followed.has('10.0.0.1:1');
+  registry.told([{ address: '10.0.0.1:1', ports: [3000], identity: ID, draining: true }]);
+  registry.heard({ kind: 'ready', sidecar: sidecar('bb') });
+  await followed.has('10.0.0.1:1', '10.0.0.1:2');
+  t.deepEqual(drains(), [undefined, undefined]);
+  // It may have gone to the other one.
+  registry.heard({ kind: 'gone', sidecar: sidecar('a') });
+  await until('it drains', () => drains()[0]);
+  t.deepEqual(drains(), [true, undefined]);
+});
