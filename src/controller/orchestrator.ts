@@ -249,6 +249,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     const { settings } = this.#mesh;
     const shared = this.#shared;
     const revoked = new Set(shared?.denied(before.revoked) ?? before.revoked);
+    const own: { control?: ControlPlane } = {};
     const control = await this.#core.start({
       listen,
       trustDomain: settings.trustDomain,
@@ -258,7 +259,11 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       ...(before.tokens !== undefined && { tokens: before.tokens }),
       ...(shared && { allowed: shared.allowed }),
       awaitsRevoked: shared?.knowsDenied === false,
-      onEvent: (event) => this.#heard(event),
+      onEvent: (event) => {
+        const isPast = own.control !== undefined && own.control !== (this.#control ?? own.control);
+        // Whoever was with one that made room may be with the next one by now.
+        if (!isPast || event['sidecar'] === undefined) this.#heard(event);
+      },
       ...(plaintextXds !== undefined && { plaintextXds: listed(plaintextXds) }),
       ...(this.#state && { stateDir: this.#state.authority }),
       ...(issuer && { issuer }),
@@ -266,7 +271,9 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       ...(decide && { decide, knowsOtherTokens: shared !== undefined }),
       ...(telemetryIntervalMs !== undefined && { telemetryIntervalMs }),
     });
+    own.control = control;
     this.#control = control;
+    this.#registry.look(control.sidecars());
     this.#handover.signs(issuer);
     this.#throwIfClosed();
     // What was said while it started.

@@ -8,6 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { Core } from '../../src/cli/io.js';
 import { LeftBehind } from '../../src/controller/left.js';
 import { Orchestrator } from '../../src/controller/orchestrator.js';
+import type { ControlEvent } from '../../src/mesh/control-plane.js';
 import { MeshAdmin } from '../../src/mesh/admin/server.js';
 import { startControlPlane } from '../../src/mesh/native-control-plane.js';
 import { FakeWorld } from '../cli/world.js';
@@ -221,4 +222,44 @@ test.serial('rates are of what is counted since a control plane began anew', asy
   t.true((admin.status().edges[0]?.rate ?? 0) < 0);
   admin.countAnew();
   t.is(admin.status().edges[0]?.rate, 0);
+});
+
+test.serial('what the one before tells late is not of those who are with the next one', async (t) => {
+  const { mesh, replace } = await operator(t);
+  const told: ((event: ControlEvent) => void)[] = [];
+  const core: ConstructorParameters<typeof Orchestrator>[1] = {
+    start: (options) => {
+      if (options.listen.length > 0) told.push(options.onEvent);
+      return startControlPlane(options);
+    },
+    validateResources: () => [],
+  };
+  const listen = `127.0.0.1:${await freePort()}`;
+  const plane = new Orchestrator({ mesh, services: { basket: { port: 3000 } } }, core, { listen });
+  t.teardown(() => plane.close());
+  let restarts = 0;
+  plane.on('restarted', () => (restarts += 1));
+  const counts: number[] = [];
+  plane.on('endpoints', (_, count) => counts.push(count));
+  await plane.listen();
+  const says = (which: number, kind: string, name: string): void =>
+    told[which]?.({
+      kind,
+      sidecar: {
+        name,
+        identity: 'spiffe://mesh.local/ns/default/sa/basket',
+        inboundAddress: `10.0.0.1:${name.length}`,
+        services: [{ service: 'basket', port: 3000, protocol: 'auto' }],
+        phase: kind === 'ready' ? 'ready' : 'draining',
+      },
+    });
+  says(0, 'ready', 'a');
+  await until('it is there', () => counts.at(-1) === 1);
+  replace();
+  await until('the next one serves', () => restarts === 1);
+  says(1, 'ready', 'a');
+  says(0, 'gone', 'a');
+  says(1, 'ready', 'bb');
+  await until('both are there', () => counts.at(-1) === 2);
+  t.pass();
 });
