@@ -408,6 +408,7 @@ impl<N: Net> Thread<N> {
                 continue;
             }
             let successor = listener.successor(Arc::clone(new), Arc::clone(&plan.clusters));
+            successor.drain.set(listener.drain());
             let before = std::mem::replace(listener, successor);
             let (now, span) = (self.now(), new.resource.timeouts.drain.enabled());
             before.set_drain(Drain::Until(after(now, span)), now);

@@ -109,8 +109,8 @@ pub(crate) struct Control {
     warming: Option<Warming>,
     waiting: VecDeque<(Change, Reply)>,
     leaving: Option<Leaving>,
-    /// Shared with every thread, for each listener that it accepts on.
-    accepting: Accepting,
+    /// Shared with every thread that accepts, by listener.
+    accepting: Vec<(Arc<str>, Accepting)>,
 }
 
 /// A change that waits for its names.
@@ -175,7 +175,7 @@ impl Control {
             warming: None,
             waiting: VecDeque::new(),
             leaving: None,
-            accepting: Accepting::default(),
+            accepting: Vec::new(),
         }
     }
 
@@ -212,7 +212,7 @@ impl Control {
     fn handle(&mut self, event: Event) -> Flow {
         match event {
             Event::Asked(None | Some(Ask::Close)) => return Flow::End,
-            Event::Asked(Some(Ask::Apply(_, reply))) if self.leaving.is_some() => {
+            Event::Asked(Some(Ask::Apply(_, reply))) if !self.takes_changes() => {
                 reply(Err(ApplyError::Closed));
             }
             Event::Asked(Some(Ask::Apply(change, reply))) => self.waiting.push_back((*change, reply)),
@@ -289,6 +289,9 @@ impl Control {
         }
         .map_err(ApplyError::Invalid)?;
         let snapshot = Arc::clone(staged.snapshot());
+        if self.leaving.is_some() && !self.keeps_sockets(&snapshot) {
+            return Err(ApplyError::Closed);
+        }
         let draft = self.draft(&snapshot, &written)?;
         let changed = draft.plan.changed.iter().flatten();
         let sources = changed
@@ -387,17 +390,27 @@ impl Control {
         self.former.retain(|former| former.shared.open_connections() > 0);
         self.index_sources(&plan);
         self.put_in_force(plan);
+        for (name, _) in &mut self.accepting {
+            if let Some((_, to)) = moved.iter().find(|(from, _)| from == name) {
+                *name = Arc::clone(to);
+            }
+        }
         for (from, to) in moved {
             self.tell(|| Command::HandOn(Arc::clone(&from), Arc::clone(&to)));
         }
+        self.accepting
+            .retain(|(_, accepting)| Arc::strong_count(accepting) > 1);
         for (name, sockets) in opened {
+            let accepting = Accepting::default();
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let accepting = Arc::clone(&self.accepting);
-                worker.send(Command::Listen(Arc::clone(&name), socket, accepting));
+                worker.send(Command::Listen(Arc::clone(&name), socket, Arc::clone(&accepting)));
             }
+            self.accepting.push((name, accepting));
         }
         self.files.review(&self.plan, &self.compiler, now);
-        self.phase.send_replace(Phase::Ready);
+        if self.leaving.is_none() {
+            self.phase.send_replace(Phase::Ready);
+        }
         let mut addresses: Vec<_> = self
             .bound
             .iter()

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod denied;
+mod drained;
 mod revoked;
 mod support;
 mod told_apart;
