@@ -5,7 +5,7 @@
  */
 
 import { EventEmitter } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as othersTurn, setTimeout as sleep } from 'node:timers/promises';
 import { aside } from '../aside.js';
 import { type LoadedConfig, checkShape, isLoadedConfig, withMeaning } from '../config/load.js';
 import type { ResourceIssue } from '../config/resources.js';
@@ -129,14 +129,17 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     );
     this.#core = core;
     this.#nextStart = new NextStart(runs, this.#options);
+    let ended: Promise<void> | undefined;
     const end = (): void => {
       if (this.#core === core) this.#core = undefined;
-      this.#ended = core.close();
+      // A second one would not wait for the first.
+      ended ??= core.close();
+      this.#ended = ended;
     };
     abandoned.addEventListener('abort', end, { once: true });
     try {
       this.#admin = this.#serveAdmin(core, this.#options.admin ?? runs.admin);
-      const listening = await this.#give(core, this.#config);
+      const listening = await this.#give(core, this.#config, end);
       abandoned.throwIfAborted();
       this.#throwIfClosed();
       this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
@@ -189,9 +192,12 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     }
   }
 
-  #give(core: NativeProxy, config: LoadedConfig): Promise<Listening> {
+  /** `refused` is called before it is the turn of the next one. */
+  #give(core: NativeProxy, config: LoadedConfig, refused?: () => void): Promise<Listening> {
     return this.#turns.run(async () => {
       try {
+        // The start that it waited for has failed.
+        if (core !== this.#core) throw notListening();
         const { addresses } = JSON.parse(await core.apply(config.toJson())) as {
           addresses: { listener: string; address: string }[];
         };
@@ -199,7 +205,8 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
         this.#listening = { addresses: this.#admin ? [...listeners, this.#admin] : listeners };
         return this.#listening;
       } catch (error) {
-        throw this.#closing ? this.#closedError() : meshError(error, config);
+        refused?.();
+        throw this.#refusal(error, core, config);
       }
     });
   }
@@ -245,6 +252,9 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     this.#core = undefined;
     await core?.close();
     await this.#ended;
+    // Calls under way have their answers, and what the core said last is heard: nothing comes after the last event.
+    await this.#turns.settled;
+    await othersTurn();
     this.#log.info('closed');
     aside(() => this.emit('close'));
   }
@@ -262,13 +272,23 @@ export class Proxy extends EventEmitter<ProxyEvents> implements MeshProxy {
     try {
       return await question(core);
     } catch (error) {
-      throw this.#closing ? this.#closedError() : meshError(error, this.#config);
+      throw this.#refusal(error, core, this.#config);
     }
+  }
+
+  /** Why the core has not done what it was asked for. */
+  #refusal(error: unknown, core: NativeProxy, asked: LoadedConfig): unknown {
+    if (this.#closing) return this.#closedError();
+    const refusal = meshError(error, asked);
+    if (!(refusal instanceof StateError)) return refusal;
+    // One that was asked for on the admin port may not have been heard of here.
+    const isDraining = this.#draining !== undefined || core === this.#core;
+    return isDraining ? new StateError('the proxy is draining') : notListening();
   }
 
   #running(): NativeProxy {
     this.#throwIfClosed();
-    if (!this.#core) throw new StateError('the proxy does not listen');
+    if (!this.#core) throw notListening();
     return this.#core;
   }
 
@@ -351,6 +371,10 @@ function apart(logger: Logger): Logger {
     (...said: [object | string, string?]) =>
       aside(() => Reflect.apply(logger[level], logger, said) as unknown);
   return { debug: method('debug'), info: method('info'), warn: method('warn'), error: method('error') };
+}
+
+function notListening(): StateError {
+  return new StateError('the proxy does not listen');
 }
 
 function startCore(

@@ -119,6 +119,7 @@ export interface MeshProxy extends EventEmitter<ProxyEvents>, AsyncDisposable {
    * @throws {ConfigError} the configuration is refused
    * @throws {ListenError} a new listener's address can't be had
    * @throws {CertificateError} a certificate or key can't be read or doesn't fit
+   * @throws {StateError} it does not listen, the start that this waited for has failed, or it is draining or was closed
    */
   apply(config: Config | LoadedConfig): Promise<Listening>;
 

@@ -250,6 +250,66 @@ test('after a port in use, listen() can be called again', async (t) => {
   t.is((await request(port)).status, 200);
 });
 
+test('what is applied while a start fails is refused: nothing listens, and the next start takes what was there', async (t) => {
+  const origin = await httpOrigin(t);
+  const [port, free] = await Promise.all([closedPort(), closedPort()]);
+  const holder = http.createServer().listen(port, '127.0.0.1');
+  await once(holder, 'listening');
+  const listener = (name: string, to: number): Config => ({
+    listeners: [{ name, address: `127.0.0.1:${to}`, to: origin.address }],
+  });
+  const proxy = makeProxy(t, listener('taken', port));
+  let applied = 0;
+  proxy.on('applied', () => {
+    applied += 1;
+  });
+  for (let times = 0; times < 20; times += 1) {
+    const started = t.throwsAsync(proxy.listen(), { code: 'EADDRINUSE' });
+    const change = t.throwsAsync(proxy.apply(listener('free', free)), {
+      code: 'MESH_STATE',
+      message: 'the proxy does not listen',
+    });
+    await within('both refusals', Promise.all([started, change]));
+  }
+  t.is(applied, 0);
+  holder.close();
+  await once(holder, 'close');
+  t.deepEqual(
+    (await proxy.listen()).addresses.map((bound) => bound.listener),
+    ['taken'],
+  );
+});
+
+test('what is applied during a drain is told so', async (t) => {
+  const origin = await httpOrigin(t);
+  const { proxy } = await listening(t, everythingTo(origin.address));
+  const drained = proxy.drain({ lameDuckMs: 60_000 });
+  const refused = { code: 'MESH_STATE', message: 'the proxy is draining' };
+  await t.throwsAsync(proxy.apply(everythingTo(origin.address)), refused);
+  await proxy.close();
+  await within('the end of the drain', drained);
+});
+
+test('close is the last event, also where JavaScript was busy while a change went live', async (t) => {
+  for (let times = 0; times < 30; times += 1) {
+    const { proxy } = await listening(t, everythingTo('127.0.0.1:1'));
+    const events: string[] = [];
+    for (const event of ['applied', 'warning', 'close'] as const) proxy.on(event, () => events.push(event));
+    const changed = proxy.apply(everythingTo('127.0.0.1:2')).then(
+      () => 'applied',
+      () => 'refused',
+    );
+    // It is the core's turn.
+    await Promise.resolve();
+    const closed = proxy.close();
+    const busyUntil = performance.now() + 50;
+    while (performance.now() < busyUntil);
+    await within('the end', closed);
+    const wanted = (await changed) === 'applied' ? ['applied', 'close'] : ['close'];
+    t.deepEqual(events, wanted);
+  }
+});
+
 test('await using closes it at the end of the block', async (t) => {
   const origin = await httpOrigin(t);
   let kept: MeshProxy;

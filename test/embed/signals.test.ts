@@ -1,7 +1,9 @@
 // Does an AbortSignal end what it was given to, before, while and after that happens?
 
 import { getEventListeners, once } from 'node:events';
+import { setImmediate as othersTurn } from 'node:timers/promises';
 import test from 'ava';
+import type { Config } from '../../src/index.js';
 import { NameServer } from '../support/name-server.js';
 import { httpOrigin, request } from '../support/http.js';
 import { closedPort, connect } from '../support/tcp.js';
@@ -94,6 +96,28 @@ test('of listen(): it gives up although a name server is silent, and the admin p
   names.host('site.test', ['127.0.0.1']);
   await within('the next try', proxy.listen());
   t.is((await request(Number(admin.split(':')[1]), { path: '/ready' })).status, 200);
+});
+
+test('of listen(): the next try finds the ports free, also of a start that was over when it was given up', async (t) => {
+  t.timeout(120_000);
+  const config: Config = {
+    listeners: [{ name: 'web', address: `127.0.0.1:${await closedPort()}`, to: '127.0.0.1:1' }],
+  };
+  for (let times = 0; times < 100; times += 1) {
+    const proxy = makeProxy(t, config, { threads: 64 });
+    const controller = new AbortController();
+    const started = t.throwsAsync(proxy.listen({ signal: controller.signal }));
+    await othersTurn();
+    // Nobody hears that it listens.
+    const busyUntil = performance.now() + 15;
+    while (performance.now() < busyUntil);
+    controller.abort(REASON);
+    t.is(await started, REASON);
+    // The threads of the first start are on their way out.
+    for (let turn = 0; turn < 3 + (times % 6); turn += 1) await othersTurn();
+    await within('the next try', proxy.listen());
+    await proxy.close();
+  }
 });
 
 test('of listen(): who gives up does not take the others with it', async (t) => {
