@@ -353,14 +353,27 @@ impl<N: Net> Driver<N> {
             connection.set_driver(cx.waker());
         }
         let written = self.socket.poll_write(cx, || self.thread.now());
+        if matches!(written, Poll::Ready(Err(_))) {
+            self.hear_out(cx);
+        }
         let connection = self.connection.borrow();
-        if matches!(written, Poll::Ready(Err(_)))
-            || written.is_ready() && (connection.over().is_some() || connection.is_done())
-        {
+        if written.is_ready() && (connection.over().is_some() || connection.is_done()) {
             return Poll::Ready(());
         }
         drop(connection);
         self.poll_clock(cx)
+    }
+
+    /// Reads what the server said before a write failed, to its end: answers, or that it never looked at a request.
+    #[cold]
+    fn hear_out(&mut self, cx: &mut std::task::Context<'_>) {
+        self.over.set(true);
+        if let Some(link) = self.link.upgrade() {
+            link.count(false);
+        }
+        while self.connection.borrow().over().is_none()
+            && self.socket.poll_read(cx, self.thread.now()).is_ready()
+        {}
     }
 
     /// Tells those that wait for room when the server allows more streams than before.

@@ -289,6 +289,9 @@ impl<N: Net> Driver<'_, N> {
             }
             let thread = &self.shared.thread;
             let written = self.socket.poll_write(cx, || thread.now());
+            if matches!(written, Poll::Ready(Err(_))) {
+                self.connection.borrow_mut().gone();
+            }
             let over = self.connection.borrow().over();
             if let Some(cause) = over {
                 let reason = self.reason(cause);

@@ -47,6 +47,8 @@ pub struct Socket<S> {
     early: bool,
     /// A read was put off because too much waits to be sent: nothing else will wake the driver for it.
     put_off: bool,
+    /// A write has failed: nothing more is sent.
+    is_broken: bool,
 }
 
 impl<S: Stream> Socket<S> {
@@ -59,6 +61,7 @@ impl<S: Stream> Socket<S> {
             stalled: None,
             early: true,
             put_off: false,
+            is_broken: false,
         }
     }
 
@@ -115,10 +118,10 @@ impl<S: Stream> Socket<S> {
     /// Writes all that is to be sent. Ready when nothing waits any more.
     ///
     /// # Errors
-    /// The socket failed; the connection knows.
+    /// The socket failed. What the peer said before may still be there to be read, up to the end.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, now: impl Fn() -> Nanos) -> Poll<io::Result<()>> {
         let mut connection = self.connection.borrow_mut();
-        while !connection.unsent().is_empty() {
+        while !connection.unsent().is_empty() && !self.is_broken {
             match Pin::new(&mut self.wire.io).poll_write(cx, connection.unsent()) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     connection.sent(n);
@@ -129,20 +132,23 @@ impl<S: Stream> Socket<S> {
                         cx.waker().wake_by_ref();
                     }
                 }
-                Poll::Ready(result) => {
-                    connection.gone();
-                    return Poll::Ready(Err(result
-                        .err()
-                        .unwrap_or_else(|| io::ErrorKind::WriteZero.into())));
-                }
+                Poll::Ready(_) => self.is_broken = true,
                 Poll::Pending => {
                     self.stalled.get_or_insert_with(now);
                     return Poll::Pending;
                 }
             }
         }
+        if self.is_broken {
+            let unsent = connection.unsent().len();
+            connection.sent(unsent);
+            self.stalled = None;
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         // TLS holds ciphertext back until it is flushed; sockets hold nothing.
-        Pin::new(&mut self.wire.io).poll_flush(cx)
+        let flushed = ready!(Pin::new(&mut self.wire.io).poll_flush(cx));
+        self.is_broken = flushed.is_err();
+        Poll::Ready(flushed)
     }
 
     /// Says that nothing more is sent.
@@ -168,6 +174,57 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_the_peer_said_before_a_write_failed_is_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (ours, peer) = (ours.unwrap(), accepted.unwrap().0.into_std().unwrap());
+        let buffers = Buffers::new();
+        let settings = Settings {
+            streams: 0,
+            stream_window: 65_535,
+            connection_window: 65_535,
+            header_bytes: 65_536,
+            budgets: Budgets::new(65_536),
+        };
+        let pool = Rc::new(mesh_http2::Pool::new(WriteBuffers(Rc::clone(&buffers))));
+        let connection = Rc::new(RefCell::new(Connection::new(Role::Client, settings, pool)));
+        let stream = crate::io::socket::Socket::Tcp(ours);
+        let mut socket = Socket::new(Wire::new(stream, buffers), Rc::clone(&connection));
+        let request = connection.borrow_mut().open_stream(false).unwrap();
+        let sent = connection.borrow_mut().head(request, true, |out| {
+            out.request(b"POST", b"http", b"a.test", b"/", false);
+        });
+        sent.unwrap();
+        poll_fn(|cx| socket.poll_write(cx, || 0)).await.unwrap();
+        poll_fn(|cx| {
+            assert!(socket.poll_read(cx, 0).is_pending());
+            // SETTINGS, GOAWAY that names no stream as seen, and a reset: all of it between two looks of the runtime.
+            std::io::Write::write_all(&mut &peer, b"\0\0\0\x04\0\0\0\0\0").unwrap();
+            std::io::Write::write_all(&mut &peer, b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0").unwrap();
+            socket2::SockRef::from(&peer)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+            Poll::Ready(())
+        })
+        .await;
+        drop(peer);
+        connection.borrow_mut().ping();
+        let failed = poll_fn(|cx| Poll::Ready(socket.poll_write(cx, || 0))).await;
+        assert!(matches!(failed, Poll::Ready(Err(_))), "{failed:?}");
+        let end = poll_fn(|cx| {
+            while connection.borrow().over().is_none() {
+                ready!(socket.poll_read(cx, 0));
+            }
+            Poll::Ready(())
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(10), end).await;
+        ended.expect("the end is read");
+        let answer = poll_fn(|cx| connection.borrow_mut().poll_head(cx, request)).await;
+        assert_eq!(answer.err(), Some(mesh_http2::Failure::Refused));
+    }
 
     #[tokio::test]
     async fn what_came_while_much_waited_to_be_sent_is_read_once_it_has_left() {
