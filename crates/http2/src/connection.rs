@@ -119,6 +119,8 @@ pub(crate) enum Leaving {
     No,
     /// GOAWAY was said without a last stream; those that are on their way still count.
     Said,
+    /// The peer has read that. What it had in hand by then may come behind its word.
+    Read,
     /// GOAWAY was said with the last stream.
     Last,
 }

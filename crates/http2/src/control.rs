@@ -1,7 +1,7 @@
 //! What do the frames do that carry nothing: settings, windows, resets, pings, leave-taking?
 
 use crate::code::Code;
-use crate::connection::{Connection, Fatal, LEAVING, MOST_WINDOW};
+use crate::connection::{Connection, Fatal, LEAVING, Leaving, MOST_WINDOW};
 use crate::frame::{self, Frame, Kind};
 use crate::meter::Role;
 use crate::stream::Failure;
@@ -118,8 +118,8 @@ impl Connection {
         }
         if !frame.is_ack() {
             self.control(Kind::Ping, frame::ACK, 0, payload);
-        } else if payload == LEAVING {
-            self.leave_for_good();
+        } else if payload == LEAVING && self.leaving == Leaving::Said {
+            self.leaving = Leaving::Read;
         }
         Ok(())
     }

@@ -363,9 +363,15 @@ impl Connection {
         self.leaving = Leaving::Said;
     }
 
-    /// The peer has read that this side leaves: what comes now is no longer looked at.
-    pub(crate) fn leave_for_good(&mut self) {
-        if self.leaving == Leaving::Said {
+    /// Whether the peer has read that this side leaves, and was not told of the last stream yet. Its last ones may come
+    /// behind its word: of a client with several threads, one answers the PING while another sends a request (Go).
+    pub fn knows_of_leave(&self) -> bool {
+        self.leaving == Leaving::Read
+    }
+
+    /// Tells the peer of the last stream, where it [knows](Self::knows_of_leave): what comes now is no longer looked at.
+    pub fn leave_for_good(&mut self) {
+        if self.knows_of_leave() {
             self.leaving = Leaving::Last;
             self.go_away(self.last, Code::NO_ERROR);
         }

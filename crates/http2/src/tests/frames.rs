@@ -425,12 +425,19 @@ fn what_comes_for_a_server_that_has_left_ends_nothing_else() {
     let mut server = server(&request(1, 5));
     let (key, _) = server.arrived().unwrap();
     server.leave();
-    server.receive(&frame(6, 1, 0, b"leaving!"), 0);
+    // The first of them comes right behind the client's word that it knows.
+    let last = request(3, 5);
+    server.receive(&[frame(6, 1, 0, b"leaving!"), last].concat(), 0);
+    let (other, _) = server.arrived().unwrap();
+    server.head(other, true, |out| out.status(204)).unwrap();
+    server.release(other);
+    assert!(server.knows_of_leave());
+    server.leave_for_good();
     let late = [
-        request(3, 4),
-        frame(0, 1, 3, b"body"),
-        frame(8, 0, 3, &1u32.to_be_bytes()),
-        frame(3, 0, 3, &8u32.to_be_bytes()),
+        request(5, 4),
+        frame(0, 1, 5, b"body"),
+        frame(8, 0, 5, &1u32.to_be_bytes()),
+        frame(3, 0, 5, &8u32.to_be_bytes()),
     ];
     server.receive(&late.concat(), 0);
     assert_eq!(server.over(), None);

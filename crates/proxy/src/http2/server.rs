@@ -31,7 +31,7 @@ use super::server_exchange::stream;
 use super::socket::Socket;
 use crate::access;
 use crate::clock::{NEVER, Nanos, after};
-use crate::connection::{ClientState, Connection};
+use crate::connection::{ClientState, Connection, WARM};
 use crate::exchange::Peer;
 use crate::io::Net;
 use crate::plan::{ListenerPlan, Timeouts};
@@ -40,9 +40,14 @@ use crate::thread::{Drain, Listener, Thread};
 use crate::timer::{Cap, Deadline, until};
 
 /// How long a client has to take note of a GOAWAY, and bytes of it that are read meanwhile, so that it is not lost to
-/// a reset.
+/// a reset, nor what the kernel still holds of the last responses: whoever reads them says so (WINDOW_UPDATE). One that
+/// says something has as long again.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
+/// How long all of that may take: 4 MiB, which are the most that kernels hold, at 1 Mbit/s.
+const LINGER_MOST: Duration = Duration::from_secs(32);
+/// How long requests may come behind a client's word that it has read GOAWAY, which it had in hand when it gave it.
+const BEHIND: Duration = Duration::from_millis(100);
 /// How long the streams that meet a drain's deadline, or that of a connection that is too old, have to say so, each by
 /// itself, before all of them are cut. Shorter than what the control thread waits for beyond the deadline.
 const ANSWER_TIME: Duration = Duration::from_millis(250);
@@ -125,8 +130,13 @@ struct Driver<'a, N: Net> {
     stats: Own<ListenerStats>,
     deadline: &'a Deadline,
     opened: Nanos,
+    /// Until then its first request may be on its way, and a drain waits for it: who hears of a GOAWAY first does not send
+    /// it, and meets the next one where it connects again.
+    warm: Nanos,
     served: u32,
     phase: Phase,
+    /// Since when the client knows that it is to leave.
+    knows: Option<Nanos>,
     /// When the client was judged last.
     judgement: u64,
 }
@@ -141,6 +151,7 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         deadline,
         opened,
         permit,
+        head_since,
         judged: judgement,
         ..
     } = client;
@@ -185,8 +196,10 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         stats,
         deadline: &late,
         opened,
+        warm: after(head_since, Some(WARM)),
         served: 0,
         phase,
+        knows: None,
         judgement,
     };
     let reason = poll_fn(|cx| driver.poll(cx)).await;
@@ -202,7 +215,7 @@ pub async fn serve<N: Net>(connection: Connection<N>) -> Option<Reason> {
         } = &*driver.shared;
         refuse(thread, listener, peer, opened, blame);
     }
-    let lingers = driver.lingers(reason);
+    let lingers = driver.lingers();
     let thread = Rc::clone(&driver.shared.thread);
     // Streams that are left see the connection's end in theirs.
     driver.connection.borrow_mut().gone();
@@ -254,16 +267,22 @@ fn refuse<N: Net>(thread: &Thread<N>, listener: &Listener, peer: &Peer, opened: 
 
 /// Ends a connection so that the client sees the end and what was said before it.
 async fn linger<N: Net>(thread: &Thread<N>, deadline: &Deadline, mut socket: Socket<N::Stream>) {
-    deadline.set(after(thread.now(), Some(LINGER_TIME)));
+    let most = after(thread.now(), Some(LINGER_MOST));
     let mut scratch = thread.buffers.small();
     let mut budget = LINGER_BYTES;
-    let ended = poll_fn(|cx| {
-        // Whether the client is still there or not, what it sends is taken.
-        let _ = ready!(socket.poll_write(cx, || thread.now()));
-        let _ = ready!(socket.poll_shutdown(cx));
-        socket.poll_discard(cx, &mut scratch, &mut budget)
-    });
-    let _ = until(deadline, ended).await;
+    loop {
+        let before = budget;
+        deadline.set(after(thread.now(), Some(LINGER_TIME)).min(most));
+        let ended = poll_fn(|cx| {
+            // Whether the client is still there or not, what it sends is taken.
+            let _ = ready!(socket.poll_write(cx, || thread.now()));
+            let _ = ready!(socket.poll_shutdown(cx));
+            socket.poll_discard(cx, &mut scratch, &mut budget)
+        });
+        if until(deadline, ended).await.is_some() || budget == before {
+            break;
+        }
+    }
     thread.buffers.put(scratch);
 }
 
@@ -400,20 +419,21 @@ impl<N: Net> Driver<'_, N> {
         }
     }
 
-    /// Whether the client may still be sending and has a GOAWAY to read.
-    fn lingers(&self, reason: Option<Reason>) -> bool {
-        matches!(reason, Some(Reason::Http2Flood | Reason::Http2Protocol))
-            || matches!(self.phase, Phase::Ending(..))
+    /// Whether the client may still be sending, and reading what was said: not where it has left.
+    fn lingers(&self) -> bool {
+        let has_left = self.connection.borrow().over() == Some(Cause::Gone);
+        !has_left || matches!(self.phase, Phase::Ending(..))
     }
 
     /// What the clock, the drain and the client's silence demand. Ready with a reason when the connection is over,
     /// ready without when something was said that is to be sent.
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reason>> {
-        let drain = self.shared.listener.drain();
-        if drain != Drain::No && self.phase == Phase::Open {
+        let drains = self.shared.listener.drain() != Drain::No && self.phase == Phase::Open;
+        if drains && self.served > 0 {
             self.leave(Reason::Draining);
             return Poll::Ready(None);
         }
+        let leaves = if drains { self.warm } else { NEVER };
         let listener = &self.shared.listener;
         if self.judgement != listener.judgement() && !matches!(self.phase, Phase::Ending(..)) {
             self.judgement = listener.judgement();
@@ -441,6 +461,13 @@ impl<N: Net> Driver<'_, N> {
             Phase::Leaving(..) => NEVER,
             Phase::Ending(_, at) => at,
         };
+        let last = match self.phase {
+            Phase::Leaving(..) if self.connection.borrow().knows_of_leave() => {
+                let since = *self.knows.get_or_insert_with(|| self.shared.thread.now());
+                after(since, Some(BEHIND))
+            }
+            _ => NEVER,
+        };
         let stall = self
             .socket
             .stalled_since()
@@ -456,7 +483,8 @@ impl<N: Net> Driver<'_, N> {
             0 => self.shared.end.end(),
             _ => after(self.shared.end.end(), Some(ANSWER_TIME)),
         };
-        let at = idle.min(age).min(parting).min(stall).min(unfinished).min(end);
+        let parts = parting.min(last).min(leaves);
+        let at = idle.min(age).min(parts).min(stall).min(unfinished).min(end);
         self.deadline.set(at);
         *self.shared.driver.borrow_mut() = Some(cx.waker().clone());
         if self.deadline.poll(cx).is_pending() {
@@ -465,6 +493,7 @@ impl<N: Net> Driver<'_, N> {
         if at == stall {
             self.stats.limit_hit(Limit::Http2Backlog);
             self.socket.reset_on_drop();
+            self.connection.borrow_mut().gone();
             return Poll::Ready(Some(self.over(Reason::ClientStalled)));
         }
         match self.phase {
@@ -472,7 +501,9 @@ impl<N: Net> Driver<'_, N> {
             _ if at == end => self.end(self.shared.end.why(), Code::NO_ERROR),
             // No stream can go on: its frames would come behind what does not come.
             _ if at == unfinished => self.end(Reason::HeaderTimeout, Code::NO_ERROR),
+            Phase::Leaving(..) if at == last => self.connection.borrow_mut().leave_for_good(),
             Phase::Leaving(reason, _) => self.end(reason, Code::NO_ERROR),
+            Phase::Open if at == leaves => self.leave(Reason::Draining),
             Phase::Open if at == age => self.leave(Reason::MaxConnectionAge),
             Phase::Open => self.leave(Reason::IdleTimeout),
         }

@@ -2,6 +2,7 @@
 
 mod client;
 mod floods;
+mod leaving;
 mod server;
 mod swaps;
 mod trailers;
