@@ -43,7 +43,7 @@ pub enum Command {
     /// A new plan.
     Plan(Arc<Plan>),
     /// Accept here. The listener is in the plan that came before.
-    Listen(Arc<str>, Listening, Accepting),
+    Listen(Arc<str>, Listening, Accepting, Open),
     /// The sockets of this listener are kept for another one, which is to come.
     Hold(Arc<str>),
     /// The sockets that were kept of the first listener are the second's from now on. It is in the plan that came before.
@@ -60,6 +60,8 @@ pub enum Command {
 
 /// Held for as long as a thread accepts, and takes in whoever is in the queue then.
 pub type Accepting = Arc<()>;
+/// Held for as long as a thread has a listening socket open.
+pub type Open = Arc<()>;
 
 /// A running data thread.
 pub struct Worker {
@@ -195,7 +197,7 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                 }
             }
             Command::JudgeAgain => thread.judge_again(),
-            Command::Listen(name, socket, accepting) => {
+            Command::Listen(name, socket, accepting, open) => {
                 let Some(listener) = thread.listener(&name) else {
                     continue;
                 };
@@ -205,7 +207,7 @@ async fn run(thread: Data, clock: SystemClock, mut commands: UnboundedReceiver<C
                     Ok(acceptor) => {
                         let (guard, accept) = (
                             Arc::clone(&guard),
-                            accept(Rc::clone(&thread), listener, acceptor, stop),
+                            accept(Rc::clone(&thread), listener, (acceptor, open), stop),
                         );
                         tokio::task::spawn_local(async move {
                             guard.watch(accept).await;
@@ -295,7 +297,12 @@ async fn tick(thread: Data) {
     }
 }
 
-async fn accept(thread: Data, mut listener: Rc<Listener>, acceptor: Acceptor, stop: Rc<Stop>) {
+async fn accept(
+    thread: Data,
+    mut listener: Rc<Listener>,
+    (acceptor, open): (Acceptor, Open),
+    stop: Rc<Stop>,
+) {
     let mut stopped = pin!(stop.asked.notified());
     // Who waits for room when it ends.
     let mut waits = None;
@@ -353,6 +360,7 @@ async fn accept(thread: Data, mut listener: Rc<Listener>, acceptor: Acceptor, st
             None => stats.limit_hit(Limit::FileDescriptors),
         }
     }
+    drop(open);
     take_in(&thread, &listener, queued).await;
 }
 

@@ -35,7 +35,7 @@ use crate::proxy::{Applied, ApplyError, Change, DrainOptions, Phase};
 use crate::reload::{Files, Found};
 use crate::thread::Drain;
 use crate::tls::Patience;
-use crate::worker::{Accepting, Command, Worker};
+use crate::worker::{Accepting, Command, Open, Worker};
 use ahead::{Ahead, Tell};
 use leave::{Former, Leaving};
 use sockets::{Bound, Settled, settle};
@@ -43,6 +43,11 @@ use sockets::{Bound, Settled, settle};
 /// How long a change waits for the first answer to names that are new in it. Then it goes live without: requests for
 /// their clusters are refused until an answer comes.
 const WARM: Duration = Duration::from_secs(5);
+
+/// How long a change waits for data threads to close the sockets that the one before has left: it may want their addresses.
+const CLOSE: Duration = Duration::from_secs(1);
+/// How often is looked whether they have.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// Where an answer goes. Who asked may have gone.
 type Reply = Box<dyn FnOnce(Result<Applied, ApplyError>) + Send>;
@@ -111,6 +116,10 @@ pub(crate) struct Control {
     leaving: Option<Leaving>,
     /// Shared with every thread that accepts, by listener.
     accepting: Vec<(Arc<str>, Accepting)>,
+    /// Where sockets are open, shared with the threads that have them.
+    open: Vec<(Address, Open)>,
+    /// How long the next change waits for those that are left to be closed.
+    closes_until: Nanos,
 }
 
 /// A change that waits for its names.
@@ -176,6 +185,8 @@ impl Control {
             waiting: VecDeque::new(),
             leaving: None,
             accepting: Vec::new(),
+            open: Vec::new(),
+            closes_until: 0,
         }
     }
 
@@ -206,7 +217,19 @@ impl Control {
         let warm = self.warming.as_ref().map_or(NEVER, |warming| warming.until);
         let leave = self.leaving.as_ref().map_or(NEVER, Leaving::next);
         let ahead = self.ahead.next().unwrap_or(NEVER);
-        self.files.next().min(warm).min(leave).min(ahead)
+        let closed = match self.awaits_sockets() {
+            true => self.clock.now().saturating_add(nanos(LOOK)),
+            false => NEVER,
+        };
+        self.files.next().min(warm).min(leave).min(ahead).min(closed)
+    }
+
+    /// Whether a change waits until sockets are closed.
+    fn awaits_sockets(&self) -> bool {
+        let is_left = |(address, open): &(Address, Open)| {
+            Arc::strong_count(open) > 1 && !self.bound.values().any(|(_, actual)| actual == address)
+        };
+        !self.waiting.is_empty() && self.clock.now() < self.closes_until && self.open.iter().any(is_left)
     }
 
     fn handle(&mut self, event: Event) -> Flow {
@@ -259,7 +282,7 @@ impl Control {
             }
             self.finish(warming.ready, warming.reply);
         }
-        while self.warming.is_none() {
+        while self.warming.is_none() && !self.awaits_sockets() {
             let Some((change, reply)) = self.waiting.pop_front() else {
                 return;
             };
@@ -400,11 +423,16 @@ impl Control {
         }
         self.accepting
             .retain(|(_, accepting)| Arc::strong_count(accepting) > 1);
+        self.open.retain(|(_, open)| Arc::strong_count(open) > 1);
+        self.closes_until = now.saturating_add(nanos(CLOSE));
         for (name, sockets) in opened {
-            let accepting = Accepting::default();
+            let (accepting, open) = (Accepting::default(), Open::default());
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                worker.send(Command::Listen(Arc::clone(&name), socket, Arc::clone(&accepting)));
+                let (accepting, open) = (Arc::clone(&accepting), Arc::clone(&open));
+                worker.send(Command::Listen(Arc::clone(&name), socket, accepting, open));
             }
+            let bound = self.bound.get(&name);
+            self.open.extend(bound.map(|(_, actual)| (actual.clone(), open)));
             self.accepting.push((name, accepting));
         }
         self.files.review(&self.plan, &self.compiler, now);

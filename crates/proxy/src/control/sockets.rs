@@ -108,3 +108,39 @@ fn holder(before: &Bound, wanted: &Address) -> Option<String> {
         .next()
         .map(|(name, (_, actual))| format!("{name} ({actual})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_model::validate::parse;
+    use serde_json::json;
+
+    use crate::proxy::{Change, Options, Proxy};
+
+    #[test]
+    fn an_address_that_the_change_before_has_left_can_be_had() {
+        let proxy = Proxy::start(Options {
+            threads: 2,
+            ..Options::default()
+        })
+        .unwrap();
+        let folder = std::env::temp_dir();
+        let path = |n| folder.join(format!("mesh-sockets-{}-{n}", std::process::id()));
+        let apply = |listeners| {
+            let listeners: Vec<_> = (0..listeners)
+                .map(|n| {
+                    let address = format!("unix:{}", path(n).display());
+                    json!({ "name": n.to_string(), "address": address, "routes": "main" })
+                })
+                .collect();
+            let routes = json!([{ "name": "all", "action": { "kind": "respond", "status": 200 } }]);
+            let hosts = json!([{ "hosts": ["*"], "routes": routes }]);
+            let tables = json!([{ "name": "main", "virtualHosts": hosts }]);
+            let resources = json!({ "listeners": listeners, "routeTables": tables });
+            proxy.apply(Change::Replace(parse(&resources.to_string()).unwrap()))
+        };
+        for round in 0..10 {
+            apply(50).unwrap_or_else(|error| panic!("round {round}: {error}"));
+            apply(0).unwrap();
+        }
+    }
+}
