@@ -2,9 +2,9 @@
 //!
 //! Up to [`TRIES`] times: an endpoint that can't be connected to is put aside and another is asked, since nothing was
 //! sent. A shared or pooled connection that its server closed just when we used it costs a try on a new one, for methods
-//! that may be repeated (RFC 9110 section 9.2.2) and only while no byte of a body has gone; a request that its server
-//! says it never looked at (HTTP/2 `REFUSED_STREAM`, `GOAWAY`) is repeated whatever its method, while what has gone of its
-//! body is [`kept`](super::kept).
+//! that may be repeated (RFC 9110 section 9.2.2); a request that its server says it never looked at (HTTP/2
+//! `REFUSED_STREAM`, `GOAWAY`) is repeated whatever its method. Both while what has gone of its body is
+//! [`kept`](super::kept).
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -289,7 +289,9 @@ impl<N: Net> Try<'_, N> {
             via: cx.plan.resource.via.as_deref(),
         };
         let expects = down.length() != Length::None && down.request().expects_continue();
-        let mut pump = Pump::new(self.forward.most_body, expects);
+        // Its server may just be closing the connection.
+        let repeats = connection == Connection::Used && is_repeatable(down.request());
+        let mut pump = Pump::new(self.forward.most_body, expects, repeats);
         let end = run(
             cx,
             (&mut *down, &mut *kept),
@@ -328,10 +330,7 @@ impl<N: Net> Try<'_, N> {
                     let stats = cx.thread.telemetry.cluster(&self.plan.label);
                     stats.limit_hit(Limit::InterimResponses);
                 }
-                let raced = connection == Connection::Used
-                    && matches!(fault, Fault::Io(_) | Fault::Truncated)
-                    && pump.request_payload() == 0
-                    && is_repeatable(down.request());
+                let raced = repeats && matches!(fault, Fault::Io(_) | Fault::Truncated);
                 let unanswered = !begun && !down.started();
                 if unanswered && kept.is_whole() && (fault == Fault::Refused || raced) {
                     return Err(Failure::Again(Reason::UpstreamClosed));

@@ -1,11 +1,12 @@
 //! How can a request be sent again whose body has begun to leave?
 //!
-//! An HTTP/2 server may say of a request that it never looked at it, when a small body is long gone with the head. So the
-//! beginning of a body that goes to such a server is kept until it answers. The next try sends that first, and what follows
-//! from where it comes from.
+//! An HTTP/2 server may say of a request that it never looked at it, when a small body is long gone with the head; and any
+//! server may close a connection just when it is used again. So the beginning of a body is kept until its server answers,
+//! where the one or the other would send the request again. The next try sends that first, and what follows from where it
+//! comes from.
 //!
 //! Invariants: of what was taken from the client all is kept, or the request is not sent again; at most [`MOST`] bytes are
-//! kept, and none of what goes to servers that can't refuse a request.
+//! kept, and none of what is never sent again.
 
 use std::task::{Context, Poll};
 

@@ -62,6 +62,8 @@ pub struct Pump {
     expects: bool,
     /// Most bytes of a request's payload.
     most: u64,
+    /// The request may be sent again, so that the beginning of its payload is kept.
+    keeps: bool,
 }
 
 /// Which side of a copy failed.
@@ -72,8 +74,8 @@ enum Side {
 
 impl Pump {
     /// Nothing has moved yet. `most` bounds the request's payload; `expects` says that the client waits for 100 before it
-    /// sends it.
-    pub fn new(most: Option<u64>, expects: bool) -> Self {
+    /// sends it; `keeps`, that it may have to be sent again, whatever its server can say.
+    pub fn new(most: Option<u64>, expects: bool, keeps: bool) -> Self {
         Self {
             request: Flow::Open,
             response: Flow::Open,
@@ -87,6 +89,7 @@ impl Pump {
             held_up: false,
             expects,
             most: most.unwrap_or(u64::MAX),
+            keeps,
         }
     }
 
@@ -118,11 +121,6 @@ impl Pump {
     /// A number that changes whenever something moved.
     pub fn progress(&self) -> u32 {
         self.progress
-    }
-
-    /// Payload of the request that went out.
-    pub fn request_payload(&self) -> u64 {
-        self.request_payload
     }
 
     /// Whether the client ended its side after its request.
@@ -176,7 +174,7 @@ impl Pump {
             return Poll::Pending;
         }
         let before = self.request_payload;
-        let mut body = kept.with(down, U::MAY_REFUSE);
+        let mut body = kept.with(down, U::MAY_REFUSE || self.keeps);
         let copied = copy(
             cx,
             &mut body,

@@ -1,5 +1,6 @@
 //! Whole connections over loopback sockets, against peers of the `h2` crate and against bytes.
 
+mod again;
 mod client;
 mod floods;
 mod leaving;
