@@ -178,6 +178,13 @@ impl Timers {
         self.next.get()
     }
 
+    /// Whether a time has come, by the one that was last said to [`Timers::advance`], so that no clock is read. It is as
+    /// late as the deadlines that wait for it, so somebody's must.
+    #[inline]
+    pub fn has_come(&self, at: Nanos) -> bool {
+        at <= self.time.get()
+    }
+
     /// Registers who calls [`Timers::advance`]; it is woken when the next deadline comes nearer.
     pub fn register_driver(&self, cx: &Context<'_>) {
         *self.driver.borrow_mut() = Some(cx.waker().clone());

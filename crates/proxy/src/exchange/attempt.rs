@@ -100,7 +100,7 @@ pub async fn forward<N: Net, D: Downstream>(
             .telemetry
             .cluster(&plan.label)
             .limit_hit(Limit::Requests);
-        return refuse(down, outcome, Reason::RequestLimit, None);
+        return refuse(cx, down, outcome, Reason::RequestLimit, None);
     };
     let mut kept = Kept::new(&cx.thread.http2);
     let mut tried = Tried::default();
@@ -114,7 +114,7 @@ pub async fn forward<N: Net, D: Downstream>(
         let (index, endpoint) = match picked {
             Ok(picked) => picked,
             // Nobody else is left: what the tried ones said is the better story.
-            Err(reason) => return refuse(down, outcome, last.unwrap_or(reason), None),
+            Err(reason) => return refuse(cx, down, outcome, last.unwrap_or(reason), None),
         };
         outcome.retries = attempt;
         let one = Try {
@@ -143,19 +143,25 @@ pub async fn forward<N: Net, D: Downstream>(
                     tried.insert(index);
                 }
             }
-            Err(Failure::Again(reason)) => return fail(down, outcome, reason, Detail::default()),
-            Err(Failure::Final(reason, detail)) => return fail(down, outcome, reason, detail),
+            Err(Failure::Again(reason)) => return fail(cx, down, outcome, reason, Detail::default()),
+            Err(Failure::Final(reason, detail)) => return fail(cx, down, outcome, reason, detail),
         }
     }
 }
 
 /// Answers if that is still possible.
-fn fail<D: Downstream, S>(down: &mut D, outcome: &mut Outcome<S>, reason: Reason, detail: Detail) {
+fn fail<N: Net, D: Downstream>(
+    cx: &Context<'_, N>,
+    down: &mut D,
+    outcome: &mut Outcome<N::Stream>,
+    reason: Reason,
+    detail: Detail,
+) {
     outcome.reset = detail.reset;
     if down.started() || reason == Reason::ClientClosed {
         outcome.reason = Some(reason);
     } else {
-        refuse(down, outcome, reason, detail.token);
+        refuse(cx, down, outcome, reason, detail.token);
     }
 }
 
@@ -400,7 +406,8 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
     let mut judgement = cx.judgement;
     cx.deadline.set(idle.min(deadlines.request));
     poll_fn(|task| {
-        if cx.listener.drain() != Drain::No && !down.started() {
+        let is_old = cx.thread.timers.has_come(cx.old_at);
+        if (is_old || cx.listener.drain() != Drain::No) && !down.started() {
             down.leave();
         }
         if let Poll::Ready(end) = pump.poll(task, (&mut *down, &mut *kept), up, edits) {
@@ -447,7 +454,9 @@ async fn run<N: Net, D: Downstream, U: Upstream>(
         let is_bounded = deadlines.request != NEVER && pump.awaits_answer();
         let idle = if is_bounded { NEVER } else { idle };
         let at = idle.min(deadlines.request).min(half_closed);
-        cx.deadline.set(at);
+        // That its connection gets too old is to be known when the answer begins.
+        let is_told = is_old || down.started();
+        cx.deadline.set(if is_told { at } else { at.min(cx.old_at) });
         if cx.deadline.poll(task).is_pending() {
             return Poll::Pending;
         }

@@ -54,6 +54,6 @@ pub async fn open<N: Net, D: Downstream>(
                 permit: None,
             }));
         }
-        Err(reason) => refuse(down, outcome, reason, None),
+        Err(reason) => refuse(cx, down, outcome, reason, None),
     }
 }

@@ -28,6 +28,8 @@ pub(super) async fn exchange<N: Net, D: Downstream>(
     let refused = find_out(cx, down, named).await.err();
     let plan = cx.listener.plan();
     let cx = Context { plan: &plan, ..*cx };
+    // It may have taken a while.
+    cx.ask_to_leave(down);
     serve(&cx, down, refused).await
 }
 

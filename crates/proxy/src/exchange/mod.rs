@@ -35,11 +35,11 @@ use mesh_model::policy::RuleId;
 use mesh_model::spiffe::SpiffeId;
 
 use crate::balance::{EndpointState, InFlight};
-use crate::clock::Nanos;
+use crate::clock::{NEVER, Nanos};
 use crate::io::{Net, TlsFacts};
 use crate::plan::{ListenerPlan, Routes};
 use crate::telemetry::{Label, OwnRoute, Protocol};
-use crate::thread::{Listener, Thread};
+use crate::thread::{Drain, Listener, Thread};
 use crate::timer::Deadline;
 use crate::upstream::cluster::{Cluster, RequestPermit};
 use crate::upstream::pool::Pooled;
@@ -170,8 +170,22 @@ pub struct Context<'a, N: Net> {
     pub deadline: &'a Deadline,
     /// When the request's head was complete.
     pub started: Nanos,
+    /// When the client's connection gets too old: an answer that begins later says that it is the last. [`NEVER`] where that
+    /// is no answer's to say, or said anyway.
+    pub old_at: Nanos,
     /// What the client speaks.
     pub protocol: Protocol,
+}
+
+impl<N: Net> Context<'_, N> {
+    /// Asks the client, with an answer that begins now, to go elsewhere, where it has to.
+    #[cold]
+    fn ask_to_leave<D: Downstream>(&self, down: &mut D) {
+        let is_old = self.old_at != NEVER && self.old_at <= self.thread.now();
+        if is_old || self.listener.drain() != Drain::No {
+            down.leave();
+        }
+    }
 }
 
 /// A route that took a request, and may outlive the plan.
@@ -332,7 +346,7 @@ async fn serve<N: Net, D: Downstream>(
         outcome.rule = forward.rule;
     }
     match step {
-        Step::Refuse(reason, detail) => refuse(down, &mut outcome, reason, detail),
+        Step::Refuse(reason, detail) => refuse(cx, down, &mut outcome, reason, detail),
         Step::Respond(route) => {
             if let Some(respond) = route.respond() {
                 local::respond(down, respond, route.response_edits());
@@ -347,7 +361,7 @@ async fn serve<N: Net, D: Downstream>(
         }
         Step::Forward(forward) => match cluster {
             Some(cluster) if is_in_clear(cx, down, &cluster) => {
-                refuse(down, &mut outcome, Reason::Misdirected, Some(IN_CLEAR));
+                refuse(cx, down, &mut outcome, Reason::Misdirected, Some(IN_CLEAR));
             }
             Some(_) if forward.kind == RequestKind::Connect && connect::is_looked_into(cx) => {
                 outcome.inside = connect::look_into(down);
@@ -357,7 +371,7 @@ async fn serve<N: Net, D: Downstream>(
                 connect::open(cx, down, &forward, &cluster, &mut outcome).await;
             }
             Some(cluster) => attempt::forward(cx, down, &forward, &cluster, &mut outcome).await,
-            None => refuse(down, &mut outcome, Reason::ClusterUnknown, None),
+            None => refuse(cx, down, &mut outcome, Reason::ClusterUnknown, None),
         },
     }
     outcome
@@ -372,13 +386,17 @@ fn is_in_clear<N: Net, D: Downstream>(cx: &Context<'_, N>, down: &D, to: &Cluste
     plan.tls.is_none() && plan.workload.is_none()
 }
 
-fn refuse<D: Downstream, S>(down: &mut D, outcome: &mut Outcome<S>, reason: Reason, detail: Option<&str>) {
+fn refuse<N: Net, D: Downstream>(
+    cx: &Context<'_, N>,
+    down: &mut D,
+    outcome: &mut Outcome<N::Stream>,
+    reason: Reason,
+    detail: Option<&str>,
+) {
     let grpc = outcome
         .reset
         .map_or(reason.grpc_status(), crate::http2::fault::grpc_status);
-    if matches!(reason, Reason::Draining | Reason::MaxConnectionAge) {
-        down.leave();
-    }
+    cx.ask_to_leave(down);
     local::refuse_as(down, reason, detail, grpc);
     outcome.reason = Some(reason);
     outcome.status = if down.request().is_grpc() {

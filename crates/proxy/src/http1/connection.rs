@@ -165,6 +165,10 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         peer: &client.peer,
         deadline: &client.deadline,
         started,
+        old_at: match leaving {
+            Some(_) => NEVER,
+            None => plan.timeouts.old_at(client.opened),
+        },
         protocol: Protocol::Http1,
     };
     let mut outcome = exchange(&context, &mut down).await;
@@ -205,8 +209,14 @@ pub async fn exchange_once<N: Net>(mut connection: Connection<N>) -> Rest<N> {
         return Rest::Inside(connection, name);
     }
     if !reusable {
-        // A drain may have begun meanwhile.
-        let leaving = leaving.or_else(|| draining(&connection.client.listener));
+        // A drain may have begun meanwhile, or it got too old.
+        let ClientState {
+            listener,
+            opened,
+            served,
+            ..
+        } = &connection.client;
+        let leaving = leaving.or_else(|| leaves(&plan, listener, *opened, now, *served));
         Box::pin(linger(connection)).await;
         return Rest::Over(outcome.reason.or(leaving));
     }
@@ -223,8 +233,8 @@ fn leaves(
     served: u32,
 ) -> Option<Reason> {
     let most = plan.resource.limits.requests_per_connection;
-    if let Some(reason) = draining(listener) {
-        Some(reason)
+    if listener.drain() != Drain::No {
+        Some(Reason::Draining)
     } else if plan.timeouts.old_at(opened) <= now {
         Some(Reason::MaxConnectionAge)
     } else if most > 0 && served >= most {
@@ -232,10 +242,6 @@ fn leaves(
     } else {
         None
     }
-}
-
-fn draining(listener: &Listener) -> Option<Reason> {
-    (listener.drain() != Drain::No).then_some(Reason::Draining)
 }
 
 /// Why a head was not taken.

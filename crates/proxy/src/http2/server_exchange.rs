@@ -12,7 +12,7 @@ use super::server::{Alive, Shared};
 use super::server_stream::ServerStream;
 use super::tunnel::Tunnel;
 use crate::access;
-use crate::clock::{Nanos, after};
+use crate::clock::{NEVER, Nanos, after};
 use crate::exchange::message::{Downstream, Sink, Source};
 use crate::exchange::pump::poll_rest;
 use crate::exchange::{Context, Left, Outcome, exchange, local};
@@ -45,6 +45,7 @@ pub(super) async fn stream<N: Net>(alive: Alive<N>, head: Box<Head>, channel: Ch
         peer: &shared.peer,
         deadline: &deadline,
         started,
+        old_at: NEVER,
         protocol: Protocol::Http2,
     };
     if let Err(problem) = check(down.head(), down.length(), plan.http1.fields) {

@@ -119,11 +119,28 @@ fn what_is_under_way_has_the_time_of_a_drain() {
 
 #[test]
 fn a_request_that_came_later_has_its_time_from_then_on() {
-    let (at, text) = cut(json!({}), &[(9 * SECOND, SLOW), (13_500 * MS, ENDLESS)]);
+    // The answer before has just begun in time.
+    let (at, text) = cut(json!({}), &[(5_900 * MS, SLOW), (10_500 * MS, ENDLESS)]);
     let (before, last) = text.split_once("\r\n\r\nok").unwrap();
     assert!(!before.contains("Connection: close"), "{text}");
     assert!(last.contains("\r\nConnection: close\r\n"), "{text}");
-    assert_eq!(at, 18_500);
+    assert_eq!(at, 15_500);
+}
+
+#[test]
+fn an_answer_that_begins_when_the_connection_is_too_old_says_that_it_is_the_last() {
+    const CLOSE: &str = "\r\nConnection: close\r\n";
+    let (at, text) = cut(json!({}), &[(9 * SECOND, SLOW)]);
+    assert!(text.contains(CLOSE) && text.ends_with("\r\n\r\nok"), "{text}");
+    assert_eq!(at, 13_000);
+    // The proxy's own is no other.
+    let listener = json!({ "timeouts": { "request": "3s" } });
+    let (at, text, ends) = said(listener, &[(9 * SECOND, SILENT)]);
+    assert!(
+        text.starts_with("HTTP/1.1 504 ") && text.contains(CLOSE),
+        "{text}"
+    );
+    assert_eq!((at, ends), (Some(12 * SECOND), vec![Reason::RequestTimeout]));
 }
 
 #[test]
