@@ -112,6 +112,27 @@ for (const before of ['nothing', 'a socket that nobody answers', 'a file']) {
   });
 }
 
+test('one that is too busy to be connected to is somebody all the same', async (t) => {
+  const path = join(temporaryFolder(t), 'sock');
+  const program = `require('net').createServer().listen({ path: process.argv[1], backlog: 1 }, () => console.log('up'))`;
+  const busy = start(t, process.execPath, ['-e', program, path]);
+  await until('it listens', () => busy.stdout().toString().includes('up'));
+  busy.signal('SIGSTOP');
+  // Until no more can wait: whoever is then told so.
+  await until('it is full', async () => {
+    const socket = net.connect(path);
+    t.teardown(() => socket.destroy());
+    return once(socket, 'connect').then(
+      () => false,
+      (error: NodeJS.ErrnoException) => error.code === 'EAGAIN',
+    );
+  });
+  const [error] = await Promise.allSettled([MeshAdmin.start(source(), path)]);
+  t.is(error.status === 'rejected' && (error.reason as { code?: string }).code, 'EADDRINUSE');
+  t.deepEqual(readdirSync(dirname(path)), ['sock']);
+  await t.throwsAsync(askStatus(path), { message: /busy, or stopped/ });
+});
+
 test('one that ends leaves the socket of another where it is', async (t) => {
   const path = join(temporaryFolder(t), 'sock');
   const first = await MeshAdmin.start(source(), path);

@@ -27,6 +27,7 @@ const CONNECT_REASONS: Record<string, string> = {
   ENOENT: 'there is none in this folder, nor in one above it (ENOENT)',
   ECONNREFUSED: 'the one that was here has ended (ECONNREFUSED)',
   EACCES: "it is another user's (EACCES)",
+  EAGAIN: 'it is there, and takes no more who ask: it is busy, or stopped (EAGAIN)',
 };
 
 /** There is no mesh at a socket, or it does not answer. */

@@ -72,14 +72,24 @@ function makeFolder(folder: string): void {
   }
 }
 
-/** Whether somebody listens on a Unix socket. */
+/** How it is told that nobody listens on a Unix socket: there is none, or it is another kind of file. */
+const NOBODY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOENT', 'ENOTSOCK', 'EPROTOTYPE']);
+
+/**
+ * Whether somebody listens on a Unix socket. Whoever has too many waiting does.
+ *
+ * @throws it is not known: it can't be connected to
+ */
 async function isAnswered(path: string): Promise<boolean> {
   const socket = connect(path);
   try {
     await once(socket, 'connect');
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'EAGAIN') return true;
+    if (NOBODY.has(code)) return false;
+    throw error;
   } finally {
     socket.destroy();
   }
