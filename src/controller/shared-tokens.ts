@@ -5,7 +5,7 @@
  *     PREFIX spent/USE        a use was taken; gone with its lease when nobody can ask any more
  *
  * Only hashes are there, so that a copy of etcd is no key. A use is taken in a transaction that only one can win, and which
- * leaves a word of that: who heard no answer and asks another member finds it, and takes no second one.
+ * leaves a word of that: who heard no answer and asks again, the same member or another, finds it, and takes no second one.
  */
 
 import { createHash, randomBytes } from 'node:crypto';
@@ -43,8 +43,8 @@ export interface Use {
   readonly end: number;
   /** No other use has it. */
   readonly id: string;
-  /** Whether it was asked for before, of another member. */
-  readonly isAgain: boolean;
+  /** Whether etcd may have taken it, though nobody has heard so. */
+  isSent: boolean;
 }
 
 interface Grant {
@@ -92,14 +92,15 @@ export class SharedTokens {
   }
 
   /** Uses one once, also when it was asked for before and nobody heard what came of it. */
-  async spend(access: EtcdAccess, { hash, identity, end, id, isAgain }: Use): Promise<Decision> {
+  async spend(access: EtcdAccess, use: Use): Promise<Decision> {
+    const { hash, identity, end, id } = use;
     const key = this.#keyOf(hash);
     const spent = base64(`${this.#spent}${id}`);
     let lease: string | undefined;
     for (let tries = 0; tries < MAX_TRIES; tries += 1) {
       const [pair] = await this.#pairs(access, key);
       // After the token: what was taken before that is in both.
-      if (isAgain && (await this.#pairs(access, spent)).length > 0) return { allow: true };
+      if (use.isSent && (await this.#pairs(access, spent)).length > 0) return { allow: true };
       if (!pair) return REFUSED('the token is not known');
       const grant = JSON.parse(fromBase64(pair.value)) as Grant;
       if (Date.now() >= grant.expiresMs) return REFUSED('the token has expired');
@@ -108,6 +109,7 @@ export class SharedTokens {
       if (performance.now() >= end) return REFUSED('it is too late to use the token');
       const value = base64(JSON.stringify({ ...grant, uses: grant.uses - 1 }));
       const unchanged = { key, target: 'MOD', result: 'EQUAL', mod_revision: pair.mod_revision ?? '0' };
+      use.isSent = true;
       const { succeeded } = await this.#ask<TxnAnswer>(access, '/v3/kv/txn', {
         compare: [unchanged],
         success: [

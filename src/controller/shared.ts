@@ -44,7 +44,7 @@ const LOOK_MS = 60_000;
 const RENEW_MS = 3_600_000;
 /** How long a control plane waits for etcd at its first start: it can do nothing without. */
 const START_MS = 30_000;
-/** The pause between two tries of a start. */
+/** The pause between two tries of a start, and of a use of a token of which nothing was heard. */
 const RETRY_MS = 250;
 /** The pause before what etcd has not heard is said again. */
 const SAY_MS = 1000;
@@ -316,14 +316,17 @@ export class Shared {
   }
 
   /** Uses a token once, by its SHA-256, unless it is too late for that: `end` is by the monotonic clock. */
-  spend(hash: string, identity: string, end: number): Promise<Decision> {
-    const id = randomUUID();
-    let isAgain = false;
-    return this.#ask((access) => {
-      const use = { hash, identity, end, id, isAgain };
-      isAgain = true;
-      return this.#tokens.spend(access, use);
-    });
+  async spend(hash: string, identity: string, end: number): Promise<Decision> {
+    const use = { hash, identity, end, id: randomUUID(), isSent: false };
+    for (;;) {
+      try {
+        return await this.#ask((access) => this.#tokens.spend(access, use));
+      } catch (error) {
+        // What was not sent is not taken. What was may be: whoever is admitted would ask again, for a second one.
+        if (!use.isSent || this.#end.signal.aborted || performance.now() + RETRY_MS >= end) throw error;
+        await pause(RETRY_MS, this.#end.signal);
+      }
+    }
   }
 
   /** Who of these, and who else, is revoked, as far as it is known yet. */

@@ -56,6 +56,22 @@ test('a use whose answer got lost is found at another member, and is no second o
   t.true(kvs.every(({ lease = '0' }) => lease !== '0'));
 });
 
+test('a use whose answer got lost is found at the only member, also once it is back', async (t) => {
+  const etcd = await Etcd.start(t);
+  const prefix = '/mesh/control/';
+  const keyFile = join(temporaryFolder(t), 'operator.key');
+  const shares = (...endpoints: string[]) => sharedPart(t, { etcd: { endpoints, prefix }, keyFile }).part;
+  const plain = shares(etcd.url);
+  const member = await lossy(t, etcd);
+  for (const uses of [1, 2]) {
+    const token = await plain.token(WEB, { uses, ttlMs: HOUR_MS });
+    const hash = createHash('sha256').update(token).digest('hex');
+    const spends = () => shares(member).spend(hash, WEB, performance.now() + HOUR_MS);
+    for (let use = 0; use < uses; use += 1) t.deepEqual(await spends(), { allow: true }, `${use} of ${uses}`);
+    t.deepEqual(await spends(), { allow: false, reason: 'the token is not known' });
+  }
+});
+
 test('many who ask at a time are no leak of listeners', async (t) => {
   const etcd = await Etcd.start(t);
   const keyFile = join(temporaryFolder(t), 'operator.key');
