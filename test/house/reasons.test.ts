@@ -5,8 +5,11 @@ import { join } from 'node:path';
 import test from 'ava';
 import { files, root } from './support.js';
 
-/** Caused by nothing but a defect of the core. */
-const UNSEEN = new Set(['internal']);
+/**
+ * Caused by nothing but a defect of the core: what leads to a cluster that is not known is refused before it is in force,
+ * and who began before an update goes on with the clusters of that time.
+ */
+const UNSEEN = new Set(['internal', 'cluster_unknown']);
 
 /** The places where a test says which reason it expects; that it names one is not enough. */
 const expectations = (token: string): RegExp[] => [

@@ -56,7 +56,7 @@ const bytesTo = (cluster: string | undefined, path: string) =>
 
 check('proxy', [
   {
-    reason: 'cluster_unknown',
+    reason: 'no_route',
     when: 'an update takes the target of a stream that is about to be routed',
     work: (path) => bytesTo('goes', path),
     cause: async ({ t, sidecar, admin, log }) => {

@@ -36,7 +36,7 @@ pub struct Dialled<S> {
 /// Connects to one of these clusters, to which the listener's plan leads.
 ///
 /// # Errors
-/// Why the endpoint that was tried last could not be had.
+/// [`Reason::NoRoute`] where there is none to choose from; else why the endpoint that was tried last could not be had.
 pub async fn dial<N: Net>(
     thread: &Rc<Thread<N>>,
     listener: &Listener,
@@ -44,7 +44,7 @@ pub async fn dial<N: Net>(
     not_after: Nanos,
     to: &[WeightedCluster],
 ) -> Result<Dialled<N::Stream>, Reason> {
-    let target = pick_cluster(to, thread.random()).ok_or(Reason::ClusterUnknown)?;
+    let target = pick_cluster(to, thread.random()).ok_or(Reason::NoRoute)?;
     let cluster = thread.cluster_of(listener, &target.cluster);
     let cluster = cluster.ok_or(Reason::ClusterUnknown)?;
     dial_cluster(thread, deadline, not_after, &cluster, None).await
