@@ -117,13 +117,20 @@ impl Connections {
         }
     }
 
-    /// Lists no longer a connection without streams, so that it is closed. False when there is none.
-    pub fn close_idle(&self) -> bool {
-        let mut entries = self.entries.borrow_mut();
-        entries.values_mut().any(|entry| {
-            let idle = entry.links.iter().position(|link| link.streams() == 0);
-            idle.map(|at| entry.links.swap_remove(at)).is_some()
-        })
+    /// Lists no longer up to so many connections without streams, so that they are closed. Gives how many there were.
+    pub fn close_idle(&self, most: u32) -> u32 {
+        let mut left = most;
+        for entry in self.entries.borrow_mut().values_mut() {
+            if left == 0 {
+                break;
+            }
+            entry.links.retain(|link| {
+                let stays = left == 0 || link.streams() > 0;
+                left -= u32::from(!stays);
+                stays
+            });
+        }
+        most - left
     }
 
     /// Lists no longer the connections to endpoints that did not stay; they end with their streams.

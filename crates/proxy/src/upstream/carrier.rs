@@ -277,7 +277,7 @@ impl<N: Net> Caller<'_, N> {
     /// Permission to open a connection, at the cost of an idle one where that must be.
     fn room(&self) -> Option<ConnectionPermit> {
         let permit = || self.cluster.permit(self.plan);
-        permit().or_else(|| self.cluster.make_room().then(permit).flatten())
+        permit().or_else(|| self.cluster.make_room(1).then(permit).flatten())
     }
 
     /// Until when a connect to this endpoint is waited for.

@@ -129,6 +129,9 @@ pub struct Cluster<S> {
     /// Rung when a connection of this thread is idle again, or has a place.
     pub room: Rc<Bells>,
     at_home: RefCell<AtHome>,
+    /// Endpoints that were looked at for what is idle.
+    #[cfg(test)]
+    pub looks: std::cell::Cell<usize>,
 }
 
 impl<S: Stream> Cluster<S> {
@@ -141,6 +144,8 @@ impl<S: Stream> Cluster<S> {
             pools: RefCell::default(),
             http2: Connections::new(Rc::clone(&room)),
             room,
+            #[cfg(test)]
+            looks: std::cell::Cell::default(),
         })
     }
 
@@ -168,11 +173,7 @@ impl<S: Stream> Cluster<S> {
         for (_, pool) in self.pools.borrow_mut().values_mut() {
             pool.trim(limits.idle_connections as usize);
         }
-        for _ in limits.connections..plan.shared.open_connections() {
-            if !self.make_room() {
-                return;
-            }
-        }
+        self.make_room(plan.shared.open_connections().saturating_sub(limits.connections));
     }
 
     /// Counts one more connection for a request that keeps to this plan, unless there are as many as there may be by now.
@@ -230,13 +231,27 @@ impl<S: Stream> Cluster<S> {
         self.room.ring();
     }
 
-    /// Closes an idle connection to any endpoint, so that another may be opened. False when there is none.
-    pub fn make_room(&self) -> bool {
-        let oldest = {
-            let mut pools = self.pools.borrow_mut();
-            pools.values_mut().find_map(|(_, pool)| pool.take_oldest())
-        };
-        oldest.is_some() || self.http2.close_idle()
+    /// Closes so many idle connections to any endpoints, so that others may be opened. False when there are fewer. Each
+    /// endpoint is looked at once, and those that have none left are not found again.
+    pub fn make_room(&self, wanted: u32) -> bool {
+        let (mut left, mut emptied) = (wanted, Vec::new());
+        let mut pools = self.pools.borrow_mut();
+        for (endpoint, (_, pool)) in &mut *pools {
+            if left == 0 {
+                break;
+            }
+            #[cfg(test)]
+            self.looks.set(self.looks.get() + 1);
+            left -= pool.close_oldest(left);
+            if pool.is_empty() {
+                emptied.push(*endpoint);
+            }
+        }
+        for endpoint in emptied {
+            pools.remove(&endpoint);
+        }
+        drop(pools);
+        self.http2.close_idle(left) == left
     }
 
     /// Closes idle connections whose time is over.
@@ -262,11 +277,7 @@ impl<S: Stream> Cluster<S> {
         }
         let most = plan.resource.limits.connections;
         let wanted = shared.open_connections().saturating_add(waiting);
-        for _ in most..wanted {
-            if !self.make_room() {
-                return;
-            }
-        }
+        self.make_room(wanted.saturating_sub(most));
     }
 
     /// Closes idle connections to workloads that are such, and gives no more places on those that are in use.

@@ -149,9 +149,11 @@ impl<S: Stream> Pool<S> {
         None
     }
 
-    /// The connection that was idle longest.
-    pub fn take_oldest(&mut self) -> Option<Pooled<S>> {
-        self.idle.pop_front()
+    /// Closes up to so many, those that were idle longest. Gives how many there were.
+    pub fn close_oldest(&mut self, most: u32) -> u32 {
+        let most = self.idle.len().min(most as usize);
+        self.idle.drain(..most);
+        most as u32
     }
 
     /// Keeps a connection. Where `most` are kept already, the one that was idle longest goes; with 0, none is kept.

@@ -178,13 +178,53 @@ fn connections_to_a_server_that_was_taken_out_are_nobody_elses() {
     proxy.finish(SECOND);
 }
 
+/// Addresses of so many servers.
+fn servers(many: u32) -> Vec<String> {
+    (0..many)
+        .map(|n| format!("10.{}.{}.{}:80", n >> 16, n >> 8 & 255, n & 255))
+        .collect()
+}
+
+#[test]
+fn a_limit_that_is_lowered_has_each_endpoint_looked_at_once() {
+    const ENDPOINTS: u32 = 5_000;
+    let sim = Sim::new(0);
+    let servers = servers(ENDPOINTS);
+    let servers: Vec<_> = servers.iter().map(String::as_str).collect();
+    let limited = |most: u32| {
+        resources(
+            &json!({}),
+            &json!({ "limits": { "connections": most } }),
+            &servers,
+        )
+    };
+    let proxy = Proxy::new(&sim, Weather::CALM, &limited(2 * ENDPOINTS));
+    let cluster = proxy.cluster("site");
+    for member in cluster.plan().picker.endpoints() {
+        for _ in 0..2 {
+            cluster.put(&member.endpoint, proxy.pooled("site"));
+        }
+    }
+    assert_eq!(proxy.idle("site"), 2 * servers.len());
+    proxy.update(&limited(10));
+    assert_eq!(proxy.idle("site"), 10);
+    assert!(cluster.looks.get() <= servers.len(), "{}", cluster.looks.get());
+    // Nor is what was closed looked at again by those who want one more.
+    while cluster.make_room(1) {}
+    assert_eq!(proxy.idle("site"), 0);
+    assert!(
+        cluster.looks.get() <= servers.len() + 10,
+        "{}",
+        cluster.looks.get()
+    );
+    proxy.finish(SECOND);
+}
+
 #[test]
 fn an_update_looks_at_each_connection_and_not_at_all_endpoints_for_each() {
     const ENDPOINTS: u32 = 50_000;
     let sim = Sim::new(0);
-    let servers: Vec<_> = (0..ENDPOINTS)
-        .map(|n| format!("10.{}.{}.{}:80", n >> 16, n >> 8 & 255, n & 255))
-        .collect();
+    let servers = servers(ENDPOINTS);
     let with = |servers: &[String]| {
         let servers: Vec<_> = servers.iter().map(String::as_str).collect();
         let cluster = json!({ "limits": { "connections": ENDPOINTS } });
