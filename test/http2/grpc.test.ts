@@ -1,6 +1,8 @@
 // Does gRPC's own client reach its own server: calls of all four kinds, deadlines, cancellation, errors, in bulk?
 
 import { once } from 'node:events';
+import http2 from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import grpc, { type ServiceDefinition } from '@grpc/grpc-js';
 import test, { type ExecutionContext } from 'ava';
 import { type Sidecar, startSidecar, web } from '../support/sidecar.js';
@@ -95,11 +97,12 @@ async function grpcServer(t: ExecutionContext, counts: Counts, port = 0): Promis
 
 type Client = grpc.Client & Record<keyof typeof ECHO, (...args: unknown[]) => never>;
 
-function client(t: ExecutionContext, proxy: Sidecar): grpc.Client {
+function client(t: ExecutionContext, proxy: Sidecar, options: grpc.ChannelOptions = {}): grpc.Client {
   const made = new grpc.Client(proxy.address('web'), grpc.credentials.createInsecure(), {
     // Each test's own connection, and no tries that the proxy did not see.
     'grpc.use_local_subchannel_pool': 1,
     'grpc.enable_retries': 0,
+    ...options,
   });
   t.teardown(() => made.close());
   return made as Client;
@@ -136,6 +139,31 @@ async function before(t: ExecutionContext, counts: Counts = { waiting: 0, cancel
   return startSidecar(t, web({ to: await grpcServer(t, counts) }), { admin: '127.0.0.1:0' });
 }
 
+/** A server that says of some calls, counted from 1, that it never looked at them, when it has read them. */
+async function refusing(t: ExecutionContext, refuses: (call: number) => boolean) {
+  const seen = { calls: 0, address: '' };
+  const server = http2.createServer();
+  server.on('session', (session) => t.teardown(() => session.destroy()));
+  server.on('stream', (stream) => {
+    seen.calls += 1;
+    const refused = refuses(seen.calls);
+    stream.on('error', () => {});
+    stream.on('end', () => {
+      if (refused) return stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
+      const head = { ':status': 200, 'content-type': 'application/grpc' };
+      stream.respond(head, { waitForTrailers: true });
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+      return stream.end(Buffer.concat([Buffer.from([0, 0, 0, 0, 4]), Buffer.from('done')]));
+    });
+    stream.resume();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  seen.address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return seen;
+}
+
 test('a unary call with metadata in front and behind', async (t) => {
   const made = client(t, await before(t));
   const metadata = new grpc.Metadata();
@@ -153,6 +181,18 @@ test('a unary call with metadata in front and behind', async (t) => {
     t.is(status.code, grpc.status.OK);
     t.deepEqual(status.metadata.get('x-behind'), ['trailer']);
   }
+});
+
+test('a call that is too long to be kept, and that its server has not looked at, is sent again by its client', async (t) => {
+  const seen = await refusing(t, (call) => call !== 2);
+  const proxy = await startSidecar(t, web({ to: seen.address }), { admin: '127.0.0.1:0' });
+  const made = client(t, proxy, { 'grpc.enable_retries': 1 });
+  const message = Buffer.alloc(10_000);
+  t.is(String(await unary(made, 'unary', message).answer), 'done');
+  t.is(seen.calls, 2);
+  // It does so once, as it does unless it is told not to.
+  await t.throwsAsync(unary(made, 'unary', message).answer, { code: grpc.status.UNAVAILABLE } as object);
+  t.is(seen.calls, 4);
 });
 
 test('client, server and bidirectional streams', async (t) => {

@@ -373,6 +373,11 @@ impl Meter {
         self.unearned = bytes % READ;
     }
 
+    /// The reset that this side sends next is none that the peer's mistakes cause, whatever its code says.
+    pub fn excuse_reset(&mut self) {
+        self.local_resets.earn(1);
+    }
+
     /// HEADERS of a stream that this side reset: late trailers, of which each stream has one.
     pub fn on_late_head(&mut self, now: Nanos) -> Result<(), Flood> {
         self.closed_resets.spend(now, Flood::Resets)

@@ -153,6 +153,17 @@ fn row_2_mistakes_that_make_us_reset_are_bounded_and_our_own_resets_are_not() {
         );
         assert_eq!(result, (200_000, None), "code {code}");
     }
+    // What a server behind refuses is no mistake of the peer's.
+    let mut meter = server();
+    let result = borne(
+        |n| {
+            meter.on_frame(Direction::Received, &headers(2 * n + 1), 0)?;
+            meter.excuse_reset();
+            meter.on_frame(Direction::Sent, &reset(2 * n + 1, 7), 0)
+        },
+        200_000,
+    );
+    assert_eq!(result, (200_000, None));
 }
 
 #[test]

@@ -291,6 +291,15 @@ impl Connection {
         self.settle(key.0);
     }
 
+    /// Takes a stream back that could not be looked at (RFC 9113 section 8.7). Unlike a stream too many, that is no doing of
+    /// its peer's, which is not blamed for it.
+    pub fn refuse(&mut self, key: Key) {
+        if self.streams.get(key.0).is_some_and(|stream| !stream.is_closed()) {
+            self.meter.excuse_reset();
+        }
+        self.reset(key, Code::REFUSED_STREAM);
+    }
+
     /// Its user is gone. A stream that is not complete is reset: a server's with NO_ERROR when only the request was left
     /// unread (RFC 9113 section 8.1), and with INTERNAL_ERROR when the response is not whole, a client's with CANCEL.
     pub fn release(&mut self, key: Key) {

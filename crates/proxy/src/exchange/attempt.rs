@@ -4,7 +4,8 @@
 //! sent. A shared or pooled connection that its server closed just when we used it costs a try on a new one, for methods
 //! that may be repeated (RFC 9110 section 9.2.2); a request that its server says it never looked at (HTTP/2
 //! `REFUSED_STREAM`, `GOAWAY`) is repeated whatever its method. Both while what has gone of its body is
-//! [`kept`](super::kept).
+//! [`kept`](super::kept); of a longer one that nobody looked at its client is told that, where its protocol has a word for
+//! it.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -62,13 +63,21 @@ pub(super) struct Detail {
     pub(super) token: Option<&'static str>,
     /// The code with which the server took its stream back.
     pub(super) reset: Option<mesh_http2::Code>,
+    /// No server has looked at the request, so that the client may send it again, whatever it is.
+    pub(super) unseen: bool,
 }
 
 impl Detail {
+    const UNSEEN: Self = Self {
+        token: None,
+        reset: None,
+        unseen: true,
+    };
+
     fn token(token: &'static str) -> Self {
         Self {
             token: Some(token),
-            reset: None,
+            ..Self::default()
         }
     }
 }
@@ -158,7 +167,7 @@ fn fail<N: Net, D: Downstream>(
     detail: Detail,
 ) {
     outcome.reset = detail.reset;
-    if down.started() || reason == Reason::ClientClosed {
+    if down.started() || reason == Reason::ClientClosed || detail.unseen && down.refuse() {
         outcome.reason = Some(reason);
     } else {
         refuse(cx, down, outcome, reason, detail.token);
@@ -338,8 +347,15 @@ impl<N: Net> Try<'_, N> {
                 }
                 let raced = repeats && matches!(fault, Fault::Io(_) | Fault::Truncated);
                 let unanswered = !begun && !down.started();
-                if unanswered && kept.is_whole() && (fault == Fault::Refused || raced) {
+                let refused = unanswered && fault == Fault::Refused;
+                if !refused {
+                    kept.note_seen();
+                }
+                if unanswered && kept.is_whole() && (refused || raced) {
                     return Err(Failure::Again(Reason::UpstreamClosed));
+                }
+                if refused && !kept.is_seen() {
+                    return Err(Failure::Final(Reason::UpstreamClosed, Detail::UNSEEN));
                 }
                 Err(upstream_failure(fault, begun || down.started()))
             }
@@ -360,7 +376,8 @@ impl<N: Net> Try<'_, N> {
                     in_flight.finish(now, Verdict::Failure);
                 }
                 let token = Some(REVOKED.1).filter(|_| reason == REVOKED.0);
-                Err(Failure::Final(reason, Detail { token, reset: None }))
+                let (reset, unseen) = (None, false);
+                Err(Failure::Final(reason, Detail { token, reset, unseen }))
             }
         }
     }
@@ -570,8 +587,8 @@ pub(super) fn upstream_failure(fault: Fault, begun: bool) -> Failure {
         Fault::TooLarge(detail) => Failure::Final(Reason::UpstreamHeadTooLarge, Detail::token(detail)),
         Fault::Reset(code) => {
             let reset = Some(code);
-            let token = Some("stream_reset");
-            Failure::Final(closed, Detail { token, reset })
+            let (token, unseen) = (Some("stream_reset"), false);
+            Failure::Final(closed, Detail { token, reset, unseen })
         }
         Fault::Io(_) | Fault::Truncated | Fault::Refused => Failure::Final(closed, Detail::default()),
     }

@@ -27,6 +27,8 @@ pub(super) struct Kept<'a> {
     again: bool,
     /// Something was taken that is not kept, or nothing needs to be any more.
     lost: bool,
+    /// A server may have looked at a try of the request.
+    seen: bool,
     /// How long the body is, as its head said.
     length: Length,
 }
@@ -40,6 +42,7 @@ impl<'a> Kept<'a> {
             sent: 0,
             again: false,
             lost: false,
+            seen: false,
             length: Length::None,
         }
     }
@@ -57,6 +60,16 @@ impl<'a> Kept<'a> {
     /// Whether the body can be sent again from its beginning.
     pub(super) fn is_whole(&self) -> bool {
         !self.lost
+    }
+
+    /// A try has ended of which nobody knows whether a server has looked at it.
+    pub(super) fn note_seen(&mut self) {
+        self.seen = true;
+    }
+
+    /// Whether a server may have looked at the tries so far that were not said to be refused.
+    pub(super) fn is_seen(&self) -> bool {
+        self.seen
     }
 
     /// The request will not be sent again.

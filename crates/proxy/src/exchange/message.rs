@@ -290,6 +290,12 @@ pub trait Downstream: Source + Sink {
     /// Queues the answer to a CONNECT whose tunnel stands. Only before [`Downstream::start_response`].
     fn accept_tunnel(&mut self);
 
+    /// Tells the client, instead of any response, that nobody has looked at its request: it may send it again. False where
+    /// its protocol has no word for that. Only before [`Downstream::start_response`].
+    fn refuse(&mut self) -> bool {
+        false
+    }
+
     /// Whether a response was begun.
     fn started(&self) -> bool;
 

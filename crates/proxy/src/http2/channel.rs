@@ -162,6 +162,11 @@ impl Channel {
         self.connection.borrow_mut().reset(self.key, code);
     }
 
+    /// Takes the stream back as one that nobody has looked at, through no fault of the peer's.
+    pub fn refuse(&mut self) {
+        self.connection.borrow_mut().refuse(self.key);
+    }
+
     /// Ready when the peer took the stream back, or the connection is gone.
     pub fn poll_failed(&self, cx: &mut Context<'_>) -> Poll<Failure> {
         self.connection.borrow_mut().poll_failed(cx, self.key)

@@ -290,6 +290,13 @@ impl Downstream for ServerStream {
         self.begin(sent, false);
     }
 
+    /// RFC 9113 section 8.7.
+    fn refuse(&mut self) -> bool {
+        self.channel.refuse();
+        self.answer = Answer::Broken;
+        true
+    }
+
     fn started(&self) -> bool {
         self.answer != Answer::None
     }

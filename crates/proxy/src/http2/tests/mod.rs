@@ -4,6 +4,7 @@ mod again;
 mod client;
 mod floods;
 mod leaving;
+mod refused;
 mod server;
 mod swaps;
 mod trailers;
