@@ -54,9 +54,9 @@ pub struct Pump {
     request_payload: u64,
     response_payload: u64,
     half_closed: bool,
-    /// The client's payload waits for the server.
+    /// The client's payload waits for the server, here or on its way there.
     blocked: bool,
-    /// The server's payload waits for the client.
+    /// The server's payload waits for the client, here or on its way there.
     held_up: bool,
     /// The client waits for 100 before it sends its payload, and has not got it.
     expects: bool,
@@ -180,10 +180,10 @@ impl Pump {
             &mut body,
             up,
             &mut self.request,
-            &mut self.request_payload,
-            self.most,
+            (&mut self.request_payload, self.most),
+            &mut self.blocked,
         );
-        self.blocked = copied.is_pending() && !body.payload().is_empty();
+        self.blocked &= copied.is_pending();
         match copied {
             Poll::Ready(Ok(())) => self.progress = self.progress.wrapping_add(1),
             Poll::Ready(Err(Side::Source(fault))) => return Poll::Ready(End::Downstream(fault)),
@@ -233,10 +233,10 @@ impl Pump {
             up,
             down,
             &mut self.response,
-            &mut self.response_payload,
-            u64::MAX,
+            (&mut self.response_payload, u64::MAX),
+            &mut self.held_up,
         );
-        self.held_up = copied.is_pending() && !up.payload().is_empty();
+        self.held_up &= copied.is_pending();
         if self.response_payload != before {
             self.progress = self.progress.wrapping_add(1);
         }
@@ -272,17 +272,20 @@ pub fn poll_rest<D: Downstream>(cx: &mut Context<'_>, down: &mut D, dropped: &mu
     Poll::Ready(())
 }
 
-/// Copies one direction until its end, or until the source has more than `most` bytes in all.
+/// Copies one direction until its end, or until the source has more than `most` bytes in all. `stuck` when what the source
+/// gave waits for the sink.
 fn copy<A: Source, B: Sink>(
     cx: &mut Context<'_>,
     source: &mut A,
     sink: &mut B,
     flow: &mut Flow,
-    copied: &mut u64,
-    most: u64,
+    (copied, most): (&mut u64, u64),
+    stuck: &mut bool,
 ) -> Poll<Result<(), Side>> {
     while *flow == Flow::Open {
-        match source.poll_payload(cx) {
+        let came = source.poll_payload(cx);
+        *stuck = true;
+        match came {
             Poll::Ready(Ok(Payload::Data)) => {
                 let before = source.payload().len();
                 if before as u64 > most.saturating_sub(*copied) {
@@ -300,6 +303,7 @@ fn copy<A: Source, B: Sink>(
             Poll::Pending => {
                 // Nothing more for now: what is held back must not wait for it.
                 ready!(sink.poll_flush(cx)).map_err(Side::Sink)?;
+                *stuck = false;
                 return Poll::Pending;
             }
         }
@@ -308,5 +312,6 @@ fn copy<A: Source, B: Sink>(
         ready!(sink.poll_flush(cx)).map_err(Side::Sink)?;
         *flow = Flow::Done;
     }
+    *stuck = false;
     Poll::Ready(Ok(()))
 }

@@ -16,13 +16,18 @@ const SERVER: &str = "10.0.1.1:80";
 
 /// A proxy before servers at these addresses.
 fn proxy(sim: &Sim, timeouts: &Value, servers: &[&str]) -> Rc<Proxy> {
+    proxy_in(sim, Weather::CALM, timeouts, servers)
+}
+
+/// The same, in this weather.
+fn proxy_in(sim: &Sim, weather: Weather, timeouts: &Value, servers: &[&str]) -> Rc<Proxy> {
     let endpoints: Vec<_> = servers
         .iter()
         .map(|address| json!({ "address": address }))
         .collect();
     Proxy::new(
         sim,
-        Weather::CALM,
+        weather,
         &json!({
             "listeners": [{ "name": "web", "address": "127.0.0.1:80", "routes": "main", "timeouts": timeouts }],
             "routeTables": [{ "name": "main", "virtualHosts": [{ "hosts": ["*"], "routes": [
@@ -243,6 +248,65 @@ fn a_slow_request_does_not_make_its_server_look_slow() {
     // Whether that is the whole, nobody knows but the server, which says nothing.
     let open = [(0, CHUNKED), (9 * SECOND, "1\r\na\r\n")];
     assert_eq!(looks(&timeouts, &open, &never), Some(1_000));
+}
+
+/// The reason that a client is told who sends some of a body and no more, and what is known then of how slow its server
+/// is, in milliseconds. That server answers nothing, and reads all or nothing.
+fn silent(timeouts: &Value, reads: bool, window: usize) -> (String, Option<u64>) {
+    let sim = Sim::new(0);
+    let weather = Weather {
+        window,
+        ..Weather::CALM
+    };
+    let proxy = proxy_in(&sim, weather, timeouts, &[SERVER]);
+    let (clock, keeps) = (sim.clone(), Rc::new(RefCell::new(Vec::new())));
+    proxy.net().listen(SERVER, move |stream, _| match reads {
+        true => clock.spawn("server", async move {
+            let _ = Talk::new(stream).take_all().await;
+        }),
+        false => keeps.borrow_mut().push(stream),
+    });
+    let (mut talk, came) = (Talk::new(proxy.connect()), Rc::new(RefCell::new(None)));
+    let keep = Rc::clone(&came);
+    sim.spawn("client", async move {
+        let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n";
+        talk.write(head.as_bytes()).await.unwrap();
+        talk.write(&[b'x'; 500]).await.unwrap();
+        let head = talk.head().await.unwrap();
+        let why = head.get("proxy-status").unwrap_or_default();
+        *keep.borrow_mut() = why.split('"').nth(1).map(str::to_owned);
+    });
+    assert!(sim.run_until(sim.now() + 10 * MINUTE, || came.borrow().is_some()));
+    let latency = proxy.endpoint(SERVER).latency;
+    proxy.finish(SECOND);
+    (
+        came.take().unwrap(),
+        latency.map(|latency| (latency / 1e6).round() as u64),
+    )
+}
+
+#[test]
+fn a_server_that_reads_nothing_is_to_blame_for_what_waits_for_it() {
+    let request = json!({ "request": "10s" });
+    let idle = json!({ "request": "1h", "streamIdle": "10s" });
+    // All that came has left: it is the client that sends no more.
+    for (reads, window) in [(true, 64), (true, 65_536), (false, 65_536)] {
+        assert_eq!(silent(&request, reads, window), ("request_timeout".into(), None));
+        assert_eq!(
+            silent(&idle, reads, window),
+            ("request_body_timeout".into(), None)
+        );
+    }
+    // The server has not room for what is there already.
+    let ten_seconds = Some(10_000);
+    assert_eq!(
+        silent(&request, false, 300),
+        ("request_timeout".into(), ten_seconds)
+    );
+    assert_eq!(
+        silent(&idle, false, 300),
+        ("stream_idle_timeout".into(), ten_seconds)
+    );
 }
 
 #[test]
