@@ -95,6 +95,26 @@ test('connect: an endpoint that does not answer is 504, and others are tried', a
   for (let n = 0; n < 8; n += 1) t.is((await request(proxy.port(), { path: '/two' })).status, 200);
 });
 
+test('connect: a stream, or a CONNECT, whose client breaks off meanwhile is over at once', async (t) => {
+  const full = await fullListener(t);
+  const proxy = await startEmbedded(
+    t,
+    web(
+      { forwardProxy: true, tcp: 'full', routes: [{ match: { host: 'a.test' }, to: 'full' }] },
+      { clusters: { full: { endpoints: [full], timeouts: { connect: '10m' } } } },
+    ),
+  );
+  const says = ['\0hello', 'CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\n\r\n'];
+  for (const [index, bytes] of says.entries()) {
+    const peer = await connect(t, proxy.port());
+    await peer.send(bytes);
+    await until('its server is called', async () => (await proxy.cluster('full')).poolMisses > index);
+    peer.reset();
+    await until('it is over', async () => (await proxy.listener()).closedBy['client_closed'] === index + 1);
+    t.is(peer.pending, 0);
+  }
+});
+
 test('request: a server that does not answer in time is 504', async (t) => {
   const origin = await httpOrigin(t, () => {});
   const proxy = await startEmbedded(

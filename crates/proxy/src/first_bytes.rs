@@ -237,8 +237,9 @@ enum First {
 
 /// Calls the TCP target and sees who speaks first.
 async fn server_first<N: Net>(connection: &mut Connection<N>, plan: &ListenerPlan) -> ServerFirst<N::Stream> {
-    let mut server = match stream_server(&connection.client, None).await {
+    let mut server = match stream_server(connection, None).await {
         Ok(server) => server,
+        Err(Reason::ClientClosed) => return ServerFirst::Over(Err(Reason::ClientClosed)),
         Err(reason) => {
             return match first_byte(connection, LAST_WORD).await {
                 FirstByte::Came => ServerFirst::ClientSpoke(None),

@@ -16,7 +16,7 @@ use crate::policy_log;
 use crate::relay::Relay;
 use crate::telemetry::{Label, Protocol};
 use crate::upstream::pool::Pooled;
-use crate::upstream::stream::{Dialled, dial};
+use crate::upstream::stream::{Dialled, as_long_as_wanted, dial};
 
 /// Passes a stream to one of these clusters, or to those that the client means.
 pub(crate) async fn stream<N: Net>(
@@ -25,7 +25,7 @@ pub(crate) async fn stream<N: Net>(
     to: Option<&[WeightedCluster]>,
     protocol: Protocol,
 ) -> Streamed {
-    match stream_server(&connection.client, to).await {
+    match stream_server(connection, to).await {
         Ok(server) => Ok(relay(connection, plan, server, protocol).await),
         Err(reason) => {
             connection.wire.io.reset_on_drop();
@@ -53,11 +53,13 @@ pub(crate) fn is_let_in<N: Net>(client: &ClientState<N>, plan: &ListenerPlan) ->
 }
 
 /// Calls a server for a stream that policy lets in: of one of these clusters, which were looked up just now, or of those
-/// that the client means by the plan in force. Whatever was waited for before, there may be others since.
+/// that the client means by the plan in force. Whatever was waited for before, there may be others since. A client that breaks
+/// off ends the wait.
 pub(crate) async fn stream_server<N: Net>(
-    client: &ClientState<N>,
+    connection: &Connection<N>,
     to: Option<&[WeightedCluster]>,
 ) -> Result<Dialled<N::Stream>, Reason> {
+    let Connection { client, wire } = connection;
     let plan = client.listener.plan();
     if let Some(policy) = &plan.policy {
         let ClientState { thread, peer, .. } = client;
@@ -77,12 +79,16 @@ pub(crate) async fn stream_server<N: Net>(
     } = client;
     let not_after = listener.drain_deadline();
     let to = to.unwrap_or_else(|| plan.tcp(&client.peer));
-    if to.is_empty()
-        && let Some(to) = named(client, &plan, Unknown::Ask).await?
-    {
-        return dial(thread, listener, deadline, not_after, &to).await;
-    }
-    dial(thread, listener, deadline, not_after, to).await
+    let server = async {
+        if to.is_empty()
+            && let Some(to) = named(client, &plan, Unknown::Ask).await?
+        {
+            return dial(thread, listener, deadline, not_after, &to).await;
+        }
+        dial(thread, listener, deadline, not_after, to).await
+    };
+    // Boxed: it is over when bytes pass, and would be a part of that task's memory.
+    Box::pin(as_long_as_wanted(wire.io.failed(), server)).await
 }
 
 /// What to do about a name of which nothing is known.

@@ -6,6 +6,8 @@
 //! On a listener that asks for names on demand, what follows a CONNECT of HTTP/1 is looked at like a new connection to
 //! that name: requests in it are routed and authorised one by one.
 
+use mesh_model::errors::Reason;
+
 use super::message::Downstream;
 use super::{Context, Forward, Left, Outcome, refuse};
 use crate::balance::Outcome as Verdict;
@@ -13,7 +15,7 @@ use crate::io::Net;
 use crate::on_demand::Name;
 use crate::telemetry::Protocol;
 use crate::upstream::cluster::Cluster;
-use crate::upstream::stream::{Dialled, dial_cluster};
+use crate::upstream::stream::{Dialled, as_long_as_wanted, dial_cluster};
 
 /// Whether what follows a CONNECT is looked into.
 pub fn is_looked_into<N: Net>(cx: &Context<'_, N>) -> bool {
@@ -36,7 +38,9 @@ pub async fn open<N: Net, D: Downstream>(
     outcome: &mut Outcome<N::Stream>,
 ) {
     let not_after = forward.deadlines.request.min(cx.deadline.end());
-    let dialled = dial_cluster(cx.thread, cx.deadline, not_after, cluster, forward.hash).await;
+    let server = dial_cluster(cx.thread, cx.deadline, not_after, cluster, forward.hash);
+    // Boxed: it is seldom asked, and would make every exchange's memory larger.
+    let dialled = Box::pin(as_long_as_wanted(down.gone(), server)).await;
     match dialled {
         Ok(server) => {
             outcome.endpoint = Some(server.in_flight.endpoint().clone());
@@ -54,6 +58,7 @@ pub async fn open<N: Net, D: Downstream>(
                 permit: None,
             }));
         }
+        Err(Reason::ClientClosed) => outcome.reason = Some(Reason::ClientClosed),
         Err(reason) => refuse(cx, down, outcome, reason, None),
     }
 }

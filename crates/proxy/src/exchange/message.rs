@@ -317,6 +317,10 @@ pub trait Downstream: Source + Sink {
         Poll::Pending
     }
 
+    /// Waits until the client is known to have gone: it broke its connection off, or took its request back. Nothing is read
+    /// of it, and one that has only ended its side is there.
+    fn gone(&self) -> impl Future<Output = ()>;
+
     /// Says that the request is a gRPC call, so that the status of its answer is noted. Nothing, where it is anyway.
     fn note_grpc_status(&mut self) {}
 

@@ -422,6 +422,10 @@ impl<S: Stream> Downstream for ServerExchange<S> {
         }
     }
 
+    fn gone(&self) -> impl Future<Output = ()> {
+        self.wire.io.failed()
+    }
+
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         if self.body.is_done() {
             return self.poll_gone(cx);

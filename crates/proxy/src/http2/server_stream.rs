@@ -4,6 +4,7 @@
 //! (RFC 9113 section 8.1), with INTERNAL_ERROR otherwise; [`ServerStream::abort`] says it better. An answer that was cut
 //! is never reset with NO_ERROR or CANCEL: there are clients to whom either is an end in order.
 
+use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use mesh_http2::{Code, Head};
@@ -314,6 +315,10 @@ impl Downstream for ServerStream {
             Answer::Broken => Poll::Ready(()),
             _ => self.channel.poll_failed(cx).map(|_| ()),
         }
+    }
+
+    fn gone(&self) -> impl Future<Output = ()> {
+        poll_fn(|cx| self.channel.poll_failed(cx).map(|_| ()))
     }
 
     fn grpc_status(&self) -> Option<u32> {

@@ -3,8 +3,11 @@
 //! TCP streams and what follows CONNECT. An endpoint that can't be reached is put aside and another is tried: nothing
 //! was sent.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 
 use mesh_model::errors::Reason;
 use mesh_model::resources::WeightedCluster;
@@ -31,6 +34,23 @@ pub struct Dialled<S> {
     pub in_flight: InFlight,
     /// The cluster, as it stands in metrics.
     pub cluster: Label,
+}
+
+/// Waits for a server as long as its client is there, as one is that has only ended its side. What is being opened is opened
+/// all the same: whether the endpoint can be reached is for others to know.
+///
+/// # Errors
+/// [`Reason::ClientClosed`] where the client has `gone` first, else why there is no server.
+pub async fn as_long_as_wanted<T>(
+    gone: impl Future<Output = ()>,
+    server: impl Future<Output = Result<T, Reason>>,
+) -> Result<T, Reason> {
+    let (mut gone, mut server) = (pin!(gone), pin!(server));
+    poll_fn(|cx| match server.as_mut().poll(cx) {
+        Poll::Pending => gone.as_mut().poll(cx).map(|()| Err(Reason::ClientClosed)),
+        done => done,
+    })
+    .await
 }
 
 /// Connects to one of these clusters, to which the listener's plan leads.

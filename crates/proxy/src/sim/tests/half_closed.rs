@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use mesh_model::errors::Reason;
 use serde_json::{Value, json};
 
 use super::bytes::Talk;
 use super::clock::{MS, SECOND, Sim};
 use super::each_seed;
 use super::network::Weather;
-use super::proxy::Proxy;
+use super::proxy::{Proxy, resources};
 use crate::clock::{Clock, NEVER, Nanos};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
@@ -183,4 +184,79 @@ fn a_client_that_leaves_while_its_request_waits_for_a_connection_is_noticed() {
             }
         }
     });
+}
+
+/// Listeners that pass bytes on, and what makes their server called.
+fn byte_listeners() -> [(Value, &'static str); 4] {
+    let to = json!([{ "cluster": "site" }]);
+    [
+        (json!({ "protocol": "tcp", "tcp": to }), "hello"),
+        (json!({ "tcp": to }), ""),
+        (json!({ "tcp": to }), "\0hello"),
+        (
+            json!({ "forwardProxy": true }),
+            "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\nhello",
+        ),
+    ]
+}
+
+/// A proxy of whose server nothing comes for so long when it is called, and a client that has said this. What it hears is
+/// said again, to the end.
+fn called(sim: &Sim, listener: &Value, says: &'static str, after: Nanos) -> (Rc<Proxy>, Talk) {
+    let cluster = json!({ "timeouts": { "connect": "1h" } });
+    let proxy = Proxy::new(sim, Weather::CALM, &resources(listener, &cluster, &[SERVER]));
+    proxy.net().delay(SERVER, after);
+    let clock = sim.clone();
+    proxy.net().listen(SERVER, move |stream, _| {
+        clock.spawn("server", async move {
+            let mut talk = Talk::new(stream);
+            let all = talk.take_all().await.unwrap();
+            talk.write(&all).await.unwrap();
+            talk.end().await;
+        });
+    });
+    let talk = Talk::new(proxy.connect());
+    let mut writer = Talk::new(talk.stream.share());
+    sim.spawn(
+        "writer",
+        async move { writer.write(says.as_bytes()).await.unwrap() },
+    );
+    sim.run_until(sim.now() + SECOND, || false);
+    assert_eq!((proxy.net().begun(SERVER), proxy.open()), (1, 1), "{listener}");
+    (proxy, talk)
+}
+
+#[test]
+fn a_client_that_breaks_off_while_its_server_is_called_is_not_waited_for() {
+    for (listener, says) in byte_listeners() {
+        let sim = Sim::new(0);
+        let (proxy, talk) = called(&sim, &listener, says, NEVER);
+        talk.reset();
+        assert!(sim.run_until(sim.now() + MS, || proxy.open() == 0), "{listener}");
+        assert_eq!(proxy.ends(), [Reason::ClientClosed], "{listener}");
+        assert_eq!(proxy.endpoint(SERVER).in_flight, 0);
+        proxy.finish(SECOND);
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_side_while_its_server_is_called_is_served() {
+    for (listener, says) in byte_listeners() {
+        let sim = Sim::new(0);
+        let (proxy, mut talk) = called(&sim, &listener, says, 20 * SECOND);
+        let came = Rc::new(RefCell::new(None));
+        let keep = Rc::clone(&came);
+        sim.spawn("client", async move {
+            talk.end().await;
+            *keep.borrow_mut() = Some(talk.take_all().await.unwrap());
+        });
+        assert!(sim.run_until(sim.now() + 30 * SECOND, || came.borrow().is_some()));
+        let came = String::from_utf8(came.take().unwrap()).unwrap();
+        let said = says.split("\r\n\r\n").last().unwrap();
+        assert!(
+            came.ends_with(said) && !came.contains("HTTP/1.1 5"),
+            "{listener}: {came}"
+        );
+        proxy.finish(SECOND);
+    }
 }
