@@ -350,16 +350,18 @@ async fn accept(
             Err(_) => out_of_descriptors(&thread, &listener).await,
         }
     }
-    // Whoever was in the queue when the listener closed is still served. All are taken at once, so that nobody else comes.
+    // Whoever was in the queue when the listener closed, or on his way there, is still served.
     let stats = thread.telemetry.listener(&listener.plan().label);
     let mut queued = Queued::new();
-    for (socket, client) in waits.into_iter().chain(acceptor.into_queued()) {
-        match permit(&listener).filter(|_| queued.is_empty()) {
-            Some(permit) => admit(&thread, &listener, socket, client, permit),
-            None if socket.leaves_enough() => queued.push_back((socket, client)),
-            None => stats.limit_hit(Limit::FileDescriptors),
-        }
+    let mut take = |socket: Socket, client| match permit(&listener).filter(|_| queued.is_empty()) {
+        Some(permit) => admit(&thread, &listener, socket, client, permit),
+        None if socket.leaves_enough() => queued.push_back((socket, client)),
+        None => stats.limit_hit(Limit::FileDescriptors),
+    };
+    if let Some((socket, client)) = waits {
+        take(socket, client);
     }
+    acceptor.close(take).await;
     drop(open);
     take_in(&thread, &listener, queued).await;
 }

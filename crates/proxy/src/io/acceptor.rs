@@ -1,15 +1,21 @@
 //! How does a connection come in?
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::socket::{Socket, keep_alive, tune};
 use crate::bind::{Listening, SocketFile};
+
+/// How long a client's word that it has a connection may take to come here: most take less, over any distance. Whose word
+/// finds the socket closed is reset, though it was told that it has one.
+const ROUND_TRIP: Duration = Duration::from_millis(250);
 
 /// A listening socket of this thread's runtime.
 pub enum Acceptor {
@@ -31,16 +37,39 @@ impl Acceptor {
         })
     }
 
+    /// Lets nobody else in, and gives whoever has begun to come.
+    pub async fn close(self, mut take: impl FnMut(Socket, Option<SocketAddr>)) {
+        if let Self::Tcp(listener) = &self
+            && let Ok(at) = listener.local_addr()
+        {
+            let_nobody_in(&SockRef::from(listener));
+            let late = async {
+                loop {
+                    match poll_fn(|cx| self.poll_accept(cx)).await {
+                        Ok((socket, client)) => take(socket, client),
+                        Err(_) => tokio::time::sleep(ROUND_TRIP / 10).await,
+                    }
+                }
+            };
+            // Over the loopback nothing takes any time.
+            if !at.ip().to_canonical().is_loopback() {
+                let _ = tokio::time::timeout(ROUND_TRIP, late).await;
+            }
+        }
+        self.into_queued()
+            .for_each(|(socket, client)| take(socket, client));
+    }
+
     /// Lets nobody else in, and gives whoever waits in the queue. The kernel is asked, not the runtime, which may not have
     /// heard of the last ones.
-    pub fn into_queued(self) -> impl Iterator<Item = (Socket, Option<SocketAddr>)> {
+    fn into_queued(self) -> impl Iterator<Item = (Socket, Option<SocketAddr>)> {
         let (tcp, unix) = match self {
             Self::Tcp(listener) => (listener.into_std().ok(), None),
             // The last thread that lets go takes them: until then others go on to accept. The file goes first.
             Self::Unix(listener, file) => (None, Arc::into_inner(file).and(listener.into_std().ok())),
         };
         if let Some(tcp) = &tcp {
-            let_nobody_in(tcp);
+            let_nobody_in(&SockRef::from(tcp));
         }
         if let Some(unix) = &unix {
             // Who connects from now on is refused; who is in the queue stays there.
@@ -75,7 +104,7 @@ impl Acceptor {
 /// Has the kernel overlook whoever begins a connection (a SYN) from now on: the client asks again, and is refused when the
 /// socket is closed. Between the last accept and the close it would take him in, and reset him then.
 #[cfg(target_os = "linux")]
-fn let_nobody_in(listener: &std::net::TcpListener) {
+fn let_nobody_in(listener: &SockRef<'_>) {
     use socket2::SockFilter;
 
     // Classic BPF over the TCP header: flags are its 14th byte, of which SYN is 2.
@@ -85,12 +114,12 @@ fn let_nobody_in(listener: &std::net::TcpListener) {
         SockFilter::new(0x06, 0, 0, 0),
         SockFilter::new(0x06, 0, 0, u32::MAX),
     ];
-    let _ = SockRef::from(listener).attach_filter(&NO_SYN);
+    let _ = listener.attach_filter(&NO_SYN);
 }
 
 /// Elsewhere there are no filters, and whoever comes in that moment is reset.
 #[cfg(not(target_os = "linux"))]
-fn let_nobody_in(_: &std::net::TcpListener) {}
+fn let_nobody_in(_: &SockRef<'_>) {}
 
 fn tuned(tcp: TcpStream) -> Socket {
     // A socket that can't be tuned works all the same.
@@ -137,6 +166,32 @@ mod tests {
                 ErrorKind::ConnectionRefused
             );
         }
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn whose_word_that_he_is_connected_comes_when_a_tcp_listener_closes_is_taken() {
+        use socket2::SockFilter;
+        use std::io::Write;
+
+        let (mut sockets, bound) = bind(&"0.0.0.0:0".parse().unwrap(), 1).unwrap();
+        let (Some(Listening::Tcp(tcp)), Address::Ip(at)) = (sockets.pop(), bound) else {
+            panic!("no TCP")
+        };
+        // His word is lost, unless something comes with it: of packets without SYN and PSH nothing is seen.
+        let filter = [
+            SockFilter::new(0x30, 0, 0, 13),
+            SockFilter::new(0x45, 0, 1, 10),
+            SockFilter::new(0x06, 0, 0, u32::MAX),
+            SockFilter::new(0x06, 0, 0, 0),
+        ];
+        SockRef::from(&tcp).attach_filter(&filter).unwrap();
+        let acceptor = Acceptor::new(Listening::Tcp(tcp)).unwrap();
+        let mut client = std::net::TcpStream::connect(("127.0.0.1", at.port())).unwrap();
+        let mut taken = Vec::new();
+        let closed = acceptor.close(|_, client| taken.push(client));
+        tokio::join!(closed, async { client.write_all(b"x").unwrap() });
+        assert_eq!(taken, [Some(client.local_addr().unwrap())]);
     }
 
     #[tokio::test]
