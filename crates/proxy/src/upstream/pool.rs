@@ -26,7 +26,8 @@ pub struct Pooled<S> {
     pub opened: Nanos,
     /// When it last finished an exchange.
     pub idle_since: Nanos,
-    /// How many exchanges it has carried. Zero: it is new, and a failure is the server's, not a race with its idle timeout.
+    /// How many exchanges it has carried; one that has waited in a pool counts as used. Zero: it is new, and a failure is
+    /// the server's, not a race with its idle timeout.
     pub exchanges: u32,
     /// The [`ClusterPlan::epoch`](super::cluster::ClusterPlan::epoch) that it was made in.
     pub epoch: u64,
@@ -161,6 +162,8 @@ impl<S: Stream> Pool<S> {
         self.trim(most.saturating_sub(1));
         if most > 0 {
             pooled.open.idle(true);
+            // One that came too late for whom it was made has carried none.
+            pooled.exchanges = pooled.exchanges.max(1);
             self.idle.push_back(pooled);
         }
     }

@@ -156,6 +156,33 @@ fn a_connection_that_comes_too_late_is_the_next_ones() {
 }
 
 #[test]
+fn a_connection_that_came_too_late_and_is_closed_by_then_costs_nobody_an_answer() {
+    let sim = Sim::new(0);
+    let proxy = proxy(&sim, "1s", json!({}), &[SLOW]);
+    let clock = sim.clone();
+    // It leaves who was silent for a second, just when he speaks.
+    proxy.net().listen(SLOW, move |stream, _| {
+        let here = clock.clone();
+        clock.spawn("server", async move {
+            let (mut talk, since) = (Talk::new(stream), here.now());
+            while talk.head().await.is_ok() && here.now() - since < SECOND {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                talk.write(answer).await.unwrap();
+            }
+        });
+    });
+    proxy.net().delay(SLOW, 1_500 * MS);
+    let (came, _) = ask(&sim, &proxy);
+    assert!(came.starts_with(LATE), "{came}");
+    sim.run_until(sim.now() + 2 * SECOND, || false);
+    assert_eq!(proxy.idle("site"), 1);
+    proxy.net().delay(SLOW, 0);
+    assert_eq!(ask(&sim, &proxy).0, "200 ");
+    assert_eq!(proxy.net().begun(SLOW), 2);
+    proxy.finish(SECOND);
+}
+
+#[test]
 fn a_drain_ends_what_nobody_waits_for() {
     let sim = Sim::new(0);
     let cluster = json!({ "timeouts": { "connect": "0s" } });
