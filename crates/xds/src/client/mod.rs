@@ -9,6 +9,8 @@
 //!   the reasons; the good ones of it count, and the last good one of the bad serves on.
 //! - A new stream is told the versions of accepted resources only.
 //! - No request of a stream is the first of its kind without a name: servers read that as a wish for everything.
+//! - What something here still leads to is not taken away by a server that makes before it breaks: requests go in an order
+//!   in which it hears of the new before it may.
 //! - Names that nobody knows don't pile up: [`MAX_PENDING`] wait, and [`MAX_PENDING`] are remembered for
 //!   [`REMEMBER_UNKNOWN`].
 //! - A removal is honoured, an unusual loss is held first (`loss.rs`).
@@ -54,6 +56,26 @@ const MAX_VERSION: usize = 256;
 
 /// Reasons told in one NACK; the rest are counted.
 pub const MAX_REASONS: usize = 8;
+
+/// How a stream begins: who refers to others is asked for before them. A server may say at once what of the one kind is gone
+/// that it was asked for, and something of another still leads to it, as far as is known here.
+const FROM_ABOVE: [Kind; 5] = [
+    Kind::Secret,
+    Kind::Listener,
+    Kind::RouteTable,
+    Kind::Cluster,
+    Kind::Endpoints,
+];
+/// How it goes on: what is referred to is asked for before the answer is that who refers to it came. After that a server may
+/// take away what was referred to before.
+const FROM_BELOW: [Kind; 5] = [
+    Kind::Secret,
+    Kind::Endpoints,
+    Kind::Cluster,
+    Kind::RouteTable,
+    Kind::Listener,
+];
+
 /// `INVALID_ARGUMENT`.
 const INVALID_ARGUMENT: i32 = 3;
 
@@ -376,7 +398,10 @@ impl Client {
         if self.stream != Some(form) {
             return None;
         }
-        let mut kinds = Kind::ALL.into_iter();
+        let is_begun = |kind: &Kind| self.kinds.of(*kind).started;
+        let begins = FROM_ABOVE.map(|kind| Some(kind).filter(|kind| !is_begun(kind)));
+        let goes_on = FROM_BELOW.map(|kind| Some(kind).filter(is_begun));
+        let mut kinds = begins.into_iter().chain(goes_on).flatten();
         kinds.find_map(|kind| Some((kind, says(self.of(kind))?)))
     }
 

@@ -14,6 +14,8 @@
 #[cfg(test)]
 mod agree;
 mod catalogue;
+#[cfg(test)]
+mod order;
 mod reason;
 #[cfg(test)]
 mod tests;
