@@ -7,7 +7,7 @@
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { LoadedConfig } from './config/load.js';
+import { type LoadedConfig, isLoadedConfig } from './config/load.js';
 import { type Find, checkSense } from './config/meaning.js';
 import { type ReadValue, readConfig, readDocument, readObject } from './config/origin.js';
 import type { ResourceIssue } from './config/resources.js';
@@ -16,7 +16,7 @@ import { ConfigWatcher, type WatchOptions } from './config/watch.js';
 import { CoreUnavailableError, OptionError } from './errors.js';
 import { type LoadedMesh, checkMeshSense } from './mesh/load.js';
 import { native } from './native.js';
-import { type Rule, check } from './options.js';
+import { type Rule, type Rules, check, signal } from './options.js';
 import { Model, compileNow } from './wasm/model.js';
 
 let known: Find | undefined;
@@ -92,9 +92,31 @@ export function checkConfig(config: Config): LoadedConfig {
   return checkSense(readObject(config), find);
 }
 
-/** Watches a configuration file until `stop()`, `break` or the signal. */
-export function watchConfig(file: string | URL, options?: WatchOptions): ConfigWatcher {
-  return new ConfigWatcher(pathOf(file), parseConfig, options);
+/** The longest that a timer of Node waits; it takes what is longer for 1 ms. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+function milliseconds(least: number): Rule {
+  const accepts = (value: unknown): boolean =>
+    typeof value === 'number' && value >= least && value <= LONGEST_MS;
+  return [`a number of milliseconds, ${least} to ${LONGEST_MS}`, accepts];
+}
+
+const WATCH: Rules<WatchOptions> = {
+  since: ['a configuration that was loaded', isLoadedConfig],
+  signal,
+  debounceMs: milliseconds(0),
+  pollMs: milliseconds(1),
+};
+
+/**
+ * Watches a configuration file until `stop()`, `break` or the signal.
+ *
+ * @throws {OptionError} `file` is neither a path nor a URL of a file, or an option makes no sense
+ */
+export function watchConfig(file: string | URL, options: WatchOptions = {}): ConfigWatcher {
+  const path = pathOf(file);
+  check<WatchOptions>(options, WATCH);
+  return new ConfigWatcher(path, parseConfig, options);
 }
 
 /**

@@ -11,6 +11,7 @@ import {
   MeshError,
   OptionError,
   type ProxyOptions,
+  type WatchOptions,
   createProxy,
   loadConfig,
   loadMesh,
@@ -156,6 +157,28 @@ test('of what loads a configuration or a mesh file: neither a file nor a text', 
     t.is(await said(() => parse('', { file: 5 })), 'file: expected the path of a file, received 5');
     t.is(await said(() => parse('', 'mesh.yaml')), 'options: expected an object, received mesh.yaml');
   }
+});
+
+test('of watchConfig(): nothing is watched, and no timer runs that would wait for nothing', (t) => {
+  const refused: [options: unknown, message: RegExp][] = [
+    [null, /^options: expected an object, received null$/],
+    [{ interval: 5 }, /^options: expected one of since, signal, debounceMs, pollMs, received interval$/],
+    [{ signal: {} }, /^signal: expected an AbortSignal, received \{\}$/],
+    [{ since: CONFIG }, /^since: expected a configuration that was loaded, received /],
+    [{ pollMs: Number.NaN }, /^pollMs: expected a number of milliseconds, 1 to 2147483647, received NaN$/],
+    [{ pollMs: Infinity }, /^pollMs: .*, received Infinity$/],
+    [{ pollMs: 0 }, /^pollMs: .*, received 0$/],
+    [{ debounceMs: '100' }, /^debounceMs: expected a number of milliseconds, 0 to 2147483647, received 100$/],
+  ];
+  const timers = (): number => process.getActiveResourcesInfo().filter((each) => each === 'Timeout').length;
+  const before = timers();
+  for (const [options, message] of refused) {
+    const error = t.throws(() => watchConfig('mesh.yaml', options as WatchOptions), {
+      instanceOf: OptionError,
+    });
+    t.regex(error?.message ?? '', message);
+  }
+  t.is(timers(), before);
 });
 
 test('a file may be named by its URL, as one beside a module is', async (t) => {
