@@ -7,7 +7,7 @@
 
 import { type Compiled, compile } from './compile.js';
 import { CertificateError, type ConfigError } from './errors.js';
-import { UNIX_PATH_BYTES, address } from './formats.js';
+import { UNIX_PATH_BYTES, address, server } from './formats.js';
 import { type RawIssue, fromSchema, mismatch } from './issues.js';
 import { Loaded, isLoaded } from './loaded.js';
 import {
@@ -54,6 +54,10 @@ export class LoadedConfig extends Loaded<Config, Compiled> {
     return placeOf(this.source(resource), this.origin);
   }
 
+  protected override advised(issue: RawIssue): RawIssue {
+    return withAdvice(issue, this.config);
+  }
+
   override explain(issues: readonly ResourceIssue[]): ConfigError {
     const error = super.explain(issues);
     const [first] = issues;
@@ -67,6 +71,15 @@ export class LoadedConfig extends Loaded<Config, Compiled> {
 /** Whether it is one, of whichever build. */
 export function isLoadedConfig(value: unknown): value is LoadedConfig {
   return isLoaded(value, 'config');
+}
+
+/** A cluster that is not there may be an address, written as elsewhere: a URL, a port, a path. */
+function withAdvice(issue: RawIssue, config: unknown): RawIssue {
+  const written = valueAt(config, issue.path);
+  if (typeof written !== 'string' || issue.message !== `there is no cluster \`${written}\``) return issue;
+  const isSecure = written.startsWith('https://');
+  const suggestion = isSecure ? 'write the name of a cluster with tls: true' : server.advise?.(written);
+  return suggestion === undefined ? issue : { ...issue, suggestion };
 }
 
 /** Whether an issue is about a certificate, its key or the roots. */
@@ -128,7 +141,9 @@ export function withMeaning(error: unknown, find: (json: string) => readonly Res
   const { resources, sources } = compile(rest.value, read.origin.folder);
   const found = rawIssues(find(JSON.stringify(resources)), (path) =>
     rest.original(existingPart(rest.value, sources.find(parsePath(path)))),
-  ).filter((issue) => !rest.excuses(issue));
+  )
+    .filter((issue) => !rest.excuses(issue))
+    .map((issue) => withAdvice(issue, read.value));
   return found.length > 0 ? refusal([...issues, ...found], read.origin) : error;
 }
 

@@ -66,7 +66,13 @@ export abstract class Loaded<Config, Compiled extends { readonly sources: Source
 
   /** The error for what the core found wrong with the resources, each issue where it was written. */
   explain(issues: readonly ResourceIssue[]): ConfigError {
-    return this.refuse(rawIssues(issues, (path) => this.source(path)));
+    const raw = rawIssues(issues, (path) => this.source(path));
+    return this.refuse(raw.map((issue) => this.advised(issue)));
+  }
+
+  /** A mistake that the core found, with what to do where what was written tells that. */
+  protected advised(issue: RawIssue): RawIssue {
+    return issue;
   }
 
   /** The error for mistakes that somebody else found, each in its place. */

@@ -65,6 +65,28 @@ test('an object is looked at in the same way, and a file that is watched', async
   t.is(value?.error?.issues.length, 2);
 });
 
+test('an address that is no cluster’s name is told how to be written', (t) => {
+  const written: [to: string, suggestion: string | undefined][] = [
+    ['http://127.0.0.1:3000', 'write 127.0.0.1:3000'],
+    ['http://localhost:3000/', 'write localhost:3000'],
+    ['https://shop.test', 'write the name of a cluster with tls: true'],
+    ['3000', 'write localhost:3000'],
+    ['127.0.0.1', 'add a port: 127.0.0.1:8080'],
+    ['/run/app.sock', 'write unix:/run/app.sock'],
+    ['api', undefined],
+  ];
+  for (const [to, suggestion] of written) {
+    const routes: Config = { listeners: [{ address: ':1', routes: [{ to: [{ cluster: to, weight: 1 }] }] }] };
+    for (const config of [{ listeners: [{ address: ':1', to }] }, routes]) {
+      const [issue] = refusalOf(t, () => checkConfig(config)).issues;
+      t.is(issue?.code, 'unknown_reference', to);
+      t.is(issue?.suggestion, suggestion, to);
+    }
+    const beside = { listeners: [{ address: ':1', to, idle: 1 }] } as unknown as Config;
+    t.is(refusalOf(t, () => checkConfig(beside)).issues[1]?.suggestion, suggestion, to);
+  }
+});
+
 test('what is right is taken, though the files that it names are not there', async (t) => {
   const text =
     'listeners:\n  - { address: ":1", tls: { certificate: a.crt, key: a.key }, routes: [{ respond: 204 }] }\n';
