@@ -5,9 +5,10 @@ import type http from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import { type Config, ListenError } from '../../src/index.js';
+import { type Config, ListenError, type ListenerConfig } from '../../src/index.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin, keepAliveAgent, request } from '../support/http.js';
+import { closedPort } from '../support/tcp.js';
 import { everythingTo, listening, makeProxy } from './support.js';
 
 /** The shop with as many routes as there were updates, so that each one changes routes, clusters and endpoints. */
@@ -115,4 +116,22 @@ test('a Unix socket that is taken by another path is refused as a port in use is
   t.is(text, 'one');
   const both = makeProxy(t, { listeners: [on('one', 'both.sock'), on('two', 'link', 'both.sock')] });
   await t.throwsAsync(both.listen(), refused);
+});
+
+test('a listener that is gone may come back at once, however many threads have still to close its sockets', async (t) => {
+  const origin = await httpOrigin(t);
+  const side = join(temporaryFolder(t), 'side.sock');
+  for (const address of [`127.0.0.1:${await closedPort()}`, `unix:${side}`]) {
+    const { proxy, port } = await listening(t, everythingTo(origin.address), { threads: 24 });
+    const [web] = everythingTo(origin.address).listeners ?? [];
+    const [here, gone] = [[web, { name: 'side', address, to: origin.address }], [web]] as ListenerConfig[][];
+    for (let times = 0; times < 60; times += 1) {
+      for (const listeners of [gone, here]) await t.notThrowsAsync(proxy.apply({ listeners }), address);
+    }
+    t.deepEqual((await proxy.stats()).updates, { applied: 121, refused: 0 });
+    const options = address.startsWith('unix:') ? { socketPath: side } : {};
+    const at = address.startsWith('unix:') ? port : Number(address.split(':')[1]);
+    t.is((await request(at, options)).status, 200);
+    await proxy.close();
+  }
 });
