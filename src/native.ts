@@ -48,6 +48,8 @@ export interface NativeController {
   revoked(): string[];
   /** Whether others have said who is revoked. */
   knowsRevoked(knows: boolean): void;
+  /** How it has changed who is at other control planes. */
+  elsewhere(change: string): void;
   rotateIssuer(): void;
   rotateRoot(): void;
   /** The roots, in PEM. */

@@ -201,6 +201,7 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
       revoked: (whom) => this.#attempt(() => this.#control?.revoke(whom)),
       allowed: (whom) => this.#attempt(() => void this.#control?.allow(whom)),
       knows: (knows) => this.#attempt(() => this.#control?.knowsRevoked(knows)),
+      elsewhere: (change) => this.#attempt(() => this.#control?.elsewhere(change)),
       failed: (error) => this.#trouble(error),
     };
     this.#shared = new Shared(settings.shared, this.#core.start, settings, events, this.#state);
@@ -285,7 +286,10 @@ export class Orchestrator extends EventEmitter<MeshControlEvents> implements Mes
     shared?.hold(control.revoked()).catch((error: unknown) => {
       if (!this.#closing) this.#trouble(error);
     });
-    if (shared) control.knowsRevoked(shared.knowsDenied);
+    if (shared) {
+      control.knowsRevoked(shared.knowsDenied);
+      control.elsewhere(shared.elsewhere);
+    }
     await this.#keepRoots();
   }
 

@@ -7,12 +7,15 @@
  *     ready ──> here ──> draining ──> gone
  *                 └───── lost: it left without a word. Kept a while, since a network may be at fault; and as long as
  *                        it takes when it is the last one, since a list of nothing helps no caller.
+ *
+ * A sidecar that another one of its name came after, here or at another control plane, is none any more.
  */
 
 import { EventEmitter, once } from 'node:events';
 import { serverAddress } from '../discovery/endpoints.js';
 import type { DiscoveredEndpoint, Source } from '../discovery/types.js';
-import type { ControlEvent, Sidecar } from '../mesh/control-plane.js';
+import type { Claim, ControlEvent, Sidecar } from '../mesh/control-plane.js';
+import { type Announced, claimKey, isOvertaken, latestOf } from './claims.js';
 
 /** How long a sidecar is kept that left without a word. Callers step around one that does not answer. */
 const LOST_MS = 10_000;
@@ -32,6 +35,8 @@ interface Entry {
   readonly by: 'itself' | 'another' | 'lastLife';
   /** Whether its time ends it also when it is the last one. */
   isDoubted?: boolean;
+  /** The sidecar, where it came here itself. */
+  readonly sidecar?: Claim;
   /** Ends its time when it is lost; absent while it is here. */
   timer?: NodeJS.Timeout | undefined;
   lost: boolean;
@@ -51,6 +56,10 @@ export class Registry {
   readonly #returnMs: number;
   /** Whether other control planes have told of theirs. */
   #isTold = false;
+  /** All that they told last. */
+  #theirs: readonly Announced[] = [];
+  /** Who of theirs goes by which name. */
+  #elsewhere: ReadonlyMap<string, Claim> = new Map();
 
   constructor({ lostMs = LOST_MS, returnMs = RETURN_MS }: { lostMs?: number; returnMs?: number } = {}) {
     this.#lostMs = lostMs;
@@ -88,7 +97,10 @@ export class Registry {
   }
 
   /** The sidecars of other control planes, each with its identity: all there are. */
-  told(endpoints: readonly DiscoveredEndpoint[]): void {
+  told(all: readonly Announced[]): void {
+    this.#theirs = all;
+    this.#elsewhere = latestOf(all.flatMap((each) => claimOf(each) ?? []));
+    const endpoints = all.map((each) => this.#unlessOvertaken(each));
     const there = new Set(endpoints.map(({ address, identity }) => `${identity} ${toldName(address)}`));
     for (const [identity, entries] of this.#entries) {
       for (const [name, { by, endpoint }] of entries) {
@@ -105,6 +117,29 @@ export class Registry {
     }
     if (!this.#isTold) this.#doubt();
     this.#isTold = true;
+    this.#giveWay();
+  }
+
+  /** One of another control plane. Nobody is sent to one that has lost its name, though that one may not know it yet. */
+  #unlessOvertaken({ sidecar, ...endpoint }: Announced): DiscoveredEndpoint {
+    const claim = claimOf({ ...endpoint, ...(sidecar && { sidecar }) });
+    if (claim === undefined) return endpoint;
+    const here = this.#entries.get(claim.identity)?.get(claim.name);
+    const isLost =
+      isOvertaken(claim, this.#elsewhere.get(claimKey(claim))) || isOvertaken(claim, here?.sidecar);
+    return isLost ? { ...endpoint, draining: true } : endpoint;
+  }
+
+  /** Forgets those that others have come after, elsewhere. */
+  #giveWay(): void {
+    for (const claim of this.#elsewhere.values()) {
+      const { identity, name } = claim;
+      const entry = this.#entries.get(identity)?.get(name);
+      if (entry?.sidecar === undefined || !isOvertaken(entry.sidecar, claim)) continue;
+      clearTimeout(entry.timer);
+      this.#of(identity).delete(name);
+      this.#emit(identity);
+    }
   }
 
   /** Others know all who stayed while this control plane was away: whoever is left of its last life has gone, or comes soon. */
@@ -122,10 +157,10 @@ export class Registry {
   }
 
   /** Those that this life of the control plane has seen, each with its identity; for a while also those that left. */
-  own(): DiscoveredEndpoint[] {
+  own(): Announced[] {
     const here = [...this.#entries].flatMap(([identity, entries]) =>
-      [...entries.values()].flatMap(({ by, endpoint }) =>
-        by === 'itself' ? [{ ...endpoint, identity }] : [],
+      [...entries.values()].flatMap(({ by, endpoint, sidecar }) =>
+        by === 'itself' ? [{ ...endpoint, identity, ...(sidecar && { sidecar: namedIn(sidecar) }) }] : [],
       ),
     );
     const keys = new Set(here.map(({ identity, address }) => `${identity} ${address}`));
@@ -177,11 +212,16 @@ export class Registry {
     const address = serverAddress(sidecar.inboundAddress);
     // One that offers nothing calls others only.
     if (address === undefined || sidecar.services.length === 0) return;
+    const claim = { identity, ...namedIn(sidecar) };
+    const elsewhere = this.#elsewhere.get(claimKey(claim));
+    // What was said before it lost its name is heard late.
+    if (isOvertaken(claim, elsewhere)) return;
     const ports = sidecar.services.map(({ port }) => port);
-    this.#put(identity, name, { address, ports, ...(draining && { draining }) }, 'itself');
+    this.#put(identity, name, { address, ports, ...(draining && { draining }) }, 'itself', claim);
+    if (elsewhere && isOvertaken(elsewhere, claim)) this.told(this.#theirs);
   }
 
-  #put(identity: string, name: string, endpoint: DiscoveredEndpoint, by: Entry['by']): void {
+  #put(identity: string, name: string, endpoint: DiscoveredEndpoint, by: Entry['by'], sidecar?: Claim): void {
     const { address } = endpoint;
     const entries = this.#of(identity);
     for (const [other, { endpoint: known, lost, timer }] of entries) {
@@ -189,7 +229,7 @@ export class Registry {
       clearTimeout(timer);
       entries.delete(other);
     }
-    entries.set(name, { endpoint, by, lost: false });
+    entries.set(name, { endpoint, by, lost: false, ...(sidecar && { sidecar }) });
     // From now on there is somebody to call instead of the lost ones.
     for (const entry of entries.values()) {
       if (entry.lost && entry.timer === undefined) this.#keep(identity, entry, this.#lostMs);
@@ -259,3 +299,14 @@ export class Registry {
 /** How far a word on an address is believed: that of who is connected here most, and that of who is lost least. */
 const trust = ({ by, lost }: Entry): number => (lost ? 0 : by === 'another' ? 1 : 2);
 const toldName = (address: string): string => `told ${address}`;
+
+const namedIn = ({ name, instance, pid, turn }: Omit<Claim, 'identity'>): Omit<Claim, 'identity'> => ({
+  name,
+  instance,
+  pid,
+  turn,
+});
+
+function claimOf({ identity, sidecar }: Announced): Claim | undefined {
+  return identity === undefined || sidecar === undefined ? undefined : { identity, ...namedIn(sidecar) };
+}

@@ -26,10 +26,11 @@ import { announcedSource } from '../discovery/etcd.js';
 import { Feed } from '../discovery/feed.js';
 import type { SourceEvent, SourceStatus } from '../discovery/types.js';
 import { MeshError, OptionError, StateError } from '../errors.js';
-import type { Decision, StartControlPlane, TokenOptions } from '../mesh/control-plane.js';
+import type { Decision, Elsewhere, StartControlPlane, TokenOptions } from '../mesh/control-plane.js';
 import type { MeshSettings, SharedPlan } from '../mesh/services.js';
 import { messageOf } from '../thrown.js';
 import { Turns } from '../turns.js';
+import { Claims } from './claims.js';
 import { KeptIssuer } from './kept.js';
 import type { Registry } from './registered.js';
 import { SharedDenied } from './shared-denied.js';
@@ -62,6 +63,8 @@ export interface SharedEvents {
   allowed(whom: string): void;
   /** Whether all is known that others have revoked: not before etcd has told it, nor while it does not answer. */
   knows(knows: boolean): void;
+  /** It is another than before who is at other control planes. */
+  elsewhere(change: Elsewhere): void;
   failed(error: unknown): void;
 }
 
@@ -96,6 +99,8 @@ export class Shared {
   #timer: NodeJS.Timeout | undefined;
   #denied: SharedDenied | undefined;
   #feed: Feed | undefined;
+  /** Which sidecars are at other control planes. */
+  readonly #claims = new Claims();
   #announcer: Announcer | undefined;
 
   /** `folder` is where the issuer, and what etcd has not heard, are kept between two lives. */
@@ -256,7 +261,12 @@ export class Shared {
   follow(registry: Registry): void {
     const etcd = { ...this.#options.etcd, prefix: `${this.#options.etcd.prefix}sidecars/` };
     const own = `${this.#instance}/`;
-    const source = announcedSource(etcd, (name) => name.startsWith(own));
+    let said: readonly unknown[] = [];
+    const source = announcedSource(
+      etcd,
+      (name) => name.startsWith(own),
+      (all) => (said = all),
+    );
     this.#announcer = new Announcer(etcd, (error) => this.#events.failed(error));
     const announce = (): void => {
       const entries = registry.own().map((endpoint) => {
@@ -271,7 +281,11 @@ export class Shared {
     this.#feed = new Feed({
       service: 'sidecars of other control planes',
       source: { name: `etcd ${etcd.endpoints[0]} ${etcd.prefix}`, key: etcd.prefix, source },
-      changed: () => registry.told([...(this.#feed?.endpoints ?? [])]),
+      changed: () => {
+        const change = this.#claims.heard(said);
+        registry.told([...(this.#feed?.endpoints ?? [])].map((endpoint) => this.#claims.with(endpoint)));
+        if (change.there.length + change.gone.length > 0) this.#events.elsewhere(change);
+      },
       tell: (event) => this.#events.tell(event),
     });
     if (!this.#made) return;
@@ -343,6 +357,11 @@ export class Shared {
   async hold(whoms: readonly string[]): Promise<void> {
     const missing = this.#denied?.hold(whoms) ?? [];
     if (missing.length > 0) await this.#ask(async (access) => this.#denied?.put(access, missing));
+  }
+
+  /** Who is at other control planes, as far as it is known yet. */
+  get elsewhere(): Elsewhere {
+    return this.#claims.all;
   }
 
   /** Whether etcd says who is revoked. */

@@ -25,13 +25,18 @@ export function etcdSource(options: EtcdOptions, skip: (name: string) => boolean
 }
 
 /**
- * The same of what other control planes have written there. Several may have written of one address: who has come there again
- * is ready by a newer word than that it left, and who has left costs its callers no more than another try.
+ * The same of what other control planes have written there; `heard` is told all of it, before it is taken. Several may have
+ * written of one address: who has come there again is ready by a newer word than that it left, and who has left costs its
+ * callers no more than another try.
  */
-export function announcedSource(options: EtcdOptions, skip: (name: string) => boolean): Source {
+export function announcedSource(
+  options: EtcdOptions,
+  skip: (name: string) => boolean,
+  heard: (said: readonly EndpointLike[]) => void = () => {},
+): Source {
   const drains = ({ draining }: DiscoveredEndpoint): number => (draining === true ? 0 : 1);
   // The last one of an address counts.
-  return following(options, skip, writtenEndpoint, (a, b) => drains(a) - drains(b));
+  return following(options, skip, writtenEndpoint, (a, b) => drains(a) - drains(b), heard);
 }
 
 type Read = (said: EndpointLike) => DiscoveredEndpoint;
@@ -42,6 +47,7 @@ function following(
   skip: (name: string) => boolean,
   read: Read,
   order: Order = () => 0,
+  heard: (said: readonly EndpointLike[]) => void = () => {},
 ): Source {
   const prefix = new EtcdPrefix(options.prefix, (text, key, _, before: Known | undefined) =>
     known(text, key, before, read),
@@ -52,13 +58,18 @@ function following(
     const turn = turns;
     turns += 1;
     const access = await accessTo(turn, options, signal);
-    for await (const keys of prefix.follow(access, signal)) yield changeOf(keys, skip, order);
+    for await (const keys of prefix.follow(access, signal)) {
+      heard([...keys].flatMap(([name, { said }]) => (skip(name) ? [] : (said ?? []))));
+      yield changeOf(keys, skip, order);
+    }
   };
 }
 
 /** A key: its last good value, and what is wrong with the one that it has. */
 interface Known {
   readonly endpoint?: DiscoveredEndpoint | undefined;
+  /** The good value as it was written. */
+  readonly said?: EndpointLike | undefined;
   readonly problem?: EndpointError;
 }
 
@@ -74,10 +85,11 @@ function changeOf(
 
 function known(text: string, key: string, before: Known | undefined, read: Read): Known {
   try {
-    return { endpoint: read(readValue(text)) };
+    const said = readValue(text);
+    return { endpoint: read(said), said };
   } catch (error) {
     if (!(error instanceof EndpointError)) throw error;
-    return { endpoint: before?.endpoint, problem: new EndpointError(`${key}: ${error.message}`) };
+    return { ...before, problem: new EndpointError(`${key}: ${error.message}`) };
   }
 }
 

@@ -31,6 +31,17 @@ export interface MeshBatch {
 /** A sidecar, as the control plane knows it. */
 export type Sidecar = Omit<SidecarStatus, 'certificateLifeMs'>;
 
+/** What tells a sidecar from others of its name. */
+export type Claim = Pick<Sidecar, 'identity' | 'name' | 'instance' | 'pid' | 'turn'>;
+
+/** How it has changed who is at other control planes. */
+export interface Elsewhere {
+  /** Who is there now, or came again. */
+  readonly there: readonly Claim[];
+  /** Identities and names of those who are there no more. */
+  readonly gone: readonly (readonly [identity: string, name: string])[];
+}
+
 /** Who called whom, since the start. */
 export type Edge = Omit<EdgeStatus, 'rate'>;
 
@@ -135,6 +146,8 @@ export interface ControlPlane {
   revoked(): readonly string[];
   /** Whether others have said who is revoked (`awaitsRevoked`): as long as they say nothing, sidecars keep what they know. */
   knowsRevoked(knows: boolean): void;
+  /** Whoever came here before one of those, by the same name, has no place any more, and is told so. */
+  elsewhere(change: Elsewhere): void;
   /** Replaces the issuer of certificates. */
   rotateIssuer(): void;
   /** Begins to replace the root, in steps that wait until everybody knows the new one. */

@@ -9,6 +9,7 @@ import type {
   ControlPlane,
   ControlPlaneOptions,
   Edge,
+  Elsewhere,
   Sidecar,
   StartControlPlane,
 } from './control-plane.js';
@@ -66,6 +67,10 @@ class CoreControlPlane implements ControlPlane {
 
   knowsRevoked(knows: boolean): void {
     explained(() => this.#native.knowsRevoked(knows));
+  }
+
+  elsewhere(change: Elsewhere): void {
+    explained(() => this.#native.elsewhere(JSON.stringify(change)));
   }
 
   rotateIssuer(): void {

@@ -37,6 +37,8 @@ test('mesh stat, edges, check and config print no line or order of a sidecar', a
         phase: 'connected',
         version: ODD,
         pid: 1,
+        instance: ODD,
+        turn: 1,
         sharesName: true,
         sinceMs: 1000,
         certificateNotAfterMs: 1,

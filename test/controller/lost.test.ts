@@ -212,6 +212,7 @@ async function shared(t: ExecutionContext, etcd: Etcd) {
       renewed: ({ chain }) => Promise.resolve(void renewed.push(chain)),
       revoked: () => {},
       allowed: () => {},
+      elsewhere: () => {},
       knows: () => {},
       failed: () => {},
     },

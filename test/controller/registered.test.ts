@@ -18,6 +18,8 @@ function sidecar(name: string, more: Partial<Sidecar> = {}): Sidecar {
     phase: 'ready',
     version: '0.1.0',
     pid: 1,
+    instance: '1',
+    turn: 1,
     sharesName: false,
     sinceMs: 0,
     certificateNotAfterMs: null,
@@ -103,6 +105,46 @@ test('what one control plane tells another: who is there, who drains and left, a
   );
 });
 
+test('of two of one name at two control planes the one that came last is an endpoint, and the same for both', async (t) => {
+  const [one, two] = [new Registry(), new Registry()];
+  const followed = [one, two].map((registry) => new Followed(t, [registry.source(ID)]));
+  const tell = (): void => {
+    two.told(one.own());
+    one.told(two.own());
+    two.told(one.own());
+  };
+  const has = (address: string) =>
+    until('both agree', () =>
+      followed.every(({ directory }) => {
+        const able = directory.endpoints('basket').filter(({ draining }) => draining !== true);
+        return able.length === 1 && able[0]?.address === address;
+      }),
+    );
+  const ready = (registry: Registry, instance: string, turn: number): void =>
+    registry.heard({
+      kind: 'ready',
+      sidecar: sidecar('a', { instance, turn, inboundAddress: `10.0.0.${instance}:1` }),
+    });
+  ready(one, '1', 1);
+  tell();
+  await has('10.0.0.1:1');
+  ready(two, '2', 2);
+  tell();
+  await has('10.0.0.2:1');
+  t.deepEqual(one.own(), []);
+  // Its word was on its way as it lost its name.
+  ready(one, '1', 1);
+  tell();
+  t.deepEqual(one.own(), []);
+  ready(one, '1', 3);
+  tell();
+  await has('10.0.0.1:1');
+  // It comes to the other control plane, as itself.
+  ready(two, '1', 4);
+  tell();
+  await has('10.0.0.1:1');
+});
+
 test('what a control plane knows of its last life is told to no other, and doubted when others do not know it', async (t) => {
   const endpoints = [1, 2, 3].map((last) => ({ address: `10.0.0.1:${last}`, ports: [3000] }));
   const registry = new Registry({ lostMs: 1 });
@@ -111,7 +153,8 @@ test('what a control plane knows of its last life is told to no other, and doubt
   await followed.has('10.0.0.1:1', '10.0.0.1:2', '10.0.0.1:3');
   t.deepEqual(registry.own(), []);
   registry.heard({ kind: 'ready', sidecar: sidecar('a') });
-  t.deepEqual(registry.own(), [{ address: '10.0.0.1:1', ports: [3000], identity: ID }]);
+  const who = { name: 'a', instance: '1', pid: 1, turn: 1 };
+  t.deepEqual(registry.own(), [{ address: '10.0.0.1:1', ports: [3000], identity: ID, sidecar: who }]);
   // One is there, and one left while nobody here could hear of it.
   registry.told([{ address: '10.0.0.1:2', ports: [3000], identity: ID }]);
   await followed.has('10.0.0.1:1', '10.0.0.1:2');

@@ -11,7 +11,7 @@ import { startControlPlane } from '../../src/mesh/native-control-plane.js';
 import { type JoinOptions, ask, freePort, load, startMeshSidecar } from '../mesh/support.js';
 import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
-import { type Running, must, start } from '../support/processes.js';
+import { type Running, must, run, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
 import { PATIENCE_MS, until } from '../support/wait.js';
 import { answer } from './delta.js';
@@ -86,6 +86,40 @@ test('one of two is killed under load: sidecars go to the other, and no request 
   await says(at === first ? second : first, /^web: ready/m);
   await more();
   t.deepEqual((await requests.stop()).bad, []);
+});
+
+test('two sidecars of one name at two control planes are told so, and mesh check fails', async (t) => {
+  const etcd = await Etcd.start(t);
+  const both = [await control(t, etcd), await control(t, etcd)] as const;
+  for (const plane of both) await says(plane, /the control plane listens on/);
+  const application = (await httpOrigin(t)).address;
+  const options = ({ folder }: Plane) => ({ cwd: folder, env: cleanEnvironment() });
+  const joins = async (plane: Plane) => {
+    const token = join(temporaryFolder(t), 'token');
+    const said = await must(process.execPath, [MESH, 'token', 'basket'], options(plane));
+    writeFileSync(token, said.trim(), { mode: 0o600 });
+    return startMeshSidecar(t, {
+      identity: idOf('basket'),
+      name: 'basket-1',
+      control: [plane.listen],
+      trustAnchors: join(plane.folder, '.mesh', 'state', 'roots.pem'),
+      token,
+      ports: `3000=${application}`,
+    });
+  };
+  const sidecars = [await joins(both[0]), await joins(both[1])];
+  for (const { process: running } of sidecars) await running.said(/another sidecar is called the same/);
+  const codes = await until('mesh check tells it', async () => {
+    const checks = both.map((plane) => run(process.execPath, [MESH, 'check'], options(plane)));
+    const told = (await Promise.all(checks)).filter(({ stdout }) =>
+      /^error: basket-1 is the name of more than one sidecar of /m.test(stdout.toString()),
+    );
+    return told.length > 0 && told.map(({ code }) => code);
+  });
+  t.true(
+    codes.every((code) => code === 1),
+    codes.join(' '),
+  );
 });
 
 /** Two control planes in this process, over one etcd. */

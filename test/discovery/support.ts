@@ -185,6 +185,7 @@ export function sharedPart(
       revoked: () => {},
       allowed: () => {},
       knows: () => {},
+      elsewhere: () => {},
       failed: (error) => failures.push(String(error)),
     },
     folder,

@@ -38,6 +38,8 @@ export function sidecar(more: Partial<SidecarStatus>): SidecarStatus {
     phase: 'ready',
     version: '0.1.0',
     pid: 1,
+    instance: '1',
+    turn: 1,
     sharesName: false,
     sinceMs: 0,
     certificateNotAfterMs: 1_000_000,

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mesh_controller::{
-    Attempt, Batch, Controller, Deciding, Decision, Decisions, Event, Issuer, Proof, RevokeError, Settings,
-    StartError, TokenError, TokensAlone,
+    Attempt, Batch, Controller, Deciding, Decision, Decisions, Elsewhere, Event, Issuer, Proof, RevokeError,
+    Settings, StartError, TokenError, TokensAlone,
 };
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
 use napi::bindgen_prelude::{AsyncTask, Env, Error, Function, Result, Status, Task};
@@ -344,6 +344,16 @@ impl NativeController {
     pub fn knows_revoked(&self, knows: bool) -> Result<()> {
         self.with(|controller| {
             controller.knows_revoked(knows);
+            Ok(())
+        })
+    }
+
+    /// How it has changed (JSON) who is at other control planes.
+    #[napi(catch_unwind)]
+    pub fn elsewhere(&self, change: String) -> Result<()> {
+        let change: Elsewhere = serde_json::from_str(&change).map_err(invalid)?;
+        self.with(|controller| {
+            controller.elsewhere(change);
             Ok(())
         })
     }

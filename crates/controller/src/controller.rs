@@ -19,6 +19,7 @@ use crate::decisions::Decisions;
 use crate::edges::{EdgeView, Edges};
 use crate::event::{Event, Events, Out, name_of};
 use crate::fleet::{Fleet, SidecarView};
+use crate::rivals::Elsewhere;
 use crate::served::Served;
 use crate::service::Plane;
 use crate::settings::{Issuer, Settings};
@@ -240,6 +241,12 @@ impl Controller {
     /// any more, sidecars keep what they know.
     pub fn knows_revoked(&self, knows: bool) {
         self.plane.signing.knows_revoked(knows);
+    }
+
+    /// How it has changed who is at other control planes. Whoever came here before one of those by the same name has no
+    /// place any more.
+    pub fn elsewhere(&self, change: Elsewhere) {
+        self.plane.fleet().elsewhere(change, SystemTime::now());
     }
 
     /// Replaces the issuer.

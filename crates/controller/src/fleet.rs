@@ -1,7 +1,8 @@
 //! Which sidecars are there, and how are they?
 //!
 //! A sidecar is there from its hello until its stream of reports ends. It is known by its identity and by what it calls
-//! itself: one that comes again under the same name takes the place of its earlier self, whose end then means nothing.
+//! itself: one that comes again under the same name takes the place of its earlier self, whose end then means nothing. That
+//! holds across control planes that tell each other who is there: which one came last is the same for all of them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::edges::name_of;
 use crate::event::millis;
-use crate::rivals::{Process, Rivals};
+use crate::rivals::{Claim, Elsewhere, Key, Process, Rivals};
 
 /// The most sidecars at a time: twice what one control plane is made for.
 pub const MAX_SIDECARS: usize = 10_000;
@@ -104,6 +105,10 @@ pub struct SidecarView {
     pub version: String,
     /// Its process.
     pub pid: u32,
+    /// What tells that process from others of its number, in hexadecimal.
+    pub instance: String,
+    /// Greater than that of any that came by its name before, here or at another control plane.
+    pub turn: u64,
     /// Whether another sidecar goes by its name and identity too: they take its place from each other.
     pub shares_name: bool,
     /// How far it is.
@@ -125,7 +130,7 @@ pub struct SidecarView {
 /// A stream of reports. A later one of the same sidecar is another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    key: (String, String),
+    key: Key,
     generation: u64,
 }
 
@@ -141,25 +146,18 @@ struct Member {
     generation: u64,
     view: SidecarView,
     replaced: oneshot::Sender<()>,
-    process: Process,
-    rivals: Rivals,
-}
-
-impl Member {
-    /// It as it is now.
-    fn view(&self, now: SystemTime) -> SidecarView {
-        SidecarView {
-            shares_name: self.rivals.are_shared(now),
-            ..self.view.clone()
-        }
-    }
+    claim: Claim,
 }
 
 /// All sidecars.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
-    members: BTreeMap<(String, String), Member>,
+    members: BTreeMap<Key, Member>,
     generations: u64,
+    /// Who has names at other control planes.
+    elsewhere: BTreeMap<Key, Claim>,
+    /// Of names that were taken from somebody lately.
+    rivals: BTreeMap<Key, Rivals>,
 }
 
 /// There is no room for one more.
@@ -180,6 +178,15 @@ impl Fleet {
             return Err(Full);
         }
         let process = Process::of(&hello);
+        let before = self.latest(&key);
+        let turn = before.map_or(0, |before| before.turn.saturating_add(1));
+        let claim = Claim {
+            turn: turn.max(millis(now)),
+            process,
+        };
+        if let Some(before) = before {
+            self.taken(&key, process, before.process, now);
+        }
         let offers = hello.services.iter().map(|service| Offer {
             service: service.service.clone(),
             port: service.port,
@@ -193,6 +200,8 @@ impl Fleet {
             services: offers.collect(),
             version: hello.version,
             pid: hello.pid,
+            instance: process.instance(),
+            turn: claim.turn,
             shares_name: false,
             phase: Phase::Connected,
             since_ms: millis(now),
@@ -205,22 +214,68 @@ impl Fleet {
         self.generations += 1;
         let generation = self.generations;
         let (replaced, receiver) = oneshot::channel();
-        let mut rivals = Rivals::default();
-        if let Some(earlier) = self.members.remove(&key) {
-            rivals = earlier.rivals;
-            rivals.replaced(process, earlier.process, now);
-            let _ = earlier.replaced.send(()); // It may be ending by itself.
-        }
+        self.oust(&key);
+        let view = self.shown(&key, &view, now);
         let member = Member {
             generation,
-            view,
+            view: view.clone(),
             replaced,
-            process,
-            rivals,
+            claim,
         };
-        let view = member.view(now);
         self.members.insert(key.clone(), member);
         Ok((Place { key, generation }, receiver, view))
+    }
+
+    /// What others say of who is at their control planes, as far as it is another than before. Whoever came by a name before
+    /// one of those has lost it.
+    pub(crate) fn elsewhere(&mut self, change: Elsewhere, now: SystemTime) {
+        for key in change.gone {
+            self.elsewhere.remove(&key);
+        }
+        for there in change.there {
+            let (key, claim) = there.claim();
+            if let Some(before) = self.latest(&key) {
+                let (by, before) = (claim.max(before), claim.min(before));
+                self.taken(&key, by.process, before.process, now);
+            }
+            let here = self.members.get(&key).map(|member| member.claim);
+            if here.is_some_and(|here| here.process != claim.process && here < claim) {
+                self.oust(&key);
+            }
+            self.elsewhere.insert(key, claim);
+        }
+    }
+
+    /// Who came by a name last, as far as it is known and there.
+    fn latest(&self, key: &Key) -> Option<Claim> {
+        let here = self.members.get(key).map(|member| member.claim);
+        here.max(self.elsewhere.get(key).copied())
+    }
+
+    /// A name goes from one to the other, who may be the same.
+    fn taken(&mut self, key: &Key, by: Process, before: Process, now: SystemTime) {
+        if by == before {
+            return;
+        }
+        self.rivals.retain(|_, rivals| rivals.are_known(now));
+        let rivals = self.rivals.entry(key.clone()).or_default();
+        rivals.replaced(by, before, now);
+    }
+
+    /// Tells who is there by a name, if anybody is, that it has no place any more.
+    fn oust(&mut self, key: &Key) {
+        if let Some(earlier) = self.members.remove(key) {
+            let _ = earlier.replaced.send(()); // It may be ending by itself.
+        }
+    }
+
+    /// A sidecar as it is now.
+    fn shown(&self, key: &Key, view: &SidecarView, now: SystemTime) -> SidecarView {
+        let rivals = self.rivals.get(key);
+        SidecarView {
+            shares_name: rivals.is_some_and(|rivals| rivals.are_shared(now)),
+            ..view.clone()
+        }
     }
 
     fn has_room_for(&self, identity: &str) -> bool {
@@ -246,7 +301,11 @@ impl Fleet {
     pub(crate) fn phase(&mut self, place: &Place, phase: Phase, now: SystemTime) -> Option<SidecarView> {
         let member = self.member(place)?;
         let before = std::mem::replace(&mut member.view.phase, phase);
-        (before != phase).then(|| member.view(now))
+        if before == phase {
+            return None;
+        }
+        let member = self.members.get(&place.key)?;
+        Some(self.shown(&place.key, &member.view, now))
     }
 
     pub(crate) fn certificate(&mut self, place: &Place, state: CertificateState) {
@@ -300,12 +359,16 @@ impl Fleet {
     /// A stream has ended: the sidecar as it was, unless it has come again since.
     pub(crate) fn leave(&mut self, place: &Place, now: SystemTime) -> Option<SidecarView> {
         self.of(place)?;
-        self.members.remove(&place.key).map(|member| member.view(now))
+        let member = self.members.remove(&place.key)?;
+        Some(self.shown(&place.key, &member.view, now))
     }
 
     /// All of them.
     pub(crate) fn view(&self, now: SystemTime) -> Vec<SidecarView> {
-        self.members.values().map(|member| member.view(now)).collect()
+        let members = self.members.iter();
+        members
+            .map(|(key, member)| self.shown(key, &member.view, now))
+            .collect()
     }
 }
 
@@ -325,6 +388,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::rivals::There;
 
     const START: SystemTime = SystemTime::UNIX_EPOCH;
 
@@ -381,6 +445,96 @@ mod tests {
         assert!(fleet.phase(&last, Phase::Ready, at(63)).unwrap().shares_name);
         assert!(!fleet.view(at(64))[0].shares_name);
         assert!(!fleet.leave(&last, at(64)).unwrap().shares_name);
+    }
+
+    /// Two control planes of which each hears of the other's sidecars.
+    #[derive(Default)]
+    struct Two {
+        fleets: [Fleet; 2],
+        /// Who was told so far, of each.
+        told: [Vec<There>; 2],
+    }
+
+    impl Two {
+        /// A process comes to one of them by the same name as all others.
+        fn join(&mut self, at: usize, instance: u64, second: u64) -> oneshot::Receiver<()> {
+            let hello = Hello {
+                pid: 1,
+                instance,
+                ..hello("a")
+            };
+            let now = START + Duration::from_secs(second);
+            let joined = self.fleets[at].join("id", "127.0.0.1:1".parse().unwrap(), hello, now);
+            joined.unwrap().1
+        }
+
+        fn tell(&mut self, from: usize, second: u64) {
+            let now = START + Duration::from_secs(second);
+            let there: Vec<_> = self.fleets[from].view(now).into_iter().map(There::from).collect();
+            let before = std::mem::replace(&mut self.told[from], there.clone());
+            let gone = before.into_iter().map(|before| (before.identity, before.name));
+            let gone = gone.filter(|_| there.is_empty()).collect();
+            self.fleets[1 - from].elsewhere(Elsewhere { there, gone }, now);
+        }
+
+        fn is_shared(&self, at: usize, second: u64) -> Option<bool> {
+            let shown = self.fleets[at].view(START + Duration::from_secs(second)).pop()?;
+            Some(shown.shares_name)
+        }
+    }
+
+    impl From<SidecarView> for There {
+        fn from(view: SidecarView) -> Self {
+            Self {
+                identity: view.identity,
+                name: view.name,
+                instance: view.instance,
+                pid: view.pid,
+                turn: view.turn,
+            }
+        }
+    }
+
+    #[test]
+    fn who_came_last_has_the_name_at_all_control_planes() {
+        let mut two = Two::default();
+        let mut first = two.join(0, 1, 10);
+        two.tell(0, 10);
+        // Its clock is behind.
+        let mut second = two.join(1, 2, 5);
+        two.tell(1, 11);
+        assert_eq!(first.try_recv(), Ok(()));
+        assert_eq!((two.is_shared(0, 11), two.is_shared(1, 11)), (None, Some(false)));
+        two.tell(0, 11);
+        assert!(second.try_recv().is_err());
+        // Whoever lost it comes again, to the same one as before.
+        let mut first = two.join(0, 1, 12);
+        assert_eq!(two.is_shared(0, 12), Some(true));
+        two.tell(0, 12);
+        assert_eq!(second.try_recv(), Ok(()));
+        two.tell(1, 12);
+        // Or to the other one.
+        let mut second = two.join(0, 2, 14);
+        assert_eq!(first.try_recv(), Ok(()));
+        two.tell(0, 14);
+        assert_eq!(two.is_shared(0, 14), Some(true));
+        assert!(second.try_recv().is_err());
+        assert_eq!(two.is_shared(0, 74), Some(false));
+    }
+
+    #[test]
+    fn who_comes_from_another_control_plane_is_the_same() {
+        let mut two = Two::default();
+        let mut before = two.join(0, 1, 10);
+        two.tell(0, 10);
+        let mut now = two.join(1, 1, 11);
+        two.tell(1, 11);
+        two.tell(0, 11);
+        assert!(before.try_recv().is_err() && now.try_recv().is_err());
+        assert_eq!(
+            (two.is_shared(0, 11), two.is_shared(1, 11)),
+            (Some(false), Some(false))
+        );
     }
 
     #[test]

@@ -40,5 +40,6 @@ pub use decisions::{Attempt, Deciding, Decision, Decisions, Proof, TokensAlone};
 pub use edges::{EdgeView, MAX_EDGES, MAX_EDGES_OF_ONE};
 pub use event::{Audit, Event, Events, PolicyDecision};
 pub use fleet::{Held, MAX_SIDECARS, MAX_SIDECARS_OF_ONE, Nack, Phase, SidecarView};
+pub use rivals::{Elsewhere, There};
 pub use settings::{Issuer, Settings};
 pub use signing::TokenError;

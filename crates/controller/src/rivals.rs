@@ -7,6 +7,7 @@
 use std::time::{Duration, SystemTime};
 
 use mesh_protocol::message::Hello;
+use serde::Deserialize;
 
 /// How long it is known who lost a place. A sidecar that was replaced is back after 30 s at the latest.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -14,7 +15,7 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 const MOST: usize = 16;
 
 /// A process, as it tells of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Process {
     instance: u64,
     pid: u32,
@@ -27,6 +28,63 @@ impl Process {
             pid: hello.pid,
         }
     }
+
+    /// As another control plane calls it. What is no number is that of those who have none.
+    pub(crate) fn named(instance: &str, pid: u32) -> Self {
+        let instance = u64::from_str_radix(instance, 16).unwrap_or_default();
+        Self { instance, pid }
+    }
+
+    /// How it is called for others.
+    pub(crate) fn instance(self) -> String {
+        format!("{:016x}", self.instance)
+    }
+}
+
+/// A process that goes by a name. The greater one came later, at whichever control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Claim {
+    pub(crate) turn: u64,
+    pub(crate) process: Process,
+}
+
+/// An identity, and what a sidecar calls itself.
+pub(crate) type Key = (String, String);
+
+/// A sidecar at another control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct There {
+    /// Who it is.
+    pub identity: String,
+    /// What it calls itself.
+    pub name: String,
+    /// As [`SidecarView::instance`](crate::SidecarView::instance).
+    pub instance: String,
+    /// Its process.
+    pub pid: u32,
+    /// As [`SidecarView::turn`](crate::SidecarView::turn).
+    pub turn: u64,
+}
+
+impl There {
+    pub(crate) fn claim(self) -> (Key, Claim) {
+        let claim = Claim {
+            turn: self.turn,
+            process: Process::named(&self.instance, self.pid),
+        };
+        ((self.identity, self.name), claim)
+    }
+}
+
+/// How it has changed who is at other control planes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Elsewhere {
+    /// Who is there now, or came again.
+    pub there: Vec<There>,
+    /// Identities and names of those who are there no more.
+    pub gone: Vec<(String, String)>,
 }
 
 /// Those that lost one name to each other lately, the latest last.
@@ -53,9 +111,14 @@ impl Rivals {
         self.replaced.push((before, now));
     }
 
+    /// Whether anything is known of who lost it.
+    pub(crate) fn are_known(&self, now: SystemTime) -> bool {
+        self.replaced.last().is_some_and(|(_, at)| is_recent(*at, now))
+    }
+
     /// Whether more than one process goes by the name, as far as was seen lately.
     pub(crate) fn are_shared(&self, now: SystemTime) -> bool {
-        self.is_shared && self.replaced.last().is_some_and(|(_, at)| is_recent(*at, now))
+        self.is_shared && self.are_known(now)
     }
 }
 

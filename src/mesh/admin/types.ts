@@ -25,7 +25,11 @@ export interface SidecarStatus {
   readonly phase: 'connected' | 'ready' | 'draining';
   readonly version: string;
   readonly pid: number;
-  /** Whether another sidecar goes by its name and identity too: they take its place from each other. */
+  /** What tells that process from others of its number. */
+  readonly instance: string;
+  /** Greater than that of any that came by its name before, here or at another control plane. */
+  readonly turn: number;
+  /** Whether another sidecar goes by its name and identity too, here or there: they take its place from each other. */
   readonly sharesName: boolean;
   readonly sinceMs: number;
   readonly certificateNotAfterMs: number | null;

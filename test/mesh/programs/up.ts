@@ -16,6 +16,7 @@ const control: ControlPlane = {
   allow: () => false,
   revoked: () => [],
   knowsRevoked: () => {},
+  elsewhere: () => {},
   rotateIssuer: () => {},
   rotateRoot: () => {},
   sidecars: () => [],
