@@ -7,7 +7,7 @@ import { temporaryFolder } from '../support/files.js';
 import { httpOrigin } from '../support/http.js';
 import { type Running, type Said, must, run, start } from '../support/processes.js';
 import { cleanEnvironment } from '../support/sidecar.js';
-import { until, within } from '../support/wait.js';
+import { PATIENCE_MS, until, within } from '../support/wait.js';
 import { type MeshSidecar, freePort, startMeshSidecar } from './support.js';
 
 const MAIN = join(process.cwd(), 'dist', 'cli', 'main.js');
@@ -67,6 +67,10 @@ class Shop {
 const REPLACED =
   /another sidecar is called the same.* name="?basket-1"? again_in_ms="?(\d+)"? error=".*" mend="each copy of a service needs a --name of its own/g;
 
+/** What is in force at a sidecar. */
+const configOf = async ({ admin }: MeshSidecar): Promise<string> =>
+  (await fetch(`http://127.0.0.1:${admin}/config`)).text();
+
 /** How long a sidecar stays away, each time that it was replaced. */
 const pausesOf = ({ process }: MeshSidecar): number[] =>
   [...process.stderr().matchAll(REPLACED)].map(([, ms]) => Number(ms));
@@ -94,6 +98,32 @@ test('sidecars that are called the same are told so, and come back ever more slo
     for (const [at, whole] of [1000, 2000, 4000].entries())
       t.true(Number(pauses[at]) >= whole / 2, String(pauses));
   }
+});
+
+test('a sidecar that stands aside goes by what changes meanwhile', async (t) => {
+  const shop = await Shop.start(t);
+  const both = [await shop.sidecar('basket-1'), await shop.sidecar('basket-1')];
+  const { one, awayMs, sinceMs } = await until(
+    'one stands aside for a while',
+    () => {
+      for (const each of both) {
+        const lastMs = pausesOf(each).at(-1) ?? 0;
+        if (lastMs >= 8000) return { one: each, awayMs: lastMs, sinceMs: performance.now() };
+      }
+      return undefined;
+    },
+    4 * PATIENCE_MS,
+  );
+  const policies = [{ name: 'meanwhile', to: 'basket', from: 'web', allow: ['GET /items'] }];
+  writeFileSync(
+    join(shop.folder, 'mesh.yaml'),
+    JSON.stringify({ services: { web: {}, basket: { port: 3000 } }, policies }),
+  );
+  shop.control.signal('SIGHUP');
+  await until('it is in force', async () => (await configOf(one)).includes('meanwhile'));
+  const tookMs = performance.now() - sinceMs;
+  t.true(tookMs < awayMs - 2000, `${tookMs} ms of ${awayMs}`);
+  t.is(pausesOf(one).at(-1), awayMs, 'it was aside all the time');
 });
 
 test('a sidecar that is started anew shares its name with nobody', async (t) => {

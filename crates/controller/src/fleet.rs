@@ -135,6 +135,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Of a sidecar that reports and has none.
+    pub(crate) fn none(identity: &str, name: String) -> Self {
+        Self {
+            key: (identity.to_owned(), name),
+            generation: 0,
+        }
+    }
+
     /// What the sidecar calls itself.
     pub(crate) fn name(&self) -> &str {
         &self.key.1

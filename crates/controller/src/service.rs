@@ -13,7 +13,7 @@ use mesh_xds::server::{Catalogue, DeltaStream, Has, StateOfTheWorldStream, TooMa
 use mesh_xds::wire::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse, Node,
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use crate::edges::Edges;
@@ -120,7 +120,7 @@ impl Plane {
 
     fn heard(&self, caller: &str, place: &Place, message: FromSidecar) -> Result<(), Status> {
         match message {
-            FromSidecar::Hello(_) => {
+            FromSidecar::Hello(_) | FromSidecar::Aside(_) => {
                 return Err(Status::new(Code::InvalidArgument, "a hello is said once"));
             }
             FromSidecar::Ready(_) => {
@@ -291,15 +291,21 @@ impl Service for Plane {
         let hello = timeout(HELLO_DEADLINE, stream.incoming.receive()).await;
         let late = |_| Status::new(Code::DeadlineExceeded, "there was no hello");
         let first = hello.map_err(late)??.and_then(|message| message.message);
-        let Some(FromSidecar::Hello(hello)) = first else {
-            return Err(Status::new(Code::InvalidArgument, "the first message is a hello"));
-        };
-        let joined = self.fleet().join(&id, caller.address, hello, SystemTime::now());
-        let Ok((place, mut replaced, sidecar)) = joined else {
-            return Err(Status::new(Code::ResourceExhausted, "too many sidecars"));
+        // Of who has no place nobody takes it.
+        let (_placeless, stays) = oneshot::channel();
+        let (place, mut replaced) = match first {
+            Some(FromSidecar::Hello(hello)) => {
+                let joined = self.fleet().join(&id, caller.address, hello, SystemTime::now());
+                let Ok((place, replaced, sidecar)) = joined else {
+                    return Err(Status::new(Code::ResourceExhausted, "too many sidecars"));
+                };
+                self.out.send(&Event::Connected { sidecar });
+                (place, replaced)
+            }
+            Some(FromSidecar::Aside(aside)) => (Place::none(&id, aside.name), stays),
+            _ => return Err(Status::new(Code::InvalidArgument, "the first message is a hello")),
         };
         let membership = Membership { plane: self, place };
-        self.out.send(&Event::Connected { sidecar });
         let interval_ms = u64::try_from(self.telemetry_interval.as_millis()).unwrap_or(u64::MAX);
         let interval = FromControl::TelemetryInterval(TelemetryInterval { interval_ms });
         stream.outgoing.push(&interval.into())?;

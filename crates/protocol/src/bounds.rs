@@ -80,6 +80,10 @@ impl SidecarMessage {
     pub(crate) fn check(&self) -> Result<(), TooMuch> {
         match &self.message {
             Some(FromSidecar::Hello(hello)) => hello.check(),
+            Some(FromSidecar::Aside(aside)) => {
+                name(&aside.name, "name: too long")?;
+                within(!aside.name.is_empty(), "name: empty")
+            }
             Some(FromSidecar::Telemetry(telemetry)) => telemetry.check(),
             Some(FromSidecar::ConfigState(state)) => {
                 name(&state.kind, "kind: too long")?;
@@ -165,7 +169,7 @@ impl Edge {
 mod tests {
     use super::*;
     use crate::message::{
-        Attestation, CertificateState, ConfigState, Histogram, Ready, ServicePort, SignRequest,
+        Aside, Attestation, CertificateState, ConfigState, Histogram, Ready, ServicePort, SignRequest,
     };
 
     fn hello() -> Hello {
@@ -248,6 +252,7 @@ mod tests {
                     name: odd.clone(),
                     ..hello()
                 }),
+                FromSidecar::Aside(Aside { name: odd.clone() }),
                 FromSidecar::Hello(Hello {
                     inbound_address: odd.clone(),
                     ..hello()

@@ -36,7 +36,7 @@ pub struct SignResponse {
 
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct SidecarMessage {
-    #[prost(oneof = "FromSidecar", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "FromSidecar", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: Option<FromSidecar>,
 }
 
@@ -55,6 +55,8 @@ pub enum FromSidecar {
     ConfigState(ConfigState),
     #[prost(message, tag = "6")]
     CertificateState(CertificateState),
+    #[prost(message, tag = "7")]
+    Aside(Aside),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
@@ -80,6 +82,12 @@ pub struct Hello {
     pub pid: u32,
     #[prost(fixed64, tag = "6")]
     pub instance: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Aside {
+    #[prost(string, tag = "1")]
+    pub name: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

@@ -9,7 +9,7 @@ use mesh_controller::{Controller, Decisions, Rates, Settings, SidecarView, Token
 use mesh_identity::{Manager, MeshTls, TrustBundle};
 use mesh_model::spiffe::{SpiffeId, TrustDomain};
 use mesh_protocol::client::{Ads, Reports, server_name};
-use mesh_protocol::message::{Attestation, FromSidecar, Hello, SignRequest};
+use mesh_protocol::message::{Aside, Attestation, FromSidecar, Hello, SignRequest};
 use mesh_protocol::{Control, Error};
 use rustls::pki_types::CertificateDer;
 
@@ -171,12 +171,23 @@ impl Sidecar {
 
     /// Says hello.
     pub(crate) async fn reports(&self, name: &str) -> Reports {
-        let mut reports = self.connect().await.unwrap().report().await.unwrap();
-        let hello = FromSidecar::Hello(Hello {
-            name: name.to_owned(),
+        let name = name.to_owned();
+        self.begins(FromSidecar::Hello(Hello {
+            name,
             ..Hello::default()
-        });
-        within(reports.outgoing.send(&hello.into())).await.unwrap();
+        }))
+        .await
+    }
+
+    /// Says that it stands aside.
+    pub(crate) async fn reports_aside(&self, name: &str) -> Reports {
+        let name = name.to_owned();
+        self.begins(FromSidecar::Aside(Aside { name })).await
+    }
+
+    async fn begins(&self, with: FromSidecar) -> Reports {
+        let mut reports = self.connect().await.unwrap().report().await.unwrap();
+        within(reports.outgoing.send(&with.into())).await.unwrap();
         reports
     }
 }

@@ -56,7 +56,7 @@ pub(crate) struct Life<'a> {
     /// How it stood with the certificate when that was said last.
     pub(super) stood: Standing,
     round: Round,
-    ousted: Ousted,
+    pub(super) ousted: Ousted,
     /// What tells this process from another one of its name.
     pub(super) instance: u64,
     pub(super) client: Client,
@@ -180,6 +180,16 @@ impl<'a> Life<'a> {
     /// Lives until it is dropped, or has left the mesh after a drain.
     pub(crate) async fn live(mut self) {
         loop {
+            // Who leaves comes no more: to come back and say goodbye would take that one out of the mesh that has its name.
+            let is_aside = match self.is_leaving() {
+                true => self.ousted.until().is_some(),
+                false => !self.ousted.comes(Instant::now()),
+            };
+            self.client.call(match is_aside {
+                // What it has and refuses is not that of the one that has its place.
+                true => format!("{} (aside)", self.workload.name),
+                false => self.workload.name.clone(),
+            });
             let (left, there) = match self.connect().await {
                 Ok(control) => {
                     let since = Instant::now();
@@ -187,15 +197,14 @@ impl<'a> Life<'a> {
                 }
                 Err(left) => (left, Duration::ZERO),
             };
-            let is_ousted = matches!(&left, Left::Ended(error) if error.is_replaced());
             let pause = match &left {
                 Left::Over => return,
                 Left::Renewed => Duration::ZERO,
                 Left::Ended(error) => {
                     self.round.turn();
                     self.heed_expired(error);
-                    let pause = self.pause_after(error, there);
-                    self.tell_why_left(error, pause);
+                    let (pause, away) = self.pause_after(error, there);
+                    self.tell_why_left(error, away);
                     let control_plane = self.proxy.control_plane();
                     control_plane.note(false);
                     control_plane.lost(error.as_str());
@@ -211,24 +220,33 @@ impl<'a> Life<'a> {
                 }
             };
             self.without_control(pause).await;
-            if is_ousted && self.is_leaving() {
-                // Somebody else stands for its name: to come back and say goodbye would take that one out of the mesh.
+            if is_aside && self.is_leaving() {
                 return self.drained().await;
             }
         }
     }
 
-    /// How long to wait before the next try, when a connection that was there for so long ended by this.
-    fn pause_after(&mut self, error: &Error, there: Duration) -> Duration {
-        let pause = self.pause();
+    /// How long to wait before the next try, when a connection that was there for so long ended by this, and before the next
+    /// one by its name.
+    fn pause_after(&mut self, error: &Error, there: Duration) -> (Duration, Duration) {
+        let mut pause = self.pause();
         if error.is_revoked() {
-            return pause.min(self.within(WHILE_REVOKED));
+            pause = pause.min(self.within(WHILE_REVOKED));
         }
+        let now = Instant::now();
+        let mut away = pause;
         if error.is_replaced() {
-            let away = self.ousted.after(there);
-            return pause.max(self.within(away));
+            let most = self.ousted.after(there);
+            away = pause.max(self.within(most));
+            self.ousted.stand_aside(now + away);
+        } else if let Some(until) = self.ousted.until()
+            && error.wants_hello()
+        {
+            // A control plane of an earlier version hears nobody who stands aside.
+            pause = pause.max(until.saturating_duration_since(now));
+            away = pause;
         }
-        pause
+        (pause, away)
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -378,6 +396,7 @@ impl<'a> Life<'a> {
             }
             let (due, deadline) = (self.manager.due(), self.client.deadline());
             let asks_at = telling.asks_at();
+            let comes_at = self.ousted.until().filter(|_| !self.is_leaving());
             let now = Instant::now();
             let (answers_at, commands_at) = (self.answers.opens_at(now), self.commands.opens_at(now));
             // Nor is more heard than is answered: a control plane that reads nothing has to wait.
@@ -438,6 +457,7 @@ impl<'a> Life<'a> {
                         Err(left) => return Err(left),
                     }
                 }
+                () = at(comes_at) => return Ok(Left::Renewed),
                 () = at(Some(report_at)) => {
                     report_at = Instant::now() + self.telemetry_every;
                     self.report(&mut telling).map_err(Left::Ended)?;

@@ -12,7 +12,7 @@
 //! - [`life`]: the connection with the control plane.
 //! - [`asking`]: in which form of xDS resources are asked for over it.
 //! - [`answers`]: what is done with what comes over it.
-//! - [`ousted`]: how long it stays away where another one has its name.
+//! - [`ousted`]: how long it stands aside where another one has its name.
 //! - [`pace`]: how much of that is listened to.
 //! - [`reports`]: what it tells there of itself.
 //! - [`round`]: which control plane that is.

@@ -13,8 +13,8 @@ use mesh_model::policy::PolicyMode;
 use mesh_model::resources::Address;
 use mesh_protocol::client::Reports;
 use mesh_protocol::message::{
-    ConfigState, ControlMessage, Draining, FromControl, FromSidecar, Hello, PolicyDecision, Protocol, Ready,
-    ServicePort, Telemetry,
+    Aside, ConfigState, ControlMessage, Draining, FromControl, FromSidecar, Hello, PolicyDecision, Protocol,
+    Ready, ServicePort, Telemetry,
 };
 use mesh_protocol::{Control, Error};
 use mesh_proxy::proxy::Phase;
@@ -126,7 +126,12 @@ impl Life<'_> {
             refused: Refused::new(),
             asks_at: None,
         };
-        telling.push(FromSidecar::Hello(self.hello(control.local())))?;
+        telling.push(match self.ousted.until() {
+            None => FromSidecar::Hello(self.hello(control.local())),
+            Some(_) => FromSidecar::Aside(Aside {
+                name: self.workload.name.clone(),
+            }),
+        })?;
         Ok(telling)
     }
 

@@ -206,6 +206,11 @@ impl Client {
         self.backoff.reset();
     }
 
+    /// How it is called from the next stream on.
+    pub fn call(&mut self, id: String) {
+        self.node.id = id;
+    }
+
     /// The stream was left for another one, which is opened at once. Nothing failed.
     pub fn left(&mut self) {
         self.stream = None;
