@@ -11,7 +11,8 @@
 //! host by A and AAAA, a service by SRV, whose targets are hosts in turn.
 //!
 //! Invariants: what was found stays until something else is found, whatever fails meanwhile; a source has an entry with
-//! `found` from its first answer or failure on; no more than [`MOST_LOOKUPS`] are under way at a time.
+//! `found` from its first answer or failure on; no more than [`MOST_LOOKUPS`] are begun within [`SLOW`], and no more than
+//! [`MOST_SLOW`] are under way beside those.
 
 mod answer;
 mod endpoints;
@@ -25,6 +26,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use mesh_model::resources::Discovery as Source;
 use tokio::sync::Notify;
@@ -35,7 +37,7 @@ pub use endpoints::Resolved;
 pub use name::{NameState, Names};
 
 use crate::balance::Rng;
-use crate::clock::{Clock, NEVER, Nanos, SystemClock};
+use crate::clock::{Clock, NEVER, Nanos, SystemClock, nanos};
 use crate::panics::Guard;
 use crate::telemetry::Telemetry;
 use answer::{Question, Reply};
@@ -45,6 +47,10 @@ use resolver::Resolver;
 /// Lookups under way at a time; others wait for their turn. Each is two queries for a host, and name servers and
 /// sockets are to be spared also when a thousand names come at once.
 const MOST_LOOKUPS: usize = 16;
+/// A lookup that takes longer makes room for another: names that nobody answers for are not to hold up those that are.
+const SLOW: Duration = Duration::from_millis(500);
+/// Lookups that take longer, beside the others. Each has two sockets.
+const MOST_SLOW: usize = 64;
 
 /// What was found for a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +104,8 @@ pub(crate) struct Lookups {
     wanted: HashMap<Arc<Source>, Vec<Question>>,
     discovered: Discovered,
     tasks: JoinSet<Reply>,
-    running: HashMap<Id, Question>,
+    /// What is under way, and since when.
+    running: HashMap<Id, (Question, Nanos)>,
     bell: Arc<Notify>,
 }
 
@@ -209,7 +216,12 @@ impl Lookups {
     /// Starts what is due, as far as there is room; gives the time of the next.
     fn start_due(&mut self) -> Nanos {
         let now = self.clock.now();
-        while self.tasks.len() < MOST_LOOKUPS {
+        let slow_at = |begun: Nanos| begun.saturating_add(nanos(SLOW));
+        let quick = self.running.values().map(|(_, begun)| slow_at(*begun));
+        let quick: Vec<_> = quick.filter(|at| *at > now).collect();
+        let most = MOST_LOOKUPS - quick.len().min(MOST_LOOKUPS);
+        let room = most.min((MOST_LOOKUPS + MOST_SLOW).saturating_sub(self.tasks.len()));
+        for _ in 0..room {
             match self.due.first() {
                 Some((at, _)) if *at <= now => {}
                 Some((at, _)) => return *at,
@@ -221,11 +233,16 @@ impl Lookups {
             if let Some(name) = self.names.get_mut(&question) {
                 name.schedule.begin(now);
                 let task = self.tasks.spawn(self.resolver.lookup(question.clone()));
-                self.running.insert(task.id(), question);
+                self.running.insert(task.id(), (question, now));
             }
         }
-        // The next to end makes room.
-        NEVER
+        if self.tasks.len() >= MOST_LOOKUPS + MOST_SLOW {
+            // The next to end makes room.
+            return NEVER;
+        }
+        // So does the next that takes long; what was begun just now does later than any before.
+        let next = quick.into_iter().min();
+        next.unwrap_or_else(|| slow_at(now))
     }
 
     fn ended(&mut self, ended: Result<(Id, Reply), tokio::task::JoinError>) -> HashSet<Source> {
@@ -241,7 +258,7 @@ impl Lookups {
             }
         };
         match self.running.remove(&id) {
-            Some(question) => self.take(&question, reply),
+            Some((question, _)) => self.take(&question, reply),
             None => HashSet::new(),
         }
     }
