@@ -130,8 +130,8 @@ struct Driver<'a, N: Net> {
     stats: Own<ListenerStats>,
     deadline: &'a Deadline,
     opened: Nanos,
-    /// Until then its first request may be on its way, and a drain waits for it: who hears of a GOAWAY first does not send
-    /// it, and meets the next one where it connects again.
+    /// Until then its first request may be on its way, and neither a drain nor its age asks it to leave: who hears of a
+    /// GOAWAY first does not send it, and may meet the next one where it connects again.
     warm: Nanos,
     served: u32,
     phase: Phase,
@@ -444,7 +444,10 @@ impl<N: Net> Driver<'_, N> {
         }
         let timeouts = listener.timeouts();
         self.set_end(&timeouts);
-        let age = timeouts.old_at(self.opened);
+        let age = match self.served {
+            0 => timeouts.old_at(self.opened).max(self.warm),
+            _ => timeouts.old_at(self.opened),
+        };
         let (idle, age) = match self.phase {
             Phase::Open if self.shared.streams.get() == 0 => {
                 (after(self.shared.idle_since.get(), timeouts.idle), age)

@@ -2,6 +2,9 @@
 
 use super::*;
 
+use std::time::Instant;
+
+use crate::connection::WARM;
 use crate::proxy::{DrainOptions, Phase};
 
 const DATA: u8 = 0;
@@ -163,22 +166,47 @@ async fn who_reads_its_last_response_slowly_gets_all_of_it() {
 }
 
 #[tokio::test]
-async fn who_connects_while_a_proxy_drains_is_served_before_it_is_asked_to_leave() {
-    let front = front(hello().await, json!({ "protocol": "http2" }));
-    let mut phase = front.proxy.phase();
-    front.proxy.drain(DrainOptions {
-        lame_duck: PATIENCE,
-        ..DrainOptions::default()
-    });
-    phase.wait_for(|phase| *phase == Phase::Draining).await.unwrap();
-    let mut client = Client::connect(front.address, 65_535, 65_536).await;
-    assert!(!client.sync().await && !client.sync().await);
-    client.send(&Client::get(1, "/")).await;
-    client.until(GOAWAY).await;
-    assert_eq!(client.response(1, b"").await, 5);
-    // Who asks for nothing is asked to leave in a while.
-    let mut silent = Client::connect(front.address, 65_535, 65_536).await;
-    silent.until(GOAWAY).await;
+async fn who_connects_is_served_before_it_is_asked_to_leave() {
+    for drains in [true, false] {
+        let age = if drains { "0s" } else { "1ms" };
+        let timeouts = json!({ "maxConnectionAge": age });
+        let front = front(
+            hello().await,
+            json!({ "protocol": "http2", "timeouts": timeouts }),
+        );
+        if drains {
+            let mut phase = front.proxy.phase();
+            front.proxy.drain(DrainOptions {
+                lame_duck: PATIENCE,
+                ..DrainOptions::default()
+            });
+            phase.wait_for(|phase| *phase == Phase::Draining).await.unwrap();
+        }
+        loop {
+            let begun = Instant::now();
+            let mut client = Client::connect(front.address, 65_535, 65_536).await;
+            // The age has passed by then.
+            let mut told = client.sync().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            told |= client.sync().await;
+            if told {
+                assert!(begun.elapsed() >= WARM, "it was asked to leave at once");
+                continue;
+            }
+            client.send(&Client::get(1, "/")).await;
+            // In whatever order.
+            let (mut is_whole, mut leaves) = (false, false);
+            while !(is_whole && leaves) {
+                let (kind, flags, ..) = client.next().await;
+                leaves |= kind == GOAWAY;
+                is_whole |= matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0;
+            }
+            break;
+        }
+        // Who asks for nothing is asked to leave in a while.
+        let mut silent = Client::connect(front.address, 65_535, 65_536).await;
+        silent.until(GOAWAY).await;
+    }
 }
 
 #[tokio::test]
