@@ -257,7 +257,8 @@ impl Feed {
                     self.check_roots(tls)?;
                 }
                 if self.clusters.get(name) != Some(&cluster) {
-                    self.clusters.insert(name.to_owned(), cluster);
+                    let before = self.clusters.insert(name.to_owned(), cluster);
+                    self.changed_from(name, before);
                     self.tried.changed(kind, name);
                 }
             }
@@ -338,6 +339,7 @@ impl Feed {
     /// What is to be in force, without the names that are left out or await a lookup; nothing before it is known who may call.
     pub(crate) fn resources(&mut self) -> Option<Resources> {
         self.go_live();
+        self.go_on_from_serving();
         self.try_again();
         let own = self.own.as_ref()?;
         let mut resources = own::resources(
@@ -363,6 +365,11 @@ impl Feed {
             }
         }
         for name in used {
+            if let Some((cluster, endpoints)) = self.serving(name) {
+                resources.clusters.push(cluster.clone());
+                resources.endpoints.extend(endpoints.clone());
+                continue;
+            }
             resources.clusters.extend(self.clusters.get(name).cloned());
             resources.endpoints.extend(self.endpoints.get(name).cloned());
         }

@@ -70,9 +70,73 @@ fn names_of_the_mesh_that_are_looked_up_wait_as_well_and_stay_once_they_are_in_f
     assert_eq!(feed.take_sources(), [source("billing.internal")]);
     feed.looked_up(&source("billing.internal"));
     assert_eq!(apply(&mut feed), ["billing:80"]);
+    let looked_up_by = |feed: &mut Feed| {
+        let mut clusters = feed.resources().unwrap().clusters.into_iter();
+        clusters
+            .find(|cluster| cluster.name == "billing")
+            .unwrap()
+            .discovery
+    };
     accept(&mut feed, "billing", &billing("billing.example"));
     assert_eq!(apply(&mut feed), ["billing:80"]);
+    assert_eq!(looked_up_by(&mut feed), source("billing.internal"), "until then");
+    assert_eq!(feed.take_sources(), [source("billing.example")]);
+    // Another one meanwhile, which is looked up instead.
+    accept(&mut feed, "billing", &billing("billing.test"));
+    feed.looked_up(&source("billing.example"));
+    assert_eq!(apply(&mut feed), ["billing:80"]);
+    assert_eq!(looked_up_by(&mut feed), source("billing.internal"));
+    assert_eq!(feed.take_sources(), [source("billing.test")]);
+    feed.looked_up(&source("billing.test"));
+    assert_eq!(looked_up_by(&mut feed), source("billing.test"));
+    assert_eq!(apply(&mut feed), ["billing:80"]);
     assert_eq!(feed.take_sources(), []);
+    assert_eq!(looked_up_by(&mut feed), source("billing.test"));
+}
+
+#[test]
+fn what_was_listed_serves_until_it_is_looked_up_and_not_where_it_is_listed_again() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    basket(&mut feed, "b");
+    assert_eq!(apply(&mut feed), ["basket:80"]);
+    let looked_up = Cluster {
+        discovery: source("b.internal"),
+        ..Cluster::new("b")
+    };
+    accept(&mut feed, "b", &looked_up);
+    feed.removed(Kind::Endpoints, "b");
+    let resources = feed.resources().unwrap();
+    assert_eq!(validate(&resources), []);
+    assert!(resources.endpoints.contains(&endpoints("b")));
+    assert_eq!(feed.take_sources(), [source("b.internal")]);
+    // It is taken back.
+    accept(&mut feed, "b", &cluster("b"));
+    let mut others = endpoints("b");
+    others.localities[0].priority = 1;
+    accept(&mut feed, "b", &others);
+    let resources = feed.resources().unwrap();
+    assert!(resources.endpoints.contains(&others) && !resources.endpoints.contains(&endpoints("b")));
+    assert_eq!(feed.take_sources(), []);
+}
+
+#[test]
+fn a_change_that_is_refused_once_it_was_looked_up_is_to_blame() {
+    let mut feed = feed();
+    feed.want("basket:80");
+    basket(&mut feed, "b");
+    apply(&mut feed);
+    let looked_up = Cluster {
+        discovery: source("b.internal"),
+        ..Cluster::new("b")
+    };
+    accept(&mut feed, "b", &looked_up);
+    apply(&mut feed);
+    assert_eq!(feed.take_sources(), [source("b.internal")]);
+    feed.looked_up(&source("b.internal"));
+    feed.resources().unwrap();
+    let left = feed.leave_out(&[], "why");
+    assert_eq!(left, [("basket:80".to_owned(), "why".to_owned())]);
 }
 
 #[test]
