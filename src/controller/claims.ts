@@ -3,6 +3,9 @@
  *
  * A control plane writes beside each endpoint which sidecar it is. Of several that go by one name and identity the one of the
  * latest turn has it, here as there: turns are given so that whoever comes later has a greater one, whatever clocks say.
+ *
+ * What a control plane says outlives it for a while. A sidecar that has come to another one since, or has left that one, is
+ * no longer where the first one says.
  */
 
 import { serverAddress } from '../discovery/endpoints.js';
@@ -14,14 +17,19 @@ export interface Announced extends DiscoveredEndpoint {
   readonly sidecar?: Omit<Claim, 'identity'>;
 }
 
+/** How long it is known where a sidecar has been last: longer than what anybody says of it lives without them. */
+const REMEMBERED_MS = 60_000;
+
 export const claimKey = ({ identity, name }: Pick<Claim, 'identity' | 'name'>): string =>
   `${identity} ${name}`;
 
 /** Whether a sidecar has lost its name to another one. */
 export function isOvertaken(claim: Claim, by: Claim | undefined): boolean {
-  if (by === undefined || (by.instance === claim.instance && by.pid === claim.pid)) return false;
-  return isLater(by, claim);
+  return by !== undefined && !isSame(by, claim) && isLater(by, claim);
 }
+
+const isSame = (one: Claim, other: Claim): boolean =>
+  one.instance === other.instance && one.pid === other.pid;
 
 /** As the core has it. Instances are of one length. */
 function isLater(one: Claim, other: Claim): boolean {
@@ -58,6 +66,34 @@ const isNumber = (value: unknown): value is number => Number.isSafeInteger(value
 export class Claims {
   #latest: ReadonlyMap<string, Claim> = new Map();
   #byAddress: ReadonlyMap<string, Claim> = new Map();
+  /** The latest of each name, here or there, and until when that is known. */
+  readonly #seen = new Map<string, { readonly claim: Claim; readonly untilMs: number }>();
+
+  /** These are here. */
+  own(claims: readonly Claim[]): void {
+    const untilMs = performance.now() + REMEMBERED_MS;
+    for (const claim of claims) {
+      const before = this.#seen.get(claimKey(claim))?.claim;
+      if (before === undefined || !isLater(before, claim))
+        this.#seen.set(claimKey(claim), { claim, untilMs });
+    }
+  }
+
+  /** Which of these keys of other control planes, with what they say, are of a sidecar that has been elsewhere since. */
+  outdated(said: ReadonlyMap<string, unknown>): ReadonlySet<string> {
+    const nowMs = performance.now();
+    for (const [key, { untilMs }] of this.#seen) if (untilMs < nowMs) this.#seen.delete(key);
+    const claims = [...said].flatMap(([name, each]) => {
+      const claim = claimIn(each);
+      return claim ? [[name, claim] as const] : [];
+    });
+    this.own(claims.map(([, claim]) => claim));
+    const outdated = claims.filter(([, claim]) => {
+      const last = this.#seen.get(claimKey(claim))?.claim;
+      return last !== undefined && last.turn > claim.turn && isSame(last, claim);
+    });
+    return new Set(outdated.map(([name]) => name));
+  }
 
   /** This is all that they say. What is another than before. */
   heard(said: readonly unknown[]): Elsewhere {

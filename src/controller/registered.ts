@@ -103,9 +103,14 @@ export class Registry {
     const endpoints = all.map((each) => this.#unlessOvertaken(each));
     const there = new Set(endpoints.map(({ address, identity }) => `${identity} ${toldName(address)}`));
     for (const [identity, entries] of this.#entries) {
+      const known = [...entries.values()];
+      // Those are not lost: they have come here.
+      const here = new Set(
+        known.flatMap(({ by, lost, endpoint }) => (by === 'itself' && !lost ? [endpoint.address] : [])),
+      );
       for (const [name, { by, endpoint }] of entries) {
         if (by === 'another' && !there.has(`${identity} ${name}`))
-          this.#gone(identity, name, endpoint.draining === true);
+          this.#gone(identity, name, endpoint.draining === true || here.has(endpoint.address));
       }
     }
     for (const { identity, ...endpoint } of endpoints) {

@@ -30,7 +30,7 @@ import type { Decision, Elsewhere, StartControlPlane, TokenOptions } from '../me
 import type { MeshSettings, SharedPlan } from '../mesh/services.js';
 import { messageOf } from '../thrown.js';
 import { Turns } from '../turns.js';
-import { Claims } from './claims.js';
+import { Claims, claimIn } from './claims.js';
 import { KeptIssuer } from './kept.js';
 import type { Registry } from './registered.js';
 import { SharedDenied } from './shared-denied.js';
@@ -265,10 +265,15 @@ export class Shared {
     const source = announcedSource(
       etcd,
       (name) => name.startsWith(own),
-      (all) => (said = all),
+      (all) => {
+        const outdated = this.#claims.outdated(all);
+        said = [...all].flatMap(([name, each]) => (outdated.has(name) ? [] : [each]));
+        return outdated;
+      },
     );
     this.#announcer = new Announcer(etcd, (error) => this.#events.failed(error));
     const announce = (): void => {
+      this.#claims.own(registry.own().flatMap((each) => claimIn(each) ?? []));
       const entries = registry.own().map((endpoint) => {
         const text = JSON.stringify(endpoint);
         const name = createHash('sha256').update(`${endpoint.identity} ${endpoint.address}`).digest('hex');

@@ -25,14 +25,14 @@ export function etcdSource(options: EtcdOptions, skip: (name: string) => boolean
 }
 
 /**
- * The same of what other control planes have written there; `heard` is told all of it, before it is taken. Several may have
- * written of one address: who has come there again is ready by a newer word than that it left, and who has left costs its
- * callers no more than another try.
+ * The same of what other control planes have written there; `heard` is told all of it before it is taken, by what stands
+ * behind the prefix, and says what is not. Several may have written of one address: who has come there again is ready by a
+ * newer word than that it left, and who has left costs its callers no more than another try.
  */
 export function announcedSource(
   options: EtcdOptions,
   skip: (name: string) => boolean,
-  heard: (said: readonly EndpointLike[]) => void = () => {},
+  heard?: Heard,
 ): Source {
   const drains = ({ draining }: DiscoveredEndpoint): number => (draining === true ? 0 : 1);
   // The last one of an address counts.
@@ -41,13 +41,14 @@ export function announcedSource(
 
 type Read = (said: EndpointLike) => DiscoveredEndpoint;
 type Order = (a: DiscoveredEndpoint, b: DiscoveredEndpoint) => number;
+type Heard = (said: ReadonlyMap<string, EndpointLike>) => ReadonlySet<string>;
 
 function following(
   options: EtcdOptions,
   skip: (name: string) => boolean,
   read: Read,
   order: Order = () => 0,
-  heard: (said: readonly EndpointLike[]) => void = () => {},
+  heard?: Heard,
 ): Source {
   const prefix = new EtcdPrefix(options.prefix, (text, key, _, before: Known | undefined) =>
     known(text, key, before, read),
@@ -59,8 +60,13 @@ function following(
     turns += 1;
     const access = await accessTo(turn, options, signal);
     for await (const keys of prefix.follow(access, signal)) {
-      heard([...keys].flatMap(([name, { said }]) => (skip(name) ? [] : (said ?? []))));
-      yield changeOf(keys, skip, order);
+      const others =
+        heard &&
+        [...keys].flatMap(([name, { said }]) =>
+          said !== undefined && !skip(name) ? [[name, said] as const] : [],
+        );
+      const left = heard?.(new Map(others));
+      yield changeOf(keys, (name) => skip(name) || left?.has(name) === true, order);
     }
   };
 }

@@ -186,6 +186,23 @@ test('a drained sidecar of another control plane is gone from this one', async (
   t.pass();
 });
 
+test('a sidecar that has left is not where a control plane that was closed has said it is', async (t) => {
+  const { both, joins } = await planes(t);
+  const addresses = both.flatMap((each) => each.addresses);
+  const sidecar = await joins('basket', { ...both[0], addresses }, await both[0].plane.token('basket'), {
+    ports: '80=127.0.0.1:1',
+    flags: { '--lame-duck': '1s' },
+  });
+  await until('both know it', () => both.every(({ counts }) => counts.at(-1) === 1));
+  const [at, other] = both[0].plane.sidecars().length > 0 ? both : both.toReversed();
+  if (at === undefined || other === undefined) throw new Error('there are two');
+  await at.plane.close();
+  await until('it comes to the other', () => other.plane.sidecars().some(({ phase }) => phase === 'ready'));
+  sidecar.process.signal('SIGTERM');
+  await until('it is gone', () => other.counts.at(-1) === 0);
+  t.is((await sidecar.process.exit).code, 0);
+});
+
 test('who has something of one control plane is sent nothing of it by the other', async (t) => {
   const { both, joins } = await planes(t);
   const [one, two] = both;
