@@ -1,6 +1,8 @@
 //! What can a sidecar that is hostile, or broken, do to its control plane and to the others? Over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "hostile/aside.rs"]
+mod aside;
 mod support;
 
 use std::fs;
@@ -15,7 +17,7 @@ use mesh_controller::{
 };
 use mesh_model::policy::{AuthorizationPolicy, PolicyAction, PolicyDefault, PolicyMode, PolicyTarget};
 use mesh_protocol::client::Reports;
-use mesh_protocol::message::{Aside, Edge, FromControl, FromSidecar, Ready, Telemetry};
+use mesh_protocol::message::{Edge, FromControl, FromSidecar, Ready, Telemetry};
 use mesh_protocol::{Code, Error, MAX_EDGES};
 use mesh_xds::kind::Kind;
 use mesh_xds::wire::DeltaDiscoveryRequest;
@@ -515,47 +517,6 @@ async fn a_name_is_taken_from_nobody_by_another_identity() {
     let error = end_of(&mut first).await;
     assert_eq!(refusal(&error), (Code::Aborted, "replaced".into()));
     assert_eq!(plane.controller.sidecars().len(), 1);
-}
-
-#[tokio::test]
-async fn who_stands_aside_hears_and_reports_and_takes_no_place() {
-    let plane = Plane::start();
-    let web = plane.member(WEB).await;
-    let mut first = web.reports("web-1").await;
-    within(plane.until(|sidecars| sidecars.len() == 1)).await;
-    let mut aside = web.reports_aside("web-1").await;
-    for message in [FromSidecar::Ready(Ready {}), edges(0..1)] {
-        within(aside.outgoing.send(&message.into())).await.unwrap();
-    }
-    within(async {
-        while plane.controller.edges().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    assert_eq!(plane.controller.sidecars()[0].phase, Phase::Connected);
-    plane.controller.revoke(TILL).unwrap();
-    for reports in [&mut aside, &mut first] {
-        let denied = within(async {
-            loop {
-                let message = reports.incoming.receive().await.unwrap().unwrap().message;
-                if let Some(FromControl::Denied(denied)) = message
-                    && !denied.identities.is_empty()
-                {
-                    return denied.identities;
-                }
-            }
-        });
-        assert_eq!(denied.await, [TILL]);
-    }
-    drop(aside);
-    let mut second = web.reports("web-1").await;
-    let error = end_of(&mut first).await;
-    assert_eq!(refusal(&error), (Code::Aborted, "replaced".into()));
-    // Nor does anybody begin anew on the same stream.
-    let hello = FromSidecar::Aside(Aside { name: "web-1".into() });
-    within(second.outgoing.send(&hello.into())).await.unwrap();
-    assert_eq!(refusal(&end_of(&mut second).await).0, Code::InvalidArgument);
 }
 
 fn edges(numbers: std::ops::Range<usize>) -> FromSidecar {
