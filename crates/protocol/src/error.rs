@@ -94,13 +94,6 @@ impl Error {
             .is_some_and(|status| status.code == Code::Aborted && status.message.starts_with("replaced:"))
     }
 
-    /// Whether the other side hears nobody who begins with another word than a hello.
-    pub fn wants_hello(&self) -> bool {
-        self.status().is_some_and(|status| {
-            status.code == Code::InvalidArgument && status.message.contains("is a hello")
-        })
-    }
-
     /// The token used in metrics and logs.
     pub const fn as_str(&self) -> &'static str {
         match self {

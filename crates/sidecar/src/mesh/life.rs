@@ -233,19 +233,12 @@ impl<'a> Life<'a> {
         if error.is_revoked() {
             pause = pause.min(self.within(WHILE_REVOKED));
         }
-        let now = Instant::now();
-        let mut away = pause;
-        if error.is_replaced() {
-            let most = self.ousted.after(there);
-            away = pause.max(self.within(most));
-            self.ousted.stand_aside(now + away);
-        } else if let Some(until) = self.ousted.until()
-            && error.wants_hello()
-        {
-            // A control plane of an earlier version hears nobody who stands aside.
-            pause = pause.max(until.saturating_duration_since(now));
-            away = pause;
+        if !error.is_replaced() {
+            return (pause, pause);
         }
+        let most = self.ousted.after(there);
+        let away = pause.max(self.within(most));
+        self.ousted.stand_aside(Instant::now() + away);
         (pause, away)
     }
 

@@ -1,7 +1,8 @@
 //! How long does a sidecar stand aside whose place another one of its name has taken?
 //!
-//! Meanwhile it hears and reports as before, and is no endpoint. Longer each time. The other one may be its successor, which lets it go in peace; or both may run for good and take the
-//! place from each other, which is to cost neither them nor the control plane much.
+//! Meanwhile it hears and reports as before, and is no endpoint. Longer each time: the other one may be its successor, which
+//! lets it go in peace; or both may run for good and take the place from each other, which is to cost neither them nor the
+//! control plane much.
 
 use std::time::{Duration, Instant};
 
