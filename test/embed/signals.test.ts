@@ -103,19 +103,28 @@ test('of listen(): the next try finds the ports free, also of a start that was o
   const config: Config = {
     listeners: [{ name: 'web', address: `127.0.0.1:${await closedPort()}`, to: '127.0.0.1:1' }],
   };
-  for (let times = 0; times < 100; times += 1) {
+  let givenUp = 0;
+  while (givenUp < 100) {
     const proxy = makeProxy(t, config, { threads: 64 });
     const controller = new AbortController();
-    const started = t.throwsAsync(proxy.listen({ signal: controller.signal }));
+    const started = proxy.listen({ signal: controller.signal }).then(
+      () => 'it listens',
+      (error: unknown) => error,
+    );
     await othersTurn();
     // Nobody hears that it listens.
     const busyUntil = performance.now() + 15;
     while (performance.now() < busyUntil);
     controller.abort(REASON);
-    t.is(await started, REASON);
-    // The threads of the first start are on their way out.
-    for (let turn = 0; turn < 3 + (times % 6); turn += 1) await othersTurn();
-    await within('the next try', proxy.listen());
+    const end = await started;
+    // Else this process was held up, and had heard of it.
+    if (end !== 'it listens') {
+      t.is(end, REASON);
+      givenUp += 1;
+      // The threads of the first start are on their way out.
+      for (let turn = 0; turn < 3 + (givenUp % 6); turn += 1) await othersTurn();
+      await within('the next try', proxy.listen());
+    }
     await proxy.close();
   }
 });
