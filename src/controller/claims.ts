@@ -48,8 +48,21 @@ export function latestOf(claims: readonly Claim[]): Map<string, Claim> {
   return latest;
 }
 
-/** The sidecar that is written beside an endpoint, if any is. */
-export function claimIn(said: unknown): (Claim & { readonly address: string }) | undefined {
+/** What of a sidecar is written beside an endpoint. */
+export const namedIn = ({ name, instance, pid, turn }: Omit<Claim, 'identity'>): Omit<Claim, 'identity'> => ({
+  name,
+  instance,
+  pid,
+  turn,
+});
+
+/** The sidecar of an announced endpoint, where that is known. */
+export function claimOf({ identity, sidecar }: Announced): Claim | undefined {
+  return identity === undefined || sidecar === undefined ? undefined : { identity, ...namedIn(sidecar) };
+}
+
+/** The sidecar that others have written beside an endpoint, if any is. */
+function claimIn(said: unknown): (Claim & { readonly address: string }) | undefined {
   const { identity, address, sidecar } = (said ?? {}) as Record<string, unknown>;
   const { name, instance, pid, turn } = (sidecar ?? {}) as Record<string, unknown>;
   if (typeof identity !== 'string' || typeof address !== 'string' || typeof name !== 'string')
@@ -105,7 +118,7 @@ export class Claims {
     this.#latest = latestOf([...this.#byAddress.values()]);
     const there = [...this.#latest.values()].filter((claim) => {
       const known = before.get(claimKey(claim));
-      return known?.turn !== claim.turn || known.instance !== claim.instance || known.pid !== claim.pid;
+      return known === undefined || known.turn !== claim.turn || !isSame(known, claim);
     });
     const left = [...before.values()].filter((claim) => !this.#latest.has(claimKey(claim)));
     return { there, gone: left.map(({ identity, name }) => [identity, name]) };

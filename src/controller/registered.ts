@@ -15,7 +15,7 @@ import { EventEmitter, once } from 'node:events';
 import { serverAddress } from '../discovery/endpoints.js';
 import type { DiscoveredEndpoint, Source } from '../discovery/types.js';
 import type { Claim, ControlEvent, Sidecar } from '../mesh/control-plane.js';
-import { type Announced, claimKey, isOvertaken, latestOf } from './claims.js';
+import { type Announced, claimKey, claimOf, isOvertaken, latestOf, namedIn } from './claims.js';
 
 /** How long a sidecar is kept that left without a word. Callers step around one that does not answer. */
 const LOST_MS = 10_000;
@@ -126,8 +126,9 @@ export class Registry {
   }
 
   /** One of another control plane. Nobody is sent to one that has lost its name, though that one may not know it yet. */
-  #unlessOvertaken({ sidecar, ...endpoint }: Announced): DiscoveredEndpoint {
-    const claim = claimOf({ ...endpoint, ...(sidecar && { sidecar }) });
+  #unlessOvertaken(announced: Announced): DiscoveredEndpoint {
+    const { sidecar: _, ...endpoint } = announced;
+    const claim = claimOf(announced);
     if (claim === undefined) return endpoint;
     const here = this.#entries.get(claim.identity)?.get(claim.name);
     const isLost =
@@ -304,14 +305,3 @@ export class Registry {
 /** How far a word on an address is believed: that of who is connected here most, and that of who is lost least. */
 const trust = ({ by, lost }: Entry): number => (lost ? 0 : by === 'another' ? 1 : 2);
 const toldName = (address: string): string => `told ${address}`;
-
-const namedIn = ({ name, instance, pid, turn }: Omit<Claim, 'identity'>): Omit<Claim, 'identity'> => ({
-  name,
-  instance,
-  pid,
-  turn,
-});
-
-function claimOf({ identity, sidecar }: Announced): Claim | undefined {
-  return identity === undefined || sidecar === undefined ? undefined : { identity, ...namedIn(sidecar) };
-}

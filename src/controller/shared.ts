@@ -30,7 +30,7 @@ import type { Decision, Elsewhere, StartControlPlane, TokenOptions } from '../me
 import type { MeshSettings, SharedPlan } from '../mesh/services.js';
 import { messageOf } from '../thrown.js';
 import { Turns } from '../turns.js';
-import { Claims, claimIn } from './claims.js';
+import { Claims, claimOf } from './claims.js';
 import { KeptIssuer } from './kept.js';
 import type { Registry } from './registered.js';
 import { SharedDenied } from './shared-denied.js';
@@ -273,8 +273,9 @@ export class Shared {
     );
     this.#announcer = new Announcer(etcd, (error) => this.#events.failed(error));
     const announce = (): void => {
-      this.#claims.own(registry.own().flatMap((each) => claimIn(each) ?? []));
-      const entries = registry.own().map((endpoint) => {
+      const here = registry.own();
+      this.#claims.own(here.flatMap((each) => claimOf(each) ?? []));
+      const entries = here.map((endpoint) => {
         const text = JSON.stringify(endpoint);
         const name = createHash('sha256').update(`${endpoint.identity} ${endpoint.address}`).digest('hex');
         return [`${own}${name}`, text] as const;

@@ -337,7 +337,7 @@ impl Deadline {
     pub fn cut(&self) -> Option<Reason> {
         let inner = self.timers.inner.borrow();
         let cap = inner.slots.get(self.key as usize)?.cap.as_ref()?;
-        (cap.end() <= self.timers.time.get()).then(|| cap.why())
+        self.timers.has_come(cap.end()).then(|| cap.why())
     }
 
     /// Registers the task to be woken at the deadline (or by [`Timers::wake_all`]).
@@ -358,7 +358,7 @@ impl Deadline {
     /// Whether the deadline has passed, by the time that was last said to [`Timers::advance`], so that no clock is read;
     /// registers the task when not.
     pub fn poll(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.at() <= self.timers.time.get() {
+        if self.timers.has_come(self.at()) {
             return Poll::Ready(());
         }
         self.register(cx);

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_model::resources::{Direction, Listener};
+use mesh_model::resources::Direction;
 use mesh_store::Snapshot;
 
 use super::Control;
+use super::sockets::stays;
 use crate::clock::{Clock, NEVER, Nanos, nanos};
 use crate::plan::{ListenerPlan, ListenerShared};
 use crate::proxy::{ApplyError, DrainOptions, Phase};
@@ -120,11 +121,9 @@ impl Control {
 
     /// Whether a change leaves all listeners where they are. A proxy that goes opens no other sockets.
     pub(super) fn keeps_sockets(&self, next: &Snapshot) -> bool {
-        let stays = |(name, listener): (&Arc<str>, &Arc<Listener>)| {
-            let before = self.bound.get(name);
-            before.is_some_and(|(configured, _)| *configured == listener.address)
-        };
-        next.listeners.len() == self.bound.len() && next.listeners.iter().all(stays)
+        let mut listeners = next.listeners.iter();
+        listeners.len() == self.bound.len()
+            && listeners.all(|(name, listener)| stays(&self.bound, name, &listener.address))
     }
 
     pub(super) fn go_on_leaving(&mut self, now: Nanos) {
@@ -209,12 +208,11 @@ impl Control {
             && (self.accepts(is_others) || self.open_connections(is_others) > 0)
     }
 
-    /// Whether a thread has not heard yet that it is to stop for one of these listeners or one that is gone, or still takes
-    /// in who was in the queue.
+    /// Whether somebody may still come to one of these listeners, or to one that is gone.
     fn accepts(&self, of: impl Fn(&ListenerPlan) -> bool) -> bool {
-        self.accepting.iter().any(|(name, accepting)| {
-            let listener = self.plan.listeners.get(name);
-            Arc::strong_count(accepting) > 1 && listener.is_none_or(|listener| of(listener))
+        self.opened.iter().any(|sockets| {
+            let listener = self.plan.listeners.get(&sockets.name);
+            sockets.accept() && listener.is_none_or(|listener| of(listener))
         })
     }
 

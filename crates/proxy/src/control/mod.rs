@@ -35,10 +35,10 @@ use crate::proxy::{Applied, ApplyError, Change, DrainOptions, Phase};
 use crate::reload::{Files, Found};
 use crate::thread::Drain;
 use crate::tls::Patience;
-use crate::worker::{Accepting, Command, Open, Worker};
+use crate::worker::{Command, Worker};
 use ahead::{Ahead, Tell};
 use leave::{Former, Leaving};
-use sockets::{Bound, Settled, settle};
+use sockets::{Bound, Opened, Settled, settle, stays};
 
 /// How long a change waits for the first answer to names that are new in it. Then it goes live without: requests for
 /// their clusters are refused until an answer comes.
@@ -114,10 +114,8 @@ pub(crate) struct Control {
     warming: Option<Warming>,
     waiting: VecDeque<(Change, Reply)>,
     leaving: Option<Leaving>,
-    /// Shared with every thread that accepts, by listener.
-    accepting: Vec<(Arc<str>, Accepting)>,
-    /// Where sockets are open, shared with the threads that have them.
-    open: Vec<(Address, Open)>,
+    /// The sockets that threads have, or take the last of their clients in from.
+    opened: Vec<Opened>,
     /// How long the next change waits for those that are left to be closed.
     closes_until: Nanos,
 }
@@ -184,8 +182,7 @@ impl Control {
             warming: None,
             waiting: VecDeque::new(),
             leaving: None,
-            accepting: Vec::new(),
-            open: Vec::new(),
+            opened: Vec::new(),
             closes_until: 0,
         }
     }
@@ -226,10 +223,11 @@ impl Control {
 
     /// Whether a change waits until sockets are closed.
     fn awaits_sockets(&self) -> bool {
-        let is_left = |(address, open): &(Address, Open)| {
-            Arc::strong_count(open) > 1 && !self.bound.values().any(|(_, actual)| actual == address)
+        let is_left = |sockets: &Opened| {
+            let mut bound = self.bound.values();
+            sockets.are_open() && !bound.any(|(_, actual)| *actual == sockets.address)
         };
-        !self.waiting.is_empty() && self.clock.now() < self.closes_until && self.open.iter().any(is_left)
+        !self.waiting.is_empty() && self.clock.now() < self.closes_until && self.opened.iter().any(is_left)
     }
 
     fn handle(&mut self, event: Event) -> Flow {
@@ -391,11 +389,7 @@ impl Control {
         }
         // Listeners that are gone, or have moved, go the way out; what they serve ends in its own time.
         for (name, (configured, _)) in &bound_before {
-            let stays = self
-                .bound
-                .get(name)
-                .is_some_and(|(address, _)| address == configured);
-            if !stays {
+            if !stays(&self.bound, name, configured) {
                 let span = self
                     .plan
                     .listeners
@@ -413,27 +407,25 @@ impl Control {
         self.former.retain(|former| former.shared.open_connections() > 0);
         self.index_sources(&plan);
         self.put_in_force(plan);
-        for (name, _) in &mut self.accepting {
-            if let Some((_, to)) = moved.iter().find(|(from, _)| from == name) {
-                *name = Arc::clone(to);
+        for sockets in &mut self.opened {
+            if let Some((_, to)) = moved.iter().find(|(from, _)| *from == sockets.name) {
+                sockets.name = Arc::clone(to);
             }
         }
         for (from, to) in moved {
             self.tell(|| Command::HandOn(Arc::clone(&from), Arc::clone(&to)));
         }
-        self.accepting
-            .retain(|(_, accepting)| Arc::strong_count(accepting) > 1);
-        self.open.retain(|(_, open)| Arc::strong_count(open) > 1);
+        self.opened.retain(Opened::accept);
         self.closes_until = now.saturating_add(nanos(CLOSE));
         for (name, sockets) in opened {
-            let (accepting, open) = (Accepting::default(), Open::default());
+            let Some((_, actual)) = self.bound.get(&name) else {
+                continue;
+            };
+            let opened = Opened::new(name, actual.clone());
             for (worker, socket) in self.workers.iter().zip(sockets) {
-                let (accepting, open) = (Arc::clone(&accepting), Arc::clone(&open));
-                worker.send(Command::Listen(Arc::clone(&name), socket, accepting, open));
+                worker.send(opened.given(socket));
             }
-            let bound = self.bound.get(&name);
-            self.open.extend(bound.map(|(_, actual)| (actual.clone(), open)));
-            self.accepting.push((name, accepting));
+            self.opened.push(opened);
         }
         self.files.review(&self.plan, &self.compiler, now);
         if self.leaving.is_none() {

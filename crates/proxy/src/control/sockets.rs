@@ -11,6 +11,7 @@ use mesh_model::resources::{Address, Listener};
 
 use crate::bind::{Listening, bind};
 use crate::proxy::ApplyError;
+use crate::worker::{Accepting, Command, Open};
 
 /// Where listeners are, by name: as configured, and with the port that was chosen.
 pub(super) type Bound = HashMap<Arc<str>, (Address, Address)>;
@@ -25,6 +26,52 @@ pub(super) struct Settled {
     pub(super) opened: Vec<(Arc<str>, Vec<Listening>)>,
 }
 
+/// The sockets of a listener, which data threads have.
+pub(super) struct Opened {
+    /// Whose they are.
+    pub(super) name: Arc<str>,
+    /// Where they are.
+    pub(super) address: Address,
+    open: Open,
+    accepting: Accepting,
+}
+
+impl Opened {
+    /// Those of a listener, before they are given to threads.
+    pub(super) fn new(name: Arc<str>, address: Address) -> Self {
+        let (open, accepting) = Default::default();
+        Self {
+            name,
+            address,
+            open,
+            accepting,
+        }
+    }
+
+    /// Gives one of them to a thread.
+    pub(super) fn given(&self, socket: Listening) -> Command {
+        let (open, accepting) = (Arc::clone(&self.open), Arc::clone(&self.accepting));
+        Command::Listen(Arc::clone(&self.name), socket, accepting, open)
+    }
+
+    /// Whether a thread has not closed its one yet.
+    pub(super) fn are_open(&self) -> bool {
+        Arc::strong_count(&self.open) > 1
+    }
+
+    /// Whether a thread has not heard yet that it is to stop, or still takes in who was in the queue.
+    pub(super) fn accept(&self) -> bool {
+        Arc::strong_count(&self.accepting) > 1
+    }
+}
+
+/// Whether a listener of this name is where it is configured to be.
+pub(super) fn stays(bound: &Bound, name: &str, address: &Address) -> bool {
+    bound
+        .get(name)
+        .is_some_and(|(configured, _)| configured == address)
+}
+
 /// Finds a socket for every listener.
 ///
 /// # Errors
@@ -34,14 +81,9 @@ pub(super) fn settle<'a>(
     listeners: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Listener>)> + Clone,
     threads: usize,
 ) -> Result<Settled, ApplyError> {
-    let stays = |name: &Arc<str>, address: &Address| {
-        before
-            .get(name)
-            .is_some_and(|(configured, _)| configured == address)
-    };
     let staying: HashSet<_> = listeners
         .clone()
-        .filter(|(name, listener)| stays(name, &listener.address))
+        .filter(|(name, listener)| stays(before, name, &listener.address))
         .map(|(name, _)| Arc::clone(name))
         .collect();
     // What nobody keeps. A port that the system chose is found under its number: that it be chosen again is a new wish.

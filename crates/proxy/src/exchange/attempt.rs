@@ -376,8 +376,11 @@ impl<N: Net> Try<'_, N> {
                     in_flight.finish(now, Verdict::Failure);
                 }
                 let token = Some(REVOKED.1).filter(|_| reason == REVOKED.0);
-                let (reset, unseen) = (None, false);
-                Err(Failure::Final(reason, Detail { token, reset, unseen }))
+                let detail = Detail {
+                    token,
+                    ..Detail::default()
+                };
+                Err(Failure::Final(reason, detail))
             }
         }
     }
@@ -587,8 +590,8 @@ pub(super) fn upstream_failure(fault: Fault, begun: bool) -> Failure {
         Fault::TooLarge(detail) => Failure::Final(Reason::UpstreamHeadTooLarge, Detail::token(detail)),
         Fault::Reset(code) => {
             let reset = Some(code);
-            let (token, unseen) = (Some("stream_reset"), false);
-            Failure::Final(closed, Detail { token, reset, unseen })
+            let detail = Detail::token("stream_reset");
+            Failure::Final(closed, Detail { reset, ..detail })
         }
         Fault::Io(_) | Fault::Truncated | Fault::Refused => Failure::Final(closed, Detail::default()),
     }

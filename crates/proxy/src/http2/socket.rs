@@ -175,24 +175,34 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_the_peer_said_before_a_write_failed_is_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (ours, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let (ours, peer) = (ours.unwrap(), accepted.unwrap().0.into_std().unwrap());
+    /// One side of a connection, and its socket.
+    fn over(
+        tcp: TcpStream,
+        role: Role,
+        streams: u32,
+    ) -> (Rc<RefCell<Connection>>, Socket<crate::io::socket::Socket>) {
         let buffers = Buffers::new();
         let settings = Settings {
-            streams: 0,
+            streams,
             stream_window: 65_535,
             connection_window: 65_535,
             header_bytes: 65_536,
             budgets: Budgets::new(65_536),
         };
         let pool = Rc::new(mesh_http2::Pool::new(WriteBuffers(Rc::clone(&buffers))));
-        let connection = Rc::new(RefCell::new(Connection::new(Role::Client, settings, pool)));
-        let stream = crate::io::socket::Socket::Tcp(ours);
-        let mut socket = Socket::new(Wire::new(stream, buffers), Rc::clone(&connection));
+        let connection = Rc::new(RefCell::new(Connection::new(role, settings, pool)));
+        let wire = Wire::new(crate::io::socket::Socket::Tcp(tcp), buffers);
+        let socket = Socket::new(wire, Rc::clone(&connection));
+        (connection, socket)
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_said_before_a_write_failed_is_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ours, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (ours, peer) = (ours.unwrap(), accepted.unwrap().0.into_std().unwrap());
+        let (connection, mut socket) = over(ours, Role::Client, 0);
         let request = connection.borrow_mut().open_stream(false).unwrap();
         let sent = connection.borrow_mut().head(request, true, |out| {
             out.request(b"POST", b"http", b"a.test", b"/", false);
@@ -232,25 +242,14 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (peer, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let (mut peer, accepted) = (peer.unwrap(), accepted.unwrap().0);
-        let buffers = Buffers::new();
-        let settings = Settings {
-            streams: 1,
-            stream_window: 65_535,
-            connection_window: 65_535,
-            header_bytes: 65_536,
-            budgets: Budgets::new(65_536),
-        };
-        let pool = Rc::new(mesh_http2::Pool::new(WriteBuffers(Rc::clone(&buffers))));
-        let connection = Rc::new(RefCell::new(Connection::new(Role::Server, settings, pool)));
+        socket2::SockRef::from(&accepted)
+            .set_send_buffer_size(1 << 20)
+            .unwrap();
+        let (connection, mut socket) = over(accepted, Role::Server, 1);
         while connection.borrow().reads() {
             connection.borrow_mut().ping();
         }
         peer.write_all(frame::PREFACE).await.unwrap();
-        socket2::SockRef::from(&accepted)
-            .set_send_buffer_size(1 << 20)
-            .unwrap();
-        let stream = crate::io::socket::Socket::Tcp(accepted);
-        let mut socket = Socket::new(Wire::new(stream, buffers), Rc::clone(&connection));
         let driver = poll_fn(move |cx| {
             while socket.poll_read(cx, 0).is_ready() {}
             assert!(!matches!(socket.poll_write(cx, || 0), Poll::Ready(Err(_))));

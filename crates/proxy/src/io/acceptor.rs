@@ -39,8 +39,10 @@ impl Acceptor {
 
     /// Lets nobody else in, and gives whoever has begun to come.
     pub async fn close(self, mut take: impl FnMut(Socket, Option<SocketAddr>)) {
+        // Over the loopback nothing takes any time.
         if let Self::Tcp(listener) = &self
             && let Ok(at) = listener.local_addr()
+            && !at.ip().to_canonical().is_loopback()
         {
             let_nobody_in(&SockRef::from(listener));
             let late = async {
@@ -51,10 +53,7 @@ impl Acceptor {
                     }
                 }
             };
-            // Over the loopback nothing takes any time.
-            if !at.ip().to_canonical().is_loopback() {
-                let _ = tokio::time::timeout(ROUND_TRIP, late).await;
-            }
+            let _ = tokio::time::timeout(ROUND_TRIP, late).await;
         }
         self.into_queued()
             .for_each(|(socket, client)| take(socket, client));
